@@ -1,0 +1,1 @@
+"""The mining pool: jobs in, coins out, in worker processes."""

@@ -1,0 +1,194 @@
+"""A mining pool at work for nodes elsewhere: templates down, coins up, another node when one fails.
+
+How a node is asked is handed in (`Node`); what is decided here is which one, when, and what
+becomes of a coin that cannot be handed in at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.miner.jobs import Job, Solution
+from unchained.miner.pool import MiningPool
+from unchained.node.primitives.coin import NONCE_OFFSET
+
+FIRST_DELAY_S: Final = 1.0
+LONGEST_DELAY_S: Final = 30.0
+"""Seconds from one round of nodes that all failed to the next, doubling."""
+
+RETURN_S: Final = 120.0
+"""Seconds on another node after which the first one is tried again."""
+
+SUBMIT_ROUNDS: Final = 5
+"""How often all nodes are offered a coin before it is given up."""
+
+JOBS_REMEMBERED: Final = 512
+
+
+class Work(msgspec.Struct, frozen=True):
+    """A template from a node: `id` names it, `header` (166 bytes) holds in its nonce where to
+    start, `mem_kib` is the network's MEM."""
+
+    id: bytes
+    header: bytes
+    target: int
+    mem_kib: int
+
+
+class NodeUnavailable(Exception):
+    """A node cannot be asked now; another may. The message is one line."""
+
+
+class CoinRefused(Exception):
+    """A node judged a coin and refused it; the message names the rule."""
+
+
+class Node(Protocol):
+    """A node elsewhere, as its miner sees it."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it; without credentials."""
+
+    async def template(self, after: bytes | None) -> Work:
+        """Return work; with `after` wait for other work than that, for about a minute.
+
+        Raises NodeUnavailable.
+        """
+
+    async def submit(self, coin: bytes) -> None:
+        """Hand in a coin (198 bytes). Raises CoinRefused, NodeUnavailable."""
+
+
+class RemoteStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start. `node` is the one whose work is done, None while none answers."""
+
+    node: str | None
+    templates: int
+    moves: int
+    accepted: int
+    refused: int
+    lost: int
+    """Coins that no node could be given."""
+
+
+class RemoteMiner:
+    """Keeps a pool at work for the first of several nodes that answers."""
+
+    def __init__(
+        self, pool: MiningPool, nodes: Sequence[Node], *, log: FilteringBoundLogger
+    ) -> None:
+        self._pool = pool
+        self._nodes = nodes
+        self._log = log
+        self._at = 0
+        self._answers = False
+        self._next_job = 1
+        self._jobs: OrderedDict[int, Node] = OrderedDict()
+        self._templates = self._moves = self._accepted = self._refused = self._lost = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Mine until cancelled; then the pool has no job. The pool has to run as well."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow)
+                nursery.start_soon(self._collect)
+                task_status.started()
+        finally:
+            self._pool.set_job(None)
+
+    def statistics(self) -> RemoteStatistics:
+        """Return counts since the start."""
+        return RemoteStatistics(
+            self._nodes[self._at].name if self._answers else None,
+            self._templates,
+            self._moves,
+            self._accepted,
+            self._refused,
+            self._lost,
+        )
+
+    async def _follow(self) -> None:
+        """Ask for work and set it, at the next node when one fails."""
+        delay, failed = FIRST_DELAY_S, 0
+        after: bytes | None = None
+        moved_at = trio.current_time()
+        while True:
+            if self._at and trio.current_time() - moved_at >= RETURN_S:
+                # The first is the one that its user named first.
+                self._at, after = 0, None
+            node = self._nodes[self._at]
+            try:
+                work = await node.template(after)
+            except NodeUnavailable as error:
+                self._log.warning("miner.node_lost", node=node.name, why=str(error))
+                self._answers = False
+                self._at, after = (self._at + 1) % len(self._nodes), None
+                moved_at = trio.current_time()
+                self._moves += len(self._nodes) > 1
+                failed += 1
+                if failed % len(self._nodes) == 0:
+                    # Coins for a node that is gone are of no use to anybody.
+                    self._pool.set_job(None)
+                    await trio.sleep(delay)
+                    delay = min(2 * delay, LONGEST_DELAY_S)
+                continue
+            if not self._answers:
+                self._log.info("miner.node_found", node=node.name)
+            self._answers, after = True, work.id
+            delay, failed = FIRST_DELAY_S, 0
+            self._issue(work, node)
+
+    def _issue(self, work: Work, node: Node) -> None:
+        self._templates += 1
+        start = int.from_bytes(work.header[NONCE_OFFSET:], "big")
+        job = Job(
+            number=self._next_job,
+            header_prefix=work.header[:NONCE_OFFSET],
+            target=work.target,
+            mem_kib=work.mem_kib,
+            # A start near the end would leave the workers little to do.
+            nonce_start=start // 2,
+            nonce_count=2**63,
+        )
+        self._next_job += 1
+        self._jobs[job.number] = node
+        while len(self._jobs) > JOBS_REMEMBERED:
+            self._jobs.popitem(last=False)
+        self._pool.set_job(job)
+
+    async def _collect(self) -> None:
+        async for solution in self._pool.solutions:
+            node = self._jobs.get(solution.job_number)
+            if node is not None:
+                await self._submit(solution, node)
+
+    async def _submit(self, solution: Solution, origin: Node) -> None:
+        """Hand in a coin where its work came from; elsewhere it is still a vote and a coin."""
+        coin_id = solution.coin_id.hex()
+        others = [node for node in self._nodes if node is not origin]
+        delay = FIRST_DELAY_S
+        for _ in range(SUBMIT_ROUNDS):
+            for node in (origin, *others):
+                try:
+                    await node.submit(solution.header + solution.mix)
+                except NodeUnavailable as error:
+                    self._log.warning("miner.submit_failed", node=node.name, why=str(error))
+                except CoinRefused as error:
+                    self._refused += 1
+                    self._log.warning("coin.rejected", id=coin_id, node=node.name, why=str(error))
+                    return
+                else:
+                    self._accepted += 1
+                    self._log.info("coin.found", id=coin_id, node=node.name, worker=solution.worker)
+                    return
+            await trio.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY_S)
+        self._lost += 1
+        self._log.error("coin.lost", id=coin_id)

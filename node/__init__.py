@@ -1,0 +1,1 @@
+"""A node: its rules, its chain, its network, its faces."""

@@ -1,0 +1,447 @@
+"""The chain of one node, synchronously: what is known, which chain wins, what is connected.
+
+Everything here runs in one thread at a time and may read and write the store. Time comes in as an
+argument, proofs of work are verified elsewhere: what comes in unproven is judged by all that is
+cheap, then handed back as `NeedsProof`, to be submitted again as proven (Protocol §3.3, §5.2: "all
+cheap checks before any Argon2").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from unchained.node.chain.branch import Archive, Branch
+from unchained.node.chain.deepening import TreeRoot
+from unchained.node.chain.journal import Journal
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.main_chain import MainChain
+from unchained.node.chain.mempool import Entry, FeeTooLowError
+from unchained.node.chain.opening import open_chain
+from unchained.node.chain.results import (
+    Changes,
+    NeedsProof,
+    Outcome,
+    Package,
+    ReorgRefused,
+)
+from unchained.node.chain.tree import AnchorNode, AnchorTree, Judgement, Status
+from unchained.node.chain.verdicts import VerdictMemory
+from unchained.node.chain.waiting import WaitingTransfers
+from unchained.node.consensus.anchors import (
+    Mint,
+    check_anchor_grade,
+    check_body,
+    check_body_root,
+)
+from unchained.node.consensus.coins import (
+    check_coin_alone,
+    check_coin_in_context,
+    is_anchor_grade,
+)
+from unchained.node.consensus.errors import (
+    BadHeightError,
+    BodyMissingError,
+    CoinError,
+    ParentInvalidError,
+    ParentNotAnchorError,
+    ProtocolError,
+    StaleParentError,
+    UnknownParentError,
+)
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransfer
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.storage import schema
+from unchained.storage.kv import KeyValueStore
+from unchained.storage.schema import (
+    AnchorRecord,
+    CoinAccepted,
+)
+
+
+class ChainCore:
+    """The single writer's state and its operations.
+
+    `running_ms()` is how long this process has had the store, in ms.
+    """
+
+    def __init__(
+        self, store: KeyValueStore, network: Network, running_ms: Callable[[], int]
+    ) -> None:
+        opened = open_chain(store, network)
+        self.store = store
+        self.network = network
+        self.tree: AnchorTree = opened.tree
+        self.ledger: Ledger = opened.ledger
+        self.archive: Archive = opened.archive
+        self.verdicts = VerdictMemory()
+        self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.verdicts)
+        self.mempool = self._waiting.mempool
+        self._ran_before_ms = opened.running_ms
+        self._running_ms = running_ms
+        self._strays: dict[CoinId, dict[CoinId, int]] = {}
+        """Listed coins bound to an anchor that does not count (yet), with their heights."""
+        self.root = TreeRoot(network, self.tree, self.ledger, self.archive, self._strays)
+        self.coins_taken_in = 0
+        """Coins that became known since the chain was opened."""
+        self.journal = Journal(self.ledger, self.running_ms)
+        self._main = MainChain(
+            network,
+            self.tree,
+            self.ledger,
+            self.archive,
+            self._waiting,
+            self.root,
+            self.journal,
+        )
+        self._find_strays()
+
+    # Reading
+
+    @property
+    def tip(self) -> AnchorNode:
+        """The main chain's last anchor."""
+        return self.tree.tip
+
+    def running_ms(self) -> int:
+        """Return how long nodes have run on this store, ms."""
+        return self._ran_before_ms + self._running_ms()
+
+    def knows_coin(self, coin_id: CoinId) -> bool:
+        """Tell whether the coin is known and valid."""
+        return self.archive.knows(coin_id)
+
+    def is_awaited(self, anchor_id: CoinId) -> bool:
+        """Tell whether what is bound to an anchor has to wait: for its coin or for its body."""
+        node = self.tree.get(anchor_id)
+        return node is None or node.status is Status.BODYLESS
+
+    def transfer_bytes(self, wid: Wid) -> bytes | None:
+        """Return the encoding of a transfer that a body or the mempool holds."""
+        return schema.TRANSFER.get(self.ledger.view, wid)
+
+    def _has_transfer(self, wid: Wid) -> bool:
+        """Tell whether a transfer's bytes are stored, as those of all that wait are."""
+        return self.mempool.get(wid) is not None or self.transfer_bytes(wid) is not None
+
+    def branch_of(self, node: AnchorNode) -> Branch:
+        """Return the chain that ends in a counting anchor, as the rules read it."""
+        return Branch(self.tree, node, self.archive)
+
+    def lacking(self, body: Body) -> tuple[list[CoinId], list[Wid]]:
+        """Return the coins and transfers of a body that are not known."""
+        coins = [
+            CoinId(coin_id)
+            for coin_id in (*body.fresh, *body.uncles)
+            if not self.archive.knows(CoinId(coin_id))
+        ]
+        wids = [Wid(wid) for wid in body.transfers if not self._has_transfer(Wid(wid))]
+        return coins, wids
+
+    # Coins
+
+    def submit_coin(self, coin: Coin, now_ms: int, *, proven: bool) -> Outcome | NeedsProof:
+        """Take in a candidate or an anchor's coin (Protocol §3.3).
+
+        Raises a `CoinError`; `UnknownParentError` and `TimeTooNewError` mean "not yet".
+        """
+        known = self.archive.knows(coin.id)
+        home = self.tree.get(coin.parent)
+        if known and (home is None or home.status is not Status.COUNTS or coin.id in home.bound):
+            return Outcome.KNOWN
+        # A coin may be known for a body that lists it, and have been no vote until its parent
+        # counted; its mix has been verified then.
+        proven = proven or known
+        check_coin_alone(coin, self.network)
+        parent = self._parent_of(coin)
+        # What a lowered tree holds is not stale: it is being weighed.
+        tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
+        check_coin_in_context(
+            coin, parent.context, self.network, tip_height=tip_height, now_ms=now_ms
+        )
+        if not proven:
+            return NeedsProof((coin,))
+        self._take_in(parent, coin)
+        self._main.advance()
+        self.journal.flush()
+        return Outcome.ACCEPTED
+
+    def _parent_of(self, coin: Coin) -> AnchorNode:
+        node = self.tree.get(coin.parent)
+        if node is None:
+            self._explain_absent_parent(coin)
+            # Protocol §3.3: UNKNOWN_PARENT
+            raise UnknownParentError(expected="a known anchor", actual=coin.parent.hex())
+        # Protocol §3.3: UNKNOWN_PARENT, of a parent whose body is missing
+        if node.status is Status.BODYLESS:
+            raise UnknownParentError(
+                expected="an anchor whose body is known", actual=coin.parent.hex()
+            )
+        # Protocol §3.3: PARENT_INVALID
+        if node.status is Status.INVALID:
+            raise ParentInvalidError(expected="a valid anchor", actual=coin.parent.hex())
+        return node
+
+    def _explain_absent_parent(self, coin: Coin) -> None:
+        """Raise what is known to be wrong with a parent that the tree does not hold."""
+        parent = self.archive.coin(coin.parent)
+        if parent is None:
+            return
+        # Protocol §3.3: PARENT_NOT_ANCHOR
+        if parent.height > 0 and not is_anchor_grade(parent, self.network):
+            raise ParentNotAnchorError(expected="an anchor", actual=coin.parent.hex())
+        if self.archive.main_id(parent.height) == parent.id:
+            # Protocol §3.3: BAD_HEIGHT
+            if coin.height != parent.height + 1:
+                raise BadHeightError(expected=parent.height + 1, actual=coin.height)
+            # Protocol §3.3: STALE_PARENT
+            raise StaleParentError(
+                expected=f"a parent at height {self.tree.root.height} or above",
+                actual=parent.height,
+            )
+
+    def _take_in(self, parent: AnchorNode, coin: Coin) -> None:
+        """Store a coin that passes §3.3 against a counting anchor: it is a vote for that."""
+        self.ledger.batch.put(schema.COIN.key(coin.id), coin.raw)
+        self.ledger.batch.put(schema.BOUND.key(parent.id, coin.id), b"")
+        self.ledger.log(CoinAccepted(coin.id))
+        self.archive.keep(coin)
+        self.journal.changes.coins.append(coin)
+        self.coins_taken_in += 1
+        self.tree.add_vote(parent, coin.id)
+        if is_anchor_grade(coin, self.network):
+            self.tree.add_anchor(coin)
+
+    # Bodies
+
+    def submit_package(self, package: Package, *, proven: bool) -> Outcome | NeedsProof:
+        """Take in the body of an anchor whose coin is known (Protocol §5.2).
+
+        `proven` says that the mixes of the coins in the package have been verified. Raises
+        `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
+        sender's fault; any other `ProtocolError` has made the anchor invalid for good.
+        """
+        anchor, body = package.anchor, package.body
+        node = self.tree.get(anchor.id)
+        if node is None:
+            # Protocol §5.2: NOT_ANCHOR
+            check_anchor_grade(anchor, self.network)
+            raise UnknownParentError(
+                expected="an anchor whose coin is known", actual=anchor.id.hex()
+            )
+        if node.status is not Status.BODYLESS:
+            return Outcome.KNOWN
+        parent = self._parent_of(anchor)
+        check_body_root(anchor, body)
+        self._check_transfers_present(package)
+        known = {**package.coins}
+
+        def coin_of(coin_id: CoinId) -> Coin | None:
+            return known.get(coin_id) or self.archive.coin(coin_id)
+
+        try:
+            mints = check_body(anchor, body, coin_of, self.branch_of(parent), self.network)
+        except BodyMissingError:
+            raise
+        except ProtocolError as error:
+            self._main.rule_out(node, error)
+            self.journal.flush()
+            raise
+        news = [mint.coin for mint in mints[1:] if not self.archive.knows(mint.coin.id)]
+        if news and not proven:
+            return NeedsProof(tuple(news))
+        self._let_count(node, package, mints, news)
+        self._main.advance()
+        self.journal.flush()
+        return Outcome.ACCEPTED
+
+    def _check_transfers_present(self, package: Package) -> None:
+        for wid in package.body.transfers:
+            raw = package.transfers.get(Wid(wid))
+            # Protocol §5.3: above 256 KiB they are not read
+            if raw is not None and len(raw) <= MAX_TRANSFER_ENCODED:
+                continue
+            if not self._has_transfer(Wid(wid)):
+                raise BodyMissingError(expected=f"transfer {wid.hex()}", actual="not seen yet")
+
+    def submit_chain(
+        self, packages: Sequence[Package], now_ms: int
+    ) -> tuple[int, ProtocolError | None]:
+        """Take in anchors in order, all proofs verified; stop at the first that breaks a rule.
+
+        Returns how many were taken in or known already, and the broken rule: also one that an
+        anchor broke when it was connected.
+        """
+        for done, package in enumerate(packages):
+            ruled_out = len(self.journal.changes.ruled_out)
+            try:
+                self.submit_coin(package.anchor, now_ms, proven=True)
+                self.submit_package(package, proven=True)
+            except ProtocolError as error:
+                return done, error
+            for anchor_id, broken in self.journal.changes.ruled_out[ruled_out:]:
+                if anchor_id == package.anchor.id:
+                    return done, broken
+        return len(packages), None
+
+    def condemn(self, anchor_id: CoinId, error: ProtocolError) -> None:
+        """Rule out an anchor whose body lists a coin with a forged mix (`BAD_MIX`)."""
+        node = self.tree.get(anchor_id)
+        if node is not None and node.status is Status.BODYLESS:
+            self._main.rule_out(node, error)
+            self.journal.flush()
+
+    def _let_count(
+        self, node: AnchorNode, package: Package, mints: list[Mint], news: Sequence[Coin]
+    ) -> None:
+        parent = node.parent
+        assert parent is not None  # noqa: S101 - the root has a body
+        put = self.ledger.batch.put
+        for coin in news:
+            home = self.tree.get(coin.parent)
+            if not self._take_in_listed(home, coin):
+                put(schema.COIN.key(coin.id), coin.raw)
+                self.archive.keep(coin)
+                self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
+        for wid in package.body.transfers:
+            raw = package.transfers.get(Wid(wid))
+            if raw is not None and not self._has_transfer(Wid(wid)):
+                put(schema.TRANSFER.key(wid), raw)
+        record = AnchorRecord(node.coin.raw, package.body.to_bytes(), Status.COUNTS, 0, 0)
+        put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
+        self.tree.count_in(
+            node, Judgement.of_child(node.coin, package.body, parent.judged, self.network)
+        )
+        self._main.remember_mints(node.id, mints)
+        self.journal.changes.counting.append(node.id)
+        self._admit_strays(node)
+
+    def _take_in_listed(self, home: AnchorNode | None, coin: Coin) -> bool:
+        """Take a listed coin in as a vote, if it passes §3.3 against a known parent."""
+        if home is None or home.status is not Status.COUNTS:
+            return False
+        try:
+            check_coin_in_context(coin, home.context, self.network, tip_height=None, now_ms=None)
+        except CoinError:
+            # A stray coin that only the chain listing it had to judge (Protocol §5.2): no vote.
+            return False
+        self._take_in(home, coin)
+        return True
+
+    def _admit_strays(self, node: AnchorNode) -> None:
+        """Count the listed coins that were waiting for an anchor to count."""
+        waiting = self._strays.pop(node.id, {})
+        for coin_id in waiting:
+            coin = self.archive.coin(coin_id)
+            assert coin is not None  # noqa: S101 - stored when it was listed
+            if coin_id not in node.bound:
+                self._take_in_listed(node, coin)
+
+    def _find_strays(self) -> None:
+        """Find, after opening, the listed coins whose parent does not count (yet)."""
+        for node in list(self.tree.nodes.values()):
+            if node.status is Status.COUNTS:
+                for coin_id in node.judged.body.uncles:
+                    coin = self.archive.coin(CoinId(coin_id))
+                    home = None if coin is None else self.tree.get(coin.parent)
+                    if coin is not None and (home is None or home.status is Status.BODYLESS):
+                        self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
+
+    def advance(self) -> None:
+        """Follow the winner, if it is not the tip already: after opening."""
+        self._main.advance()
+        self.journal.flush()
+
+    # Branches that leave the main chain below the tree
+
+    def may_undo_from(self, fork_height: int) -> bool:
+        """Tell whether this node would by itself follow a better branch that leaves its main
+        chain at a height (Protocol §6)."""
+        return fork_height >= self.root.floor(self.running_ms())
+
+    def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
+        """Leave a better branch to the operator. `lead`: by how much its headers show more work
+        than the main chain's; it stands until the main chain has made up for that."""
+        self._main.refuse(fork_height, winner, lead)
+
+    @property
+    def refused(self) -> ReorgRefused | None:
+        """A deeper reorganisation that waits for the operator."""
+        return self._main.refused
+
+    def lower_root(self, height: int) -> bool:
+        """Let the tree reach down to an anchor of the main chain and stay so; tell whether that
+        is done, or the next part of it is to be asked for."""
+        self.root.held = True
+        done = self.root.lower(height)
+        self.journal.flush()
+        return done
+
+    def let_root_rise(self) -> bool:
+        """Let the tree have its ordinary depth again; tell whether it has."""
+        self.root.held = False
+        self.journal.changes.barren += self.root.lift()
+        self.journal.flush()
+        return not self.root.is_deep
+
+    @contextmanager
+    def choosing_once(self) -> Iterator[None]:
+        """Make the choice of the tip only once, after all that is submitted inside."""
+        self._main.chooses_later = True
+        try:
+            yield
+        finally:
+            self._main.chooses_later = False
+        self._main.advance()
+        self.journal.flush()
+
+    # Transfers
+
+    def check_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[Entry]:
+        """Check a transfer for the mempool by all but its witness.
+
+        Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a
+        `TransferError`.
+        """
+        return self._waiting.check(sized, now_ms)
+
+    def submit_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome:
+        """Take in a transfer whose witness has been found good (Protocol §8.4).
+
+        Raises a `PolicyError` or a `TransferError`.
+        """
+        try:
+            outcome = self._waiting.submit(sized, now_ms)
+        except FeeTooLowError:
+            # It went through the mempool, and came out at the bottom.
+            self.journal.flush()
+            raise
+        self.journal.flush()
+        return outcome
+
+    def expire_transfers(self, now_ms: int) -> None:
+        """Drop transfers that have waited too long."""
+        self.mempool.expire(now_ms)
+        self.journal.flush()
+
+    def load_mempool(self) -> None:
+        """Judge the transfers that waited when the store was last written: after opening."""
+        self._waiting.load()
+        self.journal.flush()
+
+    # Writing
+
+    def begin_bulk(self) -> None:
+        """Let anchors share batches from here on: sync and import."""
+        self.journal.begin_bulk()
+
+    def end_bulk(self) -> None:
+        """Write what is left and go back to one synced batch for each anchor."""
+        self.journal.end_bulk()
+
+    def take_changes(self) -> Changes:
+        """Return what happened since the last time, and begin anew."""
+        return self.journal.take_changes()

@@ -1,0 +1,203 @@
+"""The main chain: which anchors are connected, one after the other (Protocol §5.3, §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from unchained.node.chain.branch import Archive, Branch
+from unchained.node.chain.deepening import TreeRoot
+from unchained.node.chain.journal import Journal
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.pruning import drop_transfer, prune_undo
+from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
+from unchained.node.chain.tree import AnchorNode, AnchorTree, Status
+from unchained.node.chain.waiting import UndoneTransfers, WaitingTransfers
+from unchained.node.consensus.anchors import Kind, Mint, mints_of
+from unchained.node.consensus.errors import ProtocolError
+from unchained.node.consensus.params import Network, work
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.storage import schema
+from unchained.storage.schema import AnchorRecord, MempoolRecord, TransferEntered
+
+REMEMBERED_MINTS: Final = 128
+"""Anchors whose mints are kept from judging to connecting; others are derived again."""
+
+
+class MainChain:
+    """Makes the winner of the tree the tip, and undoes what it has to for that."""
+
+    def __init__(
+        self,
+        network: Network,
+        tree: AnchorTree,
+        ledger: Ledger,
+        archive: Archive,
+        waiting: WaitingTransfers,
+        root: TreeRoot,
+        journal: Journal,
+    ) -> None:
+        self._network = network
+        self._tree = tree
+        self._ledger = ledger
+        self._archive = archive
+        self._waiting = waiting
+        self._root = root
+        self._journal = journal
+        self._mints: dict[CoinId, list[Mint]] = {}
+        self.chooses_later = False
+        """Whether the choice is put off until more has been submitted."""
+        self.refused: ReorgRefused | None = None
+        """A deeper reorganisation that waits for the operator."""
+        self._refused_lead = 0
+
+    def remember_mints(self, anchor_id: CoinId, mints: list[Mint]) -> None:
+        """Keep what judging an anchor has found out for when it is connected."""
+        self._mints[anchor_id] = mints
+        if len(self._mints) > REMEMBERED_MINTS:
+            del self._mints[next(iter(self._mints))]
+
+    def advance(self) -> None:
+        """Make the winner of Protocol §6 the tip; rule out what fails on the way."""
+        if self.chooses_later:
+            return
+        undone = UndoneTransfers(self._waiting)
+        depth = 0
+        while (best := self._tree.choose()) is not self._tree.tip:
+            fork = self._tree.fork_point(best)
+            if self._must_refuse(fork):
+                lead = self._work_of(self._tree.path(fork, best))
+                lead -= self._work_of(self._tree.path(fork, self._tree.tip))
+                self.refuse(fork.height, best.id, lead)
+                # The branch goes with the anchors that it leaves; the rest is chosen from anew.
+                self._root.held = False
+                while self._root.is_deep:
+                    self._journal.changes.barren += self._root.lift()
+                continue
+            depth = max(depth, self._tree.tip.height - fork.height)
+            while self._tree.tip is not fork:
+                undone.add(self._disconnect())
+            self._connect_up_to(best, fork)
+        if depth:
+            self._waiting.rebuild(undone.in_order())
+        if depth > self._network.max_reorg:
+            # What it was held for has become the main chain.
+            self._root.held = False
+
+    def _connect_up_to(self, best: AnchorNode, fork: AnchorNode) -> None:
+        for node in self._tree.path(fork, best):
+            try:
+                transfers = self._ledger.connect(
+                    node.coin, node.judged.body, self._mints_of(node), self._waiting.judged
+                )
+            except ProtocolError as error:
+                self.rule_out(node, error)
+                return
+            self._tree.set_tip(node)
+            self._note_connected(node)
+            self._waiting.mempool.chain_grew(transfers)
+            self._journal.write(tip_moved=True)
+
+    def _note_connected(self, node: AnchorNode) -> None:
+        record = AnchorRecord(
+            node.coin.raw,
+            node.judged.body.to_bytes(),
+            Status.COUNTS,
+            node.votes if node.forgotten else 0,
+            self._journal.running_ms(),
+        )
+        self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
+        kinds = [mint.kind for mint in self._mints_of(node)]
+        self._journal.changes.connected.append(
+            ConnectedAnchor(
+                node.id,
+                node.height,
+                node.coin.header.time,
+                kinds.count(Kind.FRESH),
+                kinds.count(Kind.LATE),
+                kinds.count(Kind.STRAY),
+                len(node.judged.body.transfers),
+            )
+        )
+        if not self._root.held:
+            self._journal.changes.barren += self._root.lift()
+        if self.refused is not None:
+            self._refused_lead -= self._work_of([node])
+            if self._refused_lead < 0:
+                self.refused = None
+        prune_undo(self._ledger, self._tree, self._network, self._journal.running_ms())
+
+    def _disconnect(self) -> list[SizedTransfer]:
+        """Take the tip off the chain; return its transfers."""
+        node = self._tree.tip
+        parent = node.parent
+        assert parent is not None  # noqa: S101 - a fork point lies at or above the root
+        transfers = []
+        for wid in node.judged.body.transfers:
+            sized, _, _ = self._waiting.judged(Wid(wid))
+            assert sized is not None  # noqa: S101 - it was connected
+            transfers.append(sized)
+        self._ledger.disconnect(node.coin, parent.judged.history, self._mints_of(node), transfers)
+        for sized in transfers:
+            # They wait again from here on: a crash before the mempool is rebuilt loses none.
+            if schema.MEMPOOL.get(self._ledger.view, sized.wid) is not None:
+                continue
+            self._ledger.log(TransferEntered(sized.wid))
+            record = MempoolRecord(0, node.coin.header.time, sized.transfer.fee, sized.size)
+            self._ledger.batch.put(schema.MEMPOOL.key(sized.wid), schema.MEMPOOL.encode(record))
+        self._tree.set_tip(parent)
+        self._journal.changes.disconnected.append((node.height, node.id))
+        self._refused_lead += self._work_of([node])
+        self._journal.write(tip_moved=True)
+        return transfers
+
+    def _must_refuse(self, fork: AnchorNode) -> bool:
+        """Tell whether to leave a reorganisation to the operator (Protocol §6)."""
+        if self._tree.tip.height - fork.height <= self._network.max_reorg:
+            return False
+        return self._root.is_settled(fork.height + 1, self._journal.running_ms())
+
+    def _work_of(self, nodes: Sequence[AnchorNode]) -> int:
+        """Return what headers show of the work of anchors: K * work(target) of each."""
+        shown = sum(work(node.coin.header.target) for node in nodes)
+        return self._network.coins_per_epoch * shown
+
+    def _mints_of(self, node: AnchorNode) -> list[Mint]:
+        found = self._mints.get(node.id)
+        if found is None:
+            assert node.parent is not None  # noqa: S101
+            found = mints_of(
+                node.coin,
+                node.judged.body,
+                self._archive.coin,
+                Branch(self._tree, node.parent, self._archive),
+                self._network,
+            )
+        return found
+
+    def rule_out(self, node: AnchorNode, error: ProtocolError) -> None:
+        """Make an anchor invalid for the rule that it breaks, and its descendants with it."""
+        listed = {
+            Wid(wid): None
+            for step in self._tree.subtree(node)
+            if step.status is Status.COUNTS
+            for wid in step.judged.body.transfers
+        }
+        for step in self._tree.invalidate(node):
+            record = AnchorRecord(step.coin.raw, b"", Status.INVALID, 0, 0)
+            self._ledger.batch.put(schema.ANCHOR.key(step.id), schema.ANCHOR.encode(record))
+            self._mints.pop(step.id, None)
+            self._journal.changes.barren.append(step.id)
+        for wid in listed:
+            drop_transfer(wid, self._tree, self._ledger)
+        self._journal.changes.ruled_out.append((node.id, error))
+
+    def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
+        """Leave a better branch to the operator. `lead`: by how much its headers show more work
+        than the main chain's; it stands until the main chain has made up for that."""
+        known = self.refused
+        self.refused = ReorgRefused(fork_height, self._tree.tip.height - fork_height, winner)
+        self._refused_lead = lead
+        if known is None or known.fork_height != fork_height:
+            self._journal.changes.refused = self.refused

@@ -1,0 +1,98 @@
+"""What the chain lets go of as it grows: old candidates, lost branches, undo data."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unchained.node.chain.branch import Archive
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.tree import AnchorNode, AnchorTree, Status
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.storage import schema
+from unchained.storage.schema import AnchorRecord
+
+HEIGHTS_AT_ONCE: Final = 4
+"""Heights whose undo data one anchor's batch drops at most: the backlog after a long sync goes
+away little by little."""
+
+
+def retire_root(
+    tree: AnchorTree,
+    ledger: Ledger,
+    archive: Archive,
+    strays: dict[CoinId, dict[CoinId, int]],
+) -> list[CoinId]:
+    """Let the lowest anchor leave the tree, with the votes for it and its lost branches.
+
+    The main chain keeps the coins that it lists; the anchor's record keeps its votes. Returns the
+    anchors of the lost branches.
+    """
+    old, lost = tree.advance_root()
+    record = schema.ANCHOR.get(ledger.view, old.id)
+    assert record is not None  # noqa: S101 - it is on the main chain
+    retired = AnchorRecord(
+        record.coin, record.body, record.status, old.votes, record.connected_running_ms
+    )
+    ledger.batch.put(schema.ANCHOR.key(old.id), schema.ANCHOR.encode(retired))
+    _drop_votes(old, tree, ledger, archive)
+    for node in lost:
+        _drop_votes(node, tree, ledger, archive)
+        ledger.batch.delete(schema.ANCHOR.key(node.id))
+        if node.status is Status.COUNTS:
+            for wid in node.judged.body.transfers:
+                drop_transfer(Wid(wid), tree, ledger)
+    for parent_id in [
+        parent_id for parent_id, coins in strays.items() if max(coins.values()) <= tree.root.height
+    ]:
+        for coin_id in strays.pop(parent_id):
+            _drop_coin(coin_id, tree, ledger, archive)
+    return [node.id for node in lost]
+
+
+def _drop_votes(node: AnchorNode, tree: AnchorTree, ledger: Ledger, archive: Archive) -> None:
+    for coin_id in node.bound:
+        ledger.batch.delete(schema.BOUND.key(node.id, coin_id))
+        _drop_coin(coin_id, tree, ledger, archive)
+
+
+def _drop_coin(coin_id: CoinId, tree: AnchorTree, ledger: Ledger, archive: Archive) -> None:
+    on_chain = schema.HISTORY.get(ledger.view, coin_id) is not None
+    if not on_chain and not tree.is_listed(coin_id):
+        ledger.batch.delete(schema.COIN.key(coin_id))
+        archive.forget(coin_id)
+
+
+def drop_transfer(wid: Wid, tree: AnchorTree, ledger: Ledger) -> None:
+    """Delete a transfer's bytes unless it waits or an anchor that counts lists it."""
+    waits = schema.MEMPOOL.get(ledger.view, wid) is not None
+    if waits or tree.is_listed_aside(wid):
+        return
+    raw = schema.TRANSFER.get(ledger.view, wid)
+    if raw is None:
+        return
+    try:
+        place = schema.TXID.get(ledger.view, SizedTransfer.from_bytes(raw).txid)
+    except NonCanonicalError:
+        # listed by an anchor that counted, and was never connected
+        place = None
+    if place is None or place.wid != wid:
+        ledger.batch.delete(schema.TRANSFER.key(wid))
+
+
+def prune_undo(ledger: Ledger, tree: AnchorTree, network: Network, running_ms: int) -> None:
+    """Drop undo data that no reorganisation by itself can need (Protocol §6, last rule but one):
+    below the last MAX_REORG anchors, of anchors that have been on the chain long enough."""
+    tip_height = tree.tip.height
+    floor = ledger.undo_floor
+    for height in range(floor, min(floor + HEIGHTS_AT_ONCE, tip_height - network.max_reorg)):
+        anchor_id = schema.HEIGHT.get(ledger.view, height)
+        record = None if anchor_id is None else schema.ANCHOR.get(ledger.view, anchor_id)
+        assert record is not None  # noqa: S101 - it is on the main chain
+        if running_ms - record.connected_running_ms < network.max_reorg * network.epoch_ms:
+            return
+        ledger.batch.delete(schema.UNDO.key(height))
+        ledger.batch.delete(schema.STATE.key(height))
+        ledger.undo_floor = height + 1

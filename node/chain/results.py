@@ -1,0 +1,95 @@
+"""What goes into the chain and what comes of it: packages, outcomes, changes."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.transfer import wid_of
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.storage.schema import Event
+
+
+class Outcome(enum.Enum):
+    """What became of something that was submitted and broke no rule."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A coin waits: for `parent`, or for the clock if there is none."""
+
+    parent: CoinId | None
+
+
+class NeedsProof(msgspec.Struct, frozen=True, gc=False):
+    """All cheap checks passed: verify the mixes of these coins and submit again as proven."""
+
+    coins: tuple[Coin, ...]
+
+
+class Package(msgspec.Struct, frozen=True):
+    """An anchor with all that its body lists and the receiver may not know.
+
+    `coins` by id and `transfers` (whole encodings) by wid; the caller has hashed both.
+    """
+
+    anchor: Coin
+    body: Body
+    coins: Mapping[CoinId, Coin]
+    transfers: Mapping[Wid, bytes]
+
+
+class ReorgRefused(msgspec.Struct, frozen=True):
+    """A chain won that would undo more than this node undoes by itself (Protocol §6)."""
+
+    fork_height: int
+    depth: int
+    winner: CoinId
+
+
+class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
+    """An anchor that joined the main chain. `time` in ms; the rest counts its body's entries."""
+
+    id: CoinId
+    height: int
+    time: int
+    fresh: int
+    late: int
+    stray: int
+    transfers: int
+
+
+class Changes(msgspec.Struct):
+    """What happened since the last time it was asked: for log lines and for subscribers.
+
+    `events` are on disk; their first has sequence number `first_event`. `coins` became known,
+    `ruled_out` names anchors that became invalid, with the rule, and `counting` those whose
+    children can be judged from here on; `barren` those whose children never will: invalid with
+    an ancestor, or gone with a lost branch.
+    """
+
+    first_event: int
+    events: list[Event] = msgspec.field(default_factory=list)
+    connected: list[ConnectedAnchor] = msgspec.field(default_factory=list)
+    disconnected: list[tuple[int, CoinId]] = msgspec.field(default_factory=list)
+    coins: list[Coin] = msgspec.field(default_factory=list)
+    ruled_out: list[tuple[CoinId, ProtocolError]] = msgspec.field(default_factory=list)
+    counting: list[CoinId] = msgspec.field(default_factory=list)
+    barren: list[CoinId] = msgspec.field(default_factory=list)
+    refused: ReorgRefused | None = None
+
+
+def package_of(
+    anchor: Coin, body: Body, coins: Collection[Coin], transfers: Collection[bytes]
+) -> Package:
+    """Return a package of coins and transfers that came in any order."""
+    return Package(
+        anchor, body, {coin.id: coin for coin in coins}, {wid_of(raw): raw for raw in transfers}
+    )

@@ -1,0 +1,65 @@
+"""The present of a chain and of its manager, as snapshots."""
+
+from __future__ import annotations
+
+import msgspec
+
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool import MempoolStatistics
+from unchained.node.chain.results import ReorgRefused
+from unchained.node.primitives.types import CoinId
+
+
+class ChainStatus(msgspec.Struct, frozen=True):
+    """The present of a chain. Times in ms, amounts in grains.
+
+    `n_total` and `target` are those of the tip's children; `next_event` is the sequence number
+    that the next event will have, `coins` counts those that became known since the chain was
+    opened, `anchors` those of the last MAX_REORG heights on every branch. `refused` stands while
+    a reorganisation waits for the operator.
+    """
+
+    tip: CoinId
+    height: int
+    tip_time: int
+    n_total: int
+    target: int
+    supply: int
+    next_event: int
+    coins: int
+    anchors: int
+    mempool: MempoolStatistics
+    refused: ReorgRefused | None
+
+
+class ManagerStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is held at present. `refused` counts reorganisations that
+    were left to the operator."""
+
+    operations: int
+    coins: int
+    connected: int
+    disconnected: int
+    mixes_verified: int
+    transfers_judged: int
+    orphans: int
+    early: int
+    refused: int
+
+
+def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
+    """Return the present of a chain."""
+    tip = core.tip
+    return ChainStatus(
+        tip=tip.id,
+        height=tip.height,
+        tip_time=tip.coin.header.time,
+        n_total=tip.context.child_n_total,
+        target=tip.context.child_target,
+        supply=core.ledger.supply,
+        next_event=core.ledger.next_event,
+        coins=core.coins_taken_in,
+        anchors=len(core.tree.nodes),
+        mempool=core.mempool.statistics(now_ms),
+        refused=core.refused,
+    )

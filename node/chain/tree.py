@@ -1,0 +1,475 @@
+"""The anchors of the last MAX_REORG heights, on every branch, and which chain wins (Protocol §6).
+
+Structure only: which anchors are known, which of them count, how many votes each has. Nothing
+here touches the disk or knows the coin set.
+
+A vote adds its work to the sub(A) of every ancestor. Summing that up at once would cost a walk
+to the root for each coin; but a vote for an anchor on the best path can only confirm that path.
+So work is noted on the anchor it was given to, and summed up the tree when something happened
+off the best path, just before the choice is made again.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from unchained.node.consensus.coins import ParentContext
+from unchained.node.consensus.difficulty import child_target
+from unchained.node.consensus.genesis import Genesis
+from unchained.node.consensus.params import Network, work
+from unchained.node.crypto.mmr import History
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
+
+
+class Status(enum.IntEnum):
+    """What a node knows of an anchor. The numbers are on disk."""
+
+    BODYLESS = 0
+    """The coin is valid and of anchor grade; its body has not been judged."""
+
+    COUNTS = 1
+    """It and all its ancestors have passed Protocol §5.2."""
+
+    INVALID = 2
+    """Its body, or an ancestor's, broke a rule: simply a coin."""
+
+
+class Judgement(msgspec.Struct, frozen=True, gc=False):
+    """What passing Protocol §5.2 makes known of an anchor.
+
+    `history` is the range after it. `origin_time` (ms) and `origin_n_total` are those of R of §7:
+    the time of this chain's anchor of height 1 and the n_total of its children. `plain_fresh`
+    counts the fresh coins that are not of anchor grade: the second term of score(X).
+    """
+
+    body: Body
+    context: ParentContext
+    history: History
+    origin_time: int
+    origin_n_total: int
+    plain_fresh: int
+
+    @classmethod
+    def of_child(cls, anchor: Coin, body: Body, parent: Judgement, network: Network) -> Judgement:
+        """Return the judgement of an anchor that passed, from its parent's."""
+        header = anchor.header
+        # Protocol §6: n_total(child of A)
+        n_total = header.n_total + len(body.fresh) + len(body.uncles) + 1
+        first = header.height == 1
+        origin_time = header.time if first else parent.origin_time
+        origin_n_total = n_total if first else parent.origin_n_total
+        return cls(
+            body,
+            ParentContext(
+                anchor.id,
+                header.height,
+                header.time,
+                n_total,
+                child_target(
+                    network,
+                    anchor_height=header.height,
+                    elapsed_ms=header.time - origin_time,
+                    n=n_total - origin_n_total,
+                ),
+            ),
+            parent.history.append(anchor.id),
+            origin_time,
+            origin_n_total,
+            # A fresh coin has the anchor's own target: both are bound to the same parent.
+            _above(network.grade_target(header.target), body.fresh),
+        )
+
+    @classmethod
+    def of_genesis(cls, genesis: Genesis, network: Network) -> Judgement:
+        """Return what holds of genesis: no coins are counted through it (Protocol §6)."""
+        context = genesis_context(genesis.coin, network)
+        return cls(genesis.body, context, genesis.history, 0, 0, 0)
+
+
+def genesis_context(coin: Coin, network: Network) -> ParentContext:
+    """Return genesis as its children see it: it counts no coins (Protocol §6, §7)."""
+    return ParentContext(coin.id, 0, coin.header.time, 0, network.target0)
+
+
+def _above(limit: int, ids: Sequence[bytes]) -> int:
+    bound = limit.to_bytes(32, "big")
+    return sum(coin_id > bound for coin_id in ids)
+
+
+class AnchorNode:
+    """One anchor of the tree. Its owner is the `AnchorTree`; others read."""
+
+    __slots__ = (
+        "_pending",
+        "bound",
+        "children",
+        "coin",
+        "forgotten",
+        "height",
+        "id",
+        "judgement",
+        "on_best_path",
+        "on_main",
+        "parent",
+        "status",
+        "sub",
+        "votes",
+    )
+
+    def __init__(self, coin: Coin, parent: AnchorNode | None) -> None:
+        self.coin = coin
+        self.id = coin.id
+        self.height = coin.height
+        self.parent = parent
+        self.children: list[AnchorNode] = []
+        """Known anchors bound to this one, whatever their status."""
+        self.status = Status.BODYLESS
+        self.judgement: Judgement | None = None
+        self.bound: dict[CoinId, None] = {}
+        """Coins bound to this anchor that pass §3.3 against it: its votes, in order of arrival."""
+        self.votes = 0
+        self.forgotten = 0
+        """Votes whose coins have left this node, of an anchor that had left the tree."""
+        self.sub = 0
+        self._pending = 0
+        self.on_main = False
+        self.on_best_path = False
+
+    @property
+    def judged(self) -> Judgement:
+        """The judgement of an anchor that counts."""
+        assert self.judgement is not None, "asked of an anchor that does not count"  # noqa: S101
+        return self.judgement
+
+    @property
+    def context(self) -> ParentContext:
+        """This anchor as the coins bound to it see it."""
+        return self.judged.context
+
+    def score(self) -> int:
+        """Return score(X) of Protocol §6, once the tree has been summed up."""
+        assert self.parent is not None  # noqa: S101 - the root is never one of several
+        bonus = self.judged.plain_fresh * work(self.parent.context.child_target)
+        return 2 * self.sub + bonus
+
+    def __repr__(self) -> str:
+        return f"<AnchorNode {self.height} {self.id.hex()[:8]} {self.status.name}>"
+
+
+class AnchorTree:
+    """The anchors from the root, which is on the main chain, upwards.
+
+    The main chain from the root to the tip is part of the tree (`main`), though which anchors
+    are connected is decided by whoever holds the coin set.
+    """
+
+    def __init__(self, root_coin: Coin, judgement: Judgement) -> None:
+        root = AnchorNode(root_coin, None)
+        root.status = Status.COUNTS
+        root.judgement = judgement
+        root.on_main = root.on_best_path = True
+        self.root = root
+        self.tip = root
+        self.best = root
+        self.nodes: dict[CoinId, AnchorNode] = {root.id: root}
+        self._main: dict[int, AnchorNode] = {root.height: root}
+        self._listed_by: dict[bytes, tuple[AnchorNode, ...]] = {}
+        self._dirty: set[AnchorNode] = set()
+        self._choice_is_open = False
+        self._list(root)
+
+    # Reading
+
+    def get(self, anchor_id: CoinId) -> AnchorNode | None:
+        """Return the anchor of an id, if the tree holds it."""
+        return self.nodes.get(anchor_id)
+
+    def main_at(self, height: int) -> AnchorNode | None:
+        """Return the main chain's anchor at a height of the tree."""
+        return self._main.get(height)
+
+    def ancestor(self, node: AnchorNode, height: int) -> AnchorNode | None:
+        """Return the anchor at a height on the chain that ends in `node`."""
+        if height > node.height or height < self.root.height:
+            return None
+        step: AnchorNode | None = node
+        while step is not None and not step.on_main and step.height > height:
+            step = step.parent
+        if step is not None and step.on_main:
+            return self._main.get(height)
+        return step
+
+    def lister_of(self, coin_id: CoinId, tip: AnchorNode) -> AnchorNode | None:
+        """Return the anchor of the tree that listed the coin, or is it, on the chain to `tip`."""
+        for node in self._listed_by.get(coin_id, ()):
+            if self.ancestor(tip, node.height) is node:
+                return node
+        return None
+
+    def is_listed(self, coin_id: CoinId) -> bool:
+        """Tell whether any counting anchor of the tree lists the coin or is it."""
+        return coin_id in self._listed_by
+
+    def path(self, above: AnchorNode, to: AnchorNode) -> list[AnchorNode]:
+        """Return the anchors above one anchor up to a descendant of it, in order of height."""
+        steps: list[AnchorNode] = []
+        step: AnchorNode | None = to
+        while step is not None and step is not above:
+            steps.append(step)
+            step = step.parent
+        assert step is above, "not a descendant"  # noqa: S101
+        return steps[::-1]
+
+    def fork_point(self, node: AnchorNode) -> AnchorNode:
+        """Return the last anchor of the main chain among the node and its ancestors."""
+        step = node
+        while not step.on_main:
+            assert step.parent is not None  # noqa: S101 - the root is on the main chain
+            step = step.parent
+        return step
+
+    def side_nodes(self, since: int) -> Iterator[AnchorNode]:
+        """Yield the anchors at or above a height that are not on the main chain, those of the
+        branch that leaves it lowest first."""
+        for height in range(self.root.height, self.tip.height + 1):
+            for node in self._side_subtrees(self._main[height]):
+                if node.height >= since:
+                    yield node
+
+    def subtree(self, node: AnchorNode) -> Iterator[AnchorNode]:
+        """Yield an anchor and its descendants, parents before children."""
+        waiting = [node]
+        while waiting:
+            step = waiting.pop()
+            yield step
+            waiting.extend(step.children)
+
+    def is_listed_aside(self, wid: bytes) -> bool:
+        """Tell whether a counting anchor that is not on the main chain lists the transfer."""
+        return any(
+            node.status is Status.COUNTS and wid in node.judged.body.transfers
+            for node in self.side_nodes(self.root.height)
+        )
+
+    def _side_subtrees(self, parent: AnchorNode) -> Iterator[AnchorNode]:
+        for child in parent.children:
+            if not child.on_main:
+                yield from self.subtree(child)
+
+    # Growing
+
+    def add_anchor(self, coin: Coin) -> AnchorNode:
+        """Hang a coin of anchor grade below its parent, its body unjudged."""
+        parent = self.nodes[coin.parent]
+        node = AnchorNode(coin, parent)
+        parent.children.append(node)
+        self.nodes[node.id] = node
+        return node
+
+    def add_vote(self, node: AnchorNode, coin_id: CoinId) -> None:
+        """Count a coin that is bound to a counting anchor and passes §3.3 against it."""
+        if coin_id in node.bound:
+            return
+        node.bound[coin_id] = None
+        if node.forgotten:
+            # It may be one of those, and no coin counts twice.
+            node.forgotten -= 1
+            return
+        # Protocol §6: votes(A)
+        self._add_work(node, work(node.context.child_target))
+        node.votes += 1
+
+    def recall_votes(self, node: AnchorNode, votes: int) -> None:
+        """Let an anchor that was known to have so many votes have no fewer."""
+        node.forgotten = max(0, votes - node.votes)
+        if node.forgotten:
+            self._add_work(node, node.forgotten * work(node.context.child_target))
+            node.votes = votes
+
+    def keep_bound(self, node: AnchorNode, coin_id: CoinId) -> None:
+        """Remember a coin that was a vote for an anchor before that was ruled out."""
+        node.bound[coin_id] = None
+
+    def count_in(self, node: AnchorNode, judgement: Judgement) -> None:
+        """Let an anchor count whose parent counts and which passed Protocol §5.2."""
+        parent = node.parent
+        assert parent is not None and parent.status is Status.COUNTS  # noqa: S101, PT018
+        node.status = Status.COUNTS
+        node.judgement = judgement
+        self._list(node)
+        if parent is self.best and not any(
+            child.status is Status.COUNTS for child in parent.children if child is not node
+        ):
+            # Nothing to weigh: the best path grows by its only continuation.
+            node.on_best_path = True
+            self.best = node
+        else:
+            self._choice_is_open = True
+
+    def invalidate(self, node: AnchorNode) -> list[AnchorNode]:
+        """Rule out an anchor and its descendants; return them, the anchor first."""
+        parent = node.parent
+        assert parent is not None and not node.on_main  # noqa: S101, PT018
+        if node.status is Status.COUNTS:
+            self._sum_up()
+            parent._pending -= node.sub
+            self._dirty.add(parent)
+            self._choice_is_open = True
+            if node.on_best_path:
+                # The next choice takes the old path's marks off from its end downwards.
+                self.best = parent
+        ruled_out = list(self.subtree(node))
+        for step in ruled_out:
+            if step.status is Status.COUNTS:
+                self._unlist(step)
+            step.status = Status.INVALID
+            step.on_best_path = False
+            step.judgement = None
+            step.sub = step._pending = 0
+            self._dirty.discard(step)
+        return ruled_out
+
+    def choose(self) -> AnchorNode:
+        """Return the winner: the counting anchor that the descent of Protocol §6 ends in."""
+        if not self._choice_is_open:
+            return self.best
+        self._sum_up()
+        step = self.best
+        while step.on_best_path and step is not self.root:
+            step.on_best_path = False
+            assert step.parent is not None  # noqa: S101
+            step = step.parent
+        step = self.root
+        while True:
+            counting = [child for child in step.children if child.status is Status.COUNTS]
+            if not counting:
+                break
+            # Protocol §6: the child of greatest score, on a tie that of lower id
+            step = (
+                counting[0]
+                if len(counting) == 1
+                else min(counting, key=lambda child: (-child.score(), child.id))
+            )
+            step.on_best_path = True
+        self.best = step
+        self._choice_is_open = False
+        return step
+
+    def scores(self) -> dict[CoinId, int]:
+        """Return score(X) of every counting anchor above the root, for display and tests."""
+        self._sum_up()
+        return {
+            node.id: node.score()
+            for node in self.nodes.values()
+            if node.status is Status.COUNTS and node is not self.root
+        }
+
+    # The main chain
+
+    def set_tip(self, node: AnchorNode) -> None:
+        """Make a child or the parent of the tip the tip: one anchor (dis)connected."""
+        if node.parent is self.tip:
+            node.on_main = True
+            self._main[node.height] = node
+        else:
+            assert self.tip.parent is node  # noqa: S101
+            self.tip.on_main = False
+            del self._main[self.tip.height]
+        self.tip = node
+
+    def advance_root(self) -> tuple[AnchorNode, list[AnchorNode]]:
+        """Let the lowest main-chain anchor go, with the branches that leave it.
+
+        Returns that anchor and the anchors of its lost branches.
+        """
+        old = self.root
+        new = self._main[old.height + 1]
+        lost = list(self._side_subtrees(old))
+        for node in lost:
+            if node.status is Status.COUNTS:
+                self._unlist(node)
+            self._dirty.discard(node)
+            del self.nodes[node.id]
+        self._unlist(old)
+        self._dirty.discard(old)
+        del self.nodes[old.id]
+        del self._main[old.height]
+        old.children.clear()
+        new.parent = None
+        self.root = new
+        if not new.on_best_path:
+            # The best path leaves with its branch.
+            new.on_best_path = True
+            self.best = new
+            self._choice_is_open = True
+        return old, lost
+
+    def lower_root(
+        self, coin: Coin, judgement: Judgement, bound: Sequence[CoinId], votes: int
+    ) -> None:
+        """Take the anchor below the root back into the tree, with the coins that are known to be
+        bound to it and the number of votes that it had."""
+        old = self.root
+        new = AnchorNode(coin, None)
+        new.status = Status.COUNTS
+        new.judgement = judgement
+        new.on_main = new.on_best_path = True
+        new.children.append(old)
+        # What is still to be summed up comes by itself.
+        new.sub = old.sub
+        old.parent = new
+        self.nodes[new.id] = new
+        self._main[new.height] = new
+        self.root = new
+        self._list(new)
+        for coin_id in bound:
+            self.add_vote(new, coin_id)
+        self.recall_votes(new, votes)
+
+    # The sums
+
+    def _add_work(self, node: AnchorNode, amount: int) -> None:
+        node._pending += amount
+        self._dirty.add(node)
+        if not node.on_best_path:
+            self._choice_is_open = True
+
+    def _sum_up(self) -> None:
+        """Carry the work noted since the last time up to the root."""
+        queue = [(-node.height, node.id, node) for node in self._dirty]
+        heapq.heapify(queue)
+        while queue:
+            node = heapq.heappop(queue)[2]
+            amount, node._pending = node._pending, 0
+            self._dirty.discard(node)
+            node.sub += amount
+            parent = node.parent
+            # An anchor that does not count carries no votes and passes none on.
+            if amount and parent is not None:
+                if parent not in self._dirty:
+                    self._dirty.add(parent)
+                    heapq.heappush(queue, (-parent.height, parent.id, parent))
+                parent._pending += amount
+
+    def _list(self, node: AnchorNode) -> None:
+        body = node.judged.body
+        # One tuple for all that is listed once, which is nearly everything.
+        alone = (node,)
+        for coin_id in (node.id, *body.fresh, *body.uncles):
+            others = self._listed_by.get(coin_id)
+            self._listed_by[coin_id] = alone if others is None else (*others, node)
+
+    def _unlist(self, node: AnchorNode) -> None:
+        body = node.judged.body
+        for coin_id in (node.id, *body.fresh, *body.uncles):
+            others = tuple(other for other in self._listed_by[coin_id] if other is not node)
+            if others:
+                self._listed_by[coin_id] = others
+            else:
+                del self._listed_by[coin_id]

@@ -1,0 +1,172 @@
+"""``unchained-node chain``: look at the chain, and carry it in a file."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unchained.node.cli.asking import Asker, CommandFailed, asking
+from unchained.node.cli.options import (
+    ConfigFileOption,
+    DataDirOption,
+    JsonOption,
+    NetworkOption,
+    settings_from,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Look at the chain, or carry it in a file.")
+
+EXPORT_SECONDS = 3660.0
+
+AnchorArgument = Annotated[
+    str, typer.Argument(metavar="ID|HEIGHT", help="An anchor's id, or a height.")
+]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of a minted coin.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A chain file.")]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(app, name="chain")
+
+
+@asking(app, "tip")
+def tip(node: Asker) -> None:
+    """Show the main chain's last anchor."""
+    node.show_fields(node.call("chain.tip"))
+
+
+@asking(app, "anchor")
+def anchor(node: Asker, which: AnchorArgument) -> None:
+    """Show an anchor and its body."""
+    if which.isdigit() and len(which) < 20:
+        node.show_fields(node.call("chain.anchor_at", height=int(which)))
+    else:
+        node.show_fields(node.call("chain.anchor", id=which))
+
+
+@asking(app, "header")
+def header(node: Asker, coin: IdArgument) -> None:
+    """Show the header of an anchor or any other minted coin."""
+    node.show_fields(node.call("chain.header", id=coin))
+
+
+@asking(app, "raw")
+def raw(node: Asker, coin: IdArgument) -> None:
+    """Show the bytes of an anchor and its body in hex."""
+    node.show_fields(node.call("chain.raw", id=coin))
+
+
+@asking(app, "forks")
+def forks(node: Asker) -> None:
+    """Show the ends of all known branches."""
+    columns = ["height", "standing", "length", "fork_height", "votes", "id"]
+    node.show_rows(node.call("chain.forks"), columns, "no branches")
+
+
+@asking(app, "params")
+def params(node: Asker) -> None:
+    """Show the constants of the network."""
+    node.show_fields(node.call("chain.params"))
+
+
+@asking(app, "supply")
+def supply(
+    node: Asker,
+    height: Annotated[int | None, typer.Argument(metavar="[HEIGHT]", min=0)] = None,
+) -> None:
+    """Show how much there is, at the tip or after the anchor at a height."""
+    node.show_fields(node.call("chain.supply", height=height))
+
+
+@asking(app, "difficulty")
+def difficulty(
+    node: Asker,
+    first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0)] = 1,
+    last: Annotated[int | None, typer.Option("--last", metavar="HEIGHT", min=0)] = None,
+    step: Annotated[int, typer.Option("--step", min=1, help="Every so many anchors.")] = 1,
+) -> None:
+    """Show target and time of the main chain's anchors."""
+    found = node.call("chain.difficulty_history", first=first, last=last, step=step)
+    node.show_rows(found, ["height", "time", "n_total", "work", "target"], "no anchors")
+
+
+@asking(app, "export")
+def export(
+    node: Asker,
+    file: FileArgument,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write the main chain into one file that can be verified without a node.
+
+    A running node writes it, else the command reads the store itself.
+    """
+    if file.exists() and not force:
+        raise CommandFailed(f"{file} exists; --force replaces it")
+    if not file.absolute().parent.is_dir():
+        raise CommandFailed(f"{file.absolute().parent}: no such directory")
+    if node.remote or node.is_running():
+        _export_by_node(node, file)
+        return
+    from unchained.node.cli.chain_file import export_store
+
+    settings = settings_from(node.flags, config=None)
+    done = export_store(settings.data_dir, settings.config.node.network, file)
+    node.show(done, lambda: _tell_exported(file, done.height, done.bytes))
+
+
+def _export_by_node(node: Asker, file: Path) -> None:
+    name = f"{secrets.token_hex(8)}.chain"
+    found = node.call("chain.export", name=name, seconds=EXPORT_SECONDS)
+    made = Path(found["path"])
+    if not made.exists():
+        raise CommandFailed(f"the node wrote {made} on its own machine: fetch it from there")
+    shutil.move(made, file)
+    found["path"] = str(file)
+    node.show(found, lambda: _tell_exported(file, found["height"], found["bytes"]))
+
+
+def _tell_exported(file: Path, height: int, size: int) -> None:
+    typer.echo(f"{file}: {height:,} anchors, {size:,} bytes")
+
+
+@app.command("import")
+def import_(
+    file: FileArgument,
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take the anchors of a chain file into the store of a node that is not running.
+
+    Each is judged as if a peer had sent it. Those that are there are passed over: an import that
+    was cut off goes on when it is run again.
+    """
+    from unchained.node.cli.chain_file import import_file
+
+    settings = settings_from(
+        {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
+        config=config,
+    )
+    done = import_file(settings.data_dir, settings.config.node.network, file)
+    _tell_taken_in(done.to_builtins(), json=json)
+
+
+@app.command()
+def verify(file: FileArgument, json: JsonOption = False) -> None:
+    """Judge every anchor of a chain file, in memory: without a node, a store or a network.
+
+    It says nothing about whether another chain is heavier: compare the tip with what others have.
+    """
+    from unchained.node.cli.chain_file import verify_file
+
+    _tell_taken_in(verify_file(file).to_builtins(), json=json)
+
+
+def _tell_taken_in(done: dict[str, object], *, json: bool) -> None:
+    Asker(None, None, None, json).show_fields(done)

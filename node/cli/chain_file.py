@@ -1,0 +1,236 @@
+"""Chain files without a running node: written from a store, taken into one, or only verified."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+import typer
+
+from unchained.node.chain.export import MAGIC, ImportFailed, export_chain, read_head
+from unchained.node.chain.importing import ImportProgress, import_chain
+from unchained.node.chain.manager import ChainManager
+from unchained.node.cli.asking import CommandFailed
+from unchained.node.config import prepare_data_dir
+from unchained.node.consensus.errors import ProtocolError
+from unchained.node.consensus.params import NETWORKS, Network
+from unchained.node.crypto.pow import default_backend
+from unchained.node.rpc.values import Amount
+from unchained.node.runtime import SystemClock, ThreadRunner
+from unchained.storage import schema
+from unchained.storage.kv import KeyValueStore
+from unchained.storage.memory import MemoryStore
+from unchained.storage.open import open_store, prepare
+
+LINE_EVERY: Final = 1_000
+"""Anchors between two lines of progress where there is no terminal."""
+
+Show = Callable[[int, int, int], None]
+"""Takes the height reached, and how much of how many units of work is done."""
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A chain file that was written."""
+
+    path: str
+    bytes: int
+    height: int
+    tip: str
+
+
+class TakenIn(msgspec.Struct, frozen=True):
+    """A chain file that was read to its end: the anchors in it, and the chain after it."""
+
+    network: str
+    anchors: int
+    height: int
+    tip: str
+    supply: Amount
+
+    def to_builtins(self) -> dict[str, object]:
+        """Return the members as JSON has them."""
+        made = {name: getattr(self, name) for name in self.__struct_fields__}
+        return made | {"supply": self.supply.unc()}
+
+
+def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
+    """Write the main chain of a store into a file, whole or not at all.
+
+    Raises a `StoreError`, `CommandFailed`.
+    """
+    store = open_store(data_dir, NETWORKS[network_name], create=False)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        with (
+            store.snapshot() as snapshot,
+            unfinished.open("xb") as file,
+            progress("writing") as show,
+        ):
+            height = 0
+            for height, tip_height in export_chain(snapshot, NETWORKS[network_name], file):
+                show(height, height, tip_height)
+            file.flush()
+            os.fsync(file.fileno())
+            tip = schema.meta_id(snapshot, schema.META_TIP) or b""
+        unfinished.replace(path)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            unfinished.unlink()
+        store.close()
+    return Exported(str(path), path.stat().st_size, height, tip.hex())
+
+
+def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
+    """Take the anchors of a file into a store, which is made if there is none.
+
+    Raises a `StoreError`, `CommandFailed`; what was taken in before stays.
+    """
+    network = NETWORKS[network_name]
+    found = _network_of(path)
+    if found is not network:
+        raise CommandFailed(
+            f"{path} is of network {found.name}: run it with --network {found.name}"
+        )
+    store = open_store(prepare_data_dir(data_dir), network, create=True)
+    try:
+        return _take_in(store, network, path, "importing")
+    finally:
+        store.close()
+
+
+def verify_file(path: Path) -> TakenIn:
+    """Judge the anchors of a file in memory. Raises `CommandFailed`."""
+    network = _network_of(path)
+    store = MemoryStore()
+    prepare(store, network)
+    return _take_in(store, network, path, "verifying")
+
+
+def _network_of(path: Path) -> Network:
+    """Return the network that a file's head names. Raises `CommandFailed`."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC) + 4)
+            chain_id = int.from_bytes(head[len(MAGIC) :], "big")
+            for network in NETWORKS.values():
+                if network.chain_id == chain_id:
+                    file.seek(0)
+                    read_head(file, network)
+                    return network
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}") from None
+    except ProtocolError as error:
+        raise CommandFailed(f"{path}: {error.name}: this is no chain file") from None
+    known = head.startswith(MAGIC)
+    problem = f"of an unknown chain, {chain_id:#x}" if known else "no chain file"
+    raise CommandFailed(f"{path} is {problem}")
+
+
+def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> TakenIn:
+    try:
+        with progress(what) as show:
+            return trio.run(_run_import, store, network, path, show)
+    except* ImportFailed as group:
+        failure = _first(group)
+        raise CommandFailed(f"{path}: {failure}") from None
+    except* _Interrupted as group:
+        raise CommandFailed(f"{_first(group)}: run it again to go on from there") from None
+    except* OSError as group:
+        raise CommandFailed(f"{path}: {_first(group)}") from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner
+
+
+class _Interrupted(Exception):
+    """A signal ended an import."""
+
+
+async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
+    cores = len(os.sched_getaffinity(0))
+    chain = await ChainManager.open(
+        store,
+        network,
+        clock=SystemClock(),
+        writer=ThreadRunner(1),
+        verifier=ThreadRunner(cores),
+        verifiers=cores,
+        backend=default_backend(),
+        log=structlog.wrap_logger(None, processors=[_drop]),
+    )
+    reached = 0
+
+    def note(step: ImportProgress) -> None:
+        nonlocal reached
+        reached = step.height
+        show(step.height, step.read_bytes, step.file_bytes)
+
+    anchors: int | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_on_signals, scope)
+            anchors = await import_chain(chain, path, ThreadRunner(1), note)
+        nursery.cancel_scope.cancel()
+    if anchors is None:
+        raise _Interrupted(f"interrupted at height {reached}")
+    status = chain.status.value
+    return TakenIn(network.name, anchors, status.height, status.tip.hex(), Amount(status.supply))
+
+
+async def _cancel_on_signals(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _drop(*_: object) -> str:
+    """Leave out what the chain would log: failures are told, progress is shown."""
+    raise structlog.DropEvent
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Show]:
+    """Give a function to report to: a bar on a terminal, now and then a line else."""
+    if not sys.stderr.isatty():
+        told = 0
+
+        def write(height: int, done: int, total: int) -> None:
+            nonlocal told
+            if height >= told + LINE_EVERY or done == total:
+                told = height
+                typer.echo(f"{what}: height {height}, {100 * done // max(1, total)} %", err=True)
+
+        yield write
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("height {task.fields[height]:,}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task(what, total=None, height=0)
+
+        def draw(height: int, done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total, height=height)
+
+        yield draw

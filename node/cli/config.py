@@ -1,0 +1,110 @@
+"""``unchained-node config``: the settings, where each comes from, and a file to change them in."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from unchained.node.cli.options import (
+    ConfigFileOption,
+    DataDirOption,
+    JsonOption,
+    NetworkOption,
+    SetOption,
+    settings_from,
+    show_one,
+)
+from unchained.node.config import MASK, declared_keys, toml_value, write_file
+
+app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a file to change them.")
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(app, name="config")
+
+
+@app.command()
+def init(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a settings file with every key, explained and commented out."""
+    # A file that is about to be replaced need not be valid.
+    settings = settings_from(
+        {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
+        config=config,
+        read_file=False,
+    )
+    write_file(settings.file, force=force)
+    show_one("file", settings.file, json=json)
+
+
+@app.command()
+def show(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    assignments: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print every setting, its value and where the value comes from."""
+    settings = settings_from(
+        {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
+        config=config,
+        assignments=assignments,
+    )
+    rows = [
+        (
+            key.name,
+            MASK if key.secret else settings.value(key.name),
+            settings.origins[key.name].text,
+        )
+        for key in declared_keys().values()
+    ]
+    if json:
+        for name, value, origin in rows:
+            line = msgspec.json.encode({"key": name, "value": value, "origin": origin})
+            typer.echo(line.decode())
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("key", "value", "from", box=None)
+        for name, value, origin in rows:
+            table.add_row(name, toml_value(value), origin, style="dim" * (origin == "default"))
+        Console().print(table)
+    else:
+        for name, value, origin in rows:
+            typer.echo(f"{name} = {toml_value(value)}  # {origin}")
+
+
+@app.command()
+def path(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the path of the settings file that applies, whether it exists or not."""
+    settings = settings_from(
+        {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
+        config=config,
+        read_file=False,
+    )
+    show_one("file", settings.file, json=json)
+
+
+@app.command()
+def password(json: JsonOption = False) -> None:
+    """Ask for a password and print its hash, for the setting rpc.password_hash."""
+    from unchained.node.rpc.auth import PasswordHash
+
+    chosen = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    show_one("password_hash", PasswordHash.of(chosen), json=json)

@@ -1,0 +1,187 @@
+"""``unchained-node db``: look after the store of a node that is not running."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress as ProgressBars
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from unchained.node.cli.options import (
+    ConfigFileOption,
+    DataDirOption,
+    JsonOption,
+    NetworkOption,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    from unchained.node.config import Settings
+    from unchained.storage.check import CheckReport
+    from unchained.storage.kv import KeyValueStore
+    from unchained.storage.progress import Progress, Report
+
+# The store's modules bring LevelDB and numpy: they are imported by the commands that need them,
+# so that every other command starts fast.
+
+app = typer.Typer(no_args_is_help=True, help="Check, measure or copy a node's store.")
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(app, name="db")
+
+
+@app.command()
+def check(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put right what can be; keep damaged files.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Read everything in the store and say what is wrong with it. Exit code 1 if anything is."""
+    from unchained.node.consensus.params import NETWORKS
+    from unchained.storage.check import check as check_store
+    from unchained.storage.maintenance import repair as repair_store
+
+    settings = _settings(network, data_dir, config)
+    with _progress() as report:
+        if repair:
+            rules = NETWORKS[settings.config.node.network]
+            done = repair_store(settings.data_dir, rules, report)
+            found = done.report
+            facts: dict[str, object] = {
+                "kept": None if done.kept is None else str(done.kept),
+                "rebuilt": msgspec.to_builtins(done.rebuilt),
+            }
+        else:
+            with _opened(settings) as store:
+                found = check_store(store, report)
+            facts = {}
+    _tell_report(found, facts, json=json)
+    if not found.sound:
+        raise typer.Exit(1)
+
+
+def _tell_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
+    if json:
+        everything = {"sound": found.sound, **msgspec.to_builtins(found), **facts}
+        typer.echo(msgspec.json.encode(everything).decode())
+        return
+    for name, fact in facts.items():
+        typer.echo(f"{name}: {fact}")
+    for problem in found.problems:
+        typer.echo(problem)
+    if found.problem_count > len(found.problems):
+        typer.echo(f"and {found.problem_count - len(found.problems)} problems more")
+    entries = sum(found.entries.values())
+    verdict = "sound" if found.sound else f"{found.problem_count} problems: try --repair"
+    typer.echo(f"{entries} entries read: {verdict}")
+
+
+@app.command()
+def stats(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print how many entries and bytes each table of the store has."""
+    from unchained.storage.maintenance import stats as store_stats
+
+    with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
+        tables = store_stats(store, report)
+    if json:
+        typer.echo(msgspec.json.encode(tables).decode())
+        return
+    shown = Table("table", box=None)
+    shown.add_column("entries", justify="right")
+    shown.add_column("bytes", justify="right")
+    for table in tables:
+        shown.add_row(table.table, f"{table.entries:,}", f"{table.size:,}")
+    entries = sum(table.entries for table in tables)
+    size = sum(table.size for table in tables)
+    shown.add_row("all", f"{entries:,}", f"{size:,}", style="bold")
+    Console().print(shown)
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A data directory to be made.")],
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy the store into a new data directory, and compare the copy before it gets its name."""
+    from unchained.storage.maintenance import backup as backup_store
+
+    with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
+        copied = backup_store(store, target, report)
+    if json:
+        typer.echo(msgspec.json.encode(copied).decode())
+    else:
+        typer.echo(f"{target}: {copied.entries:,} entries, {copied.size:,} bytes")
+
+
+def _settings(network: str | None, data_dir: str | None, config: Path | None) -> Settings:
+    flags = {
+        "node.network": ("--network", network),
+        "node.data_dir": ("--data-dir", data_dir),
+    }
+    return settings_from(flags, config=config)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[KeyValueStore]:
+    from unchained.node.consensus.params import NETWORKS
+    from unchained.storage.open import open_store
+
+    rules = NETWORKS[settings.config.node.network]
+    store = open_store(settings.data_dir, rules, create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """Give a function to report to: a moving line on a terminal, a line for each stage else."""
+    if sys.stderr.isatty():
+        with ProgressBars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.completed:,} entries"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as bars:
+            tasks = {"": bars.add_task("opening")}
+
+            def show(step: Progress) -> None:
+                if step.stage not in tasks:
+                    tasks[step.stage] = bars.add_task(step.stage)
+                bars.update(tasks[step.stage], completed=step.done)
+
+            yield show
+    else:
+        begun: set[str] = set()
+
+        def write(step: Progress) -> None:
+            if step.stage not in begun:
+                begun.add(step.stage)
+                typer.echo(f"reading {step.stage}", err=True)
+
+        yield write

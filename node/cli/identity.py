@@ -1,0 +1,45 @@
+"""``unchained-node id``: who this node is to its peers."""
+
+from __future__ import annotations
+
+import typer
+
+from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.options import (
+    ConfigFileOption,
+    DataDirOption,
+    JsonOption,
+    NetworkOption,
+    settings_from,
+    show_one,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("id")(show)
+
+
+def show(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the node's peer id; its key is made if there is none yet."""
+    # Only here: libp2p takes longer to import than other commands altogether.
+    from unchained.node.app import PEER_KEY_NAME
+    from unchained.node.config import prepare_data_dir
+    from unchained.node.p2p.identity import Identity
+    from unchained.node.p2p.transport import BadIdentity
+
+    flags = {
+        "node.network": ("--network", network),
+        "node.data_dir": ("--data-dir", data_dir),
+    }
+    directory = prepare_data_dir(settings_from(flags, config=config).data_dir)
+    try:
+        identity = Identity.load_or_create(directory / PEER_KEY_NAME)
+    except BadIdentity as error:
+        raise CommandFailed(str(error)) from None
+    show_one("peer", identity.peer, json=json)

@@ -1,0 +1,175 @@
+"""``unchained-node coin``, ``transfer`` and ``mempool``: coins and what moves them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unchained.node.cli.asking import Asker, CommandFailed, asking
+
+coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
+transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")
+mempool_app = typer.Typer(no_args_is_help=True, help="Look at what waits for an anchor.")
+
+MAX_FILE = 1 << 20
+
+CoinArgument = Annotated[str, typer.Argument(metavar="ID", help="A coin's id.")]
+TransferArgument = Annotated[str, typer.Argument(metavar="ID", help="A txid or a wid.")]
+RawArgument = Annotated[
+    str,
+    typer.Argument(metavar="HEX|@FILE|-", help="The encoding in hex, in a file, or on the input."),
+]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(coin_app, name="coin")
+    root.add_typer(transfer_app, name="transfer")
+    root.add_typer(mempool_app, name="mempool")
+
+
+@asking(coin_app, "show")
+def coin_show(node: Asker, coin: CoinArgument) -> None:
+    """Show what is known of a coin."""
+    node.show_fields(node.call("coin.get", id=coin))
+
+
+@asking(coin_app, "history")
+def coin_history(node: Asker, coin: CoinArgument) -> None:
+    """Show the life of a coin, oldest first."""
+    found = node.call("coin.history", id=coin)
+    node.show_rows(found, ["event", "height", "time", "anchor", "txid"], "nothing is known")
+
+
+@asking(coin_app, "proof")
+def coin_proof(node: Asker, coin: CoinArgument) -> None:
+    """Show the proof that the main chain includes a coin."""
+    node.show_fields(node.call("coin.proof", id=coin))
+
+
+@asking(coin_app, "raw")
+def coin_raw(node: Asker, coin: CoinArgument) -> None:
+    """Print the bytes of a minted coin in hex."""
+    found = node.call("coin.raw", id=coin)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(coin_app, "owned")
+def coin_owned(
+    node: Asker,
+    owner: Annotated[str, typer.Argument(metavar="ADDRESS|LOCK", help="Whose coins.")],
+    spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="ID", help="Go on after this coin.")
+    ] = None,
+) -> None:
+    """Show the coins under the lock of an address, or under a lock."""
+    is_lock = len(owner) == 64 and set(owner) <= set("0123456789abcdef")
+    found = node.call(
+        "coin.owned_by",
+        address=None if is_lock else owner,
+        lock=owner if is_lock else None,
+        spent=spent,
+        limit=limit,
+        after=after,
+    )
+
+    def human() -> None:
+        node.show_rows(found["coins"], ["id", "value", "height", "spent"], "no coins")
+        if found["next"] is not None:
+            typer.echo(f"more: --after {found['next']}", err=True)
+
+    node.show(found, human)
+
+
+@asking(transfer_app, "show")
+def transfer_show(node: Asker, transfer: TransferArgument) -> None:
+    """Show a transfer of the main chain or the mempool."""
+    node.show_fields(node.call("transfer.get", id=transfer))
+
+
+@asking(transfer_app, "raw")
+def transfer_raw(node: Asker, transfer: TransferArgument) -> None:
+    """Print the encoding of a transfer in hex."""
+    found = node.call("transfer.raw", id=transfer)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(transfer_app, "decode")
+def transfer_decode(node: Asker, raw: RawArgument) -> None:
+    """Show what an encoded transfer says."""
+    node.show_fields(node.call("transfer.decode", raw=_raw(raw)))
+
+
+@asking(transfer_app, "test")
+def transfer_test(node: Asker, raw: RawArgument) -> None:
+    """Say whether the mempool would take in a transfer. Exit code 1 if not."""
+    found = node.call("transfer.test", raw=_raw(raw))
+    node.show_fields(found)
+    if not (found["accepted"] or found["known"]):
+        raise typer.Exit(1)
+
+
+@asking(transfer_app, "submit")
+def transfer_submit(node: Asker, raw: RawArgument) -> None:
+    """Hand a transfer in."""
+    node.show_fields(node.call("transfer.submit", raw=_raw(raw)))
+
+
+@asking(mempool_app, "info")
+def mempool_info(node: Asker) -> None:
+    """Show how full the mempool is and what it asks for."""
+    node.show_fields(node.call("mempool.info"))
+
+
+@asking(mempool_app, "list")
+def mempool_list(
+    node: Asker,
+    by_time: Annotated[bool, typer.Option("--by-time", help="The latest first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
+    offset: Annotated[int, typer.Option("--offset", min=0)] = 0,
+) -> None:
+    """Show waiting transfers, those that pay the most first."""
+    sort = "time" if by_time else "rate"
+    found: list[dict[str, Any]] = node.call("mempool.list", sort=sort, limit=limit, offset=offset)
+    node.show_rows(found, ["txid", "fee", "rate", "size", "time"], "nothing waits")
+
+
+@asking(mempool_app, "show")
+def mempool_show(node: Asker, transfer: TransferArgument) -> None:
+    """Show one waiting transfer."""
+    node.show_fields(node.call("mempool.entry", id=transfer))
+
+
+@asking(mempool_app, "fee")
+def mempool_fee(
+    node: Asker,
+    anchors: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
+) -> None:
+    """Show the fee rate at which a transfer should be included within some anchors."""
+    node.show_fields(node.call("mempool.fee_estimate", anchors=anchors))
+
+
+def _raw(argument: str) -> str:
+    """Return hex digits from the argument, a file of hex or bytes, or the standard input."""
+    if argument == "-":
+        content = sys.stdin.buffer.read(MAX_FILE)
+    elif argument.startswith("@"):
+        path = Path(argument[1:])
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_FILE)
+        except OSError as error:
+            raise CommandFailed(f"{path}: {error.strerror}") from None
+    else:
+        return argument.strip().lower()
+    try:
+        text = content.decode("ascii").strip().lower()
+        bytes.fromhex(text)
+    except ValueError:
+        return content.hex()
+    return text

@@ -1,0 +1,161 @@
+"""``unchained-node``: the commands, their exit codes, and errors of one line.
+
+Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.options import JsonOption
+from unchained.node.cli.start import start
+from unchained.node.config import ConfigError
+from unchained.storage.errors import StoreError
+
+FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+"""What the parser returns on Ctrl-C."""
+PROGRAM = "unchained-node"
+
+# What the parser raises for wrong use; typer exports this one member of its family only.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bench": ("bench",),
+    "chain": ("chain",),
+    "coin": ("ledger",),
+    "config": ("config",),
+    "db": ("db",),
+    "id": ("identity",),
+    "key": ("key",),
+    "mempool": ("ledger",),
+    "mine": ("mine", "advise"),
+    "miner": ("miner",),
+    "net": ("net",),
+    "node": ("status",),
+    "peers": ("net",),
+    "rpc": ("status",),
+    "start": (),
+    "status": ("status",),
+    "stop": ("status",),
+    "transfer": ("ledger",),
+    "verify-receipt": ("pay",),
+    "version": (),
+    "wallet": ("wallet", "pay"),
+}
+"""Which modules each command needs. Only those are imported: the others would cost each command
+more time than it takes."""
+
+
+POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
+"""The variable that forces a proof-of-work backend; only where it is set is there one to check."""
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Return the parser for a command line: with the command that it begins with, or with all."""
+    app = typer.Typer(
+        help="A peer-to-peer proof-of-work node.",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(root)
+    app.command()(start)
+    app.command()(version)
+    wanted = ROOMS.get(arguments[0]) if arguments else None
+    if wanted is None:
+        wanted = tuple(dict.fromkeys(name for names in ROOMS.values() for name in names))
+    for name in wanted:
+        import_module(f"unchained.node.cli.{name}").add_to(app)
+    return app
+
+
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Run a node, or look after one."""
+    if version:
+        typer.echo(importlib.metadata.version("unchained"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(WRONG_USE)
+
+
+def version(json: JsonOption = False) -> None:
+    """Print the version of the node, of Python and of the machine."""
+    facts = {
+        "unchained": importlib.metadata.version("unchained"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if json:
+        typer.echo(msgspec.json.encode(facts).decode())
+    else:
+        for name, value in facts.items():
+            typer.echo(f"{name} {value}")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; every error becomes one line on stderr."""
+    if os.environ.get(POW_BACKEND):
+        from unchained.node.crypto.pow import default_backend
+
+        try:
+            default_backend()
+        except ValueError as error:
+            return _tell(str(error), WRONG_USE)
+    try:
+        result = build(arguments)(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+    except USAGE_ERROR as error:
+        return _tell(usage_line(error), WRONG_USE)
+    except ConfigError as error:
+        return _tell(str(error), WRONG_USE)
+    except typer.Abort:
+        return _tell("interrupted", FAILED)
+    except (StoreError, CommandFailed) as error:
+        return _tell(str(error), FAILED)
+    except OSError as error:
+        return _tell(_describe(error), FAILED)
+    except Exception as error:  # noqa: BLE001
+        # A running node writes the traceback to its log; people get one line in any case.
+        return _tell(f"internal error: {_describe(error)}", FAILED)
+    if result == INTERRUPTED:
+        return _tell("interrupted", FAILED)
+    return result if isinstance(result, int) else 0
+
+
+def usage_line(error: Exception) -> str:
+    """Return what was wrong with the command line, and where the right use is told."""
+    message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else PROGRAM
+    return f"{message.rstrip('.')} (see {command} --help)"
+
+
+def _describe(error: Exception) -> str:
+    # Services bring Trio, which no command that ends well needs for this.
+    from unchained.node.services import describe
+
+    return describe(error)
+
+
+def _tell(line: str, code: int) -> int:
+    print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""``unchained-node mine``: the node's miner."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from unchained.node.cli.asking import Asker, asking, print_fields, print_rows
+from unchained.node.cli.options import about
+
+app = typer.Typer(no_args_is_help=True, help="Look after the node's miner.")
+
+AddressOption = Annotated[
+    str | None, typer.Option("--address", metavar="ADDRESS", help="Whom the coins pay.")
+]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(app, name="mine")
+
+
+@asking(app, "status")
+def status(node: Asker) -> None:
+    """Show what the miner does."""
+    _show(node, node.call("mine.status"))
+
+
+@asking(app, "start")
+def start(node: Asker) -> None:
+    """Let the miner go on after `mine stop`."""
+    _show(node, node.call("mine.start"))
+
+
+@asking(app, "stop")
+def stop(node: Asker) -> None:
+    """Let the miner pause until `mine start`, or until the node starts again."""
+    _show(node, node.call("mine.stop"))
+
+
+@asking(app, "workers")
+def workers(
+    node: Asker,
+    count: Annotated[str, typer.Argument(metavar="N|auto", help="1 to 1024.")],
+) -> None:
+    """Let so many worker processes mine, until the node starts again."""
+    _show(node, node.call("mine.set_workers", workers=_count(count)))
+
+
+@asking(app, "set")
+def change(
+    node: Asker,
+    workers: Annotated[
+        str | None, typer.Option("--workers", metavar="N|auto", help=about("mining.workers"))
+    ] = None,
+    nice: Annotated[
+        int | None, typer.Option("--nice", min=0, max=19, help=about("mining.nice"))
+    ] = None,
+    affinity: Annotated[
+        str | None,
+        typer.Option("--affinity", metavar="N,N…|all", help=about("mining.affinity")),
+    ] = None,
+    cpu_cap: Annotated[
+        int | None, typer.Option("--cpu-cap", min=1, max=100, help=about("mining.cpu_cap"))
+    ] = None,
+    huge_pages: Annotated[
+        bool | None,
+        typer.Option("--huge-pages/--no-huge-pages", help=about("mining.huge_pages")),
+    ] = None,
+    pause_on_battery: Annotated[
+        bool | None,
+        typer.Option(
+            "--pause-on-battery/--no-pause-on-battery", help=about("mining.pause_on_battery")
+        ),
+    ] = None,
+    pause_above_load: Annotated[
+        int | None,
+        typer.Option("--pause-above-load", min=0, max=100, help=about("mining.pause_above_load")),
+    ] = None,
+    pause_after_input_s: Annotated[
+        int | None,
+        typer.Option(
+            "--pause-after-input-s", min=0, max=86_400, help=about("mining.pause_after_input_s")
+        ),
+    ] = None,
+) -> None:
+    """Change how the miner runs, until the node starts again."""
+    changes = {
+        "workers": None if workers is None else _count(workers),
+        "nice": nice,
+        "affinity": None if affinity is None else _cpus(affinity),
+        "cpu_cap": cpu_cap,
+        "huge_pages": huge_pages,
+        "pause_on_battery": pause_on_battery,
+        "pause_above_load": pause_above_load,
+        "pause_after_input_s": pause_after_input_s,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        raise typer.BadParameter("name at least one setting to change: see --help")
+    _show(node, node.call_with("mine.set", given))
+
+
+def _count(text: str) -> int | str:
+    return int(text) if text.isdigit() and len(text) < 6 else text
+
+
+def _cpus(text: str) -> list[int]:
+    if text == "all":
+        return []
+    if not all(part.isdigit() and len(part) < 5 for part in text.split(",")):
+        raise typer.BadParameter(
+            f"{text!r} is no list of CPUs, such as 0,2 or all", param_hint="--affinity"
+        )
+    return [int(part) for part in text.split(",")]
+
+
+@asking(app, "template")
+def template(node: Asker, address: AddressOption = None) -> None:
+    """Show work for a miner that is not the node's own."""
+    node.show_fields(node.call("mine.template", address=address))
+
+
+@asking(app, "submit")
+def submit(
+    node: Asker, coin: Annotated[str, typer.Argument(metavar="HEX", help="198 bytes in hex.")]
+) -> None:
+    """Hand in a coin that was mined elsewhere."""
+    node.show_fields(node.call("mine.submit", coin=coin))
+
+
+@asking(app, "benchmark")
+def benchmark(
+    node: Asker,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=60)] = 3.0,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 1,
+) -> None:
+    """Measure the network's proof of work on the node's machine."""
+    found = node.call_with("mine.benchmark", {"seconds": seconds, "threads": threads}, seconds=90)
+    node.show_fields(found)
+
+
+@asking(app, "generate")
+def generate(
+    node: Asker,
+    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
+    address: AddressOption = None,
+    coins: Annotated[
+        int, typer.Option("--coins", min=0, max=64, help="Fresh coins mined for each anchor.")
+    ] = 0,
+) -> None:
+    """Mine anchors at once, on the network reg alone."""
+    found = node.call("mine.generate", seconds=660, anchors=anchors, address=address, coins=coins)
+
+    def human() -> None:
+        for anchor in found["anchors"]:
+            typer.echo(anchor)
+
+    node.show(found, human)
+
+
+def _show(node: Asker, found: dict[str, Any]) -> None:
+    def human() -> None:
+        # What to expect is a page of its own: `mine advise`.
+        left_out = ("workers", "advice")
+        print_fields({name: value for name, value in found.items() if name not in left_out})
+        if found["workers"]:
+            columns = ["worker", "state", "rate", "hashes", "coins", "restarts", "last_failure"]
+            print_rows(found["workers"], columns, "no workers")
+
+    node.show(found, human)

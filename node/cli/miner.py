@@ -1,0 +1,181 @@
+"""``unchained-node miner``: this machine's workers for a node elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import trio
+import typer
+
+from unchained.miner.errors import MinerError, WorkerFailure
+from unchained.miner.machine import auto_workers
+from unchained.miner.pool import MiningPool
+from unchained.miner.remote import CoinRefused, NodeUnavailable, RemoteMiner, Work
+from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.options import JsonOption
+from unchained.node.consensus.params import MAIN
+from unchained.node.logs import open_logs
+from unchained.node.rpc.client import ClientError, Endpoint, TrioClient
+from unchained.node.rpc.errors import InvalidParams, ProtocolRule, RpcError
+from unchained.node.rpc.values import Hex
+from unchained.node.runtime import SystemClock
+from unchained.node.services import stop_on_signals
+
+TEMPLATE_S: Final = 75.0
+"""Seconds that a node may take for other work: it holds the answer back for some fifty."""
+
+SUBMIT_S: Final = 30.0
+REPORT_S: Final = 60.0
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the command."""
+    root.command("miner")(miner)
+
+
+class Template(msgspec.Struct, frozen=True):
+    """What is read of `mine.template`."""
+
+    id: str
+    header: str
+    target: str
+    mem_kib: int
+
+
+class RpcNode:
+    """A node behind its RPC. The credentials are read anew for each call: a cookie changes."""
+
+    def __init__(self, url: str, token_file: Path | None, address: str | None) -> None:
+        # A URL that is none shall be told at once.
+        self._url = url
+        self._token_file = token_file
+        self._address = address
+        self.name = Endpoint.at(url).netloc
+
+    def _client(self) -> TrioClient:
+        endpoint = Endpoint.at(self._url)
+        if self._token_file is None:
+            return TrioClient(endpoint)
+        text = self._token_file.read_text(encoding="utf-8").strip()
+        user, colon, password = text.partition(":")
+        if colon:
+            return TrioClient(endpoint.with_password(user, password))
+        return TrioClient(Endpoint.at(self._url, token=text))
+
+    async def template(self, after: bytes | None) -> Work:
+        """Return work, or other work than that named by `after` once there is some."""
+        params = {"address": self._address, "after": None if after is None else after.hex()}
+        given = {name: value for name, value in params.items() if value is not None}
+        try:
+            found = await self._client().call(
+                "mine.template", given, into=Template, seconds=TEMPLATE_S
+            )
+            return Work(
+                bytes.fromhex(found.id),
+                bytes.fromhex(found.header),
+                int(found.target, 16),
+                found.mem_kib,
+            )
+        except (ClientError, RpcError, OSError, ValueError) as error:
+            raise NodeUnavailable(str(error)) from None
+
+    async def submit(self, coin: bytes) -> None:
+        """Hand in a coin."""
+        try:
+            await self._client().call("mine.submit", {"coin": Hex(coin)}, seconds=SUBMIT_S)
+        except (ProtocolRule, InvalidParams) as error:
+            raise CoinRefused(str(error)) from None
+        except (ClientError, RpcError, OSError, ValueError) as error:
+            raise NodeUnavailable(str(error)) from None
+
+
+def miner(
+    connect: Annotated[
+        list[str],
+        typer.Option(
+            "--connect",
+            metavar="URL",
+            help="A node's RPC, as http://host:port; more than once: the next when one fails.",
+        ),
+    ],
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the credentials: a node's rpc.mining_token_file, or USER:PASSWORD.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, max=1024, help="Worker processes."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="ADDRESS", help="Whom the coins pay; else the node's own miner's."
+        ),
+    ] = None,
+    nice: Annotated[int, typer.Option("--nice", min=0, max=19, help="Their nice level.")] = 10,
+    cpu_cap: Annotated[
+        int, typer.Option("--cpu-cap", min=1, max=100, help="CPU time of each, in percent.")
+    ] = 100,
+    json: JsonOption = False,
+) -> None:
+    """Mine for a node elsewhere, until Ctrl-C or SIGTERM."""
+    try:
+        nodes = [RpcNode(url, token_file, address) for url in connect]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--connect") from None
+    if token_file is not None and not token_file.is_file():
+        raise typer.BadParameter(f"{token_file}: no such file", param_hint="--token-file")
+    # MEM is known only with the first template; no network needs more than the main one's.
+    count = auto_workers(MAIN.mem_kib) if workers is None else workers
+    try:
+        trio.run(_run, nodes, count, nice, cpu_cap, json)
+    except* MinerError as errors:
+        raise CommandFailed(str(errors.exceptions[0])) from None
+
+
+async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json: bool) -> None:
+    with open_logs(clock=SystemClock(), stream=sys.stdout, json=json) as logs:
+        log = logs.log
+
+        def report(worker: int, why: WorkerFailure, delay_s: float) -> None:
+            log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
+
+        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, report=report)
+        remote = RemoteMiner(pool, nodes, log=log)
+        async with trio.open_nursery() as nursery:
+
+            def stop(reason: str) -> None:
+                log.info("miner.stopping", reason=reason)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(stop_on_signals, stop, _ignore)
+            await nursery.start(pool.run)
+            await nursery.start(remote.run)
+            log.info("miner.started", workers=workers, nodes=[node.name for node in nodes])
+            await _tell(pool, remote, log.info)
+
+
+def _ignore(_number: int) -> None:
+    """Do nothing about another signal: ending takes a second at most."""
+
+
+async def _tell(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
+    while True:
+        await trio.sleep(REPORT_S)
+        mined, done = pool.statistics(), remote.statistics()
+        say(
+            "miner.summary",
+            hashrate=round(mined.rate_1m, 1),
+            node=done.node,
+            accepted=done.accepted,
+            refused=done.refused,
+            lost=done.lost,
+        )

@@ -1,0 +1,69 @@
+"""Where a command gets a passphrase: from the terminal, a file or a file descriptor.
+
+Never from an argument, which every process of the machine can read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from unchained.node.cli.asking import CommandFailed
+
+VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
+"""The environment variable that names a file with the passphrase."""
+
+MAX_SECRET: Final = 4_096
+
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        envvar=VARIABLE,
+        help="Read the passphrase from the first line of a file.",
+    ),
+]
+PassphraseFdOption = Annotated[
+    int | None,
+    typer.Option(
+        "--passphrase-fd", metavar="N", min=0, help="Read it from an open file descriptor."
+    ),
+]
+
+
+def read_passphrase(
+    file: Path | None, descriptor: int | None, *, what: str = "Passphrase", new: bool = False
+) -> str:
+    """Return a passphrase from wherever the user wants it taken; ask twice for a `new` one.
+
+    Raises `CommandFailed` where there is neither file nor terminal.
+    """
+    if descriptor is not None:
+        return read_secret(descriptor, f"file descriptor {descriptor}")
+    if file is not None:
+        return read_secret(file, str(file))
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            "no passphrase: use a terminal, --passphrase-file FILE or --passphrase-fd N"
+        )
+    typed: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
+    return typed
+
+
+def read_secret(source: Path | int, name: str) -> str:
+    """Return the first line of a file or an open descriptor. Raises `CommandFailed`."""
+    try:
+        with open(source, "rb", closefd=not isinstance(source, int)) as opened:
+            content = opened.read(MAX_SECRET)
+        if isinstance(source, Path) and os.stat(source).st_mode & 0o077:
+            typer.echo(f"warning: others can read {name}: chmod 600 it", err=True)
+        return content.decode().partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        raise CommandFailed(f"{name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{name} is not text in UTF-8") from None

@@ -1,0 +1,207 @@
+"""One node as the whole of this process: its log, its event loop, its end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.config import (
+    LOG_NAME,
+    MASK,
+    Settings,
+    declared_keys,
+    prepare_data_dir,
+    toml_value,
+)
+from unchained.node.instruments import BlockingSteps, LoopStatistics
+from unchained.node.logs import Logs, LogStatistics, Output, forward_libraries, open_logs
+from unchained.node.rpc.node_methods import Control
+from unchained.node.runtime import Clock, SystemClock
+from unchained.node.services import (
+    Service,
+    ServiceFailed,
+    Started,
+    Supervisor,
+    SupervisorStatistics,
+    describe,
+    root_cause,
+    stop_on_signals,
+)
+
+STOPPED = 0
+FAILED = 1
+
+
+class Process(msgspec.Struct, frozen=True):
+    """What the process offers to the node in it."""
+
+    settings: Settings
+    data_dir: Path
+    """Exists and can be written."""
+    clock: Clock
+    logs: Logs
+    request_stop: Callable[[str], None]
+    """Begins a stop in good order; takes the reason."""
+    supervisor: Callable[[], SupervisorStatistics]
+    loop: Callable[[], LoopStatistics]
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """The log for the components of the node."""
+        return self.logs.log
+
+    def log_statistics(self) -> LogStatistics:
+        """Return what the log wrote and dropped."""
+        return self.logs.statistics()
+
+    def control(self, parts: Mapping[str, Callable[[], object]]) -> Control:
+        """Return what callers of the node may do with its process, and see of it and of `parts`."""
+        rows = [
+            (
+                key.name,
+                MASK if key.secret else toml_value(self.settings.value(key.name)),
+                self.settings.origins[key.name].text,
+            )
+            for key in declared_keys().values()
+        ]
+        return Control(
+            self.request_stop,
+            self.logs.set_level,
+            self.settings.config.node.log_level,
+            rows,
+            {
+                "services": self.supervisor,
+                "loop": self.loop,
+                "log": self.log_statistics,
+                **parts,
+            },
+        )
+
+
+class _Late:
+    """A supervisor that exists only once the services are known, which are given its methods."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+        self.reason: str | None = None
+
+    def request_stop(self, reason: str) -> None:
+        if self.supervisor is None:
+            self.reason = reason
+        else:
+            self.supervisor.request_stop(reason)
+
+    def statistics(self) -> SupervisorStatistics:
+        if self.supervisor is None:
+            return SupervisorStatistics((), self.reason is not None)
+        return self.supervisor.statistics()
+
+
+def run_node(
+    settings: Settings,
+    compose: Callable[[Process], Awaitable[Sequence[Service]]],
+    *,
+    expected: tuple[type[Exception], ...],
+    json: bool = False,
+    screen: Output | None = None,
+) -> int:
+    """Run a node until SIGINT, SIGTERM, SIGHUP or a failure; return the exit code.
+
+    `compose` makes the services, in the event loop, before the first one starts. Errors of the
+    `expected` families are told by their text, others as internal errors with the traceback in the
+    log file. The log's lines go to the `screen` if there is one, else to standard output. Raises
+    ConfigError if the data directory cannot be used.
+    """
+    data_dir = prepare_data_dir(settings.data_dir)
+    clock = SystemClock()
+    log_file = data_dir / LOG_NAME
+    node = settings.config.node
+    with (
+        open_logs(
+            clock=clock,
+            level=node.log_level,
+            file=log_file,
+            file_bytes=node.log_file_mib * 1024 * 1024,
+            file_count=node.log_files,
+            stream=sys.stdout,
+            json=json,
+            screen=screen,
+        ) as logs,
+        forward_libraries(logs.log),
+    ):
+        instrument = BlockingSteps(logs.log)
+        late = _Late()
+        process = Process(
+            settings,
+            data_dir,
+            clock,
+            logs,
+            late.request_stop,
+            late.statistics,
+            instrument.statistics,
+        )
+        try:
+            trio.run(_main, process, late, compose, instruments=[instrument])
+        except BaseException as failure:
+            line = _line(failure, expected, log_file)
+            logs.log.error("node.stopped", exit_code=FAILED, error=line, exc_info=failure)
+        else:
+            logs.log.info("node.stopped", exit_code=STOPPED)
+            return STOPPED
+    print(f"unchained-node: {line}", file=sys.stderr)  # noqa: T201
+    return FAILED
+
+
+def _line(failure: BaseException, expected: tuple[type[Exception], ...], log_file: Path) -> str:
+    cause = root_cause(failure)
+    if isinstance(cause, expected):
+        return " ".join(str(cause).split())
+    service = next((e.service for e in _chain(failure) if isinstance(e, ServiceFailed)), "node")
+    return f"internal error in {service}: {describe(cause)} (details: {log_file})"
+
+
+def _chain(error: BaseException) -> Sequence[BaseException]:
+    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+    return (error, *(_chain(inner) if inner is not None else ()))
+
+
+async def _main(
+    process: Process, late: _Late, compose: Callable[[Process], Awaitable[Sequence[Service]]]
+) -> None:
+    log = process.log
+
+    def end_now(why: str) -> None:
+        # Whatever still runs may never end; the store loses nothing by it.
+        log.error("node.stopped", exit_code=FAILED, error=why)
+        process.logs.close()
+        os._exit(FAILED)
+
+    def note_started() -> None:
+        log.info(
+            "node.started",
+            version=importlib.metadata.version("unchained"),
+            network=process.settings.config.node.network,
+            data_dir=process.data_dir,
+            pid=os.getpid(),
+        )
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            stop_on_signals, late.request_stop, lambda number: end_now(f"signal {number} again")
+        )
+        late.supervisor = Supervisor(
+            await compose(process),
+            log=log,
+            on_overdue=lambda names: end_now(f"not stopped in time: {', '.join(names)}"),
+        )
+        if late.reason is not None:
+            late.supervisor.request_stop(late.reason)
+        await late.supervisor.run(task_status=Started(note_started))
+        nursery.cancel_scope.cancel()

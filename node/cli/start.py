@@ -1,0 +1,184 @@
+"""``unchained-node start``: run a node until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from unchained.node.cli.options import (
+    ConfigFileOption,
+    DataDirOption,
+    JsonOption,
+    NetworkOption,
+    SetOption,
+    about,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    from unchained.node.app import Node
+    from unchained.node.cli.process import Process
+    from unchained.node.cli.screen import Screen
+    from unchained.node.config import Settings
+    from unchained.node.services import Service
+
+
+def start(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    mine: Annotated[
+        bool | None, typer.Option("--mine/--no-mine", help=about("mining.enabled"))
+    ] = None,
+    workers: Annotated[
+        str | None, typer.Option("--workers", metavar="N", help=about("mining.workers"))
+    ] = None,
+    payout: Annotated[
+        str | None, typer.Option("--payout", metavar="ADDRESS", help=about("mining.payout"))
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option("--listen", metavar="MULTIADDR", help=about("network.listen")),
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option("--bootstrap", metavar="MULTIADDR", help=about("network.bootstrap")),
+    ] = None,
+    announce: Annotated[
+        list[str] | None,
+        typer.Option("--announce", metavar="MULTIADDR", help=about("network.announce")),
+    ] = None,
+    verify_all: Annotated[
+        bool | None,
+        typer.Option("--verify-all", help=about("network.verify_all")),
+    ] = None,
+    rpc: Annotated[bool | None, typer.Option("--rpc/--no-rpc", help=about("rpc.enabled"))] = None,
+    rpc_listen: Annotated[
+        str | None, typer.Option("--rpc-listen", metavar="HOST:PORT", help=about("rpc.listen"))
+    ] = None,
+    panel: Annotated[
+        bool,
+        typer.Option(
+            "--panel/--no-panel",
+            help="Show a panel while mining on a terminal; --no-panel: log lines.",
+        ),
+    ] = True,
+    config: ConfigFileOption = None,
+    assignments: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a node until Ctrl-C, SIGTERM or a failure."""
+    settings = settings_from(
+        {
+            "node.network": ("--network", network),
+            "node.data_dir": ("--data-dir", data_dir),
+            "mining.enabled": ("--mine" if mine else "--no-mine", mine),
+            "mining.workers": ("--workers", workers),
+            "mining.payout": ("--payout", payout),
+            "network.listen": ("--listen", listen or None),
+            "network.bootstrap": ("--bootstrap", bootstrap or None),
+            "network.announce": ("--announce", announce or None),
+            "network.verify_all": ("--verify-all", verify_all),
+            "rpc.enabled": ("--rpc" if rpc else "--no-rpc", rpc),
+            "rpc.listen": ("--rpc-listen", rpc_listen),
+        },
+        config=config,
+        assignments=assignments,
+    )
+    code = _run(settings, json=json, panel=panel)
+    if code:
+        raise typer.Exit(code)
+
+
+def _run(settings: Settings, *, json: bool, panel: bool) -> int:
+    # Only here, since it takes longer than most other commands altogether.
+    from unchained.node.runtime import one_thread_for_numpy
+
+    one_thread_for_numpy()
+    from unchained.miner.errors import MinerError
+    from unchained.node.app import ClockError, open_node
+    from unchained.node.cli.process import run_node
+    from unchained.node.p2p.transport import BadAddress, BadIdentity, CannotListen
+    from unchained.node.payout import PayoutError
+    from unchained.node.rpc.auth import TokenError
+    from unchained.node.rpc.listener import ListenError
+    from unchained.storage.errors import StoreError
+
+    _check_rpc(settings)
+    wanted = panel and not json and settings.config.mining.enabled
+    screen = _screen() if wanted else None
+
+    async def compose(process: Process) -> Sequence[Service]:
+        node = await open_node(settings, process.data_dir, clock=process.clock, log=process.log)
+        node.add_wallets(process.data_dir)
+        if settings.config.rpc.enabled:
+            parts = {} if node.peers is None else {"network": node.peers.statistics}
+            node.add_rpc(settings.config.rpc, process.data_dir, process.control(parts))
+        services = node.services()
+        if screen is not None and node.control is not None:
+            services = [*services, _panel(screen, node, process, services)]
+        return services
+
+    expected = (
+        StoreError,
+        ClockError,
+        PayoutError,
+        MinerError,
+        ListenError,
+        TokenError,
+        BadAddress,
+        BadIdentity,
+        CannotListen,
+    )
+    return run_node(settings, compose, expected=expected, json=json, screen=screen)
+
+
+def _screen() -> Screen | None:
+    """Return the terminal if a panel can be shown on it."""
+    from unchained.node.cli.screen import Screen, panel_possible
+
+    if not panel_possible(sys.stdin, sys.stdout, os.environ):
+        return None
+    return Screen(Console(file=sys.stdout), sys.stdin.fileno())
+
+
+def _panel(screen: Screen, node: Node, process: Process, others: Sequence[Service]) -> Service:
+    """Return the panel as the service that starts last and stops first."""
+    from unchained.node.cli.panel import MinerPanel
+    from unchained.node.services import Service
+
+    assert node.control is not None  # noqa: S101 - a panel only where there is a miner
+    panel = MinerPanel(
+        screen,
+        node.network,
+        node.control,
+        node.statistics,
+        request_stop=process.request_stop,
+        clock=process.clock,
+        log=process.log,
+    )
+    stage = 1 + max(service.stage for service in others)
+    return Service("panel", panel.run, stage, restartable=True)
+
+
+def _check_rpc(settings: Settings) -> None:
+    """Raise ConfigError for what the RPC settings' own patterns cannot tell."""
+    from unchained.node.rpc.auth import PasswordHash
+
+    rpc = settings.config.rpc
+    if not int(rpc.listen.rpartition(":")[2]) <= 0xFFFF:
+        raise settings.fault("rpc.listen", "expected a port from 0 to 65535")
+    if rpc.user:
+        try:
+            PasswordHash.parse(rpc.password_hash)
+        except ValueError:
+            raise settings.fault(
+                "rpc.password_hash",
+                "expected what `unchained-node config password` gives, since rpc.user is set",
+            ) from None
+    elif rpc.password_hash:
+        raise settings.fault("rpc.user", "expected a name, since rpc.password_hash is set")

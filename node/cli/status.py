@@ -1,0 +1,212 @@
+"""``unchained-node status``, ``stop``, ``rpc`` and ``node``: the running node as a whole."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from unchained.node.cli.asking import Asker, asking, duration, moment, print_fields, shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WATCH_S: Final = 2.0
+"""Seconds between two looks of ``status --watch``."""
+
+STOP_S: Final = 60.0
+"""Seconds that ``stop`` waits for the node to be gone."""
+
+app = typer.Typer(no_args_is_help=True, help="Look into the running node.")
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    asking(root, "status")(status)
+    asking(root, "stop")(stop)
+    asking(root, "rpc")(rpc)
+    root.add_typer(app, name="node")
+
+
+def status(
+    node: Asker,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep showing it, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show what the node does."""
+    if not watch:
+        found = node.call("node.status")
+        node.show(found, lambda: print_status(found))
+    elif node.json or not sys.stdout.isatty():
+        while True:
+            typer.echo(msgspec.json.encode(node.call("node.status")).decode())
+            sys.stdout.flush()
+            time.sleep(WATCH_S)
+    else:
+        _watch(node)
+
+
+def _watch(node: Asker) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(_table(node.call("node.status")), console=Console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            live.update(_table(node.call("node.status")), refresh=True)
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Print a node's status for a person or a shell."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(_table(found))
+    else:
+        print_fields(found)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    ready = "[green]ready[/green]" if found["ready"] else "[red]not ready[/red]"
+    mining = f"mining at {found['rate']:,.1f} H/s" if found["mining"] else "not mining"
+    waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
+    rows = [
+        ("network", f"{found['network']} ({found['genesis'][:8]})"),
+        ("state", f"{ready}, up {duration(found['uptime_ms'])}, version {found['version']}"),
+        ("height", f"[bold]{found['height']:,}[/bold]"),
+        ("tip", found["tip"]),
+        ("tip time", f"{moment(found['tip_time'])}, {duration(found['tip_age_ms'])} ago"),
+        ("supply", f"{found['supply']} UNC"),
+        ("mempool", waiting),
+        ("mining", mining),
+    ]
+    if found["peers"] is not None:
+        rows.append(("peers", str(found["peers"])))
+    for name, text in found["checks"].items():
+        if not text.startswith("ok"):
+            rows.append((name, f"[yellow]{escape(text)}[/yellow]"))
+    refused = found["refused_reorg"]
+    if refused is not None:
+        text = f"a better chain forks {refused['depth']} anchors below the tip: {refused['winner']}"
+        rows.append(("attention", f"[red]{text}[/red]"))
+    for name, text in rows:
+        table.add_row(name, text)
+    return table
+
+
+def stop(
+    node: Asker,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Return once the node is gone.")
+    ] = True,
+) -> None:
+    """Stop the node in good order."""
+    from unchained.node.cli.asking import CommandFailed
+
+    node.call("node.stop")
+    deadline = time.monotonic() + STOP_S
+    while wait and node.is_running():
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"the node is still there after {STOP_S:g} s: see its node.log")
+        time.sleep(0.1)
+    node.show({"stopped": wait}, lambda: typer.echo("stopped" if wait else "stopping"))
+
+
+def rpc(
+    node: Asker,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="As in docs/rpc.md.")],
+    params: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="By name, or all by position."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")
+    ] = 60.0,
+) -> None:
+    """Call any method; numbers, true, false, null, [...] and {...} are taken as JSON."""
+    given = params or []
+    named = [param.partition("=") for param in given]
+    if all(equals for _, equals, _ in named):
+        result = node.call_with(
+            method, {name: literal(text) for name, _, text in named}, seconds=timeout
+        )
+    elif any(equals for _, equals, _ in named):
+        raise typer.BadParameter("give all parameters by NAME=VALUE, or all by position")
+    else:
+        result = node.call_with(method, [literal(text) for text in given], seconds=timeout)
+    encoded = msgspec.json.encode(result)
+    indent = 2 if sys.stdout.isatty() and not node.json else 0
+    typer.echo(msgspec.json.format(encoded, indent=indent).decode() if indent else encoded)
+
+
+def literal(text: str) -> object:
+    """Return what a word of the command line stands for: JSON where it looks like it, else text.
+
+    Digits are a number only while they fit 64 bits: a hash of digits alone stays a text.
+    """
+    plain_number = text.lstrip("-").isdigit() and len(text) < 19
+    if plain_number or text in ("true", "false", "null") or text[:1] in ("[", "{", '"'):
+        try:
+            found: object = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+        return found
+    return text
+
+
+@asking(app, "version")
+def version(node: Asker) -> None:
+    """Show the versions of the running node."""
+    node.show_fields(node.call("node.version"))
+
+
+@asking(app, "config")
+def config(node: Asker) -> None:
+    """Show the settings that the node was started with."""
+    node.show_rows(node.call("node.config"), ["key", "value", "origin"], "no settings")
+
+
+@asking(app, "log-level")
+def log_level(
+    node: Asker,
+    level: Annotated[
+        str | None, typer.Argument(metavar="[debug|info|warning|error]", help="From here on.")
+    ] = None,
+) -> None:
+    """Show the least level of logged events, or change it until the node starts again."""
+    found = node.call("node.log_level", level=level)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(app, "tasks")
+def tasks(node: Asker) -> None:
+    """Show the tasks of the node's event loop and where each of them waits."""
+    found = node.call("debug.tasks")
+
+    def human() -> None:
+        for task in found:
+            typer.echo(f"{'  ' * task['depth']}{shown('', task['name'])}  {task['waiting_at']}")
+
+    node.show(found, human)
+
+
+@asking(app, "statistics")
+def statistics(node: Asker) -> None:
+    """Show what every part of the node counts."""
+    node.show_fields(node.call("debug.statistics"))
+
+
+@asking(app, "memory")
+def memory(node: Asker) -> None:
+    """Show what memory the node uses."""
+    node.show_fields(node.call("debug.memory"))

@@ -1,0 +1,395 @@
+"""``unchained-node wallet``: keys, and what they hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from unchained.node.cli.asking import Asker, CommandFailed, asking
+from unchained.node.cli.passphrases import (
+    PassphraseFdOption,
+    PassphraseFileOption,
+    read_passphrase,
+    read_secret,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, back up.")
+
+SLOW_S: Final = 180.0
+"""How long an answer may take for which the node stretches a passphrase or makes transfers."""
+
+WalletOption = Annotated[str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")]
+AccountOption = Annotated[int, typer.Option("--account", min=0, help="Account of the wallet.")]
+OnlyAccountOption = Annotated[
+    int | None, typer.Option("--account", min=0, help="This account alone.")
+]
+AmountOption = Annotated[
+    str | None, typer.Option("--amount", metavar="UNC", help="For the payment URI.")
+]
+LabelOption = Annotated[str, typer.Option("--label", metavar="TEXT", help="For the payment URI.")]
+QrOption = Annotated[bool, typer.Option("--qr", help="Show the payment URI as a QR code too.")]
+PngOption = Annotated[
+    Path | None, typer.Option("--png", metavar="FILE", help="Write the QR code as a PNG file.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000)]
+OffsetOption = Annotated[int, typer.Option("--offset", min=0)]
+DEFAULT: Final = "default"
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of this room."""
+    root.add_typer(app, name="wallet")
+
+
+@asking(app, "list")
+def list_(node: Asker) -> None:
+    """Show the wallets of the node."""
+    columns = ["name", "open", "locked", "watch_only", "progress.height", "failure"]
+    node.show_rows(node.call("wallet.list"), columns, "no wallets: `wallet create` makes one")
+
+
+@asking(app, "info")
+def info(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+    """Show a wallet's state, and how far it has followed the chain."""
+    node.show_fields(node.call("wallet.info", name=wallet))
+
+
+@asking(app, "create")
+def create(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    accounts: Annotated[int, typer.Option("--accounts", min=1, max=100)] = 1,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
+    ] = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Make a wallet with a new mnemonic, which is shown this once."""
+    passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
+    found = node.call(
+        "wallet.create",
+        seconds=SLOW_S,
+        passphrase=passphrase,
+        name=wallet,
+        accounts=accounts,
+        allow_empty=no_passphrase,
+    )
+
+    def human() -> None:
+        typer.echo(found["mnemonic"])
+        typer.echo("write these words down: whoever has them has the coins", err=True)
+
+    node.show(found, human)
+
+
+@asking(app, "restore")
+def restore(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    mnemonic_file: Annotated[
+        Path | None,
+        typer.Option("--mnemonic-file", metavar="FILE", help="Read the words from a file."),
+    ] = None,
+    birth: Annotated[
+        int, typer.Option("--birth", min=0, metavar="HEIGHT", help="It has no coins below.")
+    ] = 0,
+    accounts: Annotated[int, typer.Option("--accounts", min=1, max=100)] = 1,
+    bip39: Annotated[
+        bool, typer.Option("--bip39-passphrase", help="Ask for a BIP 39 passphrase as well.")
+    ] = False,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase")] = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Make a wallet from its 24 words, and find its coins."""
+    if mnemonic_file is not None:
+        mnemonic = read_secret(mnemonic_file, str(mnemonic_file))
+    else:
+        mnemonic = read_passphrase(None, None, what="Mnemonic")
+    extra = read_passphrase(None, None, what="BIP 39 passphrase", new=True) if bip39 else None
+    passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
+    found = node.call(
+        "wallet.restore",
+        seconds=SLOW_S,
+        mnemonic=mnemonic,
+        passphrase=passphrase,
+        name=wallet,
+        bip39_passphrase=extra,
+        birth=birth,
+        accounts=accounts,
+        allow_empty=no_passphrase,
+    )
+    node.show_fields(found)
+
+
+def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
+    """Return a wallet's passphrase from wherever the user wants it taken, empty if it has none.
+
+    Raises `CommandFailed`.
+    """
+    if node.call("wallet.info", name=wallet)["has_passphrase"] is False:
+        return ""
+    return read_passphrase(file, descriptor)
+
+
+def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str:
+    if none:
+        return ""
+    return read_passphrase(file, descriptor, what="New passphrase", new=True)
+
+
+@asking(app, "open")
+def open_(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+    """Open a wallet, locked."""
+    node.show_fields(node.call("wallet.open", name=wallet))
+
+
+@asking(app, "close")
+def close(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+    """Lock and close a wallet."""
+    node.show_fields(node.call("wallet.close", name=wallet))
+
+
+@asking(app, "unlock")
+def unlock(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=604_800)] = 300.0,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Let a wallet sign for a while."""
+    passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
+    params = {"passphrase": passphrase, "name": wallet, "seconds": seconds}
+    node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_S))
+
+
+@asking(app, "lock")
+def lock(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+    """Drop a wallet's spend keys at once."""
+    node.show_fields(node.call("wallet.lock", name=wallet))
+
+
+@asking(app, "passphrase")
+def passphrase(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    new_file: Annotated[
+        Path | None, typer.Option("--new-passphrase-file", metavar="FILE", help="The new one.")
+    ] = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase")] = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Change a wallet's passphrase."""
+    old = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
+    new = _new_passphrase(no_passphrase, new_file, None)
+    found = node.call(
+        "wallet.change_passphrase",
+        seconds=SLOW_S,
+        old=old,
+        new=new,
+        name=wallet,
+        allow_empty=no_passphrase,
+    )
+    node.show_fields(found)
+
+
+@asking(app, "mnemonic")
+def mnemonic(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Print a wallet's 24 words, for a backup."""
+    secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
+    found = node.call("wallet.mnemonic", seconds=SLOW_S, passphrase=secret, name=wallet)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(app, "add-account")
+def add_account(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    """Add the next account to a wallet and print its number."""
+    secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
+    found = node.call("wallet.add_account", seconds=SLOW_S, passphrase=secret, name=wallet)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(app, "address")
+def address(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    account: AccountOption = 0,
+    amount: AmountOption = None,
+    label: LabelOption = "",
+    qr: QrOption = False,
+    png: PngOption = None,
+) -> None:
+    """Print an account's address: short, but payments to it can be linked."""
+    found = node.call("wallet.address", name=wallet, account=account, amount=amount, label=label)
+    _show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
+
+
+@asking(app, "paycode")
+def paycode(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    account: AccountOption = 0,
+    amount: AmountOption = None,
+    memo: Annotated[str, typer.Option("--memo", metavar="TEXT")] = "",
+    label: LabelOption = "",
+    qr: QrOption = False,
+    png: PngOption = None,
+) -> None:
+    """Print an account's paycode: long, and payments to it cannot be linked."""
+    found = node.call(
+        "wallet.paycode", name=wallet, account=account, amount=amount, memo=memo, label=label
+    )
+    _show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
+
+
+def _show_receiving(
+    node: Asker, found: dict[str, Any], qr: bool, png: Path | None, *, uri: bool
+) -> None:
+    def human() -> None:
+        typer.echo(found["uri"] if uri else found["text"])
+        if qr:
+            from unchained.node.wallet.payments import qr_terminal
+
+            typer.echo(qr_terminal(found["uri"]))
+
+    node.show(found, human)
+    if png is not None:
+        from unchained.node.wallet.payments import qr_png
+
+        try:
+            qr_png(found["uri"], png)
+        except OSError as error:
+            raise CommandFailed(f"{png}: {error.strerror}") from None
+
+
+@asking(app, "balance")
+def balance(node: Asker, wallet: WalletOption = DEFAULT, account: OnlyAccountOption = None) -> None:
+    """Show what a wallet has."""
+    node.show_fields(node.call("wallet.balance", name=wallet, account=account))
+
+
+@asking(app, "coins")
+def coins(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    account: OnlyAccountOption = None,
+    spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+) -> None:
+    """Show a wallet's coins, the latest first."""
+    found = node.call(
+        "wallet.coins", name=wallet, account=account, spent=spent, limit=limit, offset=offset
+    )
+    columns = ["id", "value", "origin", "height", "confirmations", "frozen", "label"]
+    node.show_rows(found, columns, "no coins")
+
+
+@asking(app, "history")
+def history(
+    node: Asker, wallet: WalletOption = DEFAULT, limit: LimitOption = 100, offset: OffsetOption = 0
+) -> None:
+    """Show what touched a wallet: what waits first, then from the tip down."""
+    found = node.call("wallet.history", name=wallet, limit=limit, offset=offset)
+    columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
+    columns += ["label", "id"]
+    node.show_rows(found, columns, "nothing yet")
+
+
+@asking(app, "label")
+def label(
+    node: Asker,
+    kind: Annotated[str, typer.Argument(metavar="coin|transfer|contract")],
+    which: Annotated[str, typer.Argument(metavar="ID", help="Its id, txid or lock.")],
+    text: Annotated[str, typer.Argument(metavar="LABEL", help="Empty: take it away.")],
+    wallet: WalletOption = DEFAULT,
+) -> None:
+    """Label a coin, a transfer or a contract."""
+    node.call("wallet.label", kind=kind, id=which, label=text, name=wallet)
+    node.show(True, lambda: typer.echo("labelled" if text else "label taken away"))
+
+
+@asking(app, "freeze")
+def freeze(
+    node: Asker,
+    coin: Annotated[str, typer.Argument(metavar="ID")],
+    wallet: WalletOption = DEFAULT,
+    thaw: Annotated[bool, typer.Option("--thaw", help="Let go of it.")] = False,
+) -> None:
+    """Keep a coin back from being spent unless it is named."""
+    found = node.call("wallet.freeze", coin=coin, name=wallet, frozen=not thaw)
+    node.show(found, lambda: typer.echo("frozen" if found else "thawed"))
+
+
+@asking(app, "export")
+def export(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+    """Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."""
+    found = node.call("wallet.export", name=wallet)
+    node.show(found, lambda: typer.echo(found))
+
+
+@asking(app, "import-watch")
+def import_watch(
+    node: Asker,
+    wallet: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Default: standard input.")
+    ] = None,
+) -> None:
+    """Make a watch-only wallet from what `wallet export` printed."""
+    view = read_secret(sys.stdin.fileno(), "standard input") if file is None else ""
+    if file is not None:
+        view = read_secret(file, str(file))
+    node.show_fields(node.call("wallet.import_watch", view=view, name=wallet))
+
+
+@asking(app, "rescan")
+def rescan(
+    node: Asker,
+    wallet: WalletOption = DEFAULT,
+    height: Annotated[int, typer.Option("--from", min=0, metavar="HEIGHT")] = 0,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give it up instead.")] = False,
+) -> None:
+    """Read the chain again; `wallet info` tells how far it is."""
+    if cancel:
+        node.show_fields(node.call("wallet.cancel_rescan", name=wallet))
+    else:
+        node.show_fields(node.call("wallet.rescan", name=wallet, height=height))
+
+
+@asking(app, "receipt")
+def receipt(
+    node: Asker,
+    txid: Annotated[str, typer.Argument(metavar="TXID")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
+    wallet: WalletOption = DEFAULT,
+    anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
+) -> None:
+    """Write a file that proves a transfer to whoever has no node (`verify-receipt`)."""
+    found = node.call("wallet.receipt", seconds=SLOW_S, txid=txid, name=wallet, anchors=anchors)
+    write_output(output, bytes.fromhex(found))
+    node.show({"file": str(output)}, lambda: typer.echo(output))
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a command was asked for. Raises `CommandFailed`."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}") from None

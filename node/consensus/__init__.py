@@ -1,0 +1,1 @@
+"""The rules that every node must agree on, as pure functions (Protocol §3-§8, §10)."""

@@ -1,0 +1,259 @@
+"""What makes a transfer valid: the checks of Protocol §8.3, in its order.
+
+Three stages: `decode_transfer` and `check_transfer_alone` need only the transfer,
+`check_transfer_in_context` needs the coin set and a height, `check_witness` the locks' conditions
+and, dearest, the signatures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Final, Protocol
+
+import msgspec
+
+from unchained.node.consensus.errors import (
+    BadNoteError,
+    BadOrderError,
+    BadSignatureError,
+    BadVersionError,
+    CoinSpentError,
+    CoinUnknownError,
+    ConditionUnmetError,
+    DuplicateInputError,
+    FeeMismatchError,
+    ImmatureCoinError,
+    LockedUntilHeightError,
+    LockMismatchError,
+    NoInputsError,
+    NoOutputsError,
+    TooManyInputsError,
+    TooManyOutputsError,
+    TransferTooLargeError,
+    UnusedPreimageError,
+    UnusedSignatureError,
+    ValueOverflowError,
+    WrongChainError,
+    ZeroValueError,
+)
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.addresses import MAX_NOTE, MIN_NOTE
+from unchained.node.crypto.keys import verify_signature
+from unchained.node.primitives.conditions import (
+    Condition,
+    HashTimeLockCondition,
+    KeyCondition,
+    MultisigCondition,
+    lock_of,
+    parse_condition,
+)
+from unchained.node.primitives.hashing import KEY
+from unchained.node.primitives.transfer import (
+    MAX_TRANSFER_ENCODED,
+    SizedTransfer,
+    Transfer,
+)
+from unchained.node.primitives.types import MAX_AMOUNT, CoinId, KeyHash, Lock
+
+TRANSFER_VERSION: Final = 1
+"""The only version of transfers."""
+
+MAX_INPUTS: Final = 1_024
+"""Most coins that a transfer spends."""
+
+MAX_OUTPUTS: Final = 256
+"""Most coins that a transfer creates."""
+
+
+class UnspentCoin(msgspec.Struct, frozen=True, gc=False):
+    """A member of the coin set (Protocol §4). `value` in grains, `height` of inclusion."""
+
+    value: int
+    lock: Lock
+    height: int
+    minted: bool
+
+
+class CoinSetView(Protocol):
+    """The coin set as it is before the transfer under judgement."""
+
+    def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
+        """Return the coin if it is in the coin set."""
+
+    def was_spent(self, coin_id: CoinId) -> bool:
+        """Tell whether the coin is known to have been in the coin set and spent."""
+
+
+def decode_transfer(raw: bytes) -> SizedTransfer:
+    """Return the transfer of bytes that came by themselves.
+
+    Raises `TransferTooLargeError` before anything is decoded, then `NonCanonicalError`.
+    """
+    # Protocol §8.3: TRANSFER_TOO_LARGE, NON_CANONICAL
+    if len(raw) > MAX_TRANSFER_ENCODED:
+        raise TransferTooLargeError(
+            expected=f"at most {MAX_TRANSFER_ENCODED} bytes", actual=f"{len(raw)} bytes"
+        )
+    return SizedTransfer.from_bytes(raw)
+
+
+def check_transfer_alone(transfer: Transfer, network: Network) -> None:
+    """Check what needs nothing but the transfer. Raises a `TransferError` or
+    `BadConditionError`."""
+    # Protocol §8.3: BAD_VERSION
+    if transfer.version != TRANSFER_VERSION:
+        raise BadVersionError(expected=TRANSFER_VERSION, actual=transfer.version)
+    # Protocol §8.3: WRONG_CHAIN
+    if transfer.chain_id != network.chain_id:
+        raise WrongChainError(expected=f"{network.chain_id:#x}", actual=f"{transfer.chain_id:#x}")
+    # Protocol §8.3: NO_INPUTS
+    if not transfer.inputs:
+        raise NoInputsError(expected="at least one input")
+    # Protocol §8.3: NO_OUTPUTS
+    if not transfer.outputs:
+        raise NoOutputsError(expected="at least one output")
+    # Protocol §8.3: TOO_MANY_INPUTS
+    if len(transfer.inputs) > MAX_INPUTS:
+        raise TooManyInputsError(expected=f"at most {MAX_INPUTS}", actual=len(transfer.inputs))
+    # Protocol §8.3: TOO_MANY_OUTPUTS
+    if len(transfer.outputs) > MAX_OUTPUTS:
+        raise TooManyOutputsError(expected=f"at most {MAX_OUTPUTS}", actual=len(transfer.outputs))
+    # Protocol §8.3: DUPLICATE_INPUT
+    if len({spent.coin_id for spent in transfer.inputs}) != len(transfer.inputs):
+        raise DuplicateInputError(expected="each coin spent once")
+    # Protocol §8.3: BAD_CONDITION
+    for spent in transfer.inputs:
+        parse_condition(spent.condition)
+    # Protocol §8.3: BAD_NOTE
+    for output in transfer.outputs:
+        if output.note and not MIN_NOTE <= len(output.note) <= MAX_NOTE:
+            raise BadNoteError(
+                expected=f"0 or {MIN_NOTE} to {MAX_NOTE} bytes", actual=f"{len(output.note)} bytes"
+            )
+    # Protocol §8.3: ZERO_VALUE
+    if any(output.value == 0 for output in transfer.outputs):
+        raise ZeroValueError(expected="outputs of at least 1 grain")
+    # Protocol §8.3: VALUE_OVERFLOW
+    total = sum(output.value for output in transfer.outputs) + transfer.fee
+    if total > MAX_AMOUNT:
+        raise ValueOverflowError(expected=f"at most {MAX_AMOUNT} grains", actual=total)
+    # Protocol §8.3: BAD_ORDER
+    key_hashes = [KEY(signature.public_key) for signature in transfer.signatures]
+    if any(left >= right for left, right in pairwise(key_hashes)):
+        raise BadOrderError(expected="signatures strictly ascending by key hash")
+    if any(left >= right for left, right in pairwise(transfer.preimages)):
+        raise BadOrderError(expected="preimages strictly ascending")
+
+
+def check_transfer_in_context(
+    transfer: Transfer, coins: CoinSetView, height: int, network: Network
+) -> list[UnspentCoin]:
+    """Check a transfer against the coin set, for an anchor at `height` (H of Protocol §8.3).
+
+    Returns the coins that it spends, in the order of its inputs. Raises a `TransferError`.
+    """
+    # Protocol §8.3: LOCKED_UNTIL_HEIGHT
+    if transfer.lock_height > height:
+        raise LockedUntilHeightError(expected=f"height {transfer.lock_height}", actual=height)
+    # Protocol §8.3: COIN_UNKNOWN
+    spent: list[UnspentCoin] = []
+    for entry in transfer.inputs:
+        coin = coins.unspent(CoinId(entry.coin_id))
+        if coin is None:
+            if coins.was_spent(CoinId(entry.coin_id)):
+                raise CoinSpentError(expected="a coin of the coin set", actual=entry.coin_id.hex())
+            raise CoinUnknownError(expected="a coin of the coin set", actual=entry.coin_id.hex())
+        spent.append(coin)
+    # Protocol §8.3: IMMATURE_COIN
+    for coin in spent:
+        if coin.minted and height - coin.height < network.maturity:
+            raise ImmatureCoinError(
+                expected=f"height {coin.height + network.maturity}", actual=height
+            )
+    # Protocol §8.3: LOCK_MISMATCH
+    for entry, coin in zip(transfer.inputs, spent, strict=True):
+        lock = lock_of(entry.condition, entry.salt)
+        if lock != coin.lock:
+            raise LockMismatchError(expected=coin.lock.hex(), actual=lock.hex())
+    # Protocol §8.3: FEE_MISMATCH
+    taken = sum(coin.value for coin in spent)
+    given = sum(output.value for output in transfer.outputs) + transfer.fee
+    if taken != given:
+        raise FeeMismatchError(
+            expected=f"outputs + fee of {taken} grains", actual=f"{given} grains"
+        )
+    return spent
+
+
+def check_conditions(transfer: Transfer) -> None:
+    """Check that every input's condition is met by listed signatures and preimages, and that
+    each of those is used; the signatures themselves are verified separately.
+
+    Raises `ConditionUnmetError`, `UnusedSignatureError`, `UnusedPreimageError`.
+    """
+    signed = [KeyHash(KEY(signature.public_key)) for signature in transfer.signatures]
+    preimages = {hashlib.sha256(preimage).digest(): preimage for preimage in transfer.preimages}
+    used_keys: set[KeyHash] = set()
+    used_preimages: set[bytes] = set()
+    present = frozenset(signed)
+    # Protocol §8.3: CONDITION_UNMET
+    for entry in transfer.inputs:
+        condition = parse_condition(entry.condition)
+        needed = _keys_to_use(condition, present, preimages, transfer.lock_height)
+        used_keys.update(needed)
+        if isinstance(condition, HashTimeLockCondition) and condition.hash in preimages:
+            used_preimages.add(preimages[condition.hash])
+    # Protocol §8.3: UNUSED_SIGNATURE
+    for key_hash in signed:
+        if key_hash not in used_keys:
+            raise UnusedSignatureError(expected="a use for each signature", actual=key_hash.hex())
+    # Protocol §8.3: UNUSED_PREIMAGE
+    for preimage in transfer.preimages:
+        if preimage not in used_preimages:
+            raise UnusedPreimageError(expected="a use for each preimage", actual=preimage.hex())
+
+
+def _keys_to_use(
+    condition: Condition,
+    signed: frozenset[KeyHash],
+    preimages: Mapping[bytes, bytes],
+    lock_height: int,
+) -> Sequence[KeyHash]:
+    """Return the key hashes whose signatures an input uses (Protocol §8.2, last paragraph)."""
+    if isinstance(condition, KeyCondition):
+        return _require((condition.key_hash,), signed)
+    if isinstance(condition, MultisigCondition):
+        lowest = [key for key in condition.key_hashes if key in signed][: condition.threshold]
+        if len(lowest) < condition.threshold:
+            raise ConditionUnmetError(
+                expected=f"{condition.threshold} signatures of {len(condition.key_hashes)} keys",
+                actual=len(lowest),
+            )
+        return lowest
+    if condition.hash in preimages:
+        return _require((condition.claim_key_hash,), signed)
+    if lock_height < condition.height:
+        raise ConditionUnmetError(
+            expected=f"the preimage, or a lock height of {condition.height}", actual=lock_height
+        )
+    return _require((condition.refund_key_hash,), signed)
+
+
+def _require(keys: tuple[KeyHash, ...], signed: frozenset[KeyHash]) -> Sequence[KeyHash]:
+    for key in keys:
+        if key not in signed:
+            raise ConditionUnmetError(expected=f"a signature by key {key.hex()}")
+    return keys
+
+
+def check_signatures(sized: SizedTransfer) -> None:
+    """Verify every signature of a transfer over its sighash. Raises `BadSignatureError`."""
+    # Protocol §8.3: BAD_SIGNATURE
+    for signature in sized.transfer.signatures:
+        if not verify_signature(signature.public_key, sized.sighash, signature.signature):
+            raise BadSignatureError(
+                expected="a signature of this transfer",
+                actual=f"one by key {KEY(signature.public_key).hex()} that does not verify",
+            )

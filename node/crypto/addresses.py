@@ -1,0 +1,257 @@
+"""Addresses, paycodes and the notes that make a paycode's outputs unlinkable (Protocol §9).
+
+PayeeError               text that names nobody who can be paid on the network
+├── MalformedPayeeError  length, characters, separator or version
+├── MixedCaseError       upper and lower case in one address
+├── ChecksumError        mistyped
+├── OtherNetworkError    an address or paycode of another network
+└── BadViewKeyError      a paycode whose ML-KEM-768 public key is none
+
+Sizes are in bytes unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import msgspec
+from bech32 import CHARSET, bech32_hrp_expand, bech32_polymod, convertbits
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from unchained.node.crypto.keys import (
+    CIPHERTEXT_SIZE,
+    VIEW_KEY_SIZE,
+    ViewKey,
+    encapsulate,
+    is_view_key,
+)
+from unchained.node.primitives.hashing import LOCK, MEMO, PAYCODE, STEALTH_SALT
+from unchained.node.primitives.types import ZERO32, KeyHash, Lock
+
+MAX_MEMO: Final = 256
+"""Most bytes of a memo."""
+
+MIN_NOTE: Final = CIPHERTEXT_SIZE + 16
+"""A note with an empty memo: ciphertext and authentication tag."""
+
+MAX_NOTE: Final = MIN_NOTE + MAX_MEMO
+"""A note with the longest memo."""
+
+NETWORK_NAMES: Final = MappingProxyType(
+    {
+        "unc": "main",
+        "tunc": "test",
+        "lunc": "local",
+        "runc": "reg",
+        0x554E4301: "main",
+        0x554E4302: "test",
+        0x554E4303: "local",
+        0x554E4304: "reg",
+    }
+)
+"""Which network an address prefix or a paycode's chain id belongs to, for error messages."""
+
+_BECH32M: Final = 0x2BC830A3
+_CHECKSUM_CHARS: Final = 6
+_MAX_ADDRESS_CHARS: Final = 90
+_ADDRESS_VERSION: Final = b"\x00"
+_ADDRESS_PAYLOAD: Final = 33
+_KEY_CONDITION: Final = b"\x00"
+_PAYCODE: Final = struct.Struct(f">BI32s{VIEW_KEY_SIZE}s")
+_PAYCODE_VERSION: Final = 1
+_PAYCODE_CHECKSUM: Final = 4
+_PAYCODE_SIZE: Final = _PAYCODE.size + _PAYCODE_CHECKSUM
+_PAYCODE_CHARS: Final = -(-_PAYCODE_SIZE * 8 // 6)
+_NONCE: Final = bytes(12)
+
+
+class PayeeError(ValueError):
+    """An address or a paycode cannot be paid."""
+
+
+class MalformedPayeeError(PayeeError):
+    """Length, characters, separator or version are not those of an address or paycode."""
+
+
+class MixedCaseError(PayeeError):
+    """An address has upper and lower case."""
+
+
+class ChecksumError(PayeeError):
+    """The checksum does not fit: something was mistyped or cut."""
+
+
+class OtherNetworkError(PayeeError):
+    """The address or paycode belongs to another network."""
+
+
+class BadViewKeyError(PayeeError):
+    """The paycode's view key is not an ML-KEM-768 public key."""
+
+
+class PayeeNetwork(Protocol):
+    """What addresses and paycodes depend on; `consensus.params.Network` has it."""
+
+    @property
+    def name(self) -> str:
+        """What a user calls the network."""
+
+    @property
+    def chain_id(self) -> int:
+        """In every paycode."""
+
+    @property
+    def address_prefix(self) -> str:
+        """At the beginning of every address."""
+
+
+def address_lock(key_hash: KeyHash) -> Lock:
+    """Return the lock that an address stands for: the key's condition with a zero salt."""
+    return Lock(LOCK(_KEY_CONDITION + key_hash + ZERO32))
+
+
+def encode_address(network: PayeeNetwork, key_hash: KeyHash) -> str:
+    """Return the address of a key hash: bech32m (BIP 350), lower case."""
+    prefix = network.address_prefix
+    data = convertbits(_ADDRESS_VERSION + key_hash, 8, 5) or []
+    expanded = bech32_hrp_expand(prefix)
+    checksum = bech32_polymod([*expanded, *data, *([0] * _CHECKSUM_CHARS)]) ^ _BECH32M
+    data += [checksum >> 5 * (5 - place) & 31 for place in range(_CHECKSUM_CHARS)]
+    return f"{prefix}1{''.join(CHARSET[value] for value in data)}"
+
+
+def decode_address(network: PayeeNetwork, text: str) -> KeyHash:
+    """Return the key hash that an address of the network stands for. Raises `PayeeError`."""
+    prefix, data = _split_address(text)
+    if bech32_polymod(bech32_hrp_expand(prefix) + data) != _BECH32M:
+        raise ChecksumError("the address's checksum is wrong: mistyped, cut, or no address")
+    if prefix != network.address_prefix:
+        raise OtherNetworkError(
+            f"the address is for network {NETWORK_NAMES.get(prefix, repr(prefix))}, "
+            f"expected {network.name}"
+        )
+    payload = convertbits(data[:-_CHECKSUM_CHARS], 5, 8, pad=False)
+    if payload is None or len(payload) != _ADDRESS_PAYLOAD or payload[0] != _ADDRESS_VERSION[0]:
+        raise MalformedPayeeError(f"an address of version 0 carries {_ADDRESS_PAYLOAD} bytes")
+    return KeyHash(bytes(payload[1:]))
+
+
+def _split_address(text: str) -> tuple[str, list[int]]:
+    """Return prefix and five-bit values, checksum included, of what looks like bech32."""
+    if len(text) > _MAX_ADDRESS_CHARS:
+        raise MalformedPayeeError(
+            f"an address has at most {_MAX_ADDRESS_CHARS} characters, got {len(text)}"
+        )
+    for position, character in enumerate(text, start=1):
+        if not "!" <= character <= "~":
+            raise MalformedPayeeError(f"character {position} of the address is {character!r}")
+    lower = text.lower()
+    if text not in (lower, text.upper()):
+        raise MixedCaseError("the address mixes upper and lower case")
+    prefix, separator, rest = lower.rpartition("1")
+    if not separator or not prefix or len(rest) <= _CHECKSUM_CHARS:
+        raise MalformedPayeeError("an address is a prefix, a 1, and more than 6 characters")
+    data = [CHARSET.find(character) for character in rest]
+    if -1 in data:
+        position = len(prefix) + 2 + data.index(-1)
+        raise MalformedPayeeError(
+            f"character {position} of the address is {text[position - 1]!r}, which no address has"
+        )
+    return prefix, data
+
+
+class Paycode(msgspec.Struct, frozen=True, gc=False):
+    """Whom to pay without linking payments. `view_key` is an ML-KEM-768 public key."""
+
+    chain_id: int
+    key_hash: KeyHash
+    view_key: bytes
+
+
+def encode_paycode(paycode: Paycode) -> str:
+    """Return a paycode's text: base64url without padding."""
+    body = _PAYCODE.pack(_PAYCODE_VERSION, paycode.chain_id, paycode.key_hash, paycode.view_key)
+    raw = body + PAYCODE(body)[:_PAYCODE_CHECKSUM]
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode_paycode(network: PayeeNetwork, text: str) -> Paycode:
+    """Return a paycode of the network. Raises `PayeeError`."""
+    if len(text) != _PAYCODE_CHARS:
+        raise MalformedPayeeError(f"a paycode has {_PAYCODE_CHARS} characters, got {len(text)}")
+    padding = "=" * (-len(text) % 4)
+    try:
+        raw = base64.b64decode((text + padding).encode("ascii"), b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise MalformedPayeeError("a paycode is base64url without padding") from None
+    # Protocol §9: a decoder re-encodes and compares
+    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise MalformedPayeeError("the paycode is not in its one spelling")
+    body = raw[: _PAYCODE.size]
+    if PAYCODE(body)[:_PAYCODE_CHECKSUM] != raw[_PAYCODE.size :]:
+        raise ChecksumError("the paycode's checksum is wrong: mistyped, cut, or no paycode")
+    version, chain_id, key_hash, view_key = _PAYCODE.unpack(body)
+    if version != _PAYCODE_VERSION:
+        raise MalformedPayeeError(f"a paycode has version {_PAYCODE_VERSION}, got {version}")
+    if chain_id != network.chain_id:
+        raise OtherNetworkError(
+            f"the paycode is for network {NETWORK_NAMES.get(chain_id, hex(chain_id))}, "
+            f"expected {network.name}"
+        )
+    if not is_view_key(view_key):
+        raise BadViewKeyError("the paycode's view key is not an ML-KEM-768 public key")
+    return Paycode(chain_id, KeyHash(key_hash), view_key)
+
+
+class SealedNote(msgspec.Struct, frozen=True, gc=False):
+    """What a sender puts into an output to a paycode: lock and note. `salt` opens the lock."""
+
+    salt: bytes
+    lock: Lock
+    note: bytes
+
+
+class OpenedNote(msgspec.Struct, frozen=True, gc=False):
+    """What a receiver finds: the salt to spend the coin with, and the memo.
+
+    `memo` is None where it cannot be read; the coin can be spent all the same.
+    """
+
+    salt: bytes
+    memo: bytes | None
+
+
+def seal_note(paycode: Paycode, memo: bytes = b"") -> SealedNote:
+    """Make an output to a paycode, with a secret of its own each time.
+
+    Raises ValueError for a memo of more than 256 bytes.
+    """
+    if len(memo) > MAX_MEMO:
+        raise ValueError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
+    shared, ciphertext = encapsulate(paycode.view_key)
+    salt = STEALTH_SALT(shared + ciphertext)
+    lock = Lock(LOCK(_KEY_CONDITION + paycode.key_hash + salt))
+    # the key is used once, so the nonce may be constant
+    sealed = ChaCha20Poly1305(MEMO(shared)).encrypt(_NONCE, memo, lock)
+    return SealedNote(salt, lock, ciphertext + sealed)
+
+
+def open_note(view_key: ViewKey, key_hash: KeyHash, lock: Lock, note: bytes) -> OpenedNote | None:
+    """Open an output's note, or return None where the output is not the account's."""
+    if not MIN_NOTE <= len(note) <= MAX_NOTE:
+        return None
+    ciphertext = note[:CIPHERTEXT_SIZE]
+    shared = view_key.decapsulate(ciphertext)
+    salt = STEALTH_SALT(shared + ciphertext)
+    if LOCK(_KEY_CONDITION + key_hash + salt) != lock:
+        return None
+    try:
+        memo = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
+    except InvalidTag:
+        return OpenedNote(salt, None)
+    return OpenedNote(salt, memo)

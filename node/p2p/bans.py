@@ -1,0 +1,101 @@
+"""Bans of growing length, kept in the store; what they cover is `groups.host_group`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.types import UInt64
+from unchained.storage import schema
+from unchained.storage.kv import Batch, KeyValueStore
+
+FIRST_BAN_MS: Final = 10 * 60_000
+"""Length of a first ban; each further one is `GROWTH` times as long."""
+GROWTH: Final = 4
+LONGEST_BAN_MS: Final = 14 * 86_400_000
+FORGIVEN_AFTER_MS: Final = 30 * 86_400_000
+"""After a ban has been over for so long, the next one is a first one again."""
+MAX_BANS: Final = 8_192
+"""Bans remembered; the one that ends first goes first."""
+MAX_REASON: Final = 200
+
+
+class BanRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A ban on disk: when it began and ends, ms; how many there have been; why, in ASCII."""
+
+    since: UInt64
+    until: UInt64
+    count: UInt64
+    reason: bytes
+
+
+class Ban(msgspec.Struct, frozen=True, gc=False):
+    """A ban, for display. Times in ms since the Unix epoch."""
+
+    group: str
+    since: int
+    until: int
+    count: int
+    reason: str
+
+
+class BanList:
+    """All bans. One owner; reads never touch the store after opening, writes go to `pending`."""
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self._records: dict[str, BanRecord] = {
+            name.decode(): _RECORD.decode(raw) for name, raw in schema.BAN.scan(store)
+        }
+        self._changed: set[str] = set()
+
+    def is_banned(self, group: str, now_ms: int) -> bool:
+        """Tell whether a group is banned at a time."""
+        record = self._records.get(group)
+        return record is not None and now_ms < record.until
+
+    def add(self, group: str, reason: str, now_ms: int, length_ms: int | None = None) -> Ban:
+        """Ban a group, for longer each time, or for `length_ms`."""
+        before = self._records.get(group)
+        count = 1
+        if before is not None and now_ms < before.until + FORGIVEN_AFTER_MS:
+            count = before.count + 1
+        if length_ms is None:
+            length_ms = min(FIRST_BAN_MS * GROWTH ** min(count - 1, 10), LONGEST_BAN_MS)
+        text = reason.encode("ascii", "replace")[:MAX_REASON]
+        self._records[group] = BanRecord(now_ms, now_ms + length_ms, count, text)
+        self._changed.add(group)
+        if len(self._records) > MAX_BANS:
+            first = min(self._records, key=lambda name: self._records[name].until)
+            del self._records[first]
+            self._changed.add(first)
+        return self._shown(group)
+
+    def lift(self, group: str) -> bool:
+        """End a ban and forget it; tell whether there was one."""
+        self._changed.add(group)
+        return self._records.pop(group, None) is not None
+
+    def active(self, now_ms: int) -> list[Ban]:
+        """Return the bans of the moment, the last to end first."""
+        bans = [self._shown(group) for group in self._records if self.is_banned(group, now_ms)]
+        return sorted(bans, key=lambda ban: -ban.until)
+
+    def pending(self, batch: Batch) -> None:
+        """Put what changed since the last time into a batch."""
+        for group in self._changed:
+            key = schema.BAN.key(group.encode())
+            record = self._records.get(group)
+            if record is None:
+                batch.delete(key)
+            else:
+                batch.put(key, encode(record))
+        self._changed.clear()
+
+    def _shown(self, group: str) -> Ban:
+        record = self._records[group]
+        return Ban(group, record.since, record.until, record.count, record.reason.decode())
+
+
+_RECORD: Final = CanonicalDecoder(BanRecord, max_size=MAX_REASON + 64)

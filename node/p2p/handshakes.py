@@ -1,0 +1,50 @@
+"""Inbound handshakes under way, bounded in time and number.
+
+Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address
+has few places, a full house shows the oldest out, and nobody stays longer than `MOST_S`. It can
+go when libp2p bounds its handshakes per address.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import trio
+
+MOST_S: Final = 10.0
+MAX_PER_IP: Final = 8
+MAX_TOTAL: Final = 128
+
+
+class Handshakes:
+    """Who is being let in."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[trio.CancelScope, str] = {}
+        self._per_ip: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    def enter(self, ip: str) -> trio.CancelScope | None:
+        """Return the scope to shake hands in, or None if the address (`groups.address_group`)
+        has too many under way."""
+        if self._per_ip[ip] >= MAX_PER_IP:
+            return None
+        if len(self._scopes) >= MAX_TOTAL:
+            oldest = next(iter(self._scopes))
+            oldest.cancel()
+            self.leave(oldest)
+        scope = trio.CancelScope(deadline=trio.current_time() + MOST_S)
+        self._scopes[scope] = ip
+        self._per_ip[ip] += 1
+        return scope
+
+    def leave(self, scope: trio.CancelScope) -> None:
+        """Give the place back; calling it again changes nothing."""
+        ip = self._scopes.pop(scope, None)
+        if ip is not None:
+            self._per_ip[ip] -= 1
+            if not self._per_ip[ip]:
+                del self._per_ip[ip]

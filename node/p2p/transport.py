@@ -1,0 +1,406 @@
+"""The transport seam: everything above the network talks to `Transport` and to nothing below.
+
+Two parties satisfy it: `host.Libp2pTransport` (TCP + Noise + Yamux) and `memory.MemoryTransport`
+(an in-process twin under virtual time). What both keep:
+
+- A peer is shown once, however many sockets it opened. `PeerConnected` comes before any handler
+  or validator is called for that peer, and is followed by exactly one `PeerDisconnected`.
+- The gate is asked before anything of a peer is read, and again when its id is proven.
+- A handler or validator that raises is a fault of this node: it is counted and logged with its
+  traceback, the peer gets `RequestFailed` or the message is dropped, and the node goes on.
+- Every queue is bounded. What overflows is dropped and counted, never waited for.
+
+Errors::
+
+    TransportError
+    +-- BadAddress            text that is no dialable address
+    +-- BadIdentity           the identity key file cannot be used
+    +-- CannotListen          a listening address could not be bound
+    +-- NotRunning            used outside `run`
+    +-- DialError
+    |   +-- DialUnreachable   nobody answers there, or the name does not resolve
+    |   +-- DialTimeout       no finished handshake in time
+    |   +-- DialWrongPeer     somebody else answers there
+    |   +-- DialRefused       our own gate or limit forbids it, or it is ourselves
+    +-- RequestError
+        +-- PeerGone          not connected, or the connection broke before the answer
+        +-- RequestTimeout    no whole answer in time
+        +-- RequestTooLarge   the peer does not take a request of this size
+        +-- ResponseTooLarge  the peer announced more than `max_response`
+        +-- RequestRefused    the peer is overloaded, or declined
+        +-- RequestFailed     the peer's handler failed
+        +-- ProtocolUnsupported   the peer does not serve this protocol
+        +-- BadResponse       bytes that are no answer
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+import trio
+
+PeerId = NewType("PeerId", str)
+"""A peer's identity: base58 of the multihash of its public key."""
+
+MessageId = NewType("MessageId", bytes)
+"""Identity of a gossiped message: 32-byte hash of its topic and data."""
+
+
+class TransportError(Exception):
+    """Any failure that this package reports; the tree is in the module docstring."""
+
+
+class BadAddress(TransportError):
+    """A text is no dialable address."""
+
+    def __init__(self, text: str, expected: str) -> None:
+        super().__init__(f"bad address {text!r}: expected {expected}")
+        self.text = text
+
+
+class BadIdentity(TransportError):
+    """The identity key file cannot be used."""
+
+
+class CannotListen(TransportError):
+    """A listening address could not be bound."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"cannot listen on {address}: {why}")
+        self.address = address
+
+
+class NotRunning(TransportError):
+    """The transport was used outside its `run`."""
+
+
+class DialError(TransportError):
+    """A connection to an address was not made."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"cannot connect to {address}: {why}")
+        self.address = address
+
+
+class DialUnreachable(DialError):
+    """Nobody answers at the address, or its name does not resolve."""
+
+
+class DialTimeout(DialError):
+    """The handshake was not finished in time."""
+
+
+class DialWrongPeer(DialError):
+    """Another identity than the address names answered."""
+
+
+class DialRefused(DialError):
+    """Our own gate or limit forbids the connection, or the address is our own."""
+
+
+class RequestError(TransportError):
+    """A request got no answer that can be used."""
+
+    def __init__(self, peer: PeerId, protocol: str, why: str) -> None:
+        super().__init__(f"request {protocol} to {peer}: {why}")
+        self.peer = peer
+        self.protocol = protocol
+
+
+class PeerGone(RequestError):
+    """The peer is not connected, or its connection broke before the answer."""
+
+
+class RequestTimeout(RequestError):
+    """The whole answer did not arrive in time."""
+
+
+class RequestTooLarge(RequestError):
+    """The peer does not take a request of this size."""
+
+
+class ResponseTooLarge(RequestError):
+    """The peer announced a longer answer than was asked for."""
+
+
+class RequestRefused(RequestError):
+    """The peer is overloaded or declined."""
+
+
+class RequestFailed(RequestError):
+    """The peer's handler failed."""
+
+
+class ProtocolUnsupported(RequestError):
+    """The peer does not serve the protocol."""
+
+
+class BadResponse(RequestError):
+    """The peer sent bytes that are no answer."""
+
+
+class Decline(Exception):
+    """Raised by a request handler to answer `RequestRefused` (a rate limit, say)."""
+
+
+class Direction(enum.Enum):
+    """Who opened a connection."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Verdict(enum.Enum):
+    """What a validator says of a gossiped message."""
+
+    ACCEPT = "accept"
+    """Valid: forward it."""
+    IGNORE = "ignore"
+    """Nobody's fault: do not forward it, do not judge it again."""
+    REJECT = "reject"
+    """Invalid whatever one's view of the chain: do not forward it, report its sender."""
+
+
+class DisconnectReason(enum.Enum):
+    """Why a peer was lost."""
+
+    LOCAL = "local"
+    """We closed the connection (`disconnect`, or the transport is ending)."""
+    REMOTE = "remote"
+    """The peer closed it, or the socket broke."""
+    DEAD = "dead"
+    """The peer did not answer keepalives."""
+    MISBEHAVED = "misbehaved"
+    """The transport closed it for what `Misbehaved` reported just before."""
+
+
+class Misbehaviour(enum.Enum):
+    """What a peer did wrong that only the transport can see."""
+
+    REJECTED_GOSSIP = "rejected_gossip"
+    """A validator said REJECT of a message that this peer sent."""
+    OVERSIZED_GOSSIP = "oversized_gossip"
+    """A message longer than its topic allows."""
+    UNKNOWN_TOPIC = "unknown_topic"
+    """A message or subscription outside the topics of this network."""
+    BAD_GOSSIP = "bad_gossip"
+    """Bytes on a gossip stream that do not decode, or a message with a false signature."""
+    OVERSIZED_REQUEST = "oversized_request"
+    """A request longer than its protocol allows."""
+    BAD_REQUEST = "bad_request"
+    """A request stream that is no request, or never finished one."""
+    BAD_RESPONSE = "bad_response"
+    """An answer that is no answer, or longer than was asked for."""
+    OVERSIZED_FRAME = "oversized_frame"
+    """A multiplexer frame above the limit, or bytes that are no frame."""
+    WINDOW_OVERRUN = "window_overrun"
+    """More bytes in flight than the receive windows allow."""
+    STREAM_FLOOD = "stream_flood"
+    """More streams at a time, or opened per second, than allowed."""
+    HANDSHAKE_FAILED = "handshake_failed"
+    """A connection that did not finish its handshake, in time or at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A connected peer, as of the moment of asking."""
+
+    peer: PeerId
+    ip: str
+    """Its address as an IP literal without zone: what limits and bans go by."""
+    address: str
+    """The remote end as a multiaddr. Dialable only if the direction is outbound."""
+    direction: Direction
+    since: float
+    """Trio's time at which it was connected, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A peer has proven its id and passed the gate."""
+
+    info: PeerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """A peer that was connected is not any more."""
+
+    info: PeerInfo
+    reason: DisconnectReason
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaved:
+    """The transport saw a peer do wrong."""
+
+    ip: str
+    peer: PeerId | None
+    """None where the id was never proven."""
+    kind: Misbehaviour
+    detail: str
+    topic: str = ""
+    """The gossip topic or request protocol concerned, if any."""
+
+
+Event = PeerConnected | PeerDisconnected | Misbehaved
+
+Observer = Callable[[Event], None]
+"""Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""
+
+Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+"""Answers one request. Cancelled if the peer goes away. May raise `Decline`."""
+
+Validator = Callable[[PeerId, bytes], Awaitable[Verdict]]
+"""Judges, and takes in, one gossiped message, given who sent it (not who made it)."""
+
+
+class Gate(Protocol):
+    """Says whether a connection is let in: bans and limits per address and in all."""
+
+    def __call__(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
+        """Return False to refuse. `peer` is None while the id is not proven (inbound only)."""
+
+
+def open_gate(_ip: str, _peer: PeerId | None, _direction: Direction, /) -> bool:
+    """Let everybody in."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ServeLimits:
+    """What a served protocol takes."""
+
+    max_request: int
+    """Bytes; a longer request is refused before it is read, and reported."""
+    max_per_peer: int
+    """Requests of one peer being handled at a time; the excess is refused."""
+    max_total: int
+    """Requests of all peers being handled at a time; the excess is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    """What a subscribed topic takes."""
+
+    max_size: int
+    """Bytes of a message's data; a longer one is dropped and reported."""
+    max_validating: int = 64
+    """Messages being validated at a time; further ones wait."""
+    max_per_peer: int = 16
+    """Of those, messages sent by one peer."""
+    max_waiting: int = 1024
+    """Messages waiting for validation. Peers take turns; the excess of the peer that has most
+    waiting is dropped unjudged and forgotten, so that it can be offered again."""
+    max_waiting_bytes: int = 8 << 20
+    """Their data's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStatistics:
+    """Counters since the start, and levels as of the moment of asking."""
+
+    inbound: int = 0
+    outbound: int = 0
+    handshakes: int = 0
+    """Inbound handshakes under way."""
+    dials: int = 0
+    dials_failed: int = 0
+    gate_refused: int = 0
+    handshakes_failed: int = 0
+    connections_refused: int = 0
+    """Inbound connections beyond the transport's own limits."""
+    requests_sent: int = 0
+    requests_failed: int = 0
+    requests_served: int = 0
+    requests_refused: int = 0
+    gossip_published: int = 0
+    gossip_received: int = 0
+    gossip_duplicates: int = 0
+    gossip_accepted: int = 0
+    gossip_ignored: int = 0
+    gossip_rejected: int = 0
+    gossip_dropped: int = 0
+    """Messages dropped because a queue, ours or towards a peer, was full."""
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    misbehaviours: int = 0
+    faults: int = 0
+    """Exceptions of this node's own handlers, validators and observers."""
+
+
+class Transport(Protocol):
+    """Connections to peers, requests to them, and gossip among them."""
+
+    @property
+    def id(self) -> PeerId:
+        """Our own identity."""
+
+    def addresses(self) -> Sequence[str]:
+        """Return the addresses to give to others: full multiaddrs ending in ``/p2p/<id>``.
+
+        Empty before `run` has started."""
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Return the connected peers, in order of connection."""
+
+    def statistics(self) -> TransportStatistics:
+        """Return counters and levels."""
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every later event. Set before `run`."""
+
+    def set_gate(self, gate: Gate) -> None:
+        """Ask `gate` from here on. It does not close what is connected."""
+
+    async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
+        """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID``; no-op if connected to it.
+
+        Returns the peer, whose `PeerConnected` has then been seen. Raises `BadAddress`,
+        `DialError`, `NotRunning`. Cancelling leaves no connection."""
+
+    async def identify(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
+        """Ask who answers at an address that names no peer, and return who it proved to be.
+
+        No connection stays. Raises `BadAddress`, `DialUnreachable`, `DialTimeout`, `NotRunning`.
+        """
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close the connection to a peer; no-op if there is none."""
+
+    async def request(
+        self,
+        peer: PeerId,
+        protocol: str,
+        payload: bytes,
+        *,
+        max_response: int,
+        timeout: float,  # noqa: ASYNC109
+    ) -> bytes:
+        """Send one request and return the whole answer, of at most `max_response` bytes.
+
+        Raises `RequestError`, `NotRunning`. Cancelling tells the peer to stop."""
+
+    def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
+        """Answer requests of a protocol with `handler`, once per protocol. Set before `run`."""
+
+    def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
+        """Take part in a topic, once per topic. Set before `run`.
+
+        Each message, by its `message_id`, goes to `validator` once while it is remembered, and
+        is forwarded only after ACCEPT. REJECT makes a `Misbehaved` of kind REJECTED_GOSSIP for
+        the one peer it was judged from."""
+
+    async def publish(self, topic: str, data: bytes) -> MessageId:
+        """Gossip our own message of a subscribed topic; it is not validated.
+
+        A message already seen is not sent again. Raises `NotRunning`, and ValueError for a
+        topic that is not subscribed or data above its limit."""
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and serve until cancelled; started once listening. Raises `CannotListen`.
+
+        Cancelling closes all connections."""

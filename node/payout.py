@@ -1,0 +1,102 @@
+"""Whom mined coins pay: an address from the settings, or a wallet of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.accounts import WatchAccount
+from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
+from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.wallet.errors import WalletError
+from unchained.node.wallet.keystore import (
+    DEFAULT_WALLET,
+    Keystore,
+    new_secret,
+    save_new,
+    wallet_path,
+)
+
+MINING_WALLET: Final = "mining"
+"""The wallet that a node makes for what it mines before it has a default wallet."""
+
+
+class PayoutError(Exception):
+    """Mined coins cannot be paid as the settings say, or to a wallet of the node."""
+
+
+class FixedPayout:
+    """Pays one lock, as an address says: linkable (Protocol §9)."""
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+
+    def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
+        """Return the lock."""
+        return self._lock
+
+
+class AccountPayout:
+    """Pays an account under a new lock for each time: unlinkable until spent (Protocol §9).
+
+    With None it pays nobody until `follow` finds an account.
+    """
+
+    def __init__(self, account: WatchAccount | None) -> None:
+        self._account = account
+        self._find: Callable[[], WatchAccount | None] = lambda: None
+
+    def follow(self, find: Callable[[], WatchAccount | None]) -> None:
+        """Pay what `find` returns from here on; where that is None, the last one that it was."""
+        self._find = find
+
+    def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
+        """Return the mining lock of a parent and a time. Raises `PayoutError` if there is no
+        account."""
+        self._account = self._find() or self._account
+        if self._account is None:
+            raise PayoutError("this node mines to nobody: name an address, or create a wallet")
+        return self._account.mining_lock(parent, time_ms)
+
+
+def payout_to(address: str, network: Network) -> FixedPayout:
+    """Return what pays an address. Raises `PayoutError`."""
+    try:
+        return FixedPayout(address_lock(decode_address(network, address)))
+    except PayeeError as error:
+        raise PayoutError(f"payout {address}: {error}") from None
+
+
+def wallet_payout(directory: Path, network: Network) -> tuple[AccountPayout, str]:
+    """Return what pays the first account of the default wallet of a directory of wallets, else of
+    the wallet `mining`, and that wallet's name; if there is neither, an empty name.
+
+    Raises `PayoutError` for a wallet that cannot be read.
+    """
+    for name in (DEFAULT_WALLET, MINING_WALLET):
+        path = wallet_path(directory, name)
+        try:
+            keystore = Keystore.load(path, network)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise PayoutError(f"{path}: {error.strerror}") from None
+        except WalletError as error:
+            raise PayoutError(f"payout: {path.parent}: {error}") from None
+        return AccountPayout(keystore.accounts[0].account(network.chain_id)), name
+    return AccountPayout(None), ""
+
+
+def new_mining_wallet(directory: Path, network: Network, birth: int) -> AccountPayout:
+    """Make the wallet `mining`, without a passphrase, and return what pays it.
+
+    Whoever has its file has its coins. Raises `PayoutError`.
+    """
+    keystore = Keystore.create(network, new_secret(), "", birth=birth, allow_empty=True)
+    try:
+        save_new(keystore, directory, MINING_WALLET)
+    except OSError as error:
+        raise PayoutError(f"{directory}: {error.strerror}") from None
+    return AccountPayout(keystore.accounts[0].account(network.chain_id))

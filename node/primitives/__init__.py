@@ -1,0 +1,1 @@
+"""Values of the protocol and their bytes: hashes, codec, coins, bodies, transfers."""

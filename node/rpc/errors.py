@@ -1,0 +1,259 @@
+"""What can go wrong with a call: one class per family, one documented code per class.
+
+RpcError
+├── ParseError           -32700  the body is not JSON that this server reads
+├── InvalidRequest       -32600  JSON, but no JSON-RPC 2.0 request
+├── MethodNotFound       -32601
+├── InvalidParams        -32602
+├── InternalError        -32603  a bug of the node; the log tells more than the answer
+├── ProtocolRule         -32000  a rule of docs/protocol.md is broken; `data.error` is its name
+├── NotFound             -32001
+├── WalletRefused        -32002  `data.error`: WALLET_LOCKED, INSUFFICIENT_FUNDS…
+├── NotReady             -32003  the node is starting, syncing or stopping
+├── Busy                 -32004  try again after `data.retry_after` seconds
+├── Unauthorized         -32005  no credentials, wrong ones, or too weak for the method
+├── Forbidden            -32006  where the request comes from or goes to is not allowed
+├── TimedOut             -32007
+├── TooLarge             -32008  a request, batch or answer above its limit
+├── Refused              -32009  well-formed, but the node's state or policy is against it
+└── Unavailable          -32010  this node runs without the part that would answer
+
+Every error carries `data.error`, one word in capitals that a program can compare. Messages and
+data are one line and free of secrets. The client raises the same classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from unchained.node.primitives.errors import ProtocolError
+
+MAX_TEXT: Final = 200
+"""Longest text, in characters, that an error repeats of what it was given."""
+
+Data = dict[str, object]
+"""The members of an error's `data`, ready for JSON."""
+
+
+class RpcError(Exception):
+    """A call failed. `error` is the word for programs, `data` further members for them."""
+
+    code: ClassVar[int] = -32603
+    status: ClassVar[int] = 200
+    """HTTP status of a request whose only outcome is this error."""
+    word: ClassVar[str] = "ERROR"
+    summary: ClassVar[str] = "A call failed."
+
+    def __init__(self, message: str, *, error: str | None = None, **data: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.error = self.word if error is None else error
+        self.data: Data = {"error": self.error, **data}
+
+
+class ParseError(RpcError):
+    """The body is not JSON, or JSON that is ambiguous or too deep."""
+
+    code = -32700
+    status = 400
+    word = "PARSE_ERROR"
+    summary = "The body is not UTF-8 JSON, names a key twice, or is nested too deep."
+
+
+class InvalidRequest(RpcError):
+    """The body is JSON but no JSON-RPC 2.0 request."""
+
+    code = -32600
+    status = 400
+    word = "INVALID_REQUEST"
+    summary = "JSON, but not a JSON-RPC 2.0 request object or a batch of them."
+
+
+class MethodNotFound(RpcError):
+    """There is no such method."""
+
+    code = -32601
+    word = "METHOD_NOT_FOUND"
+    summary = "There is no such method; the nearest known name is in the message."
+
+
+class InvalidParams(RpcError):
+    """A parameter is missing, unknown or of the wrong type."""
+
+    code = -32602
+    word = "INVALID_PARAMS"
+    summary = "A parameter is missing, unknown, of the wrong type or out of range."
+
+
+class InternalError(RpcError):
+    """The node has a bug; the log names it."""
+
+    code = -32603
+    word = "INTERNAL_ERROR"
+    summary = "A bug of the node. The log's event `rpc.failed` says where."
+
+
+class ProtocolRule(RpcError):
+    """A rule of the protocol is broken; `error` is the rule's name."""
+
+    code = -32000
+    word = "PROTOCOL_ERROR"
+    summary = "A rule of docs/protocol.md is broken: `data.error` names it, with expected, actual."
+
+
+class NotFound(RpcError):
+    """The node knows no such thing."""
+
+    code = -32001
+    word = "NOT_FOUND"
+    summary = "The node does not know what was asked for."
+
+
+class WalletRefused(RpcError):
+    """The wallet cannot do it: locked, unknown, short of funds…"""
+
+    code = -32002
+    word = "WALLET_REFUSED"
+    summary = "The wallet cannot do it; `data.error` says why (WALLET_LOCKED…)."
+
+
+class NotReady(RpcError):
+    """The node is starting, syncing or stopping."""
+
+    code = -32003
+    word = "NOT_READY"
+    summary = "The node is starting, syncing or stopping; the same call works later."
+
+
+class Busy(RpcError):
+    """Too many calls at once; `retry_after` is in seconds."""
+
+    code = -32004
+    status = 429
+    word = "BUSY"
+    summary = "Too many calls at once: try again after `data.retry_after` seconds."
+
+    def __init__(
+        self,
+        message: str = "too many calls at once",
+        *,
+        error: str | None = None,
+        retry_after: object = 1,
+        **data: object,
+    ) -> None:
+        super().__init__(message, error=error, retry_after=retry_after, **data)
+
+
+class Unauthorized(RpcError):
+    """No credentials, wrong ones, or too weak for the method."""
+
+    code = -32005
+    status = 401
+    word = "UNAUTHORIZED"
+    summary = "No credentials, wrong ones, or a token where full access is needed."
+
+
+class Forbidden(RpcError):
+    """Where the request comes from or goes to is not allowed."""
+
+    code = -32006
+    status = 403
+    word = "FORBIDDEN"
+    summary = "The Host header names another machine, or the request comes from a web page."
+
+
+class TimedOut(RpcError):
+    """The call or the request took longer than its limit."""
+
+    code = -32007
+    word = "TIMED_OUT"
+    summary = "The call took longer than the method's limit."
+
+
+class TooLarge(RpcError):
+    """A request, a batch or an answer is above its limit."""
+
+    code = -32008
+    status = 413
+    word = "TOO_LARGE"
+    summary = "A request, a batch or an answer is above its limit: `data.limit`."
+
+
+class Refused(RpcError):
+    """Well-formed, but the node's state or policy is against it."""
+
+    code = -32009
+    word = "REFUSED"
+    summary = "Well-formed, but the node's state or policy is against it; `data.error` says why."
+
+
+class Unavailable(RpcError):
+    """This node runs without the part that would answer."""
+
+    code = -32010
+    word = "UNAVAILABLE"
+    summary = "This node runs without the part that would answer (wallet, miner…)."
+
+
+FAMILIES: Final[tuple[type[RpcError], ...]] = (
+    ParseError,
+    InvalidRequest,
+    MethodNotFound,
+    InvalidParams,
+    InternalError,
+    ProtocolRule,
+    NotFound,
+    WalletRefused,
+    NotReady,
+    Busy,
+    Unauthorized,
+    Forbidden,
+    TimedOut,
+    TooLarge,
+    Refused,
+    Unavailable,
+)
+"""Every family, in the order of the documentation."""
+
+_BY_CODE: Final = {family.code: family for family in FAMILIES}
+
+
+def from_protocol(error: ProtocolError) -> ProtocolRule:
+    """Return the answer for a broken rule: its name, what was expected and what came."""
+    data = {
+        key: plain(value)
+        for key, value in (("expected", error.expected), ("actual", error.actual))
+        if value is not None
+    }
+    return ProtocolRule(short(str(error)), error=error.name, **data)
+
+
+def from_wire(code: int, message: str, data: object) -> RpcError:
+    """Return the error that an answer's `code`, `message` and `data` stand for.
+
+    A code that is not listed gives a bare `RpcError`.
+    """
+    family = _BY_CODE.get(code, RpcError)
+    members = dict(data) if isinstance(data, dict) else {}
+    word = members.pop("error", None)
+    return family(
+        message,
+        error=word if isinstance(word, str) else None,
+        **{str(key): value for key, value in members.items()},
+    )
+
+
+def plain(value: object) -> object:
+    """Return `value` as JSON can show it: integers and truth as they are, bytes in hex, the
+    rest as bounded text."""
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, bytes):
+        return short(value.hex())
+    return short(str(value))
+
+
+def short(text: str) -> str:
+    """Return `text` on one line of at most `MAX_TEXT` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

@@ -1,0 +1,150 @@
+"""The types of parameters and results that JSON has no word for.
+
+A method annotates with them and gets Python values; `decode` and `encode` are msgspec's hooks,
+`schema` describes them in the OpenRPC document.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT
+
+_UNC: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]+))?", re.ASCII)
+_DECIMALS: Final = 8
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
+_HASH_BYTES: Final = 32
+
+
+class Amount(int):
+    """Grains. Read from a string of decimal UNC ("1.5") or an integer of grains, written as a
+    string of UNC with eight decimals."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> Amount:
+        """Return the grains that `raw` stands for. Raises ValueError, naming what is wrong."""
+        if isinstance(raw, bool) or not isinstance(raw, str | int):
+            kind = type(raw).__name__
+            raise ValueError(f"an amount is a string of UNC or an integer of grains, not {kind}")
+        if isinstance(raw, int):
+            grains = raw
+        else:
+            match = _UNC.fullmatch(raw)
+            if match is None:
+                raise ValueError('an amount in UNC looks like "1.5": digits and one point')
+            whole, fraction = match[1], match[2] or ""
+            if len(fraction) > _DECIMALS:
+                raise ValueError(f"an amount in UNC has at most {_DECIMALS} decimals")
+            grains = int(whole) * GRAINS_PER_UNC + int(fraction.ljust(_DECIMALS, "0"))
+        if not 0 <= grains <= MAX_AMOUNT:
+            raise ValueError(f"an amount is from 0 to {MAX_AMOUNT} grains")
+        return cls(grains)
+
+    def unc(self) -> str:
+        """Return the amount in UNC, with eight decimals."""
+        sign = "-" if self < 0 else ""
+        whole, fraction = divmod(abs(self), GRAINS_PER_UNC)
+        return f"{sign}{whole}.{fraction:0{_DECIMALS}d}"
+
+
+class Hex(bytes):
+    """Bytes of any length, lower-case hex digits in JSON."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> Hex:
+        """Return the bytes that `raw` spells. Raises ValueError, naming what is wrong."""
+        if not isinstance(raw, str):
+            raise ValueError(f"hex digits come as a string, not {type(raw).__name__}")
+        if _HEX.fullmatch(raw) is None:
+            raise ValueError("expected pairs of lower-case hex digits")
+        return cls(bytes.fromhex(raw))
+
+
+class Hash(bytes):
+    """32 bytes (an id, a root, a lock), 64 lower-case hex digits in JSON."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> Hash:
+        """Return the 32 bytes that `raw` spells. Raises ValueError, naming what is wrong."""
+        if not isinstance(raw, str):
+            raise ValueError(f"a hash comes as a string, not {type(raw).__name__}")
+        if len(raw) != 2 * _HASH_BYTES or _HEX.fullmatch(raw) is None:
+            raise ValueError(f"a hash is {2 * _HASH_BYTES} lower-case hex digits")
+        return cls(bytes.fromhex(raw))
+
+
+class Secret:
+    """A text that must not be shown: passphrases, mnemonics. `reveal` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def reveal(self) -> str:
+        """Return the text."""
+        return self._text
+
+    @classmethod
+    def parse(cls, raw: object) -> Secret:
+        """Wrap `raw`. Raises ValueError if it is no string, without repeating it."""
+        if not isinstance(raw, str):
+            raise ValueError(f"a secret comes as a string, not {type(raw).__name__}")
+        return cls(raw)
+
+
+_SCHEMAS: Final[dict[type, dict[str, Any]]] = {
+    Amount: {
+        "title": "Amount",
+        "oneOf": [
+            {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,8})?$"},
+            {"type": "integer", "minimum": 0, "maximum": MAX_AMOUNT},
+        ],
+    },
+    Hash: {"title": "Hash", "type": "string", "pattern": "^[0-9a-f]{64}$"},
+    Hex: {"title": "Hex", "type": "string", "pattern": "^([0-9a-f]{2})*$"},
+    Secret: {"title": "Secret", "type": "string", "format": "password", "writeOnly": True},
+}
+
+
+def decode(kind: type, raw: object) -> object:
+    """Turn plain JSON into one of this module's types; msgspec's `dec_hook`.
+
+    Raises ValueError for a value that does not fit.
+    """
+    if issubclass(kind, Amount | Hash | Hex | Secret):
+        return kind.parse(raw)
+    raise _unknown(kind)
+
+
+def encode(value: object) -> object:
+    """Turn one of this module's types into plain JSON; msgspec's `enc_hook`."""
+    if isinstance(value, Amount):
+        return value.unc()
+    if isinstance(value, Hash | Hex):
+        return value.hex()
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise _unknown(type(value))
+
+
+def schema(kind: type) -> dict[str, Any]:
+    """Describe one of this module's types; msgspec's `schema_hook`."""
+    found = _SCHEMAS.get(kind)
+    if found is None:
+        raise _unknown(kind)
+    return dict(found)
+
+
+def _unknown(kind: type) -> NotImplementedError:
+    return NotImplementedError(f"{kind.__name__} has no form in JSON")

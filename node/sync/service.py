@@ -1,0 +1,513 @@
+"""Sync: finds out what peers know that this node does not, and fetches it.
+
+One task for each peer looks at its tip. An unknown tip is followed, headers first; a long chain
+makes its finder the leader of a long sync, in which several peers' headers are compared and
+bodies come from many at once. Whenever a peer's tip and our own are not on one chain, both are
+asked for their votes (Protocol §6, §11). What a peer claims of its work decides nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.chain.manager import ChainManager
+from unchained.node.consensus.errors import BadMixError
+from unchained.node.fanout import Watch
+from unchained.node.p2p.connections import PeerManager
+from unchained.node.p2p.penalties import Penalty
+from unchained.node.p2p.transport import PeerId
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import ZERO32, CoinId
+from unchained.node.runtime import Clock
+from unchained.node.sync.comparing import above_fork, are_apart, is_known
+from unchained.node.sync.download import BranchTooLong, Downloader
+from unchained.node.sync.fetching import Fetcher, FetchError
+from unchained.node.sync.judgement import judge
+from unchained.node.sync.planner import Progress, deserves_bodies
+from unchained.node.sync.scanning import Scan, scan_peers
+from unchained.node.sync.walking import Seen, Walk
+from unchained.node.wire.limits import CANDIDATES
+from unchained.node.wire.messages import AnchorHeader, CandidatesRequest
+
+MOST_HELD: Final = 4_096
+"""Headers held of a branch whose work does not suffice yet."""
+WINDOW: Final = 2_048
+"""Headers whose bodies are fetched in one go during a long sync."""
+LONG: Final = 512
+"""Anchors that a node is behind from which on it is a long sync."""
+FIRST_RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 600.0
+FOLLOWED_BY_OTHER_S: Final = 5.0
+"""How long a tip is left to the peer that was asked for it first."""
+USELESS_MS: Final = 20.0
+"""Price of a tip that leads nowhere."""
+LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
+"""Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
+DEEP_PATIENCE_S: Final = 900.0
+"""The longest that a branch may take to win which leaves the main chain below the tree."""
+DEEP_LOST_MS: Final = 1_500.0
+"""Price of such a branch that does not win: hundreds of bodies for nothing."""
+PROVING: Final = 2
+"""Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
+MAX_WANTED: Final = 16
+"""Unknown anchors of one peer that wait to be asked for."""
+MAX_CANDIDATE_PAGES: Final = 64
+REPORT_S: Final = 10.0
+
+
+class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node synchronizes. `assume_valid` names an anchor below which, on its chain, proofs
+    of work are taken as verified; None verifies all."""
+
+    assume_valid: CoinId | None = None
+    alone_s: float = 60.0
+    """Seconds after which a node that reaches nobody goes on by itself."""
+
+
+class SyncStatistics(msgspec.Struct, frozen=True):
+    """The present, and counts since the start. `rate` in anchors per second, `eta_s` None while
+    unknown; `target_height` is that of the headers being followed."""
+
+    synced: bool
+    syncing: bool
+    height: int
+    target_height: int
+    rate: float
+    eta_s: float | None
+    leader: PeerId | None
+    in_flight: int
+    followed: int
+    headers: int
+    bodies: int
+    candidates: int
+    proofs_skipped: int
+
+
+class _PeerState:
+    """What sync knows of one peer."""
+
+    def __init__(self) -> None:
+        self.wake = trio.Event()
+        self.wanted: dict[CoinId, None] = {}
+        self.retry: dict[CoinId, tuple[float, float]] = {}
+        """Tips that led nowhere: when to try again, and how long the wait was."""
+        self.tip: bytes | None = None
+        self.compared: tuple[bytes, bytes, float] | None = None
+        self.settled = False
+
+
+class SyncService:
+    """Keeps the chain up with its peers. `synced` says whether mining makes sense."""
+
+    def __init__(
+        self,
+        chain: ChainManager,
+        peers: PeerManager,
+        fetcher: Fetcher,
+        *,
+        settings: SyncSettings,
+        clock: Clock,
+        rng: random.Random,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._chain = chain
+        self._peers = peers
+        self._fetcher = fetcher
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._downloader = Downloader(chain, fetcher, peers, clock=clock, log=log)
+        self.synced: Watch[bool] = Watch(not peers.knows_others)
+        """False while the node is behind, or does not know yet whether it is."""
+        self._states: dict[PeerId, _PeerState] = {}
+        self._following: dict[CoinId, trio.Event] = {}
+        self._leader: PeerId | None = None
+        self._behind = 0
+        self._target_height = 0
+        self._progress = Progress()
+        self._followed = self._headers = self._candidates = 0
+        self._epoch_s = chain.network.epoch_ms / 1000
+
+    def news_from(self) -> int:
+        """Return the least height of what is news to anybody: while much is being fetched, only
+        what the next anchors may list."""
+        if not self._behind:
+            return 0
+        return max(0, self._target_height - self._chain.network.window)
+
+    def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        """Ask a peer for an anchor that it knows and we do not, and for what lies below it.
+
+        Tell whether that is something that it was not going to be asked for already.
+        """
+        state = self._states.get(peer)
+        if state is None or anchor_id in state.wanted or anchor_id in self._following:
+            return False
+        if len(state.wanted) < MAX_WANTED:
+            state.wanted[anchor_id] = None
+            state.wake.set()
+        return True
+
+    def statistics(self) -> SyncStatistics:
+        """Return a snapshot."""
+        height = self._chain.status.value.height
+        syncing = self._behind > 0
+        return SyncStatistics(
+            synced=self.synced.value,
+            syncing=syncing,
+            height=height,
+            target_height=max(self._target_height, height) if syncing else height,
+            rate=self._progress.rate() if syncing else 0.0,
+            eta_s=self._progress.eta_s(self._target_height) if syncing else None,
+            leader=self._leader,
+            in_flight=self._downloader.in_flight,
+            followed=self._followed,
+            headers=self._headers,
+            bodies=self._downloader.bodies,
+            candidates=self._candidates,
+            proofs_skipped=self._downloader.proofs_skipped,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the peers until cancelled; what has been fetched and judged by then is kept."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_alone, name="sync.alone")
+            nursery.start_soon(self._report, name="sync.report")
+            task_status.started()
+            version = -1
+            while True:
+                version, _ = await self._peers.changed.wait_newer(version)
+                for peer in self._peers.greeted():
+                    status = self._peers.status_of(peer)
+                    state = self._states.get(peer)
+                    if state is None:
+                        self._states[peer] = _PeerState()
+                        nursery.start_soon(self._attend, peer, name="sync.peer")
+                    elif status is not None and status.tip != state.tip:
+                        state.wake.set()
+
+    async def _wait_alone(self) -> None:
+        """Let a node that reaches nobody mine after a while."""
+        while True:
+            await trio.sleep(self._settings.alone_s)
+            if not self._peers.greeted() and not self.synced.value and not self._behind:
+                self._log.warning("sync.alone", seconds=self._settings.alone_s)
+                self.synced.set(True)
+
+    async def _report(self) -> None:
+        while True:
+            await trio.sleep(REPORT_S)
+            self._progress.note(trio.current_time(), self._chain.status.value.height)
+            if self._behind:
+                now = self.statistics()
+                self._log.info(
+                    "sync.progress",
+                    height=now.height,
+                    target=now.target_height,
+                    rate=round(now.rate, 1),
+                    eta_s=None if now.eta_s is None else round(now.eta_s),
+                    peers=len(self._states),
+                )
+
+    # One peer
+
+    async def _attend(self, peer: PeerId) -> None:
+        state = self._states[peer]
+        try:
+            while (status := self._peers.status_of(peer)) is not None:
+                state.wake = trio.Event()
+                state.tip = status.tip
+                await self._settle(peer, state, CoinId(status.tip))
+                with trio.move_on_after(max(1.0, self._epoch_s / 2)):
+                    await state.wake.wait()
+        finally:
+            del self._states[peer]
+
+    async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
+        """Catch up with what a peer knows."""
+        wanted, state.wanted = state.wanted, {}
+        for anchor_id in dict.fromkeys((tip, *wanted)):
+            retry_at, waited = state.retry.get(anchor_id, (0.0, 0.0))
+            if trio.current_time() < retry_at:
+                continue
+            # Most often, and then nobody has to ask the writer.
+            if anchor_id == self._chain.status.value.tip:
+                continue
+            if await self._chain.call(partial(is_known, anchor_id=anchor_id)):
+                continue
+            before = self._chain.status.value.tip
+            why = await self._try_to_follow(peer, anchor_id)
+            if why is None:
+                state.retry.pop(anchor_id, None)
+                await self._ask_votes(peer, before, anchor_id)
+                continue
+            wait = min(max(2 * waited, FIRST_RETRY_S), LONGEST_RETRY_S)
+            if len(state.retry) >= MAX_WANTED:
+                del state.retry[next(iter(state.retry))]
+            state.retry[anchor_id] = (trio.current_time() + wait, wait)
+            self._log.debug("sync.not_followed", peer=peer, tip=anchor_id.hex(), why=why)
+        if not state.settled:
+            # What was found before we met is not gossiped any more.
+            await self._ask_votes(peer, tip, tip)
+        await self._compare(peer, state, tip)
+        state.settled = True
+        self._note_settled()
+
+    def _note_settled(self) -> None:
+        if self.synced.value or self._behind:
+            return
+        greeted = self._peers.greeted()
+        chosen = [peer for peer in greeted if self._peers.is_outbound(peer)] or greeted
+        states = [self._states.get(peer) for peer in chosen]
+        if any(state is not None and state.settled for state in states):
+            self._log.info("sync.synced", height=self._chain.status.value.height)
+            self.synced.set(True)
+
+    @contextmanager
+    def _being_behind(self) -> Iterator[None]:
+        self._behind += 1
+        if self.synced.value:
+            self.synced.set(False)
+        try:
+            yield
+        finally:
+            self._behind -= 1
+            self._note_settled()
+
+    async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> str | None:
+        """Follow a tip; return why that was not possible, if it was not."""
+        if (other := self._following.get(tip)) is not None:
+            # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
+            with trio.move_on_after(FOLLOWED_BY_OTHER_S):
+                await other.wait()
+            if await self._chain.call(partial(is_known, anchor_id=tip)):
+                return None
+        done = self._following[tip] = trio.Event()
+        try:
+            return await self._follow(peer, tip)
+        except FetchError as error:
+            self._peers.penalize(peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS)
+            return error.why
+        except ProtocolError as error:
+            self._peers.penalize(peer, judge(error).served, f"sync: {error}", ms=USELESS_MS)
+            return str(error)
+        finally:
+            done.set()
+            if self._following.get(tip) is done:
+                del self._following[tip]
+
+    async def _follow(self, peer: PeerId, tip: CoinId) -> str | None:
+        """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
+        walk = Walk(self._chain, self._fetcher, self._clock, peer, tip)
+        held: list[tuple[Coin, AnchorHeader]] = []
+        while not walk.at_end:
+            page = await walk.next_page()
+            self._headers += len(page)
+            held += page
+            weight = await walk.weigh()
+            depth = weight.depth
+            if weight.is_deep and self._is_refused(walk.fork_height):
+                return LEFT_TO_OPERATOR
+            if weight.gain > 0 and (weight.is_deep or (len(held) >= LONG and not walk.at_end)):
+                return await self._sync_long(peer)
+            if not walk.at_end and len(held) < MOST_HELD:
+                continue
+            # What leaves the main chain below the tree has to be the better one by its headers.
+            if weight.is_deep or not deserves_bodies(
+                weight.branch, weight.main, depth, self._chain.network
+            ):
+                return "a branch of little work"
+            if depth > self._chain.network.window or len(held) > self._chain.network.window:
+                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
+            if len(held) > 2 * self._chain.network.window and weight.gain > 0:
+                with self._being_behind():
+                    self._target_height = walk.height
+                    await self._downloader.fetch(peer, held)
+            elif held:
+                await self._downloader.fetch(peer, held)
+            held = []
+        self._followed += 1
+        return None
+
+    # A long sync
+
+    async def _sync_long(self, finder: PeerId) -> str | None:
+        """Compare the headers of several peers, then fetch the chain of greatest work."""
+        if self._leader is not None:
+            return "a long sync is under way"
+        self._leader = finder
+        try:
+            with self._being_behind():
+                scans, seen = await scan_peers(
+                    self._chain,
+                    self._fetcher,
+                    self._peers,
+                    finder,
+                    clock=self._clock,
+                    rng=self._rng,
+                    log=self._log,
+                )
+                if not scans:
+                    return "no header chain that holds"
+                best = max(scans, key=lambda scan: scan.gain)
+                if best.is_deep and (why := await self._why_not_deep(best)) is not None:
+                    return why
+                self._leader = best.peer
+                self._target_height = best.height
+                self._log.info(
+                    "sync.started",
+                    peer=best.peer,
+                    height=self._chain.status.value.height,
+                    target=best.height,
+                    compared=len(scans),
+                )
+                async with self._chain.bulk():
+                    if best.is_deep:
+                        why = await self._fetch_deep(best, seen)
+                        if why is not None:
+                            return why
+                    else:
+                        await self._fetch_long(best, seen)
+            self._followed += 1
+            return None
+        finally:
+            self._leader = None
+            for state in self._states.values():
+                state.wake.set()
+
+    async def _why_not_deep(self, scan: Scan) -> str | None:
+        """Return why a branch that leaves the main chain below the tree is not followed."""
+        if scan.gain <= 0:
+            return "a branch of little work"
+
+        if await self._chain.call(lambda core: core.may_undo_from(scan.fork_height)):
+            return None
+        return await self._refuse(scan)
+
+    async def _refuse(self, scan: Scan) -> str:
+        """Leave a better branch to the operator; return why it is not followed."""
+        await self._chain.call(
+            lambda core: core.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
+        )
+        return LEFT_TO_OPERATOR
+
+    def _is_refused(self, fork_height: int) -> bool:
+        refused = self._chain.status.value.refused
+        return refused is not None and refused.fork_height == fork_height
+
+    async def _fetch_deep(self, scan: Scan, seen: Seen) -> str | None:
+        """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
+        it has not. Whoever offered it pays for that."""
+        above = scan.fork_height + 1
+        before = await self._chain.call(lambda core: core.archive.main_id(above))
+        why = "a deep branch that did not win"
+        try:
+            async with self._chain.deepened(scan.fork_height):
+                with trio.move_on_after(DEEP_PATIENCE_S):
+                    await self._fetch_long(scan, seen)
+        except BranchTooLong:
+            return await self._refuse(scan)
+        except FetchError as error:
+            why = error.why
+        except ProtocolError as error:
+            self._peers.penalize(scan.peer, judge(error).served, f"deep branch: {error}")
+            why = str(error)
+        if await self._chain.call(lambda core: core.archive.main_id(above)) != before:
+            return None
+        self._peers.penalize(scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS)
+        return why
+
+    async def _fetch_long(self, scan: Scan, seen: Seen) -> None:
+        """Fetch a scanned chain; its headers come again, for the scan keeps none of them."""
+        walk = Walk(self._chain, self._fetcher, self._clock, scan.peer, ZERO32)
+        proven_height = scan.height_of(self._settings.assume_valid)
+        held: list[tuple[Coin, AnchorHeader]] = []
+        while not walk.at_end:
+            page = await walk.next_page(seen)
+            self._headers += len(page)
+            self._target_height = max(self._target_height, walk.height)
+            held += page
+            if len(held) >= WINDOW or walk.at_end:
+                trusted = {
+                    coin.id
+                    for coin, _ in held
+                    if coin.height <= proven_height and scan.has(coin.id, coin.height)
+                }
+                await self._downloader.fetch(scan.peer, held, trusted)
+                held = []
+
+    # Votes
+
+    async def _compare(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
+        """Ask for votes if a peer's tip and our own are on different branches."""
+        own = self._chain.status.value.tip
+        if tip == own or not await self._chain.call(partial(are_apart, tip_id=tip)):
+            return
+        now = trio.current_time()
+        if (
+            state.compared is None
+            or state.compared[:2] != (tip, own)
+            or now - state.compared[2] >= self._epoch_s
+        ):
+            state.compared = (tip, own, now)
+            await self._ask_votes(peer, own, tip)
+
+    async def _ask_votes(self, peer: PeerId, one: CoinId, other: CoinId) -> None:
+        """Ask for the candidates bound to all anchors above the last common ancestor of two tips,
+        on both branches; of one chain, for those that its next anchors may list."""
+        anchors = await self._chain.call(partial(above_fork, one_id=one, other_id=other))
+        try:
+            await self._take_candidates(peer, anchors)
+        except FetchError as error:
+            self._log.debug("sync.not_compared", peer=peer, why=error.why)
+
+    async def _take_candidates(self, peer: PeerId, anchors: Sequence[CoinId]) -> None:
+        most = CANDIDATES.max_asked
+        pages = 0
+        for at in range(0, len(anchors), most):
+            request: CandidatesRequest | None = CandidatesRequest(
+                tuple(anchors[at : at + most]), ZERO32
+            )
+            while request is not None and pages < MAX_CANDIDATE_PAGES:
+                pages += 1
+                coins, request = await self._fetcher.candidates(peer, request)
+                if not await self._take_in(peer, coins):
+                    return
+
+    async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
+        """Submit candidates, two proofs at a time; tell whether the peer may go on."""
+        unknown = await self._chain.call(
+            lambda core: [coin for coin in coins if not core.knows_coin(coin.id)]
+        )
+        queue = iter(unknown)
+        forged = False
+
+        def blame(error: ProtocolError) -> None:
+            nonlocal forged
+            forged = forged or isinstance(error, BadMixError)
+            self._peers.penalize(peer, judge(error).served, f"candidate: {error}", ms=0.1)
+
+        async def submit() -> None:
+            for coin in queue:
+                if forged:
+                    return
+                try:
+                    await self._chain.submit_coin(coin, blame=blame)
+                    self._candidates += 1
+                except ProtocolError as error:
+                    blame(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(PROVING, len(unknown))):
+                nursery.start_soon(submit)
+        return not forged

@@ -1,0 +1,1 @@
+"""Keys, coins and payments of one person."""

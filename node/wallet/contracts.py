@@ -1,0 +1,146 @@
+"""Conditions that the wallet shares with others: m of n keys, and hash-time-locks (Protocol §8.1).
+
+A contract is a condition and the salt of its lock. All who are party to it need both, so that they
+see its coins and can spend them; the text that carries them spends nothing.
+
+    text = "contract:" ‖ base64url without padding of (MessagePack array ‖ checksum, 4 bytes)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.addresses import PayeeError, decode_address, decode_paycode
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.conditions import (
+    MAX_MULTISIG_KEYS,
+    Condition,
+    HashTimeLockCondition,
+    MultisigCondition,
+    lock_of,
+    parse_condition,
+)
+from unchained.node.primitives.errors import BadConditionError, NonCanonicalError
+from unchained.node.primitives.hashing import HashContext
+from unchained.node.primitives.types import U64_MAX, Bytes32, KeyHash, Lock, UInt64
+from unchained.node.wallet.errors import ContractError
+
+CONTRACT_PREFIX: Final = "contract:"
+"""What a contract's text begins with."""
+
+PREIMAGE_SIZE: Final = 32
+"""Bytes of the preimage of a hash-time-lock."""
+
+_CHECKSUM: Final = HashContext("wallet contract")
+
+
+class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A condition on one network, and the salt of its lock."""
+
+    chain_id: UInt64
+    condition: Annotated[bytes, msgspec.Meta(max_length=1_024)]
+    salt: Bytes32
+
+    @property
+    def lock(self) -> Lock:
+        """What coins under the contract are locked with."""
+        return lock_of(self.condition, self.salt)
+
+    @property
+    def terms(self) -> Condition:
+        """The condition, read."""
+        return parse_condition(self.condition)
+
+    def to_text(self) -> str:
+        """Return the text that the other parties need."""
+        raw = encode(self)
+        raw += _CHECKSUM(raw)[:4]
+        return CONTRACT_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    @classmethod
+    def from_text(cls, text: str, network: Network) -> Contract:
+        """Read a text. Raises `ContractError`."""
+        body = text.removeprefix(CONTRACT_PREFIX)
+        if body == text or len(body) > 4_096:
+            raise ContractError(f"not a contract: expected {CONTRACT_PREFIX}…")
+        try:
+            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
+            raw = base64.b64decode(padded, b"-_", validate=True)
+            if _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
+                raise ContractError("the contract's checksum is wrong: mistyped or cut")
+            contract = _DECODER.decode(raw[:-4])
+            terms = contract.terms
+        except (binascii.Error, UnicodeEncodeError):
+            raise ContractError("a contract is base64url without padding") from None
+        except (NonCanonicalError, BadConditionError) as error:
+            raise ContractError(f"the contract is malformed: {error}") from None
+        if contract.chain_id != network.chain_id:
+            raise ContractError(f"the contract is of another network, expected {network.name}")
+        if not isinstance(terms, MultisigCondition | HashTimeLockCondition):
+            raise ContractError("a contract is an m-of-n or a hash-time-lock")
+        return contract
+
+
+class HashTimeLock(msgspec.Struct, frozen=True):
+    """A contract of kind 2 that was made here, and the preimage if it was made here too."""
+
+    contract: Contract
+    preimage: bytes | None
+
+    def __repr__(self) -> str:
+        return f"<HashTimeLock {self.contract.lock.hex()}>"
+
+
+def key_of(network: Network, text: str) -> KeyHash:
+    """Return the key hash that an address or a paycode names. Raises `ContractError`."""
+    try:
+        if len(text) > 90:
+            return decode_paycode(network, text).key_hash
+        return decode_address(network, text)
+    except PayeeError as error:
+        raise ContractError(str(error)) from None
+
+
+def multisig(network: Network, threshold: int, parties: Sequence[str]) -> Contract:
+    """Make an m-of-n of the keys of addresses or paycodes. Raises `ContractError`."""
+    keys = sorted({key_of(network, party) for party in parties})
+    if len(keys) != len(parties):
+        raise ContractError("a party is named twice")
+    if not 1 <= threshold <= len(keys) <= MAX_MULTISIG_KEYS:
+        raise ContractError(
+            f"expected 1 <= m <= n <= {MAX_MULTISIG_KEYS}, got {threshold} of {len(keys)}"
+        )
+    condition = MultisigCondition(threshold, tuple(keys)).to_bytes()
+    return Contract(network.chain_id, condition, secrets.token_bytes(32))
+
+
+def hash_time_lock(
+    network: Network, claim: str, refund: str, height: int, digest: bytes | None = None
+) -> HashTimeLock:
+    """Make a hash-time-lock: `claim` takes it with the preimage, `refund` from `height` on.
+
+    Without a SHA-256 `digest` a preimage is drawn here. Raises `ContractError`.
+    """
+    preimage = secrets.token_bytes(PREIMAGE_SIZE) if digest is None else None
+    if preimage is not None:
+        digest = hashlib.sha256(preimage).digest()
+    if digest is None or len(digest) != 32:
+        raise ContractError("the hash of a hash-time-lock has 32 bytes")
+    if not 0 < height <= U64_MAX:
+        raise ContractError(f"{height} is no height to refund from")
+    condition = HashTimeLockCondition(
+        digest, key_of(network, claim), key_of(network, refund), height
+    )
+    contract = Contract(network.chain_id, condition.to_bytes(), secrets.token_bytes(32))
+    return HashTimeLock(contract, preimage)
+
+
+_DECODER: CanonicalDecoder[Contract] = CanonicalDecoder(Contract, max_size=2_048)

@@ -1,0 +1,140 @@
+"""The SQLite file of what a wallet knows: opened, checked, changed in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unchained.node.wallet.errors import StoreDamaged, StoreUnavailable
+from unchained.node.wallet.tables import SCHEMA, VERSION, Sealer
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(f"the wallet's .db file: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise StoreDamaged(f"the wallet's .db file: {error}: delete it and rescan") from None
+
+
+class Database:
+    """The file of one wallet. `network_id` names the chain, `owner` the wallet: both are checked.
+
+    Raises `StoreDamaged` from every method for a file that cannot be read.
+    """
+
+    def __init__(self, path: Path | None, *, network_id: bytes, owner: bytes, seed: bytes) -> None:
+        """Open or create the file; with None it is kept in memory, for tests."""
+        self._lock = threading.RLock()
+        self.sealer = Sealer(seed)
+        """For what the chain does not show."""
+        self.transactions = 0
+        """Transactions that reached the disk."""
+        if path is not None:
+            # SQLite gives its journal files the mode of the file that they belong to
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        try:
+            self._db = sqlite3.connect(
+                ":memory:" if path is None else path,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            self._open(network_id, owner)
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(f"{path}: {error}: delete it and rescan") from None
+
+    def _open(self, network_id: bytes, owner: bytes) -> None:
+        db = self._db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -65536")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            with self.transaction():
+                self._put("network", network_id)
+                self._put("owner", owner)
+        elif version != VERSION:
+            raise StoreDamaged(
+                f"the wallet's .db file has layout {version}, expected {VERSION}: "
+                "delete it and rescan"
+            )
+        for name, expected in (("network", network_id), ("owner", owner)):
+            if self._get(name) != expected:
+                raise StoreDamaged(
+                    f"the wallet's .db file has another {name}: delete it and rescan"
+                )
+
+    def close(self) -> None:
+        """Close the file. Closing again does nothing."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Let all changes inside reach the disk together, or none."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            with _translated():
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                except BaseException:
+                    self._db.rollback()
+                    raise
+                self._db.execute("COMMIT")
+            self.transactions += 1
+
+    def rows(self, sql: str, *arguments: object) -> list[Any]:
+        """Return all rows of a query."""
+        with self._lock, _translated():
+            return self._db.execute(sql, arguments).fetchall()
+
+    def run(self, sql: str, *arguments: object) -> int:
+        """Carry out a change; return how many rows it touched."""
+        with self.transaction():
+            return self._db.execute(sql, arguments).rowcount
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Carry out a change for each row of arguments, inside a transaction."""
+        self._db.executemany(sql, rows)
+
+    # Where the wallet stands
+
+    def _get(self, name: str) -> bytes | None:
+        found = self.rows("SELECT value FROM meta WHERE name = ?", name)
+        return bytes(found[0][0]) if found else None
+
+    def _put(self, name: str, value: bytes) -> None:
+        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+
+    def number(self, name: str) -> int | None:
+        """Return a number that was kept under a name."""
+        raw = self._get(name)
+        return None if raw is None else int.from_bytes(raw, "big")
+
+    def put_number(self, name: str, number: int | None) -> None:
+        """Keep a number under a name, or forget it."""
+        if number is None:
+            self.run("DELETE FROM meta WHERE name = ?", name)
+        else:
+            self._put(name, number.to_bytes(8, "big"))
+
+    def last_anchor(self) -> tuple[int, bytes] | None:
+        """Return height and id of the last anchor that was read."""
+        found = self.rows("SELECT height, id FROM anchors ORDER BY height DESC LIMIT 1")
+        return (found[0][0], found[0][1]) if found else None
+
+    def anchors_down(self) -> list[tuple[int, bytes]]:
+        """Return heights and ids of the anchors read lately, the last one first."""
+        return self.rows("SELECT height, id FROM anchors ORDER BY height DESC")

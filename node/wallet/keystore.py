@@ -1,0 +1,378 @@
+"""The wallet's file: what spends, sealed under a passphrase; what watches, in clear.
+
+    file = "UNCHAINED-WALLET" ‖ 01 ‖ MessagePack array ‖ BLAKE3 checksum of all before, 32 bytes
+
+The mnemonic is sealed with ChaCha20-Poly1305 under an Argon2id key of the passphrase. The watch
+keys of each account stand in clear, so that a node finds and mines coins without the passphrase;
+the file is mode 0600, and what stands in clear is authenticated together with what is sealed. The
+checksum tells a damaged file from a wrong passphrase.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from mnemonic import Mnemonic
+
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.accounts import (
+    Account,
+    WatchAccount,
+    derive_account,
+    mnemonic_seed,
+    new_mnemonic,
+)
+from unchained.node.crypto.addresses import NETWORK_NAMES
+from unchained.node.crypto.keys import ViewKey
+from unchained.node.files import write_private
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.hashing import HashContext
+from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
+from unchained.node.wallet.errors import (
+    BadWalletName,
+    EmptyPassphrase,
+    KeystoreCorrupt,
+    NoSuchAccount,
+    OtherNetworkWallet,
+    WalletExists,
+    WatchOnly,
+    WrongPassphrase,
+)
+
+WALLETS_NAME: Final = "wallets"
+"""Folder of the data directory with the wallets."""
+
+DEFAULT_WALLET: Final = "default"
+"""The wallet that is meant where none is named, and that mining pays."""
+
+SUFFIX: Final = ".wallet"
+"""What a wallet's file is called after its name."""
+
+MAGIC: Final = b"UNCHAINED-WALLET\x01"
+"""What a file begins with: the name, then the version."""
+
+MAX_FILE: Final = 1 << 20
+"""Bytes of a file that is looked at."""
+
+MAX_ACCOUNTS: Final = 64
+"""Accounts of one wallet."""
+
+_CHECKSUM: Final = HashContext("wallet file")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NO_PASSPHRASE_KIB: Final = 32
+
+
+class KdfCost(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a guess at a passphrase costs: Argon2id's memory in KiB, passes and lanes."""
+
+    memory_kib: Annotated[int, msgspec.Meta(ge=32, le=1 << 22)] = 256 * 1024
+    passes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+
+
+DEFAULT_COST: Final = KdfCost()
+"""256 MiB, three passes: about a second."""
+
+
+class WatchKeys(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an account is watched and mined to with (Protocol §9)."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    key_hash: Bytes32
+    view_seed: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    mine_secret: Bytes32
+
+    @classmethod
+    def of(cls, account: Account) -> WatchKeys:
+        """Take from an account what does not spend."""
+        return cls(account.index, account.key_hash, account.view.seed(), account.mine_secret)
+
+    def account(self, chain_id: int) -> WatchAccount:
+        """Return the account as the protocol's functions take it."""
+        view = ViewKey.from_seed(self.view_seed)
+        return WatchAccount(chain_id, view, KeyHash(self.key_hash), self.mine_secret)
+
+    def __repr__(self) -> str:
+        return f"<WatchKeys {self.index} {self.key_hash.hex()}>"
+
+
+class _Clear(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What stands in the file in clear: also the sealed part's associated data. `birth` is a
+    height below which the wallet has no coins; `empty` is 1 where there is no passphrase."""
+
+    chain_id: UInt64
+    birth: UInt64
+    accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
+    cost: KdfCost
+    salt: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    empty: Annotated[int, msgspec.Meta(ge=0, le=1)]
+
+
+class _File(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The whole file. `sealed` is empty in a watch-only wallet."""
+
+    clear: _Clear
+    nonce: Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
+    sealed: Annotated[bytes, msgspec.Meta(max_length=4_096)]
+
+
+class _Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What is sealed: the mnemonic's entropy and the passphrase of BIP 39, in UTF-8."""
+
+    entropy: Bytes32
+    bip39_passphrase: bytes
+
+    def __repr__(self) -> str:
+        return "<_Secret>"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SpendSecret:
+    """What an unlocked wallet holds: every key of its user. Drop it to lock the wallet."""
+
+    _seed: bytes = field(repr=False)
+    _entropy: bytes = field(repr=False)
+    _bip39_passphrase: str = field(repr=False)
+
+    @classmethod
+    def of(cls, mnemonic: str, bip39_passphrase: str = "") -> SpendSecret:
+        """Take in 24 words. Raises `MnemonicError`."""
+        seed = mnemonic_seed(mnemonic, bip39_passphrase)
+        words = " ".join(Mnemonic.normalize_string(mnemonic).lower().split())
+        return cls(seed, bytes(Mnemonic("english").to_entropy(words)), bip39_passphrase)
+
+    def account(self, chain_id: int, index: int) -> Account:
+        """Derive an account."""
+        return derive_account(self._seed, chain_id, index)
+
+    def mnemonic(self) -> str:
+        """Return the 24 words, to be written down."""
+        return new_mnemonic(self._entropy)
+
+    def to_bytes(self) -> bytes:
+        """Return what is sealed."""
+        return encode(_Secret(self._entropy, self._bip39_passphrase.encode()))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> SpendSecret:
+        """Read what was sealed. Raises `NonCanonicalError`."""
+        secret = _SECRET.decode(raw)
+        return cls.of(new_mnemonic(secret.entropy), secret.bip39_passphrase.decode())
+
+    def __repr__(self) -> str:
+        return "<SpendSecret>"
+
+
+class Keystore(msgspec.Struct, frozen=True):
+    """One wallet's file as it was read. Immutable: what changes it returns another.
+
+    Nothing here reads or writes but `load` and `save`.
+    """
+
+    network: Network
+    file: _File
+
+    @classmethod
+    def create(
+        cls,
+        network: Network,
+        secret: SpendSecret,
+        passphrase: str,
+        *,
+        birth: int = 0,
+        accounts: int = 1,
+        cost: KdfCost = DEFAULT_COST,
+        allow_empty: bool = False,
+    ) -> Keystore:
+        """Seal a secret under a passphrase; takes a second, by design.
+
+        `birth`: a height below which there are no coins of it. Raises `EmptyPassphrase`.
+        """
+        watched = tuple(
+            WatchKeys.of(secret.account(network.chain_id, index)) for index in range(accounts)
+        )
+        clear = _Clear(network.chain_id, birth, watched, cost, b"", 0)
+        return _seal(network, clear, secret, passphrase, allow_empty=allow_empty)
+
+    @classmethod
+    def watch(cls, network: Network, accounts: tuple[WatchKeys, ...], birth: int = 0) -> Keystore:
+        """Make a watch-only wallet of what another wallet exported."""
+        clear = _Clear(network.chain_id, birth, accounts, KdfCost(32, 1, 1), bytes(16), 0)
+        return cls(network, _File(clear, bytes(12), b""))
+
+    @classmethod
+    def load(cls, path: Path, network: Network) -> Keystore:
+        """Read a file. Raises OSError, `KeystoreCorrupt`, `OtherNetworkWallet`."""
+        return cls.from_bytes(path.read_bytes()[: MAX_FILE + 1], network, path.name)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, network: Network, name: str = "the wallet file") -> Keystore:
+        """Read a file's content. Raises `KeystoreCorrupt`, `OtherNetworkWallet`."""
+        if not raw.startswith(MAGIC[:-1]):
+            raise KeystoreCorrupt(f"{name} is no wallet file: it does not begin like one")
+        if not raw.startswith(MAGIC):
+            raise KeystoreCorrupt(f"{name} is of another version, expected version {MAGIC[-1]}")
+        body, checksum = raw[:-32], raw[-32:]
+        if len(raw) > MAX_FILE or _CHECKSUM(body) != checksum:
+            raise KeystoreCorrupt(f"{name} is damaged: its checksum is wrong; restore a backup")
+        try:
+            file = _FILE.decode(body[len(MAGIC) :])
+        except NonCanonicalError as error:
+            raise KeystoreCorrupt(f"{name} is damaged: {error}") from None
+        if file.clear.chain_id != network.chain_id:
+            other = NETWORK_NAMES.get(file.clear.chain_id, hex(file.clear.chain_id))
+            raise OtherNetworkWallet(f"{name} is for network {other}, expected {network.name}")
+        return cls(network, file)
+
+    def save(self, path: Path) -> None:
+        """Replace the file, atomically, mode 0600. Raises OSError."""
+        write_private(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        body = MAGIC + encode(self.file)
+        return body + _CHECKSUM(body)
+
+    @property
+    def watch_only(self) -> bool:
+        """Whether there is no spend key."""
+        return not self.file.sealed
+
+    @property
+    def has_passphrase(self) -> bool:
+        """Whether a passphrase is needed to spend."""
+        return bool(self.file.sealed) and not self.file.clear.empty
+
+    @property
+    def birth(self) -> int:
+        """A height below which the wallet has no coins."""
+        return self.file.clear.birth
+
+    @property
+    def accounts(self) -> tuple[WatchKeys, ...]:
+        """The accounts' watch keys, by index."""
+        return self.file.clear.accounts
+
+    def account(self, index: int) -> WatchKeys:
+        """Return one account's watch keys. Raises `NoSuchAccount`."""
+        for keys in self.accounts:
+            if keys.index == index:
+                return keys
+        raise NoSuchAccount(index)
+
+    def unlock(self, passphrase: str) -> SpendSecret:
+        """Open the sealed part; takes a second, by design.
+
+        Raises `WatchOnly`, `WrongPassphrase`, `KeystoreCorrupt`.
+        """
+        if self.watch_only:
+            raise WatchOnly
+        clear = self.file.clear
+        cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
+        try:
+            raw = cipher.decrypt(self.file.nonce, self.file.sealed, MAGIC + encode(clear))
+        except InvalidTag:
+            raise WrongPassphrase from None
+        try:
+            return SpendSecret.from_bytes(raw)
+        except (NonCanonicalError, ValueError):
+            raise KeystoreCorrupt("what the wallet file seals is no mnemonic") from None
+
+    def with_passphrase(
+        self,
+        secret: SpendSecret,
+        passphrase: str,
+        *,
+        cost: KdfCost | None = None,
+        allow_empty: bool = False,
+    ) -> Keystore:
+        """Return the wallet under another passphrase. Raises `EmptyPassphrase`."""
+        clear = self.file.clear
+        if cost is None:
+            cost = DEFAULT_COST if clear.empty else clear.cost
+        clear = msgspec.structs.replace(clear, cost=cost)
+        return _seal(self.network, clear, secret, passphrase, allow_empty=allow_empty)
+
+    def with_account(self, secret: SpendSecret, passphrase: str) -> Keystore:
+        """Return the wallet with one more account, sealed anew under its passphrase.
+
+        Raises `WrongPassphrase` if that is not the present one.
+        """
+        self.unlock(passphrase)
+        clear = self.file.clear
+        index = max(keys.index for keys in clear.accounts) + 1
+        keys = WatchKeys.of(secret.account(self.network.chain_id, index))
+        clear = msgspec.structs.replace(clear, accounts=(*clear.accounts, keys))
+        return _seal(self.network, clear, secret, passphrase, allow_empty=bool(clear.empty))
+
+
+def _seal(
+    network: Network, clear: _Clear, secret: SpendSecret, passphrase: str, *, allow_empty: bool
+) -> Keystore:
+    if not passphrase and not allow_empty:
+        raise EmptyPassphrase
+    # what everyone can open gains nothing from being slow to open
+    cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
+    clear = msgspec.structs.replace(
+        clear, cost=cost, salt=secrets.token_bytes(16), empty=int(not passphrase)
+    )
+    nonce = secrets.token_bytes(12)
+    cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
+    sealed = cipher.encrypt(nonce, secret.to_bytes(), MAGIC + encode(clear))
+    return Keystore(network, _File(clear, nonce, sealed))
+
+
+def _stretch(passphrase: str, clear: _Clear) -> bytes:
+    """Return the sealing key of a passphrase, as typed in whatever Unicode form."""
+    cost = clear.cost
+    kdf = Argon2id(
+        salt=clear.salt,
+        length=32,
+        iterations=cost.passes,
+        lanes=cost.lanes,
+        memory_cost=max(cost.memory_kib, 8 * cost.lanes),
+    )
+    return kdf.derive(Mnemonic.normalize_string(passphrase).encode())
+
+
+def wallet_path(directory: Path, name: str) -> Path:
+    """Return where a wallet's file is, or would be. Raises `BadWalletName`."""
+    if _NAME.fullmatch(name) is None:
+        raise BadWalletName(name)
+    return directory / f"{name}{SUFFIX}"
+
+
+def wallet_names(directory: Path) -> list[str]:
+    """Return the names of the wallets in a directory, in order."""
+    if not directory.is_dir():
+        return []
+    found = (path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
+    """Write a wallet that is not there yet; return its path. Raises OSError, `WalletExists`."""
+    path = wallet_path(directory, name)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists():
+        raise WalletExists(name)
+    keystore.save(path)
+    return path
+
+
+def new_secret() -> SpendSecret:
+    """Return a secret that nobody has had before."""
+    return SpendSecret.of(new_mnemonic(secrets.token_bytes(32)))
+
+
+_FILE = CanonicalDecoder(_File, max_size=MAX_FILE)
+_SECRET = CanonicalDecoder(_Secret, max_size=4_096)

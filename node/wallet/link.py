@@ -1,0 +1,45 @@
+"""What a wallet needs of the chain, handed in by the composition root."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.types import CoinId
+from unchained.storage.kv import Snapshot
+
+
+class ChainTip(msgspec.Struct, frozen=True, gc=False):
+    """The present of the chain. `next_event` grows with everything that happens; `min_fee_rate`
+    in grains per byte of size is what the mempool asks at present."""
+
+    id: CoinId
+    height: int
+    next_event: int
+    min_fee_rate: float
+
+
+class ChainLink(Protocol):
+    """The chain of one node, as wallets see it."""
+
+    @property
+    def network(self) -> Network:
+        """Whose chain it is."""
+
+    @property
+    def tip(self) -> ChainTip:
+        """The present."""
+
+    async def wait_newer(self, next_event: int) -> ChainTip:
+        """Return the present once its `next_event` differs from the one given."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the chain's store as it is at this moment; blocks, in any thread."""
+
+    async def submit(self, raw: bytes) -> bool:
+        """Hand a transfer to the mempool, and so to peers; False if it is known already.
+
+        Raises `TransferRefused`.
+        """

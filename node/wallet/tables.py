@@ -1,0 +1,111 @@
+"""The layout of the file of what a wallet knows (SQLite), and of what is encrypted in it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from unchained.node.primitives.hashing import HashContext
+from unchained.node.wallet.errors import StoreDamaged
+
+VERSION: Final = 1
+"""Goes up with every change of layout."""
+
+_STORE_KEY: Final = HashContext("wallet store")
+
+ACTIVE: Final = """{txid} IN (
+    SELECT txid FROM waiting
+    UNION ALL SELECT txid FROM outgoing WHERE height IS NULL AND state = 0
+)"""
+"""Whether a transfer that is not on the chain is expected there."""
+
+LEAVING: Final = f"""coins.coin_id IN (
+    SELECT uses.coin_id FROM uses WHERE {ACTIVE.format(txid="uses.txid")}
+)"""  # noqa: S608 - made of constants
+"""Whether a coin is spent by a waiting transfer."""
+
+FROZEN: Final = "coins.coin_id IN (SELECT coin_id FROM frozen)"
+"""Whether the user keeps a coin back."""
+
+SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE anchors (height INTEGER PRIMARY KEY, id BLOB NOT NULL);
+CREATE TABLE coins (
+    coin_id BLOB PRIMARY KEY,
+    account INTEGER NOT NULL,
+    origin INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    lock BLOB NOT NULL,
+    txid BLOB NOT NULL,
+    idx INTEGER NOT NULL,
+    height INTEGER,
+    time_ms INTEGER NOT NULL,
+    spent_height INTEGER,
+    spent_by BLOB NOT NULL DEFAULT x'',
+    secret BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX coins_unspent ON coins (account, value, height, origin, spent_height)
+    WHERE spent_height IS NULL AND height IS NOT NULL;
+CREATE INDEX coins_height ON coins (height);
+CREATE INDEX coins_spent ON coins (spent_height) WHERE spent_height IS NOT NULL;
+CREATE INDEX coins_spent_by ON coins (spent_by) WHERE spent_height IS NOT NULL;
+CREATE INDEX coins_txid ON coins (txid) WHERE txid != x'';
+CREATE TABLE uses (
+    coin_id BLOB NOT NULL, txid BLOB NOT NULL, PRIMARY KEY (coin_id, txid)
+) WITHOUT ROWID;
+CREATE INDEX uses_txid ON uses (txid);
+CREATE TABLE waiting (txid BLOB PRIMARY KEY, wid BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX waiting_wid ON waiting (wid);
+CREATE TABLE outgoing (
+    txid BLOB PRIMARY KEY,
+    wid BLOB NOT NULL,
+    raw BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    height INTEGER,
+    state INTEGER NOT NULL,
+    replaces BLOB NOT NULL,
+    secret BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX outgoing_height ON outgoing (height);
+CREATE INDEX outgoing_active ON outgoing (txid) WHERE height IS NULL AND state = 0;
+CREATE TABLE frozen (coin_id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE labels (
+    kind TEXT NOT NULL, key BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE contracts (
+    lock BLOB PRIMARY KEY,
+    secret BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    preimage BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+"""Every table. A `secret` column is a sealed MessagePack value; all else is on the chain or says
+nothing about its owner but that these coins are his."""
+
+
+class Sealer:
+    """Seals what the chain does not show, under a key that follows from the view key."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, view_seed: bytes) -> None:
+        self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
+
+    def seal(self, value: object, bound_to: bytes) -> bytes:
+        """Return the sealed bytes of a value, which open only beside the same key of a row."""
+        nonce = secrets.token_bytes(12)
+        return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(value), bound_to)
+
+    def unseal(self, sealed: bytes, bound_to: bytes) -> bytes:
+        """Return the MessagePack bytes that were sealed. Raises `StoreDamaged`."""
+        try:
+            return self._cipher.decrypt(sealed[:12], sealed[12:], bound_to)
+        except (InvalidTag, ValueError):
+            raise StoreDamaged(
+                "what the wallet knows was written by another wallet or is damaged: "
+                "delete its .db file and rescan"
+            ) from None

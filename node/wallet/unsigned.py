@@ -1,0 +1,210 @@
+"""Transfers that are not yet signed, or not by all: what travels to an offline machine.
+
+    file = "UNCHAINED-UNSIGNED" ‖ 01 ‖ MessagePack array
+
+The fee is signed and the values of the spent coins are in the file, so a signer without a node
+sees what he pays: if the file lies about a value, no node takes the transfer (Protocol §8.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import (
+    TRANSFER_VERSION,
+    check_conditions,
+    check_signatures,
+    check_transfer_alone,
+)
+from unchained.node.crypto.keys import SpendKey, key_hash, verify_signature
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.conditions import (
+    HashTimeLockCondition,
+    KeyCondition,
+    MultisigCondition,
+    parse_condition,
+)
+from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
+from unchained.node.primitives.transfer import (
+    MAX_TRANSFER_ENCODED,
+    Input,
+    Output,
+    Signature,
+    SizedTransfer,
+    Transfer,
+)
+from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
+from unchained.node.wallet.errors import SigningError
+
+MAGIC: Final = b"UNCHAINED-UNSIGNED\x01"
+"""What a file begins with: the name, then the version."""
+
+MAX_FILE: Final = 2 * MAX_TRANSFER_ENCODED
+"""Bytes of a file that is looked at."""
+
+Sign = Callable[[KeyHash], SpendKey | None]
+"""Gives the spend key of a key hash, or None where it is somebody else's."""
+
+
+class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A transfer, the values of the coins that it spends, and the signatures so far."""
+
+    chain_id: UInt64
+    lock_height: UInt64
+    fee: UInt64
+    inputs: tuple[Input, ...]
+    values: tuple[UInt64, ...]
+    outputs: tuple[Output, ...]
+    signatures: tuple[Signature, ...]
+    preimages: tuple[Bytes32, ...]
+
+    def to_file(self) -> bytes:
+        """Return the file's content."""
+        return MAGIC + encode(self)
+
+    @classmethod
+    def from_file(cls, raw: bytes, network: Network) -> Unsigned:
+        """Read a file and check that it is consistent. Raises `SigningError`."""
+        if not raw.startswith(MAGIC):
+            raise SigningError("not an unsigned transfer of version 1: it does not begin like one")
+        try:
+            unsigned = _DECODER.decode(raw[len(MAGIC) :])
+            check_transfer_alone(unsigned.transfer(), network)
+        except (NonCanonicalError, ProtocolError) as error:
+            raise SigningError(f"the unsigned transfer is malformed: {error}") from None
+        unsigned.check_amounts()
+        unsigned.check_signatures()
+        return unsigned
+
+    def check_amounts(self) -> None:
+        """Check that the coins are worth outputs and fee. Raises `SigningError`."""
+        if len(self.values) != len(self.inputs):
+            raise SigningError(
+                f"the unsigned transfer has {len(self.values)} values for {len(self.inputs)} coins"
+            )
+        given = sum(output.value for output in self.outputs) + self.fee
+        if sum(self.values) != given:
+            raise SigningError(
+                f"the coins are worth {sum(self.values)} grains, outputs and fee {given}"
+            )
+
+    def check_signatures(self) -> None:
+        """Check each signature so far. Raises `SigningError`."""
+        sighash = self.sighash()
+        for entry in self.signatures:
+            if not verify_signature(entry.public_key, sighash, entry.signature):
+                raise SigningError(
+                    f"the signature by key {key_hash(entry.public_key).hex()} does not verify"
+                )
+
+    def transfer(self) -> Transfer:
+        """Return the transfer with the signatures so far."""
+        return Transfer(
+            TRANSFER_VERSION,
+            self.chain_id,
+            self.lock_height,
+            self.fee,
+            self.inputs,
+            self.outputs,
+            self.signatures,
+            self.preimages,
+        )
+
+    def sighash(self) -> bytes:
+        """Return what is signed, 32 bytes."""
+        return SizedTransfer.of(self.transfer()).sighash
+
+    def signers(self) -> list[KeyHash]:
+        """Return the key hashes whose signatures can be of use, in order."""
+        wanted: set[KeyHash] = set()
+        hashes = {hashlib.sha256(preimage).digest() for preimage in self.preimages}
+        for spent in self.inputs:
+            condition = parse_condition(spent.condition)
+            if isinstance(condition, KeyCondition):
+                wanted.add(condition.key_hash)
+            elif isinstance(condition, MultisigCondition):
+                wanted.update(condition.key_hashes)
+            elif condition.hash in hashes:
+                wanted.add(condition.claim_key_hash)
+            else:
+                wanted.add(condition.refund_key_hash)
+        return sorted(wanted)
+
+    def signed_by(self) -> set[KeyHash]:
+        """Return the key hashes that have signed."""
+        return {key_hash(entry.public_key) for entry in self.signatures}
+
+    def sign(self, key_of: Sign) -> Unsigned:
+        """Return the transfer with the signatures that the given keys can add."""
+        sighash = self.sighash()
+        done = self.signed_by()
+        keys = [key_of(wanted) for wanted in self.signers() if wanted not in done]
+        added = [Signature(key.public_key, key.sign(sighash)) for key in keys if key is not None]
+        return self._with(added)
+
+    def merge(self, others: Iterable[Unsigned]) -> Unsigned:
+        """Return the transfer with the signatures of copies of it.
+
+        Raises `SigningError` for a copy of another transfer, and for a bad signature.
+        """
+        merged = self
+        for other in others:
+            if other.sighash() != self.sighash() or other.preimages != self.preimages:
+                raise SigningError("the files are of different transfers")
+            other.check_signatures()
+            done = merged.signed_by()
+            merged = merged._with(
+                [entry for entry in other.signatures if key_hash(entry.public_key) not in done]
+            )
+        return merged
+
+    def _with(self, added: Sequence[Signature]) -> Unsigned:
+        signatures = sorted(
+            (*self.signatures, *added), key=lambda entry: key_hash(entry.public_key)
+        )
+        return msgspec.structs.replace(self, signatures=tuple(signatures))
+
+    def finish(self, network: Network) -> SizedTransfer:
+        """Return the transfer, ready to be sent, without signatures that it has no use for.
+
+        Raises `SigningError` if signatures are missing.
+        """
+        used = _used(self)
+        kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
+        sized = SizedTransfer.of(msgspec.structs.replace(self.transfer(), signatures=kept))
+        try:
+            check_transfer_alone(sized.transfer, network)
+            check_conditions(sized.transfer)
+            check_signatures(sized)
+        except ProtocolError as error:
+            raise SigningError(f"the transfer is not ready: {error}") from None
+        if len(sized.raw) > MAX_TRANSFER_ENCODED:
+            raise SigningError(
+                f"the transfer has {len(sized.raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
+            )
+        return sized
+
+
+def _used(unsigned: Unsigned) -> set[KeyHash]:
+    """Return the signers that count (Protocol §8.2): of a multisig, the lowest that signed."""
+    done = unsigned.signed_by()
+    hashes = {hashlib.sha256(preimage).digest() for preimage in unsigned.preimages}
+    used: set[KeyHash] = set()
+    for spent in unsigned.inputs:
+        condition = parse_condition(spent.condition)
+        if isinstance(condition, MultisigCondition):
+            used.update([key for key in condition.key_hashes if key in done][: condition.threshold])
+        elif isinstance(condition, HashTimeLockCondition):
+            claims = condition.hash in hashes
+            used.add(condition.claim_key_hash if claims else condition.refund_key_hash)
+        else:
+            used.add(condition.key_hash)
+    return used
+
+
+_DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=MAX_FILE)

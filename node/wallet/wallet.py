@@ -1,0 +1,476 @@
+"""One wallet: its keys, what it knows, and what can be done with it.
+
+Methods block, and may be called from any thread; none of them touches the network. A wallet that
+is locked, or that only watches, does all but sign.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.accounts import WatchAccount
+from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
+from unchained.node.crypto.keys import SpendKey
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.conditions import HashTimeLockCondition
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.hashing import HashContext
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, KeyHash, Lock, UInt64
+from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.errors import (
+    ContractError,
+    KeystoreCorrupt,
+    NoSuchAccount,
+    WalletLocked,
+    WatchOnly,
+)
+from unchained.node.wallet.history import read_history
+from unchained.node.wallet.keystore import (
+    MAX_ACCOUNTS,
+    Keystore,
+    SpendSecret,
+    WatchKeys,
+    wallet_path,
+)
+from unchained.node.wallet.records import (
+    Balance,
+    HistoryEntry,
+    Outgoing,
+    Payee,
+    ScanProgress,
+    WalletCoin,
+)
+from unchained.node.wallet.scanner import Scanner, ScanStep
+from unchained.node.wallet.scanning import Found, Recogniser
+from unchained.node.wallet.spending import Fee, Prepared, Spender
+from unchained.node.wallet.store import WalletStore
+from unchained.node.wallet.unsigned import Unsigned
+from unchained.storage.kv import Reader
+
+STORE_SUFFIX: Final = ".db"
+"""What the file of what a wallet knows is called after the wallet's name."""
+
+WATCH_PREFIX: Final = "watch:"
+"""What the text of an exported view of a wallet begins with."""
+
+_CHECKSUM: Final = HashContext("wallet watch")
+
+
+class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a watch-only wallet is made of. It sees everything and spends nothing: keep it to
+    yourself. `birth` is a height below which there are no coins."""
+
+    chain_id: UInt64
+    birth: UInt64
+    accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
+
+    def to_text(self) -> str:
+        """Return the text to be imported."""
+        raw = encode(self)
+        raw += _CHECKSUM(raw)[:4]
+        return WATCH_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    @classmethod
+    def from_text(cls, text: str, network: Network) -> WatchExport:
+        """Read a text. Raises `KeystoreCorrupt`."""
+        body = text.removeprefix(WATCH_PREFIX)
+        try:
+            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
+            raw = base64.b64decode(padded, b"-_", validate=True)
+            if body == text or _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
+                raise KeystoreCorrupt("not an exported view of a wallet: mistyped or cut")
+            exported = _EXPORT.decode(raw[:-4])
+        except (binascii.Error, UnicodeEncodeError, NonCanonicalError):
+            raise KeystoreCorrupt("not an exported view of a wallet: malformed") from None
+        if exported.chain_id != network.chain_id:
+            raise KeystoreCorrupt(f"the view is of another network, expected {network.name}")
+        return exported
+
+    def __repr__(self) -> str:
+        return "<WatchExport>"
+
+
+class WalletInfo(msgspec.Struct, frozen=True):
+    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
+
+    name: str
+    network: str
+    watch_only: bool
+    locked: bool
+    has_passphrase: bool
+    birth: int
+    accounts: tuple[int, ...]
+    height: int | None
+
+
+class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
+    """One output of a transfer to be signed; `own` if it comes back to the wallet."""
+
+    value: int
+    lock: bytes
+    own: bool
+    memo: bytes
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What signing a transfer means, worked out from the transfer and the keys alone."""
+
+    spent: int
+    fee: int
+    lock_height: int
+    outputs: tuple[SummaryOutput, ...]
+    can_sign: tuple[KeyHash, ...]
+    signed_by: tuple[KeyHash, ...]
+
+
+class WatchedContract(msgspec.Struct, frozen=True):
+    """A contract that the wallet is party to, with its coins and what has been learnt of it.
+
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    """
+
+    contract: Contract
+    coins: tuple[WalletCoin, ...]
+    preimage: bytes | None
+    label: str
+
+    @property
+    def value(self) -> int:
+        """Grains that the contract holds on the chain."""
+        return sum(
+            coin.value
+            for coin in self.coins
+            if coin.spent_height is None and coin.height is not None
+        )
+
+
+class WalletPayout:
+    """Decides whom a coin pays: an account, under a lock of its own for each time."""
+
+    __slots__ = ("_account",)
+
+    def __init__(self, account: WatchAccount) -> None:
+        self._account = account
+
+    def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
+        """Return the lock of a coin with this parent and header time (Protocol §9)."""
+        return self._account.mining_lock(parent, time_ms)
+
+
+class Wallet:
+    """An open wallet. Close it: it holds a file."""
+
+    def __init__(self, name: str, network: Network, keystore: Keystore, path: Path | None) -> None:
+        """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
+        self.name = name
+        self.network = network
+        self._keystore = keystore
+        self._path = path
+        self._secret: SpendSecret | None = None
+        first = keystore.accounts[0]
+        self.store = WalletStore(
+            None if path is None else path.with_suffix(STORE_SUFFIX),
+            network_id=genesis_of(network).id,
+            owner=first.key_hash,
+            seed=first.view_seed,
+        )
+        self._load_keys()
+
+    @classmethod
+    def open(cls, directory: Path, name: str, network: Network) -> Wallet:
+        """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamaged`."""
+        path = wallet_path(directory, name)
+        return cls(name, network, Keystore.load(path, network), path)
+
+    def close(self) -> None:
+        """Lock the wallet and close its file."""
+        self.lock()
+        self.store.close()
+
+    def _load_keys(self) -> None:
+        accounts = {
+            keys.index: keys.account(self.network.chain_id) for keys in self._keystore.accounts
+        }
+        contracts = self._contracts()
+        self._accounts = accounts
+        self._recogniser = Recogniser(accounts, {c.lock: c.salt for c in contracts})
+        hashes = {
+            terms.hash: bytes(contract.lock)
+            for contract in contracts
+            if isinstance(terms := contract.terms, HashTimeLockCondition)
+        }
+        self._scanner = Scanner(
+            self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
+        )
+        self.spender = Spender(self.store, self.network, accounts)
+
+    def info(self) -> WalletInfo:
+        """Return what the wallet is."""
+        last = self.store.last_anchor()
+        return WalletInfo(
+            self.name,
+            self.network.name,
+            self._keystore.watch_only,
+            self.locked,
+            self._keystore.has_passphrase,
+            self._keystore.birth,
+            tuple(self._accounts),
+            None if last is None else last[0],
+        )
+
+    # Keys
+
+    @property
+    def locked(self) -> bool:
+        """Whether the wallet cannot sign."""
+        return self._secret is None
+
+    def unlock(self, passphrase: str) -> None:
+        """Let the wallet sign until it is locked; takes a second, by design.
+
+        Raises `WrongPassphrase`, `WatchOnly`, `KeystoreCorrupt`.
+        """
+        self._secret = self._keystore.unlock(passphrase)
+
+    def lock(self) -> None:
+        """Drop every secret that spends."""
+        self._secret = None
+
+    def _unlocked(self) -> SpendSecret:
+        if self._keystore.watch_only:
+            raise WatchOnly
+        if self._secret is None:
+            raise WalletLocked
+        return self._secret
+
+    def mnemonic(self, passphrase: str) -> str:
+        """Return the 24 words. Raises `WrongPassphrase`, `WatchOnly`."""
+        return self._keystore.unlock(passphrase).mnemonic()
+
+    def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
+        """Seal the wallet anew. Raises `WrongPassphrase`, `EmptyPassphrase`, OSError."""
+        secret = self._keystore.unlock(old)
+        self._replace(self._keystore.with_passphrase(secret, passphrase, allow_empty=allow_empty))
+
+    def add_account(self, passphrase: str) -> int:
+        """Add the next account and return its index; coins that it had before take a rescan.
+
+        Raises `WrongPassphrase`, `WatchOnly`, OSError.
+        """
+        secret = self._keystore.unlock(passphrase)
+        self._replace(self._keystore.with_account(secret, passphrase))
+        self._load_keys()
+        return self._keystore.accounts[-1].index
+
+    def _replace(self, keystore: Keystore) -> None:
+        if self._path is not None:
+            keystore.save(self._path)
+        self._keystore = keystore
+
+    def account(self, index: int = 0) -> WatchAccount:
+        """Return an account without its spend key. Raises `NoSuchAccount`."""
+        account = self._accounts.get(index)
+        if account is None:
+            raise NoSuchAccount(index)
+        return account
+
+    def address(self, account: int = 0) -> str:
+        """Return an account's address: short, but payments to it can be linked."""
+        return encode_address(self.network, self.account(account).key_hash)
+
+    def paycode(self, account: int = 0) -> str:
+        """Return an account's paycode: payments to it cannot be linked."""
+        keys = self.account(account)
+        return encode_paycode(Paycode(self.network.chain_id, keys.key_hash, keys.view.public_key))
+
+    def payout(self, account: int = 0) -> WalletPayout:
+        """Return what mines to an account; needs no passphrase."""
+        return WalletPayout(self.account(account))
+
+    def export_watch(self) -> str:
+        """Return what a watch-only copy of this wallet is made of."""
+        keystore = self._keystore
+        return WatchExport(self.network.chain_id, keystore.birth, keystore.accounts).to_text()
+
+    # The chain
+
+    def advance(self, view: Reader) -> ScanStep:
+        """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
+        yet seen. Raises `StoreDamaged` and a `StoreError` of the chain's store."""
+        return self._scanner.advance(view)
+
+    def catch_up(self, view: Reader) -> ScanProgress:
+        """Take in all of a snapshot."""
+        while (step := self.advance(view)).more:
+            pass
+        return step.progress
+
+    def progress(self, view: Reader) -> ScanProgress:
+        """Return how far the wallet has followed the chain."""
+        return self._scanner.progress(view)
+
+    def rescan(self, height: int = 0) -> None:
+        """Read the chain again from a height on, while following it."""
+        self._scanner.rescan(height)
+
+    def cancel_rescan(self) -> None:
+        """Give up reading again; what has been found stays."""
+        self._scanner.cancel_rescan()
+
+    def balance(self, account: int | None = None) -> Balance:
+        """Return what an account has, or all of them."""
+        return self.store.balance(account, self.spender.mature_below)
+
+    def history(self, limit: int = 100, offset: int = 0) -> list[HistoryEntry]:
+        """Return what touched the wallet, what waits first, then from the tip down."""
+        return read_history(self.store, limit, offset)
+
+    # Signing and sending
+
+    def _key_for(self, key_hash: KeyHash) -> SpendKey | None:
+        secret = self._unlocked()
+        for index, account in self._accounts.items():
+            if account.key_hash == key_hash:
+                return secret.account(self.network.chain_id, index).spend
+        return None
+
+    def sign(self, unsigned: Unsigned) -> Unsigned:
+        """Add the signatures that the wallet's keys can give. Raises `WalletLocked`,
+        `WatchOnly`."""
+        self._unlocked()
+        return unsigned.sign(self._key_for)
+
+    def finish(self, prepared: Prepared) -> SizedTransfer:
+        """Sign a transfer and make it ready. Raises `WalletLocked`, `WatchOnly`,
+        `SigningError`."""
+        return self.sign(prepared.unsigned).finish(self.network)
+
+    def summary(self, unsigned: Unsigned) -> Summary:
+        """Work out what signing a transfer means, without a chain."""
+        found = self._found(unsigned.transfer().to_bytes(), 0)
+        memos = {coin.index: coin.memo for coin in found}
+        own = {account.key_hash for account in self._accounts.values()}
+        return Summary(
+            sum(unsigned.values),
+            unsigned.fee,
+            unsigned.lock_height,
+            tuple(
+                SummaryOutput(output.value, output.lock, at in memos, memos.get(at, b""))
+                for at, output in enumerate(unsigned.outputs)
+            ),
+            tuple(key for key in unsigned.signers() if key in own),
+            tuple(sorted(unsigned.signed_by())),
+        )
+
+    def record(
+        self,
+        transfer: SizedTransfer,
+        now_ms: int,
+        *,
+        payees: Sequence[Payee] | None = None,
+        change: int | None = None,
+        replaces: bytes = b"",
+    ) -> Outgoing:
+        """Note a transfer that is about to be sent: its coins are taken from here on."""
+        found = self._found(transfer.raw, now_ms)
+        if payees is None:
+            own = {coin.index for coin in found}
+            payees = [
+                Payee(output.lock.hex(), output.value, b"")
+                for at, output in enumerate(transfer.transfer.outputs)
+                if at not in own
+            ]
+        self.store.put_outgoing(transfer, payees, found, now_ms, change=change, replaces=replaces)
+        return self.store.outgoing(transfer.txid)
+
+    def _found(self, raw: bytes, now_ms: int) -> tuple[Found, ...]:
+        return self._recogniser.transfer(raw, None, now_ms).found
+
+    def abandon(self, txid: bytes) -> None:
+        """Take the coins of a waiting transfer back. It may still be included if a node has it.
+
+        Raises `NoSuchTransfer`.
+        """
+        with self.store.transaction():
+            self.store.abandon(txid)
+            self.store.settle()
+
+    # Contracts
+
+    def _contracts(self) -> list[Contract]:
+        chain_id = self.network.chain_id
+        return [Contract(chain_id, row[1], row[2]) for row in self.store.contracts()]
+
+    def add_contract(
+        self, contract: Contract, now_ms: int, *, label: str = "", preimage: bytes | None = None
+    ) -> None:
+        """Watch a contract from here on; coins that it has already take a rescan.
+
+        Raises `ContractError` for one of another network.
+        """
+        if contract.chain_id != self.network.chain_id:
+            raise ContractError(f"the contract is of another network, expected {self.network.name}")
+        lock = contract.lock
+        with self.store.transaction():
+            self.store.put_contract(lock, contract.condition, contract.salt, now_ms)
+            if preimage is not None:
+                self.store.put_preimage(lock, preimage)
+            if label:
+                self.store.set_label("contract", lock, label)
+        self._load_keys()
+
+    def contracts(self) -> list[WatchedContract]:
+        """Return the contracts that the wallet is party to, with their coins."""
+        chain_id = self.network.chain_id
+        return [
+            WatchedContract(
+                Contract(chain_id, condition, salt),
+                tuple(self.store.coins_at(lock)),
+                preimage or None,
+                self.store.label("contract", lock),
+            )
+            for lock, condition, salt, preimage in self.store.contracts()
+        ]
+
+    def contract(self, lock: bytes) -> WatchedContract:
+        """Return one contract by its lock. Raises `ContractError`."""
+        for watched in self.contracts():
+            if watched.contract.lock == lock:
+                return watched
+        raise ContractError(f"the wallet is party to no contract {lock.hex()}")
+
+    def claim(self, lock: bytes, fee: Fee, *, preimage: bytes | None = None) -> Prepared:
+        """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
+
+        Raises `ContractError`, `InsufficientFunds`.
+        """
+        watched = self.contract(lock)
+        known = preimage if preimage is not None else watched.preimage
+        if known is None:
+            raise ContractError("the preimage of the contract's hash is not known")
+        return self.spender.from_contract(watched.contract, fee, preimage=known)
+
+    def refund(self, lock: bytes, fee: Fee) -> Prepared:
+        """Take back what a hash-time-lock holds, once its height is reached.
+
+        Raises `ContractError`, `InsufficientFunds`.
+        """
+        watched = self.contract(lock)
+        if not isinstance(watched.contract.terms, HashTimeLockCondition):
+            raise ContractError("only a hash-time-lock can be refunded")
+        return self.spender.from_contract(watched.contract, fee)
+
+    def __repr__(self) -> str:
+        return f"<Wallet {self.name}>"
+
+
+_EXPORT: CanonicalDecoder[WatchExport] = CanonicalDecoder(WatchExport, max_size=1 << 20)

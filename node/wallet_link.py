@@ -1,0 +1,67 @@
+"""The chain manager as wallets see it: joins two rooms that do not know each other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from unchained.node.chain.manager import ChainManager
+from unchained.node.chain.mempool import PolicyError
+from unchained.node.chain.results import Outcome
+from unchained.node.chain.status import ChainStatus
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.wallet.errors import TransferRefused
+from unchained.node.wallet.link import ChainTip
+from unchained.storage.kv import KeyValueStore, Snapshot
+
+
+async def _tell_nobody(_raw: bytes) -> None:
+    """Announce nothing: there is no network."""
+
+
+class ManagerLink:
+    """Lets wallets follow a `ChainManager` and the store under it. `announce` tells peers of a
+    transfer's encoding that the mempool took in."""
+
+    def __init__(
+        self,
+        chain: ChainManager,
+        store: KeyValueStore,
+        announce: Callable[[bytes], Awaitable[None]] = _tell_nobody,
+    ) -> None:
+        self._chain = chain
+        self._store = store
+        self._announce = announce
+
+    @property
+    def network(self) -> Network:
+        """Whose chain it is."""
+        return self._chain.network
+
+    @property
+    def tip(self) -> ChainTip:
+        """The present."""
+        return _tip_of(self._chain.status.value)
+
+    async def wait_newer(self, next_event: int) -> ChainTip:
+        """Return the present once its `next_event` differs; cancelling loses nothing."""
+        status = await self._chain.status.wait_for(lambda now: now.next_event != next_event)
+        return _tip_of(status)
+
+    def snapshot(self) -> Snapshot:
+        """Return the store as it is at this moment."""
+        return self._store.snapshot()
+
+    async def submit(self, raw: bytes) -> bool:
+        """Hand a transfer to the mempool. Raises `TransferRefused`."""
+        try:
+            accepted = await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
+        except (ProtocolError, PolicyError) as error:
+            raise TransferRefused(error.name, str(error)) from None
+        if accepted:
+            await self._announce(raw)
+        return accepted
+
+
+def _tip_of(status: ChainStatus) -> ChainTip:
+    return ChainTip(status.tip, status.height, status.next_event, status.mempool.min_fee_rate)

@@ -1,0 +1,1 @@
+"""Messages between peers and their limits, without I/O (Protocol §11)."""

@@ -1,0 +1,234 @@
+"""What peers ask, answer and announce (Protocol §11): layouts only, no I/O.
+
+A request is a canonical MessagePack array (Protocol §2). An answer is one byte, its `Code`,
+followed by the layout that belongs to the request if the code is `OK`, by nothing otherwise. Names
+and addresses are byte strings of ASCII, since the encoding knows no text.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Final, Generic, TypeVar
+
+import msgspec
+
+from unchained.node.crypto.merkle import MAX_LEAVES, merkle_top, root_of
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.coin import COIN_SIZE, Coin
+from unchained.node.primitives.hashing import BODY
+from unchained.node.primitives.types import ZERO32, Bytes32, UInt64
+from unchained.node.wire.errors import MalformedAnswer, RefusedAnswer
+from unchained.node.wire.limits import (
+    ADDRESSES,
+    ANCHOR_GOSSIP,
+    BODIES,
+    CANDIDATES,
+    COINS,
+    HEADERS,
+    MAX_ADDRESS,
+    MAX_LOCATOR,
+    STATUS,
+    TRANSFERS,
+    MessageLimits,
+)
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+"""Version of the protocol between peers, in `status`."""
+
+OWN_TIP: Final = ZERO32
+"""In a request for headers: the tip of whoever answers."""
+
+
+class Code(enum.IntEnum):
+    """The first byte of an answer."""
+
+    OK = 0
+    NOT_FOUND = 1
+    """What was asked for is not known here."""
+    BUSY = 2
+    """Asked more often than the table of limits allows, or overloaded."""
+    BAD_REQUEST = 3
+    """The request breaks its layout or its limits."""
+
+
+class Status(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How things stand with a node; asked with one's own. `work` is the sum over its main chain
+    of K * work(target), 32 bytes big-endian; `clock` its wall clock in ms."""
+
+    genesis: Bytes32
+    tip: Bytes32
+    height: UInt64
+    work: Bytes32
+    version: UInt64
+    clock: UInt64
+
+
+class ListDigest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What commits to one list of a body: its length and the top of its Merkle tree."""
+
+    n: Annotated[int, msgspec.Meta(ge=0, le=MAX_LEAVES)]
+    top: Bytes32
+
+    def root(self) -> bytes:
+        """Return the list's Merkle root."""
+        return root_of(self.n, self.top)
+
+
+class AnchorHeader(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An anchor with what its body_root commits to: all that can be checked without its body."""
+
+    coin: Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)]
+    fresh: ListDigest
+    uncles: ListDigest
+    transfers: ListDigest
+    state_root: Bytes32
+    history_root: Bytes32
+
+    @classmethod
+    def of(cls, coin: Coin, body: Body) -> AnchorHeader:
+        """Return the header of an anchor whose body is known."""
+        fresh, uncles, transfers = (
+            ListDigest(len(ids), merkle_top(ids))
+            for ids in (body.fresh, body.uncles, body.transfers)
+        )
+        return cls(coin.raw, fresh, uncles, transfers, body.state_root, body.history_root)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> AnchorHeader:
+        """Decode an announcement. Raises `NonCanonicalError`."""
+        return _ANNOUNCEMENT.decode(raw)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical encoding: the announcement of the anchor."""
+        return encode(self)
+
+    def body_root(self) -> bytes:
+        """Return what the coin's header has to commit to (Protocol §5.1)."""
+        lists = self.fresh.root() + self.uncles.root() + self.transfers.root()
+        return BODY(lists + self.state_root + self.history_root)
+
+    def matches(self, body: Body) -> bool:
+        """Tell whether a body is the one that these digests are of."""
+        return (
+            body.state_root == self.state_root
+            and body.history_root == self.history_root
+            and all(
+                digest.n == len(ids) and digest.top == merkle_top(ids)
+                for digest, ids in (
+                    (self.fresh, body.fresh),
+                    (self.uncles, body.uncles),
+                    (self.transfers, body.transfers),
+                )
+            )
+        )
+
+
+class HeadersRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The anchors of the chain that ends in `tip`, from the first id of the locator on that is
+    on it, which is not sent itself; genesis if there is none."""
+
+    locator: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_LOCATOR)]
+    tip: Bytes32
+
+
+class CandidatesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The coins bound to the anchors, in the order of these, ids ascending; of the first anchor
+    only those above the id `after`."""
+
+    anchors: Annotated[
+        tuple[Bytes32, ...], msgspec.Meta(min_length=1, max_length=CANDIDATES.max_asked)
+    ]
+    after: Bytes32
+
+
+class CandidatesPage(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Some coins, and 1 if there are more."""
+
+    coins: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)], ...],
+        msgspec.Meta(max_length=CANDIDATES.max_items),
+    ]
+    more: Annotated[int, msgspec.Meta(ge=0, le=1)]
+
+
+class AddressesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Addresses of other nodes, at most so many."""
+
+    most: UInt64
+
+
+Ids = tuple[Bytes32, ...]
+"""What `bodies`, `coins` and `transfers` are asked by."""
+Headers = tuple[AnchorHeader, ...]
+Bodies = tuple[tuple[Body, ...], ...]
+"""For each id asked, in order, the body or nothing; the last ones may be left out."""
+Blobs = tuple[bytes, ...]
+"""For each id asked, in order, the bytes or none; the last ones may be left out."""
+Addresses = tuple[Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS)], ...]
+
+
+class Exchange(Generic[T]):
+    """One kind of request: its name, its limits, the layout of its answer."""
+
+    def __init__(self, limits: MessageLimits, request: type[object], answer: type[T]) -> None:
+        self.name = limits.name
+        self.limits = limits
+        self._request: CanonicalDecoder[object] = CanonicalDecoder(
+            request, max_size=limits.max_request
+        )
+        self._answer = CanonicalDecoder(answer, max_size=limits.max_answer)
+
+    def decode_request(self, raw: bytes) -> object:
+        """Return the request. Raises `NonCanonicalError`."""
+        return self._request.decode(raw)
+
+    def answer(self, value: T) -> bytes:
+        """Return the bytes of an answer that gives what was asked for."""
+        return bytes((Code.OK,)) + encode(value)
+
+    def decode_answer(self, raw: bytes) -> T:
+        """Return what an answer gives.
+
+        Raises `RefusedAnswer`, `MalformedAnswer` and `NonCanonicalError`.
+        """
+        if not raw or raw[0] not in _CODES:
+            raise MalformedAnswer(
+                self.name, f"a code of 0 to {max(Code)}", "nothing" if not raw else str(raw[0])
+            )
+        code = Code(raw[0])
+        if code is not Code.OK:
+            if len(raw) > 1:
+                raise MalformedAnswer(self.name, "nothing after the code", f"{len(raw) - 1} bytes")
+            raise RefusedAnswer(self.name, code.name)
+        return self._answer.decode(raw[1:])
+
+
+def refusal(code: Code) -> bytes:
+    """Return the bytes of an answer that gives nothing."""
+    return bytes((code,))
+
+
+_CODES: Final = frozenset(Code)
+_ANNOUNCEMENT = CanonicalDecoder(AnchorHeader, max_size=ANCHOR_GOSSIP.max_size)
+_ids = Annotated[Ids, msgspec.Meta(min_length=1, max_length=BODIES.max_items)]
+_coin_ids = Annotated[Ids, msgspec.Meta(min_length=1, max_length=COINS.max_items)]
+_wids = Annotated[Ids, msgspec.Meta(min_length=1, max_length=TRANSFERS.max_items)]
+_headers = Annotated[Headers, msgspec.Meta(max_length=HEADERS.max_items)]
+_bodies = Annotated[
+    tuple[Annotated[tuple[Body, ...], msgspec.Meta(max_length=1)], ...],
+    msgspec.Meta(max_length=BODIES.max_items),
+]
+_coins = Annotated[Blobs, msgspec.Meta(max_length=COINS.max_items)]
+_transfers = Annotated[Blobs, msgspec.Meta(max_length=TRANSFERS.max_items)]
+_addresses = Annotated[Addresses, msgspec.Meta(max_length=ADDRESSES.max_items)]
+
+STATUS_EXCHANGE: Final = Exchange(STATUS, Status, Status)
+HEADERS_EXCHANGE: Final[Exchange[Headers]] = Exchange(HEADERS, HeadersRequest, _headers)
+BODIES_EXCHANGE: Final[Exchange[Bodies]] = Exchange(BODIES, _ids, _bodies)
+COINS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(COINS, _coin_ids, _coins)
+TRANSFERS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(TRANSFERS, _wids, _transfers)
+CANDIDATES_EXCHANGE: Final = Exchange(CANDIDATES, CandidatesRequest, CandidatesPage)
+ADDRESSES_EXCHANGE: Final[Exchange[Addresses]] = Exchange(ADDRESSES, AddressesRequest, _addresses)

@@ -1,0 +1,1 @@
+"""Bytes on disk: a key-value interface, LevelDB, and the layout of the node's tables."""

@@ -1,0 +1,67 @@
+"""One process for each data directory: a locked file that says whose it is."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from unchained.storage.errors import (
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreUnreadable,
+)
+
+LOCK_NAME: Final = "store.lock"
+"""The lock's file in the data directory; it stays when the lock is released."""
+
+
+class DirectoryLock:
+    """Holds a directory's lock until released, or until the process ends however it ends.
+
+    Raises `StoreLocked` with the holder's process id, or another `StoreError`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._fd: int | None = None
+        path = directory / LOCK_NAME
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise os_failure(error, path) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).strip().decode("ascii", "replace")
+            os.close(fd)
+            who = f"process {holder}" if holder.isdecimal() else "another process"
+            raise StoreLocked(
+                f"{directory}: in use by {who}: stop it, or name another --data-dir",
+                path=directory,
+            ) from None
+        except OSError as error:
+            os.close(fd)
+            raise os_failure(error, path) from None
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let others have the directory. Releasing again does nothing."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def os_failure(error: OSError, path: Path) -> StoreError:
+    """Return what a failure of the file system means for a person, in one line."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"{path}: the disk is full: make room and start again", path=path)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreReadOnly(f"{path}: not writable ({text}): check owner and mount", path=path)
+    return StoreUnreadable(f"{path}: {text}", path=path)

@@ -1,0 +1,215 @@
+"""Work on a whole store: how large it is, a copy of it, and making a damaged one whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from blake3 import blake3
+
+from unchained.node.consensus.params import Network
+from unchained.storage import schema
+from unchained.storage.check import CheckReport, check
+from unchained.storage.errors import BadBackup, NotRepairable, StoreCorrupt, StoreMissing
+from unchained.storage.kv import Batch, KeyValueStore, Reader
+from unchained.storage.leveldb import LevelStore, repair_files
+from unchained.storage.lock import DirectoryLock, os_failure
+from unchained.storage.open import STORE_NAME, prepare
+from unchained.storage.progress import Report, counted, silent
+from unchained.storage.rebuild import Rebuilt, rebuild
+
+_BATCH: Final = 1 << 20
+"""Bytes per batch of a copy."""
+
+
+class TableSize(msgspec.Struct, frozen=True):
+    """Entries of a table, and bytes of its keys and values before compression."""
+
+    table: str
+    entries: int
+    size: int
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What a backup holds: entries, and bytes of keys and values."""
+
+    entries: int
+    size: int
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """What a repair did: where the damaged files were kept (None if no file was damaged), which
+    rows were put right, and what a check found afterwards."""
+
+    kept: Path | None
+    rebuilt: Rebuilt
+    report: CheckReport
+
+
+def stats(reader: Reader, report: Report = silent) -> tuple[TableSize, ...]:
+    """Count every table's entries and bytes. Raises a `StoreError`."""
+    found = []
+    for table in schema.TABLES:
+        entries = size = 0
+        rows = reader.items(table.start, table.stop)
+        for key, value in counted(rows, table.name, report):
+            entries += 1
+            size += len(key) + len(value)
+        found.append(TableSize(table.name, entries, size))
+    return tuple(found)
+
+
+def backup(store: KeyValueStore, target: Path, report: Report = silent) -> Copied:
+    """Copy the store as it is at this moment into a data directory of its own, `target`, which
+    must not exist; others may go on writing.
+
+    The copy is built beside `target` under the name `TARGET.partial`, read back, compared, and
+    only then renamed: `target` is whole or not there. Raises a `StoreError`.
+    """
+    if target.exists():
+        raise BadBackup(f"{target}: already exists: name another directory", path=target)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        if partial.is_dir() and any(entry.name != STORE_NAME for entry in partial.iterdir()):
+            raise BadBackup(f"{partial}: not the rest of a backup: remove it", path=partial)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise os_failure(error, partial) from None
+    with store.snapshot() as snapshot:
+        copy = LevelStore(partial / STORE_NAME, create=True)
+        try:
+            copied, digest = _copy(snapshot, copy, report)
+        finally:
+            copy.close()
+    _verify(partial / STORE_NAME, digest, report)
+    try:
+        _sync_directory(partial)
+        partial.rename(target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise os_failure(error, target) from None
+    return copied
+
+
+def repair(directory: Path, network: Network, report: Report = silent) -> Repaired:
+    """Make the store of a data directory whole again, as far as what is left allows.
+
+    Damaged files are kept, all of them, in a folder beside the store before anything is done.
+    Raises `NotRepairable`, `StoreLocked` or another `StoreError`.
+    """
+    if not directory.is_dir():
+        raise StoreMissing(f"{directory}: there is no such directory", path=directory)
+    path = directory / STORE_NAME
+    lock = DirectoryLock(directory)
+    try:
+        kept = None
+        if not _readable(path):
+            kept = _keep(path)
+            repair_files(path)
+        store = LevelStore(path)
+        try:
+            return _put_right(store, network, kept, directory, report)
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+def _put_right(
+    store: KeyValueStore, network: Network, kept: Path | None, directory: Path, report: Report
+) -> Repaired:
+    try:
+        prepare(store, network, create=False, path=directory)
+        rebuilt = rebuild(store, report)
+    except (StoreCorrupt, StoreMissing) as error:
+        where = f", the damaged files are in {kept}" if kept else ""
+        raise NotRepairable(
+            f"{directory}: too much is lost{where} ({error}): restore a backup or sync anew",
+            path=directory,
+        ) from None
+    return Repaired(kept, rebuilt, check(store, report))
+
+
+def _readable(path: Path) -> bool:
+    """Tell whether the database opens and every block of it can be read."""
+    try:
+        store = LevelStore(path)
+    except StoreCorrupt:
+        return False
+    try:
+        for _ in store.items():
+            pass
+    except StoreCorrupt:
+        return False
+    finally:
+        store.close()
+    return True
+
+
+def _keep(path: Path) -> Path:
+    """Keep a copy of a database's files; links where the file system has them, since LevelDB
+    replaces files and never changes one in place."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        shutil.copytree(path, kept, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(kept, ignore_errors=True)
+        failure = error if isinstance(error, OSError) else OSError(str(error))
+        raise os_failure(failure, kept) from None
+    return kept
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _copy(source: Reader, target: KeyValueStore, report: Report) -> tuple[Copied, bytes]:
+    hasher = blake3()
+    batch = Batch()
+    entries = size = 0
+    for key, value in counted(source.items(), "copy", report):
+        _digest(hasher, key, value)
+        batch.put(key, value)
+        entries += 1
+        if batch.size >= _BATCH:
+            size += batch.size
+            target.write(batch, sync=False)
+            batch = Batch()
+    size += batch.size
+    target.write(batch, sync=True)
+    return Copied(entries, size), hasher.digest()
+
+
+def _verify(path: Path, expected: bytes, report: Report) -> None:
+    copy = LevelStore(path)
+    try:
+        hasher = blake3()
+        rows: Iterator[tuple[bytes, bytes]] = counted(copy.items(), "verify", report)
+        for key, value in rows:
+            _digest(hasher, key, value)
+    finally:
+        copy.close()
+    if hasher.digest() != expected:
+        raise BadBackup(f"{path}: the copy differs from its source: check the disk", path=path)
+
+
+def _digest(hasher: blake3, key: bytes, value: bytes) -> None:
+    hasher.update(b"%d,%d;" % (len(key), len(value)) + key + value)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,107 @@
+"""What an honest peer feels while another attacks: the 95th percentile of its requests' times.
+
+A node of `reg`, an attacker that begins again with a new identity whenever it is banned, and an
+honest peer in a process of its own that asks for headers and coins. The reference is the same
+without the attacker, in turn with it; the goal of each attack is twice that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from tests.bench._result import result
+from tests.framework import siege as attacks
+from tests.framework.network import network
+from tests.framework.p2p_process import ROOT
+from tests.framework.siege import Siege
+
+SECONDS = 4.0
+RUNS = 3
+MOST = 2.0
+"""Times the normal latency that an attack may cost."""
+
+TOLD_BY_THE_LOG = ("headers_without_bodies", "stale_fork", "claimed_chain")
+"""Attacks that are over when the log, at its level `debug`, says that a chain is not followed."""
+
+Attack = Callable[[Siege], Awaitable[object]]
+
+
+async def hold_silent_sockets(siege: Siege) -> None:
+    async with attacks.silent_sockets(siege):
+        await trio.sleep(1)
+
+
+async def claim_chains(siege: Siege) -> None:
+    async with siege.peer(connect=False) as peer:
+        await attacks.claim_a_chain(siege, peer)
+
+
+async def send_future_coins(siege: Siege) -> None:
+    await attacks.future_coins(siege, 100)
+
+
+ATTACKS: dict[str, Attack] = {
+    "garbage_protobuf": attacks.garbage_protobuf,
+    "garbage_streams": attacks.garbage_streams,
+    "garbage_requests": attacks.garbage_requests,
+    "forged_proofs": attacks.forged_proofs,
+    "duplicates": attacks.duplicates,
+    "oversized_frame": attacks.oversized_frame,
+    "window_overrun": attacks.window_overrun,
+    "silent_sockets": hold_silent_sockets,
+    "headers_without_bodies": attacks.headers_without_bodies,
+    "announced_without_bodies": attacks.announced_without_bodies,
+    "stale_fork": attacks.stale_fork,
+    "claimed_chain": claim_chains,
+    "future_coins": send_future_coins,
+    "past_coins": attacks.past_coins,
+    "addresses": attacks.addresses_by_the_million,
+}
+
+
+def run() -> list[dict[str, object]]:
+    """Measure without an attacker and under an attack in turn, for each attack."""
+    with network() as net:
+        siege = Siege(net)
+        return [_measure(siege, name, attack) for name, attack in ATTACKS.items()]
+
+
+def _measure(siege: Siege, name: str, attack: Attack) -> dict[str, object]:
+    level = "debug" if name in TOLD_BY_THE_LOG else "info"
+    siege.victim.call("node.log_level", level=level)
+    normal, attacked = [], []
+    for _ in range(RUNS):
+        normal.append(trio.run(_p95_ms, siege, None))
+        attacked.append(trio.run(_p95_ms, siege, attack))
+    return result(
+        f"hostile_{name}",
+        "ms, p95 of requests",
+        attacked,
+        reference="no attack",
+        reference_values=normal,
+        goal=MOST * statistics.median(normal),
+        at_least=False,
+    )
+
+
+async def _p95_ms(siege: Siege, attack: Attack | None) -> float:
+    command = [sys.executable, "-m", "tests.framework.p2p_peer"]
+    command += [siege.victim.full_address, str(SECONDS)]
+    async with trio.open_nursery() as nursery:
+        if attack is not None:
+            nursery.start_soon(_attack, siege, attack)
+        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+        nursery.cancel_scope.cancel()
+    took = sorted(json.loads(done.stdout))
+    return 1e3 * float(took[math.ceil(0.95 * len(took)) - 1])
+
+
+async def _attack(siege: Siege, attack: Attack) -> None:
+    while True:
+        await attack(siege)

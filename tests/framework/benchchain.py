@@ -1,0 +1,98 @@
+"""Chains for benchmarks: of any length and fullness, made in seconds.
+
+The proofs are forged: benchmarks of the chain take them as verified, so a mix is any 32 bytes whose
+coin has an id low enough. All else is as the rules want it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import Package
+from unchained.node.chain.templates import Template, build_template
+from unchained.node.consensus.coins import is_anchor_grade
+from unchained.node.consensus.params import REG, Network
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.types import CoinId, Lock, Wid
+from unchained.storage.kv import KeyValueStore
+from unchained.storage.open import NodeStore, open_store
+
+SEED = 20_261_121
+
+
+def open_core(store: KeyValueStore, network: Network = REG) -> ChainCore:
+    """Return a chain on a store, for a process whose clock stands still."""
+    return ChainCore(store, network, lambda: 0)
+
+
+def new_store(directory: Path, network: Network = REG) -> NodeStore:
+    """Return a new LevelDB store below a directory."""
+    return open_store(directory, network, create=True)
+
+
+class Forger:
+    """Makes coins on templates, from a seed."""
+
+    def __init__(self, network: Network = REG, seed: int = SEED) -> None:
+        self._network = network
+        self._random = random.Random(seed)
+
+    def coin(
+        self, template: Template, *, lock: Lock, wanted: Callable[[int], bool], step_ms: int = 100
+    ) -> Coin:
+        """Return a coin whose id satisfies `wanted`, its mix forged."""
+        header = template.header(
+            lock=lock, time=template.parent_time + step_ms, nonce=self._random.getrandbits(64)
+        )
+        raw = header.to_bytes()
+        while True:
+            mix = self._random.randbytes(32)
+            if wanted(int.from_bytes(COIN(raw + mix), "big")):
+                return Coin.assemble(header, mix)
+
+    def epoch(self, core: ChainCore, fresh: int, lock: Lock | None = None) -> Package:
+        """Grow the chain by an anchor that lists so many fresh coins; return it."""
+        grade = self._network.grade_target
+        first = build_template(core)
+        coins: list[Coin] = []
+        for _ in range(fresh):
+            coin = self.coin(
+                first,
+                lock=lock or Lock(self._random.randbytes(32)),
+                wanted=lambda value: grade(first.target) < value <= first.target,
+            )
+            core.submit_coin(coin, coin.header.time, proven=True)
+            coins.append(coin)
+        template = build_template(core)
+        anchor = self.coin(
+            template,
+            lock=lock or Lock(self._random.randbytes(32)),
+            wanted=lambda value: value <= grade(template.target),
+        )
+        assert is_anchor_grade(anchor, self._network)
+        package = Package(
+            anchor,
+            template.body,
+            {coin.id: coin for coin in coins},
+            {Wid(wid): core.transfer_bytes(Wid(wid)) or b"" for wid in template.body.transfers},
+        )
+        core.submit_coin(anchor, anchor.header.time, proven=True)
+        core.submit_package(package, proven=True)
+        assert core.tip.id == anchor.id
+        return package
+
+    def chain(self, core: ChainCore, anchors: int, fresh: int) -> Iterator[Package]:
+        """Grow the chain by so many anchors; yield each."""
+        for _ in range(anchors):
+            yield self.epoch(core, fresh)
+
+
+def connect(core: ChainCore, package: Package) -> CoinId:
+    """Submit an anchor with all that its body lists, all proofs verified; return its id."""
+    core.submit_coin(package.anchor, package.anchor.header.time, proven=True)
+    core.submit_package(package, proven=True)
+    return package.anchor.id

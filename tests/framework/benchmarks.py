@@ -1,0 +1,129 @@
+"""Runs the benchmarks of tests/bench: ``python -m tests.framework.benchmarks``.
+
+A benchmark is a module with ``run() -> list[dict]``; each result has the keys of `KEYS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from unchained.node.runtime import one_thread_for_numpy
+
+Result = dict[str, object]
+
+BENCH_DIR = Path(__file__).parents[1] / "bench"
+KEYS = (
+    "name",
+    "unit",
+    "median",
+    "min",
+    "max",
+    "runs",
+    "reference",
+    "reference_median",
+    "ratio",
+    "goal",
+    "met",
+)
+
+
+def discover(directory: Path) -> list[str]:
+    """Return the names of the benchmarks, which are their modules' names."""
+    return sorted(p.stem.removeprefix("bench_") for p in directory.glob("*.py") if is_bench(p))
+
+
+def is_bench(path: Path) -> bool:
+    """Tell a benchmark from a helper beside it: it has a top-level ``run``."""
+    return not path.name.startswith("_") and "\ndef run(" in path.read_text(encoding="utf-8")
+
+
+def load(name: str) -> Callable[[], list[Result]]:
+    """Return the ``run`` of a benchmark."""
+    stem = name if (BENCH_DIR / f"{name}.py").exists() else f"bench_{name}"
+    run: Callable[[], list[Result]] = importlib.import_module(f"tests.bench.{stem}").run
+    return run
+
+
+def run_all(
+    benches: Sequence[tuple[str, Callable[[], list[Result]]]], errors: TextIO
+) -> tuple[list[Result], list[str]]:
+    """Run benchmarks one after the other; return their results and the names of those that
+    raised or gave results of another shape."""
+    results: list[Result] = []
+    failed: list[str] = []
+    for name, run in benches:
+        try:
+            found = run()
+            for result in found:
+                if set(result) != set(KEYS):
+                    raise ValueError(f"a result has the keys {sorted(result)}, expected {KEYS}")
+            results += found
+        except Exception:  # noqa: BLE001
+            failed.append(name)
+            errors.write(f"{name} failed:\n{traceback.format_exc()}")
+    return results, failed
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return the results as a table for people."""
+    shown = Table("name", "median", "min", "max", "runs", "reference", "ratio", "goal", "met")
+    for result in results:
+        number = {
+            key: f"{value:,.4g}" if isinstance(value := result[key], int | float) else str(value)
+            for key in ("median", "min", "max", "reference_median", "ratio")
+        }
+        met = "[green]yes[/]" if result["met"] else "[red]no[/]"
+        shown.add_row(
+            str(result["name"]),
+            f"{number['median']} {result['unit']}",
+            number["min"],
+            number["max"],
+            str(result["runs"]),
+            f"{result['reference']}: {number['reference_median']}",
+            number["ratio"],
+            str(result["goal"]),
+            "" if result["met"] is None else met,
+        )
+    return shown
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``[NAME…] [--json FILE]``; return the exit code: 1 if a benchmark raised."""
+    names = list(arguments)
+    file: Path | None = None
+    if "--json" in names:
+        at = names.index("--json")
+        if at + 1 == len(names):
+            print("bench: --json needs a FILE", file=sys.stderr)
+            return 2
+        file = Path(names[at + 1])
+        del names[at : at + 2]
+    one_thread_for_numpy()
+    known = discover(BENCH_DIR)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f'bench: no "{unknown[0]}"; there are: {", ".join(known)}', file=sys.stderr)
+        return 2
+    results, failed = run_all([(name, load(name)) for name in names or known], sys.stderr)
+    if file is not None:
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if sys.stdout.isatty():
+        Console().print(table(results))
+    elif file is None:
+        print(json.dumps(results, indent=1))
+    if failed:
+        print(f"bench: failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

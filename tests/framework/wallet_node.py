@@ -1,0 +1,161 @@
+"""A chain manager and the wallets on it, without peers and miner, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+import trio.testing
+
+from tests.framework.forge import BACKEND
+from tests.framework.wallets import CHEAP
+from unchained.node.chain.manager import ChainManager
+from unchained.node.chain.results import Package
+from unchained.node.consensus.params import REG, Network
+from unchained.node.crypto.pow import compute_mix
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.runtime import Clock, InlineRunner, Runner, TrioClock
+from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet_link import ManagerLink
+from unchained.storage.kv import KeyValueStore
+from unchained.storage.memory import MemoryStore
+
+
+class Told:
+    """Keeps everything that is logged, rendered, in `lines`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def logger(self) -> structlog.typing.FilteringBoundLogger:
+        """Return a logger that keeps what it is told, at every level."""
+        bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+            self,
+            processors=[structlog.processors.KeyValueRenderer()],
+            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        )
+        return bound
+
+    def __getattr__(self, name: str) -> Callable[[str], None]:
+        return self.lines.append
+
+
+class WalletNode:
+    """A node that has nothing but a chain and wallets."""
+
+    def __init__(
+        self,
+        network: Network,
+        directory: Path,
+        store: KeyValueStore,
+        runner: Runner | None = None,
+    ) -> None:
+        self.network = network
+        self.directory = directory
+        self.store = store
+        self.told = Told()
+        self._runner = runner or InlineRunner()
+        self.clock: Clock
+        self.chain: ChainManager
+        self.wallets: WalletManager
+        self._nonce = 0
+        self.mined: list[Package] = []
+        """What `mine` has made, to be handed to other nodes."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[WalletNode]:
+        """Run the chain and the wallets inside the block; both are opened anew each time."""
+        inline = InlineRunner()
+        self.clock = TrioClock(self.network.birth_ms + 1_000_000)
+        self.chain = await ChainManager.open(
+            self.store,
+            self.network,
+            clock=self.clock,
+            writer=inline,
+            verifier=inline,
+            verifiers=1,
+            backend=BACKEND,
+            log=self.told.logger(),
+        )
+        self.wallets = WalletManager(
+            self.directory,
+            ManagerLink(self.chain, self.store),
+            clock=self.clock,
+            runner=self._runner,
+            log=self.told.logger(),
+            cost=CHEAP,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.chain.run)
+            await nursery.start(self.wallets.run)
+            yield self
+            nursery.cancel_scope.cancel()
+
+    async def settle(self) -> None:
+        """Wait until nothing goes on."""
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what worker threads have to bring about, in real time."""
+        with trio.fail_after(60):
+            while not condition():  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.005)
+
+    async def caught_up(self) -> None:
+        """Wait until every open wallet has read the whole chain, in real time."""
+        with trio.fail_after(60):
+            while True:
+                height = self.chain.status.value.height
+                found = await self.wallets.wallets()
+                if all(one.info is None or one.info.height == height for one in found):
+                    return
+                await trio.sleep(0.005)
+
+    async def mine(self, count: int = 1, wallet: str | None = None) -> None:
+        """Grow the chain by anchors that pay a wallet, or nobody."""
+        payout = _nobody if wallet is None else self.wallets.wallet(wallet).payout().lock_for
+        for _ in range(count):
+            template = await self.chain.template()
+            time_ms = max(self.clock.now_ms(), template.parent_time + 1)
+            anchor = self._anchor(template, payout(template.parent, time_ms), time_ms)
+            self.mined.append(Package(anchor, template.body, {}, {}))
+            await self._take(self.mined[-1])
+        await self.settle()
+
+    async def hear(self, packages: list[Package]) -> None:
+        """Take in anchors that another node has mined."""
+        for package in packages:
+            await self._take(package)
+        await self.settle()
+
+    async def _take(self, package: Package) -> None:
+        await self.chain.submit_coin(package.anchor, proven=True)
+        await self.chain.submit_package(package, proven=True)
+
+    def _anchor(self, template: Any, lock: Lock, time_ms: int) -> Coin:
+        while True:
+            self._nonce += 1
+            header = template.header(lock=lock, time=time_ms, nonce=self._nonce)
+            mix = compute_mix(BACKEND, header.to_bytes(), self.network.mem_kib)
+            coin = Coin.assemble(header, mix)
+            if int.from_bytes(coin.id, "big") <= self.network.grade_target(template.target):
+                return coin
+
+
+def _nobody(parent: CoinId, time_ms: int) -> Lock:
+    return Lock(bytes(32))
+
+
+def wallet_node(directory: Path, network: Network = REG) -> WalletNode:
+    """Return a node, not yet running, whose chain outlives its runs."""
+    return WalletNode(network, directory, MemoryStore())
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a test in virtual time."""
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))

@@ -1,0 +1,153 @@
+"""A person's wallet, from the mnemonic to the last coin, by the command line alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.framework.processes import clean_environment, node_home, node_program
+from tests.framework.wallet_shell import PASSPHRASE, Person
+
+
+@pytest.fixture(scope="module")
+def person() -> Iterator[Person]:
+    with node_home() as home:
+        made = Person(home)
+        node = made.start()
+        yield made
+        assert made.json("stop") == {"stopped": True}
+        assert node.wait() == 0
+        seen = (home.data_dir() / "node.log").read_text() + node.tail()
+        assert PASSPHRASE not in seen
+
+
+def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
+    words = person.json("wallet", "create")["mnemonic"]
+    assert len(words.split()) == 24
+    assert person.run("wallet", "mnemonic").stdout == f"{words}\n"
+    person.mine(3, "--coins", "2")
+    assert person.json("wallet", "balance")["total"] == "9.00000000"
+
+    # a payment to oneself; the wallet is locked again after it
+    paycode = person.json("wallet", "paycode", "--amount", "2.5", "--memo", "rent")
+    sent = person.json("wallet", "send", paycode["uri"])
+    assert sent["state"] == "waiting"
+    assert person.json("wallet", "info")["locked"]
+    person.json("wallet", "abandon", sent["txid"])
+    sent = person.json("wallet", "send", paycode["uri"])
+    person.mine(2)
+    person.json("wallet", "label", "transfer", sent["txid"], "May's rent")
+    assert "May's rent" in person.run("wallet", "history").stdout
+
+    receipt = person.home.path / "receipt"
+    person.json("wallet", "receipt", sent["txid"], "-o", str(receipt))
+    receipt.write_bytes(receipt.read_bytes()[:-1])
+    done = person.home.run("verify-receipt", str(receipt), "--network", "reg")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+    # a copy that sees everything and spends nothing
+    view = person.home.path / "view"
+    view.touch(0o600)
+    view.write_text(person.run("wallet", "export").stdout)
+    person.json("wallet", "import-watch", "watch", "--file", str(view))
+    person.caught_up()
+    assert person.json("wallet", "balance", "-w", "watch") == person.json("wallet", "balance")
+    assert "watch-only" in person.fails("wallet", "unlock", "-w", "watch")
+
+    coin = person.json("wallet", "coins", "--limit", "1")[0]["id"]
+    assert person.json("wallet", "freeze", coin) is True
+    assert person.json("wallet", "balance")["frozen"] != "0.00000000"
+    assert person.json("wallet", "freeze", coin, "--thaw") is False
+    address = person.json("wallet", "address")["text"]
+    assert len(person.json("wallet", "sweep", address)) == 1
+    person.mine()
+    assert len(person.json("wallet", "coins", "-w", "watch")) < 10
+
+
+def test_a_wallet_without_a_passphrase_asks_for_none(person: Person) -> None:
+    person.json("wallet", "create", "-w", "open", "--no-passphrase")
+    assert not person.json("wallet", "unlock", "-w", "open")["locked"]
+    done = person.run("wallet", "mnemonic", "-w", "open", env=False)
+    assert len(done.stdout.split()) == 24, done.stderr
+    # what mining paid while there was no default wallet is a wallet like any other
+    assert not person.json("wallet", "info", "-w", "mining")["has_passphrase"]
+    person.json("wallet", "close", "-w", "open")
+    assert "is closed: open it first" in person.fails("wallet", "balance", "-w", "open")
+
+
+def test_errors_of_a_wallet_are_one_line(person: Person) -> None:
+    assert "no wallet is named 'none'" in person.fails("wallet", "balance", "-w", "none")
+    assert "no passphrase: use a terminal" in person.fails("wallet", "create", "-w", "x", env=False)
+    person.json("wallet", "create", "-w", "poor")
+    address = person.json("wallet", "address", "-w", "poor")["text"]
+    assert "0.00000000 UNC can be spent" in person.fails(
+        "wallet", "send", address, "1", "-w", "poor"
+    )
+    assert "a payment needs an amount" in person.fails("wallet", "send", address, "-w", "poor")
+    assert "is there already" in person.fails("wallet", "create", "-w", "poor")
+    wrong = person.home.path / "wrong"
+    wrong.touch(0o600)
+    wrong.write_text("guess")
+    assert "the passphrase is wrong" in person.fails(
+        "wallet", "unlock", "-w", "poor", "--passphrase-file", str(wrong)
+    )
+    assert "No such file" in person.fails(
+        "wallet", "unlock", "-w", "poor", "--passphrase-file", "/none/such"
+    )
+    words = person.home.path / "words"
+    words.touch(0o600)
+    words.write_text("abandon " * 24)
+    assert "checksum" in person.fails("wallet", "restore", "-w", "y", "--mnemonic-file", str(words))
+
+
+def test_a_passphrase_comes_by_a_file_descriptor(person: Person) -> None:
+    person.json("wallet", "create", "-w", "fd")
+    read, write = os.pipe()
+    os.write(write, f"{PASSPHRASE}\n".encode())
+    os.close(write)
+    command = [node_program(), "wallet", "unlock", "-w", "fd", "--passphrase-fd", str(read)]
+    done = subprocess.run(
+        [*command, *person.where, "--json"],
+        env=clean_environment(person.home.path),
+        pass_fds=[read],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    os.close(read)
+    assert not json.loads(done.stdout)["locked"]
+    assert person.json("wallet", "lock", "-w", "fd")["locked"]
+    new = person.home.path / "new"
+    new.touch(0o600)
+    new.write_text("another")
+    person.json("wallet", "passphrase", "-w", "fd", "--new-passphrase-file", str(new))
+    assert "the passphrase is wrong" in person.fails("wallet", "mnemonic", "-w", "fd")
+    assert person.json("wallet", "add-account", "-w", "fd", "--passphrase-file", str(new)) == 1
+
+
+def test_a_wallet_is_opened_again_with_the_node() -> None:
+    with node_home() as home:
+        person = Person(home)
+        node = person.start()
+        person.mine(2)
+        mined = person.json("wallet", "balance", "-w", "mining")
+        assert mined["total"] == "2.00000000", "there is no other wallet yet"
+        person.json("wallet", "create")
+        person.mine(2)
+        assert person.json("wallet", "balance", "-w", "mining")["total"] == mined["total"]
+        before = person.json("wallet", "balance")
+        assert node.stop() == 0
+        node = person.start()
+        person.caught_up()
+        assert person.json("wallet", "balance") == before
+        assert person.json("wallet", "close")["open"] is False
+        assert person.json("wallet", "list")[0]["name"] == "default"
+        assert person.json("wallet", "open")["locked"]
+        assert person.json("wallet", "rescan", "--from", "1")["open"]
+        assert person.json("wallet", "rescan", "--cancel")["open"]
+        assert node.stop() == 0

@@ -1,0 +1,52 @@
+"""The scripts as people call them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    path
+    for path in (ROOT / "scripts").iterdir()
+    if path.name == "environment" or path.read_bytes().startswith(b"#!/usr/bin/env bash")
+)
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_every_script_is_sound_shell(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert (script.stat().st_mode & 0o111 != 0) is (script.name != "environment")
+
+
+def test_without_a_python_that_is_recent_enough_there_is_one_clear_line(tmp_path: Path) -> None:
+    # A copy of the project, and a machine whose only Python is too old.
+    (tmp_path / "scripts").mkdir()
+    for name in ("start", "environment"):
+        (tmp_path / "scripts" / name).write_bytes((ROOT / "scripts" / name).read_bytes())
+        (tmp_path / "scripts" / name).chmod(0o755)
+    for name in ("pyproject.toml", "requirements.lock"):
+        (tmp_path / name).touch()
+    (tmp_path / "node/crypto/native").mkdir(parents=True)
+    (tmp_path / "node/crypto/native/argon2.c").touch()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "cut", "sha256sum", "flock", "tail", "id", "grep"):
+        found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
+        (tools / name).symlink_to(found.stdout.strip())
+    old = tools / "python3"
+    old.write_text('#!/usr/bin/env bash\n[ "$1" = --version ] && echo Python 3.9.2\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        [str(tools / "bash"), str(tmp_path / "scripts/start")],
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "unchained: Python 3.11 or later is needed; found Python 3.9.2\n"
+    assert not (tmp_path / ".venv").exists()

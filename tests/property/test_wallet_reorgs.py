@@ -1,0 +1,156 @@
+"""Random wallets, payments and reorganisations: every grain has exactly one owner, always."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.chain.mempool import PolicyError
+from unchained.node.consensus.errors import CoinUnknownError
+from unchained.node.wallet.errors import WalletError
+from unchained.node.wallet.keystore import SpendSecret
+from unchained.node.wallet.records import Payee
+from unchained.node.wallet.spending import Fee, Prepared
+
+UNC = 10**8
+STEPS = 100
+
+
+ACTS = ["mine"] * 3 + ["pay"] * 4
+ACTS += ["gather", "bump", "abandon", "fork", "mine_rival", "mine_rival", "adopt", "sync"]
+
+
+class World:
+    """Wallets on one chain, at times a rival of that chain, and a die."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.chain = WalletChain(seed=seed)
+        self.purses = [Purse(self.chain, cheap_wallet(f"w{at}")) for at in range(3)]
+        self.rival: WalletChain | None = None
+        self.forks = seed * 1_000
+        self.reorganisations = self.sent = 0
+
+    def step(self) -> str:
+        act = self.rng.choice(ACTS)
+        getattr(self, act)()
+        return act
+
+    def some(self) -> Purse:
+        return self.rng.choice(self.purses)
+
+    def mine_on(self, chain: WalletChain) -> None:
+        chain.mine(*(self.some().mine_to for _ in range(self.rng.randrange(1, 4))))
+
+    def mine(self) -> None:
+        self.mine_on(self.chain)
+
+    def mine_rival(self) -> None:
+        if self.rival is not None:
+            self.mine_on(self.rival)
+
+    def fork(self) -> None:
+        if self.rival is None and self.chain.height:
+            self.forks += 1
+            depth = self.rng.randrange(1, min(self.chain.height, 6) + 1)
+            self.rival = self.chain.fork(self.chain.height - depth, self.forks)
+            self.mine_rival()
+
+    def adopt(self) -> None:
+        if self.rival is not None:
+            before = self.chain.core.tip.id
+            while self.rival.height <= self.chain.height:
+                self.mine_rival()
+            self.chain.adopt(self.rival)
+            self.reorganisations += self.chain.core.tip.id != before
+            self.rival = None
+
+    def sync(self) -> None:
+        self.some().sync()
+
+    def pay(self) -> None:
+        purse = self.some()
+        purse.sync()
+        payees = []
+        for _ in range(self.rng.choice([1, 1, 1, 4])):
+            wallet = self.some().wallet
+            to = wallet.address() if self.rng.random() < 0.5 else wallet.paycode()
+            payees.append(Payee(to, self.rng.randrange(1_000, 2 * UNC), b""))
+        self.send(purse, lambda: [purse.wallet.spender.pay(payees, self.fee())])
+
+    def fee(self) -> Fee:
+        return Fee(self.rng.randrange(1, 5))
+
+    def gather(self) -> None:
+        purse = self.some()
+        purse.sync()
+        self.send(purse, lambda: purse.wallet.spender.consolidate(self.fee()))
+
+    def bump(self) -> None:
+        purse = self.some()
+        purse.sync()
+        waiting = purse.wallet.store.waiting_outgoing()
+        if waiting:
+            txid = self.rng.choice(waiting).txid
+            self.send(purse, lambda: [purse.wallet.spender.bump(txid, Fee(20))])
+
+    def abandon(self) -> None:
+        purse = self.some()
+        waiting = purse.wallet.store.waiting_outgoing()
+        if waiting:
+            purse.wallet.abandon(self.rng.choice(waiting).txid)
+
+    def send(self, purse: Purse, make: Callable[[], list[Prepared]]) -> None:
+        # what cannot be paid, or not be relayed, is said so, and nothing has happened; a coin is
+        # unknown if it is change of a waiting transfer that a reorganisation took from the mempool
+        with contextlib.suppress(WalletError, PolicyError, CoinUnknownError):
+            for prepared in make():
+                purse.send(prepared)
+                self.sent += 1
+
+    def check(self) -> None:
+        """Let every wallet catch up, and count."""
+        for purse in self.purses:
+            assert purse.sync().caught_up
+        supply = self.chain.core.ledger.supply
+        assert sum(purse.balance.on_chain for purse in self.purses) == supply
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_balances_are_the_supply(seed: int) -> None:
+    world = World(seed)
+    acts = []
+    for at in range(STEPS):
+        acts.append(world.step())
+        if at % 10 == 9:
+            world.check()
+    world.adopt()
+    world.mine()
+    world.check()
+    for purse in world.purses:
+        words = purse.wallet.mnemonic("pass")
+        restored = Purse(world.chain, cheap_wallet(secret=SpendSecret.of(words)))
+        restored.sync()
+        assert restored.balance.on_chain == purse.balance.on_chain, acts
+        assert {
+            coin.coin_id: (coin.value, coin.height, coin.spent_by)
+            for coin in restored.wallet.store.coins(spent=True)
+            if coin.height is not None
+        } == {
+            coin.coin_id: (coin.value, coin.height, coin.spent_by)
+            for coin in purse.wallet.store.coins(spent=True)
+            if coin.height is not None
+        }
+
+
+def test_the_worlds_pay_and_reorganise() -> None:
+    worlds = [World(seed) for seed in range(4)]
+    for world in worlds:
+        for _ in range(STEPS):
+            world.step()
+    assert sum(world.reorganisations for world in worlds) >= 2
+    assert sum(world.sent for world in worlds) >= 50

@@ -1,0 +1,401 @@
+"""A hostile peer among whole nodes: it is banned or ignored as the table says, and they go on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import Package
+from unchained.node.chain.templates import Template, build_template
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.p2p.addressbook import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
+from unchained.node.p2p.memory import MemoryTransport
+from unchained.node.p2p.transport import PeerId, ServeLimits, TopicLimits, Verdict
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.sync.relay import HEDGE_S
+from unchained.node.wire import limits
+from unchained.node.wire import messages as wire
+from unchained.node.wire.limits import name_of
+
+GENESIS = genesis_of(SIM).id
+LOCK = Lock(b"hostile".ljust(32, b"."))
+
+
+class Hostile:
+    """A bare transport that serves what it is told to and gossips what it likes."""
+
+    def __init__(self, net: SimNet, ip: str = "66.6.0.6") -> None:
+        self.net = net
+        self.transport: MemoryTransport = net.transport("hostile", ip)
+        self.tip = GENESIS
+        self.height = 0
+        self.work = bytes(32)
+        self.asked: list[str] = []
+        self.answers: dict[str, bytes] = {}
+        self.stalls: set[str] = set()
+        for topic in limits.TOPICS:
+            self.transport.subscribe(
+                name_of(GENESIS, topic.name), self._validate, TopicLimits(max_size=1 << 20)
+            )
+        for exchange in limits.EXCHANGES:
+            self.transport.serve(
+                name_of(GENESIS, exchange.name),
+                self._answerer(exchange.name),
+                ServeLimits(1 << 20, 64, 64),
+            )
+
+    async def _validate(self, _peer: PeerId, _data: bytes) -> Verdict:
+        return Verdict.IGNORE
+
+    def _answerer(self, name: str) -> Callable[[PeerId, bytes], Awaitable[bytes]]:
+        async def answer(_peer: PeerId, _payload: bytes) -> bytes:
+            self.asked.append(name)
+            if name in self.stalls:
+                await trio.sleep_forever()
+            if name == "status" and name not in self.answers:
+                clock = self.net.start_ms + int(trio.current_time() * 1000)
+                status = wire.Status(GENESIS, self.tip, self.height, self.work, 1, clock)
+                return wire.STATUS_EXCHANGE.answer(status)
+            return self.answers.get(name, wire.refusal(wire.Code.NOT_FOUND))
+
+        return answer
+
+    async def join(self, nodes: list[SimNode]) -> None:
+        await self.net.run_transport(self.transport)
+        for node in nodes:
+            await self.transport.connect(node.transport.address)
+        await trio.sleep(2)
+
+    async def gossip(self, kind: str, data: bytes) -> None:
+        await self.transport.publish(name_of(GENESIS, kind), data)
+
+    def is_banned_by(self, node: SimNode) -> bool:
+        groups = [ban.group for ban in node.network.peers.standing.active_bans()]
+        return groups == [self.transport.ip]
+
+    def is_connected_to(self, node: SimNode) -> bool:
+        return any(info.peer == self.transport.id for info in node.transport.peers())
+
+
+def against(seed: int, body: Callable[[SimNet, list[SimNode], Hostile], Awaitable[Any]]) -> None:
+    """Run `body` with three honest miners and a hostile peer of the first; they go on."""
+
+    async def main(net: SimNet) -> None:
+        nodes = await net.grow(3)
+        await net.until(lambda: nodes[0].height >= 2, "under way", 200)
+        hostile = Hostile(net)
+        await body(net, nodes, hostile)
+        height = nodes[0].height
+        await net.until(lambda: min(node.height for node in nodes) >= height + 2, "going on", 200)
+        await net.agree(within_s=EPOCH_S)
+        for node in nodes:
+            statistics = node.network.statistics()
+            assert statistics.transport.faults == 0
+            assert not any(
+                ban.group == other.ip
+                for ban in node.network.peers.standing.active_bans()
+                for other in nodes
+            )
+
+    simulate(seed, main)
+
+
+async def template_of(node: SimNode) -> Template:
+    template: Template = await node.core(build_template)
+    return template
+
+
+def forged(template: Template, nonce: int) -> Coin:
+    """Return a coin whose id is below the target and whose mix is made up."""
+    header = template.header(lock=LOCK, time=template.parent_time + 1, nonce=nonce)
+    while True:
+        coin = Coin.assemble(header, os.urandom(32))
+        if int.from_bytes(coin.id, "big") <= header.target:
+            return coin
+
+
+def test_forged_proofs_ban_at_once_and_two_at_most_are_verified() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        await hostile.join(nodes[:1])
+        before = nodes[0].chain.statistics()
+        template = await template_of(nodes[0])
+        for nonce in range(50):
+            await hostile.gossip("coin", forged(template, nonce).raw)
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 5)
+        after = nodes[0].chain.statistics()
+        assert after.mixes_verified - after.coins - (before.mixes_verified - before.coins) <= 2
+        await net.until(lambda: not hostile.is_connected_to(nodes[0]), "gone", 5)
+        assert nodes[0].network.relay.statistics().rules["BAD_MIX"] <= 2
+        assert not hostile.is_banned_by(nodes[1])
+
+    against(21, body)
+
+
+def test_a_forged_proof_bans_even_when_the_coin_had_to_wait() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        hidden = await hidden_chain(net, nodes[0], 1)
+        await hostile.join(nodes[:1])
+        await hostile.gossip("coin", forged(await template_of(hidden), 0).raw)
+        await net.until(lambda: nodes[0].chain.statistics().orphans == 1, "held", 5)
+        assert not hostile.is_banned_by(nodes[0])
+        await hidden.transport.connect(nodes[0].transport.address)
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 60)
+        assert nodes[0].chain.statistics().orphans == 0
+        net.resume_mining()
+
+    against(31, body)
+
+
+def test_garbage_on_each_topic_bans() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        await net.run_transport(hostile.transport)
+        for kind, node in zip(("coin", "anchor", "transfer"), nodes, strict=True):
+            await hostile.transport.connect(node.transport.address)
+            await trio.sleep(2)
+            await hostile.gossip(kind, b"\xc1 garbage " + kind.encode())
+            await net.until(lambda node=node: hostile.is_banned_by(node), kind, 5)  # type: ignore[misc]
+
+    against(22, body)
+
+
+def test_answers_to_other_questions_ban() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        # Headers that are no child of anything in the locator.
+        node = nodes[0].chain
+        header = await node.call(_first_header)
+        odd = msgspec.structs.replace(header, coin=Coin.from_bytes(header.coin).raw)
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer((odd, odd))
+        hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10
+        await hostile.join(nodes[:1])
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
+
+    against(23, body)
+
+
+def _first_header(core: ChainCore) -> wire.AnchorHeader:
+    node = core.tree.main_at(1)
+    assert node is not None
+    return wire.AnchorHeader.of(node.coin, node.judged.body)
+
+
+def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        hostile.tip, hostile.height, hostile.work = CoinId(b"\x01" * 32), 10**6, b"\xff" * 32
+        await hostile.join(nodes)
+        for _ in range(20):
+            await trio.sleep(EPOCH_S / 4)
+            assert all(node.network.synced.value for node in nodes)
+        assert hostile.asked.count("headers") < 3 * 12
+        assert "bodies" not in hostile.asked
+
+    against(24, body)
+
+
+async def hidden_chain(net: SimNet, node: SimNode, count: int) -> SimNode:
+    """Return a node that nobody knows, with a chain of its own on the other's."""
+    hidden = net.node(name="hidden")
+    for key, value in node.disk.values.items():
+        hidden.disk.values[key] = value
+    await hidden.start()
+    await hidden.core(lambda core: lengthen(core, count, plain=0, lock=b"hidden"))
+    return hidden
+
+
+def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        hidden = await hidden_chain(net, nodes[0], 5)
+        base = hidden.height - 5
+        headers = await hidden.core(
+            lambda core: tuple(
+                wire.AnchorHeader.of(found.coin, found.judged.body)
+                for height in range(base + 1, core.tip.height + 1)
+                if (found := core.tree.main_at(height)) is not None
+            )
+        )
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
+        hostile.tip, hostile.height = hidden.tip, hidden.height
+        await hidden.stop()
+        net.nodes.remove(hidden)
+        await hostile.join(nodes)
+        await trio.sleep(EPOCH_S)
+        assert "bodies" in hostile.asked
+        for node in nodes:
+            assert node.network.synced.value
+            assert await node.core(lambda core: core.tree.get(hostile.tip)) is None
+
+    against(25, body)
+
+
+async def mined(node: SimNode) -> tuple[Coin, Body]:
+    """Return an anchor on a node's tip that nobody has, and its body."""
+
+    def mine(core: ChainCore) -> tuple[Coin, Body]:
+        template = build_template(core)
+        header = template.header(lock=LOCK, time=template.parent_time + 1)
+        return solve(header, core.network, True), template.body
+
+    found: tuple[Coin, Body] = await node.core(mine)
+    return found
+
+
+def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        await hostile.join(nodes[:1])
+        hostile.stalls = {"bodies", "coins", "status"}
+        anchor, its_body = await mined(nodes[1])
+        relay = nodes[0].network.relay
+        fetched = relay.statistics().bodies_fetched
+        # It hears of an anchor before others do, and tells it first.
+        header = wire.AnchorHeader.of(anchor, its_body)
+        await hostile.gossip("anchor", header.to_bytes())
+        await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)
+        await nodes[1].chain.submit_coin(anchor)
+        await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
+        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", HEDGE_S + 1)
+        await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
+        assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
+        net.resume_mining()
+
+    against(30, body)
+
+
+def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        await hostile.join(nodes[:1])
+        template = await template_of(nodes[0])
+        full = wire.AnchorHeader.of(Coin.from_bytes(bytes(198)), template.body)
+        for name, rule in (("fresh", "TOO_MANY_COINS"), ("transfers", None)):
+            long = wire.ListDigest(10_000, bytes(32))
+            odd = msgspec.structs.replace(full, **{name: long})
+            header = msgspec.structs.replace(
+                template.header(lock=LOCK, time=template.parent_time + 1),
+                body_root=odd.body_root(),
+            )
+            anchor = solve(header, SIM, True)
+            odd = msgspec.structs.replace(odd, coin=anchor.raw)
+            await hostile.gossip("anchor", odd.to_bytes())
+            await trio.sleep(2)
+            assert await nodes[0].core(lambda core, anchor=anchor: core.knows_coin(anchor.id))
+            rules = nodes[0].network.relay.statistics().rules
+            assert rule is None or rules == {rule: 1}
+        assert "bodies" not in hostile.asked
+        net.resume_mining()
+
+    against(31, body)
+
+
+def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        hidden = net.node(name="hidden")
+        await hidden.start()
+        await hidden.core(lambda core: lengthen(core, 3, lock=b"hidden"))
+        base, tip = 0, hidden.tip
+        headers = await hidden.core(
+            lambda core: tuple(
+                wire.AnchorHeader.of(found.coin, found.judged.body)
+                for height in range(base + 1, core.tip.height + 1)
+                if (found := core.tree.main_at(height)) is not None
+            )
+        )
+        await hidden.stop()
+        net.nodes.remove(hidden)
+        await net.until(lambda: nodes[0].height >= base + 16, "far ahead", 1_000)
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
+        hostile.tip, hostile.height = tip, base + 3
+        await hostile.join(nodes[:1])
+        await trio.sleep(EPOCH_S)
+        assert "headers" in hostile.asked
+        assert "bodies" not in hostile.asked
+        assert await nodes[0].core(lambda core: core.tree.get(tip)) is None
+        assert not hostile.is_banned_by(nodes[0])
+
+    against(26, body)
+
+
+def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        await hostile.join(nodes[:1])
+        template = await template_of(nodes[0])
+        future = net.start_ms + 10**9
+        for nonce in range(40):
+            header = template.header(lock=LOCK, time=future + nonce, nonce=nonce << 32)
+            await hostile.gossip("coin", solve(header, SIM).raw)
+        await trio.sleep(1)
+        assert not hostile.is_banned_by(nodes[0])
+        assert nodes[0].chain.statistics().early == 40
+        for nonce in range(40):
+            header = template.header(lock=LOCK, time=template.parent_time, nonce=nonce << 32)
+            await hostile.gossip("coin", solve(header, SIM).raw)
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 5)
+
+    against(27, body)
+
+
+def test_coins_of_made_up_parents_run_into_debt() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        await hostile.join(nodes[:1])
+        template = await template_of(nodes[0])
+        number = 0
+        while not hostile.is_banned_by(nodes[0]):
+            number += 1
+            assert number < 20_000
+            header = msgspec.structs.replace(
+                template.header(lock=LOCK, time=template.parent_time + 1),
+                parent=CoinId(number.to_bytes(32, "big")),
+                target=2**256 - 1,
+            )
+            await hostile.gossip("coin", Coin.assemble(header, bytes(32)).raw)
+            await trio.sleep(0.001)
+        assert nodes[0].chain.statistics().orphans <= 4_096
+
+    against(28, body)
+
+
+def test_addresses_by_the_million_fill_few_places() -> None:
+    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+        fresh = net.node(name="fresh", ip="77.7.0.1")
+        fresh.bootstrap = (hostile.transport.address, nodes[0].transport.address)
+        await net.run_transport(hostile.transport)
+        count = 0
+
+        def page() -> bytes:
+            nonlocal count
+            texts = []
+            for _ in range(256):
+                count += 1
+                ip = f"{100 + count % 20}.{count // 20 % 250}.{count // 5000 % 250}.1"
+                texts.append(f"/ip4/{ip}/tcp/9000/p2p/{'1' * 44}".encode())
+            return wire.ADDRESSES_EXCHANGE.answer(tuple(texts))
+
+        hostile.answers["addresses"] = page()
+        await fresh.start()
+        for _ in range(400):
+            await trio.sleep(60 if count < 20_000 else 1)
+            hostile.answers["addresses"] = page()
+            if hostile.asked.count("addresses") > 3:
+                break
+        assert len(fresh.network.peers.book) <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE + 16
+        # By hand, without the rate at which it asks: one source reaches its own buckets only.
+        book = fresh.network.peers.book
+        for number in range(100_000):
+            ip = f"{100 + number % 20}.{number // 20 % 250}.{number // 5000 % 250}.1"
+            book.add(f"/ip4/{ip}/tcp/9000/p2p/{'1' * 44}", "66.6.0.0/16", 10**12)
+        assert len(book) <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE + 16
+        await fresh.stop()
+        net.nodes.remove(fresh)
+
+    against(29, body)

@@ -1,0 +1,139 @@
+"""Long syncs of whole nodes: header chains compared, bodies from many, crashes, stalls."""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from tests.framework.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
+from unchained.node.primitives.types import CoinId
+from unchained.node.sync.service import LONG, SyncSettings
+from unchained.storage.memory import MemoryDisk
+
+ANCHORS = LONG + 150
+
+
+def copy_of(disk: MemoryDisk) -> MemoryDisk:
+    copy = MemoryDisk()
+    copy.values.update(disk.values)
+    return copy
+
+
+async def old_nodes(net: SimNet, count: int, anchors: int = ANCHORS) -> list[SimNode]:
+    """Return nodes that have one long chain between them; they do not mine."""
+    first = net.node()
+    await first.start()
+    await first.core(lambda core: lengthen(core, anchors))
+    nodes = [first]
+    for _ in range(count - 1):
+        node = net.node()
+        node.disk = copy_of(first.disk)
+        node.bootstrap = (first.transport.address,)
+        await node.start()
+        nodes.append(node)
+    return nodes
+
+
+def newcomer_of(net: SimNet, nodes: list[SimNode]) -> SimNode:
+    newcomer = net.node(name="newcomer", share=0.5)
+    newcomer.bootstrap = tuple(node.transport.address for node in nodes)
+    return newcomer
+
+
+async def until_synced(net: SimNet, newcomer: SimNode, nodes: list[SimNode]) -> None:
+    height = nodes[0].height
+    await net.until(
+        lambda: newcomer.height >= height and newcomer.network.synced.value, "synced", 120
+    )
+
+
+def test_a_newcomer_compares_headers_and_takes_bodies_from_all() -> None:
+    async def body(net: SimNet) -> None:
+        nodes = await old_nodes(net, 3)
+        newcomer = newcomer_of(net, nodes)
+        await newcomer.start()
+        assert not newcomer.network.synced.value
+        await net.until(lambda: newcomer.height > 0, "begun", 60, step_s=0.05)
+        assert not newcomer.network.synced.value
+        assert newcomer.epochs.statistics().jobs == 0
+        await until_synced(net, newcomer, nodes)
+        statistics = newcomer.network.sync.statistics()
+        assert statistics.bodies >= ANCHORS
+        assert statistics.proofs_skipped == 0
+        served = [node.transport.statistics().requests_served for node in nodes]
+        assert min(served) >= 10
+        for node in [newcomer, *nodes]:
+            assert set(node.network.peers.statistics().penalties) <= {"cost"}
+
+    simulate(11, body)
+
+
+def test_proofs_below_the_assumed_valid_anchor_are_skipped() -> None:
+    async def body(net: SimNet) -> None:
+        nodes = await old_nodes(net, 2)
+        height = ANCHORS - 100
+        anchor_id = await nodes[0].core(lambda core: core.archive.main_id(height))
+        newcomer = newcomer_of(net, nodes)
+        newcomer.sync_settings = SyncSettings(assume_valid=anchor_id)
+        await newcomer.start()
+        await until_synced(net, newcomer, nodes)
+        statistics = newcomer.network.sync.statistics()
+        assert statistics.proofs_skipped >= 2 * height
+        assert newcomer.chain.statistics().mixes_verified < 2 * (ANCHORS - height) + ANCHORS // 4
+        other = net.node(name="other")
+        other.bootstrap = (nodes[0].transport.address,)
+        other.sync_settings = SyncSettings(assume_valid=CoinId(bytes(32)))
+        await other.start()
+        await until_synced(net, other, nodes)
+        assert other.network.sync.statistics().proofs_skipped == 0
+
+    simulate(12, body)
+
+
+def test_a_sync_goes_on_after_each_of_ten_crashes() -> None:
+    async def body(net: SimNet) -> None:
+        nodes = await old_nodes(net, 3)
+        newcomer = newcomer_of(net, nodes)
+        rng = random.Random(net.seed)
+        heights = [0]
+        for _ in range(10):
+            await newcomer.start()
+            assert newcomer.height >= heights[-1] - 64
+            await trio.sleep(rng.uniform(0.5, 4.0))
+            heights.append(newcomer.height)
+            await newcomer.stop()
+        await newcomer.start()
+        await until_synced(net, newcomer, nodes)
+        assert heights[-1] > 0
+
+    simulate(13, body)
+
+
+def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
+    async def body(net: SimNet) -> None:
+        nodes = await old_nodes(net, 3)
+        newcomer = newcomer_of(net, nodes)
+        await newcomer.start()
+        await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
+        leader = newcomer.network.sync.statistics().leader
+        # It is still connected and says nothing more: a stopped process.
+        net.weather.partition([[leader]])
+        await net.until(lambda: newcomer.height >= ANCHORS, "synced", 240)
+
+    simulate(14, body)
+
+
+def test_a_node_without_peers_mines_after_a_while() -> None:
+    async def body(net: SimNet) -> None:
+        alone = net.node(share=1.0)
+        alone.bootstrap = ("/ip4/9.9.9.9/tcp/9000/p2p/" + "1" * 44,)
+        await alone.start()
+        await trio.sleep(30)
+        assert not alone.network.synced.value
+        await net.until(lambda: alone.height > 0, "mining", 60 + 10 * EPOCH_S)
+        first = net.node(share=1.0)
+        await first.start()
+        assert first.network.synced.value
+
+    simulate(15, body)

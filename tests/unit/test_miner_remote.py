@@ -1,0 +1,183 @@
+"""Mining for nodes elsewhere: which node is asked, and what becomes of coins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+import trio
+import trio.testing
+
+from unchained.miner.jobs import Job, Solution
+from unchained.miner.remote import (
+    JOBS_REMEMBERED,
+    LONGEST_DELAY_S,
+    RETURN_S,
+    SUBMIT_ROUNDS,
+    CoinRefused,
+    NodeUnavailable,
+    RemoteMiner,
+    Work,
+)
+
+HEADER = bytes(range(158)) + b"\xff" * 8
+
+
+class FakePool:
+    def __init__(self) -> None:
+        self.jobs: list[Job | None] = []
+        self.found, self.solutions = trio.open_memory_channel[Solution](16)
+
+    def set_job(self, job: Job | None) -> None:
+        self.jobs.append(job)
+
+    async def find(self, job_number: int) -> None:
+        await self.found.send(Solution(job_number, HEADER, bytes(32), bytes(32), 0))
+
+
+class FakeNode:
+    """Gives a template at once, and another every 50 s."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.up = True
+        self.refuses = False
+        self.asked: list[tuple[float, bytes | None]] = []
+        self.coins: list[bytes] = []
+        self.tried = 0
+
+    async def template(self, after: bytes | None) -> Work:
+        self.asked.append((trio.current_time(), after))
+        await trio.lowlevel.checkpoint()
+        if not self.up:
+            raise NodeUnavailable("down")
+        if after is not None:
+            await trio.sleep(50)
+            if not self.up:
+                raise NodeUnavailable("went down")
+        return Work(self.name.encode(), HEADER, 2**250, 8)
+
+    async def submit(self, coin: bytes) -> None:
+        self.tried += 1
+        await trio.lowlevel.checkpoint()
+        if not self.up:
+            raise NodeUnavailable("down")
+        if self.refuses:
+            raise CoinRefused("BAD_TARGET")
+        self.coins.append(coin)
+
+
+def play(
+    nodes: Sequence[FakeNode], act: Callable[[FakePool, RemoteMiner], Awaitable[None]]
+) -> FakePool:
+    pools: list[FakePool] = []
+
+    async def main() -> None:
+        pool = FakePool()
+        pools.append(pool)
+        miner = RemoteMiner(pool, nodes, log=structlog.get_logger())  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(miner.run)
+            await act(pool, miner)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return pools[0]
+
+
+def test_work_is_followed_and_coins_go_where_it_came_from() -> None:
+    node = FakeNode("a")
+
+    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+        await trio.sleep(120)
+        assert [after for _, after in node.asked] == [None, b"a", b"a", b"a"]
+        await pool.find(2)
+        await trio.sleep(1)
+        assert node.coins == [HEADER + bytes(32)]
+        # A job that is long forgotten, or never was.
+        await pool.find(99)
+        await trio.sleep(1)
+        found = miner.statistics()
+        assert (found.node, found.templates, found.accepted) == ("a", 3, 1)
+
+    pool = play([node], act)
+    jobs = [job for job in pool.jobs if job is not None]
+    assert [job.number for job in jobs] == [1, 2, 3]
+    assert jobs[0].header_prefix == HEADER[:158]
+    assert (jobs[0].target, jobs[0].mem_kib) == (2**250, 8)
+    assert jobs[0].nonce_start + jobs[0].nonce_count <= 2**64
+    # Nothing is left to do when it ends.
+    assert pool.jobs[-1] is None
+
+
+def test_another_node_takes_over_until_the_first_is_back() -> None:
+    first, second = FakeNode("a"), FakeNode("b")
+    first.up = False
+
+    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+        await trio.sleep(1)
+        assert miner.statistics().node == "b"
+        assert miner.statistics().moves == 1
+        await pool.find(1)
+        await trio.sleep(1)
+        assert len(second.coins) == 1
+        first.up = True
+        await trio.sleep(RETURN_S + 60)
+        assert miner.statistics().node == "a"
+
+    play([first, second], act)
+
+
+def test_while_no_node_answers_nothing_is_mined_and_they_are_asked_ever_less() -> None:
+    nodes = [FakeNode("a"), FakeNode("b")]
+    for node in nodes:
+        node.up = False
+
+    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+        await trio.sleep(200)
+        assert miner.statistics().node is None
+        times = [at for at, _ in nodes[0].asked]
+        pauses = [round(b - a) for a, b in itertools.pairwise(times)]
+        assert pauses[:5] == [1, 2, 4, 8, 16]
+        assert set(pauses[5:]) == {round(LONGEST_DELAY_S)}
+        assert set(pool.jobs) == {None}
+        nodes[1].up = True
+        await trio.sleep(LONGEST_DELAY_S + 1)
+        assert miner.statistics().node == "b"
+
+    play(nodes, act)
+
+
+def test_a_coin_goes_elsewhere_when_its_node_is_gone_and_is_lost_at_last() -> None:
+    first, second = FakeNode("a"), FakeNode("b")
+
+    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+        await trio.sleep(1)
+        first.up = False
+        await pool.find(1)
+        await trio.sleep(1)
+        assert len(second.coins) == 1
+        second.up = False
+        await pool.find(1)
+        await trio.sleep(60)
+        assert miner.statistics().lost == 1
+        assert first.tried == 1 + SUBMIT_ROUNDS
+        second.up = second.refuses = True
+        await pool.find(1)
+        await trio.sleep(1)
+        assert miner.statistics().refused == 1
+
+    play([first, second], act)
+
+
+def test_only_the_newest_jobs_are_remembered() -> None:
+    node = FakeNode("a")
+
+    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+        await trio.sleep(50 * (JOBS_REMEMBERED + 5))
+        await pool.find(1)
+        await trio.sleep(1)
+        assert node.coins == []
+
+    play([node], act)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from tests.framework.simnet import lengthen
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.tree import AnchorNode
+from unchained.node.consensus import errors as rules
+from unchained.node.consensus.params import LOCAL, REG, work
+from unchained.node.primitives.coin import Coin
+from unchained.node.sync.planner import (
+    Batch,
+    BodyPlan,
+    Point,
+    Progress,
+    anchor_work,
+    cut,
+    deserves_bodies,
+    locator_heights,
+)
+from unchained.node.wire.limits import MAX_LOCATOR
+from unchained.node.wire.messages import AnchorHeader
+from unchained.storage.memory import MemoryStore
+
+NOW = 2**60
+# With a retarget, so that targets differ from header to header.
+NETWORK = msgspec.structs.replace(
+    LOCAL, mem_kib=8, target0=2**253, max_target=2**254, tau_ms=60_000
+)
+
+
+@pytest.fixture(scope="module")
+def core() -> ChainCore:
+    core = ChainCore(MemoryStore(), NETWORK, lambda: 0)
+    for seed in range(12):
+        lengthen(core, 1, plain=seed % 4, step_ms=2_000 + 1_500 * (seed % 3))
+    return core
+
+
+def main_chain(core: ChainCore) -> list[AnchorNode]:
+    nodes = [core.tree.main_at(height) for height in range(1, core.tip.height + 1)]
+    return [node for node in nodes if node is not None]
+
+
+def header_of(node: AnchorNode) -> AnchorHeader:
+    return AnchorHeader.of(node.coin, node.judged.body)
+
+
+def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:
+    assert locator_heights(0) == [0]
+    assert locator_heights(3) == [3, 2, 1, 0]
+    for tip in (9, 10, 11, 12, 500, 2**32):
+        heights = locator_heights(tip)
+        assert heights[0] == tip
+        assert heights[-1] == 0
+        assert heights == sorted(set(heights), reverse=True)
+        assert len(heights) <= MAX_LOCATOR
+        assert heights[: min(10, tip)] == list(range(tip, tip - min(10, tip), -1))
+
+
+def test_headers_alone_give_what_the_bodies_give(core: ChainCore) -> None:
+    point = Point.of(core.tree.root.judged)
+    targets = set()
+    for node in main_chain(core):
+        point = point.extend(node.coin, header_of(node), NETWORK, NOW)
+        assert point == Point.of(node.judged)
+        targets.add(point.context.child_target)
+    assert len(targets) > 3
+
+
+def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
+    below, node = main_chain(core)[4:6]
+    point, header = Point.of(below.judged), header_of(node)
+
+    def fails(error: type[Exception], **changes: object) -> None:
+        changed = msgspec.structs.replace(node.coin.header, **changes)
+        coin = Coin.assemble(changed, node.coin.mix)
+        # The id is lucky whatever the header says: what is checked here comes after HIGH_HASH.
+        coin = msgspec.structs.replace(coin, id=node.coin.id)
+        with pytest.raises(error):
+            point.extend(coin, header, NETWORK, NOW)
+
+    fails(rules.BadVersionError, version=2)
+    fails(rules.WrongChainError, chain_id=REG.chain_id)
+    fails(rules.HighHashError, target=1)
+    fails(rules.BadHeightError, height=node.height + 1)
+    fails(rules.BadNTotalError, n_total=node.coin.header.n_total + 1)
+    fails(rules.BadTargetError, target=node.coin.header.target - 1)
+    fails(rules.TimeNotAfterParentError, time=below.coin.header.time)
+    fails(rules.TimeTooNewError, time=NOW + NETWORK.future_limit_ms + 1)
+    plain = msgspec.structs.replace(node.coin, id=node.coin.header.target.to_bytes(32, "big"))
+    with pytest.raises(rules.NotAnchorError):
+        point.extend(plain, header, NETWORK, NOW)
+    many = msgspec.structs.replace(header.fresh, n=NETWORK.max_listed + 1)
+    with pytest.raises(rules.TooManyCoinsError):
+        point.extend(node.coin, msgspec.structs.replace(header, fresh=many), NETWORK, NOW)
+    odd = msgspec.structs.replace(header, history_root=bytes(32))
+    with pytest.raises(rules.BadHistoryRootError):
+        point.extend(node.coin, odd, NETWORK, NOW)
+
+
+def test_little_work_is_not_worth_bodies() -> None:
+    assert anchor_work(REG.target0, REG) == 4 * work(REG.target0)
+    assert deserves_bodies(0, 10**9, REG.window, REG)
+    assert not deserves_bodies(24, 100, REG.window + 1, REG)
+    assert deserves_bodies(25, 100, REG.window + 1, REG)
+
+
+def cut_at(
+    headers: list[tuple[Coin, AnchorHeader]], size: int, ids: int = 1_000, weight: int = 8 << 20
+) -> list[Batch]:
+    return cut(headers, NETWORK, size=size, most_ids=ids, most_bytes=weight)
+
+
+def batches_of(core: ChainCore, size: int = 2) -> list[Batch]:
+    return cut_at([(node.coin, header_of(node)) for node in main_chain(core)], size)
+
+
+def test_batches_are_cut_by_anchors_and_by_ids(core: ChainCore) -> None:
+    headers = [(node.coin, header_of(node)) for node in main_chain(core)]
+    for size, ids in ((5, 1_000), (100, 3), (1, 0)):
+        batches = cut_at(headers, size, ids)
+        assert [pair for batch in batches for pair in batch.headers] == headers
+        assert [batch.number for batch in batches] == list(range(len(batches)))
+        assert all(len(batch.headers) <= size for batch in batches)
+    assert cut_at([], 5, 5) == []
+    assert batches[-1].top == core.tip.height
+
+
+def test_batches_are_cut_by_what_their_transfers_may_weigh(core: ChainCore) -> None:
+    def with_transfers(header: AnchorHeader, n: int) -> AnchorHeader:
+        digest = msgspec.structs.replace(header.transfers, n=n)
+        return msgspec.structs.replace(header, transfers=digest)
+
+    plain = [(node.coin, header_of(node)) for node in main_chain(core)]
+    few = [(coin, with_transfers(header, 2)) for coin, header in plain]
+    many = [(coin, with_transfers(header, 10_000)) for coin, header in plain]
+    # Two transfers of 256 KiB weigh half of 1 MiB; no body has more than 4 MiB of them.
+    assert {len(batch.headers) for batch in cut_at(few, 100, 10**6, 1 << 20)[:-1]} == {2}
+    assert {len(batch.headers) for batch in cut_at(many, 100, 10**6, 12 << 20)[:-1]} == {3}
+    assert len(cut_at(many, 100, 10**6, 1)) == len(many)
+
+
+def test_a_plan_keeps_windows_and_reassigns(core: ChainCore) -> None:
+    batches = batches_of(core)
+    plan: BodyPlan[str] = BodyPlan(batches, ahead=4, first_window=1, window=3)
+    first = plan.next_for("a")
+    assert first is batches[0]
+    assert plan.next_for("a") is None
+    second = plan.next_for("b")
+    assert second is batches[1]
+    plan.failed(first)
+    assert plan.next_for("a") is batches[2]  # not what it failed at
+    plan.delivered(second)
+    assert plan.next_for("b") is batches[0]  # the lowest first
+    assert plan.next_for("b") is batches[3]  # its window has grown
+    assert plan.next_for("c") is None  # nothing more than `ahead` of what is connected
+    assert plan.in_flight == 3
+    assert not plan.is_done
+    plan.took_in(0)
+    assert plan.next_for("c") is batches[4]
+
+
+def test_a_plan_is_stuck_when_everybody_failed(core: ChainCore) -> None:
+    plan: BodyPlan[str] = BodyPlan(batches_of(core), ahead=4, first_window=1, window=3)
+    for peer in ("a", "b"):
+        assert not plan.is_stuck(["a", "b"])
+        batch = plan.next_for(peer)
+        assert batch is not None
+        plan.failed(batch)
+    assert plan.is_stuck(["a", "b"])
+    assert not plan.is_stuck(["a", "b", "c"])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_ends_if_anybody_delivers(core: ChainCore, seed: int) -> None:
+    rng = random.Random(seed)
+    batches = batches_of(core, 1)
+    plan: BodyPlan[str] = BodyPlan(batches, ahead=3, first_window=1, window=4)
+    taken: set[int] = set()
+    open_batches: list[tuple[str, Batch]] = []
+    for _ in range(10_000):
+        if plan.is_done:
+            break
+        peer = rng.choice(["good", "bad", "worse"])
+        if (batch := plan.next_for(peer)) is not None:
+            open_batches.append((peer, batch))
+        if open_batches and rng.random() < 0.7:
+            who, batch = open_batches.pop(rng.randrange(len(open_batches)))
+            if who == "good":
+                plan.delivered(batch)
+                taken.add(batch.number)
+                lowest = next(n for n in range(len(batches) + 1) if n not in taken)
+                if lowest:
+                    plan.took_in(lowest - 1)
+            else:
+                plan.failed(batch)
+    assert plan.is_done
+    assert taken == {batch.number for batch in batches}
+
+
+def test_progress_tells_rate_and_time_to_go() -> None:
+    progress = Progress(window_s=10)
+    assert progress.rate() == 0
+    assert progress.eta_s(100) is None
+    for second in range(30):
+        progress.note(float(second), 5 * second)
+    assert progress.rate() == pytest.approx(5)
+    assert progress.eta_s(29 * 5 + 50) == pytest.approx(10)

@@ -1,0 +1,167 @@
+"""The wallet's file: sealed, told apart when wrong, replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.framework.wallets import CHEAP
+from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.crypto.accounts import MnemonicError, derive_account, mnemonic_seed
+from unchained.node.wallet.errors import (
+    BadWalletName,
+    EmptyPassphrase,
+    KeystoreCorrupt,
+    NoSuchAccount,
+    OtherNetworkWallet,
+    WalletExists,
+    WatchOnly,
+    WrongPassphrase,
+)
+from unchained.node.wallet.keystore import (
+    DEFAULT_COST,
+    MAGIC,
+    Keystore,
+    SpendSecret,
+    new_secret,
+    save_new,
+    wallet_names,
+    wallet_path,
+)
+
+WORDS = "abandon " * 23 + "art"
+
+
+def keystore(passphrase: str = "right", **options: bool) -> Keystore:
+    return Keystore.create(REG, SpendSecret.of(WORDS), passphrase, cost=CHEAP, **options)
+
+
+def test_opens_with_its_passphrase() -> None:
+    opened = keystore().unlock("right")
+    assert opened.mnemonic() == WORDS
+    expected = derive_account(mnemonic_seed(WORDS), REG.chain_id, 0)
+    assert opened.account(REG.chain_id, 0).key_hash == expected.key_hash
+    assert keystore().account(0).key_hash == expected.key_hash
+
+
+def test_a_passphrase_is_the_same_in_every_unicode_form() -> None:
+    assert keystore("caf\u00e9").unlock("cafe\u0301").mnemonic() == WORDS
+
+
+def test_keeps_the_passphrase_of_bip_39() -> None:
+    secret = SpendSecret.of(WORDS, "TREZOR")
+    made = Keystore.create(REG, secret, "right", cost=CHEAP)
+    expected = derive_account(mnemonic_seed(WORDS, "TREZOR"), REG.chain_id, 0)
+    assert made.unlock("right").account(REG.chain_id, 0).key_hash == expected.key_hash
+
+
+def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    path = save_new(keystore(), tmp_path / "wallets", "w")
+    loaded = Keystore.load(path, REG)
+    with pytest.raises(WrongPassphrase):
+        loaded.unlock("wrong")
+    raw = path.read_bytes()
+    for at in (len(MAGIC), len(raw) // 2, len(raw) - 1):
+        path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
+        with pytest.raises(KeystoreCorrupt, match="damaged"):
+            Keystore.load(path, REG)
+    path.write_bytes(raw[:-5])
+    with pytest.raises(KeystoreCorrupt, match="damaged"):
+        Keystore.load(path, REG)
+    path.write_bytes(b"")
+    with pytest.raises(KeystoreCorrupt, match="no wallet file"):
+        Keystore.load(path, REG)
+    path.write_bytes(MAGIC[:-1] + b"\x02" + raw[len(MAGIC) :])
+    with pytest.raises(KeystoreCorrupt, match="another version"):
+        Keystore.load(path, REG)
+
+
+def test_what_stands_in_clear_is_sealed_as_well() -> None:
+    made = keystore()
+    other = Keystore.create(REG, new_secret(), "right", cost=CHEAP)
+    mixed = made.file.__class__(other.file.clear, made.file.nonce, made.file.sealed)
+    with pytest.raises(WrongPassphrase):
+        Keystore(REG, mixed).unlock("right")
+
+
+def test_refuses_another_network() -> None:
+    with pytest.raises(OtherNetworkWallet, match="for network reg, expected local"):
+        Keystore.from_bytes(keystore().to_bytes(), LOCAL)
+
+
+def test_the_file_is_private_and_not_overwritten(tmp_path: Path) -> None:
+    os.umask(0o022)
+    path = save_new(keystore(), tmp_path / "wallets", "w")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    with pytest.raises(WalletExists):
+        save_new(keystore(), tmp_path / "wallets", "w")
+    assert wallet_names(tmp_path / "wallets") == ["w"]
+    assert wallet_names(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a.b", "x" * 65, "a\n"])
+def test_names_stay_inside_the_directory(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadWalletName):
+        wallet_path(tmp_path, name)
+
+
+def test_no_passphrase_only_when_asked_for() -> None:
+    with pytest.raises(EmptyPassphrase):
+        keystore("")
+    assert keystore("", allow_empty=True).unlock("").mnemonic() == WORDS
+    assert not keystore("", allow_empty=True).has_passphrase
+    assert keystore().has_passphrase
+
+
+def test_changes_the_passphrase() -> None:
+    made = keystore()
+    with pytest.raises(EmptyPassphrase):
+        made.with_passphrase(made.unlock("right"), "")
+    changed = made.with_passphrase(made.unlock("right"), "other")
+    assert changed.unlock("other").mnemonic() == WORDS
+    with pytest.raises(WrongPassphrase):
+        changed.unlock("right")
+    assert changed.file.clear.salt != made.file.clear.salt
+    bare = keystore("", allow_empty=True)
+    assert bare.with_passphrase(bare.unlock(""), "p").file.clear.cost == DEFAULT_COST
+
+
+def test_adds_accounts() -> None:
+    made = keystore()
+    grown = made.with_account(made.unlock("right"), "right")
+    assert [keys.index for keys in grown.accounts] == [0, 1]
+    assert grown.unlock("right").account(REG.chain_id, 1).key_hash == grown.account(1).key_hash
+    with pytest.raises(NoSuchAccount):
+        made.account(1)
+    with pytest.raises(WrongPassphrase):
+        made.with_account(made.unlock("right"), "wrong")
+
+
+def test_a_watch_only_wallet_has_nothing_to_unlock() -> None:
+    watch = Keystore.watch(REG, keystore().accounts, birth=7)
+    loaded = Keystore.from_bytes(watch.to_bytes(), REG)
+    assert loaded.watch_only
+    assert loaded.birth == 7
+    with pytest.raises(WatchOnly):
+        loaded.unlock("right")
+
+
+def test_no_secret_in_any_repr() -> None:
+    made = keystore()
+    secret = made.unlock("right")
+    told = repr(made) + repr(secret) + repr(made.accounts) + str(made.file)
+    for hidden in (mnemonic_seed(WORDS), secret.to_bytes(), made.accounts[0].mine_secret):
+        assert repr(hidden)[2:20] not in told
+        assert hidden.hex() not in told
+    assert "abandon" not in told
+
+
+def test_no_error_repeats_a_word() -> None:
+    with pytest.raises(MnemonicError) as caught:
+        SpendSecret.of("zebra " * 23 + "qqqq")
+    assert "zebra" not in str(caught.value)
+    assert "qqqq" not in str(caught.value)
