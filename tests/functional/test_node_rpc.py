@@ -650,6 +650,9 @@ def described() -> Iterator[tuple[Client, dict[str, Any], dict[str, Any]]]:
         }
         client.call("wallet.create", {"passphrase": "correct horse"})
         yield client, client.call("rpc.discover"), known
+        # Tests run side by side share them out: the last of them may have met another node.
+        if LAST not in known:
+            client.call(LAST)
         assert node.wait() == 0
 
 
@@ -672,6 +675,8 @@ def test_every_method_answers_as_it_is_described(
         with pytest.raises((InvalidParams, RpcError)):
             client.call(name, {**params, parameter["name"]: {"not": ["this"]}})
     declared = {entry["$ref"].rsplit("/", 1)[-1] for entry in method["errors"]}
+    if name == LAST:
+        known[LAST] = "called"
     (result,) = client.batch([(name, params)])
     if isinstance(result, RpcError):
         assert type(result).__name__ in declared, (result, declared)
