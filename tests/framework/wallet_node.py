@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet_link import ManagerLink
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
+
+_first_nonces = itertools.count(step=1 << 32)
 
 
 class Told:
@@ -63,7 +66,8 @@ class WalletNode:
         self.clock: Clock
         self.chain: ChainManager
         self.wallets: WalletManager
-        self._nonce = 0
+        # Nonces of its own, or two nodes that grow one chain would find the same anchor.
+        self._nonce = next(_first_nonces)
         self.mined: list[Package] = []
         """What `mine` has made, to be handed to other nodes."""
 
@@ -99,12 +103,6 @@ class WalletNode:
     async def settle(self) -> None:
         """Wait until nothing goes on."""
         await trio.testing.wait_all_tasks_blocked(0.01)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what worker threads have to bring about, in real time."""
-        with trio.fail_after(60):
-            while not condition():  # noqa: ASYNC110 - nothing tells of it
-                await trio.sleep(0.005)
 
     async def caught_up(self) -> None:
         """Wait until every open wallet has read the whole chain, in real time."""

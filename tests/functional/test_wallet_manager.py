@@ -171,9 +171,9 @@ def test_what_a_reorganisation_lost_is_sent_again_at_once(tmp_path: Path) -> Non
             await there.mine(2)
             await here.hear(there.mined)
             assert here.chain.status.value.tip == there.chain.status.value.tip
-            await here.until(lambda: here.wallets.statistics().rebroadcast == 1)
+            assert here.wallets.statistics().rebroadcast == 1
             await here.mine()
-            await here.until(lambda: a.store.outgoing(kept.txid).height == 4)
+            assert a.store.outgoing(kept.txid).height == 4
 
     run(main)
 
