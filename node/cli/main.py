@@ -131,6 +131,11 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001
         # A running node writes the traceback to its log; people get one line in any case.
         return _tell(f"internal error: {_describe(error)}", FAILED)
+    except BaseExceptionGroup as error:
+        # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
+        if error.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return _tell("interrupted", FAILED)
     if result == INTERRUPTED:
         return _tell("interrupted", FAILED)
     return result if isinstance(result, int) else 0

@@ -7,7 +7,7 @@ same listener; the RPC call checks host and credentials, reads JSON-RPC, checks 
 encodes a result. The clients run in a process of their own.
 
 How long a call takes beside other work is measured with calls at fixed times on two nodes: one
-that mines with every core, and one that syncs a chain from another that mines beside it.
+that mines with every core, and one that syncs a chain while workers mine on every core.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,10 +33,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tests.bench.sync import lay
-from tests.framework.network import NetNode, network, until
+from tests.bench.sync import keep_mixes, lay, newcomer
+from tests.framework.network import network, until
+from tests.framework.processes import node_program
 from tests.framework.rpc_raw import RawClient, call, raw
 from tests.framework.rpc_server import captured
+from unchained.node.rpc.client import Client, Endpoint
 from unchained.node.rpc.listener import HttpLimits, Listener, listen
 from unchained.node.rpc.openrpc import registry
 from unchained.node.rpc.registry import Access, method
@@ -53,6 +56,7 @@ PACE_S = 0.04
 LAID = 4_000
 """Anchors that a node syncs while it is asked."""
 MINING_S = 20.0
+STARTED = b"asking\n"
 PATIENCE_S = 300.0
 
 
@@ -213,18 +217,23 @@ async def ask_at_pace(port: int, cookie: bytes) -> list[float]:
     async with trio.open_nursery() as nursery:
         for number in range(CONNECTIONS):
             nursery.start_soon(caller, number)
+        sys.stdout.buffer.write(STARTED)
+        sys.stdout.buffer.flush()
         await trio.to_thread.run_sync(sys.stdin.buffer.read)
         nursery.cancel_scope.cancel()
     return times
 
 
 @contextlib.contextmanager
-def asked(node: NetNode) -> Iterator[list[float]]:
-    """Have a node asked from another process; the list has the calls' seconds in the end."""
-    port = (node.data_dir / "rpc.url").read_text().rpartition(":")[2]
-    command = [sys.executable, "-m", "tests.bench.rpc", port, str(node.data_dir / "rpc.cookie")]
+def asked(directory: Path) -> Iterator[list[float]]:
+    """Have the node of a data directory asked from another process; the list has the calls'
+    seconds in the end."""
+    port = (directory / "rpc.url").read_text().rpartition(":")[2]
+    command = [sys.executable, "-m", "tests.bench.rpc", port, str(directory / "rpc.cookie")]
     times: list[float] = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == STARTED
         yield times
         output, _ = process.communicate()
     assert process.returncode == 0
@@ -237,25 +246,33 @@ def measure_mining() -> dict[str, Any]:
         node = net.node("--mine", "--workers", str(os.cpu_count()))
         node.start()
         until(lambda: node.tip()[0] > 0, "mining", within_s=PATIENCE_S)
-        with asked(node) as times:
+        with asked(node.data_dir) as times:
             time.sleep(MINING_S)
     return slowest("while it mines", times)
 
 
 def measure_syncing() -> dict[str, Any]:
-    """Ask a node on local that syncs from one that mines beside it."""
+    """Ask a node on local that syncs from another, while workers mine on every core."""
     with network("local") as net:
-        source = net.node("--mine", "--workers", "1")
-        tip, _ = lay(source, LAID)
+        source = net.node("--no-mine")
+        tip, coins = lay(source, LAID)
+        mixes = keep_mixes(net, coins)
         source.start()
-        trusting = ("--set", f"network.assume_valid={tip.id.hex()}")
-        node = net.node("--no-mine", *trusting, bootstrap=source)
-        node.start()
-        assert node.tip()[0] < LAID // 10
-        with asked(node) as times:
-            node.process.wait_event(
-                "sync.synced", lambda event: int(event["height"]) >= LAID, timeout_s=PATIENCE_S
-            )
+        mining = ["bench", "pow", "--workers", str(os.cpu_count()), "--seconds", f"{PATIENCE_S}"]
+        with subprocess.Popen([node_program(), *mining], stdout=subprocess.DEVNULL) as miner:
+            try:
+                trusting = ("--set", f"network.assume_valid={tip.id.hex()}")
+                process, directory = newcomer(net, mixes, *trusting)
+                process.wait_event("node.started")
+                with asked(directory) as times:
+                    Client(Endpoint.of(directory)).call("net.add_peer", [source.full_address])
+                    process.wait_event(
+                        "sync.synced",
+                        lambda event: event["height"] == LAID,
+                        timeout_s=PATIENCE_S,
+                    )
+            finally:
+                miner.send_signal(signal.SIGINT)
     return slowest("while it syncs, beside a miner", times)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.bench._result import result
 from tests.framework.benchchain import Forger
 from tests.framework.network import Net, NetNode, network
+from tests.framework.processes import NodeProcess
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.templates import Template, build_template
@@ -43,8 +44,7 @@ def run(anchors: int = ANCHORS, runs: int = RUNS) -> list[dict[str, object]]:
     with network("local") as net:
         source = net.node("--no-mine")
         tip, coins = lay(source, anchors)
-        mixes = net.home.path / "mixes"
-        mixes.write_bytes(b"".join(coin.raw for coin in coins))
+        mixes = keep_mixes(net, coins)
         source.start()
         per_anchor = len(coins) / anchors
         for _ in range(runs):
@@ -108,15 +108,28 @@ def forge(forger: Forger, template: Template, *, anchor: bool) -> Coin:
     return forger.coin(template, lock=LOCK, wanted=wanted, step_ms=STEP_MS)
 
 
-def sync_rate(net: Net, source: NetNode, mixes: Path, anchors: int, *flags: str) -> float:
-    """Return how many anchors per second a new node takes in, from its first peer to the end."""
-    newcomer = net.node(*flags)
+def keep_mixes(net: Net, coins: list[Coin]) -> Path:
+    """Write down what a newcomer shall take for the proofs of forged coins."""
+    mixes = net.home.path / "mixes"
+    mixes.write_bytes(b"".join(coin.raw for coin in coins))
+    return mixes
+
+
+def newcomer(net: Net, mixes: Path, *flags: str) -> tuple[NodeProcess, Path]:
+    """Start a node; return its process and its data directory."""
+    directory = net.node(*flags).data_dir
     process = net.home.start(
         *("-m", "tests.bench._costly", str(mixes), "start", "--json", "--network", "local"),
-        *("--no-mine", "--data-dir", str(newcomer.data_dir), "--bootstrap", source.address, *flags),
+        *("--no-mine", "--data-dir", str(directory), *flags),
         *("--rpc-listen", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"),
         program=[sys.executable],
     )
+    return process, directory
+
+
+def sync_rate(net: Net, source: NetNode, mixes: Path, anchors: int, *flags: str) -> float:
+    """Return how many anchors per second a new node takes in, from its first peer to the end."""
+    process, _ = newcomer(net, mixes, "--bootstrap", source.address, *flags)
     began = process.wait_event("peer.connected", timeout_s=PATIENCE_S)
     ended = process.wait_event(
         "sync.synced", lambda event: event["height"] == anchors, timeout_s=PATIENCE_S

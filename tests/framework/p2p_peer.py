@@ -91,6 +91,8 @@ class BarePeer:
 
     async def gossip(self, kind: str, data: bytes) -> None:
         """Publish an object."""
+        # Whoever is cancelled with the transport shall not find it ended.
+        await trio.lowlevel.checkpoint()
         await self.transport.publish(name_of(self.genesis, kind), data)
 
     async def ask(self, peer: PeerId, exchange: wire.Exchange[T], request: object) -> T:

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import trio
 
-from tests.framework.processes import LUCK_S, PATIENCE_S, node_home
+from tests.framework.network import until
+from tests.framework.processes import LUCK_S, PATIENCE_S, node_home, node_program
 from unchained.miner import benchmark
 from unchained.miner.benchmark import (
     Measurement,
@@ -47,6 +48,19 @@ def play(act: Callable[[], Awaitable[None]]) -> None:
     before = children()
     trio.run(main)
     assert children() <= before
+
+
+def test_ctrl_c_ends_it_with_one_line_and_leaves_no_worker() -> None:
+    with node_home() as home:
+        measuring = home.start(
+            *("bench", "pow", "--mem-kib", "1024", "--seconds", "600", "--workers", "1"),
+            program=[node_program()],
+        )
+        mining = until(lambda: psutil.Process(measuring.pid).children(), "mining")
+        assert measuring.stop(signal.SIGINT) == 1
+        assert measuring.errors == ["unchained-node: interrupted"]
+        _, alive = psutil.wait_procs(mining, PATIENCE_S)
+        assert not alive
 
 
 def test_the_json_has_the_keys_that_programs_read() -> None:
