@@ -45,7 +45,7 @@ class LevelOptions(msgspec.Struct, frozen=True):
     """
 
     write_buffer: int = 4 << 20
-    block_cache: int = 8 << 20
+    block_cache: int = 4 << 20
     open_files: int = 74
     file_size: int = 1 << 20
     bloom_bits: int = 10
@@ -57,16 +57,18 @@ class _Gate:
     Closing LevelDB under a call in another thread would end the process.
     """
 
-    __slots__ = ("_closed", "_inside", "_path", "_quiet")
+    __slots__ = ("_closed", "_inside", "_lock", "_path", "_quiet")
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._quiet = threading.Condition(threading.Lock())
+        # taken as it is where nobody waits or is woken: every read passes here twice
+        self._lock = threading.Lock()
+        self._quiet = threading.Condition(self._lock)
         self._inside = 0
         self._closed = False
 
     def __enter__(self) -> None:
-        with self._quiet:
+        with self._lock:
             if self._closed:
                 raise StoreClosed(f"{self._path}: the store is closed", path=self._path)
             self._inside += 1
@@ -77,10 +79,12 @@ class _Gate:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._quiet:
+        with self._lock:
             self._inside -= 1
             if self._closed and not self._inside:
                 self._quiet.notify_all()
+        if exc is None:
+            return
         if isinstance(exc, plyvel.Error):
             raise translate(exc, self._path) from None
         # plyvel's own word for a snapshot or iterator that was closed

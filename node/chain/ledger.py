@@ -7,7 +7,7 @@ of that back. Nothing reaches the disk before `flush`, so several anchors may sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -72,6 +72,14 @@ class _Changes:
         self.spent_by: dict[CoinId, bytes] = {}
         self.places: list[tuple[bytes, Wid]] = []
         self.fees = 0
+        self._at_tip: dict[CoinId, UnspentCoin | None] = {}
+
+    def look_up(self, transfers: Iterable[SizedTransfer]) -> None:
+        """Read at once from the coin set at the tip what transfers spend."""
+        ids = list(
+            {CoinId(entry.coin_id): None for sized in transfers for entry in sized.transfer.inputs}
+        )
+        self._at_tip = dict(zip(ids, self._ledger.unspent_many(ids), strict=True))
 
     def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
         """Return the coin if it is in the coin set after the transfers so far."""
@@ -80,6 +88,8 @@ class _Changes:
         made = self.created.get(coin_id)
         if made is not None:
             return UnspentCoin(made.value, made.lock, self._height, False)
+        if coin_id in self._at_tip:
+            return self._at_tip[coin_id]
         return self._ledger.unspent(coin_id)
 
     def was_spent(self, coin_id: CoinId) -> bool:
@@ -140,6 +150,10 @@ class Ledger:
     def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
         """Return the coin if it is in the coin set."""
         return schema.UNSPENT.get(self.view, coin_id)
+
+    def unspent_many(self, ids: Sequence[CoinId]) -> list[UnspentCoin | None]:
+        """Return each coin if it is in the coin set, in the order of `ids`."""
+        return schema.UNSPENT.get_many(self.view, ids)
 
     def was_spent(self, coin_id: CoinId) -> bool:
         """Tell whether the main chain created the coin and spent it."""
@@ -206,6 +220,7 @@ class Ledger:
             raise BodyTooLargeError(expected=f"at most {self._network.max_body_size}", actual=size)
         # Protocol §5.3: the transfers in order
         changes = _Changes(self, anchor.height)
+        changes.look_up(sized for sized, _, _ in found if sized is not None)
         transfers = []
         for sized, verdict, _ in found:
             verdict.raise_alone()
@@ -250,7 +265,9 @@ class Ledger:
         for coin_id, spent in changes.spent.items():
             removed.append((coin_id, spent.value, spent.lock, spent.height, spent.minted))
             delete(schema.UNSPENT.key(coin_id))
-            self._mark_spent(coin_id, height, changes.spent_by[coin_id])
+        self._mark_spent(
+            [(coin_id, height, changes.spent_by[coin_id]) for coin_id in changes.spent]
+        )
         for index, (txid, wid) in enumerate(changes.places):
             put(schema.TXID.key(txid), schema.TXID.encode(TransferPlace(wid, height, index)))
         undo = UndoRecord(tuple(SpentCoin.of(*item) for item in changes.spent.items()))
@@ -299,7 +316,7 @@ class Ledger:
             coin = spent.unspent()
             added.append((spent.coin_id, coin.value, coin.lock, coin.height, coin.minted))
             put(schema.UNSPENT.key(spent.coin_id), schema.UNSPENT.encode(coin))
-            self._mark_spent(CoinId(spent.coin_id), 0, b"")
+        self._mark_spent([(CoinId(spent.coin_id), 0, b"") for spent in undo.spent])
         self.commitment.apply(added, removed)
         self.supply -= sum(mint.value for mint in mints)
         self.history = parent_history
@@ -310,17 +327,16 @@ class Ledger:
         self._move_tip(anchor.parent)
         self.log(AnchorDisconnected(height, anchor.id))
 
-    def _mark_spent(self, coin_id: CoinId, height: int, spent_by: bytes) -> None:
-        found = schema.HISTORY.get(self.view, coin_id)
-        assert found is not None, f"coin {coin_id.hex()} has no history"  # noqa: S101
-        self.batch.put(
-            schema.HISTORY.key(coin_id),
-            schema.HISTORY.encode(
-                CoinHistory(
-                    found.kind, found.height, found.value, found.txid, found.index, height, spent_by
-                )
-            ),
-        )
+    def _mark_spent(self, coins: Sequence[tuple[CoinId, int, bytes]]) -> None:
+        """Note at which height coins were spent, and by which txid."""
+        table, put = schema.HISTORY, self.batch.put
+        histories = table.get_many(self.view, [coin_id for coin_id, _, _ in coins])
+        for (coin_id, height, spent_by), found in zip(coins, histories, strict=True):
+            assert found is not None, f"coin {coin_id.hex()} has no history"  # noqa: S101
+            spent = CoinHistory(
+                found.kind, found.height, found.value, found.txid, found.index, height, spent_by
+            )
+            put(table.key(coin_id), table.encode(spent))
 
     def _record_state(self, height: int) -> None:
         """Note the state after the tip at `height`. Only the tip's row has the vector."""

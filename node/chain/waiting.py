@@ -52,7 +52,7 @@ class WaitingTransfers:
         elif isinstance(verdict.alone, NonCanonicalError):
             sized = None
         else:
-            sized = SizedTransfer.from_bytes(raw)
+            sized = SizedTransfer.from_known(raw, wid)
         return sized, verdict, len(raw)
 
     def check(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[Entry]:

@@ -99,21 +99,27 @@ class SizedTransfer(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def from_bytes(cls, raw: bytes) -> SizedTransfer:
         """Decode a transfer and derive its names. Raises `NonCanonicalError`."""
-        return cls._of(Transfer.from_bytes(raw), raw)
+        return cls._of(Transfer.from_bytes(raw), raw, Wid(TRANSFER_FULL(raw)))
+
+    @classmethod
+    def from_known(cls, raw: bytes, wid: Wid) -> SizedTransfer:
+        """Decode a transfer that `from_bytes` has decoded before, under its wid."""
+        return cls._of(Transfer.from_bytes(raw), raw, wid)
 
     @classmethod
     def of(cls, transfer: Transfer) -> SizedTransfer:
         """Encode a transfer and derive its names."""
-        return cls._of(transfer, transfer.to_bytes())
+        raw = transfer.to_bytes()
+        return cls._of(transfer, raw, Wid(TRANSFER_FULL(raw)))
 
     @classmethod
-    def _of(cls, transfer: Transfer, raw: bytes) -> SizedTransfer:
+    def _of(cls, transfer: Transfer, raw: bytes, wid: Wid) -> SizedTransfer:
         unsigned = transfer.unsigned_bytes()
         return cls(
             transfer,
             raw,
             Txid(TRANSFER(unsigned)),
-            Wid(TRANSFER_FULL(raw)),
+            wid,
             SIGHASH(unsigned),
             len(raw) + OUTPUT_SIZE_SURCHARGE * len(transfer.outputs),
         )
