@@ -12,11 +12,10 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
-import segno
 
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.addresses import (
@@ -33,6 +32,9 @@ from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT, Lock
 from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
 from unchained.node.wallet.errors import BadPayment, ContractError, RequestError
 from unchained.node.wallet.records import Payee
+
+if TYPE_CHECKING:
+    import segno
 
 SCHEME: Final = "unchained:"
 """What a payment URI begins with."""
@@ -151,4 +153,7 @@ def qr_png(text: str, path: Path) -> None:
 
 
 def _qr(text: str) -> segno.QRCode:
+    # Only here: few nodes are ever asked for one, and segno brings the XML parsers.
+    import segno
+
     return segno.make_qr(text, error="l", boost_error=False)
