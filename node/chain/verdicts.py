@@ -48,13 +48,16 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
             raise _fresh(self.witness)
 
 
-def judge_transfer(raw: bytes, network: Network) -> tuple[SizedTransfer | None, Verdict]:
+def judge_transfer(
+    raw: bytes, network: Network, wid: Wid | None = None
+) -> tuple[SizedTransfer | None, Verdict]:
     """Judge a transfer by its bytes: some 0.2 ms for each signature, without the GIL.
 
-    Returns the transfer too, None if it does not decode.
+    `wid` is that of the bytes, if the caller knows it. Returns the transfer too, None if it does
+    not decode.
     """
     try:
-        sized = decode_transfer(raw)
+        sized = decode_transfer(raw, wid)
     except ProtocolError as error:
         return None, Verdict(error.with_traceback(None), None)
     try:

@@ -60,7 +60,7 @@ class Verification:
         """Return the verdicts on transfers by their bytes."""
 
         def judge(share: Sequence[tuple[Wid, bytes]]) -> list[tuple[Wid, Verdict]]:
-            return [(wid, judge_transfer(raw, self._network)[1]) for wid, raw in share]
+            return [(wid, judge_transfer(raw, self._network, wid)[1]) for wid, raw in share]
 
         self.judged += len(transfers)
         shares = await self._share_out(judge, transfers)

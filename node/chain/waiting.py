@@ -47,12 +47,12 @@ class WaitingTransfers:
         assert raw is not None, f"transfer {wid.hex()} is gone"  # noqa: S101
         verdict = self._verdicts.get(wid)
         if verdict is None:
-            sized, verdict = judge_transfer(raw, self._network)
+            sized, verdict = judge_transfer(raw, self._network, wid)
             self._verdicts.remember(wid, verdict)
         elif isinstance(verdict.alone, NonCanonicalError):
             sized = None
         else:
-            sized = SizedTransfer.from_known(raw, wid)
+            sized = SizedTransfer.from_bytes(raw, wid)
         return sized, verdict, len(raw)
 
     def check(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[Entry]:

@@ -55,7 +55,7 @@ from unchained.node.primitives.transfer import (
     SizedTransfer,
     Transfer,
 )
-from unchained.node.primitives.types import MAX_AMOUNT, CoinId, KeyHash, Lock
+from unchained.node.primitives.types import MAX_AMOUNT, CoinId, KeyHash, Lock, Wid
 
 TRANSFER_VERSION: Final = 1
 """The only version of transfers."""
@@ -86,8 +86,8 @@ class CoinSetView(Protocol):
         """Tell whether the coin is known to have been in the coin set and spent."""
 
 
-def decode_transfer(raw: bytes) -> SizedTransfer:
-    """Return the transfer of bytes that came by themselves.
+def decode_transfer(raw: bytes, wid: Wid | None = None) -> SizedTransfer:
+    """Return the transfer of bytes that came by themselves; `wid` is theirs, if that is known.
 
     Raises `TransferTooLargeError` before anything is decoded, then `NonCanonicalError`.
     """
@@ -96,7 +96,7 @@ def decode_transfer(raw: bytes) -> SizedTransfer:
         raise TransferTooLargeError(
             expected=f"at most {MAX_TRANSFER_ENCODED} bytes", actual=f"{len(raw)} bytes"
         )
-    return SizedTransfer.from_bytes(raw)
+    return SizedTransfer.from_bytes(raw, wid)
 
 
 def check_transfer_alone(transfer: Transfer, network: Network) -> None:
@@ -139,10 +139,11 @@ def check_transfer_alone(transfer: Transfer, network: Network) -> None:
     total = sum(output.value for output in transfer.outputs) + transfer.fee
     if total > MAX_AMOUNT:
         raise ValueOverflowError(expected=f"at most {MAX_AMOUNT} grains", actual=total)
-    # Protocol §8.3: BAD_ORDER
-    key_hashes = [KEY(signature.public_key) for signature in transfer.signatures]
-    if any(left >= right for left, right in pairwise(key_hashes)):
-        raise BadOrderError(expected="signatures strictly ascending by key hash")
+    # Protocol §8.3: BAD_ORDER. One signature, the usual number, is in order unhashed.
+    if len(transfer.signatures) > 1:
+        key_hashes = [KEY(signature.public_key) for signature in transfer.signatures]
+        if any(left >= right for left, right in pairwise(key_hashes)):
+            raise BadOrderError(expected="signatures strictly ascending by key hash")
     if any(left >= right for left, right in pairwise(transfer.preimages)):
         raise BadOrderError(expected="preimages strictly ascending")
 

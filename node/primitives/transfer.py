@@ -97,20 +97,17 @@ class SizedTransfer(msgspec.Struct, frozen=True, gc=False):
     size: int
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> SizedTransfer:
-        """Decode a transfer and derive its names. Raises `NonCanonicalError`."""
-        return cls._of(Transfer.from_bytes(raw), raw, Wid(TRANSFER_FULL(raw)))
-
-    @classmethod
-    def from_known(cls, raw: bytes, wid: Wid) -> SizedTransfer:
-        """Decode a transfer that `from_bytes` has decoded before, under its wid."""
-        return cls._of(Transfer.from_bytes(raw), raw, wid)
+    def from_bytes(cls, raw: bytes, wid: Wid | None = None) -> SizedTransfer:
+        """Decode a transfer and derive its names, but for the wid where the caller has hashed all
+        of it already. Raises `NonCanonicalError`."""
+        transfer = Transfer.from_bytes(raw)
+        return cls._of(transfer, raw, wid_of(raw) if wid is None else wid)
 
     @classmethod
     def of(cls, transfer: Transfer) -> SizedTransfer:
         """Encode a transfer and derive its names."""
         raw = transfer.to_bytes()
-        return cls._of(transfer, raw, Wid(TRANSFER_FULL(raw)))
+        return cls._of(transfer, raw, wid_of(raw))
 
     @classmethod
     def _of(cls, transfer: Transfer, raw: bytes, wid: Wid) -> SizedTransfer:
