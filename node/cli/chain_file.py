@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import structlog
 import trio
-import typer
 
 from unchained.node.chain.export import MAGIC, ImportFailed, export_chain, read_head
 from unchained.node.chain.importing import ImportProgress, import_chain
 from unchained.node.chain.manager import ChainManager
 from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.progress import Show, progress
 from unchained.node.config import prepare_data_dir
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import NETWORKS, Network
@@ -29,12 +26,6 @@ from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
 from unchained.storage.open import open_store, prepare
-
-LINE_EVERY: Final = 1_000
-"""Anchors between two lines of progress where there is no terminal."""
-
-Show = Callable[[int, int, int], None]
-"""Takes the height reached, and how much of how many units of work is done."""
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -201,36 +192,3 @@ async def _cancel_on_signals(scope: trio.CancelScope) -> None:
 def _drop(*_: object) -> str:
     """Leave out what the chain would log: failures are told, progress is shown."""
     raise structlog.DropEvent
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Show]:
-    """Give a function to report to: a bar on a terminal, now and then a line else."""
-    if not sys.stderr.isatty():
-        told = 0
-
-        def write(height: int, done: int, total: int) -> None:
-            nonlocal told
-            if height >= told + LINE_EVERY or done == total:
-                told = height
-                typer.echo(f"{what}: height {height}, {100 * done // max(1, total)} %", err=True)
-
-        yield write
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("height {task.fields[height]:,}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bars:
-        bar = bars.add_task(what, total=None, height=0)
-
-        def draw(height: int, done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, height=height)
-
-        yield draw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,11 +16,15 @@ from unchained.node.cli.passphrases import (
     read_passphrase,
     read_secret,
 )
+from unchained.node.cli.progress import Show, progress
 
 app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, back up.")
 
 SLOW_S: Final = 180.0
 """How long an answer may take for which the node stretches a passphrase or makes transfers."""
+
+LOOK_S: Final = 0.2
+"""Seconds between looks at how far a wallet has read."""
 
 WalletOption = Annotated[str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")]
 AccountOption = Annotated[int, typer.Option("--account", min=0, help="Account of the wallet.")]
@@ -123,7 +128,7 @@ def restore(
         accounts=accounts,
         allow_empty=no_passphrase,
     )
-    node.show_fields(found)
+    _show_reading(node, wallet, found)
 
 
 def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
@@ -370,7 +375,7 @@ def rescan(
     if cancel:
         node.show_fields(node.call("wallet.cancel_rescan", name=wallet))
     else:
-        node.show_fields(node.call("wallet.rescan", name=wallet, height=height))
+        _show_reading(node, wallet, node.call("wallet.rescan", name=wallet, height=height))
 
 
 @asking(app, "receipt")
@@ -385,6 +390,36 @@ def receipt(
     found = node.call("wallet.receipt", seconds=SLOW_S, txid=txid, name=wallet, anchors=anchors)
     write_output(output, bytes.fromhex(found))
     node.show({"file": str(output)}, lambda: typer.echo(output))
+
+
+def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
+    """Show a person how a wallet reads the chain, until it has read it all; tell a program at once
+    that this has begun. Raises `CommandFailed`."""
+    if node.json or not sys.stderr.isatty():
+        node.show_fields(begun)
+        return
+    try:
+        with progress(f"reading the chain for {wallet}") as show:
+            while not _has_read(found := node.call("wallet.info", name=wallet), show):
+                time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        typer.echo("the node goes on reading: `wallet info` tells how far it is", err=True)
+        return
+    node.show_fields(found)
+
+
+def _has_read(found: dict[str, Any], show: Show) -> bool:
+    """Show how far a wallet is by its state; tell whether it has read all. Raises
+    `CommandFailed`."""
+    if found["failure"]:
+        raise CommandFailed(f"the wallet does not follow the chain: {found['failure']}")
+    reached = found["progress"]
+    if reached is None:
+        return False
+    first = found["birth_height"] if reached["rescan_from"] is None else reached["rescan_from"]
+    height = reached["height"] if reached["rescan_next"] is None else reached["rescan_next"]
+    show(height, max(0, height - first), max(1, reached["tip_height"] - first))
+    return bool(reached["caught_up"])
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -271,6 +271,16 @@ def on_terminal(home: NodeHome, *arguments: str, until: str, ctrl_c: bool = Fals
     return shown
 
 
+def test_a_terminal_waits_while_a_wallet_reads_the_chain(shell: Shell) -> None:
+    wallet = ("-w", "reader")
+    made = shell.home.run("wallet", "create", *wallet, "--no-passphrase", *shell.where)
+    assert made.returncode == 0, made.stderr
+    shown = on_terminal(shell.home, "wallet", "rescan", *wallet, *shell.where, until="failure")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "reading the chain for reader" in plain
+    assert re.search(r"progress.caught up +yes", plain)
+
+
 def test_a_terminal_gets_colours_and_tables(shell: Shell) -> None:
     shown = on_terminal(shell.home, "status", *shell.where, until="not mining")
     assert "\x1b[32mready\x1b[0m" in shown

@@ -1,0 +1,49 @@
+"""How far long work along the chain is, for whoever waits for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+
+LINE_EVERY: Final = 1_000
+"""Anchors between two lines of progress where there is no terminal."""
+
+Show = Callable[[int, int, int], None]
+"""Takes the height reached, and how much of how many units of work is done."""
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Show]:
+    """Give a function to report to: a bar on a terminal, now and then a line else."""
+    if not sys.stderr.isatty():
+        told = 0
+
+        def write(height: int, done: int, total: int) -> None:
+            nonlocal told
+            if height >= told + LINE_EVERY or done == total:
+                told = height
+                typer.echo(f"{what}: height {height}, {100 * done // max(1, total)} %", err=True)
+
+        yield write
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("height {task.fields[height]:,}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task(what, total=None, height=0)
+
+        def draw(height: int, done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total, height=height)
+
+        yield draw
