@@ -9,8 +9,9 @@ state. What happened is told through `changes` (every step) and `status` (the pr
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -36,6 +37,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.fanout import Broadcast, Watch
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId
@@ -56,6 +58,10 @@ RELEASED: Final = 4_096
 
 EXPIRY_CHECK_S: Final = 600.0
 """Seconds between looks for transfers that have waited too long."""
+
+RECENT: Final = 4
+"""Anchors whose bodies are at hand while the writer connects them: peers that were told of one ask
+at once."""
 
 CHANGES_KEPT: Final = 256
 """Changes that a slow listener may be behind before it is told that it lost some."""
@@ -100,6 +106,9 @@ class ChainManager:
         self._operations = self._coins = self._connected = self._disconnected = 0
         self._refused = 0
         self._in_bulk = 0
+        self._choices: list[Operation] = []
+        """Choices of the tip that bodies which have come make necessary, still to be made."""
+        self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
         self._has_ended = False
 
     @classmethod
@@ -164,10 +173,13 @@ class ChainManager:
             while True:
                 # Those who wait for room in the queue come after those who are in it.
                 self._receive.receive_nowait().done.set()
+        for choice in self._choices:
+            choice.done.set()
 
     async def _write(self) -> None:
-        async for first in self._receive:
-            operations = [first]
+        while True:
+            choices = tuple(self._choices)
+            operations = [] if choices else [await self._receive.receive()]
             while len(operations) < AT_ONCE:
                 try:
                     operations.append(self._receive.receive_nowait())
@@ -175,7 +187,12 @@ class ChainManager:
                     break
             # What has begun is finished and told, whoever is cancelled meanwhile.
             with trio.CancelScope(shield=True):
-                await self._carry_out(operations)
+                if operations:
+                    await self._carry_out(operations)
+                if choices:
+                    # By now others have been told what is to be chosen from, and have had a turn.
+                    await self._carry_out(choices)
+                    del self._choices[: len(choices)]
 
     async def _carry_out(self, operations: Sequence[Operation]) -> None:
         self._running.note()
@@ -212,6 +229,7 @@ class ChainManager:
             for anchor_id in step.counting:
                 self._release_orphans(anchor_id)
             for anchor_id in step.barren:
+                self._recent.pop(anchor_id, None)
                 self._drop_orphans(anchor_id)
             self._refused += step.refused is not None
             self._log_step(step)
@@ -281,10 +299,13 @@ class ChainManager:
             raise trio.ClosedResourceError("the chain has stopped")
         operation = Operation(work)
         await self._send.send(operation)
+        return cast("T", await self._result_of(operation))
+
+    async def _result_of(self, operation: Operation) -> object:
         await operation.done.wait()
         if operation.result is None:
             raise trio.ClosedResourceError("the chain has stopped")
-        return cast("T", operation.result.unwrap())
+        return operation.result.unwrap()
 
     async def template(self) -> Template:
         """Return what a miner may work on."""
@@ -314,8 +335,13 @@ class ChainManager:
             yield
         finally:
             with trio.CancelScope(shield=True):
-                while not await self.call(ChainCore.let_root_rise):
+                while not await self.call(self._let_root_rise):
                     pass
+
+    def _let_root_rise(self, core: ChainCore) -> bool:
+        # A branch that is cut off can win no more.
+        self._choose(core)
+        return core.let_root_rise()
 
     def statistics(self) -> ManagerStatistics:
         """Return counts since the start, and what is held."""
@@ -388,15 +414,20 @@ class ChainManager:
         assert isinstance(result, Outcome)  # noqa: S101 - what is proven needs no proof
         return result
 
-    async def submit_package(self, package: Package, *, proven: bool = False) -> Outcome:
+    async def submit_package(
+        self, package: Package, *, proven: bool = False, connected: bool = True
+    ) -> Outcome:
         """Take in an anchor's body, with all that it lists and that may be unknown here.
 
-        The anchor's coin has to be known (`submit_coin`). Raises `UnknownParentError` and
-        `BodyMissingError` for "not yet", `BadBodyRootError` for the sender's fault, and the
-        `ProtocolError` that makes the anchor invalid for good.
+        The anchor's coin has to be known (`submit_coin`). Returns when the anchor has also been
+        connected if it is the winner; without `connected` as soon as it has passed Protocol §5.2,
+        which is told through `changes`: from then on it may be relayed. Raises
+        `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
+        sender's fault, and the `ProtocolError` that makes the anchor invalid for good.
         """
-        await self.judge_transfers(package.transfers.values())
-        result = await self.call(lambda core: core.submit_package(package, proven=proven))
+        if package.transfers:
+            await self.judge_transfers(package.transfers.values())
+        result = await self.call(lambda core: self._take_body(core, package, proven=proven))
         if isinstance(result, NeedsProof):
             try:
                 await self.verify_mixes(result.coins)
@@ -404,9 +435,41 @@ class ChainManager:
                 forged = error
                 await self.call(lambda core: core.condemn(package.anchor.id, forged))
                 raise
-            result = await self.call(lambda core: core.submit_package(package, proven=True))
-        assert isinstance(result, Outcome)  # noqa: S101 - what is proven needs no proof
-        return result
+            result = await self.call(lambda core: self._take_body(core, package, proven=True))
+        assert isinstance(result, Outcome | Operation)  # noqa: S101 - what is proven needs no proof
+        if isinstance(result, Outcome):
+            return result
+        if connected:
+            await self._result_of(result)
+        return Outcome.ACCEPTED
+
+    def _take_body(
+        self, core: ChainCore, package: Package, *, proven: bool
+    ) -> Outcome | NeedsProof | Operation:
+        """Judge a body, in the writer's thread; return the choice of the tip that is still to be
+        made if it counts."""
+        with ExitStack() as stack:
+            stack.enter_context(core.choosing_once())
+            result = core.submit_package(package, proven=proven)
+            if result is not Outcome.ACCEPTED:
+                return result
+            self._recent[package.anchor.id] = (package.anchor, package.body)
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+            choose = stack.pop_all().close
+        choice = Operation(lambda _core: choose())
+        self._choices.append(choice)
+        return choice
+
+    def _choose(self, core: ChainCore) -> None:
+        """Make, in the writer's thread, the choices that are still to be made."""
+        for choice in self._choices:
+            choice.work(core)
+
+    def recent_body(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
+        """Return an anchor that came a moment ago and counts, with its body, without asking the
+        writer, who may be about to connect it."""
+        return self._recent.get(anchor_id)
 
     async def submit_chain(
         self, packages: Sequence[Package], *, proven: Collection[CoinId] = ()
@@ -431,7 +494,13 @@ class ChainManager:
             [raw for package in packages[:sound] for raw in package.transfers.values()]
         )
         now_ms = self._clock.now_ms()
-        done, error = await self.call(lambda core: core.submit_chain(packages[:sound], now_ms))
+
+        def submit(core: ChainCore) -> tuple[int, ProtocolError | None]:
+            # Whoever sent these has to hear which rule they break when they are connected.
+            self._choose(core)
+            return core.submit_chain(packages[:sound], now_ms)
+
+        done, error = await self.call(submit)
         if error is None and sound < len(packages):
             error = await self._submit_forged(packages[sound])
         return done, error

@@ -342,7 +342,9 @@ class Mempool:
         for sized in transfers:
             included = self._by_txid.get(sized.txid)
             if included is not None:
+                # Nothing else here spends what it spends.
                 self._remove(self._entries[included], Reason.INCLUDED)
+                continue
             for entry in self._with_descendants(self._conflicts(sized)):
                 self._remove(entry, Reason.CONFLICT)
 

@@ -21,7 +21,6 @@ from unchained.node.chain.manager import ChainManager
 from unchained.node.chain.mempool import Reason
 from unchained.node.rpc.events import Entries, EventsGone, LogEntry
 from unchained.node.rpc.reading import Reading
-from unchained.node.rpc.values import Hash
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.schema import (
@@ -35,6 +34,8 @@ from unchained.storage.schema import (
 
 EVENTS_AT_ONCE: Final = 256
 """Events that are read in one hop to a worker thread."""
+
+_REASONS: Final = {int(reason): reason.name.lower() for reason in Reason}
 
 
 class EventLog:
@@ -57,8 +58,10 @@ class EventLog:
     async def _follow(self, first: int) -> AsyncGenerator[Sequence[LogEntry], None]:
         """Yield every event from a store's number on, as many at a time as there are."""
         while True:
-            version = self._chain.status.version
-            events = await self._reading.run(partial(_read, first=first))
+            version, status = self._chain.status.version, self._chain.status.value
+            # The status is renewed whenever somebody has asked the chain anything.
+            news = status.next_event > first
+            events = await self._reading.run(partial(_read, first=first)) if news else []
             if events:
                 yield [_entry(number, event) for number, event in events]
                 first += len(events)
@@ -76,14 +79,15 @@ def _entry(number: int, event: Event) -> LogEntry:
 
 
 def _say(event: Event) -> tuple[str, dict[str, Any]]:
+    # Hashes are spelled here: a full anchor makes thousands of events, and msgspec's hook is slow.
     match event:
-        case AnchorConnected(height, anchor_id):
-            return "anchor.connected", {"height": height, "anchor": Hash(anchor_id)}
-        case AnchorDisconnected(height, anchor_id):
-            return "anchor.disconnected", {"height": height, "anchor": Hash(anchor_id)}
-        case CoinAccepted(coin_id):
-            return "coin.accepted", {"coin": Hash(coin_id)}
-        case TransferEntered(wid):
-            return "transfer.entered", {"wid": Hash(wid)}
         case TransferLeft(wid, reason):
-            return "transfer.left", {"wid": Hash(wid), "reason": Reason(reason).name.lower()}
+            return "transfer.left", {"wid": wid.hex(), "reason": _REASONS[reason]}
+        case TransferEntered(wid):
+            return "transfer.entered", {"wid": wid.hex()}
+        case CoinAccepted(coin_id):
+            return "coin.accepted", {"coin": coin_id.hex()}
+        case AnchorConnected(height, anchor_id):
+            return "anchor.connected", {"height": height, "anchor": anchor_id.hex()}
+        case AnchorDisconnected(height, anchor_id):
+            return "anchor.disconnected", {"height": height, "anchor": anchor_id.hex()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +17,10 @@ from unchained.node.rpc.values import encode
 
 _HEARTBEAT: Final = b": still here\n\n"
 _MAX_SEQUENCE: Final = 2**63 - 1
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=encode)
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True):
     """One entry of the log. `sequence` grows by one; `kind` is a dotted name; `data` any value
     that a result may hold."""
 
@@ -131,8 +130,11 @@ class EventStreams:
 
 def render(entry: LogEntry) -> bytes:
     """Return the entry as one server-sent event; JSON holds no line break."""
-    data = msgspec.json.encode(entry.data, enc_hook=encode)
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.sequence, entry.kind.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        entry.sequence,
+        entry.kind.encode(),
+        _ENCODER.encode(entry.data),
+    )
 
 
 async def _write(send: Send, data: bytes) -> None:

@@ -230,7 +230,8 @@ class Relay:
         source, package = found
         self._bodies += 1
         try:
-            outcome = await self._chain.submit_package(package)
+            # Protocol §5.1: what has passed §5.2 is relayed, connected or not
+            outcome = await self._chain.submit_package(package, connected=False)
         except ProtocolError as error:
             # Protocol §5.1: nobody relays an anchor whose body has not passed §5.2
             self._rules[error.name] += 1
@@ -295,7 +296,7 @@ class Relay:
                 await self._publish(COIN_GOSSIP, coin.raw)
         for anchor_id in step.counting:
             if _anchor_key(anchor_id) not in self._judging:
-                header = await self._chain.call(partial(_header_of, anchor_id=anchor_id))
+                header = await self._header_of(anchor_id)
                 if header is not None and _height_of(header) >= news_from:
                     await self._publish(ANCHOR_GOSSIP, header.to_bytes())
         for event in step.events:
@@ -303,6 +304,12 @@ class Relay:
                 raw = await self._chain.call(partial(ChainCore.transfer_bytes, wid=Wid(event.wid)))
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)
+
+    async def _header_of(self, anchor_id: CoinId) -> AnchorHeader | None:
+        recent = self._chain.recent_body(anchor_id)
+        if recent is not None:
+            return AnchorHeader.of(*recent)
+        return await self._chain.call(partial(_header_of, anchor_id=anchor_id))
 
     async def announce(self, coin: Coin, body: Body | None) -> None:
         """Publish a coin found here at once, with its announcement if it is an anchor whose body

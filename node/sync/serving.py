@@ -59,6 +59,10 @@ def serve_chain(chain: ChainManager, exchanges: Exchanges) -> None:
         return await ask(lambda core: headers_of(core, request))
 
     async def bodies(_peer: PeerId, ids: Ids) -> Bodies:
+        recent = chain.recent_body(CoinId(ids[0])) if len(ids) == 1 else None
+        if recent is not None:
+            # Just announced: the writer is about to connect it, and peers do not wait for that.
+            return cast("Bodies", ((recent[1],),))
         return await ask(lambda core: bodies_of(core, ids))
 
     async def coins(_peer: PeerId, ids: Ids) -> Blobs:

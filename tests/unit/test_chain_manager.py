@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import pytest
@@ -21,6 +22,7 @@ from unchained.node.chain.results import Held, Outcome, Package
 from unchained.node.consensus.errors import (
     BadMixError,
     BadSignatureError,
+    BadStateRootError,
     BodyMissingError,
     ParentInvalidError,
     ProtocolError,
@@ -333,6 +335,100 @@ def test_a_package_is_condemned_for_a_forged_coin_only(forge: Forge) -> None:
             with pytest.raises(ParentInvalidError):
                 await manager.submit_coin(forge.coin(anchor))
             assert manager.status.value.height == 0
+
+    run(scenario)
+
+
+def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(forge: Forge) -> None:
+    async def scenario() -> None:
+        async with running(forge, writer=SlowRunner()) as service:
+            manager = service.manager
+            anchor = forge.anchor(forge.genesis, [forge.coin(forge.genesis)])
+            await manager.submit_coin(anchor.coin)
+            with manager.changes.subscribe() as changes:
+                outcome = await manager.submit_package(anchor.package(), connected=False)
+                assert outcome is Outcome.ACCEPTED
+                assert manager.recent_body(anchor.id) == (anchor.coin, anchor.body)
+                assert manager.status.value.height == 0
+                # Known from here on, whoever else hands it in.
+                assert await manager.submit_package(anchor.package()) is Outcome.KNOWN
+                await manager.status.wait_for(lambda status: status.tip == anchor.id)
+                async for step in changes:
+                    assert not isinstance(step, Lost)
+                    assert not step.connected
+                    if step.counting == [anchor.id]:
+                        break
+            second = forge.anchor(anchor)
+            await manager.submit_coin(second.coin)
+            await manager.submit_package(second.package())
+            assert manager.status.value.tip == second.id
+
+    run(scenario)
+
+
+def test_what_has_passed_is_connected_though_who_submitted_it_is_cancelled(forge: Forge) -> None:
+    async def scenario() -> None:
+        async with running(forge, writer=SlowRunner()) as service:
+            manager = service.manager
+            anchor = forge.anchor(forge.genesis)
+            await manager.submit_coin(anchor.coin)
+            with manager.changes.subscribe() as changes, trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(manager.submit_package, anchor.package())
+                    while manager.recent_body(anchor.id) is None:
+                        await changes.receive()
+                    assert manager.status.value.height == 0
+                    scope.cancel()
+            await manager.status.wait_for(lambda status: status.tip == anchor.id)
+
+    run(scenario)
+
+
+def test_what_fails_when_it_is_connected_is_at_hand_no_more(forge: Forge) -> None:
+    async def scenario() -> None:
+        async with running(forge, writer=SlowRunner()) as service:
+            manager = service.manager
+            wrong = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
+            await manager.submit_coin(wrong.coin)
+            await manager.submit_package(wrong.package(), connected=False)
+            assert manager.recent_body(wrong.id) is not None
+            await service.settled()
+            assert manager.recent_body(wrong.id) is None
+            with pytest.raises(ParentInvalidError):
+                await manager.submit_coin(forge.coin(wrong))
+
+    run(scenario)
+
+
+def test_a_chain_is_told_which_rule_it_breaks_though_a_choice_is_still_to_be_made(
+    forge: Forge,
+) -> None:
+    async def scenario() -> None:
+        async with running(forge, writer=SlowRunner()) as service:
+            manager = service.manager
+            first = forge.anchor(forge.genesis)
+            wrong = forge.anchor(first, body_fields={"state_root": bytes(32)})
+            await manager.submit_coin(first.coin)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(manager.submit_package, first.package()))
+                done, error = await manager.submit_chain([first.package(), wrong.package()])
+            assert done == 1
+            assert isinstance(error, BadStateRootError)
+            assert manager.status.value.tip == first.id
+
+    run(scenario)
+
+
+def test_a_restart_connects_what_had_passed(forge: Forge) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        anchor = forge.anchor(forge.genesis)
+        async with running(forge, store, writer=SlowRunner()) as service:
+            await service.manager.submit_coin(anchor.coin)
+            await service.manager.submit_package(anchor.package(), connected=False)
+            assert service.manager.status.value.height == 0
+        manager = await open_service(store, forge.now_ms, BACKEND, InlineRunner())
+        assert manager.status.value.tip == anchor.id
 
     run(scenario)
 
