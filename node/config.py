@@ -105,7 +105,7 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     cache_mib: Annotated[
         int, Meta(ge=1, le=65536, description="Memory for the store's block cache, in MiB.")
-    ] = 4
+    ] = 2
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

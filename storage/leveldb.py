@@ -45,7 +45,7 @@ class LevelOptions(msgspec.Struct, frozen=True):
     """
 
     write_buffer: int = 4 << 20
-    block_cache: int = 4 << 20
+    block_cache: int = 2 << 20
     open_files: int = 74
     file_size: int = 1 << 20
     bloom_bits: int = 10
