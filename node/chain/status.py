@@ -13,14 +13,15 @@ from unchained.node.primitives.types import CoinId
 class ChainStatus(msgspec.Struct, frozen=True):
     """The present of a chain. Times in ms, amounts in grains.
 
-    `n_total` and `target` are those of the tip's children; `next_event` is the sequence number
-    that the next event will have, `coins` counts those that became known since the chain was
-    opened, `anchors` those of the last MAX_REORG heights on every branch. `refused` stands while
-    a reorganisation waits for the operator.
+    `votes` are the tip's, `n_total` and `target` those of the tip's children; `next_event` is the
+    sequence number that the next event will have, `coins` counts those that became known since the
+    chain was opened, `anchors` those of the last MAX_REORG heights on every branch. `refused`
+    stands while a reorganisation waits for the operator.
     """
 
     tip: CoinId
     height: int
+    votes: int
     tip_time: int
     n_total: int
     target: int
@@ -53,6 +54,7 @@ def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
     return ChainStatus(
         tip=tip.id,
         height=tip.height,
+        votes=tip.votes,
         tip_time=tip.coin.header.time,
         n_total=tip.context.child_n_total,
         target=tip.context.child_target,

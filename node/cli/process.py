@@ -23,7 +23,7 @@ from unchained.node.config import (
 from unchained.node.instruments import BlockingSteps, LoopStatistics
 from unchained.node.logs import Logs, LogStatistics, Output, forward_libraries, open_logs
 from unchained.node.rpc.node_methods import Control
-from unchained.node.runtime import Clock, SystemClock
+from unchained.node.runtime import Clock, SystemClock, freeze_imports
 from unchained.node.services import (
     Service,
     ServiceFailed,
@@ -196,8 +196,10 @@ async def _main(
         await nursery.start(
             stop_on_signals, late.request_stop, lambda number: end_now(f"signal {number} again")
         )
+        services = await compose(process)
+        freeze_imports()
         late.supervisor = Supervisor(
-            await compose(process),
+            services,
             log=log,
             on_overdue=lambda names: end_now(f"not stopped in time: {', '.join(names)}"),
         )

@@ -146,7 +146,6 @@ class ChainRoom:
     @method("chain.tip", Access.READ)
     async def tip(self) -> Tip:
         """Return the main chain's last anchor."""
-        votes = await self._chain.call(lambda core: core.tip.votes)
         status = self._chain.status.value
         return Tip(
             Hash(status.tip),
@@ -157,7 +156,7 @@ class ChainRoom:
             shown_target(status.target),
             str(work(status.target)),
             Amount(status.supply),
-            votes,
+            status.votes,
         )
 
     @method("chain.anchor", Access.READ, errors=(NotFound,))
