@@ -12,8 +12,8 @@ import trio
 
 from unchained.node.p2p.gossip import Rpc
 
-BURST: Final = 16 << 20
-"""Units at once; a unit is the work of one byte, some 15 ns."""
+BURST: Final = 4 << 20
+"""Units at once, 60 ms of work in all; a unit is that of one byte, some 15 ns."""
 PER_S: Final = 4 << 20
 """Units per second: 6 % of a core."""
 PER_RPC: Final = 1024
