@@ -32,7 +32,11 @@ from unchained.storage import schema
 from unchained.storage.leveldb import LevelStore
 
 KILLS = 200
-LONGEST_S = 0.06
+STEPS = 120
+"""Acknowledged steps after which a writer is killed at most."""
+LONGEST_S = 0.003
+"""Seconds after the last of these: within the next steps, on any machine."""
+PATIENCE_S = 30.0
 NETWORK = msgspec.structs.replace(REG, max_reorg=20, window=4)
 ACKNOWLEDGED = struct.Struct(">Q32s")
 """Number of the next event, and the tip."""
@@ -115,6 +119,18 @@ def check(path: Path, tree: RandomTree, acknowledged: tuple[int, bytes], _pipe: 
     store.close()
 
 
+def read_steps(end: int, steps: int) -> bytes:
+    """Return what a writer acknowledges up to so many steps, or up to its failure."""
+    data = b""
+    while len(data) < steps * ACKNOWLEDGED.size:
+        assert select.select([end], [], [], PATIENCE_S)[0], "nothing was acknowledged"
+        part = os.read(end, 1 << 16)
+        if not part:
+            break
+        data += part
+    return data
+
+
 def read_all(end: int) -> bytes:
     data = b""
     while part := os.read(end, 1 << 16):
@@ -135,11 +151,11 @@ def test_a_chain_survives_being_killed(tmp_path: Path) -> None:
         if kill % 3 == 0:
             path = tmp_path / str(kill)
         process, end = in_child(partial(grow, path, tree, rng.randrange(2**32)))
-        assert select.select([end], [], [], 30)[0], f"nothing was acknowledged, seed {seed}"
+        data = read_steps(end, 1 + rng.randrange(STEPS))
         time.sleep(rng.uniform(0, LONGEST_S))  # the instant is what the test varies
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        data = read_all(end)
+        data += read_all(end)
         whole = len(data) // ACKNOWLEDGED.size * ACKNOWLEDGED.size
         last = ACKNOWLEDGED.unpack(data[whole - ACKNOWLEDGED.size : whole])
         ends.append(last[0])
@@ -148,4 +164,4 @@ def test_a_chain_survives_being_killed(tmp_path: Path) -> None:
         _, status = os.waitpid(checker, 0)
         assert status == 0, f"seed {seed}, kill {kill}, store {path}:\n{complaint}"
     print(f"killed after {len(set(ends))} different numbers of events, {max(ends)} at most")
-    assert len(set(ends)) > KILLS // 10
+    assert 2 * len(set(ends)) > max(ends)
