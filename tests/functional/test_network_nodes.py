@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.framework.forge import Forge
 from tests.framework.network import Net, NetNode, network, until
 from tests.framework.processes import Event
+from unchained.node.rpc.errors import NotFound
 
 SEED = 4
 LONG = 2_000
@@ -109,6 +111,14 @@ def test_five_nodes_whose_miners_race_agree() -> None:
             net.check(node)
 
 
+def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
+    """Return what a node tells of coins, nothing while it does not know them all."""
+    try:
+        return [node.call("coin.get", id=coin) for coin in ids]
+    except NotFound:
+        return []
+
+
 @pytest.mark.parametrize("epochs", [3, 16])
 def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) -> None:
     net = cuttable
@@ -144,7 +154,8 @@ def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) ->
     height, _ = net.agree(nodes)
     assert height >= fork + epochs + 2
     for node in nodes:
-        found = [node.call("coin.get", id=coin) for coin in lost]
+        # Coins of the losing side may come a moment after the winner's chain.
+        found = until(partial(known_coins, node, lost), "all coins known")
         included = {coin["id"] for coin in found if coin["status"] == "unspent"}
         # Protocol §5.2: an uncle, and what a stray's parent is to it, at most W epochs late
         assert included == (set(lost) if epochs + 2 <= WINDOW else set())
