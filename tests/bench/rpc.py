@@ -113,13 +113,23 @@ async def rate(port: int, request: Callable[[RawClient], bytes]) -> tuple[float,
         return len(times) / (trio.current_time() - began), times
 
 
-async def clients(port: int, reference_port: int, cookie: bytes) -> Found:
-    """Ask both servers in turn, after one run each to warm up."""
-    body = call("chain.anchor_at", [5])
-    headers = {
+def authorized(cookie: bytes) -> dict[str, str]:
+    """Return the headers of a call by who has the cookie."""
+    return {
         "authorization": "Basic " + b64encode(cookie).decode(),
         "content-type": "application/json",
     }
+
+
+def p99_ms(times: Sequence[float]) -> float:
+    """Return the slowest of a hundred of some seconds, in ms."""
+    return sorted(times)[len(times) * 99 // 100] * 1000
+
+
+async def clients(port: int, reference_port: int, cookie: bytes) -> Found:
+    """Ask both servers in turn, after one run each to warm up."""
+    body = call("chain.anchor_at", [5])
+    headers = authorized(cookie)
 
     def request(client: RawClient) -> bytes:
         return client.request(body, headers=headers)
@@ -164,7 +174,7 @@ async def measure(directory: Path) -> list[dict[str, Any]]:
     rates, references, times = found.rates, found.references, found.times
     pairs = zip(rates, references, strict=True)
     ratio = statistics.median(one / other for one, other in pairs)
-    p99 = sorted(times)[len(times) * 99 // 100] * 1000
+    p99 = p99_ms(times)
     return [
         {
             "name": "rpc calls",
@@ -198,10 +208,7 @@ async def measure(directory: Path) -> list[dict[str, Any]]:
 async def ask_at_pace(port: int, cookie: bytes) -> list[float]:
     """Ask for the tip at fixed times until standard input ends; return the seconds of each call,
     from when it was due: what waits for a slow call is slow itself."""
-    headers = {
-        "authorization": "Basic " + b64encode(cookie).decode(),
-        "content-type": "application/json",
-    }
+    headers = authorized(cookie)
     times: list[float] = []
     # A garbage collection here would count as the node's slowness.
     gc.collect()
@@ -285,7 +292,7 @@ def measure_syncing() -> dict[str, Any]:
 
 def slowest(when: str, times: Sequence[float]) -> dict[str, Any]:
     """Return a result whose goal is for the 99th percentile."""
-    p99 = sorted(times)[len(times) * 99 // 100] * 1000
+    p99 = p99_ms(times)
     median = statistics.median(times) * 1000
     return {
         "name": f"rpc call, slowest of a hundred, {CONNECTIONS / PACE_S:g} calls a second {when}",

@@ -50,13 +50,14 @@ def run() -> list[dict[str, object]]:
         mixes = keep_mixes(net, coins)
         trusting = ("--set", f"network.assume_valid={tip.id.hex()}")
         assumed = [sync_rate(net, source, mixes, ANCHORS, *trusting) for _ in range(RUNS)]
-        verified, whole = verified_rate("sync_verified", net, source, coins, LOCAL, ANCHORS)
+        verified, whole = verified_rate("sync_verified", net, source, mixes, coins, LOCAL)
     with network("test") as net:
         source = net.node("--no-mine")
         fresh = TEST.coins_per_epoch - 1
         _, coins = lay(source, TEST_ANCHORS, TEST, fresh=fresh, step_ms=TEST_STEP_MS)
         source.start()
-        _, large = verified_rate("sync_verified_16mib", net, source, coins, TEST, TEST_ANCHORS)
+        mixes = keep_mixes(net, coins)
+        _, large = verified_rate("sync_verified_16mib", net, source, mixes, coins, TEST)
     return [
         result(
             "sync_assumed",
@@ -73,10 +74,10 @@ def run() -> list[dict[str, object]]:
 
 
 def verified_rate(
-    name: str, net: Net, source: NetNode, coins: list[Coin], rules: Network, anchors: int
+    name: str, net: Net, source: NetNode, mixes: Path, coins: list[Coin], rules: Network
 ) -> tuple[list[float], dict[str, object]]:
     """Return the rates at which a newcomer takes in a chain that it verifies, and the result."""
-    mixes = keep_mixes(net, coins)
+    anchors = coins[-1].height
     verified, bare = [], []
     for _ in range(RUNS):
         bare.append(proof_rate(coins, rules.mem_kib) * anchors / len(coins))
