@@ -88,9 +88,7 @@ class _Changes:
         made = self.created.get(coin_id)
         if made is not None:
             return UnspentCoin(made.value, made.lock, self._height, False)
-        if coin_id in self._at_tip:
-            return self._at_tip[coin_id]
-        return self._ledger.unspent(coin_id)
+        return self._at_tip[coin_id]
 
     def was_spent(self, coin_id: CoinId) -> bool:
         """Tell whether the coin was in the coin set and has been spent."""
