@@ -21,12 +21,13 @@ from unchained.node.fanout import Watch
 from unchained.node.p2p.address import Address
 from unchained.node.p2p.addressbook import OWN, AddressBook, BookStatistics, Entry
 from unchained.node.p2p.bans import BanList
+from unchained.node.p2p.eviction import Candidate, News, choose
 from unchained.node.p2p.exchanges import Exchanges
 from unchained.node.p2p.groups import host_group, is_public, network_group
 from unchained.node.p2p.penalties import Penalty
 from unchained.node.p2p.seeds import PATIENCE_S, ResolveAll, Seeds, ask_system
 from unchained.node.p2p.standing import PeerLimits, Standing
-from unchained.node.p2p.telling import fit_to_tell, is_worth_keeping
+from unchained.node.p2p.telling import Introductions
 from unchained.node.p2p.transport import (
     Direction,
     Event,
@@ -42,10 +43,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.runtime import Clock, Runner
 from unchained.node.wire.errors import AnswerError, RefusedAnswer
 from unchained.node.wire.messages import (
-    ADDRESSES_EXCHANGE,
     STATUS_EXCHANGE,
-    Addresses,
-    AddressesRequest,
     Status,
 )
 from unchained.storage.kv import Batch, KeyValueStore
@@ -61,12 +59,7 @@ SAVE_EVERY_S: Final = 60.0
 SILENT_POLLS: Final = 3
 """Status requests in a row without an answer after which a peer is dropped."""
 VISIT_S: Final = 20.0
-"""Seconds that a peer may stay that came when all inbound places were taken."""
-ADDRESSES_OF_INBOUND: Final = 8
-"""Addresses taken from a peer that chose us, its own among them."""
-ADDRESSES_EVERY_S: Final = 6 * 3600.0
-ADDRESSES_WHEN_MISSING_S: Final = 60.0
-"""Seconds between requests for addresses to one peer: more often while peers are missing."""
+"""Seconds that a peer may stay that came when all inbound places were taken, and got none."""
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
@@ -119,7 +112,8 @@ class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "asked_at", "clock_offset_ms", "greeted", "info", "poke", "scope", "silent", "status"
+        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
+        "status", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -128,10 +122,22 @@ class _Peer:
         self.clock_offset_ms: int | None = None
         self.silent = 0
         self.greeted = False
-        self.asked_at = float("-inf")
-        """Trio's time at which it was last asked for addresses."""
+        self.round_trip_s = math.inf
+        """The shortest that it took to tell its status."""
+        self.news: dict[News, float] = {}
+        """Trio's time at which it last was the first to bring something."""
         self.poke = trio.Event()
         self.scope = trio.CancelScope()
+        self.visit = trio.CancelScope()
+        """Its deadline is the visit's end, never for a peer that has a place."""
+
+    @property
+    def is_inbound(self) -> bool:
+        return self.info.direction is Direction.INBOUND
+
+    @property
+    def is_visitor(self) -> bool:
+        return self.visit.deadline < math.inf
 
 
 class PeerManager:
@@ -192,6 +198,7 @@ class PeerManager:
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
+        self._secret = rng.randbytes(32)
         self._dials = self._dials_failed = self._feelers_tried = 0
         self._unnamed = [text for text in settings.bootstrap if Address.parse(text).peer is None]
         for text in settings.bootstrap:
@@ -199,7 +206,14 @@ class PeerManager:
         transport.set_gate(self.standing.gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
-        self.exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve_addresses)
+        self._introductions = Introductions(
+            transport,
+            self.exchanges,
+            self.book,
+            self.standing.penalize,
+            clock,
+            lambda peer: None if (known := self._peers.get(peer)) is None else known.info,
+        )
 
     # Reading
 
@@ -275,6 +289,12 @@ class PeerManager:
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 
+    def note_news(self, peer: PeerId, kind: News) -> None:
+        """Note that a peer, if it is connected, was the first to bring something valid."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.news[kind] = trio.current_time()
+
     def refresh(self) -> None:
         """Ask all peers for their status at once."""
         for peer in self._peers.values():
@@ -304,6 +324,8 @@ class PeerManager:
         self.standing.note(event)
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
+            if peer.is_inbound and self._is_full():
+                peer.visit.deadline = trio.current_time() + VISIT_S
             self._peers[event.info.peer] = peer
             if self._nursery is not None:
                 self._nursery.start_soon(self._tend, peer, name="peers.tend")
@@ -316,6 +338,7 @@ class PeerManager:
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
             self._dialled.pop(event.info.peer, None)
             self._feelers.discard(event.info.peer)
+            self._introductions.forget(event.info.peer)
             self._need.set()
             self.changed.set(self.changed.value + 1)
 
@@ -431,19 +454,45 @@ class PeerManager:
     # Tending
 
     async def _tend(self, peer: _Peer) -> None:
-        """Greet a peer, then ask it how it stands until it is gone; a visitor soon goes."""
+        """Greet a peer, then ask it how it stands until it is gone; who gets no place soon goes."""
         with peer.scope:
-            is_visitor = peer.info.direction is Direction.INBOUND and self._is_full()
-            with trio.move_on_after(VISIT_S if is_visitor else math.inf):
+            with peer.visit:
                 await self._keep_asking(peer)
-            if is_visitor and self._is_full():
-                await self._transport.disconnect(peer.info.peer)
-            elif is_visitor:
-                await self._keep_asking(peer)
+            if peer.visit.cancelled_caught:
+                if self._is_full():
+                    await self._transport.disconnect(peer.info.peer)
+                else:
+                    peer.visit = trio.CancelScope()
+                    await self._keep_asking(peer)
 
     def _is_full(self) -> bool:
-        inbound = sum(peer.info.direction is Direction.INBOUND for peer in self._peers.values())
-        return inbound > self.settings.limits.inbound
+        return len(self._guests()) >= self.settings.limits.inbound
+
+    def _guests(self) -> list[_Peer]:
+        """Return the inbound peers that have a place."""
+        return [peer for peer in self._peers.values() if peer.is_inbound and not peer.is_visitor]
+
+    async def _give_place(self, visitor: _Peer) -> None:
+        """Let a visitor that has told its status stay, instead of another if there is one to go."""
+        if self._is_full():
+            evicted = choose(
+                [
+                    Candidate(
+                        peer.info.peer,
+                        network_group(peer.info.ip),
+                        peer.info.since,
+                        peer.round_trip_s,
+                        peer.news,
+                    )
+                    for peer in self._guests()
+                ],
+                self._secret,
+            )
+            if evicted is None:
+                return
+            self._log.info("peer.evicted", peer=evicted, by=visitor.info.peer)
+            await self._transport.disconnect(evicted)
+        visitor.visit.deadline = math.inf
 
     async def _keep_asking(self, peer: _Peer) -> None:
         while True:
@@ -452,7 +501,7 @@ class PeerManager:
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._wants_addresses(peer):
+                elif self._introductions.is_due(peer.info.peer, missing=self._missing() > 0):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
@@ -463,6 +512,7 @@ class PeerManager:
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
+        asked_at = trio.current_time()
         try:
             status = await self.exchanges.ask(STATUS_EXCHANGE, peer.info.peer, self._own_status())
         except (RequestError, RefusedAnswer):
@@ -475,6 +525,7 @@ class PeerManager:
         peer.silent = 0
         if not self._take_status(peer, status):
             return False
+        peer.round_trip_s = min(peer.round_trip_s, trio.current_time() - asked_at)
         halfway_ms = (asked_ms + self._clock.now_ms()) // 2
         peer.clock_offset_ms = status.clock - halfway_ms
         self._watch_clocks()
@@ -501,11 +552,17 @@ class PeerManager:
                 for other in self._peers.values()
                 if other.info.peer in self._dialled and other.info.peer not in self._feelers
             )
+        if peer.is_visitor:
+            await self._give_place(peer)
         await self._ask_addresses(peer)
         if info.peer in self._feelers:
             self._feelers.discard(info.peer)
             if self._missing() < 0:
                 await self._transport.disconnect(info.peer)
+
+    async def _ask_addresses(self, peer: _Peer) -> None:
+        await self._introductions.ask(peer.info)
+        self._need.set()
 
     def _watch_clocks(self) -> None:
         # Protocol §11: only outbound peers' clocks are compared, and only to warn
@@ -517,57 +574,11 @@ class PeerManager:
             self._clock_warned_at = now
             self._log.warning("net.clock_off", peers_ahead_ms=offset)
 
-    # Addresses
-
-    def _wants_addresses(self, peer: _Peer) -> bool:
-        missing = self._missing() > 0
-        again_s = ADDRESSES_WHEN_MISSING_S if missing else ADDRESSES_EVERY_S
-        return trio.current_time() - peer.asked_at >= again_s
-
-    async def _ask_addresses(self, peer: _Peer) -> None:
-        info = peer.info
-        outbound = info.direction is Direction.OUTBOUND
-        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else ADDRESSES_OF_INBOUND
-        peer.asked_at = trio.current_time()
-        found: Addresses | None = None
-        try:
-            # Of whoever comes and goes the rate lets us ask minutes later only: until then, other
-            # questions are not to wait.
-            with trio.move_on_after(ADDRESSES_EXCHANGE.limits.timeout_s):
-                found = await self.exchanges.ask(
-                    ADDRESSES_EXCHANGE, info.peer, AddressesRequest(most)
-                )
-        except (RequestError, RefusedAnswer):
-            return
-        except (AnswerError, NonCanonicalError) as error:
-            self.penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
-            return
-        if found is None:
-            return
-        if len(found) > most:
-            self.penalize(info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}")
-            return
-        source = network_group(info.ip)
-        now_ms = self._clock.now_ms()
-        for raw in found:
-            text = raw.decode("ascii", "replace")
-            if is_worth_keeping(text, self._transport.id, info.ip):
-                self.book.add(text, source, now_ms)
-        self._need.set()
-
     async def _serve_status(self, peer: PeerId, status: Status) -> Status:
         known = self._peers.get(peer)
         if known is not None:
             self._take_status(known, status)
         return self._own_status()
-
-    async def _serve_addresses(self, peer: PeerId, request: AddressesRequest) -> Addresses:
-        most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
-        known = self._peers.get(peer)
-        own = self._transport.addresses()
-        others = self.book.sample(most, self._clock.now_ms())
-        fit = fit_to_tell((*own, *others), None if known is None else known.info.ip)
-        return tuple(text.encode() for text in fit[:most])
 
     # The store
 

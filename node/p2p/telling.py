@@ -1,12 +1,114 @@
-"""Addresses that peers tell each other: which are worth keeping, and which to tell whom."""
+"""Addresses that peers tell each other: asking, telling, which to keep and which to tell whom."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
 
 from unchained.node.p2p.address import Address
-from unchained.node.p2p.groups import is_dialable, is_public
-from unchained.node.p2p.transport import BadAddress, PeerId
+from unchained.node.p2p.addressbook import AddressBook
+from unchained.node.p2p.exchanges import Exchanges, Penalize
+from unchained.node.p2p.groups import is_dialable, is_public, network_group
+from unchained.node.p2p.penalties import Penalty
+from unchained.node.p2p.transport import (
+    BadAddress,
+    Direction,
+    PeerId,
+    PeerInfo,
+    RequestError,
+    Transport,
+)
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.runtime import Clock
+from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
+
+OF_INBOUND: Final = 8
+"""Addresses taken from a peer that chose us, its own among them."""
+EVERY_S: Final = 6 * 3600.0
+WHEN_MISSING_S: Final = 60.0
+"""Seconds between requests to one peer: more often while peers are missing."""
+SECOND_S: Final = 10.0
+"""Seconds until the second request then: who joined together with us was not known at once."""
+
+
+class Introductions:
+    """Asks peers for addresses, into the book, and tells them some of it. Set before `run`.
+
+    `info_of` gives a connected peer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        exchanges: Exchanges,
+        book: AddressBook,
+        penalize: Penalize,
+        clock: Clock,
+        info_of: Callable[[PeerId], PeerInfo | None],
+    ) -> None:
+        self._transport = transport
+        self._exchanges = exchanges
+        self._book = book
+        self._penalize = penalize
+        self._clock = clock
+        self._info_of = info_of
+        self._asked: dict[PeerId, tuple[float, int]] = {}
+        """When, in Trio's time, a peer was asked last, and how many times it was."""
+        exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
+
+    def is_due(self, peer: PeerId, *, missing: bool) -> bool:
+        """Tell whether to ask a peer again; `missing` tells whether we lack peers."""
+        at, times = self._asked.get(peer, (float("-inf"), 0))
+        again_s = EVERY_S
+        if missing:
+            again_s = SECOND_S if times == 1 else WHEN_MISSING_S
+        return trio.current_time() - at >= again_s
+
+    def forget(self, peer: PeerId) -> None:
+        """Note that a peer is gone."""
+        self._asked.pop(peer, None)
+
+    async def ask(self, info: PeerInfo) -> None:
+        """Ask a peer, and keep what is worth it."""
+        outbound = info.direction is Direction.OUTBOUND
+        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else OF_INBOUND
+        _, times = self._asked.get(info.peer, (0.0, 0))
+        self._asked[info.peer] = trio.current_time(), times + 1
+        found: Addresses | None = None
+        try:
+            # Of whoever comes and goes the rate lets us ask minutes later only: until then, other
+            # questions are not to wait.
+            with trio.move_on_after(ADDRESSES_EXCHANGE.limits.timeout_s):
+                found = await self._exchanges.ask(
+                    ADDRESSES_EXCHANGE, info.peer, AddressesRequest(most)
+                )
+        except (RequestError, RefusedAnswer):
+            return
+        except (AnswerError, NonCanonicalError) as error:
+            self._penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
+            return
+        if found is None:
+            return
+        if len(found) > most:
+            self._penalize(info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}")
+            return
+        source = network_group(info.ip)
+        now_ms = self._clock.now_ms()
+        for raw in found:
+            text = raw.decode("ascii", "replace")
+            if is_worth_keeping(text, self._transport.id, info.ip):
+                self._book.add(text, source, now_ms)
+
+    async def _serve(self, peer: PeerId, request: AddressesRequest) -> Addresses:
+        most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
+        info = self._info_of(peer)
+        own = self._transport.addresses()
+        others = self._book.sample(most, self._clock.now_ms())
+        fit = fit_to_tell((*own, *others), None if info is None else info.ip)
+        return tuple(text.encode() for text in fit[:most])
 
 
 def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:

@@ -96,6 +96,7 @@ class NodeNetwork:
             want=self.sync.want,
             news_from=self.sync.news_from,
             others=others,
+            note_news=self.peers.note_news,
             log=log,
         )
 

@@ -26,6 +26,7 @@ from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
 from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
 from unchained.node.fanout import Lost
+from unchained.node.p2p.eviction import News
 from unchained.node.p2p.exchanges import Penalize
 from unchained.node.p2p.penalties import Penalty
 from unchained.node.p2p.transport import NotRunning, PeerId, TopicLimits, Transport, Verdict
@@ -86,7 +87,7 @@ class Relay:
 
     `want` is told of an unknown anchor and who knows it, and tells whether it is news; `news_from`
     gives the least height that is news to anybody, for while a chain is being synchronized;
-    `others` gives peers to ask for bodies.
+    `others` gives peers to ask for bodies; `note_news` is told who was the first to bring what.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Relay:
         want: Callable[[PeerId, CoinId], bool],
         news_from: Callable[[], int],
         others: Callable[[], Sequence[PeerId]],
+        note_news: Callable[[PeerId, News], None],
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
@@ -109,6 +111,7 @@ class Relay:
         self._want = want
         self._news_from = news_from
         self._others = others
+        self._note_news = note_news
         self._log = log
         self._mix_ms = MIX_MS_AT_16_MIB * chain.network.mem_kib / 16_384
         self._judging: Counter[bytes] = Counter()
@@ -120,12 +123,15 @@ class Relay:
             limits.name: name_of(genesis_id, limits.name)
             for limits in (COIN_GOSSIP, ANCHOR_GOSSIP, TRANSFER_GOSSIP)
         }
-        self._subscribe(COIN_GOSSIP, self._judge_coin)
-        self._subscribe(ANCHOR_GOSSIP, self._judge_anchor)
-        self._subscribe(TRANSFER_GOSSIP, self._judge_transfer)
+        self._subscribe(COIN_GOSSIP, News.COIN, self._judge_coin)
+        self._subscribe(ANCHOR_GOSSIP, News.ANCHOR, self._judge_anchor)
+        self._subscribe(TRANSFER_GOSSIP, News.TRANSFER, self._judge_transfer)
 
     def _subscribe(
-        self, limits: GossipLimits, judge_it: Callable[[PeerId, bytes], Awaitable[Verdict]]
+        self,
+        limits: GossipLimits,
+        news: News,
+        judge_it: Callable[[PeerId, bytes], Awaitable[Verdict]],
     ) -> None:
         async def validate(peer: PeerId, data: bytes) -> Verdict:
             try:
@@ -137,6 +143,8 @@ class Relay:
                 self._penalize(peer, found.alone, f"{limits.name}: {error}", ms=price)
                 verdict = found.verdict
             self._verdicts[verdict] += 1
+            if verdict is Verdict.ACCEPT:
+                self._note_news(peer, news)
             return verdict
 
         self._transport.subscribe(

@@ -12,14 +12,15 @@ import structlog
 import trio
 
 from tests.framework.p2p_memory import run_virtual
-from unchained.node.p2p import connections
+from unchained.node.p2p import connections, telling
 from unchained.node.p2p.address import Address
 from unchained.node.p2p.bans import BanList
 from unchained.node.p2p.connections import PeerManager, PeerSettings
+from unchained.node.p2p.eviction import News
 from unchained.node.p2p.groups import network_group
 from unchained.node.p2p.memory import MemoryNetwork, MemoryTransport
 from unchained.node.p2p.penalties import Penalty
-from unchained.node.p2p.standing import PeerLimits
+from unchained.node.p2p.standing import VISITORS, PeerLimits
 from unchained.node.p2p.telling import fit_to_tell
 from unchained.node.p2p.transport import BadAddress
 from unchained.node.runtime import InlineRunner, TrioClock
@@ -245,7 +246,7 @@ def test_what_strangers_say_of_private_networks_is_not_believed(
             assert book.add(text, "44.4.0.0/16", NOW_MS)
         assert len(fit_to_tell(texts, "10.0.0.1")) == len(texts)
         assert fit_to_tell(texts[:3] + texts[-1:], "30.1.0.1") == texts[-1:]
-        monkeypatch.setattr(connections, "fit_to_tell", lambda found, _ip: list(found))
+        monkeypatch.setattr(telling, "fit_to_tell", lambda found, _ip: list(found))
         node = Peer(world, "30.1.0.1", bootstrap=(teller.transport.address,))
         await node.start()
         await world.until(lambda: texts[-1] in node.manager.book, 30)
@@ -320,6 +321,52 @@ def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> N
         await world.until(lambda: late.dialled() & {peer.ip for peer in first}, 120)
         inbound = {view.ip for view in hub.manager.peers()}
         assert inbound == {peer.ip for peer in first}
+
+    virtually(body)
+
+
+def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
+    async def body(world: World) -> None:
+        (hub,) = await world.peers("20.1.0.1")
+        through = {"bootstrap": (hub.transport.address,)}
+        pair = [Peer(world, ip, **through) for ip in ("30.1.0.1", "31.1.0.1")]
+        for peer in pair:
+            await peer.start()
+        await world.until(lambda: all(len(peer.manager.greeted()) == 2 for peer in pair), 30)
+
+    virtually(body)
+
+
+def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_friends() -> None:
+    async def body(world: World) -> None:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=40)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        # One that has served for an hour and one that brings coins, before and amid the flood.
+        old = await Peer(world, "30.1.0.1", **through).start()
+        await trio.sleep(3600)
+        flood = [
+            await Peer(world, f"{50 + number // 16}.1.{number % 16}.1", **through).start()
+            for number in range(30)
+        ]
+        useful = await Peer(world, "31.1.0.1", **through).start()
+        flood += [
+            await Peer(world, f"{60 + number // 16}.1.{number % 16}.1", **through).start()
+            for number in range(40)
+        ]
+        await world.until(lambda: len(hub.manager.greeted()) >= 40, 60)
+        hub.manager.note_news(useful.transport.id, News.COIN)
+        late = await Peer(world, "32.1.0.1", **through).start()
+
+        def kept() -> set[str]:
+            return {view.ip for view in hub.manager.peers()}
+
+        await world.until(lambda: late.ip in kept(), 30)
+        await trio.sleep(connections.VISIT_S * 2)
+        assert {old.ip, useful.ip, late.ip} <= kept()
+        assert len(kept()) <= 40 + VISITORS
+        evicted = {event["peer"] for event in world.logged("peer.evicted")}
+        assert evicted
+        assert evicted <= {peer.transport.id for peer in flood}
 
     virtually(body)
 
