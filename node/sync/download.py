@@ -41,7 +41,9 @@ WINDOW: Final = 6
 SOURCES: Final = 8
 """Peers asked at a time."""
 STALL_S: Final = 15.0
-"""A batch that takes longer is asked of somebody else."""
+"""Who takes longer for a batch is not waited for."""
+HEDGE_S: Final = 2.0
+"""A batch that takes longer is asked of one more peer, if there is one with nothing to do."""
 STALL_MS: Final = 50.0
 """Price of a stall."""
 SAMPLED: Final = 16
@@ -125,7 +127,7 @@ class _Run:
         self._trusted = trusted
         self._count = len(batches)
         self._plan: BodyPlan[PeerId] = BodyPlan(
-            batches, ahead=AHEAD, first_window=FIRST_WINDOW, window=WINDOW
+            batches, ahead=AHEAD, first_window=FIRST_WINDOW, window=WINDOW, hedge_s=HEDGE_S
         )
         self._sources = owner.sources(leader, anchors[-1][0].height)
         self._ready: dict[int, list[Package]] = {}
@@ -151,20 +153,24 @@ class _Run:
             if self._plan.is_stuck(self._sources):
                 self._error = NotServed(self._leader, "nobody delivers its bodies")
                 all_of_it.cancel()
-            batch = self._plan.next_for(peer)
+            batch = self._plan.next_for(peer, trio.current_time())
             if batch is None:
-                await self._changed.wait()
+                with trio.move_on_at(self._plan.look_again_at(peer)):
+                    await self._changed.wait()
                 continue
-            packages = await self._deliver(peer, batch)
-            if packages is None:
-                self._plan.failed(batch)
+            packages = await self._ask(peer, batch)
+            if packages is not None and not self._plan.arrived(batch, peer, trio.current_time()):
+                # Somebody else was faster.
+                continue
+            if packages is None or not await self._verify(peer, packages):
+                self._plan.failed(batch, peer)
             else:
-                self._plan.delivered(batch)
+                self._plan.delivered(batch, peer)
                 self._ready[batch.number] = packages
             self._wake()
 
-    async def _deliver(self, peer: PeerId, batch: Batch) -> list[Package] | None:
-        """Return a whole batch, its proofs verified, or None."""
+    async def _ask(self, peer: PeerId, batch: Batch) -> list[Package] | None:
+        """Return a whole batch, or None."""
         owner = self._owner
         owner.in_flight += 1
         packages: list[Package] | None = None
@@ -174,20 +180,16 @@ class _Run:
             if stall.cancelled_caught:
                 owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
                 return None
-            if packages is None or len(packages) < len(batch.headers):
-                return None
-            await self._verify(packages)
         except FetchError as error:
             owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
             return None
-        except BadMixError as error:
-            owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
-            return None
         finally:
             owner.in_flight -= 1
-        return packages
+        return None if len(packages) < len(batch.headers) else packages
 
-    async def _verify(self, packages: Sequence[Package]) -> None:
+    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> bool:
+        """Verify the proofs of a batch, and its transfers' signatures; who gave a forged proof
+        pays for it."""
         coins: dict[CoinId, Coin] = {}
         for package in packages:
             own = {package.anchor.id: package.anchor, **package.coins}
@@ -195,11 +197,16 @@ class _Run:
                 self._owner.proofs_skipped += len(own)
             else:
                 coins.update(own)
-        if coins:
-            await self._owner._chain.verify_mixes(list(coins.values()))
+        try:
+            if coins:
+                await self._owner._chain.verify_mixes(list(coins.values()))
+        except BadMixError as error:
+            self._owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
+            return False
         transfers = [raw for package in packages for raw in package.transfers.values()]
         if transfers:
             await self._owner._chain.judge_transfers(transfers)
+        return True
 
     async def _connect(self, all_of_it: trio.CancelScope) -> None:
         chain = self._owner._chain
@@ -220,6 +227,8 @@ class _Run:
             self._owner.bodies += len(packages)
             self._plan.took_in(number)
             self._wake()
+        # Whoever is still being asked was too slow.
+        all_of_it.cancel()
 
 
 def connect(core: ChainCore, packages: Sequence[Package], now_ms: int) -> ProtocolError | None:

@@ -7,8 +7,9 @@ among peers in batches.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ P = TypeVar("P", bound=Hashable)
 
 LINEAR: Final = 10
 """Heights below the tip that a locator has one by one; then the steps double."""
+HEDGE_FACTOR: Final = 3
+"""So many times what a batch usually takes has to pass before another peer is asked for it too."""
 
 
 def locator_heights(tip: int) -> list[int]:
@@ -149,22 +152,44 @@ def cut(
     return batches
 
 
+class _Open(Generic[P]):
+    """A batch that is being asked for."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.asked: dict[P, float] = {}
+        """Who is being asked, and since when."""
+        self.last_asked = 0.0
+        self.here: P | None = None
+        """Whose answer is being verified."""
+
+
 class BodyPlan(Generic[P]):
-    """Who is asked for which batch.
+    """Who is asked for which batch. Times in seconds, of any clock.
 
     Batches are given out lowest first, at most `ahead` beyond the lowest that has not been taken
     in; each peer has a window of its own, which grows with what it delivers and halves when it
-    stalls. A batch that stalled or failed goes to another peer.
+    stalls. A batch that stalled or failed goes to another peer. A peer that would have nothing to
+    do is asked for what somebody else takes long to deliver, longer than `hedge_s` and than is
+    usual: one that is silent holds up nobody for long.
     """
 
     def __init__(
-        self, batches: Iterable[Batch], *, ahead: int, first_window: int, window: int
+        self,
+        batches: Iterable[Batch],
+        *,
+        ahead: int,
+        first_window: int,
+        window: int,
+        hedge_s: float,
     ) -> None:
         self._waiting: deque[Batch] = deque(batches)
-        self._open: dict[int, P] = {}
+        self._open: dict[int, _Open[P]] = {}
         self._ahead = ahead
         self._first_window = first_window
         self._largest_window = window
+        self._hedge_s = hedge_s
+        self._usual_s = 0.0
         self._windows: dict[P, int] = {}
         self._refused: dict[int, set[P]] = {}
         self._taken_in = 0
@@ -179,31 +204,62 @@ class BodyPlan(Generic[P]):
         """Batches that are being asked for."""
         return len(self._open)
 
-    def next_for(self, peer: P) -> Batch | None:
-        """Return a batch to ask a peer for, if it has room; `delivered` or `failed` follows."""
-        busy = sum(who == peer for who in self._open.values())
-        if busy >= self._windows.setdefault(peer, self._first_window):
+    def next_for(self, peer: P, now: float) -> Batch | None:
+        """Return a batch to ask a peer for, if it has room; `failed`, or `arrived` and then
+        `delivered` or `failed`, follow."""
+        if not self._has_room(peer):
             return None
         for batch in self._waiting:
             if batch.number >= self._taken_in + self._ahead:
-                return None
+                break
             if peer not in self._refused.get(batch.number, ()):
                 self._waiting.remove(batch)
-                self._open[batch.number] = peer
-                return batch
+                self._open[batch.number] = _Open(batch)
+                return self._ask(peer, self._open[batch.number], now)
+        for late in self._late_for(peer):
+            if self._hedge_at(late) <= now:
+                return self._ask(peer, late, now)
         return None
 
-    def delivered(self, batch: Batch) -> None:
-        """Note that a peer delivered: its window grows by one."""
-        peer = self._open.pop(batch.number)
+    def look_again_at(self, peer: P) -> float:
+        """Return when there may be something to ask a peer for although nothing has changed."""
+        if not self._has_room(peer):
+            return math.inf
+        return min(map(self._hedge_at, self._late_for(peer)), default=math.inf)
+
+    def arrived(self, batch: Batch, peer: P, now: float) -> bool:
+        """Note that a peer has answered; tell whether it was the first: others' answers are of
+        no use."""
+        asked = self._open.get(batch.number)
+        if asked is None:
+            return False
+        if asked.here is not None:
+            del asked.asked[peer]
+            return False
+        asked.here = peer
+        took_s = now - asked.asked[peer]
+        self._usual_s = took_s if not self._usual_s else (3 * self._usual_s + took_s) / 4
+        return True
+
+    def delivered(self, batch: Batch, peer: P) -> None:
+        """Note that what a peer answered is sound: its window grows by one."""
+        del self._open[batch.number]
         self._refused.pop(batch.number, None)
         self._windows[peer] = min(self._windows[peer] + 1, self._largest_window)
 
-    def failed(self, batch: Batch) -> None:
+    def failed(self, batch: Batch, peer: P) -> None:
         """Note that a peer did not deliver: its window halves, and somebody else is asked."""
-        peer = self._open.pop(batch.number)
-        self._refused.setdefault(batch.number, set()).add(peer)
         self._windows[peer] = max(1, self._windows[peer] // 2)
+        asked = self._open.get(batch.number)
+        if asked is None:
+            return
+        self._refused.setdefault(batch.number, set()).add(peer)
+        del asked.asked[peer]
+        if asked.here == peer:
+            asked.here = None
+        if asked.asked:
+            return
+        del self._open[batch.number]
         # Lowest first: it holds up all that is above it.
         at = next(
             (n for n, other in enumerate(self._waiting) if other.number > batch.number),
@@ -218,6 +274,28 @@ class BodyPlan(Generic[P]):
     def is_stuck(self, peers: Collection[P]) -> bool:
         """Tell whether some batch waits that each of these peers has failed to deliver."""
         return any(set(peers) <= self._refused.get(batch.number, set()) for batch in self._waiting)
+
+    def _has_room(self, peer: P) -> bool:
+        busy = sum(peer in asked.asked for asked in self._open.values())
+        return busy < self._windows.setdefault(peer, self._first_window)
+
+    def _ask(self, peer: P, asked: _Open[P], now: float) -> Batch:
+        asked.asked[peer] = asked.last_asked = now
+        return asked.batch
+
+    def _late_for(self, peer: P) -> Iterator[_Open[P]]:
+        """Yield what a peer may be asked for while others are, lowest first."""
+        for number in sorted(self._open):
+            asked = self._open[number]
+            if (
+                asked.here is None
+                and peer not in asked.asked
+                and peer not in self._refused.get(number, ())
+            ):
+                yield asked
+
+    def _hedge_at(self, asked: _Open[P]) -> float:
+        return asked.last_asked + max(self._hedge_s, HEDGE_FACTOR * self._usual_s)
 
 
 class Progress:

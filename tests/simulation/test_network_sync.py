@@ -8,6 +8,7 @@ import trio
 
 from tests.framework.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
 from unchained.node.primitives.types import CoinId
+from unchained.node.sync.download import HEDGE_S
 from unchained.node.sync.service import LONG, SyncSettings
 from unchained.storage.memory import MemoryDisk
 
@@ -122,6 +123,23 @@ def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 240)
 
     simulate(14, body)
+
+
+def test_a_source_that_falls_silent_delays_the_others_little() -> None:
+    async def body(net: SimNet) -> None:
+        nodes = await old_nodes(net, 3)
+        newcomer = newcomer_of(net, nodes)
+        await newcomer.start()
+        await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
+        leader = newcomer.network.sync.statistics().leader
+        silent = next(node for node in nodes if node.id != leader)
+        # Its line is cut, and nobody knows yet.
+        net.weather.partition([[silent.id]])
+        began = trio.current_time()
+        await net.until(lambda: newcomer.height >= ANCHORS, "synced", 60, step_s=0.05)
+        assert trio.current_time() - began < 4 * HEDGE_S
+
+    simulate(15, body)
 
 
 def test_a_node_without_peers_mines_after_a_while() -> None:

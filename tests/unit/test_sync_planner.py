@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import msgspec
@@ -12,6 +13,7 @@ from unchained.node.consensus import errors as rules
 from unchained.node.consensus.params import LOCAL, REG, work
 from unchained.node.primitives.coin import Coin
 from unchained.node.sync.planner import (
+    HEDGE_FACTOR,
     Batch,
     BodyPlan,
     Point,
@@ -144,62 +146,144 @@ def test_batches_are_cut_by_what_their_transfers_may_weigh(core: ChainCore) -> N
     assert len(cut_at(many, 100, 10**6, 1)) == len(many)
 
 
+HEDGE_S = 2.0
+
+
+def plan_of(core: ChainCore, size: int = 2, ahead: int = 4, window: int = 3) -> BodyPlan[str]:
+    return BodyPlan(
+        batches_of(core, size), ahead=ahead, first_window=1, window=window, hedge_s=HEDGE_S
+    )
+
+
+def ask(plan: BodyPlan[str], peer: str, now: float = 0.0) -> Batch:
+    batch = plan.next_for(peer, now)
+    assert batch is not None
+    return batch
+
+
+def deliver(plan: BodyPlan[str], batch: Batch, peer: str, now: float = 0.0) -> None:
+    assert plan.arrived(batch, peer, now)
+    plan.delivered(batch, peer)
+
+
 def test_a_plan_keeps_windows_and_reassigns(core: ChainCore) -> None:
-    batches = batches_of(core)
-    plan: BodyPlan[str] = BodyPlan(batches, ahead=4, first_window=1, window=3)
-    first = plan.next_for("a")
-    assert first is batches[0]
-    assert plan.next_for("a") is None
-    second = plan.next_for("b")
-    assert second is batches[1]
-    plan.failed(first)
-    assert plan.next_for("a") is batches[2]  # not what it failed at
-    plan.delivered(second)
-    assert plan.next_for("b") is batches[0]  # the lowest first
-    assert plan.next_for("b") is batches[3]  # its window has grown
-    assert plan.next_for("c") is None  # nothing more than `ahead` of what is connected
+    plan = plan_of(core)
+    first = ask(plan, "a")
+    assert first.number == 0
+    assert plan.next_for("a", 0) is None
+    second = ask(plan, "b")
+    assert second.number == 1
+    plan.failed(first, "a")
+    assert ask(plan, "a").number == 2  # not what it failed at
+    deliver(plan, second, "b")
+    assert ask(plan, "b").number == 0  # the lowest first
+    assert ask(plan, "b").number == 3  # its window has grown
+    assert plan.next_for("c", 0) is None  # nothing more than `ahead` of what is connected
     assert plan.in_flight == 3
     assert not plan.is_done
     plan.took_in(0)
-    assert plan.next_for("c") is batches[4]
+    assert ask(plan, "c").number == 4
 
 
 def test_a_plan_is_stuck_when_everybody_failed(core: ChainCore) -> None:
-    plan: BodyPlan[str] = BodyPlan(batches_of(core), ahead=4, first_window=1, window=3)
+    plan = plan_of(core)
     for peer in ("a", "b"):
         assert not plan.is_stuck(["a", "b"])
-        batch = plan.next_for(peer)
-        assert batch is not None
-        plan.failed(batch)
+        plan.failed(ask(plan, peer), peer)
     assert plan.is_stuck(["a", "b"])
     assert not plan.is_stuck(["a", "b", "c"])
+
+
+def test_who_has_nothing_to_do_is_asked_for_what_takes_long(core: ChainCore) -> None:
+    plan = plan_of(core, size=100)
+    batch = ask(plan, "silent")
+    assert plan.look_again_at("silent") == math.inf
+    assert plan.look_again_at("b") == HEDGE_S
+    assert plan.next_for("b", HEDGE_S - 0.1) is None
+    assert plan.next_for("b", HEDGE_S) is batch
+    # One more each time, and nobody twice.
+    assert plan.next_for("c", HEDGE_S) is None
+    assert plan.look_again_at("c") == 2 * HEDGE_S
+    assert plan.next_for("b", 2 * HEDGE_S) is None
+    assert plan.next_for("c", 2 * HEDGE_S) is batch
+    # The first to answer counts; while that is verified, nobody else is asked.
+    assert plan.arrived(batch, "b", 5)
+    assert plan.next_for("d", 100) is None
+    assert plan.look_again_at("d") == math.inf
+    assert not plan.arrived(batch, "c", 5)
+    plan.delivered(batch, "b")
+    assert plan.is_done
+    assert not plan.arrived(batch, "silent", 6)
+    plan.failed(batch, "silent")
+    assert plan.is_done
+
+
+def test_an_answer_that_is_not_sound_does_not_end_what_others_are_asked(core: ChainCore) -> None:
+    plan = plan_of(core, size=100)
+    batch = ask(plan, "a")
+    assert plan.next_for("b", 3) is batch
+    assert plan.arrived(batch, "b", 4)
+    plan.failed(batch, "b")
+    assert plan.in_flight == 1
+    assert plan.next_for("b", 100) is None  # it has failed at it
+    deliver(plan, batch, "a", 5)
+    assert plan.is_done
+
+
+def test_somebody_fails_while_anothers_answer_is_verified(core: ChainCore) -> None:
+    plan = plan_of(core, size=100)
+    batch = ask(plan, "a")
+    assert plan.next_for("b", 3) is batch
+    assert plan.arrived(batch, "b", 4)
+    plan.failed(batch, "a")
+    assert plan.next_for("c", 100) is None
+    plan.delivered(batch, "b")
+    assert plan.is_done
+
+
+def test_what_is_usual_is_waited_for(core: ChainCore) -> None:
+    plan = plan_of(core, size=1, ahead=2)
+    slow = ask(plan, "a", 0)
+    deliver(plan, slow, "a", 10)
+    ask(plan, "a", 10)
+    plan.next_for("b", 10)
+    # A batch usually takes ten seconds here.
+    assert plan.look_again_at("c") == 10 + HEDGE_FACTOR * 10
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_plan_ends_if_anybody_delivers(core: ChainCore, seed: int) -> None:
     rng = random.Random(seed)
-    batches = batches_of(core, 1)
-    plan: BodyPlan[str] = BodyPlan(batches, ahead=3, first_window=1, window=4)
+    plan = plan_of(core, size=1, ahead=3, window=4)
+    count = len(batches_of(core, 1))
     taken: set[int] = set()
-    open_batches: list[tuple[str, Batch]] = []
-    for _ in range(10_000):
+    asked: list[tuple[str, Batch]] = []
+    verified: list[tuple[str, Batch]] = []
+    for now in range(10_000):
         if plan.is_done:
             break
         peer = rng.choice(["good", "bad", "worse"])
-        if (batch := plan.next_for(peer)) is not None:
-            open_batches.append((peer, batch))
-        if open_batches and rng.random() < 0.7:
-            who, batch = open_batches.pop(rng.randrange(len(open_batches)))
-            if who == "good":
-                plan.delivered(batch)
-                taken.add(batch.number)
-                lowest = next(n for n in range(len(batches) + 1) if n not in taken)
-                if lowest:
-                    plan.took_in(lowest - 1)
-            else:
-                plan.failed(batch)
+        if (batch := plan.next_for(peer, now)) is not None:
+            asked.append((peer, batch))
+        if asked and rng.random() < 0.6:
+            who, batch = asked.pop(rng.randrange(len(asked)))
+            if who == "worse":
+                plan.failed(batch, who)
+            elif plan.arrived(batch, who, now):
+                verified.append((who, batch))
+        if verified and rng.random() < 0.6:
+            who, batch = verified.pop(rng.randrange(len(verified)))
+            if who == "bad":
+                plan.failed(batch, who)
+                continue
+            plan.delivered(batch, who)
+            assert batch.number not in taken
+            taken.add(batch.number)
+            lowest = next(n for n in range(count + 1) if n not in taken)
+            if lowest:
+                plan.took_in(lowest - 1)
     assert plan.is_done
-    assert taken == {batch.number for batch in batches}
+    assert taken == set(range(count))
 
 
 def test_progress_tells_rate_and_time_to_go() -> None:
