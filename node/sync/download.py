@@ -173,19 +173,16 @@ class _Run:
         """Return a whole batch, or None."""
         owner = self._owner
         owner.in_flight += 1
-        packages: list[Package] | None = None
         try:
-            with trio.move_on_after(STALL_S) as stall:
+            with trio.move_on_after(STALL_S):
                 packages = await owner._fetcher.packages(peer, batch.headers)
-            if stall.cancelled_caught:
-                owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
-                return None
+                return packages if len(packages) == len(batch.headers) else None
+            owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
         except FetchError as error:
             owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
-            return None
         finally:
             owner.in_flight -= 1
-        return None if len(packages) < len(batch.headers) else packages
+        return None
 
     async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> bool:
         """Verify the proofs of a batch, and its transfers' signatures; who gave a forged proof
