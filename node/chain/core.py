@@ -217,10 +217,13 @@ class ChainCore:
 
     # Bodies
 
-    def submit_package(self, package: Package, *, proven: bool) -> Outcome | NeedsProof:
+    def submit_package(
+        self, package: Package, *, proven: bool, choose: bool = True
+    ) -> Outcome | NeedsProof:
         """Take in the body of an anchor whose coin is known (Protocol §5.2).
 
-        `proven` says that the mixes of the coins in the package have been verified. Raises
+        `proven` says that the mixes of the coins in the package have been verified. Without
+        `choose`, whether it makes another tip is left to the next `advance`. Raises
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault; any other `ProtocolError` has made the anchor invalid for good.
         """
@@ -254,7 +257,8 @@ class ChainCore:
         if news and not proven:
             return NeedsProof(tuple(news))
         self._let_count(node, package, mints, news)
-        self._main.advance()
+        if choose:
+            self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
 
@@ -351,7 +355,8 @@ class ChainCore:
                         self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
 
     def advance(self) -> None:
-        """Follow the winner, if it is not the tip already: after opening."""
+        """Follow the winner, if it is not the tip already: after opening, and after what was
+        submitted without a choice."""
         self._main.advance()
         self.journal.flush()
 
@@ -395,8 +400,7 @@ class ChainCore:
             yield
         finally:
             self._main.chooses_later = False
-        self._main.advance()
-        self.journal.flush()
+        self.advance()
 
     # Transfers
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -448,16 +448,13 @@ class ChainManager:
     ) -> Outcome | NeedsProof | Operation:
         """Judge a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
-        with ExitStack() as stack:
-            stack.enter_context(core.choosing_once())
-            result = core.submit_package(package, proven=proven)
-            if result is not Outcome.ACCEPTED:
-                return result
-            self._recent[package.anchor.id] = (package.anchor, package.body)
-            if len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
-            choose = stack.pop_all().close
-        choice = Operation(lambda _core: choose())
+        result = core.submit_package(package, proven=proven, choose=False)
+        if result is not Outcome.ACCEPTED:
+            return result
+        self._recent[package.anchor.id] = (package.anchor, package.body)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        choice = Operation(ChainCore.advance)
         self._choices.append(choice)
         return choice
 

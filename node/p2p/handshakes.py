@@ -1,8 +1,9 @@
 """Inbound handshakes under way, bounded in time and number.
 
 Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address
-has few places, a full house shows the oldest out, and nobody stays longer than `MOST_S`. It can
-go when libp2p bounds its handshakes per address.
+has few places, a full house shows the oldest out, and nobody stays longer than `MOST_S`. And as a
+handshake is the dearest thing that anybody may ask for, each address waits its turn when it asks
+for many. It can go when libp2p bounds its handshakes per address.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from typing import Final
 
 import trio
 
+from unchained.node.p2p.debt import RateLimit
+
 MOST_S: Final = 10.0
 MAX_PER_IP: Final = 8
 MAX_TOTAL: Final = 128
+PER_IP_BURST: Final = 16
+PER_IP_PER_S: Final = 4.0
+"""Handshakes of one address that begin per second, after a burst; more of them wait."""
 
 
 class Handshakes:
@@ -23,6 +29,7 @@ class Handshakes:
     def __init__(self) -> None:
         self._scopes: dict[trio.CancelScope, str] = {}
         self._per_ip: Counter[str] = Counter()
+        self._rate = RateLimit(PER_IP_PER_S, PER_IP_BURST)
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -40,6 +47,10 @@ class Handshakes:
         self._scopes[scope] = ip
         self._per_ip[ip] += 1
         return scope
+
+    async def turn(self, ip: str) -> None:
+        """Wait until a handshake of an address may begin."""
+        await trio.sleep(self._rate.reserve(ip, trio.current_time()))
 
     def leave(self, scope: trio.CancelScope) -> None:
         """Give the place back; calling it again changes nothing."""

@@ -336,6 +336,7 @@ class Libp2pTransport:
         detail = "not finished in time"
         try:
             with scope:
+                await self._handshakes.turn(address_group(ip))
                 return await self._upgrader.inbound(tcp, proven)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             detail = type(error).__name__

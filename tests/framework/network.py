@@ -242,6 +242,7 @@ class Switchboard:
     def __init__(self) -> None:
         self._nodes: dict[int, NetNode] = {}
         self._groups: list[set[str]] = []
+        self._closed = False
         self._lock = threading.Lock()
         self._links: list[tuple[str, str, socket.socket, socket.socket]] = []
         self._listeners: list[socket.socket] = []
@@ -275,6 +276,8 @@ class Switchboard:
             _shut(listener)
             listener.close()
         with self._lock:
+            # Who is being let in by now is not.
+            self._closed = True
             for _, _, *ends in self._links:
                 for end in ends:
                     _shut(end)
@@ -303,7 +306,7 @@ class Switchboard:
                 return
             dialler = self._dialler(port)
             with self._lock:
-                if self._apart(dialler, node.name):
+                if self._closed or self._apart(dialler, node.name):
                     inner.close()
                     continue
                 try:

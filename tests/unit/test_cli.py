@@ -173,12 +173,14 @@ def test_a_node_stops_as_asked_with_exit_code_0(number: int) -> None:
         assert started["data_dir"] == str(home.data_dir())
         assert started["pid"] == node.pid
         assert node.stop(number) == process.STOPPED
-        assert [event["event"] for event in node.events] == [
+        # A busy machine may let the loop be told of as blocked.
+        events = [event for event in node.events if event["event"] != "loop.blocked"]
+        assert [event["event"] for event in events] == [
             "node.started",
             "node.stopping",
             "node.stopped",
         ]
-        assert node.events[1]["reason"] == signal.Signals(number).name
+        assert events[1]["reason"] == signal.Signals(number).name
         assert node.errors == []
         logged = (home.data_dir() / "node.log").read_text().splitlines()
         assert [json.loads(line)["event"] for line in logged][-1] == "node.stopped"

@@ -4,7 +4,14 @@ import pytest
 import trio
 import trio.testing
 
-from unchained.node.p2p.handshakes import MAX_PER_IP, MAX_TOTAL, MOST_S, Handshakes
+from unchained.node.p2p.handshakes import (
+    MAX_PER_IP,
+    MAX_TOTAL,
+    MOST_S,
+    PER_IP_BURST,
+    PER_IP_PER_S,
+    Handshakes,
+)
 
 
 def test_an_address_has_few_places() -> None:
@@ -42,5 +49,23 @@ def test_nobody_stays_for_ever() -> None:
         with scope:
             await trio.sleep_forever()
         assert trio.current_time() - start == pytest.approx(MOST_S)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_who_asks_for_many_waits_and_nobody_else_does() -> None:
+    async def main() -> None:
+        handshakes = Handshakes()
+        start = trio.current_time()
+
+        async def turns(ip: str, count: int) -> float:
+            for _ in range(count):
+                await handshakes.turn(ip)
+            return trio.current_time() - start
+
+        assert await turns("10.0.0.1", PER_IP_BURST) == 0
+        assert await turns("10.0.0.1", 8) == pytest.approx(8 / PER_IP_PER_S)
+        before = trio.current_time() - start
+        assert await turns("10.0.0.2", PER_IP_BURST) == before
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
