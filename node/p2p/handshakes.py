@@ -34,10 +34,13 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._scopes)
 
+    def has_room(self, ip: str) -> bool:
+        """Tell whether an address (`groups.address_group`) may have one more under way."""
+        return self._per_ip[ip] < MAX_PER_IP
+
     def enter(self, ip: str) -> trio.CancelScope | None:
-        """Return the scope to shake hands in, or None if the address (`groups.address_group`)
-        has too many under way."""
-        if self._per_ip[ip] >= MAX_PER_IP:
+        """Return the scope to shake hands in, or None if there is no room."""
+        if not self.has_room(ip):
             return None
         if len(self._scopes) >= MAX_TOTAL:
             oldest = next(iter(self._scopes))

@@ -26,6 +26,7 @@ from unchained.node.p2p.groups import address_group
 from unchained.node.p2p.handshakes import Handshakes
 from unchained.node.p2p.identity import Identity
 from unchained.node.p2p.listening import (
+    Door,
     Resolve,
     announced,
     listen,
@@ -272,7 +273,7 @@ class Libp2pTransport:
                         partial(
                             trio.serve_listeners,
                             self._inbound,
-                            [listener],
+                            [Door(listener, self._may_knock)],
                             handler_nursery=nursery,
                         )
                     )
@@ -291,22 +292,28 @@ class Libp2pTransport:
             raise NotRunning("the transport is not running")
         return self._nursery
 
+    def _may_knock(self, stream: trio.SocketStream) -> bool:
+        try:
+            ip = plain(stream.socket.getpeername()[0])
+        except (OSError, ValueError):
+            return False
+        if not self._floor.admits(ip, None, Direction.INBOUND):
+            return False
+        has_room = len(self._open) < self._config.max_connections
+        if not has_room or not self._handshakes.has_room(address_group(ip)):
+            self._floor.counters.connections_refused += 1
+            return False
+        return True
+
     async def _inbound(self, stream: trio.SocketStream) -> None:
         try:
             place = stream.socket.getpeername()
-            ip = plain(place[0])
-        except (OSError, ValueError):
-            stream.socket.close()
+        except OSError:
             return
-        if not self._floor.admits(ip, None, Direction.INBOUND):
-            stream.socket.close()
-            return
-        scope = None
-        if len(self._open) < self._config.max_connections:
-            scope = self._handshakes.enter(address_group(ip))
+        ip = plain(place[0])
+        scope = self._handshakes.enter(address_group(ip))
         if scope is None:
             self._floor.counters.connections_refused += 1
-            stream.socket.close()
             return
         tcp = self._begin(stream)
         async with trio.open_nursery() as nursery:

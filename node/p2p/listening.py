@@ -13,9 +13,14 @@ import psutil
 import trio
 
 from unchained.node.p2p.address import Address
+from unchained.node.p2p.debt import RateLimit
 from unchained.node.p2p.transport import BadAddress, CannotListen, PeerId
 
-BACKLOG: Final = 128
+BACKLOG: Final = 1_024
+"""Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
+KNOCKS_BURST: Final = 64
+KNOCKS_PER_S: Final = 500.0
+"""Connections looked at per second, after a burst: those who have come in come first."""
 MAX_RESOLVED: Final = 8
 """Addresses of a name that are tried."""
 
@@ -105,6 +110,31 @@ async def _bind(address: Address) -> trio.SocketListener:
         sock.close()
         raise CannotListen(str(address), _why(error)) from None
     return trio.SocketListener(sock)
+
+
+class Door(trio.abc.Listener[trio.SocketStream]):
+    """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
+    and closes at once, without a task, what `admits` does not let in."""
+
+    def __init__(
+        self, listener: trio.SocketListener, admits: Callable[[trio.SocketStream], bool]
+    ) -> None:
+        self._listener = listener
+        self._admits = admits
+        self._pace = RateLimit(KNOCKS_PER_S, KNOCKS_BURST)
+
+    async def accept(self) -> trio.SocketStream:
+        """Wait for a connection that is let in."""
+        while True:
+            await trio.sleep(self._pace.reserve("", trio.current_time()))
+            stream = await self._listener.accept()
+            if self._admits(stream):
+                return stream
+            stream.socket.close()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        await self._listener.aclose()
 
 
 def _why(error: OSError) -> str:
