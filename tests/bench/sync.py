@@ -32,8 +32,9 @@ from unchained.storage.open import open_store
 ANCHORS = 3_000
 STEP_MS = 12_000
 """Time of an epoch of local: longer than the protocol's, so that coins soon are easy to find."""
-TEST_ANCHORS = 250
-TEST_STEP_MS = 120_000
+TEST_ANCHORS = 1_000
+"""Two pages of headers: a sync as long ones are, of which reading headers first is a small part."""
+TEST_STEP_MS = 72_000
 RUNS = 3
 PATIENCE_S = 500.0
 GOAL_ASSUMED = 800.0
