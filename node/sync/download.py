@@ -37,7 +37,7 @@ AHEAD: Final = 16
 """Batches fetched and verified ahead of the one to be connected."""
 FIRST_WINDOW: Final = 2
 WINDOW: Final = 6
-"""Batches asked of one peer at a time."""
+"""Batches on their way from one peer at a time."""
 SOURCES: Final = 8
 """Peers asked at a time."""
 STALL_S: Final = 15.0
@@ -138,7 +138,7 @@ class _Run:
         async with trio.open_nursery() as nursery:
             for peer in self._sources:
                 for _ in range(WINDOW):
-                    nursery.start_soon(self._work, peer, nursery.cancel_scope)
+                    nursery.start_soon(self._work, peer, nursery)
             nursery.start_soon(self._connect, nursery.cancel_scope)
         if self._error is not None:
             raise self._error
@@ -147,27 +147,33 @@ class _Run:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
-    async def _work(self, peer: PeerId, all_of_it: trio.CancelScope) -> None:
+    async def _work(self, peer: PeerId, nursery: trio.Nursery) -> None:
         """Ask one peer for batches, one at a time; several of these run for each peer."""
         while not self._plan.is_done:
             if self._plan.is_stuck(self._sources):
                 self._error = NotServed(self._leader, "nobody delivers its bodies")
-                all_of_it.cancel()
+                nursery.cancel_scope.cancel()
             batch = self._plan.next_for(peer, trio.current_time())
             if batch is None:
                 with trio.move_on_at(self._plan.look_again_at(peer)):
                     await self._changed.wait()
                 continue
             packages = await self._ask(peer, batch)
-            if packages is not None and not self._plan.arrived(batch, peer, trio.current_time()):
-                # Somebody else was faster.
-                continue
-            if packages is None or not await self._verify(peer, packages):
+            if packages is None:
                 self._plan.failed(batch, peer)
-            else:
-                self._plan.delivered(batch, peer)
-                self._ready[batch.number] = packages
-            self._wake()
+                self._wake()
+            elif self._plan.arrived(batch, peer, trio.current_time()):
+                # While it is verified, the next one is on its way.
+                nursery.start_soon(self._take, peer, batch, packages)
+
+    async def _take(self, peer: PeerId, batch: Batch, packages: list[Package]) -> None:
+        """Verify what a peer was the first to deliver."""
+        if await self._verify(peer, packages):
+            self._plan.delivered(batch, peer)
+            self._ready[batch.number] = packages
+        else:
+            self._plan.failed(batch, peer)
+        self._wake()
 
     async def _ask(self, peer: PeerId, batch: Batch) -> list[Package] | None:
         """Return a whole batch, or None."""

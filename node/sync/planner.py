@@ -168,10 +168,10 @@ class BodyPlan(Generic[P]):
     """Who is asked for which batch. Times in seconds, of any clock.
 
     Batches are given out lowest first, at most `ahead` beyond the lowest that has not been taken
-    in; each peer has a window of its own, which grows with what it delivers and halves when it
-    stalls. A batch that stalled or failed goes to another peer. A peer that would have nothing to
-    do is asked for what somebody else takes long to deliver, longer than `hedge_s` and than is
-    usual: one that is silent holds up nobody for long.
+    in; each peer has a window of its own for what is on its way, which grows with what it delivers
+    and halves when it stalls. A batch that stalled or failed goes to another peer. A peer that
+    would have nothing to do is asked for what somebody else takes long to deliver, longer than
+    `hedge_s` and than is usual: one that is silent holds up nobody for long.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class BodyPlan(Generic[P]):
         return any(set(peers) <= self._refused.get(batch.number, set()) for batch in self._waiting)
 
     def _has_room(self, peer: P) -> bool:
-        busy = sum(peer in asked.asked for asked in self._open.values())
+        busy = sum(peer in it.asked and it.here != peer for it in self._open.values())
         return busy < self._windows.setdefault(peer, self._first_window)
 
     def _ask(self, peer: P, asked: _Open[P], now: float) -> Batch:
