@@ -42,7 +42,13 @@ RpcOption = Annotated[
 
 
 class CommandFailed(Exception):
-    """A command could not do what it was asked to; the text is one line that says what to do."""
+    """A command could not do what it was asked to; the text is one line that says what to do.
+
+    `word` is the node's for why it refused, empty if it was not the node."""
+
+    def __init__(self, text: str, word: str = "") -> None:
+        super().__init__(text)
+        self.word = word
 
 
 class Asker:
@@ -95,7 +101,7 @@ class Asker:
         except ClientError as error:
             raise CommandFailed(str(error)) from None
         except RpcError as error:
-            raise CommandFailed(_refusal(error)) from None
+            raise CommandFailed(_refusal(error), error.error) from None
 
     def is_running(self) -> bool:
         """Tell whether the node answers. Raises `CommandFailed` if something else is in the way."""

@@ -29,6 +29,8 @@ from unchained.node.cli.wallet import (
 
 UNLOCK_S: Final = 120.0
 """For how long a command unlocks a wallet that it then locks again."""
+LOCKED: Final = "WALLET_LOCKED"
+"""The node's word for a wallet that has to be unlocked first."""
 
 MAX_FILE: Final = 1 << 20
 
@@ -84,8 +86,12 @@ class Spender:
     def call(self, method: str, **params: object) -> Any:
         """Return a method's result. Raises `CommandFailed`."""
         node, wallet = self._node, self._wallet
-        if not node.call("wallet.info", name=wallet)["locked"]:
+        # Nobody is asked for a passphrase to hear then that there is another mistake.
+        try:
             return node.call(method, seconds=SLOW_S, name=wallet, **params)
+        except CommandFailed as error:
+            if error.word != LOCKED:
+                raise
         passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
         unlocking = {"passphrase": passphrase, "name": wallet, "seconds": UNLOCK_S}
         node.call_with("wallet.unlock", unlocking, seconds=SLOW_S)
