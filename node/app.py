@@ -127,7 +127,7 @@ class Node:
         Raises `BadIdentity`, `CannotListen` or `BadAddress`.
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-        from unchained.node.p2p.connections import PeerSettings
+        from unchained.node.p2p.dialling import PeerSettings
         from unchained.node.p2p.host import HostConfig, Libp2pTransport
         from unchained.node.p2p.identity import Identity
         from unchained.node.p2p.standing import VISITORS, PeerLimits

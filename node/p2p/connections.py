@@ -18,15 +18,15 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.fanout import Watch
-from unchained.node.p2p.address import Address
-from unchained.node.p2p.addressbook import OWN, AddressBook, BookStatistics, Entry
+from unchained.node.p2p.addressbook import AddressBook, BookStatistics
 from unchained.node.p2p.bans import BanList
+from unchained.node.p2p.dialling import Dialler, PeerSettings
 from unchained.node.p2p.eviction import Candidate, News, choose
 from unchained.node.p2p.exchanges import Exchanges
-from unchained.node.p2p.groups import host_group, is_public, network_group
+from unchained.node.p2p.groups import host_group, network_group
 from unchained.node.p2p.penalties import Penalty
-from unchained.node.p2p.seeds import PATIENCE_S, ResolveAll, Seeds, ask_system
-from unchained.node.p2p.standing import PeerLimits, Standing
+from unchained.node.p2p.seeds import ResolveAll, ask_system
+from unchained.node.p2p.standing import Standing
 from unchained.node.p2p.telling import Introductions
 from unchained.node.p2p.transport import (
     Direction,
@@ -37,24 +37,13 @@ from unchained.node.p2p.transport import (
     PeerInfo,
     RequestError,
     Transport,
-    TransportError,
 )
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.runtime import Clock, Runner
 from unchained.node.wire.errors import AnswerError, RefusedAnswer
-from unchained.node.wire.messages import (
-    STATUS_EXCHANGE,
-    Status,
-)
+from unchained.node.wire.messages import STATUS_EXCHANGE, Status
 from unchained.storage.kv import Batch, KeyValueStore
 
-DIAL_EVERY_S: Final = 5.0
-"""Seconds between looks for missing outbound peers, when nothing happens."""
-FIRST_DIAL_DELAY_S: Final = 1.0
-LONGEST_DIAL_DELAY_S: Final = 60.0
-"""Seconds between attempts at an address of the operator's where nobody answers: twice as many
-after each, as nodes that are started together are up within moments."""
-DIAL_TIMEOUT_S: Final = 10.0
 SAVE_EVERY_S: Final = 60.0
 SILENT_POLLS: Final = 3
 """Status requests in a row without an answer after which a peer is dropped."""
@@ -63,21 +52,6 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
-
-
-class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node looks for peers: through the addresses of `bootstrap`, and while they do not
-    suffice through `seeds`, names that stand for many nodes."""
-
-    bootstrap: tuple[str, ...] = ()
-    seeds: tuple[str, ...] = ()
-    limits: PeerLimits = PeerLimits()
-    feeler_s: float = 120.0
-    """Seconds between attempts at an address that was never tried."""
-    status_s: float = 15.0
-    """Seconds between requests for a peer's status."""
-    clock_bound_ms: int = 30_000
-    """Offset from the median of the outbound peers' clocks that is warned of."""
 
 
 class PeerView(msgspec.Struct, frozen=True):
@@ -182,27 +156,22 @@ class PeerManager:
         self._rng = rng
         self._writer = writer
         self._log = log
-        self._seeds = Seeds(
-            settings.seeds,
+        self._to_save = trio.Event()
+        self._peers: dict[PeerId, _Peer] = {}
+        self._dialler = Dialler(
             transport,
-            missing=lambda: self._missing() > 0,
-            found=self._found_by_seed,
+            self.book,
+            self.standing,
+            settings,
+            connected=lambda: {peer: known.info for peer, known in self._peers.items()},
+            clock=clock,
+            rng=rng,
             resolve_all=resolve_all,
             log=log,
         )
-        self._to_save = trio.Event()
-        self._peers: dict[PeerId, _Peer] = {}
-        self._dialling: set[str] = set()
-        self._feelers: set[PeerId] = set()
-        self._dialled: dict[PeerId, str] = {}
-        self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
-        self._dials = self._dials_failed = self._feelers_tried = 0
-        self._unnamed = [text for text in settings.bootstrap if Address.parse(text).peer is None]
-        for text in settings.bootstrap:
-            self.book.add(text, OWN, clock.now_ms())
         transport.set_gate(self.standing.gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
@@ -260,9 +229,9 @@ class PeerManager:
             outbound=outbound,
             inbound=len(self._peers) - outbound,
             greeted=len(self.greeted()),
-            dials=self._dials,
-            dials_failed=self._dials_failed,
-            feelers=self._feelers_tried,
+            dials=self._dialler.dials,
+            dials_failed=self._dialler.failed,
+            feelers=self._dialler.feelers,
             book=self.book.statistics(),
             bans=len(self.standing.active_bans()),
             penalties=dict(self.standing.penalties),
@@ -307,12 +276,7 @@ class PeerManager:
                 self._nursery = nursery
                 for peer in self._peers.values():
                     nursery.start_soon(self._tend, peer, name="peers.tend")
-                nursery.start_soon(self._keep_dialling, name="peers.dial")
-                for text in self._unnamed:
-                    nursery.start_soon(self._keep_joined, text, name="peers.bootstrap")
-                patience_s = PATIENCE_S if len(self.book) or self._unnamed else 0.0
-                nursery.start_soon(self._seeds.run, patience_s, name="peers.seeds")
-                nursery.start_soon(self._feel, name="peers.feel")
+                nursery.start_soon(self._dialler.run, name="peers.dial")
                 nursery.start_soon(self._keep_saved, name="peers.save")
                 task_status.started()
         finally:
@@ -336,120 +300,9 @@ class PeerManager:
                 if gone.status is not None:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
-            self._dialled.pop(event.info.peer, None)
-            self._feelers.discard(event.info.peer)
             self._introductions.forget(event.info.peer)
-            self._need.set()
+            self._dialler.forget(event.info.peer)
             self.changed.set(self.changed.value + 1)
-
-    # Dialling
-
-    async def _keep_dialling(self) -> None:
-        first = list(self.book.anchors)
-        while True:
-            self._need = trio.Event()
-            while self._missing() > 0 and (found := self._next_address(first)) is not None:
-                self._start_dial(found)
-            with trio.move_on_after(DIAL_EVERY_S):
-                await self._need.wait()
-
-    def _missing(self) -> int:
-        outbound = sum(
-            peer.info.direction is Direction.OUTBOUND and peer.info.peer not in self._feelers
-            for peer in self._peers.values()
-        )
-        return self.settings.limits.outbound - outbound - len(self._dialling)
-
-    def _next_address(self, first: list[str]) -> str | None:
-        now_ms = self._clock.now_ms()
-        while first:
-            # Who was a peer before the restart comes first.
-            entry = self.book.get(first.pop(0))
-            if entry is not None and self._is_fit(entry):
-                return entry.text
-        entry = self.book.pick(now_ms, self._is_fit)
-        return None if entry is None else entry.text
-
-    def _is_fit(self, entry: Entry) -> bool:
-        address = entry.address
-        peer = address.peer
-        return (
-            peer is not None
-            and peer != self._transport.id
-            and peer not in self._peers
-            and entry.text not in self._dialling
-            and (address.is_name or self._may_dial(address.host, peer))
-        )
-
-    def _may_dial(self, ip: str, peer: PeerId) -> bool:
-        """Ask whether an address is fit beside the peers there are and those being dialled."""
-        under_way = {text.split("/")[2] for text in self._dialling if text.startswith("/ip")}
-        return self.standing.may_dial(ip, peer) and not (
-            is_public(ip) and network_group(ip) in map(network_group, under_way)
-        )
-
-    def _start_dial(self, text: str, *, feeler: bool = False) -> None:
-        assert self._nursery is not None  # noqa: S101 - only `run` dials
-        self._dialling.add(text)
-        self._nursery.start_soon(self._dial, text, feeler, name="peers.dial")
-
-    async def _dial(self, text: str, feeler: bool) -> None:
-        self._dials += 1
-        self.book.attempted(text, self._clock.now_ms())
-        expected = PeerId(text.rpartition("/")[2])
-        already = expected in self._peers
-        if feeler and not already:
-            self._feelers.add(expected)
-        if not already:
-            self._dialled[expected] = text
-        try:
-            await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
-        except TransportError as error:
-            self._dials_failed += 1
-            self._feelers.discard(expected)
-            self._dialled.pop(expected, None)
-            self.book.failed(text, self._clock.now_ms())
-            self._log.debug("peer.dial_failed", address=text, why=str(error))
-        finally:
-            self._dialling.discard(text)
-            self._need.set()
-
-    async def _keep_joined(self, text: str) -> None:
-        """Keep in touch with an address of the operator's whose peer nobody named.
-
-        Who answers there is remembered: the book only holds addresses of known peers.
-        """
-        peer: PeerId | None = None
-        failures = 0
-        while True:
-            delay_s = DIAL_EVERY_S
-            if peer not in self._peers and self._missing() > 0:
-                self._dials += 1
-                try:
-                    peer = await self._transport.identify(text, timeout=DIAL_TIMEOUT_S)
-                    named = str(Address.parse(text).with_peer(peer))
-                    await self._transport.connect(named, timeout=DIAL_TIMEOUT_S)
-                    self.book.add(named, OWN, self._clock.now_ms())
-                    failures = 0
-                except TransportError as error:
-                    self._dials_failed += 1
-                    delay_s = min(FIRST_DIAL_DELAY_S * 2**failures, LONGEST_DIAL_DELAY_S)
-                    failures = min(failures + 1, 16)
-                    self._log.debug("peer.dial_failed", address=text, why=str(error))
-            await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
-
-    async def _feel(self) -> None:
-        """Try, from time to time, an address that was only heard of."""
-        while True:
-            await trio.sleep(self.settings.feeler_s * self._rng.uniform(0.5, 1.5))
-            entry = self.book.pick(self._clock.now_ms(), self._is_fit, only_new=True)
-            if entry is not None:
-                self._feelers_tried += 1
-                self._start_dial(entry.text, feeler=True)
-
-    def _found_by_seed(self, text: str, seed: str) -> None:
-        self.book.add(text, seed, self._clock.now_ms())
-        self._need.set()
 
     # Tending
 
@@ -501,7 +354,7 @@ class PeerManager:
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._introductions.is_due(peer.info.peer, missing=self._missing() > 0):
+                elif self._introductions.is_due(peer.info.peer, missing=self._dialler.missing > 0):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
@@ -546,23 +399,17 @@ class PeerManager:
         outbound = info.direction is Direction.OUTBOUND
         self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
         if outbound:
-            self.book.good(self._dialled.get(info.peer, info.address), self._clock.now_ms())
-            self.book.set_anchors(
-                self._dialled[other.info.peer]
-                for other in self._peers.values()
-                if other.info.peer in self._dialled and other.info.peer not in self._feelers
-            )
+            self.book.good(self._dialler.address_of(info), self._clock.now_ms())
+            self.book.set_anchors(self._dialler.chosen())
         if peer.is_visitor:
             await self._give_place(peer)
         await self._ask_addresses(peer)
-        if info.peer in self._feelers:
-            self._feelers.discard(info.peer)
-            if self._missing() < 0:
-                await self._transport.disconnect(info.peer)
+        if self._dialler.end_feeling(info.peer):
+            await self._transport.disconnect(info.peer)
 
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._introductions.ask(peer.info)
-        self._need.set()
+        self._dialler.wake()
 
     def _watch_clocks(self) -> None:
         # Protocol §11: only outbound peers' clocks are compared, and only to warn

@@ -15,7 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.chain.manager import ChainManager
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.fanout import Watch
-from unchained.node.p2p.connections import PeerManager, PeerSettings, PeerStatistics
+from unchained.node.p2p.connections import PeerManager, PeerStatistics
+from unchained.node.p2p.dialling import PeerSettings
 from unchained.node.p2p.seeds import ResolveAll, ask_system
 from unchained.node.p2p.transport import PeerId, Transport, TransportStatistics
 from unchained.node.runtime import Clock, Runner

@@ -24,7 +24,7 @@ from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.epochs import EpochManager
-from unchained.node.p2p.connections import PeerSettings
+from unchained.node.p2p.dialling import PeerSettings
 from unchained.node.p2p.memory import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.node.p2p.standing import PeerLimits
 from unchained.node.p2p.transport import Transport

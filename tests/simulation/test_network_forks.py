@@ -70,8 +70,13 @@ def test_a_partition_heals_within_two_epochs(epochs: int) -> None:
         nodes = await net.grow(8, miners=8)
         await net.mingle(nodes)
         await net.agree(within_s=EPOCH_S)
+        fork = nodes[0].height
         net.part(nodes[0::2], nodes[1::2])
         await trio.sleep(epochs * EPOCH_S)
+        # Protocol §11: a side that was so unlucky as to show little work would not be asked for it.
+        await net.until(
+            lambda: min(node.height for node in nodes) >= fork + epochs // 2, "two branches", 400
+        )
         await net.agree(nodes[0::2], within_s=2 * EPOCH_S)
         await net.agree(nodes[1::2], within_s=2 * EPOCH_S)
         losers = [await nodes[0].core(known_coins), await nodes[1].core(known_coins)]

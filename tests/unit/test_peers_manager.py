@@ -15,7 +15,8 @@ from tests.framework.p2p_memory import run_virtual
 from unchained.node.p2p import connections, telling
 from unchained.node.p2p.address import Address
 from unchained.node.p2p.bans import BanList
-from unchained.node.p2p.connections import PeerManager, PeerSettings
+from unchained.node.p2p.connections import PeerManager
+from unchained.node.p2p.dialling import PeerSettings
 from unchained.node.p2p.eviction import News
 from unchained.node.p2p.groups import network_group
 from unchained.node.p2p.memory import MemoryNetwork, MemoryTransport
