@@ -25,28 +25,40 @@ def are_apart(core: ChainCore, tip_id: CoinId) -> bool:
 
 
 def above_fork(core: ChainCore, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
-    """Return the anchors above the last common ancestor of two, on both branches, lowest first;
-    where one descends from the other, the last W + 1 up to the higher one."""
+    """Return the anchors above the last common ancestor of two, lowest first: on both branches and
+    on those that leave them, as their votes count too. Where one descends from the other, the last
+    W + 1 up to the higher one."""
     one, other = core.tree.get(one_id), core.tree.get(other_id)
     if one is None or other is None or Status.COUNTS not in (one.status, other.status):
         return []
-    paths: dict[CoinId, int] = {}
     low, high = sorted((one, other), key=lambda node: node.height)
-    left: AnchorNode | None = low
-    right: AnchorNode | None = high
-    while left is not right:
-        # Protocol §6: candidates bound to all anchors above the last common ancestor, both sides
-        if left is None or (right is not None and right.height > left.height):
-            assert right is not None  # noqa: S101 - the higher one
-            paths[right.id] = right.height
-            right = right.parent
-        else:
-            paths[left.id] = left.height
-            left = left.parent
-    if left is low:
-        step: AnchorNode | None = high
-        paths.clear()
-        while step is not None and step.height >= high.height - core.network.window:
-            paths[step.id] = step.height
-            step = step.parent
-    return sorted(paths, key=lambda anchor_id: paths[anchor_id])
+    ancestor = _common_ancestor(low, high)
+    if ancestor is low:
+        return _last_of(high, core.network.window + 1)
+    # Protocol §6: candidates bound to all anchors above the last common ancestor
+    found: list[AnchorNode] = []
+    level = [ancestor]
+    while level:
+        level = [
+            child for node in level for child in node.children if child.status is Status.COUNTS
+        ]
+        found += level
+    return [node.id for node in found]
+
+
+def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
+    while low is not high:
+        if low.height > high.height:
+            low, high = high, low
+        assert high.parent is not None  # noqa: S101 - at the latest they meet at the root
+        high = high.parent
+    return low
+
+
+def _last_of(node: AnchorNode, count: int) -> list[CoinId]:
+    found: list[CoinId] = []
+    step: AnchorNode | None = node
+    while step is not None and len(found) < count:
+        found.append(step.id)
+        step = step.parent
+    return found[::-1]

@@ -9,7 +9,7 @@ asked for their votes (Protocol §6, §11). What a peer claims of its work decid
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -19,7 +19,6 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.chain.manager import ChainManager
-from unchained.node.consensus.errors import BadMixError
 from unchained.node.fanout import Watch
 from unchained.node.p2p.connections import PeerManager
 from unchained.node.p2p.penalties import Penalty
@@ -28,15 +27,15 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.runtime import Clock
-from unchained.node.sync.comparing import above_fork, are_apart, is_known
+from unchained.node.sync.comparing import are_apart, is_known
 from unchained.node.sync.download import BranchTooLong, Downloader
 from unchained.node.sync.fetching import Fetcher, FetchError
 from unchained.node.sync.judgement import judge
 from unchained.node.sync.planner import Progress, deserves_bodies
 from unchained.node.sync.scanning import Scan, scan_peers
+from unchained.node.sync.votes import Votes
 from unchained.node.sync.walking import Seen, Walk
-from unchained.node.wire.limits import CANDIDATES
-from unchained.node.wire.messages import AnchorHeader, CandidatesRequest
+from unchained.node.wire.messages import AnchorHeader
 
 MOST_HELD: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
@@ -56,11 +55,8 @@ DEEP_PATIENCE_S: Final = 900.0
 """The longest that a branch may take to win which leaves the main chain below the tree."""
 DEEP_LOST_MS: Final = 1_500.0
 """Price of such a branch that does not win: hundreds of bodies for nothing."""
-PROVING: Final = 2
-"""Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
 MAX_WANTED: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
-MAX_CANDIDATE_PAGES: Final = 64
 REPORT_S: Final = 10.0
 
 
@@ -104,6 +100,21 @@ class _PeerState:
         self.compared: tuple[bytes, bytes, float] | None = None
         self.settled = False
 
+    def may_try(self, anchor_id: CoinId) -> bool:
+        """Tell whether an anchor is to be followed now: not soon after it led nowhere."""
+        retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
+        return trio.current_time() >= retry_at
+
+    def tried(self, anchor_id: CoinId, followed: bool) -> None:
+        """Note what following an anchor led to."""
+        _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
+        if followed:
+            return
+        wait = min(max(2 * waited, FIRST_RETRY_S), LONGEST_RETRY_S)
+        if len(self.retry) >= MAX_WANTED:
+            del self.retry[next(iter(self.retry))]
+        self.retry[anchor_id] = (trio.current_time() + wait, wait)
+
 
 class SyncService:
     """Keeps the chain up with its peers. `synced` says whether mining makes sense."""
@@ -127,6 +138,9 @@ class SyncService:
         self._rng = rng
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, clock=clock, log=log)
+        self._votes = Votes(
+            chain, fetcher, penalize=peers.penalize, follow=self._follow_vote, log=log
+        )
         self.synced: Watch[bool] = Watch(not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
@@ -135,7 +149,7 @@ class SyncService:
         self._behind = 0
         self._target_height = 0
         self._progress = Progress()
-        self._followed = self._headers = self._candidates = 0
+        self._followed = self._headers = 0
         self._epoch_s = chain.network.epoch_ms / 1000
 
     def news_from(self) -> int:
@@ -174,7 +188,7 @@ class SyncService:
             followed=self._followed,
             headers=self._headers,
             bodies=self._downloader.bodies,
-            candidates=self._candidates,
+            candidates=self._votes.taken,
             proofs_skipped=self._downloader.proofs_skipped,
         )
 
@@ -237,8 +251,7 @@ class SyncService:
         """Catch up with what a peer knows."""
         wanted, state.wanted = state.wanted, {}
         for anchor_id in dict.fromkeys((tip, *wanted)):
-            retry_at, waited = state.retry.get(anchor_id, (0.0, 0.0))
-            if trio.current_time() < retry_at:
+            if not state.may_try(anchor_id):
                 continue
             # Most often, and then nobody has to ask the writer.
             if anchor_id == self._chain.status.value.tip:
@@ -247,18 +260,14 @@ class SyncService:
                 continue
             before = self._chain.status.value.tip
             why = await self._try_to_follow(peer, anchor_id)
+            state.tried(anchor_id, why is None)
             if why is None:
-                state.retry.pop(anchor_id, None)
-                await self._ask_votes(peer, before, anchor_id)
-                continue
-            wait = min(max(2 * waited, FIRST_RETRY_S), LONGEST_RETRY_S)
-            if len(state.retry) >= MAX_WANTED:
-                del state.retry[next(iter(state.retry))]
-            state.retry[anchor_id] = (trio.current_time() + wait, wait)
-            self._log.debug("sync.not_followed", peer=peer, tip=anchor_id.hex(), why=why)
+                await self._votes.ask(peer, before, anchor_id)
+            else:
+                self._log.debug("sync.not_followed", peer=peer, tip=anchor_id.hex(), why=why)
         if not state.settled:
             # What was found before we met is not gossiped any more.
-            await self._ask_votes(peer, tip, tip)
+            await self._votes.ask(peer, tip, tip)
         await self._compare(peer, state, tip)
         state.settled = True
         self._note_settled()
@@ -284,8 +293,20 @@ class SyncService:
             self._behind -= 1
             self._note_settled()
 
-    async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> str | None:
-        """Follow a tip; return why that was not possible, if it was not."""
+    async def _follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        """Follow an anchor that a peer gave as a vote; tell whether that was possible."""
+        state = self._states.get(peer)
+        if state is None or not state.may_try(anchor_id):
+            return False
+        why = await self._try_to_follow(peer, anchor_id, is_offered=False)
+        state.tried(anchor_id, why is None)
+        return why is None
+
+    async def _try_to_follow(
+        self, peer: PeerId, tip: CoinId, *, is_offered: bool = True
+    ) -> str | None:
+        """Follow a tip; return why that was not possible, if it was not. A peer that has not
+        offered it need not have it."""
         if (other := self._following.get(tip)) is not None:
             # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
@@ -296,7 +317,8 @@ class SyncService:
         try:
             return await self._follow(peer, tip)
         except FetchError as error:
-            self._peers.penalize(peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS)
+            if is_offered:
+                self._peers.penalize(peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS)
             return error.why
         except ProtocolError as error:
             self._peers.penalize(peer, judge(error).served, f"sync: {error}", ms=USELESS_MS)
@@ -460,54 +482,4 @@ class SyncService:
             or now - state.compared[2] >= self._epoch_s
         ):
             state.compared = (tip, own, now)
-            await self._ask_votes(peer, own, tip)
-
-    async def _ask_votes(self, peer: PeerId, one: CoinId, other: CoinId) -> None:
-        """Ask for the candidates bound to all anchors above the last common ancestor of two tips,
-        on both branches; of one chain, for those that its next anchors may list."""
-        anchors = await self._chain.call(partial(above_fork, one_id=one, other_id=other))
-        try:
-            await self._take_candidates(peer, anchors)
-        except FetchError as error:
-            self._log.debug("sync.not_compared", peer=peer, why=error.why)
-
-    async def _take_candidates(self, peer: PeerId, anchors: Sequence[CoinId]) -> None:
-        most = CANDIDATES.max_asked
-        pages = 0
-        for at in range(0, len(anchors), most):
-            request: CandidatesRequest | None = CandidatesRequest(
-                tuple(anchors[at : at + most]), ZERO32
-            )
-            while request is not None and pages < MAX_CANDIDATE_PAGES:
-                pages += 1
-                coins, request = await self._fetcher.candidates(peer, request)
-                if not await self._take_in(peer, coins):
-                    return
-
-    async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
-        """Submit candidates, two proofs at a time; tell whether the peer may go on."""
-        unknown = await self._chain.call(
-            lambda core: [coin for coin in coins if not core.knows_coin(coin.id)]
-        )
-        queue = iter(unknown)
-        forged = False
-
-        def blame(error: ProtocolError) -> None:
-            nonlocal forged
-            forged = forged or isinstance(error, BadMixError)
-            self._peers.penalize(peer, judge(error).served, f"candidate: {error}", ms=0.1)
-
-        async def submit() -> None:
-            for coin in queue:
-                if forged:
-                    return
-                try:
-                    await self._chain.submit_coin(coin, blame=blame)
-                    self._candidates += 1
-                except ProtocolError as error:
-                    blame(error)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(PROVING, len(unknown))):
-                nursery.start_soon(submit)
-        return not forged
+            await self._votes.ask(peer, own, tip)

@@ -1,0 +1,127 @@
+"""Asking peers for votes: the candidates bound to anchors on which two tips differ (Protocol §6).
+
+A vote may itself be an anchor whose body is unknown here: then it ends a branch beside both tips,
+whose votes count for what that branch grew from. It is followed like a tip, and its votes are
+asked for in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.manager import ChainManager
+from unchained.node.chain.tree import Status
+from unchained.node.consensus.errors import BadMixError
+from unchained.node.p2p.exchanges import Penalize
+from unchained.node.p2p.transport import PeerId
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import ZERO32, CoinId
+from unchained.node.sync.comparing import above_fork
+from unchained.node.sync.fetching import Fetcher, FetchError
+from unchained.node.sync.judgement import judge
+from unchained.node.wire.limits import CANDIDATES
+from unchained.node.wire.messages import CandidatesRequest
+
+PROVING: Final = 2
+"""Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
+MAX_PAGES: Final = 64
+"""Pages of candidates taken from a peer at a time."""
+
+
+class Votes:
+    """Takes over what peers know of votes.
+
+    `follow` fetches the chain that ends in an anchor from a peer that need not have it, and tells
+    whether it is here now.
+    """
+
+    def __init__(
+        self,
+        chain: ChainManager,
+        fetcher: Fetcher,
+        *,
+        penalize: Penalize,
+        follow: Callable[[PeerId, CoinId], Awaitable[bool]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._chain = chain
+        self._fetcher = fetcher
+        self._penalize = penalize
+        self._follow = follow
+        self._log = log
+        self.taken = 0
+        """Candidates taken in since the start."""
+
+    async def ask(self, peer: PeerId, one: CoinId, other: CoinId) -> None:
+        """Ask for the candidates bound to all anchors above the last common ancestor of two tips;
+        of one chain, for those that its next anchors may list."""
+        anchors = await self._chain.call(partial(above_fork, one_id=one, other_id=other))
+        pages = MAX_PAGES
+        try:
+            while anchors and pages > 0:
+                beside, read = await self._ask_page_by_page(peer, anchors, pages)
+                pages -= read
+                anchors = [anchor for anchor in beside if await self._follow(peer, anchor)]
+        except FetchError as error:
+            self._log.debug("sync.not_compared", peer=peer, why=error.why)
+
+    async def _ask_page_by_page(
+        self, peer: PeerId, anchors: Sequence[CoinId], most: int
+    ) -> tuple[list[CoinId], int]:
+        """Take in the candidates bound to anchors; return those among them that are anchors whose
+        bodies are unknown, and how many pages were read. Raises `FetchError`."""
+        beside: dict[CoinId, None] = {}
+        pages = 0
+        for at in range(0, len(anchors), CANDIDATES.max_asked):
+            request: CandidatesRequest | None = CandidatesRequest(
+                tuple(anchors[at : at + CANDIDATES.max_asked]), ZERO32
+            )
+            while request is not None and pages < most:
+                pages += 1
+                coins, request = await self._fetcher.candidates(peer, request)
+                if not await self._take_in(peer, coins):
+                    return [], pages
+                beside.update(
+                    dict.fromkeys(await self._chain.call(partial(_without_bodies, coins=coins)))
+                )
+        return list(beside), pages
+
+    async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
+        """Submit candidates, two proofs at a time; tell whether the peer may go on."""
+        unknown = await self._chain.call(
+            lambda core: [coin for coin in coins if not core.knows_coin(coin.id)]
+        )
+        queue = iter(unknown)
+        forged = False
+
+        def blame(error: ProtocolError) -> None:
+            nonlocal forged
+            forged = forged or isinstance(error, BadMixError)
+            self._penalize(peer, judge(error).served, f"candidate: {error}", ms=0.1)
+
+        async def submit() -> None:
+            for coin in queue:
+                if forged:
+                    return
+                try:
+                    await self._chain.submit_coin(coin, blame=blame)
+                    self.taken += 1
+                except ProtocolError as error:
+                    blame(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(PROVING, len(unknown))):
+                nursery.start_soon(submit)
+        return not forged
+
+
+def _without_bodies(core: ChainCore, coins: Sequence[Coin]) -> list[CoinId]:
+    nodes = (core.tree.get(coin.id) for coin in coins)
+    return [node.id for node in nodes if node is not None and node.status is Status.BODYLESS]
