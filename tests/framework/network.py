@@ -304,7 +304,7 @@ class Switchboard:
                 inner, (_, port) = listener.accept()
             except OSError:
                 return
-            dialler = self._dialler(port)
+            dialler = self._dialler(port, node.announced)
             with self._lock:
                 if self._closed or self._apart(dialler, node.name):
                     inner.close()
@@ -318,11 +318,17 @@ class Switchboard:
                 self._run(self._pump, inner, outer)
                 self._run(self._pump, outer, inner)
 
-    def _dialler(self, port: int) -> str:
+    def _dialler(self, port: int, relay: int) -> str:
+        """Return who dialled a relay from a port: several may dial others from the same one."""
         for node in self._nodes.values():
             with contextlib.suppress(psutil.Error, AttributeError):
                 connections = psutil.Process(node.process.pid).net_connections("tcp4")
-                if any(connection.laddr[1] == port for connection in connections):
+                if any(
+                    connection.laddr[1] == port
+                    and connection.raddr
+                    and connection.raddr[1] == relay
+                    for connection in connections
+                ):
                     return node.name
         return ""
 

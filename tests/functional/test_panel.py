@@ -127,15 +127,17 @@ def test_every_signal_gives_the_terminal_back(end: Callable[[TerminalProgram], o
 
 def test_a_crash_of_the_node_gives_the_terminal_back() -> None:
     program = patched(
-        "import unchained.node.app as app, trio\n"
+        "import unchained.node.app as app, signal, trio\n"
         "async def crash(self, *, task_status):\n"
-        "    task_status.started()\n"
-        "    await self.chain.status.wait_for(lambda status: status.coins > 0)\n"
-        "    raise RuntimeError('a bug')\n"
+        "    with trio.open_signal_receiver(signal.SIGUSR1) as signals:\n"
+        "        task_status.started()\n"
+        "        await anext(signals)\n"
+        "        raise RuntimeError('a bug')\n"
         "app.Node._hold_store = crash\n"
     )
     with panel(program=program) as (terminal, _):
         wait_mining(terminal)
+        terminal.send(signal.SIGUSR1)
         assert terminal.wait() == 1
         assert terminal.restored
         after = terminal.text[-2000:]
