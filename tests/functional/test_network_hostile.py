@@ -8,14 +8,16 @@ honest peers feel meanwhile is measured by ``scripts/bench hostile``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import pytest
 import trio
 
 from tests.framework import siege as attacks
-from tests.framework.network import network
+from tests.framework.network import network, until
 from tests.framework.p2p_attacker import RefusedError, attacker
+from tests.framework.p2p_peer import bare_peer
 from tests.framework.siege import Siege
 from unchained.node.p2p.addressbook import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.p2p.handshakes import MAX_TOTAL
@@ -220,3 +222,30 @@ def test_addresses_of_one_network_get_into_few_places(siege: Siege) -> None:
     under(siege, main)
     book = siege.statistics()["network"]["peers"]["book"]
     assert book["new"] <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE
+
+
+def test_peers_that_fill_all_places_keep_nobody_out() -> None:
+    places = 14
+    with network() as net:
+        victim = net.node("--no-mine", "--set", f"network.inbound={places}")
+        victim.start()
+        newcomer = net.node("--no-mine", bootstrap=victim)
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                for seed in range(places):
+                    peer = await stack.enter_async_context(bare_peer(seed))
+                    await peer.transport.connect(victim.full_address)
+                await trio.to_thread.run_sync(net.mingle, [victim], places)
+                await trio.to_thread.run_sync(newcomer.start)
+                evicted = await trio.to_thread.run_sync(victim.process.wait_event, "peer.evicted")
+                assert evicted["by"] == newcomer.id
+                assert evicted["peer"] != newcomer.id
+                await trio.to_thread.run_sync(net.mingle, [newcomer])
+                await trio.to_thread.run_sync(
+                    until, lambda: victim.peers() == places, "one less again"
+                )
+
+        trio.run(main)
+        assert victim.process.stop() == 0
+        assert victim.process.errors == []
