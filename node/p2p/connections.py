@@ -163,7 +163,7 @@ class PeerManager:
             self.book,
             self.standing,
             settings,
-            connected=lambda: {peer: known.info for peer, known in self._peers.items()},
+            connected=self._peers,
             clock=clock,
             rng=rng,
             resolve_all=resolve_all,
@@ -181,7 +181,7 @@ class PeerManager:
             self.book,
             self.standing.penalize,
             clock,
-            lambda peer: None if (known := self._peers.get(peer)) is None else known.info,
+            self._peers,
         )
 
     # Reading
@@ -199,13 +199,13 @@ class PeerManager:
     def greeted(self) -> list[PeerId]:
         """Return the connected peers that have told their status, outbound ones first."""
         ready = [peer for peer in self._peers.values() if peer.status is not None]
-        ready.sort(key=lambda peer: peer.info.direction is Direction.INBOUND)
+        ready.sort(key=lambda peer: peer.is_inbound)
         return [peer.info.peer for peer in ready]
 
     def is_outbound(self, peer: PeerId) -> bool:
         """Tell whether we chose the peer."""
         known = self._peers.get(peer)
-        return known is not None and known.info.direction is Direction.OUTBOUND
+        return known is not None and not known.is_inbound
 
     def peers(self) -> list[PeerView]:
         """Return the connected peers."""
@@ -214,7 +214,7 @@ class PeerManager:
                 peer.info.peer,
                 peer.info.address,
                 peer.info.ip,
-                peer.info.direction is Direction.OUTBOUND,
+                not peer.is_inbound,
                 peer.info.since,
                 peer.status,
                 peer.clock_offset_ms,
@@ -243,7 +243,7 @@ class PeerManager:
         offsets = [
             peer.clock_offset_ms
             for peer in self._peers.values()
-            if peer.clock_offset_ms is not None and peer.info.direction is Direction.OUTBOUND
+            if peer.clock_offset_ms is not None and not peer.is_inbound
         ]
         return int(numbers.median(offsets)) if len(offsets) >= CLOCKS_NEEDED else None
 
@@ -396,7 +396,7 @@ class PeerManager:
 
     async def _welcome(self, peer: _Peer) -> None:
         info = peer.info
-        outbound = info.direction is Direction.OUTBOUND
+        outbound = not peer.is_inbound
         self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
         if outbound:
             self.book.good(self._dialler.address_of(info), self._clock.now_ms())

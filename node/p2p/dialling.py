@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -15,7 +15,14 @@ from unchained.node.p2p.addressbook import OWN, AddressBook, Entry
 from unchained.node.p2p.groups import is_public, network_group
 from unchained.node.p2p.seeds import PATIENCE_S, ResolveAll, Seeds
 from unchained.node.p2p.standing import PeerLimits, Standing
-from unchained.node.p2p.transport import Direction, PeerId, PeerInfo, Transport, TransportError
+from unchained.node.p2p.transport import (
+    Connected,
+    Direction,
+    PeerId,
+    PeerInfo,
+    Transport,
+    TransportError,
+)
 from unchained.node.runtime import Clock
 
 DIAL_EVERY_S: Final = 5.0
@@ -45,7 +52,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Dialler:
     """Keeps up the number of outbound peers. Construct before the transport runs.
 
-    `connected` gives the peers of the moment; who owns this tells of those that are gone.
+    `connected` holds the peers of the moment; who owns it tells of those that are gone.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Dialler:
         standing: Standing,
         settings: PeerSettings,
         *,
-        connected: Callable[[], Mapping[PeerId, PeerInfo]],
+        connected: Mapping[PeerId, Connected],
         clock: Clock,
         rng: random.Random,
         resolve_all: ResolveAll,
@@ -93,8 +100,8 @@ class Dialler:
     def missing(self) -> int:
         """How many outbound peers are missing; negative if there are more than enough."""
         outbound = sum(
-            info.direction is Direction.OUTBOUND and peer not in self._feelers
-            for peer, info in self._connected().items()
+            known.info.direction is Direction.OUTBOUND and peer not in self._feelers
+            for peer, known in self._connected.items()
         )
         return self._settings.limits.outbound - outbound - len(self._under_way)
 
@@ -108,10 +115,9 @@ class Dialler:
 
     def chosen(self) -> list[str]:
         """Return the addresses of the connected peers that are meant to last."""
-        peers = self._connected()
         return [
             self._dialled[peer]
-            for peer in peers
+            for peer in self._connected
             if peer in self._dialled and peer not in self._feelers
         ]
 
@@ -167,7 +173,7 @@ class Dialler:
         return (
             peer is not None
             and peer != self._transport.id
-            and peer not in self._connected()
+            and peer not in self._connected
             and entry.text not in self._under_way
             and (address.is_name or self._may_dial(address.host, peer))
         )
@@ -188,7 +194,7 @@ class Dialler:
         self.dials += 1
         self._book.attempted(text, self._clock.now_ms())
         expected = PeerId(text.rpartition("/")[2])
-        already = expected in self._connected()
+        already = expected in self._connected
         if feeler and not already:
             self._feelers.add(expected)
         if not already:
@@ -214,7 +220,7 @@ class Dialler:
         failures = 0
         while True:
             delay_s = DIAL_EVERY_S
-            if peer not in self._connected() and self.missing > 0:
+            if peer not in self._connected and self.missing > 0:
                 self.dials += 1
                 try:
                     peer = await self._transport.identify(text, timeout=DIAL_TIMEOUT_S)

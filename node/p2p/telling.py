@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
@@ -14,6 +14,7 @@ from unchained.node.p2p.groups import is_dialable, is_public, network_group
 from unchained.node.p2p.penalties import Penalty
 from unchained.node.p2p.transport import (
     BadAddress,
+    Connected,
     Direction,
     PeerId,
     PeerInfo,
@@ -37,7 +38,7 @@ SECOND_S: Final = 10.0
 class Introductions:
     """Asks peers for addresses, into the book, and tells them some of it. Set before `run`.
 
-    `info_of` gives a connected peer.
+    `connected` holds the peers of the moment.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Introductions:
         book: AddressBook,
         penalize: Penalize,
         clock: Clock,
-        info_of: Callable[[PeerId], PeerInfo | None],
+        connected: Mapping[PeerId, Connected],
     ) -> None:
         self._transport = transport
         self._exchanges = exchanges
         self._book = book
         self._penalize = penalize
         self._clock = clock
-        self._info_of = info_of
+        self._connected = connected
         self._asked: dict[PeerId, tuple[float, int]] = {}
         """When, in Trio's time, a peer was asked last, and how many times it was."""
         exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
@@ -104,10 +105,10 @@ class Introductions:
 
     async def _serve(self, peer: PeerId, request: AddressesRequest) -> Addresses:
         most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
-        info = self._info_of(peer)
+        known = self._connected.get(peer)
         own = self._transport.addresses()
         others = self._book.sample(most, self._clock.now_ms())
-        fit = fit_to_tell((*own, *others), None if info is None else info.ip)
+        fit = fit_to_tell((*own, *others), None if known is None else known.info.ip)
         return tuple(text.encode() for text in fit[:most])
 
 

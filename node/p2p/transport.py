@@ -218,6 +218,14 @@ class PeerInfo:
     """Trio's time at which it was connected, in seconds."""
 
 
+class Connected(Protocol):
+    """Whatever is kept of a connected peer."""
+
+    @property
+    def info(self) -> PeerInfo:
+        """The peer."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
     """A peer has proven its id and passed the gate."""
