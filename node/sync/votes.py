@@ -63,35 +63,22 @@ class Votes:
         """Ask for the candidates bound to all anchors above the last common ancestor of two tips;
         of one chain, for those that its next anchors may list."""
         anchors = await self._chain.call(partial(above_fork, one_id=one, other_id=other))
-        pages = MAX_PAGES
+        request: CandidatesRequest | None = None
         try:
-            while anchors and pages > 0:
-                beside, read = await self._ask_page_by_page(peer, anchors, pages)
-                pages -= read
-                anchors = [anchor for anchor in beside if await self._follow(peer, anchor)]
-        except FetchError as error:
-            self._log.debug("sync.not_compared", peer=peer, why=error.why)
-
-    async def _ask_page_by_page(
-        self, peer: PeerId, anchors: Sequence[CoinId], most: int
-    ) -> tuple[list[CoinId], int]:
-        """Take in the candidates bound to anchors; return those among them that are anchors whose
-        bodies are unknown, and how many pages were read. Raises `FetchError`."""
-        beside: dict[CoinId, None] = {}
-        pages = 0
-        for at in range(0, len(anchors), CANDIDATES.max_asked):
-            request: CandidatesRequest | None = CandidatesRequest(
-                tuple(anchors[at : at + CANDIDATES.max_asked]), ZERO32
-            )
-            while request is not None and pages < most:
-                pages += 1
+            for _ in range(MAX_PAGES):
+                if request is None:
+                    if not anchors:
+                        return
+                    most = CANDIDATES.max_asked
+                    request = CandidatesRequest(tuple(anchors[:most]), ZERO32)
+                    anchors = anchors[most:]
                 coins, request = await self._fetcher.candidates(peer, request)
                 if not await self._take_in(peer, coins):
-                    return [], pages
-                beside.update(
-                    dict.fromkeys(await self._chain.call(partial(_without_bodies, coins=coins)))
-                )
-        return list(beside), pages
+                    return
+                beside = await self._chain.call(partial(_without_bodies, coins=coins))
+                anchors += [anchor for anchor in beside if await self._follow(peer, anchor)]
+        except FetchError as error:
+            self._log.debug("sync.not_compared", peer=peer, why=error.why)
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
         """Submit candidates, two proofs at a time; tell whether the peer may go on."""

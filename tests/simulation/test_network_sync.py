@@ -7,6 +7,7 @@ import random
 import trio
 
 from tests.framework.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
+from unchained.node.p2p.transport import PeerId
 from unchained.node.primitives.types import CoinId
 from unchained.node.sync.download import HEDGE_S
 from unchained.node.sync.service import LONG, SyncSettings
@@ -47,6 +48,15 @@ async def until_synced(net: SimNet, newcomer: SimNode, nodes: list[SimNode]) -> 
     await net.until(
         lambda: newcomer.height >= height and newcomer.network.synced.value, "synced", 120
     )
+
+
+async def under_way(net: SimNet) -> tuple[list[SimNode], SimNode, PeerId | None]:
+    """Return three old nodes, a newcomer amid its sync, and who leads that."""
+    nodes = await old_nodes(net, 3)
+    newcomer = newcomer_of(net, nodes)
+    await newcomer.start()
+    await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
+    return nodes, newcomer, newcomer.network.sync.statistics().leader
 
 
 def test_a_newcomer_compares_headers_and_takes_bodies_from_all() -> None:
@@ -113,11 +123,7 @@ def test_a_sync_goes_on_after_each_of_ten_crashes() -> None:
 
 def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
     async def body(net: SimNet) -> None:
-        nodes = await old_nodes(net, 3)
-        newcomer = newcomer_of(net, nodes)
-        await newcomer.start()
-        await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
-        leader = newcomer.network.sync.statistics().leader
+        _, newcomer, leader = await under_way(net)
         # It is still connected and says nothing more: a stopped process.
         net.weather.partition([[leader]])
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 240)
@@ -127,11 +133,7 @@ def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
 
 def test_a_source_that_falls_silent_delays_the_others_little() -> None:
     async def body(net: SimNet) -> None:
-        nodes = await old_nodes(net, 3)
-        newcomer = newcomer_of(net, nodes)
-        await newcomer.start()
-        await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
-        leader = newcomer.network.sync.statistics().leader
+        nodes, newcomer, leader = await under_way(net)
         silent = next(node for node in nodes if node.id != leader)
         # Its line is cut, and nobody knows yet.
         net.weather.partition([[silent.id]])

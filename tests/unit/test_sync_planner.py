@@ -166,6 +166,15 @@ def deliver(plan: BodyPlan[str], batch: Batch, peer: str, now: float = 0.0) -> N
     plan.delivered(batch, peer)
 
 
+def overtaken(core: ChainCore) -> tuple[BodyPlan[str], Batch]:
+    """Return a plan whose only batch is asked of "a", and has come from "b"."""
+    plan = plan_of(core, size=100)
+    batch = ask(plan, "a")
+    assert plan.next_for("b", 3) is batch
+    assert plan.arrived(batch, "b", 4)
+    return plan, batch
+
+
 def test_a_plan_keeps_windows_and_reassigns(core: ChainCore) -> None:
     plan = plan_of(core)
     first = ask(plan, "a")
@@ -219,10 +228,7 @@ def test_who_has_nothing_to_do_is_asked_for_what_takes_long(core: ChainCore) -> 
 
 
 def test_an_answer_that_is_not_sound_does_not_end_what_others_are_asked(core: ChainCore) -> None:
-    plan = plan_of(core, size=100)
-    batch = ask(plan, "a")
-    assert plan.next_for("b", 3) is batch
-    assert plan.arrived(batch, "b", 4)
+    plan, batch = overtaken(core)
     plan.failed(batch, "b")
     assert plan.in_flight == 1
     assert plan.next_for("b", 100) is None  # it has failed at it
@@ -231,10 +237,7 @@ def test_an_answer_that_is_not_sound_does_not_end_what_others_are_asked(core: Ch
 
 
 def test_somebody_fails_while_anothers_answer_is_verified(core: ChainCore) -> None:
-    plan = plan_of(core, size=100)
-    batch = ask(plan, "a")
-    assert plan.next_for("b", 3) is batch
-    assert plan.arrived(batch, "b", 4)
+    plan, batch = overtaken(core)
     plan.failed(batch, "a")
     assert plan.next_for("c", 100) is None
     plan.delivered(batch, "b")
