@@ -23,10 +23,10 @@ from unchained.miner.errors import (
     WorkerFailure,
     WorkerNotStarted,
 )
+from unchained.miner.frames import READY, Frame, believe
 from unchained.miner.jobs import NONCES, Job, PoolStatistics, Solution, WorkerStatistics
 from unchained.miner.page import NO_JOB, Orders, Page, make_page_file
 from unchained.miner.process import Spawn, WorkerHandle, WorkerProcess
-from unchained.miner.results import READY, Frame, believe
 from unchained.miner.settings import (
     apply_affinity,
     apply_nice,

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
-from unchained.miner.results import FRAME_SIZE
+from unchained.miner.frames import FRAME_SIZE
 
 GRACE_S: Final = 1.0
 """Seconds from the polite signal to the one that cannot be ignored."""

@@ -1,6 +1,6 @@
 """A mining pool at work for nodes elsewhere: templates down, coins up, another node when one fails.
 
-How a node is asked is handed in (`Node`); what is decided here is which one, when, and what
+How a node is asked is handed in (`RemoteNode`); what is decided here is which one, when, and what
 becomes of a coin that cannot be handed in at once.
 """
 
@@ -49,7 +49,7 @@ class CoinRefused(Exception):
     """A node judged a coin and refused it; the message names the rule."""
 
 
-class Node(Protocol):
+class RemoteNode(Protocol):
     """A node elsewhere, as its miner sees it."""
 
     @property
@@ -82,7 +82,7 @@ class RemoteMiner:
     """Keeps a pool at work for the first of several nodes that answers."""
 
     def __init__(
-        self, pool: MiningPool, nodes: Sequence[Node], *, log: FilteringBoundLogger
+        self, pool: MiningPool, nodes: Sequence[RemoteNode], *, log: FilteringBoundLogger
     ) -> None:
         self._pool = pool
         self._nodes = nodes
@@ -90,7 +90,7 @@ class RemoteMiner:
         self._at = 0
         self._answers = False
         self._next_job = 1
-        self._jobs: OrderedDict[int, Node] = OrderedDict()
+        self._jobs: OrderedDict[int, RemoteNode] = OrderedDict()
         self._templates = self._moves = self._accepted = self._refused = self._lost = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,7 +145,7 @@ class RemoteMiner:
             delay, failed = FIRST_DELAY_S, 0
             self._issue(work, node)
 
-    def _issue(self, work: Work, node: Node) -> None:
+    def _issue(self, work: Work, node: RemoteNode) -> None:
         self._templates += 1
         start = int.from_bytes(work.header[NONCE_OFFSET:], "big")
         job = Job(
@@ -169,7 +169,7 @@ class RemoteMiner:
             if node is not None:
                 await self._submit(solution, node)
 
-    async def _submit(self, solution: Solution, origin: Node) -> None:
+    async def _submit(self, solution: Solution, origin: RemoteNode) -> None:
         """Hand in a coin where its work came from; elsewhere it is still a vote and a coin."""
         coin_id = solution.coin_id.hex()
         others = [node for node in self._nodes if node is not origin]

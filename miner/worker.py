@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from unchained.miner.frames import COIN_FOUND, READY, Frame
 from unchained.miner.page import (
     HASHES,
     IDLE,
@@ -30,7 +31,6 @@ from unchained.miner.page import (
     Orders,
     Page,
 )
-from unchained.miner.results import COIN_FOUND, READY, Frame
 from unchained.miner.search import search
 from unchained.node.crypto.pow import (
     POW_BACKEND_VARIABLE,
@@ -50,7 +50,7 @@ PR_SET_THP_DISABLE: Final = 41
 """Linux's prctl option that keeps a process's memory out of huge pages."""
 
 
-class Miner:
+class Worker:
     """Follows the orders in a page for ever.
 
     `send` takes frames; `wake` is set with each order; `use_huge_pages` is called when another
@@ -208,7 +208,7 @@ def main() -> None:
     backend = default_backend({POW_BACKEND_VARIABLE: sys.argv[3]})
     ready = Frame(READY, os.getpid(), bytes(HEADER_SIZE), bytes(MIX_SIZE), bytes(32))
     send_all(results, ready.to_bytes())
-    Miner(
+    Worker(
         page,
         backend,
         lambda frame: send_all(results, frame),

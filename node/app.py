@@ -22,17 +22,19 @@ from unchained.miner.errors import WorkerFailure
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
-from unchained.node.chain.manager import ChainManager
+from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig, Settings
+from unchained.node.base.fanout import Watch
+from unchained.node.base.logs import iso_time
+from unchained.node.base.runtime import Clock, ThreadRunner
+from unchained.node.base.services import Service
+from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
-from unchained.node.config import MiningConfig, NetworkConfig, RpcConfig, Settings
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.crypto.pow import default_backend
-from unchained.node.epochs import EpochManager, EpochStatistics, Payout
-from unchained.node.fanout import Watch
-from unchained.node.harvest import Harvest, HarvestStatistics
-from unchained.node.logs import iso_time
-from unchained.node.mining_policy import ControlStatistics, MiningControl
-from unchained.node.payout import (
+from unchained.node.mining.control import ControlStatistics, MiningControl
+from unchained.node.mining.epoch_manager import EpochManager, EpochStatistics, Payout
+from unchained.node.mining.mined_coins import MinedCoins, MinedCoinsStatistics
+from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
     FixedPayout,
@@ -42,13 +44,11 @@ from unchained.node.payout import (
 )
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
-from unchained.node.rpc.auth import PasswordHash
-from unchained.node.rpc.net_methods import NetRoom
-from unchained.node.rpc.node_methods import Control
-from unchained.node.rpc.server import RpcSettings, Server
-from unchained.node.rpc.serving import Parts, node_server
-from unchained.node.runtime import Clock, ThreadRunner
-from unchained.node.services import Service
+from unchained.node.rpc.http.gatekeeper import PasswordHash
+from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.methods.net import NetRoom
+from unchained.node.rpc.methods.node import Control
+from unchained.node.rpc.node_server import Parts, node_server
 from unchained.node.wallet.keystore import DEFAULT_WALLET, WALLETS_NAME
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet_link import ManagerLink
@@ -57,7 +57,7 @@ from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
 if TYPE_CHECKING:
-    from unchained.node.sync.network import NetworkStatistics, NodeNetwork
+    from unchained.node.network import NetworkStatistics, NodeNetwork
 
 PEER_KEY_NAME: Final = "peer-key"
 """File of the data directory with the key that peers know the node by."""
@@ -90,7 +90,7 @@ class NodeStatistics(msgspec.Struct, frozen=True):
     epochs: EpochStatistics | None
     miner: PoolStatistics | None
     control: ControlStatistics | None
-    harvest: HarvestStatistics | None
+    harvest: MinedCoinsStatistics | None
     network: NetworkStatistics | None
 
 
@@ -102,7 +102,7 @@ class Node:
         *,
         network: Network,
         store: KeyValueStore,
-        chain: ChainManager,
+        chain: ChainService,
         clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
@@ -113,7 +113,7 @@ class Node:
         self.pool: MiningPool | None = None
         self.epochs: EpochManager | None = None
         self.control: MiningControl | None = None
-        self.harvest: Harvest | None = None
+        self.harvest: MinedCoins | None = None
         self.payout: Payout | None = None
         self.peers: NodeNetwork | None = None
         self.wallets: WalletManager | None = None
@@ -127,13 +127,13 @@ class Node:
         Raises `BadIdentity`, `CannotListen` or `BadAddress`.
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-        from unchained.node.p2p.dialling import PeerSettings
-        from unchained.node.p2p.host import HostConfig, Libp2pTransport
-        from unchained.node.p2p.identity import Identity
-        from unchained.node.p2p.standing import VISITORS, PeerLimits
-        from unchained.node.sync.assumed import assumed_valid
-        from unchained.node.sync.network import NodeNetwork
+        from unchained.node.network import NodeNetwork
+        from unchained.node.peers.dialler import PeerSettings
+        from unchained.node.peers.reputation import VISITORS, PeerLimits
+        from unchained.node.sync.assumed_valid import assumed_valid
         from unchained.node.sync.service import SyncSettings
+        from unchained.node.transport.identity import Identity
+        from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
 
         transport = Libp2pTransport(
             HostConfig(
@@ -169,7 +169,7 @@ class Node:
         """Let the node mine with a pool."""
         self.pool = pool
         self.payout = payout
-        self.harvest = Harvest(self.chain)
+        self.harvest = MinedCoins(self.chain)
         self.epochs = EpochManager(
             self.chain,
             pool,
@@ -370,7 +370,7 @@ async def open_node(
         lambda: open_store(data_dir, network, create=True, options=options)
     )
     try:
-        chain = await ChainManager.open(
+        chain = await ChainService.open(
             store,
             network,
             clock=clock,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from unchained.node.chain.manager import ChainManager
-from unchained.node.chain.mempool import PolicyError
+from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
+from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.errors import ProtocolError
@@ -20,12 +20,12 @@ async def _tell_nobody(_raw: bytes) -> None:
 
 
 class ManagerLink:
-    """Lets wallets follow a `ChainManager` and the store under it. `announce` tells peers of a
+    """Lets wallets follow a `ChainService` and the store under it. `announce` tells peers of a
     transfer's encoding that the mempool took in."""
 
     def __init__(
         self,
-        chain: ChainManager,
+        chain: ChainService,
         store: KeyValueStore,
         announce: Callable[[bytes], Awaitable[None]] = _tell_nobody,
     ) -> None:

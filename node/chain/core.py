@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from unchained.node.chain.branch import Archive, Branch
-from unchained.node.chain.deepening import TreeRoot
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
-from unchained.node.chain.mempool import Entry, FeeTooLowError
-from unchained.node.chain.opening import open_chain
+from unchained.node.chain.mempool.mempool import FeeTooLowError, PoolEntry
+from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
+from unchained.node.chain.opened_chain import open_chain
+from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import (
     Changes,
     NeedsProof,
@@ -25,9 +26,8 @@ from unchained.node.chain.results import (
     Package,
     ReorgRefused,
 )
-from unchained.node.chain.tree import AnchorNode, AnchorTree, Judgement, Status
-from unchained.node.chain.verdicts import VerdictMemory
-from unchained.node.chain.waiting import WaitingTransfers
+from unchained.node.chain.transfer_verdict import VerdictMemory
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
 from unchained.node.consensus.anchors import (
     Mint,
     check_anchor_grade,
@@ -84,7 +84,7 @@ class ChainCore:
         self._running_ms = running_ms
         self._strays: dict[CoinId, dict[CoinId, int]] = {}
         """Listed coins bound to an anchor that does not count (yet), with their heights."""
-        self.root = TreeRoot(network, self.tree, self.ledger, self.archive, self._strays)
+        self.root = ReorgWindow(network, self.tree, self.ledger, self.archive, self._strays)
         self.coins_taken_in = 0
         """Coins that became known since the chain was opened."""
         self.journal = Journal(self.ledger, self.running_ms)
@@ -117,7 +117,7 @@ class ChainCore:
     def is_awaited(self, anchor_id: CoinId) -> bool:
         """Tell whether what is bound to an anchor has to wait: for its coin or for its body."""
         node = self.tree.get(anchor_id)
-        return node is None or node.status is Status.BODYLESS
+        return node is None or node.status is AnchorStatus.BODYLESS
 
     def transfer_bytes(self, wid: Wid) -> bytes | None:
         """Return the encoding of a transfer that a body or the mempool holds."""
@@ -150,7 +150,9 @@ class ChainCore:
         """
         known = self.archive.knows(coin.id)
         home = self.tree.get(coin.parent)
-        if known and (home is None or home.status is not Status.COUNTS or coin.id in home.bound):
+        if known and (
+            home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
+        ):
             return Outcome.KNOWN
         # A coin may be known for a body that lists it, and have been no vote until its parent
         # counted; its mix has been verified then.
@@ -176,12 +178,12 @@ class ChainCore:
             # Protocol §3.3: UNKNOWN_PARENT
             raise UnknownParentError(expected="a known anchor", actual=coin.parent.hex())
         # Protocol §3.3: UNKNOWN_PARENT, of a parent whose body is missing
-        if node.status is Status.BODYLESS:
+        if node.status is AnchorStatus.BODYLESS:
             raise UnknownParentError(
                 expected="an anchor whose body is known", actual=coin.parent.hex()
             )
         # Protocol §3.3: PARENT_INVALID
-        if node.status is Status.INVALID:
+        if node.status is AnchorStatus.INVALID:
             raise ParentInvalidError(expected="a valid anchor", actual=coin.parent.hex())
         return node
 
@@ -235,7 +237,7 @@ class ChainCore:
             raise UnknownParentError(
                 expected="an anchor whose coin is known", actual=anchor.id.hex()
             )
-        if node.status is not Status.BODYLESS:
+        if node.status is not AnchorStatus.BODYLESS:
             return Outcome.KNOWN
         parent = self._parent_of(anchor)
         check_body_root(anchor, body)
@@ -294,7 +296,7 @@ class ChainCore:
     def condemn(self, anchor_id: CoinId, error: ProtocolError) -> None:
         """Rule out an anchor whose body lists a coin with a forged mix (`BAD_MIX`)."""
         node = self.tree.get(anchor_id)
-        if node is not None and node.status is Status.BODYLESS:
+        if node is not None and node.status is AnchorStatus.BODYLESS:
             self._main.rule_out(node, error)
             self.journal.flush()
 
@@ -314,7 +316,7 @@ class ChainCore:
             raw = package.transfers.get(Wid(wid))
             if raw is not None and not self._has_transfer(Wid(wid)):
                 put(schema.TRANSFER.key(wid), raw)
-        record = AnchorRecord(node.coin.raw, package.body.to_bytes(), Status.COUNTS, 0, 0)
+        record = AnchorRecord(node.coin.raw, package.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
         self.tree.count_in(
             node, Judgement.of_child(node.coin, package.body, parent.judged, self.network)
@@ -325,7 +327,7 @@ class ChainCore:
 
     def _take_in_listed(self, home: AnchorNode | None, coin: Coin) -> bool:
         """Take a listed coin in as a vote, if it passes §3.3 against a known parent."""
-        if home is None or home.status is not Status.COUNTS:
+        if home is None or home.status is not AnchorStatus.COUNTS:
             return False
         try:
             check_coin_in_context(coin, home.context, self.network, tip_height=None, now_ms=None)
@@ -347,11 +349,11 @@ class ChainCore:
     def _find_strays(self) -> None:
         """Find, after opening, the listed coins whose parent does not count (yet)."""
         for node in list(self.tree.nodes.values()):
-            if node.status is Status.COUNTS:
+            if node.status is AnchorStatus.COUNTS:
                 for coin_id in node.judged.body.uncles:
                     coin = self.archive.coin(CoinId(coin_id))
                     home = None if coin is None else self.tree.get(coin.parent)
-                    if coin is not None and (home is None or home.status is Status.BODYLESS):
+                    if coin is not None and (home is None or home.status is AnchorStatus.BODYLESS):
                         self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
 
     def advance(self) -> None:
@@ -404,7 +406,7 @@ class ChainCore:
 
     # Transfers
 
-    def check_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[Entry]:
+    def check_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
         """Check a transfer for the mempool by all but its witness.
 
         Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a

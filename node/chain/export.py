@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from unchained.node.chain.opening import there
+from unchained.node.chain.opened_chain import there
 from unchained.node.chain.results import Package
 from unchained.node.consensus.errors import (
     ExportBadFrameError,

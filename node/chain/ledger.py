@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from unchained.node.chain.verdicts import Verdict
+from unchained.node.chain.transfer_verdict import TransferVerdict
 from unchained.node.consensus.anchors import Mint
 from unchained.node.consensus.errors import (
     BadStateRootError,
@@ -40,11 +40,11 @@ from unchained.storage.schema import (
     UndoRecord,
 )
 
-Judge = Callable[[Wid], tuple[SizedTransfer | None, Verdict, int]]
+Judge = Callable[[Wid], tuple[SizedTransfer | None, TransferVerdict, int]]
 """Gives a listed transfer by its wid: decoded if it can be, the verdict on it, its bytes."""
 
 
-class Created(msgspec.Struct, frozen=True, gc=False):
+class CreatedCoin(msgspec.Struct, frozen=True, gc=False):
     """A coin that an anchor adds to the coin set. An output has a `txid`, a minted coin none;
     `index` is that in the transfer's outputs or in the body's list."""
 
@@ -67,7 +67,7 @@ class _Changes:
     def __init__(self, ledger: Ledger, height: int) -> None:
         self._ledger = ledger
         self._height = height
-        self.created: dict[CoinId, Created] = {}
+        self.created: dict[CoinId, CreatedCoin] = {}
         self.spent: dict[CoinId, UnspentCoin] = {}
         self.spent_by: dict[CoinId, bytes] = {}
         self.places: list[tuple[bytes, Wid]] = []
@@ -103,7 +103,7 @@ class _Changes:
                 self.spent[coin_id] = coin
         for index, output in enumerate(sized.transfer.outputs):
             coin_id = output_id(sized.txid, index)
-            self.created[coin_id] = Created(
+            self.created[coin_id] = CreatedCoin(
                 coin_id, CoinKind.OUTPUT, output.value, Lock(output.lock), sized.txid, index
             )
         self.places.append((sized.txid, sized.wid))
@@ -229,7 +229,7 @@ class Ledger:
             transfers.append(sized)
         return changes, transfers
 
-    def _apply(self, anchor: Coin, created: list[Created], changes: _Changes) -> None:
+    def _apply(self, anchor: Coin, created: list[CreatedCoin], changes: _Changes) -> None:
         height = anchor.height
         put, delete = self.batch.put, self.batch.delete
         added: list[Member] = []
@@ -352,12 +352,12 @@ class Ledger:
         self.batch.put(schema.META.key(schema.META_TIP), anchor_id)
 
 
-def _minted(body: Body, mints: Sequence[Mint], fees: int) -> list[Created]:
+def _minted(body: Body, mints: Sequence[Mint], fees: int) -> list[CreatedCoin]:
     """Return what the anchor mints, its own coin first and with the fees (Protocol §5.4)."""
     created = []
     first_uncle = 1 + len(body.fresh)
     for at, mint in enumerate(mints):
         index = 0 if at == 0 else at - 1 if at < first_uncle else at - first_uncle
         value = mint.value + (fees if at == 0 else 0)
-        created.append(Created(mint.coin.id, CoinKind(mint.kind), value, mint.lock, b"", index))
+        created.append(CreatedCoin(mint.coin.id, CoinKind(mint.kind), value, mint.lock, b"", index))
     return created

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from unchained.node.chain.branch import Archive, Branch
-from unchained.node.chain.deepening import TreeRoot
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers, WaitingTransfers
 from unchained.node.chain.pruning import drop_transfer, prune_undo
+from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
-from unchained.node.chain.tree import AnchorNode, AnchorTree, Status
-from unchained.node.chain.waiting import UndoneTransfers, WaitingTransfers
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
 from unchained.node.consensus.anchors import Kind, Mint, mints_of
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import Network, work
@@ -35,7 +35,7 @@ class MainChain:
         ledger: Ledger,
         archive: Archive,
         waiting: WaitingTransfers,
-        root: TreeRoot,
+        root: ReorgWindow,
         journal: Journal,
     ) -> None:
         self._network = network
@@ -103,7 +103,7 @@ class MainChain:
         record = AnchorRecord(
             node.coin.raw,
             node.judged.body.to_bytes(),
-            Status.COUNTS,
+            AnchorStatus.COUNTS,
             node.votes if node.forgotten else 0,
             self._journal.running_ms(),
         )
@@ -181,11 +181,11 @@ class MainChain:
         listed = {
             Wid(wid): None
             for step in self._tree.subtree(node)
-            if step.status is Status.COUNTS
+            if step.status is AnchorStatus.COUNTS
             for wid in step.judged.body.transfers
         }
         for step in self._tree.invalidate(node):
-            record = AnchorRecord(step.coin.raw, b"", Status.INVALID, 0, 0)
+            record = AnchorRecord(step.coin.raw, b"", AnchorStatus.INVALID, 0, 0)
             self._ledger.batch.put(schema.ANCHOR.key(step.id), schema.ANCHOR.encode(record))
             self._mints.pop(step.id, None)
             self._journal.changes.barren.append(step.id)

@@ -6,7 +6,7 @@ from typing import Final
 
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.tree import AnchorNode, AnchorTree, Status
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer
@@ -41,7 +41,7 @@ def retire_root(
     for node in lost:
         _drop_votes(node, tree, ledger, archive)
         ledger.batch.delete(schema.ANCHOR.key(node.id))
-        if node.status is Status.COUNTS:
+        if node.status is AnchorStatus.COUNTS:
             for wid in node.judged.body.transfers:
                 drop_transfer(Wid(wid), tree, ledger)
     for parent_id in [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool import MempoolStatistics
+from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.results import ReorgRefused
 from unchained.node.primitives.types import CoinId
 

@@ -27,7 +27,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 
 
-class Status(enum.IntEnum):
+class AnchorStatus(enum.IntEnum):
     """What a node knows of an anchor. The numbers are on disk."""
 
     BODYLESS = 0
@@ -129,7 +129,7 @@ class AnchorNode:
         self.parent = parent
         self.children: list[AnchorNode] = []
         """Known anchors bound to this one, whatever their status."""
-        self.status = Status.BODYLESS
+        self.status = AnchorStatus.BODYLESS
         self.judgement: Judgement | None = None
         self.bound: dict[CoinId, None] = {}
         """Coins bound to this anchor that pass §3.3 against it: its votes, in order of arrival."""
@@ -171,7 +171,7 @@ class AnchorTree:
 
     def __init__(self, root_coin: Coin, judgement: Judgement) -> None:
         root = AnchorNode(root_coin, None)
-        root.status = Status.COUNTS
+        root.status = AnchorStatus.COUNTS
         root.judgement = judgement
         root.on_main = root.on_best_path = True
         self.root = root
@@ -253,7 +253,7 @@ class AnchorTree:
     def is_listed_aside(self, wid: bytes) -> bool:
         """Tell whether a counting anchor that is not on the main chain lists the transfer."""
         return any(
-            node.status is Status.COUNTS and wid in node.judged.body.transfers
+            node.status is AnchorStatus.COUNTS and wid in node.judged.body.transfers
             for node in self.side_nodes(self.root.height)
         )
 
@@ -299,12 +299,12 @@ class AnchorTree:
     def count_in(self, node: AnchorNode, judgement: Judgement) -> None:
         """Let an anchor count whose parent counts and which passed Protocol §5.2."""
         parent = node.parent
-        assert parent is not None and parent.status is Status.COUNTS  # noqa: S101, PT018
-        node.status = Status.COUNTS
+        assert parent is not None and parent.status is AnchorStatus.COUNTS  # noqa: S101, PT018
+        node.status = AnchorStatus.COUNTS
         node.judgement = judgement
         self._list(node)
         if parent is self.best and not any(
-            child.status is Status.COUNTS for child in parent.children if child is not node
+            child.status is AnchorStatus.COUNTS for child in parent.children if child is not node
         ):
             # Nothing to weigh: the best path grows by its only continuation.
             node.on_best_path = True
@@ -316,7 +316,7 @@ class AnchorTree:
         """Rule out an anchor and its descendants; return them, the anchor first."""
         parent = node.parent
         assert parent is not None and not node.on_main  # noqa: S101, PT018
-        if node.status is Status.COUNTS:
+        if node.status is AnchorStatus.COUNTS:
             self._sum_up()
             parent._pending -= node.sub
             self._dirty.add(parent)
@@ -326,9 +326,9 @@ class AnchorTree:
                 self.best = parent
         ruled_out = list(self.subtree(node))
         for step in ruled_out:
-            if step.status is Status.COUNTS:
+            if step.status is AnchorStatus.COUNTS:
                 self._unlist(step)
-            step.status = Status.INVALID
+            step.status = AnchorStatus.INVALID
             step.on_best_path = False
             step.judgement = None
             step.sub = step._pending = 0
@@ -347,7 +347,7 @@ class AnchorTree:
             step = step.parent
         step = self.root
         while True:
-            counting = [child for child in step.children if child.status is Status.COUNTS]
+            counting = [child for child in step.children if child.status is AnchorStatus.COUNTS]
             if not counting:
                 break
             # Protocol §6: the child of greatest score, on a tie that of lower id
@@ -367,7 +367,7 @@ class AnchorTree:
         return {
             node.id: node.score()
             for node in self.nodes.values()
-            if node.status is Status.COUNTS and node is not self.root
+            if node.status is AnchorStatus.COUNTS and node is not self.root
         }
 
     # The main chain
@@ -392,7 +392,7 @@ class AnchorTree:
         new = self._main[old.height + 1]
         lost = list(self._side_subtrees(old))
         for node in lost:
-            if node.status is Status.COUNTS:
+            if node.status is AnchorStatus.COUNTS:
                 self._unlist(node)
             self._dirty.discard(node)
             del self.nodes[node.id]
@@ -417,7 +417,7 @@ class AnchorTree:
         bound to it and the number of votes that it had."""
         old = self.root
         new = AnchorNode(coin, None)
-        new.status = Status.COUNTS
+        new.status = AnchorStatus.COUNTS
         new.judgement = judgement
         new.on_main = new.on_best_path = True
         new.children.append(old)

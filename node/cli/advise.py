@@ -14,6 +14,7 @@ from rich.table import Table
 from unchained.miner.advisor import Advice, Expectation, advise
 from unchained.miner.benchmark import MeasurementFailed, quick_rate
 from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
+from unchained.node.base.config import Settings
 from unchained.node.cli import mine
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -24,10 +25,9 @@ from unchained.node.cli.options import (
     about,
     settings_from,
 )
-from unchained.node.config import Settings
 from unchained.node.consensus.params import NETWORKS, Network
-from unchained.node.rpc.client import Client, ClientError, Endpoint
-from unchained.node.rpc.errors import RpcError
+from unchained.node.rpc.client.client import Client, ClientError, Endpoint
+from unchained.node.rpc.core.errors import RpcError
 
 FAILED: Final = 1
 PATIENCE_S: Final = 5.0
@@ -41,7 +41,7 @@ class Mined(msgspec.Struct, frozen=True):
     advice: Advice | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class AdviceAnswer(msgspec.Struct, frozen=True):
     """Advice, the target that it is for, and where its figures come from."""
 
     source: str
@@ -102,10 +102,12 @@ def _ask_node(settings: Settings) -> Mined | None:
         return None
 
 
-def _answer(settings: Settings, network: Network, mined: Mined | None, seconds: float) -> Answer:
+def _answer(
+    settings: Settings, network: Network, mined: Mined | None, seconds: float
+) -> AdviceAnswer:
     if mined is not None and mined.advice is not None and mined.advice.rate > 0:
         source = "the running node's workers and its chain's target"
-        return Answer(source, int(mined.target, 16), mined.advice)
+        return AdviceAnswer(source, int(mined.target, 16), mined.advice)
     target = network.target0 if mined is None else int(mined.target, 16)
     most = auto_workers(network.mem_kib)
     chosen = settings.config.mining.workers
@@ -120,7 +122,7 @@ def _answer(settings: Settings, network: Network, mined: Mined | None, seconds: 
         measured=rates,
     )
     known = "the network's first target" if mined is None else "the running node's target"
-    return Answer(f"a measurement of this machine; {known}", target, advice)
+    return AdviceAnswer(f"a measurement of this machine; {known}", target, advice)
 
 
 def _measure(counts: Sequence[int], mem_kib: int, seconds: float) -> dict[int, float]:
@@ -133,7 +135,7 @@ def _measure(counts: Sequence[int], mem_kib: int, seconds: float) -> dict[int, f
     return trio.run(main)
 
 
-def shown(answer: Answer) -> dict[str, object]:
+def shown(answer: AdviceAnswer) -> dict[str, object]:
     """Return the advice as JSON can hold it: the target in hex."""
     fields: dict[str, object] = msgspec.to_builtins(answer.advice)
     return {"source": answer.source, "target": f"{answer.target:064x}", **fields}
@@ -153,7 +155,7 @@ def _range(expected: Expectation) -> str:
     return f"{expected.mean:,.4g}  (90 %: {expected.least:,} to {expected.most:,})"
 
 
-def _show(answer: Answer, network: Network) -> None:
+def _show(answer: AdviceAnswer, network: Network) -> None:
     advice = answer.advice
     first = advice.first_coin
     console = Console(highlight=False)

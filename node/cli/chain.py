@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unchained.node.cli.asking import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailed, asking
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,

@@ -11,17 +11,17 @@ import msgspec
 import structlog
 import trio
 
+from unchained.node.base.config import prepare_data_dir
+from unchained.node.base.runtime import SystemClock, ThreadRunner
 from unchained.node.chain.export import MAGIC, ImportFailed, export_chain, read_head
-from unchained.node.chain.importing import ImportProgress, import_chain
-from unchained.node.chain.manager import ChainManager
-from unchained.node.cli.asking import CommandFailed
+from unchained.node.chain.importer import ImportProgress, import_chain
+from unchained.node.chain.service import ChainService
+from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.progress import Show, progress
-from unchained.node.config import prepare_data_dir
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.crypto.pow import default_backend
-from unchained.node.rpc.values import Amount
-from unchained.node.runtime import SystemClock, ThreadRunner
+from unchained.node.rpc.core.values import Amount
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
@@ -153,7 +153,7 @@ class _Interrupted(Exception):
 
 async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
     cores = len(os.sched_getaffinity(0))
-    chain = await ChainManager.open(
+    chain = await ChainService.open(
         store,
         network,
         clock=SystemClock(),

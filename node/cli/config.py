@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from unchained.node.base.config import MASK, declared_keys, toml_value, write_file
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -17,7 +18,6 @@ from unchained.node.cli.options import (
     settings_from,
     show_one,
 )
-from unchained.node.config import MASK, declared_keys, toml_value, write_file
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a file to change them.")
 
@@ -104,7 +104,7 @@ def path(
 @app.command()
 def password(json: JsonOption = False) -> None:
     """Ask for a password and print its hash, for the setting rpc.password_hash."""
-    from unchained.node.rpc.auth import PasswordHash
+    from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     chosen = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     show_one("password_hash", PasswordHash.of(chosen), json=json)

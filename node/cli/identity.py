@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -29,9 +29,9 @@ def show(
     """Print the node's peer id; its key is made if there is none yet."""
     # Only here: libp2p takes longer to import than other commands altogether.
     from unchained.node.app import PEER_KEY_NAME
-    from unchained.node.config import prepare_data_dir
-    from unchained.node.p2p.identity import Identity
-    from unchained.node.p2p.transport import BadIdentity
+    from unchained.node.base.config import prepare_data_dir
+    from unchained.node.transport.contract import BadIdentity
+    from unchained.node.transport.identity import Identity
 
     flags = {
         "node.network": ("--network", network),

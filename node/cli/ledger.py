@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unchained.node.cli.asking import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailed, asking
 
 coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
 transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")

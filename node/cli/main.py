@@ -16,10 +16,10 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from unchained.node.cli.asking import CommandFailed
+from unchained.node.base.config import ConfigError
+from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
-from unchained.node.config import ConfigError
 from unchained.storage.errors import StoreError
 
 FAILED = 1
@@ -151,7 +151,7 @@ def usage_line(error: Exception) -> str:
 
 def _describe(error: Exception) -> str:
     # Services bring Trio, which no command that ends well needs for this.
-    from unchained.node.services import describe
+    from unchained.node.base.services import describe
 
     return describe(error)
 

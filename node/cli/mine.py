@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unchained.node.cli.asking import Asker, asking, print_fields, print_rows
+from unchained.node.cli.asker import Asker, asking, print_fields, print_rows
 from unchained.node.cli.options import about
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's miner.")

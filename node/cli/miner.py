@@ -15,15 +15,15 @@ from unchained.miner.errors import MinerError, WorkerFailure
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.miner.remote import CoinRefused, NodeUnavailable, RemoteMiner, Work
-from unchained.node.cli.asking import CommandFailed
+from unchained.node.base.logs import open_logs
+from unchained.node.base.runtime import SystemClock
+from unchained.node.base.services import stop_on_signals
+from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
-from unchained.node.logs import open_logs
-from unchained.node.rpc.client import ClientError, Endpoint, TrioClient
-from unchained.node.rpc.errors import InvalidParams, ProtocolRule, RpcError
-from unchained.node.rpc.values import Hex
-from unchained.node.runtime import SystemClock
-from unchained.node.services import stop_on_signals
+from unchained.node.rpc.client.client import ClientError, Endpoint, TrioClient
+from unchained.node.rpc.core.errors import InvalidParams, ProtocolRule, RpcError
+from unchained.node.rpc.core.values import Hex
 
 TEMPLATE_S: Final = 75.0
 """Seconds that a node may take for other work: it holds the answer back for some fifty."""
@@ -37,7 +37,7 @@ def add_to(root: typer.Typer) -> None:
     root.command("miner")(miner)
 
 
-class Template(msgspec.Struct, frozen=True):
+class RemoteTemplate(msgspec.Struct, frozen=True):
     """What is read of `mine.template`."""
 
     id: str
@@ -72,7 +72,7 @@ class RpcNode:
         given = {name: value for name, value in params.items() if value is not None}
         try:
             found = await self._client().call(
-                "mine.template", given, into=Template, seconds=TEMPLATE_S
+                "mine.template", given, into=RemoteTemplate, seconds=TEMPLATE_S
             )
             return Work(
                 bytes.fromhex(found.id),

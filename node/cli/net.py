@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unchained.node.cli.asking import Asker, asking
+from unchained.node.cli.asker import Asker, asking
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's connections.")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from unchained.node.config import Settings, declared_keys, load
+from unchained.node.base.config import Settings, declared_keys, load
 
 _KEYS = declared_keys()
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from unchained.node.cli.asking import CommandFailed
+from unchained.node.cli.asker import CommandFailed
 
 VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
 """The environment variable that names a file with the passphrase."""

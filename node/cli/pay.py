@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.cli.asking import Asker, CommandFailed, asking, print_fields
+from unchained.node.cli.asker import Asker, CommandFailed, asking, print_fields
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -72,7 +72,7 @@ def add_to(root: typer.Typer) -> None:
     root.command("verify-receipt")(verify_receipt)
 
 
-class Spender:
+class SpendCommand:
     """Calls that need an unlocked wallet: it is unlocked for them, and locked again."""
 
     def __init__(
@@ -132,7 +132,7 @@ def send(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Pay somebody."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.send",
         payments=_payment(to, amount, memo),
         account=account,
@@ -155,7 +155,7 @@ def sweep(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Pay all of an account's coins to one payee."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.sweep", to=to, account=account, fee_rate=fee_rate, memo=memo
     )
     node.show_rows(sent, ["txid", "fee", "size"], "nothing was sent")
@@ -174,7 +174,7 @@ def consolidate(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Join an account's coins, the smallest first, into few."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.consolidate", account=account, fee_rate=fee_rate, below=below
     )
     node.show_rows(sent, ["txid", "fee", "size"], "nothing was sent")
@@ -191,7 +191,7 @@ def bump(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Replace a waiting transfer by one that pays more."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.bump_fee", txid=txid, fee_rate=fee_rate, fee=fee
     )
     _show_sent(node, sent)
@@ -250,7 +250,7 @@ def sign(
     """Add a wallet's signatures to a transfer. Where no node runs, the wallet's file alone does."""
     content = _read(file)
     if node.remote or node.is_running():
-        spender = Spender(node, wallet, passphrase_file, passphrase_fd)
+        spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
         _write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
         return
 
@@ -266,8 +266,8 @@ def _sign_offline(
 ) -> dict[str, Any]:
     from unchained.node.cli.options import settings_from
     from unchained.node.consensus.params import NETWORKS
-    from unchained.node.rpc.values import encode
-    from unchained.node.rpc.wallet_shapes import UnsignedTransfer
+    from unchained.node.rpc.core.values import encode
+    from unchained.node.rpc.methods.wallet_shapes import UnsignedTransfer
     from unchained.node.wallet.errors import WalletError
     from unchained.node.wallet.keystore import WALLETS_NAME
     from unchained.node.wallet.unsigned import Unsigned
@@ -424,7 +424,7 @@ def htlc_claim(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Take what a hash-time-lock holds, by the preimage given or known."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.htlc_claim", lock=lock, preimage=preimage, fee_rate=fee_rate
     )
     _show_sent(node, sent)
@@ -440,7 +440,7 @@ def htlc_refund(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     """Take back what a hash-time-lock holds, once its height is reached."""
-    sent = Spender(node, wallet, passphrase_file, passphrase_fd).call(
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.htlc_refund", lock=lock, fee_rate=fee_rate
     )
     _show_sent(node, sent)
@@ -459,7 +459,7 @@ def verify_receipt(
     from unchained.node.cli.options import settings_from
     from unchained.node.consensus.params import NETWORKS
     from unchained.node.crypto.pow import default_backend
-    from unchained.node.rpc.values import Amount, encode
+    from unchained.node.rpc.core.values import Amount, encode
     from unchained.node.wallet.errors import ReceiptError
     from unchained.node.wallet.receipts import verify_receipt as verify
 

@@ -12,7 +12,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.config import (
+from unchained.node.base.config import (
     LOG_NAME,
     MASK,
     Settings,
@@ -20,11 +20,10 @@ from unchained.node.config import (
     prepare_data_dir,
     toml_value,
 )
-from unchained.node.instruments import BlockingSteps, LoopStatistics
-from unchained.node.logs import Logs, LogStatistics, Output, forward_libraries, open_logs
-from unchained.node.rpc.node_methods import Control
-from unchained.node.runtime import Clock, SystemClock, freeze_imports
-from unchained.node.services import (
+from unchained.node.base.logs import LogOutput, Logs, LogStatistics, forward_libraries, open_logs
+from unchained.node.base.loop_monitor import LoopMonitor, LoopStatistics
+from unchained.node.base.runtime import Clock, SystemClock, freeze_imports
+from unchained.node.base.services import (
     Service,
     ServiceFailed,
     Started,
@@ -34,6 +33,7 @@ from unchained.node.services import (
     root_cause,
     stop_on_signals,
 )
+from unchained.node.rpc.methods.node import Control
 
 STOPPED = 0
 FAILED = 1
@@ -110,7 +110,7 @@ def run_node(
     *,
     expected: tuple[type[Exception], ...],
     json: bool = False,
-    screen: Output | None = None,
+    screen: LogOutput | None = None,
 ) -> int:
     """Run a node until SIGINT, SIGTERM, SIGHUP or a failure; return the exit code.
 
@@ -136,7 +136,7 @@ def run_node(
         ) as logs,
         forward_libraries(logs.log),
     ):
-        instrument = BlockingSteps(logs.log)
+        instrument = LoopMonitor(logs.log)
         late = _Late()
         process = Process(
             settings,

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from unchained.node.logs import Event, Terminal, event_line
+from unchained.node.base.logs import Event, Terminal, event_line
 
 LINES_KEPT: Final = 200
 """Log lines kept while the panel is up."""

@@ -22,10 +22,10 @@ from unchained.node.cli.options import (
 
 if TYPE_CHECKING:
     from unchained.node.app import Node
+    from unchained.node.base.config import Settings
+    from unchained.node.base.services import Service
     from unchained.node.cli.process import Process
     from unchained.node.cli.screen import Screen
-    from unchained.node.config import Settings
-    from unchained.node.services import Service
 
 
 def start(
@@ -96,16 +96,16 @@ def start(
 
 def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     # Only here, since it takes longer than most other commands altogether.
-    from unchained.node.runtime import one_thread_for_numpy
+    from unchained.node.base.runtime import one_thread_for_numpy
 
     one_thread_for_numpy()
     from unchained.miner.errors import MinerError
     from unchained.node.app import ClockError, open_node
     from unchained.node.cli.process import run_node
-    from unchained.node.p2p.transport import BadAddress, BadIdentity, CannotListen
-    from unchained.node.payout import PayoutError
-    from unchained.node.rpc.auth import TokenError
-    from unchained.node.rpc.listener import ListenError
+    from unchained.node.mining.payout import PayoutError
+    from unchained.node.rpc.http.gatekeeper import TokenError
+    from unchained.node.rpc.http.listener import ListenError
+    from unchained.node.transport.contract import BadAddress, BadIdentity, CannotListen
     from unchained.storage.errors import StoreError
 
     _check_rpc(settings)
@@ -148,8 +148,8 @@ def _screen() -> Screen | None:
 
 def _panel(screen: Screen, node: Node, process: Process, others: Sequence[Service]) -> Service:
     """Return the panel as the service that starts last and stops first."""
+    from unchained.node.base.services import Service
     from unchained.node.cli.panel import MinerPanel
-    from unchained.node.services import Service
 
     assert node.control is not None  # noqa: S101 - a panel only where there is a miner
     panel = MinerPanel(
@@ -167,7 +167,7 @@ def _panel(screen: Screen, node: Node, process: Process, others: Sequence[Servic
 
 def _check_rpc(settings: Settings) -> None:
     """Raise ConfigError for what the RPC settings' own patterns cannot tell."""
-    from unchained.node.rpc.auth import PasswordHash
+    from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     rpc = settings.config.rpc
     if not int(rpc.listen.rpartition(":")[2]) <= 0xFFFF:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.cli.asking import Asker, asking, duration, moment, print_fields, shown
+from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -111,7 +111,7 @@ def stop(
     ] = True,
 ) -> None:
     """Stop the node in good order."""
-    from unchained.node.cli.asking import CommandFailed
+    from unchained.node.cli.asker import CommandFailed
 
     node.call("node.stop")
     deadline = time.monotonic() + STOP_S

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from unchained.node.cli.asking import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailed, asking
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -269,13 +269,13 @@ def _show_receiving(
     def human() -> None:
         typer.echo(found["uri"] if uri else found["text"])
         if qr:
-            from unchained.node.wallet.payments import qr_terminal
+            from unchained.node.wallet.payment_request import qr_terminal
 
             typer.echo(qr_terminal(found["uri"]))
 
     node.show(found, human)
     if png is not None:
-        from unchained.node.wallet.payments import qr_png
+        from unchained.node.wallet.payment_request import qr_png
 
         try:
             qr_png(found["uri"], png)

@@ -18,23 +18,23 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.chain.manager import ChainManager
-from unchained.node.fanout import Watch
-from unchained.node.p2p.connections import PeerManager
-from unchained.node.p2p.penalties import Penalty
-from unchained.node.p2p.transport import PeerId
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.service import ChainService
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.runtime import Clock
-from unchained.node.sync.comparing import are_apart, is_known
-from unchained.node.sync.download import BranchTooLong, Downloader
-from unchained.node.sync.fetching import Fetcher, FetchError
-from unchained.node.sync.judgement import judge
-from unchained.node.sync.planner import Progress, deserves_bodies
-from unchained.node.sync.scanning import Scan, scan_peers
+from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.penalty_table import judge
+from unchained.node.sync.body_plan import SyncProgress, deserves_bodies
+from unchained.node.sync.downloader import BranchTooLong, Downloader
+from unchained.node.sync.header_scan import HeaderScan, scan_peers
+from unchained.node.sync.header_walk import HeaderWalk, Seen
+from unchained.node.sync.tip_comparison import are_apart, is_known
 from unchained.node.sync.votes import Votes
-from unchained.node.sync.walking import Seen, Walk
+from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import AnchorHeader
 
 MOST_HELD: Final = 4_096
@@ -121,7 +121,7 @@ class SyncService:
 
     def __init__(
         self,
-        chain: ChainManager,
+        chain: ChainService,
         peers: PeerManager,
         fetcher: Fetcher,
         *,
@@ -148,7 +148,7 @@ class SyncService:
         self._leader: PeerId | None = None
         self._behind = 0
         self._target_height = 0
-        self._progress = Progress()
+        self._progress = SyncProgress()
         self._followed = self._headers = 0
         self._epoch_s = chain.network.epoch_ms / 1000
 
@@ -330,7 +330,7 @@ class SyncService:
 
     async def _follow(self, peer: PeerId, tip: CoinId) -> str | None:
         """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
-        walk = Walk(self._chain, self._fetcher, self._clock, peer, tip)
+        walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:
             page = await walk.next_page()
@@ -407,7 +407,7 @@ class SyncService:
             for state in self._states.values():
                 state.wake.set()
 
-    async def _why_not_deep(self, scan: Scan) -> str | None:
+    async def _why_not_deep(self, scan: HeaderScan) -> str | None:
         """Return why a branch that leaves the main chain below the tree is not followed."""
         if scan.gain <= 0:
             return "a branch of little work"
@@ -416,7 +416,7 @@ class SyncService:
             return None
         return await self._refuse(scan)
 
-    async def _refuse(self, scan: Scan) -> str:
+    async def _refuse(self, scan: HeaderScan) -> str:
         """Leave a better branch to the operator; return why it is not followed."""
         await self._chain.call(
             lambda core: core.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
@@ -427,7 +427,7 @@ class SyncService:
         refused = self._chain.status.value.refused
         return refused is not None and refused.fork_height == fork_height
 
-    async def _fetch_deep(self, scan: Scan, seen: Seen) -> str | None:
+    async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
         it has not. Whoever offered it pays for that."""
         above = scan.fork_height + 1
@@ -449,9 +449,9 @@ class SyncService:
         self._peers.penalize(scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS)
         return why
 
-    async def _fetch_long(self, scan: Scan, seen: Seen) -> None:
+    async def _fetch_long(self, scan: HeaderScan, seen: Seen) -> None:
         """Fetch a scanned chain; its headers come again, for the scan keeps none of them."""
-        walk = Walk(self._chain, self._fetcher, self._clock, scan.peer, ZERO32)
+        walk = HeaderWalk(self._chain, self._fetcher, self._clock, scan.peer, ZERO32)
         proven_height = scan.height_of(self._settings.assume_valid)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:

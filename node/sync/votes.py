@@ -15,17 +15,17 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.manager import ChainManager
-from unchained.node.chain.tree import Status
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.errors import BadMixError
-from unchained.node.p2p.exchanges import Penalize
-from unchained.node.p2p.transport import PeerId
+from unchained.node.peers.exchanges import Penalize
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.sync.comparing import above_fork
-from unchained.node.sync.fetching import Fetcher, FetchError
-from unchained.node.sync.judgement import judge
+from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.penalty_table import judge
+from unchained.node.sync.tip_comparison import above_fork
+from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import CANDIDATES
 from unchained.node.wire.messages import CandidatesRequest
 
@@ -44,7 +44,7 @@ class Votes:
 
     def __init__(
         self,
-        chain: ChainManager,
+        chain: ChainService,
         fetcher: Fetcher,
         *,
         penalize: Penalize,
@@ -111,4 +111,4 @@ class Votes:
 
 def _without_bodies(core: ChainCore, coins: Sequence[Coin]) -> list[CoinId]:
     nodes = (core.tree.get(coin.id) for coin in coins)
-    return [node.id for node in nodes if node is not None and node.status is Status.BODYLESS]
+    return [node.id for node in nodes if node is not None and node.status is AnchorStatus.BODYLESS]

@@ -168,7 +168,7 @@ class SigningError(WalletError):
     """An unsigned transfer is malformed, lies about its coins, or lacks signatures."""
 
 
-class RequestError(WalletError):
+class PaymentRequestError(WalletError):
     """A payment URI is malformed."""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from unchained.node.wallet.records import HistoryEntry
-from unchained.node.wallet.store import WalletStore
 from unchained.node.wallet.tables import ACTIVE
+from unchained.node.wallet.wallet_store import WalletStore
 
 _HISTORY: Final = f"""
 SELECT key, max(minted), max(height), max(time_ms), sum(received), sum(sent) FROM (

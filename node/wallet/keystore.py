@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from mnemonic import Mnemonic
 
+from unchained.node.base.files import write_private
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import (
     Account,
@@ -32,7 +33,6 @@ from unchained.node.crypto.accounts import (
 )
 from unchained.node.crypto.addresses import NETWORK_NAMES
 from unchained.node.crypto.keys import ViewKey
-from unchained.node.files import write_private
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext

@@ -13,7 +13,6 @@ import msgspec
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, TransferRefused
-from unchained.node.wallet.following import WalletFollower
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
@@ -23,9 +22,10 @@ from unchained.node.wallet.keystore import (
 )
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
-from unchained.node.wallet.spending import Fee, Prepared
+from unchained.node.wallet.spender import Fee, Prepared
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet, WalletInfo, WatchExport
+from unchained.node.wallet.wallet_follower import WalletFollower
 
 
 class WalletStatus(msgspec.Struct, frozen=True):

@@ -133,7 +133,7 @@ class ScanProgress(msgspec.Struct, frozen=True, gc=False):
         return self.height >= self.tip_height and self.rescan_next is None
 
 
-class StoreStatistics(msgspec.Struct, frozen=True):
+class WalletStoreStatistics(msgspec.Struct, frozen=True):
     """What a wallet has written since it was opened, and holds."""
 
     coins: int

@@ -19,9 +19,9 @@ from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import ScanProgress
-from unchained.node.wallet.scanning import Found, Recogniser
-from unchained.node.wallet.store import WalletStore
+from unchained.node.wallet.wallet_store import WalletStore
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.schema import TransferEntered, TransferLeft
@@ -167,7 +167,7 @@ class Scanner:
     def _read(self, view: Reader, first: int, tip_height: int, *, follow: bool) -> int:
         """Take in anchors from a height on, up to a chunk's worth; return how many."""
         anchors: list[tuple[int, bytes]] = []
-        found: list[Found] = []
+        found: list[FoundCoin] = []
         raws: list[tuple[bytes, int | None, int]] = []
         items = 0
         for height in range(first, tip_height + 1):
@@ -201,7 +201,7 @@ class Scanner:
         self._touched += [coin.coin_id for coin in found] + spent
         return len(anchors)
 
-    def _minted(self, view: Reader, anchor: Coin, body: Body) -> list[Found]:
+    def _minted(self, view: Reader, anchor: Coin, body: Body) -> list[FoundCoin]:
         listed = schema.COIN.get_many(view, (*body.fresh, *body.uncles))
         raws = [anchor.raw, *(raw for raw in listed if raw is not None)]
         found = self._recogniser.minted(raws, anchor.height, anchor.header.time)

@@ -41,6 +41,7 @@ from unchained.node.wallet.keystore import (
     WatchKeys,
     wallet_path,
 )
+from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import (
     Balance,
     HistoryEntry,
@@ -50,10 +51,9 @@ from unchained.node.wallet.records import (
     WalletCoin,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
-from unchained.node.wallet.scanning import Found, Recogniser
-from unchained.node.wallet.spending import Fee, Prepared, Spender
-from unchained.node.wallet.store import WalletStore
+from unchained.node.wallet.spender import Fee, Prepared, Spender
 from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.wallet_store import WalletStore
 from unchained.storage.kv import Reader
 
 STORE_SUFFIX: Final = ".db"
@@ -392,7 +392,7 @@ class Wallet:
         self.store.put_outgoing(transfer, payees, found, now_ms, change=change, replaces=replaces)
         return self.store.outgoing(transfer.txid)
 
-    def _found(self, raw: bytes, now_ms: int) -> tuple[Found, ...]:
+    def _found(self, raw: bytes, now_ms: int) -> tuple[FoundCoin, ...]:
         return self._recogniser.transfer(raw, None, now_ms).found
 
     def abandon(self, txid: bytes) -> None:

@@ -20,8 +20,8 @@ from tests.framework import siege as attacks
 from tests.framework.network import network
 from tests.framework.p2p_process import ROOT
 from tests.framework.siege import Siege
-from unchained.node.p2p.streams import StreamBroken
-from unchained.node.p2p.transport import NotRunning
+from unchained.node.transport.contract import NotRunning
+from unchained.node.transport.libp2p.streams import StreamBroken
 
 SECONDS = 4.0
 RUNS = 3

@@ -39,14 +39,14 @@ from tests.framework.network import network, until
 from tests.framework.processes import node_program
 from tests.framework.rpc_raw import RawClient, call, raw
 from tests.framework.rpc_server import captured
-from unchained.node.config import MiningConfig
-from unchained.node.rpc.client import Client, Endpoint
-from unchained.node.rpc.listener import HttpLimits, Listener, listen
-from unchained.node.rpc.openrpc import registry
-from unchained.node.rpc.registry import Access, method
-from unchained.node.rpc.server import Bound, Readiness, RpcSettings, Server
-from unchained.node.rpc.values import Amount, Hash
-from unchained.node.runtime import InlineRunner
+from unchained.node.base.config import MiningConfig
+from unchained.node.base.runtime import InlineRunner
+from unchained.node.rpc.client.client import Client, Endpoint
+from unchained.node.rpc.core.openrpc import registry
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.http.listener import HttpLimits, Listener, listen
+from unchained.node.rpc.http.server import Bound, Readiness, RpcSettings, Server
 
 RUNS = 25
 REQUESTS = 400

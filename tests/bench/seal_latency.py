@@ -17,15 +17,15 @@ import trio
 
 from tests.bench._result import result
 from tests.framework.benchchain import new_store
-from unchained.node.chain.manager import ChainManager
+from unchained.node.base.runtime import SystemClock, ThreadRunner
 from unchained.node.chain.results import Package
-from unchained.node.chain.templates import Template
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.template import Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import LOCAL
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
-from unchained.node.runtime import SystemClock, ThreadRunner
 from unchained.storage.kv import Batch, KeyValueStore
 
 NETWORK = msgspec.structs.replace(LOCAL, target0=2**254, max_target=2**254, tau_ms=0)
@@ -56,7 +56,7 @@ async def _measure() -> tuple[list[float], list[float]]:
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as directory:
         store = new_store(Path(directory), NETWORK)
-        chain = await ChainManager.open(
+        chain = await ChainService.open(
             store,
             NETWORK,
             clock=SystemClock(),

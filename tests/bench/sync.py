@@ -22,7 +22,7 @@ from tests.framework.network import Net, NetNode, network
 from tests.framework.processes import NodeProcess
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
-from unchained.node.chain.templates import Template, build_template
+from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import LOCAL, TEST, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import HEADER_SIZE, Coin

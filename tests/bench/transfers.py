@@ -17,10 +17,11 @@ import trio
 
 from tests.bench._result import result
 from tests.framework.benchchain import Forger, connect, new_store, open_core
+from unchained.node.base.runtime import SystemClock, ThreadRunner
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.manager import ChainManager
 from unchained.node.chain.results import Package
-from unchained.node.chain.verdicts import judge_transfer
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.keys import SpendKey, verify_signature
 from unchained.node.crypto.pow import default_backend
@@ -33,7 +34,6 @@ from unchained.node.primitives.transfer import (
     Transfer,
 )
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.runtime import SystemClock, ThreadRunner
 from unchained.storage.memory import MemoryStore
 
 BODIES = 4
@@ -110,7 +110,7 @@ async def _rate(preparation: list[Package], full: list[Package]) -> float:
         for package in preparation:
             connect(core, package)
         core.end_bulk()
-        chain = await ChainManager.open(
+        chain = await ChainService.open(
             store,
             REG,
             clock=SystemClock(),

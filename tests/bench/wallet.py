@@ -16,9 +16,9 @@ from unchained.node.crypto.keys import encapsulate
 from unchained.node.primitives.transfer import Input, Output, Signature, Transfer
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.keystore import Keystore, new_secret, save_new
+from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import Origin, Payee
-from unchained.node.wallet.scanning import Found
-from unchained.node.wallet.spending import Fee
+from unchained.node.wallet.spender import Fee
 from unchained.node.wallet.wallet import Wallet
 
 COINS = 200_000
@@ -121,7 +121,7 @@ def _sends() -> dict[str, object]:
         wallet.store.connect(
             [(10, bytes(32))],
             [
-                Found(
+                FoundCoin(
                     CoinId(rng.randbytes(32)),
                     0,
                     Origin.ADDRESS,

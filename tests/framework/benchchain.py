@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
-from unchained.node.chain.templates import Template, build_template
+from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin

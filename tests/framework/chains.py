@@ -11,7 +11,7 @@ from tests.framework.model import Known, Model, State
 from tests.framework.trees import RandomTree
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome
-from unchained.node.chain.tree import Status
+from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.coins import check_mix
 from unchained.node.consensus.errors import (
     BadMixError,
@@ -113,9 +113,9 @@ class Feeder:
         return {
             node.id
             for node in self.core.tree.nodes.values()
-            if node.status is Status.INVALID
+            if node.status is AnchorStatus.INVALID
             and node.parent is not None
-            and node.parent.status is not Status.INVALID
+            and node.parent.status is not AnchorStatus.INVALID
         }
 
     def submit_all(
@@ -144,13 +144,13 @@ class Feeder:
 def assert_equal_to_model(core: ChainCore, model: Model) -> None:
     """Compare fork choice, tip and everything in the store that follows from the main chain."""
     tree = core.tree
-    counting = {node.id for node in tree.nodes.values() if node.status is Status.COUNTS}
+    counting = {node.id for node in tree.nodes.values() if node.status is AnchorStatus.COUNTS}
     root = model.anchors[tree.root.id]
     assert counting == {
         anchor.id for anchor in model.anchors.values() if root in (*anchor.chain, anchor)
     }
     for node in tree.nodes.values():
-        if node.status is Status.COUNTS and node is not tree.root:
+        if node.status is AnchorStatus.COUNTS and node is not tree.root:
             assert set(node.bound) == set(model.anchors[node.id].votes), node
             assert node.context.child_n_total == model.anchors[node.id].n_total
             assert node.context.child_target == model.anchors[node.id].target
@@ -233,7 +233,7 @@ def replay_events(
     return main, coins, waiting
 
 
-def tree_of(core: ChainCore) -> dict[CoinId, tuple[Status, frozenset[CoinId], bool]]:
+def tree_of(core: ChainCore) -> dict[CoinId, tuple[AnchorStatus, frozenset[CoinId], bool]]:
     """Return each anchor's status, the coins bound to it, and whether it is on the main chain."""
     return {
         node.id: (node.status, frozenset(node.bound), node.on_main)

@@ -19,11 +19,11 @@ import psutil
 
 from tests.framework.forge import spend_key
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
-from tests.framework.simnet import lengthen
+from tests.framework.simulation.simnet import lengthen
 from unchained.node.chain.core import ChainCore
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.addresses import encode_address
-from unchained.node.rpc.client import Client, ClientError, Endpoint
+from unchained.node.rpc.client.client import Client, ClientError, Endpoint
 from unchained.storage.open import open_store
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ import trio
 from libp2p.pubsub.pb import rpc_pb2
 
 from tests.framework.p2p_node import TOPIC
-from unchained.node.p2p.address import Address
-from unchained.node.p2p.connection import Upgrader
-from unchained.node.p2p.identity import Identity
-from unchained.node.p2p.streams import MuxedStream, TcpStream, agree, propose, varint
-from unchained.node.p2p.yamux import MemoryBudget
+from unchained.node.transport.address import Address
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.connection import Upgrader
+from unchained.node.transport.libp2p.streams import MuxedStream, TcpStream, agree, propose, varint
+from unchained.node.transport.libp2p.yamux import MemoryBudget
 
 DATA, WINDOW_UPDATE, PING = 0, 1, 2
 SYN, RST = 1, 8

@@ -13,9 +13,9 @@ import trio
 import trio._core._run as trio_run
 import trio.testing
 
-from unchained.node.p2p.links import LinkModel
-from unchained.node.p2p.memory import MemoryNetwork, MemoryTransport
-from unchained.node.p2p.transport import (
+from tests.framework.simulation.link_model import LinkModel
+from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
+from unchained.node.transport.contract import (
     Event,
     PeerId,
     ServeLimits,

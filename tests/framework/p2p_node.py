@@ -15,9 +15,7 @@ from typing import Any
 import structlog
 import trio
 
-from unchained.node.p2p.host import HostConfig, Libp2pTransport
-from unchained.node.p2p.identity import Identity
-from unchained.node.p2p.transport import (
+from unchained.node.transport.contract import (
     Decline,
     Misbehaved,
     PeerConnected,
@@ -28,6 +26,8 @@ from unchained.node.p2p.transport import (
     TransportError,
     Verdict,
 )
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
 
 TOPIC = "/t/coin/1"
 ECHO = "/t/echo/1"

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
+from unchained.node.base.runtime import SystemClock
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import REG, Network
-from unchained.node.p2p.host import HostConfig, Libp2pTransport
-from unchained.node.p2p.identity import Identity
-from unchained.node.p2p.transport import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import CoinId
-from unchained.node.runtime import SystemClock
+from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of

@@ -12,16 +12,16 @@ import msgspec
 import structlog
 import trio
 
+from unchained.node.base.runtime import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.rpc.client import Endpoint, TrioClient
-from unchained.node.rpc.dispatch import Translation
-from unchained.node.rpc.errors import NotFound, WalletRefused
-from unchained.node.rpc.events import Entries, EventsGone, LogEntry
-from unchained.node.rpc.openrpc import registry
-from unchained.node.rpc.registry import Access, method
-from unchained.node.rpc.server import Bound, Page, Readiness, RpcSettings, Server
-from unchained.node.rpc.values import Amount, Hash, Hex, Secret
-from unchained.node.runtime import ThreadRunner
+from unchained.node.rpc.client.client import Endpoint, TrioClient
+from unchained.node.rpc.core.dispatcher import Translation
+from unchained.node.rpc.core.errors import NotFound, WalletRefused
+from unchained.node.rpc.core.openrpc import registry
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.http.event_streams import Entries, EventsGone, LogEntry
+from unchained.node.rpc.http.server import Bound, Readiness, RpcSettings, Server, WebPage
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="anchors since genesis")]
 
@@ -202,7 +202,7 @@ async def running(
     directory: Path,
     *,
     change: Callable[[RpcSettings], RpcSettings] = lambda settings: settings,
-    pages: Iterable[Page] = (),
+    pages: Iterable[WebPage] = (),
     translations: Iterable[Translation] = (),
 ) -> AsyncIterator[RunningServer]:
     """Run a server on a free port for as long as the context lasts.

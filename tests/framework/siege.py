@@ -24,14 +24,14 @@ from tests.framework.network import Net, NetNode, address_of
 from tests.framework.p2p_attacker import DATA, MESHSUB, SYN, Attacker, attacker
 from tests.framework.p2p_peer import BarePeer, bare_peer
 from tests.framework.processes import PATIENCE_S
+from unchained.node.base.runtime import SystemClock
 from unchained.node.chain.core import ChainCore
 from unchained.node.consensus.params import REG
-from unchained.node.p2p.streams import MuxedStream, varint
-from unchained.node.p2p.transport import PeerId
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId
-from unchained.node.runtime import SystemClock
+from unchained.node.transport.contract import PeerId
+from unchained.node.transport.libp2p.streams import MuxedStream, varint
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import EXCHANGES, TOPICS, name_of
 from unchained.storage.open import open_store

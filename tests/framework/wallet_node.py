@@ -14,13 +14,13 @@ import trio.testing
 
 from tests.framework.forge import BACKEND
 from tests.framework.wallets import CHEAP
-from unchained.node.chain.manager import ChainManager
+from unchained.node.base.runtime import Clock, InlineRunner, Runner, TrioClock
 from unchained.node.chain.results import Package
+from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.runtime import Clock, InlineRunner, Runner, TrioClock
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet_link import ManagerLink
 from unchained.storage.kv import KeyValueStore
@@ -64,7 +64,7 @@ class WalletNode:
         self.told = Told()
         self._runner = runner or InlineRunner()
         self.clock: Clock
-        self.chain: ChainManager
+        self.chain: ChainService
         self.wallets: WalletManager
         # Nonces of its own, or two nodes that grow one chain would find the same anchor.
         self._nonce = next(_first_nonces)
@@ -76,7 +76,7 @@ class WalletNode:
         """Run the chain and the wallets inside the block; both are opened anew each time."""
         inline = InlineRunner()
         self.clock = TrioClock(self.network.birth_ms + 1_000_000)
-        self.chain = await ChainManager.open(
+        self.chain = await ChainService.open(
             self.store,
             self.network,
             clock=self.clock,

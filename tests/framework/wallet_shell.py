@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess
-from unchained.node.rpc.client import Client, Endpoint
+from unchained.node.rpc.client.client import Client, Endpoint
 
 PASSPHRASE = "correct horse battery staple"
 

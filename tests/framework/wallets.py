@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome, Package
-from unchained.node.chain.templates import Template, build_template
-from unchained.node.chain.verdicts import judge_transfer
+from unchained.node.chain.template import Template, build_template
+from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN
@@ -16,7 +16,7 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
 from unchained.node.wallet.records import Balance, Outgoing, Payee, ScanProgress
-from unchained.node.wallet.spending import Fee, Prepared
+from unchained.node.wallet.spender import Fee, Prepared
 from unchained.node.wallet.wallet import Wallet
 from unchained.storage.kv import Snapshot
 from unchained.storage.memory import MemoryStore

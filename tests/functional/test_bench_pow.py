@@ -26,8 +26,8 @@ from unchained.miner.benchmark import (
 from unchained.miner.machine import usable_cpus
 from unchained.miner.pool import MiningPool
 from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, available_backends
-from unchained.node.rpc.client import Client, Endpoint
-from unchained.node.rpc.errors import Unauthorized
+from unchained.node.rpc.client.client import Client, Endpoint
+from unchained.node.rpc.core.errors import Unauthorized
 
 KEYS = ["workers", "mem_kib", "rate", "reference_rate", "ratio", "huge_pages"]
 

@@ -21,7 +21,7 @@ import typer
 from tests.framework.forge import Forge, spend_key
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
 from unchained.node.cli import main
-from unchained.node.cli.asking import duration, moment, shown
+from unchained.node.cli.asker import duration, moment, shown
 from unchained.node.cli.status import literal
 from unchained.node.consensus.params import NETWORKS, REG
 from unchained.node.crypto.accounts import derive_account, mnemonic_seed

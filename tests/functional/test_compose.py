@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.framework.network import address_of
-from unchained.node.rpc.client import Client, ClientError, Endpoint
-from unchained.node.rpc.errors import RpcError
+from unchained.node.rpc.client.client import Client, ClientError, Endpoint
+from unchained.node.rpc.core.errors import RpcError
 
 T = TypeVar("T")
 

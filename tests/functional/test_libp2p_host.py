@@ -11,8 +11,8 @@ import trio
 
 from tests.framework.p2p_node import ECHO, LARGE, STALL
 from tests.framework.p2p_process import Process, node, started
-from unchained.node.p2p.address import Address
-from unchained.node.p2p.streams import TcpStream, agree, propose
+from unchained.node.transport.address import Address
+from unchained.node.transport.libp2p.streams import TcpStream, agree, propose
 
 
 async def pair_connects(one: Process, other: Process) -> None:

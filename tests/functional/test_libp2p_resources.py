@@ -22,8 +22,8 @@ from tests.framework.p2p_attacker import (
 from tests.framework.p2p_node import ECHO, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
-from unchained.node.p2p.address import Address
-from unchained.node.p2p.handshakes import MAX_PER_IP
+from unchained.node.transport.address import Address
+from unchained.node.transport.libp2p.handshakes import MAX_PER_IP
 
 MIB = 1 << 20
 

@@ -19,9 +19,9 @@ from tests.framework.network import network, until
 from tests.framework.p2p_attacker import RefusedError, attacker
 from tests.framework.p2p_peer import bare_peer
 from tests.framework.siege import Siege
-from unchained.node.p2p.addressbook import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
-from unchained.node.p2p.handshakes import MAX_TOTAL
-from unchained.node.p2p.transport import PeerId
+from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
+from unchained.node.transport.contract import PeerId
+from unchained.node.transport.libp2p.handshakes import MAX_TOTAL
 from unchained.node.wire import messages as wire
 
 T = TypeVar("T")

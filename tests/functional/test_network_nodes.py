@@ -15,7 +15,7 @@ import pytest
 from tests.framework.forge import Forge
 from tests.framework.network import Net, NetNode, network, until
 from tests.framework.processes import Event
-from unchained.node.rpc.errors import NotFound
+from unchained.node.rpc.core.errors import NotFound
 
 SEED = 4
 LONG = 2_000

@@ -14,7 +14,7 @@ import pytest
 
 from tests.framework.processes import NodeHome, NodeProcess, node_home
 from unchained.node.consensus.params import LOCAL
-from unchained.node.payout import MINING_WALLET
+from unchained.node.mining.payout import MINING_WALLET
 from unchained.node.wallet.keystore import Keystore
 
 SEED = 3

@@ -25,8 +25,8 @@ from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import HEADER_SIZE, Coin
 from unchained.node.primitives.hashing import BODY
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
-from unchained.node.rpc.client import Client, Endpoint, LogEvent, NodeNotRunning
-from unchained.node.rpc.errors import (
+from unchained.node.rpc.client.client import Client, Endpoint, LogEvent, NodeNotRunning
+from unchained.node.rpc.core.errors import (
     InvalidParams,
     NotFound,
     ProtocolRule,
@@ -35,9 +35,9 @@ from unchained.node.rpc.errors import (
     Unauthorized,
     Unavailable,
 )
-from unchained.node.rpc.openrpc import Discovery
-from unchained.node.rpc.registry import Registry
-from unchained.node.rpc.rooms import ROOMS
+from unchained.node.rpc.core.openrpc import Discovery
+from unchained.node.rpc.core.registry import Registry
+from unchained.node.rpc.methods.rooms import ROOMS
 
 ADDRESS = encode_address(REG, spend_key(1).key_hash)
 OTHER = encode_address(REG, spend_key(2).key_hash)
@@ -467,7 +467,7 @@ def test_no_rpc_and_a_taken_port() -> None:
 
 
 def test_a_user_and_the_hash_of_a_password() -> None:
-    from unchained.node.rpc.auth import PasswordHash
+    from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     with node_home() as home:
         secret = "correct horse"

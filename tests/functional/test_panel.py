@@ -163,7 +163,7 @@ def test_a_node_that_does_not_stop_gives_the_terminal_back_when_it_is_ended() ->
     program = patched(
         "from unchained.node import services\n"
         "services.SAME_SIGNAL_S = 0.0\n"
-        "import unchained.node.harvest as harvest, trio\n"
+        "import unchained.node.mining.mined_coins as harvest, trio\n"
         "async def stay(self, *, task_status):\n"
         "    task_status.started()\n"
         "    with trio.CancelScope(shield=True):\n"

@@ -14,7 +14,7 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import until
 from tests.framework.rpc_server import Paid, running
-from unchained.node.rpc.client import (
+from unchained.node.rpc.client.client import (
     Client,
     ClientError,
     Endpoint,
@@ -25,7 +25,7 @@ from unchained.node.rpc.client import (
     TrioClient,
     Unreachable,
 )
-from unchained.node.rpc.errors import (
+from unchained.node.rpc.core.errors import (
     InvalidParams,
     MethodNotFound,
     NotFound,
@@ -35,7 +35,7 @@ from unchained.node.rpc.errors import (
     Unauthorized,
     from_wire,
 )
-from unchained.node.rpc.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 
 DOWN = r"the node is not running \(start it with `unchained-node start`\)"
 PAID = Paid(Hash(b"\xab" * 32), Amount(150_000_000), Hex(b"\x01\x02"))

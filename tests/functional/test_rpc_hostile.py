@@ -15,10 +15,10 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import PATIENCE, RawClient, call, raw, until
 from tests.framework.rpc_server import RunningServer, running
-from unchained.node.rpc.dispatch import CallLimits
-from unchained.node.rpc.listener import HttpLimits
-from unchained.node.rpc.registry import Access
-from unchained.node.rpc.server import RpcSettings
+from unchained.node.rpc.core.dispatcher import CallLimits
+from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.listener import HttpLimits
+from unchained.node.rpc.http.server import RpcSettings
 
 HONEST = call("test.echo", ["honest"])
 

@@ -17,14 +17,14 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import call, raw, until
 from tests.framework.rpc_server import RunningServer, SampleRoom, captured, running
-from unchained.node.rpc.auth import PasswordHash
-from unchained.node.rpc.client import Endpoint, TrioClient, Unreachable
-from unchained.node.rpc.errors import Unauthorized
-from unchained.node.rpc.listener import ListenError
-from unchained.node.rpc.openrpc import registry
-from unchained.node.rpc.registry import Access
-from unchained.node.rpc.server import Page, Readiness, RpcSettings, Server, access_of
-from unchained.node.runtime import ThreadRunner
+from unchained.node.base.runtime import ThreadRunner
+from unchained.node.rpc.client.client import Endpoint, TrioClient, Unreachable
+from unchained.node.rpc.core.errors import Unauthorized
+from unchained.node.rpc.core.openrpc import registry
+from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.gatekeeper import PasswordHash
+from unchained.node.rpc.http.listener import ListenError
+from unchained.node.rpc.http.server import Readiness, RpcSettings, Server, WebPage, access_of
 
 HASH = "ab" * 32
 
@@ -120,9 +120,9 @@ async def broken(request: Request) -> Response:
 @trio_test
 async def test_pages_of_other_rooms(tmp_path: Path) -> None:
     pages = [
-        Page("/who/{name}", who, Access.PUBLIC),
-        Page("/private", broken),
-        Page("/broken", broken, Access.PUBLIC),
+        WebPage("/who/{name}", who, Access.PUBLIC),
+        WebPage("/private", broken),
+        WebPage("/broken", broken, Access.PUBLIC),
     ]
     async with running(tmp_path, pages=pages) as node:
         async with raw(node.bound.port) as client:
@@ -331,7 +331,7 @@ async def test_what_only_waits_ends_at_once_when_the_server_stops(tmp_path: Path
 async def test_nothing_reaches_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with running(tmp_path, pages=[Page("/broken", broken, Access.PUBLIC)]) as node:
+    async with running(tmp_path, pages=[WebPage("/broken", broken, Access.PUBLIC)]) as node:
         async with raw(node.bound.port) as client:
             await client.ask(call("test.bug"))
             await client.ask(verb="GET", path="/broken")

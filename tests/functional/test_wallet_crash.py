@@ -25,7 +25,7 @@ from pathlib import Path
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.records import Origin
-from unchained.node.wallet.scanning import Found
+from unchained.node.wallet.recogniser import Found
 from unchained.node.wallet.wallet import Wallet
 
 wallet = Wallet.open(Path(sys.argv[1]), "w", REG)

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from tests.framework.wallet_node import WalletNode, run, wallet_node
+from unchained.node.base.fanout import Lost
+from unchained.node.base.runtime import ThreadRunner
 from unchained.node.consensus.params import REG
-from unchained.node.fanout import Lost
-from unchained.node.runtime import ThreadRunner
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
     NoSuchWallet,
@@ -26,11 +26,11 @@ from unchained.node.wallet.errors import (
     WatchOnly,
     WrongPassphrase,
 )
-from unchained.node.wallet.following import REBROADCAST_S, WalletChange
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spending import Fee
+from unchained.node.wallet.spender import Fee
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
 from unchained.storage.open import open_store
 
 UNC = 10**8

@@ -66,7 +66,7 @@ def test_the_reference_backend_stands_in(built: Path) -> None:
 
 @pytest.mark.slow
 def test_its_proofs_of_work_are_the_same(built: Path) -> None:
-    tests = ("tests/unit/test_pow.py", "tests/property/test_pow_differential.py")
+    tests = ("tests/unit/crypto/test_pow.py", "tests/property/test_pow_differential.py")
     told = run(built, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *tests)
     assert "the native kernel was not built" in told
 

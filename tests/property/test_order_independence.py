@@ -16,11 +16,11 @@ from tests.framework.chains import Feeder, Item, accept, open_core, shuffled, su
 from tests.framework.forge import BACKEND, Forge
 from tests.framework.model import Model
 from tests.framework.trees import RandomTree
-from unchained.node.chain.manager import ChainManager
+from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin
-from unchained.node.runtime import InlineRunner, TrioClock
 from unchained.storage.memory import MemoryStore
 
 RETARGETING = msgspec.structs.replace(REG, tau_ms=200_000)
@@ -88,7 +88,7 @@ def test_votes_for_a_losing_branch_count_at_every_age(age: int) -> None:
     assert tips == {losing.id}
 
 
-async def feed(manager: ChainManager, items: Sequence[Item]) -> None:
+async def feed(manager: ChainService, items: Sequence[Item]) -> None:
     """Submit from several tasks at once; bodies again and again until they are judged."""
 
     async def submit(item: Item) -> None:
@@ -119,7 +119,7 @@ def test_services_agree(seed: int) -> None:
         async with trio.open_nursery() as nursery:
             managers = []
             for _ in range(2):
-                manager = await ChainManager.open(
+                manager = await ChainService.open(
                     MemoryStore(),
                     REG,
                     clock=TrioClock(tree.forge.now_ms),

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.chain.mempool import PolicyError
+from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus.errors import CoinUnknownError
 from unchained.node.wallet.errors import WalletError
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spending import Fee, Prepared
+from unchained.node.wallet.spender import Fee, Prepared
 
 UNC = 10**8
 STEPS = 100

@@ -6,11 +6,19 @@ import msgspec
 import pytest
 import trio
 
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from tests.framework.simulation.memory_network import LinkModel
+from tests.framework.simulation.simnet import (
+    EPOCH_S,
+    SIM,
+    SimNet,
+    SimNode,
+    lengthen,
+    simulate,
+    solve,
+)
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.templates import build_template
-from unchained.node.p2p.memory import LinkModel
-from unchained.node.p2p.standing import PeerLimits
+from unchained.node.chain.template import build_template
+from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
 
@@ -380,7 +388,7 @@ def test_a_deep_branch_that_is_too_long_to_be_weighed_is_left_to_the_operator(
         honest = await with_chain(net, "honest", 50, 4)
         # It would take more anchors than this to outweigh the other.
         long = await with_chain(net, "long", 90, 0)
-        monkeypatch.setattr("unchained.node.chain.deepening.DEEPEST", 110)
+        monkeypatch.setattr("unchained.node.chain.reorg_window.DEEPEST", 110)
         old = honest.tip
         await long.transport.connect(honest.transport.address)
         await net.until(lambda: honest.chain.status.value.refused is not None, "told", 60)

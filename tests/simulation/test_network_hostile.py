@@ -9,18 +9,26 @@ from typing import Any
 import msgspec
 import trio
 
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from tests.framework.simulation.memory_network import MemoryTransport
+from tests.framework.simulation.simnet import (
+    EPOCH_S,
+    SIM,
+    SimNet,
+    SimNode,
+    lengthen,
+    simulate,
+    solve,
+)
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
-from unchained.node.chain.templates import Template, build_template
+from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.p2p.addressbook import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
-from unchained.node.p2p.memory import MemoryTransport
-from unchained.node.p2p.transport import PeerId, ServeLimits, TopicLimits, Verdict
+from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.sync.relay import HEDGE_S
+from unchained.node.relay.relay import HEDGE_S
+from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.framework.simnet import EPOCH_S, SimNet, simulate
+from tests.framework.simulation.simnet import EPOCH_S, SimNet, simulate
 
 NODES = 104
 

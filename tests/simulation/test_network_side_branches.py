@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from tests.framework.simulation.simnet import (
+    EPOCH_S,
+    SIM,
+    SimNet,
+    SimNode,
+    lengthen,
+    simulate,
+    solve,
+)
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
-from unchained.node.chain.templates import build_template
+from unchained.node.chain.template import build_template
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
 from unchained.storage.memory import MemoryStore

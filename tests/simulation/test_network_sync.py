@@ -6,11 +6,11 @@ import random
 
 import trio
 
-from tests.framework.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
-from unchained.node.p2p.transport import PeerId
+from tests.framework.simulation.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.download import HEDGE_S
+from unchained.node.sync.downloader import HEDGE_S
 from unchained.node.sync.service import LONG, SyncSettings
+from unchained.node.transport.contract import PeerId
 from unchained.storage.memory import MemoryDisk
 
 ANCHORS = LONG + 150

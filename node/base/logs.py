@@ -1,0 +1,372 @@
+"""The log: events with fixed dotted names, to a rotating file and to the terminal.
+
+Whoever logs never waits: an event is made plain where it happens, put into the bounded queue of
+each sink and written by that sink's own thread. A full queue drops and counts. Several nodes in
+one process have a `Logs` each; nothing here is global but structlog's context variables, which
+follow tasks and worker threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import queue
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, TextIO, cast
+
+import msgspec
+import structlog
+import trio
+from rich.console import Console
+from rich.text import Text
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from unchained.node.base.runtime import Clock
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+LEVELS: dict[str, int] = {
+    "debug": 10,
+    "info": 20,
+    "warning": 30,
+    "error": 40,
+    "critical": 50,
+}
+QUEUE_EVENTS = 10_000
+"""Events that may wait for one sink; at some 500 bytes each."""
+FLUSH_S = 2.0
+"""How long closing waits for each sink: a stalled terminal must not keep the node from ending."""
+FILE_BYTES = 16 * 1024 * 1024
+FILE_COUNT = 5
+"""Files kept when the log rotates: NAME, NAME.1 and so on."""
+SECRET = re.compile(r"mnemonic|passphrase|password|secret|seed|private|cookie|token", re.IGNORECASE)
+"""Names of fields that are never written, whoever passed them: a last line of defence."""
+MASK = "***"
+
+Event = Mapping[str, object]
+
+
+class LogOutput(Protocol):
+    """Where a sink writes; called in the sink's thread only."""
+
+    def write(self, event: Event) -> None:
+        """Write one event; raises OSError or ValueError where it cannot."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class SinkStatistics(msgspec.Struct, frozen=True, gc=False):
+    """What one sink did so far."""
+
+    name: str
+    written: int
+    dropped: int
+    """Events for which the queue had no room."""
+    failed: int
+    """Events that could not be written, as on a full disk."""
+
+
+class Sink:
+    """A bounded queue and the thread that empties it into an output."""
+
+    def __init__(self, name: str, output: LogOutput, capacity: int = QUEUE_EVENTS) -> None:
+        self._name = name
+        self._output = output
+        self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
+        self._written = self._dropped = self._failed = 0
+        self._told = 0
+        self._thread = threading.Thread(target=self._work, name=f"log {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Queue the event, or count it as dropped; never waits."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Write what is queued, waiting at most `FLUSH_S` seconds."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=FLUSH_S)
+            self._thread.join(FLUSH_S)
+
+    def statistics(self) -> SinkStatistics:
+        """Return a snapshot of the counters."""
+        return SinkStatistics(self._name, self._written, self._dropped, self._failed)
+
+    def _work(self) -> None:
+        while (event := self._queue.get()) is not None:
+            self._write(event)
+            if self._dropped > self._told:
+                lost, self._told = self._dropped - self._told, self._dropped
+                self._write(
+                    {
+                        "time": event["time"],
+                        "level": "warning",
+                        "event": "log.dropped",
+                        "count": lost,
+                        "sink": self._name,
+                    }
+                )
+        with contextlib.suppress(OSError, ValueError):
+            self._output.close()
+
+    def _write(self, event: Event) -> None:
+        try:
+            self._output.write(event)
+            self._written += 1
+        except (OSError, ValueError):
+            self._failed += 1
+
+
+class RotatingFile:
+    """JSON lines in a file of mode 0600 that is set aside when it has grown to `max_bytes`."""
+
+    def __init__(self, path: Path, max_bytes: int = FILE_BYTES, count: int = FILE_COUNT) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._count = count
+        self._file = self._open()
+
+    def _open(self) -> BinaryIO:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return cast(BinaryIO, os.fdopen(descriptor, "ab", buffering=0))
+
+    def write(self, event: Event) -> None:
+        """Append one line, rotating first where it would not fit."""
+        line = msgspec.json.encode(event) + b"\n"
+        if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
+            self._rotate()
+        self._file.write(line)
+
+    def _rotate(self) -> None:
+        self._file.close()
+        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self._count))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+        self._file = self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class JsonLines:
+    """JSON lines on a stream, without tracebacks: those go to the file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, event: Event) -> None:
+        """Write and flush one line."""
+        shown = {name: value for name, value in event.items() if name != "traceback"}
+        self._stream.write(msgspec.json.encode(shown).decode() + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Flush the stream, which stays open."""
+        self._stream.flush()
+
+
+_STYLES: Mapping[str, str] = {
+    "debug": "dim",
+    "info": "green",
+    "warning": "yellow",
+    "error": "bold red",
+    "critical": "bold white on red",
+}
+_HIDDEN = frozenset({"time", "level", "event", "task", "service", "traceback"})
+
+
+def event_line(event: Event) -> Text:
+    """Return one coloured line for an event, for people."""
+    level = str(event["level"])
+    line = Text()
+    line.append(f"{event['time']!s:.19} ".replace("T", " "), "dim")
+    line.append(f"{level:8}", _STYLES.get(level, ""))
+    line.append(f" {event['event']!s:20}", "bold")
+    for name, value in event.items():
+        if name not in _HIDDEN:
+            line.append(f" {name}=", "cyan")
+            # Control characters of others, such as a peer's version string, stay harmless.
+            line.append("".join(c if c.isprintable() else "?" for c in str(value)))
+    return line
+
+
+class Terminal:
+    """One coloured line for an event, for people, without tracebacks: those go to the file."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, event: Event) -> None:
+        """Print one line, wrapped where the terminal ends."""
+        self._console.print(event_line(event), soft_wrap=True, highlight=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it is."""
+
+
+class LogStatistics(msgspec.Struct, frozen=True):
+    """What the sinks did so far."""
+
+    sinks: tuple[SinkStatistics, ...]
+
+
+class Logs:
+    """The log of one node: `log` is what its components are given."""
+
+    def __init__(self, sinks: Sequence[Sink], clock: Clock, level: Level = "info") -> None:
+        self._sinks = tuple(sinks)
+        self._clock = clock
+        self._threshold = LEVELS[level]
+        self.log: FilteringBoundLogger = structlog.wrap_logger(
+            self,
+            processors=[self._admit, structlog.contextvars.merge_contextvars, self._emit],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            context_class=dict,
+            cache_logger_on_first_use=False,
+        )
+
+    def set_level(self, level: Level) -> None:
+        """Leave out events below the level from here on."""
+        self._threshold = LEVELS[level]
+
+    def statistics(self) -> LogStatistics:
+        """Return a snapshot of the sinks' counters."""
+        return LogStatistics(tuple(sink.statistics() for sink in self._sinks))
+
+    def close(self) -> None:
+        """Write what is queued and end the sinks' threads."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _admit(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        if LEVELS.get("error" if method == "exception" else method, 0) < self._threshold:
+            raise structlog.DropEvent
+        return event
+
+    def _emit(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        plain: dict[str, object] = {
+            "time": iso_time(self._clock.now_ms()),
+            "level": "error" if method == "exception" else method,
+            "event": event.pop("event"),
+        }
+        if trio.lowlevel.in_trio_task():
+            plain["task"] = trio.lowlevel.current_task().name
+        error = event.pop("exc_info", None)
+        if error is True:
+            error = sys.exception()
+        for name, value in event.items():
+            plain[name] = MASK if SECRET.search(name) else make_plain(value)
+        if isinstance(error, BaseException):
+            plain["traceback"] = "".join(traceback.format_exception(error))
+        for sink in self._sinks:
+            sink.put(plain)
+        raise structlog.DropEvent
+
+
+def iso_time(now_ms: int) -> str:
+    """Return a time in ms since the Unix epoch as ISO 8601 in UTC, to the millisecond."""
+    moment = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{now_ms % 1000:03d}Z"
+
+
+def make_plain(value: object) -> object:
+    """Return the value as JSON can hold it: bytes in hex, sequences as lists, the rest as text.
+
+    Done where the event happens, so that a sink's thread never reads a value that is changing.
+    """
+    match value:
+        case None | bool() | int() | float() | str():
+            # Integers beyond 64 bits are targets and sums of work.
+            wide = isinstance(value, int) and not -(2**63) <= value < 2**64
+            return str(value) if wide else value
+        case bytes() | bytearray() | memoryview():
+            return bytes(value).hex()
+        case list() | tuple() | set() | frozenset():
+            return [make_plain(item) for item in value]
+        case Mapping():
+            return {str(name): make_plain(item) for name, item in value.items()}
+        case _:
+            return str(value)
+
+
+@contextlib.contextmanager
+def open_logs(
+    *,
+    clock: Clock,
+    level: Level = "info",
+    file: Path | None = None,
+    file_bytes: int = FILE_BYTES,
+    file_count: int = FILE_COUNT,
+    stream: TextIO | None = None,
+    json: bool = False,
+    screen: LogOutput | None = None,
+) -> Iterator[Logs]:
+    """Log to the file and the stream while the context lasts, then flush and close.
+
+    The stream gets coloured lines if it is a terminal and `json` is false, else JSON lines; what
+    is given as `screen` stands in its place.
+    Raises OSError if the file cannot be opened.
+    """
+    sinks = []
+    if file is not None:
+        sinks.append(Sink("file", RotatingFile(file, file_bytes, file_count)))
+    if screen is not None:
+        sinks.append(Sink("terminal", screen))
+    elif stream is not None:
+        terminal = stream.isatty() and not json
+        output = Terminal(Console(file=stream)) if terminal else JsonLines(stream)
+        sinks.append(Sink("terminal", output))
+    logs = Logs(sinks, clock, level)
+    try:
+        yield logs
+    finally:
+        logs.close()
+
+
+class _Forward(logging.Handler):
+    """Hands records of the standard library's logging to a log of ours."""
+
+    def __init__(self, say: Callable[[str, str, str, BaseException | None], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        error = record.exc_info[1] if record.exc_info else None
+        self._say(level, record.name, record.getMessage(), error)
+
+
+@contextlib.contextmanager
+def forward_libraries(log: FilteringBoundLogger) -> Iterator[None]:
+    """Turn warnings and errors of libraries into `library.*` events while the context lasts.
+
+    It hooks the root of the standard library's logging, which a process has only one of: for the
+    command line, not for components.
+    """
+
+    def say(level: str, library: str, message: str, error: BaseException | None) -> None:
+        if level == "error":
+            log.error("library.error", library=library, message=message, exc_info=error)
+        else:
+            log.warning("library.warning", library=library, message=message, exc_info=error)
+
+    root = logging.getLogger()
+    handler = _Forward(say)
+    before = list(root.handlers)
+    root.handlers = [handler]
+    try:
+        yield
+    finally:
+        root.handlers = before

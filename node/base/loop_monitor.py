@@ -1,0 +1,87 @@
+"""Finding the task that holds the event loop: everything else waits while it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+BLOCKING_S = 0.050
+"""A task step that takes longer than this holds up mining jobs, peers and the terminal."""
+QUIET_S = 10.0
+"""At most one warning in this time; what happened meanwhile is counted and told with the next."""
+MAX_NAMES = 64
+"""Tasks counted by name; those beyond are counted as `OTHERS`."""
+OTHERS = "others"
+
+
+class BlockingTask(msgspec.Struct, frozen=True, gc=False):
+    """How often a task of one name held the loop, and for how long at most."""
+
+    name: str
+    steps: int
+    longest_ms: float
+
+
+class LoopStatistics(msgspec.Struct, frozen=True):
+    """Steps that held the event loop too long."""
+
+    blocking_steps: int
+    longest_ms: float
+    tasks: tuple[BlockingTask, ...]
+    """By number of such steps, most first."""
+
+
+class LoopMonitor(trio.abc.Instrument):
+    """A Trio instrument that counts, and warns of, steps longer than `limit_s` seconds.
+
+    `monotonic` gives seconds of real time, also where Trio's own clock is virtual.
+    """
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        *,
+        limit_s: float = BLOCKING_S,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._log = log
+        self._limit_s = limit_s
+        self._monotonic = monotonic
+        self._began = 0.0
+        self._tasks: dict[str, BlockingTask] = {}
+        self._steps = 0
+        self._longest_ms = 0.0
+        self._quiet_until = float("-inf")
+        self._untold = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Note when the step begins."""
+        self._began = self._monotonic()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count the step if it was too long."""
+        ended = self._monotonic()
+        if ended - self._began > self._limit_s:
+            self._count(task.name, (ended - self._began) * 1000, ended)
+
+    def _count(self, task: str, took_ms: float, ended: float) -> None:
+        name = task if task in self._tasks or len(self._tasks) < MAX_NAMES else OTHERS
+        known = self._tasks.get(name, BlockingTask(name, 0, 0.0))
+        self._tasks[name] = BlockingTask(name, known.steps + 1, max(known.longest_ms, took_ms))
+        self._steps += 1
+        self._longest_ms = max(self._longest_ms, took_ms)
+        if ended < self._quiet_until:
+            self._untold += 1
+            return
+        self._log.warning("loop.blocked", task=task, ms=round(took_ms), untold=self._untold)
+        self._quiet_until = ended + QUIET_S
+        self._untold = 0
+
+    def statistics(self) -> LoopStatistics:
+        """Return a snapshot of the counters."""
+        by_steps = sorted(self._tasks.values(), key=lambda task: task.steps, reverse=True)
+        return LoopStatistics(self._steps, self._longest_ms, tuple(by_steps))

@@ -1,0 +1,1 @@
+"""Transfers that wait for an anchor."""

@@ -1,0 +1,463 @@
+"""Transfers that wait for an anchor: the relay policy of Protocol §8.4.
+
+Only names, fees and links are kept in memory; the bytes are in the store's transfer table. The
+mempool itself writes nothing: its owner hears of every entry that enters or leaves.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, Final
+
+import msgspec
+
+from unchained.node.consensus.errors import CoinSpentError
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import (
+    CoinSetView,
+    UnspentCoin,
+    check_transfer_in_context,
+)
+from unchained.node.primitives.transfer import SizedTransfer, output_id
+from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+
+MIN_FEE_RATE: Final = 1
+"""Grains per byte of size below which nothing is relayed."""
+
+DUST: Final = 1_000
+"""Grains below which an output is not relayed."""
+
+MAX_ANCESTORS: Final = 25
+MAX_DESCENDANTS: Final = 25
+"""Unconfirmed transfers that one may build on, and that may build on one."""
+
+MAX_REPLACED: Final = 100
+"""Transfers that one replacement may evict, descendants included."""
+
+CAPACITY: Final = 64 << 20
+"""Bytes of encoded transfers."""
+
+EXPIRY_MS: Final = 72 * 3_600_000
+"""Milliseconds after which a transfer is dropped."""
+
+HALVING_MS: Final = 3_600_000
+"""Milliseconds in which the minimum fee rate that evictions raised falls by half."""
+
+
+class Reason(enum.IntEnum):
+    """Why a transfer left the mempool. The numbers are in the event log."""
+
+    INCLUDED = 1
+    CONFLICT = 2
+    REPLACED = 3
+    EVICTED = 4
+    EXPIRED = 5
+    INVALID = 6
+
+
+class PolicyError(Exception):
+    """A valid transfer is not relayed. `name` says why; nobody is at fault.
+
+    PolicyError
+    ├── DustError                   DUST
+    ├── FeeTooLowError              FEE_TOO_LOW
+    ├── TooManyAncestorsError       TOO_MANY_ANCESTORS
+    ├── TooManyDescendantsError     TOO_MANY_DESCENDANTS
+    └── ReplacementTooCheapError    REPLACEMENT_TOO_CHEAP
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, expected: object, actual: object) -> None:
+        super().__init__(f"{self.name}: expected {expected}, got {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class DustError(PolicyError):
+    """An output is worth too little."""
+
+    name = "DUST"
+
+
+class FeeTooLowError(PolicyError):
+    """The fee rate is below the mempool's present minimum."""
+
+    name = "FEE_TOO_LOW"
+
+
+class TooManyAncestorsError(PolicyError):
+    """It builds on too many transfers that are not confirmed."""
+
+    name = "TOO_MANY_ANCESTORS"
+
+
+class TooManyDescendantsError(PolicyError):
+    """Too many unconfirmed transfers build on one that it builds on."""
+
+    name = "TOO_MANY_DESCENDANTS"
+
+
+class ReplacementTooCheapError(PolicyError):
+    """It conflicts with transfers that it does not outbid."""
+
+    name = "REPLACEMENT_TOO_CHEAP"
+
+
+class PoolEntry(msgspec.Struct, gc=False):
+    """One waiting transfer. `fee` in grains, `size` as fee rates count it, `raw_size` encoded."""
+
+    wid: Wid
+    txid: Txid
+    fee: int
+    size: int
+    raw_size: int
+    inputs: tuple[CoinId, ...]
+    outputs: tuple[tuple[int, Lock], ...]
+    arrival: int
+    added_ms: int
+    parents: set[Wid]
+    children: set[Wid]
+
+    @property
+    def rate(self) -> float:
+        """Grains per byte, for ordering and display only."""
+        return self.fee / self.size
+
+
+class MempoolStatistics(msgspec.Struct, frozen=True):
+    """`bytes` encoded; `min_fee_rate` in grains per byte of size; `fees` in grains."""
+
+    transfers: int
+    bytes: int
+    fees: int
+    min_fee_rate: float
+
+
+class Mempool:
+    """Waiting transfers, free of conflicts among themselves and with the chain.
+
+    `left` is called with each entry that leaves and the reason. One owner, one thread at a time.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        chain: CoinSetView,
+        left: Callable[[PoolEntry, Reason], None],
+        *,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._network = network
+        self._chain = chain
+        self._left = left
+        self._capacity = capacity
+        self._entries: dict[Wid, PoolEntry] = {}
+        self._by_txid: dict[Txid, Wid] = {}
+        self._spender: dict[CoinId, Wid] = {}
+        self._outputs: dict[CoinId, tuple[Wid, int]] = {}
+        self._bytes = 0
+        self._fees = 0
+        self._next_arrival = 0
+        self._raised_rate = 0.0
+        self._raised_ms = 0
+
+    # Reading
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[PoolEntry]:
+        return iter(self._entries.values())
+
+    def get(self, wid: Wid) -> PoolEntry | None:
+        """Return the entry of a wid."""
+        return self._entries.get(wid)
+
+    def by_txid(self, txid: Txid) -> PoolEntry | None:
+        """Return the entry of a txid."""
+        wid = self._by_txid.get(txid)
+        return None if wid is None else self._entries[wid]
+
+    def spender_of(self, coin_id: CoinId) -> PoolEntry | None:
+        """Return the entry that spends a coin."""
+        wid = self._spender.get(coin_id)
+        return None if wid is None else self._entries[wid]
+
+    def min_fee_rate(self, now_ms: int) -> float:
+        """Return the grains per byte of size that a transfer must pay at least."""
+        if self._raised_rate <= MIN_FEE_RATE:
+            return MIN_FEE_RATE
+        halvings = max(0, now_ms - self._raised_ms) / HALVING_MS
+        return max(float(MIN_FEE_RATE), self._raised_rate * float(0.5**halvings))
+
+    def statistics(self, now_ms: int) -> MempoolStatistics:
+        """Return how full the mempool is."""
+        return MempoolStatistics(
+            len(self._entries), self._bytes, self._fees, self.min_fee_rate(now_ms)
+        )
+
+    # Entering
+
+    def check(self, sized: SizedTransfer, height: int, now_ms: int) -> list[PoolEntry]:
+        """Check all but the witness, for an anchor at `height`; return what would be replaced.
+
+        Raises a `PolicyError`, or the `TransferError` that the chain and the mempool give.
+        """
+        transfer = sized.transfer
+        # Protocol §8.4: outputs under 1,000 grains are not relayed
+        least = min(output.value for output in transfer.outputs)
+        if least < DUST:
+            raise DustError(expected=f"outputs of at least {DUST} grains", actual=least)
+        # Protocol §8.4: minimum fee rate
+        rate = self.min_fee_rate(now_ms)
+        if transfer.fee < rate * sized.size:
+            raise FeeTooLowError(
+                expected=f"a fee of at least {int(rate * sized.size) + 1} grains",
+                actual=transfer.fee,
+            )
+        conflicts = self._conflicts(sized)
+        evicted = self._with_descendants(conflicts)
+        view = _MempoolCoins(self, self._chain, {entry.wid for entry in evicted}, height)
+        check_transfer_in_context(transfer, view, height, self._network)
+        self._check_links(sized, evicted)
+        if conflicts:
+            self._check_replacement(sized, conflicts, evicted)
+        return evicted
+
+    def _conflicts(self, sized: SizedTransfer) -> list[PoolEntry]:
+        found: dict[Wid, PoolEntry] = {}
+        for entry in sized.transfer.inputs:
+            wid = self._spender.get(CoinId(entry.coin_id))
+            if wid is not None:
+                found[wid] = self._entries[wid]
+        return list(found.values())
+
+    def _check_links(self, sized: SizedTransfer, evicted: list[PoolEntry]) -> None:
+        # Protocol §8.4: at most 25 unconfirmed ancestors and 25 descendants
+        ancestors = self._walk(self._parents_of(sized), lambda entry: entry.parents)
+        if len(ancestors) > MAX_ANCESTORS:
+            raise TooManyAncestorsError(expected=f"at most {MAX_ANCESTORS}", actual=len(ancestors))
+        leaving = {entry.wid for entry in evicted}
+        for ancestor in ancestors:
+            descendants = self._walk(ancestor.children, lambda entry: entry.children)
+            count = sum(entry.wid not in leaving for entry in descendants) + 1
+            if count > MAX_DESCENDANTS:
+                raise TooManyDescendantsError(
+                    expected=f"at most {MAX_DESCENDANTS} of each", actual=count
+                )
+
+    def _check_replacement(
+        self, sized: SizedTransfer, conflicts: list[PoolEntry], evicted: list[PoolEntry]
+    ) -> None:
+        # Protocol §8.4: a conflicting transfer replaces if ...
+        if len(evicted) > MAX_REPLACED:
+            raise ReplacementTooCheapError(
+                expected=f"at most {MAX_REPLACED} transfers to evict", actual=len(evicted)
+            )
+        fee = sized.transfer.fee
+        for entry in conflicts:
+            if 4 * fee * entry.size < 5 * entry.fee * sized.size:
+                raise ReplacementTooCheapError(
+                    expected=f"a rate a quarter above {entry.rate:.3f} grains per byte",
+                    actual=f"{fee / sized.size:.3f}",
+                )
+        needed = sum(entry.fee for entry in evicted) + MIN_FEE_RATE * sized.size
+        if fee < needed:
+            raise ReplacementTooCheapError(expected=f"a fee of {needed} grains", actual=fee)
+
+    def add(
+        self, sized: SizedTransfer, evicted: Iterable[PoolEntry], now_ms: int
+    ) -> PoolEntry | None:
+        """Let a transfer in that passed `check`; return its entry.
+
+        The `evicted` that `check` named leave. None if the mempool is full and everything in
+        it pays more.
+        """
+        for entry in evicted:
+            if entry.wid in self._entries:
+                self._remove(entry, Reason.REPLACED)
+        transfer = sized.transfer
+        entry = PoolEntry(
+            sized.wid,
+            sized.txid,
+            transfer.fee,
+            sized.size,
+            len(sized.raw),
+            tuple(CoinId(spent.coin_id) for spent in transfer.inputs),
+            tuple((output.value, Lock(output.lock)) for output in transfer.outputs),
+            self._next_arrival,
+            now_ms,
+            self._parents_of(sized),
+            set(),
+        )
+        self._next_arrival += 1
+        self._link(entry)
+        self._make_room(now_ms)
+        return self._entries.get(entry.wid)
+
+    def restore(self, added_ms: int, sized: SizedTransfer, height: int) -> PoolEntry | None:
+        """Let a transfer wait again that was here before, whatever it pays.
+
+        `added_ms` is when it first entered. None if there was no room. Raises a
+        `TransferError` if it cannot be included at `height`.
+        """
+        for conflict in self._conflicts(sized):
+            raise CoinSpentError(expected="a coin that nothing spends", actual=conflict.wid.hex())
+        view = _MempoolCoins(self, self._chain, set(), height)
+        check_transfer_in_context(sized.transfer, view, height, self._network)
+        return self.add(sized, (), added_ms)
+
+    def _parents_of(self, sized: SizedTransfer) -> set[Wid]:
+        return {
+            self._outputs[CoinId(spent.coin_id)][0]
+            for spent in sized.transfer.inputs
+            if spent.coin_id in self._outputs
+        }
+
+    def _link(self, entry: PoolEntry) -> None:
+        self._entries[entry.wid] = entry
+        self._by_txid[entry.txid] = entry.wid
+        for coin_id in entry.inputs:
+            self._spender[coin_id] = entry.wid
+        for index in range(len(entry.outputs)):
+            self._outputs[output_id(entry.txid, index)] = (entry.wid, index)
+        for parent in entry.parents:
+            self._entries[parent].children.add(entry.wid)
+        self._bytes += entry.raw_size
+        self._fees += entry.fee
+
+    def _make_room(self, now_ms: int) -> None:
+        while self._bytes > self._capacity:
+            # Protocol §8.4: lowest rate evicted first, with descendants
+            lowest = min(self._entries.values(), key=lambda entry: entry.rate)
+            self._raised_rate = max(self.min_fee_rate(now_ms), lowest.rate + 1)
+            self._raised_ms = max(self._raised_ms, now_ms)
+            for entry in self._with_descendants([lowest]):
+                self._remove(entry, Reason.EVICTED)
+
+    # Leaving
+
+    def chain_grew(self, transfers: Iterable[SizedTransfer]) -> None:
+        """Drop what an anchor included and what conflicts with that."""
+        for sized in transfers:
+            included = self._by_txid.get(sized.txid)
+            if included is not None:
+                # Nothing else here spends what it spends.
+                self._remove(self._entries[included], Reason.INCLUDED)
+                continue
+            for entry in self._with_descendants(self._conflicts(sized)):
+                self._remove(entry, Reason.CONFLICT)
+
+    def expire(self, now_ms: int) -> None:
+        """Drop what has waited for 72 hours, with descendants."""
+        old = [entry for entry in self if now_ms - entry.added_ms > EXPIRY_MS]
+        for entry in self._with_descendants(old):
+            self._remove(entry, Reason.EXPIRED)
+
+    def drop_invalid(self, entry: PoolEntry) -> None:
+        """Drop an entry, and its descendants, that the chain does not allow any more."""
+        for step in self._with_descendants([entry]):
+            self._remove(step, Reason.INVALID)
+
+    def clear(self) -> list[PoolEntry]:
+        """Take everything out without a word, and return it by arrival: to judge it anew."""
+        entries = sorted(self._entries.values(), key=lambda entry: entry.arrival)
+        for table in (self._entries, self._by_txid, self._spender, self._outputs):
+            table.clear()
+        self._bytes = self._fees = 0
+        return entries
+
+    def _remove(self, entry: PoolEntry, reason: Reason) -> None:
+        del self._entries[entry.wid]
+        del self._by_txid[entry.txid]
+        for coin_id in entry.inputs:
+            del self._spender[coin_id]
+        for index in range(len(entry.outputs)):
+            del self._outputs[output_id(entry.txid, index)]
+        for parent in entry.parents:
+            self._entries[parent].children.discard(entry.wid)
+        for child in entry.children:
+            self._entries[child].parents.discard(entry.wid)
+        self._bytes -= entry.raw_size
+        self._fees -= entry.fee
+        self._left(entry, reason)
+
+    # Walking
+
+    def _walk(
+        self, start: Iterable[Wid], links: Callable[[PoolEntry], Iterable[Wid]]
+    ) -> list[PoolEntry]:
+        found: dict[Wid, PoolEntry] = {}
+        waiting = list(start)
+        while waiting:
+            wid = waiting.pop()
+            if wid not in found:
+                found[wid] = self._entries[wid]
+                waiting.extend(links(found[wid]))
+        return list(found.values())
+
+    def _with_descendants(self, entries: Iterable[PoolEntry]) -> list[PoolEntry]:
+        """Return the entries and all that builds on them, children before their parents."""
+        found = self._walk((entry.wid for entry in entries), lambda entry: entry.children)
+        return sorted(found, key=lambda entry: -entry.arrival)
+
+    # Choosing
+
+    def select(self, max_size: int) -> list[Wid]:
+        """Return transfers for a body of at most `max_size` bytes of size, in order.
+
+        By the fee rate of each with its waiting ancestors, which go in before it.
+        """
+        packages = []
+        for entry in self._entries.values():
+            ancestors = (
+                self._walk(entry.parents, lambda step: step.parents) if entry.parents else []
+            )
+            fee = entry.fee + sum(step.fee for step in ancestors)
+            size = entry.size + sum(step.size for step in ancestors)
+            packages.append((-fee / size, entry.arrival, entry, ancestors))
+        packages.sort(key=lambda package: package[:2])
+        chosen: dict[Wid, None] = {}
+        room = max_size
+        for _, _, entry, ancestors in packages:
+            missing = [step for step in (*ancestors, entry) if step.wid not in chosen]
+            size = sum(step.size for step in missing)
+            if size <= room:
+                room -= size
+                for step in sorted(missing, key=lambda step: step.arrival):
+                    chosen[step.wid] = None
+        return list(chosen)
+
+    def output(self, coin_id: CoinId) -> tuple[int, Lock, Wid] | None:
+        """Return value, lock and maker of a coin that a waiting transfer would create."""
+        found = self._outputs.get(coin_id)
+        if found is None:
+            return None
+        value, lock = self._entries[found[0]].outputs[found[1]]
+        return value, lock, found[0]
+
+
+class _MempoolCoins:
+    """The coin set with the mempool's transfers applied, but for those about to be evicted."""
+
+    def __init__(
+        self, mempool: Mempool, chain: CoinSetView, evicted: set[Wid], height: int
+    ) -> None:
+        self._mempool = mempool
+        self._chain = chain
+        self._evicted = evicted
+        self._height = height
+
+    def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
+        """Return the coin if the chain or a waiting transfer has created it."""
+        found = self._mempool.output(coin_id)
+        if found is None:
+            return self._chain.unspent(coin_id)
+        value, lock, maker = found
+        return None if maker in self._evicted else UnspentCoin(value, lock, self._height, False)
+
+    def was_spent(self, coin_id: CoinId) -> bool:
+        """Tell whether the chain has spent the coin."""
+        return self._chain.was_spent(coin_id)

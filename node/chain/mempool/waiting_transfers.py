@@ -1,0 +1,191 @@
+"""Transfers that wait to be included: the mempool, and what of it is on disk (Protocol §8.4)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.mempool.mempool import FeeTooLowError, Mempool, PoolEntry, Reason
+from unchained.node.chain.results import Outcome
+from unchained.node.chain.transfer_verdict import TransferVerdict, VerdictMemory, judge_transfer
+from unchained.node.chain.tree import AnchorTree
+from unchained.node.consensus.errors import NonCanonicalError, ProtocolError
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import Txid, Wid
+from unchained.storage import schema
+from unchained.storage.kv import KeyValueStore
+from unchained.storage.schema import MempoolRecord, TransferEntered, TransferLeft
+
+UNDONE_BYTES: Final = 64 << 20
+"""Bytes of undone transfers that are kept to wait again: as many as the mempool holds."""
+
+
+class WaitingTransfers:
+    """The mempool and its rows on disk. What changes is in the ledger's batch, not yet written."""
+
+    def __init__(
+        self,
+        store: KeyValueStore,
+        network: Network,
+        ledger: Ledger,
+        tree: AnchorTree,
+        verdicts: VerdictMemory,
+    ) -> None:
+        self._store = store
+        self._network = network
+        self._ledger = ledger
+        self._tree = tree
+        self._verdicts = verdicts
+        self.mempool = Mempool(network, ledger, self._left)
+
+    def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
+        """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
+        raw = schema.TRANSFER.get(self._ledger.view, wid)
+        assert raw is not None, f"transfer {wid.hex()} is gone"  # noqa: S101
+        verdict = self._verdicts.get(wid)
+        if verdict is None:
+            sized, verdict = judge_transfer(raw, self._network, wid)
+            self._verdicts.remember(wid, verdict)
+        elif isinstance(verdict.alone, NonCanonicalError):
+            sized = None
+        else:
+            sized = SizedTransfer.from_bytes(raw, wid)
+        return sized, verdict, len(raw)
+
+    def check(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
+        """Check a transfer for the mempool by all but its witness.
+
+        Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a
+        `TransferError`.
+        """
+        # Protocol §8.4: a known txid is ignored
+        if self.mempool.by_txid(sized.txid) is not None:
+            return Outcome.KNOWN
+        if schema.TXID.get(self._ledger.view, sized.txid) is not None:
+            return Outcome.KNOWN
+        return self.mempool.check(sized, self._tree.tip.height + 1, now_ms)
+
+    def submit(self, sized: SizedTransfer, now_ms: int) -> Outcome:
+        """Take in a transfer whose witness has been found good (Protocol §8.4).
+
+        Raises a `PolicyError` or a `TransferError`.
+        """
+        checked = self.check(sized, now_ms)
+        if isinstance(checked, Outcome):
+            return checked
+        self._ledger.batch.put(schema.TRANSFER.key(sized.wid), sized.raw)
+        self._ledger.log(TransferEntered(sized.wid))
+        entry = self.mempool.add(sized, checked, now_ms)
+        if entry is None:
+            raise FeeTooLowError(
+                expected=f"more than {self.mempool.min_fee_rate(now_ms):.3f} grains per byte",
+                actual=f"{sized.transfer.fee / sized.size:.3f}",
+            )
+        self._note_entered(entry)
+        return Outcome.ACCEPTED
+
+    def load(self) -> None:
+        """Judge the transfers that waited when the store was last written: after opening."""
+        rows = sorted(schema.MEMPOOL.scan(self._store), key=lambda row: row[1].arrival)
+        waiting = []
+        for wid, record in rows:
+            if self.mempool.get(Wid(wid)) is not None:
+                continue  # undone by the reorganisation that opening finished
+            self._ledger.batch.delete(schema.MEMPOOL.key(wid))
+            sized, verdict, _ = self.judged(Wid(wid))
+            if sized is not None and verdict.alone is None and verdict.witness is None:
+                waiting.append((record.added_ms, sized))
+        self._restore(waiting)
+
+    def forget_undone(self, sized: SizedTransfer) -> None:
+        """Let a transfer go that was undone and would not have found room."""
+        self._forget(sized.wid, sized.txid, Reason.EVICTED)
+
+    def rebuild(self, undone: Sequence[SizedTransfer]) -> None:
+        """Judge the mempool anew after a reorganisation, with the transfers that it undid."""
+        once = {sized.wid: sized for sized in undone}
+        waiting = [(self._tree.tip.coin.header.time, sized) for sized in once.values()]
+        for entry in self.mempool.clear():
+            sized, _, _ = self.judged(entry.wid)
+            assert sized is not None  # noqa: S101 - it was in the mempool
+            waiting.append((entry.added_ms, sized))
+        self._restore(waiting)
+
+    def _restore(self, waiting: Sequence[tuple[int, SizedTransfer]]) -> None:
+        """Let transfers that were waiting wait on, in whatever order they come; those that cannot
+        any more leave."""
+        while True:
+            left = [(ms, sized) for ms, sized in waiting if not self._restore_one(ms, sized)]
+            if len(left) == len(waiting):
+                break
+            waiting = left
+        for _, sized in left:
+            self._forget(sized.wid, sized.txid, Reason.INVALID)
+
+    def _restore_one(self, added_ms: int, sized: SizedTransfer) -> bool:
+        """Tell whether it is settled what becomes of a transfer: not while it lacks a parent."""
+        if schema.TXID.get(self._ledger.view, sized.txid) is not None:
+            self._forget(sized.wid, sized.txid, Reason.INCLUDED)
+            return True
+        twin = self.mempool.by_txid(sized.txid)
+        if twin is not None:
+            # Disconnected twice, or signed twice and disconnected from two branches.
+            if twin.wid != sized.wid:
+                self._forget(sized.wid, sized.txid, Reason.CONFLICT)
+            return True
+        try:
+            entry = self.mempool.restore(added_ms, sized, self._tree.tip.height + 1)
+        except ProtocolError:
+            return False
+        if entry is not None:
+            self._note_entered(entry)
+        return True
+
+    def _note_entered(self, entry: PoolEntry) -> None:
+        record = MempoolRecord(entry.arrival, entry.added_ms, entry.fee, entry.size)
+        self._ledger.batch.put(schema.MEMPOOL.key(entry.wid), schema.MEMPOOL.encode(record))
+
+    def _left(self, entry: PoolEntry, reason: Reason) -> None:
+        self._forget(entry.wid, entry.txid, reason)
+
+    def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:
+        self._ledger.batch.delete(schema.MEMPOOL.key(wid))
+        if not self._is_listed(wid, txid):
+            self._ledger.batch.delete(schema.TRANSFER.key(wid))
+        self._ledger.log(TransferLeft(wid, reason))
+
+    def _is_listed(self, wid: Wid, txid: Txid) -> bool:
+        """Tell whether an anchor lists the transfer, on any branch: its bytes are needed."""
+        place = schema.TXID.get(self._ledger.view, txid)
+        if place is not None and place.wid == wid:
+            return True
+        return self._tree.is_listed_aside(wid)
+
+
+class UndoneTransfers:
+    """The transfers that a reorganisation undoes, in order of height: at most `UNDONE_BYTES` of
+    the lowest, on which the others may build."""
+
+    def __init__(self, waiting: WaitingTransfers) -> None:
+        self._waiting = waiting
+        self._size = 0
+        self._by_wid: OrderedDict[Wid, SizedTransfer] = OrderedDict()
+
+    def add(self, transfers: Sequence[SizedTransfer]) -> None:
+        """Take in those of the next lower anchor."""
+        for sized in reversed(transfers):
+            if sized.wid not in self._by_wid:
+                self._by_wid[sized.wid] = sized
+                self._by_wid.move_to_end(sized.wid, last=False)
+                self._size += len(sized.raw)
+        while self._size > UNDONE_BYTES:
+            _, highest = self._by_wid.popitem()
+            self._size -= len(highest.raw)
+            self._waiting.forget_undone(highest)
+
+    def in_order(self) -> list[SizedTransfer]:
+        """Return what is to wait again, the lowest first."""
+        return list(self._by_wid.values())

@@ -1,0 +1,193 @@
+"""From a store to a chain: genesis for an empty one, the last MAX_REORG anchors of any other."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeVar
+
+import msgspec
+
+from unchained.node.chain.branch import Archive
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.lthash import StateCommitment
+from unchained.node.crypto.mmr import History
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
+from unchained.storage import schema
+from unchained.storage.errors import StoreCorrupt
+from unchained.storage.kv import Batch, Getter, KeyValueStore
+from unchained.storage.schema import AnchorRecord, StateRecord
+
+V = TypeVar("V")
+
+
+class OpenedChain(msgspec.Struct):
+    """A chain as it was when the store was last written."""
+
+    tree: AnchorTree
+    ledger: Ledger
+    archive: Archive
+    running_ms: int
+    """How long nodes have run on this store, ms."""
+
+
+def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
+    """Read the chain, after laying down genesis if the store holds none.
+
+    Raises `StoreCorrupt` when what is needed is not there.
+    """
+    tip_id = schema.meta_id(store, schema.META_TIP)
+    if tip_id is None:
+        _lay_genesis(store, network)
+        tip_id = genesis_of(network).id
+    tip = _coin(store, tip_id)
+    state = there(schema.STATE.get(store, tip.height), f"state at height {tip.height}")
+    ledger = Ledger(
+        store,
+        network,
+        commitment=StateCommitment.from_bytes(state.lthash),
+        history=History.from_bytes(state.history),
+        supply=state.supply,
+        next_event=schema.meta_number(store, schema.META_NEXT_EVENT) or 0,
+        undo_floor=next(schema.STATE.scan(store))[0],
+    )
+    archive = Archive(ledger.view, network)
+    tree = _load_tree(store, network, tip)
+    running_ms = schema.meta_number(store, schema.META_RUNNING_MS) or 0
+    return OpenedChain(tree, ledger, archive, running_ms)
+
+
+def _lay_genesis(store: KeyValueStore, network: Network) -> None:
+    genesis = genesis_of(network)
+    record = AnchorRecord(genesis.coin.raw, genesis.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
+    state = StateRecord(genesis.state, genesis.history.to_bytes(), 0)
+    batch = Batch()
+    batch.put(schema.ANCHOR.key(genesis.id), schema.ANCHOR.encode(record))
+    batch.put(schema.COIN.key(genesis.id), genesis.coin.raw)
+    batch.put(schema.HEIGHT.key(0), genesis.id)
+    batch.put(schema.STATE.key(0), schema.STATE.encode(state))
+    batch.put(schema.META.key(schema.META_TIP), genesis.id)
+    batch.put(schema.META.key(schema.META_NEXT_EVENT), schema.encode_number(0))
+    batch.put(schema.META.key(schema.META_RUNNING_MS), schema.encode_number(0))
+    store.write(batch, sync=True)
+
+
+def _load_tree(store: KeyValueStore, network: Network, tip: Coin) -> AnchorTree:
+    """Read the anchors from MAX_REORG below the tip upwards, on every branch."""
+    root_id, root_height = _find_root(store, network, tip)
+    tree = AnchorTree(_coin(store, root_id), main_judgement(store, network, root_height))
+    waiting = deque([(tree.root, _record(store, root_id).votes)])
+    while waiting:
+        node, votes = waiting.popleft()
+        waiting.extend(_load_children(store, network, tree, node))
+        tree.recall_votes(node, votes)
+    for height in range(root_height + 1, tip.height + 1):
+        anchor_id = there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
+        tree.set_tip(there(tree.get(anchor_id), f"anchor {anchor_id.hex()}"))
+    return tree
+
+
+def _find_root(store: KeyValueStore, network: Network, tip: Coin) -> tuple[CoinId, int]:
+    """Return the lowest anchor of the main chain from which on all votes are kept.
+
+    That is the one MAX_REORG below the tip; or a higher one where the tip has been higher, since
+    what left the tree then does not come back; or a lower one where a deeper branch was being
+    weighed.
+    """
+
+    def main_id(height: int) -> CoinId:
+        return there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
+
+    def has_votes(height: int) -> bool:
+        key = schema.BOUND.key(main_id(height), main_id(height + 1))
+        return store.get(key) is not None
+
+    height = max(0, tip.height - network.max_reorg)
+    while height < tip.height and not has_votes(height):
+        height += 1
+    while 0 < height < tip.height and has_votes(height - 1):
+        height -= 1
+    return main_id(height), height
+
+
+def _load_children(
+    store: KeyValueStore, network: Network, tree: AnchorTree, node: AnchorNode
+) -> list[tuple[AnchorNode, int]]:
+    """Give a counting anchor its votes and its children; return those that count, each with the
+    votes that it had when it left the tree before."""
+    grade = network.grade_target(node.context.child_target).to_bytes(32, "big")
+    counting = []
+    for found in schema.BOUND.scan_keys(store, node.id):
+        coin_id = CoinId(found)
+        tree.add_vote(node, coin_id)
+        if coin_id <= grade:
+            child = tree.add_anchor(_coin(store, coin_id))
+            record = schema.ANCHOR.get(store, coin_id)
+            if record is None:
+                continue
+            if record.status == AnchorStatus.COUNTS:
+                body = Body.from_bytes(record.body)
+                judgement = Judgement.of_child(child.coin, body, node.judged, network)
+                tree.count_in(child, judgement)
+                counting.append((child, record.votes))
+            elif record.status == AnchorStatus.INVALID:
+                _load_ruled_out(store, tree, child)
+    return counting
+
+
+def _load_ruled_out(store: KeyValueStore, tree: AnchorTree, invalid: AnchorNode) -> None:
+    """Give an invalid anchor the coins and the descendants that it had before it was ruled out."""
+    waiting = [invalid]
+    while waiting:
+        node = waiting.pop()
+        for found in schema.BOUND.scan_keys(store, node.id):
+            coin_id = CoinId(found)
+            tree.keep_bound(node, coin_id)
+            if schema.ANCHOR.get(store, coin_id) is not None:
+                waiting.append(tree.add_anchor(_coin(store, coin_id)))
+    tree.invalidate(invalid)
+
+
+def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
+    """Return the judgement of the main chain's anchor at a height whose state is kept.
+
+    Raises `StoreCorrupt` when what is needed is not there.
+    """
+    if height == 0:
+        return Judgement.of_genesis(genesis_of(network), network)
+    anchor_id = there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
+    # R of Protocol §7: a parent that knows of it is all that the judgement takes.
+    origin = Judgement.of_genesis(genesis_of(network), network)
+    if height > 1:
+        origin_id = there(schema.HEIGHT.get(store, 1), "anchor at height 1")
+        origin = Judgement.of_child(
+            _coin(store, origin_id), _body(store, origin_id), origin, network
+        )
+    judged = Judgement.of_child(_coin(store, anchor_id), _body(store, anchor_id), origin, network)
+    state = there(schema.STATE.get(store, height), f"state at height {height}")
+    return msgspec.structs.replace(judged, history=History.from_bytes(state.history))
+
+
+def _coin(store: Getter, coin_id: CoinId) -> Coin:
+    return Coin.from_bytes(there(schema.COIN.get(store, coin_id), f"coin {coin_id.hex()}"))
+
+
+def _body(store: Getter, anchor_id: CoinId) -> Body:
+    return Body.from_bytes(_record(store, anchor_id).body)
+
+
+def _record(store: Getter, anchor_id: CoinId) -> AnchorRecord:
+    return there(schema.ANCHOR.get(store, anchor_id), f"anchor {anchor_id.hex()}")
+
+
+def there(value: V | None, what: str) -> V:
+    """Return what the store must hold. Raises `StoreCorrupt` if it does not."""
+    if value is None:
+        raise StoreCorrupt(
+            f"the store lacks {what}: restore a backup, or run `unchained-node db check --repair`"
+        )
+    return value

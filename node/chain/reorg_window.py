@@ -1,0 +1,125 @@
+"""Where the tree begins: MAX_REORG below the tip, or deeper while a deeper branch is weighed.
+
+A branch that leaves the main chain below the tree is for the operator only where the main chain
+has been this node's own for long (Protocol §6). So the tree can be lowered again: anchors come
+back from the store, with the votes that they had, and stay for as long as the root is held.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unchained.node.chain.branch import Archive
+from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.opened_chain import main_judgement, there
+from unchained.node.chain.pruning import retire_root
+from unchained.node.chain.tree import AnchorTree
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.types import CoinId
+from unchained.storage import schema
+
+DEEPEST: Final = 8_192
+"""Anchors in a lowered tree, on all branches: what bounds the memory that a deep branch takes."""
+
+AT_ONCE: Final = 64
+"""Anchors that enter or leave the tree in one operation of the writer, some 50 ms."""
+
+
+class ReorgWindow:
+    """Lowers the root of the tree and lets it rise again. Changes are in the ledger's batch."""
+
+    def __init__(
+        self,
+        network: Network,
+        tree: AnchorTree,
+        ledger: Ledger,
+        archive: Archive,
+        strays: dict[CoinId, dict[CoinId, int]],
+    ) -> None:
+        self._network = network
+        self._tree = tree
+        self._ledger = ledger
+        self._archive = archive
+        self._strays = strays
+        self.held = False
+        """Whether the root stays where it is while the tip rises."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a lowered tree may not grow any more."""
+        return self.held and len(self._tree.nodes) >= DEEPEST
+
+    def floor(self, running_ms: int) -> int:
+        """Return the lowest height of the main chain at which a branch may leave it that this
+        node would follow by itself (Protocol §6, last rule but one)."""
+        room = (DEEPEST - len(self._tree.nodes)) // 2
+        root = self._tree.root.height
+        low, high = max(self._ledger.undo_floor, root - max(0, room)), root
+        # What is higher joined the main chain later.
+        while low < high:
+            middle = (low + high) // 2
+            if self.is_settled(middle + 1, running_ms):
+                low = middle + 1
+            else:
+                high = middle
+        return min(low, root)
+
+    def is_settled(self, height: int, running_ms: int) -> bool:
+        """Tell whether the main chain's anchor at a height has been there for MAX_REORG * T of
+        the node's running time."""
+        anchor_id = there(self._archive.main_id(height), f"anchor at height {height}")
+        record = there(schema.ANCHOR.get(self._ledger.view, anchor_id), f"anchor {anchor_id.hex()}")
+        age_ms = running_ms - record.connected_running_ms
+        return age_ms >= self._network.max_reorg * self._network.epoch_ms
+
+    def lower(self, height: int) -> bool:
+        """Take some anchors back into the tree; tell whether its root is as low as a height.
+
+        Their states have to be kept. Raises `StoreCorrupt` if something is missing.
+        """
+        for _ in range(AT_ONCE):
+            if self._tree.root.height <= height:
+                break
+            self._restore(self._tree.root.height - 1)
+        return self._tree.root.height <= height
+
+    def _restore(self, height: int) -> None:
+        view = self._ledger.view
+        judged = main_judgement(view, self._network, height)
+        anchor_id = judged.context.id
+        coin = there(self._archive.coin(anchor_id), f"coin {anchor_id.hex()}")
+        record = there(schema.ANCHOR.get(view, anchor_id), f"anchor {anchor_id.hex()}")
+        bound = self._listed_children(anchor_id, height)
+        for coin_id in bound:
+            # So that the tree is as deep if it is opened again.
+            self._ledger.batch.put(schema.BOUND.key(anchor_id, coin_id), b"")
+        self._tree.lower_root(coin, judged, bound, record.votes)
+
+    def _listed_children(self, anchor_id: CoinId, height: int) -> list[CoinId]:
+        """Return the coins that are bound to a main-chain anchor below the root and listed by
+        the main chain."""
+        above = self._tree.root
+        bound = [above.id, *map(CoinId, above.judged.body.fresh)]
+        # Protocol §5.2: a late coin comes at most W anchors after the next one
+        for later in range(height + 2, height + 2 + self._network.window):
+            node = self._tree.main_at(later)
+            for uncle in () if node is None else node.judged.body.uncles:
+                coin = there(self._archive.coin(CoinId(uncle)), f"coin {uncle.hex()}")
+                if coin.parent == anchor_id:
+                    bound.append(coin.id)
+        return bound
+
+    def lift(self) -> list[CoinId]:
+        """Let some of what is deeper than MAX_REORG leave the tree, with the branches that leave
+        the main chain there; return the anchors of those branches."""
+        lost: list[CoinId] = []
+        for _ in range(AT_ONCE):
+            if not self.is_deep:
+                break
+            lost += retire_root(self._tree, self._ledger, self._archive, self._strays)
+        return lost
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the tree reaches further down than MAX_REORG."""
+        return self._tree.tip.height - self._tree.root.height > self._network.max_reorg

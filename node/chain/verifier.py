@@ -1,0 +1,96 @@
+"""Proofs of work and signatures, verified in worker threads, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, cast
+
+import trio
+
+from unchained.node.base.runtime import Runner
+from unchained.node.chain.transfer_verdict import TransferVerdict, judge_transfer
+from unchained.node.consensus.coins import check_coin_alone, check_mix
+from unchained.node.consensus.errors import BadMixError, ProtocolError
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.pow import ProofOfWork
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId, Wid
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Verifier:
+    """Shares out what is dear among `count` runs of `runner`; knows nothing of the chain."""
+
+    def __init__(self, network: Network, runner: Runner, count: int, backend: ProofOfWork) -> None:
+        self._network = network
+        self._runner = runner
+        self._count = count
+        self._backend = backend
+        self.mixes = 0
+        """Proofs verified since the start."""
+        self.judged = 0
+        """Transfers judged since the start."""
+
+    async def verify_mixes(self, coins: Sequence[Coin]) -> None:
+        """Recompute the Argon2id of coins. Raises `BadMixError`."""
+
+        def verify(share: Sequence[Coin]) -> BadMixError | None:
+            return next((error for _, error in self._bad_mixes(share)), None)
+
+        self.mixes += len(coins)
+        for error in await self._share_out(verify, coins):
+            if error is not None:
+                raise error
+
+    async def find_forged(self, coins: Sequence[Coin]) -> set[CoinId]:
+        """Return the ids of the coins whose mix is not the Argon2id of their header; those that
+        fail without a look at their mix are passed over."""
+
+        def verify(share: Sequence[Coin]) -> list[CoinId]:
+            worth_it = [coin for coin in share if _passes_alone(coin, self._network)]
+            return [coin.id for coin, _ in self._bad_mixes(worth_it)]
+
+        self.mixes += len(coins)
+        shares = await self._share_out(verify, coins)
+        return {coin_id for share in shares for coin_id in share}
+
+    async def judge(self, transfers: Sequence[tuple[Wid, bytes]]) -> dict[Wid, TransferVerdict]:
+        """Return the verdicts on transfers by their bytes."""
+
+        def judge(share: Sequence[tuple[Wid, bytes]]) -> list[tuple[Wid, TransferVerdict]]:
+            return [(wid, judge_transfer(raw, self._network, wid)[1]) for wid, raw in share]
+
+        self.judged += len(transfers)
+        shares = await self._share_out(judge, transfers)
+        return {wid: verdict for share in shares for wid, verdict in share}
+
+    def _bad_mixes(self, coins: Sequence[Coin]) -> Iterator[tuple[Coin, BadMixError]]:
+        for coin in coins:
+            try:
+                check_mix(coin, self._network, self._backend)
+            except BadMixError as error:
+                yield coin, error
+
+    async def _share_out(self, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> list[T]:
+        """Return ``work(share)`` of even shares of the items, worked on side by side."""
+        count = min(self._count, len(items))
+        shares = [items[at::count] for at in range(count)]
+        results: list[T | None] = [None] * count
+
+        async def run(index: int) -> None:
+            results[index] = await self._runner.run(work, shares[index])
+
+        async with trio.open_nursery() as nursery:
+            for index in range(count):
+                nursery.start_soon(run, index)
+        return cast("list[T]", results)
+
+
+def _passes_alone(coin: Coin, network: Network) -> bool:
+    try:
+        check_coin_alone(coin, network)
+    except ProtocolError:
+        return False
+    return True

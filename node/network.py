@@ -1,0 +1,141 @@
+"""The network of one node, joined: peers, relay, sync, and what they serve, on a transport.
+
+Constructed before the transport runs. Order of starting: the chain, then `services()`, of which
+the transport is the first.
+"""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.services import ServiceRun
+from unchained.node.chain.service import ChainService
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.peers.dialler import PeerSettings
+from unchained.node.peers.manager import PeerManager, PeerStatistics
+from unchained.node.peers.seeds import ResolveAll, ask_system
+from unchained.node.relay.fetcher import Fetcher
+from unchained.node.relay.relay import Relay, RelayStatistics
+from unchained.node.relay.serve_chain import serve_chain
+from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
+from unchained.node.sync.status_keeper import StatusKeeper
+from unchained.node.transport.contract import PeerId, Transport, TransportStatistics
+from unchained.storage.kv import KeyValueStore
+
+
+class NetworkStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of every part."""
+
+    transport: TransportStatistics
+    peers: PeerStatistics
+    relay: RelayStatistics
+    sync: SyncStatistics
+
+
+class NodeNetwork:
+    """All that joins a chain to others. `relay.announce` is the epoch manager's announcer,
+    `synced` says whether it may mine."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        transport: Transport,
+        store: KeyValueStore,
+        *,
+        peer_settings: PeerSettings,
+        sync_settings: SyncSettings,
+        clock: Clock,
+        rng: random.Random,
+        writer: Runner,
+        log: FilteringBoundLogger,
+        resolve_all: ResolveAll = ask_system,
+    ) -> None:
+        """Raises `BadAddress`."""
+        genesis_id = genesis_of(chain.network).id
+        self.transport = transport
+        self.status = StatusKeeper(chain, genesis_id, clock)
+        self.peers = PeerManager(
+            transport,
+            store,
+            peer_settings,
+            genesis_id=genesis_id,
+            own_status=self.status,
+            clock=clock,
+            rng=rng,
+            writer=writer,
+            log=log,
+            resolve_all=resolve_all,
+        )
+        serve_chain(chain, self.peers.exchanges)
+        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.penalize)
+        self.sync = SyncService(
+            chain,
+            self.peers,
+            fetcher,
+            settings=sync_settings,
+            clock=clock,
+            rng=rng,
+            log=log,
+        )
+
+        def others() -> list[PeerId]:
+            greeted = self.peers.greeted()
+            return rng.sample(greeted, len(greeted))
+
+        self.relay = Relay(
+            chain,
+            transport,
+            fetcher,
+            genesis_id=genesis_id,
+            penalize=self.peers.penalize,
+            want=self.sync.want,
+            news_from=self.sync.news_from,
+            others=others,
+            note_news=self.peers.note_news,
+            log=log,
+        )
+
+    @property
+    def synced(self) -> Watch[bool]:
+        """Whether mining makes sense."""
+        return self.sync.synced
+
+    def services(self) -> list[tuple[str, ServiceRun]]:
+        """Return what runs, in the order of starting; the transport first."""
+        return [
+            ("transport", self._run_transport),
+            ("status", self.status.run),
+            ("peers", self.peers.run),
+            ("relay", self.relay.run),
+            ("sync", self.sync.run),
+        ]
+
+    async def _run_transport(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await self.transport.run(task_status)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run all of it until cancelled; started when all parts are."""
+        async with trio.open_nursery() as nursery:
+            for name, service in self.services():
+                await nursery.start(
+                    lambda task_status, run=service: run(task_status=task_status),
+                    name=f"network.{name}",
+                )
+            task_status.started()
+
+    def statistics(self) -> NetworkStatistics:
+        """Return a snapshot of every part."""
+        return NetworkStatistics(
+            self.transport.statistics(),
+            self.peers.statistics(),
+            self.relay.statistics(),
+            self.sync.statistics(),
+        )

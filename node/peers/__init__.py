@@ -1,0 +1,1 @@
+"""Other nodes: where they are, who is connected, what they are worth."""

@@ -1,0 +1,141 @@
+"""Addresses that peers tell each other: asking, telling, which to keep and which to tell whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import trio
+
+from unchained.node.base.runtime import Clock
+from unchained.node.peers.address_book import AddressBook
+from unchained.node.peers.exchanges import Exchanges, Penalize
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.transport.address import Address
+from unchained.node.transport.address_groups import is_dialable, is_public, network_group
+from unchained.node.transport.contract import (
+    BadAddress,
+    Connected,
+    Direction,
+    PeerId,
+    PeerInfo,
+    RequestError,
+    Transport,
+)
+from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
+
+OF_INBOUND: Final = 8
+"""Addresses taken from a peer that chose us, its own among them."""
+EVERY_S: Final = 6 * 3600.0
+WHEN_MISSING_S: Final = 60.0
+"""Seconds between requests to one peer: more often while peers are missing."""
+SECOND_S: Final = 10.0
+"""Seconds until the second request then: who joined together with us was not known at once."""
+
+
+class AddressExchange:
+    """Asks peers for addresses, into the book, and tells them some of it. Set before `run`.
+
+    `connected` holds the peers of the moment.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        exchanges: Exchanges,
+        book: AddressBook,
+        penalize: Penalize,
+        clock: Clock,
+        connected: Mapping[PeerId, Connected],
+    ) -> None:
+        self._transport = transport
+        self._exchanges = exchanges
+        self._book = book
+        self._penalize = penalize
+        self._clock = clock
+        self._connected = connected
+        self._asked: dict[PeerId, tuple[float, int]] = {}
+        """When, in Trio's time, a peer was asked last, and how many times it was."""
+        exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
+
+    def is_due(self, peer: PeerId, *, missing: bool) -> bool:
+        """Tell whether to ask a peer again; `missing` tells whether we lack peers."""
+        at, times = self._asked.get(peer, (float("-inf"), 0))
+        again_s = EVERY_S
+        if missing:
+            again_s = SECOND_S if times == 1 else WHEN_MISSING_S
+        return trio.current_time() - at >= again_s
+
+    def forget(self, peer: PeerId) -> None:
+        """Note that a peer is gone."""
+        self._asked.pop(peer, None)
+
+    async def ask(self, info: PeerInfo) -> None:
+        """Ask a peer, and keep what is worth it."""
+        outbound = info.direction is Direction.OUTBOUND
+        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else OF_INBOUND
+        _, times = self._asked.get(info.peer, (0.0, 0))
+        self._asked[info.peer] = trio.current_time(), times + 1
+        found: Addresses | None = None
+        try:
+            # Of whoever comes and goes the rate lets us ask minutes later only: until then, other
+            # questions are not to wait.
+            with trio.move_on_after(ADDRESSES_EXCHANGE.limits.timeout_s):
+                found = await self._exchanges.ask(
+                    ADDRESSES_EXCHANGE, info.peer, AddressesRequest(most)
+                )
+        except (RequestError, RefusedAnswer):
+            return
+        except (AnswerError, NonCanonicalError) as error:
+            self._penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
+            return
+        if found is None:
+            return
+        if len(found) > most:
+            self._penalize(info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}")
+            return
+        source = network_group(info.ip)
+        now_ms = self._clock.now_ms()
+        for raw in found:
+            text = raw.decode("ascii", "replace")
+            if is_worth_keeping(text, self._transport.id, info.ip):
+                self._book.add(text, source, now_ms)
+
+    async def _serve(self, peer: PeerId, request: AddressesRequest) -> Addresses:
+        most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
+        known = self._connected.get(peer)
+        own = self._transport.addresses()
+        others = self._book.sample(most, self._clock.now_ms())
+        fit = fit_to_tell((*own, *others), None if known is None else known.info.ip)
+        return tuple(text.encode() for text in fit[:most])
+
+
+def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
+    """Tell whether an address may mean another node.
+
+    What a stranger of the internet says of a private network would have us knock at doors of our
+    own."""
+    try:
+        address = Address.parse(text)
+    except BadAddress:
+        return False
+    return (
+        not address.is_name
+        and address.peer != own
+        and is_dialable(address.host)
+        and (is_public(address.host) or not is_public(told_by_ip))
+    )
+
+
+def fit_to_tell(texts: Sequence[str], asked_by_ip: str | None) -> list[str]:
+    """Return the addresses that mean something to whoever asks, each once: those of a private
+    network mean nothing outside it."""
+    public_only = asked_by_ip is None or is_public(asked_by_ip)
+    return [text for text in dict.fromkeys(texts) if not public_only or _is_public(text)]
+
+
+def _is_public(text: str) -> bool:
+    kind, host = text.split("/")[1:3]
+    return kind.startswith("dns") or is_public(host)

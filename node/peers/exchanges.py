@@ -1,0 +1,98 @@
+"""Requests and answers in the layouts of `wire`, over any transport."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar, cast
+
+import trio
+
+from unchained.node.base.token_bucket import RateLimit
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.transport.contract import PeerId, ServeLimits, Transport
+from unchained.node.wire.limits import name_of
+from unchained.node.wire.messages import Code, Exchange, refusal
+
+ASKED: Final = 0.8
+"""Share of the table's rates at which we ask, so that nobody finds that we ask too often."""
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Penalize(Protocol):
+    """Lets a peer feel what it did."""
+
+    def __call__(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        """Apply a penalty; `ms` of verification is what a `COST` adds to the peer's debt."""
+
+
+class Exchanges:
+    """Asks and serves the requests of one network.
+
+    `group_of` gives what rates are counted by, for a peer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        genesis_id: bytes,
+        penalize: Penalize,
+        group_of: Callable[[PeerId], str],
+    ) -> None:
+        self.transport = transport
+        self._genesis_id = genesis_id
+        self._penalize = penalize
+        self._group_of = group_of
+        self._asked: dict[str, RateLimit] = {}
+
+    async def ask(self, exchange: Exchange[A], peer: PeerId, request: object) -> A:
+        """Send a request, as soon as the peer's rate allows, and return what its answer gives,
+        unchecked against the request.
+
+        Raises `RequestError`, `AnswerError` and `NonCanonicalError`.
+        """
+        limits = exchange.limits
+        rate = self._asked.setdefault(
+            limits.name, RateLimit(ASKED * limits.per_second, max(1.0, ASKED * limits.burst))
+        )
+        await trio.sleep(rate.reserve(peer, trio.current_time()))
+        raw = await self.transport.request(
+            peer,
+            name_of(self._genesis_id, exchange.name),
+            encode(request),
+            max_response=limits.max_answer + 1,
+            timeout=limits.timeout_s,
+        )
+        return exchange.decode_answer(raw)
+
+    def serve(
+        self,
+        exchange: Exchange[A],
+        layout: type[Q],
+        handler: Callable[[PeerId, Q], Awaitable[A | None]],
+    ) -> None:
+        """Answer requests with what `handler` returns, `NOT_FOUND` for None. Set before `run`."""
+        limits = exchange.limits
+        rate = RateLimit(limits.per_second, limits.burst)
+
+        async def answer(peer: PeerId, raw: bytes) -> bytes:
+            if not rate.take(self._group_of(peer), trio.current_time()):
+                # Protocol §11: the excess costs the asker a little, so that it cannot go on
+                self._penalize(peer, Penalty.COST, f"{exchange.name}: too often", ms=1.0)
+                return refusal(Code.BUSY)
+            try:
+                request = exchange.decode_request(raw)
+            except NonCanonicalError as error:
+                self._penalize(peer, Penalty.FAULT, f"{exchange.name}: {error}")
+                return refusal(Code.BAD_REQUEST)
+            value = await handler(peer, cast("Q", request))
+            return refusal(Code.NOT_FOUND) if value is None else exchange.answer(value)
+
+        self.transport.serve(
+            name_of(self._genesis_id, exchange.name),
+            answer,
+            ServeLimits(limits.max_request, limits.max_per_peer, limits.max_total),
+        )

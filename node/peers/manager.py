@@ -1,0 +1,451 @@
+"""The peer manager: whom a node is connected to.
+
+It dials until there are enough outbound peers, greets every peer (status, clock, addresses), asks
+how it stands from time to time, and drops who is of no use. What peers need of the chain is handed
+in as callables.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics as numbers
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runtime import Clock, Runner
+from unchained.node.peers.address_book import AddressBook, BookStatistics
+from unchained.node.peers.address_exchange import AddressExchange
+from unchained.node.peers.ban_list import BanList
+from unchained.node.peers.dialler import Dialler, PeerSettings
+from unchained.node.peers.eviction import Candidate, News, choose
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.reputation import Reputation
+from unchained.node.peers.seeds import ResolveAll, ask_system
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.transport.address_groups import host_group, network_group
+from unchained.node.transport.contract import (
+    Direction,
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+    PeerId,
+    PeerInfo,
+    RequestError,
+    Transport,
+)
+from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.messages import STATUS_EXCHANGE, Status
+from unchained.storage.kv import Batch, KeyValueStore
+
+SAVE_EVERY_S: Final = 60.0
+SILENT_POLLS: Final = 3
+"""Status requests in a row without an answer after which a peer is dropped."""
+VISIT_S: Final = 20.0
+"""Seconds that a peer may stay that came when all inbound places were taken, and got none."""
+CLOCKS_NEEDED: Final = 3
+"""Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
+CLOCK_WARNING_EVERY_S: Final = 600.0
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
+
+    peer: PeerId
+    address: str
+    ip: str
+    outbound: bool
+    since: float
+    status: Status | None
+    clock_offset_ms: int | None
+
+
+class PeerStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is held."""
+
+    outbound: int
+    inbound: int
+    greeted: int
+    dials: int
+    dials_failed: int
+    feelers: int
+    book: BookStatistics
+    bans: int
+    penalties: Mapping[str, int]
+    clock_offset_ms: int | None
+    """The median of the outbound peers' offsets, None while there are too few."""
+
+
+class _Peer:
+    """What the manager knows of one connected peer."""
+
+    __slots__ = (
+        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
+        "status", "visit",
+    )  # fmt: skip
+
+    def __init__(self, info: PeerInfo) -> None:
+        self.info = info
+        self.status: Status | None = None
+        self.clock_offset_ms: int | None = None
+        self.silent = 0
+        self.greeted = False
+        self.round_trip_s = math.inf
+        """The shortest that it took to tell its status."""
+        self.news: dict[News, float] = {}
+        """Trio's time at which it last was the first to bring something."""
+        self.poke = trio.Event()
+        self.scope = trio.CancelScope()
+        self.visit = trio.CancelScope()
+        """Its deadline is the visit's end, never for a peer that has a place."""
+
+    @property
+    def is_inbound(self) -> bool:
+        return self.info.direction is Direction.INBOUND
+
+    @property
+    def is_visitor(self) -> bool:
+        return self.visit.deadline < math.inf
+
+
+class PeerManager:
+    """Keeps a node in touch with others. Construct before the transport runs; `run` beside it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        store: KeyValueStore,
+        settings: PeerSettings,
+        *,
+        genesis_id: bytes,
+        own_status: Callable[[], Status],
+        clock: Clock,
+        rng: random.Random,
+        writer: Runner,
+        log: FilteringBoundLogger,
+        resolve_all: ResolveAll = ask_system,
+    ) -> None:
+        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        self.settings = settings
+        self.book = AddressBook(store, rng)
+        self.standing = Reputation(
+            BanList(store),
+            settings.limits,
+            clock=clock,
+            peers=transport.peers,
+            drop=self.drop,
+            changed=self._save_soon,
+            log=log,
+        )
+        self.exchanges = Exchanges(
+            transport, genesis_id, self.standing.penalize, self.standing.group_of
+        )
+        self.changed: Watch[int] = Watch(0)
+        """Counts statuses learned and peers lost: wakes whoever follows the peers."""
+        self._transport = transport
+        self._store = store
+        self._genesis_id = genesis_id
+        self._own_status = own_status
+        self._clock = clock
+        self._rng = rng
+        self._writer = writer
+        self._log = log
+        self._to_save = trio.Event()
+        self._peers: dict[PeerId, _Peer] = {}
+        self._dialler = Dialler(
+            transport,
+            self.book,
+            self.standing,
+            settings,
+            connected=self._peers,
+            clock=clock,
+            rng=rng,
+            resolve_all=resolve_all,
+            log=log,
+        )
+        self._nursery: trio.Nursery | None = None
+        self._clock_warned_at = float("-inf")
+        self._secret = rng.randbytes(32)
+        transport.set_gate(self.standing.gate)
+        transport.observe(self._on_event)
+        self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
+        self._introductions = AddressExchange(
+            transport,
+            self.exchanges,
+            self.book,
+            self.standing.penalize,
+            clock,
+            self._peers,
+        )
+
+    # Reading
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether there is anybody to look for."""
+        return bool(len(self.book) or self.settings.bootstrap or self.settings.seeds or self._peers)
+
+    def status_of(self, peer: PeerId) -> Status | None:
+        """Return what a connected peer said last of itself."""
+        known = self._peers.get(peer)
+        return None if known is None else known.status
+
+    def greeted(self) -> list[PeerId]:
+        """Return the connected peers that have told their status, outbound ones first."""
+        ready = [peer for peer in self._peers.values() if peer.status is not None]
+        ready.sort(key=lambda peer: peer.is_inbound)
+        return [peer.info.peer for peer in ready]
+
+    def is_outbound(self, peer: PeerId) -> bool:
+        """Tell whether we chose the peer."""
+        known = self._peers.get(peer)
+        return known is not None and not known.is_inbound
+
+    def peers(self) -> list[PeerView]:
+        """Return the connected peers."""
+        return [
+            PeerView(
+                peer.info.peer,
+                peer.info.address,
+                peer.info.ip,
+                not peer.is_inbound,
+                peer.info.since,
+                peer.status,
+                peer.clock_offset_ms,
+            )
+            for peer in self._peers.values()
+        ]
+
+    def statistics(self) -> PeerStatistics:
+        """Return counts and levels."""
+        outbound = sum(self.is_outbound(peer) for peer in self._peers)
+        return PeerStatistics(
+            outbound=outbound,
+            inbound=len(self._peers) - outbound,
+            greeted=len(self.greeted()),
+            dials=self._dialler.dials,
+            dials_failed=self._dialler.failed,
+            feelers=self._dialler.feelers,
+            book=self.book.statistics(),
+            bans=len(self.standing.active_bans()),
+            penalties=dict(self.standing.penalties),
+            clock_offset_ms=self.clock_offset_ms(),
+        )
+
+    def clock_offset_ms(self) -> int | None:
+        """Return the median offset of the outbound peers' clocks, None while there are few."""
+        offsets = [
+            peer.clock_offset_ms
+            for peer in self._peers.values()
+            if peer.clock_offset_ms is not None and not peer.is_inbound
+        ]
+        return int(numbers.median(offsets)) if len(offsets) >= CLOCKS_NEEDED else None
+
+    # Doing
+
+    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        """Apply a penalty (`exchanges.Penalize`)."""
+        self.standing.penalize(peer, penalty, why, ms=ms)
+
+    def drop(self, peer: PeerId) -> None:
+        """Disconnect a peer soon."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
+
+    def note_news(self, peer: PeerId, kind: News) -> None:
+        """Note that a peer, if it is connected, was the first to bring something valid."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.news[kind] = trio.current_time()
+
+    def refresh(self) -> None:
+        """Ask all peers for their status at once."""
+        for peer in self._peers.values():
+            peer.poke.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look for peers and tend them until cancelled; then the book and the bans are saved."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for peer in self._peers.values():
+                    nursery.start_soon(self._tend, peer, name="peers.tend")
+                nursery.start_soon(self._dialler.run, name="peers.dial")
+                nursery.start_soon(self._keep_saved, name="peers.save")
+                task_status.started()
+        finally:
+            self._nursery = None
+            with trio.CancelScope(shield=True):
+                await self._save()
+
+    def _on_event(self, event: Event) -> None:
+        self.standing.note(event)
+        if isinstance(event, PeerConnected):
+            peer = _Peer(event.info)
+            if peer.is_inbound and self._is_full():
+                peer.visit.deadline = trio.current_time() + VISIT_S
+            self._peers[event.info.peer] = peer
+            if self._nursery is not None:
+                self._nursery.start_soon(self._tend, peer, name="peers.tend")
+        elif isinstance(event, PeerDisconnected):
+            gone = self._peers.pop(event.info.peer, None)
+            if gone is not None:
+                gone.scope.cancel()
+                if gone.status is not None:
+                    reason = event.reason.value
+                    self._log.info("peer.lost", peer=event.info.peer, reason=reason)
+            self._introductions.forget(event.info.peer)
+            self._dialler.forget(event.info.peer)
+            self.changed.set(self.changed.value + 1)
+
+    # Tending
+
+    async def _tend(self, peer: _Peer) -> None:
+        """Greet a peer, then ask it how it stands until it is gone; who gets no place soon goes."""
+        with peer.scope:
+            with peer.visit:
+                await self._keep_asking(peer)
+            if peer.visit.cancelled_caught:
+                if self._is_full():
+                    await self._transport.disconnect(peer.info.peer)
+                else:
+                    peer.visit = trio.CancelScope()
+                    await self._keep_asking(peer)
+
+    def _is_full(self) -> bool:
+        return len(self._guests()) >= self.settings.limits.inbound
+
+    def _guests(self) -> list[_Peer]:
+        """Return the inbound peers that have a place."""
+        return [peer for peer in self._peers.values() if peer.is_inbound and not peer.is_visitor]
+
+    async def _give_place(self, visitor: _Peer) -> None:
+        """Let a visitor that has told its status stay, instead of another if there is one to go."""
+        if self._is_full():
+            evicted = choose(
+                [
+                    Candidate(
+                        peer.info.peer,
+                        network_group(peer.info.ip),
+                        peer.info.since,
+                        peer.round_trip_s,
+                        peer.news,
+                    )
+                    for peer in self._guests()
+                ],
+                self._secret,
+            )
+            if evicted is None:
+                return
+            self._log.info("peer.evicted", peer=evicted, by=visitor.info.peer)
+            await self._transport.disconnect(evicted)
+        visitor.visit.deadline = math.inf
+
+    async def _keep_asking(self, peer: _Peer) -> None:
+        while True:
+            peer.poke = trio.Event()
+            if await self._ask_status(peer):
+                if not peer.greeted:
+                    peer.greeted = True
+                    await self._welcome(peer)
+                elif self._introductions.is_due(peer.info.peer, missing=self._dialler.missing > 0):
+                    await self._ask_addresses(peer)
+            elif peer.silent >= SILENT_POLLS:
+                self._log.info("peer.silent", peer=peer.info.peer)
+                await self._transport.disconnect(peer.info.peer)
+                return
+            with trio.move_on_after(self.settings.status_s):
+                await peer.poke.wait()
+
+    async def _ask_status(self, peer: _Peer) -> bool:
+        asked_ms = self._clock.now_ms()
+        asked_at = trio.current_time()
+        try:
+            status = await self.exchanges.ask(STATUS_EXCHANGE, peer.info.peer, self._own_status())
+        except (RequestError, RefusedAnswer):
+            peer.silent += 1
+            return False
+        except (AnswerError, NonCanonicalError) as error:
+            self.penalize(peer.info.peer, Penalty.FAULT, f"status: {error}")
+            peer.silent += 1
+            return False
+        peer.silent = 0
+        if not self._take_status(peer, status):
+            return False
+        peer.round_trip_s = min(peer.round_trip_s, trio.current_time() - asked_at)
+        halfway_ms = (asked_ms + self._clock.now_ms()) // 2
+        peer.clock_offset_ms = status.clock - halfway_ms
+        self._watch_clocks()
+        return True
+
+    def _take_status(self, peer: _Peer, status: Status) -> bool:
+        if status.genesis != self._genesis_id:
+            self.penalize(peer.info.peer, Penalty.BAN, "status of another network")
+            return False
+        news = peer.status is None or peer.status.tip != status.tip
+        peer.status = status
+        if news:
+            self.changed.set(self.changed.value + 1)
+        return True
+
+    async def _welcome(self, peer: _Peer) -> None:
+        info = peer.info
+        outbound = not peer.is_inbound
+        self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
+        if outbound:
+            self.book.good(self._dialler.address_of(info), self._clock.now_ms())
+            self.book.set_anchors(self._dialler.chosen())
+        if peer.is_visitor:
+            await self._give_place(peer)
+        await self._ask_addresses(peer)
+        if self._dialler.end_feeling(info.peer):
+            await self._transport.disconnect(info.peer)
+
+    async def _ask_addresses(self, peer: _Peer) -> None:
+        await self._introductions.ask(peer.info)
+        self._dialler.wake()
+
+    def _watch_clocks(self) -> None:
+        # Protocol §11: only outbound peers' clocks are compared, and only to warn
+        offset = self.clock_offset_ms()
+        if offset is None or abs(offset) <= self.settings.clock_bound_ms:
+            return
+        now = trio.current_time()
+        if now - self._clock_warned_at >= CLOCK_WARNING_EVERY_S:
+            self._clock_warned_at = now
+            self._log.warning("net.clock_off", peers_ahead_ms=offset)
+
+    async def _serve_status(self, peer: PeerId, status: Status) -> Status:
+        known = self._peers.get(peer)
+        if known is not None:
+            self._take_status(known, status)
+        return self._own_status()
+
+    # The store
+
+    async def _keep_saved(self) -> None:
+        while True:
+            with trio.move_on_after(SAVE_EVERY_S):
+                await self._to_save.wait()
+            self._to_save = trio.Event()
+            await self._save()
+
+    def _save_soon(self) -> None:
+        self._to_save.set()
+
+    async def _save(self) -> None:
+        batch = Batch()
+        self.book.pending(batch)
+        self.standing.bans.pending(batch)
+        if len(batch):
+            await self._writer.run(lambda: self._store.write(batch, sync=False))
+
+    def ban(self, ip: str, why: str, length_ms: int | None = None) -> None:
+        """Ban an address, and disconnect it."""
+        self.standing.ban(host_group(ip), why, length_ms)

@@ -1,0 +1,50 @@
+"""What a peer's wrong costs it: the kinds of penalty, and the table for the transport's reports.
+
+The table for protocol errors, which only the chain can raise, is `sync.judgement`; both speak in
+`Penalty`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from unchained.node.transport.contract import Misbehaviour
+
+
+class Penalty(enum.Enum):
+    """What happens to whoever sent something."""
+
+    NONE = "none"
+    """Nobody's fault."""
+    COST = "cost"
+    """The milliseconds of verification that it cost are added to the peer's debt."""
+    FAULT = "fault"
+    """No honest node does this: `FAULT_MS` are added to the debt, whatever it cost."""
+    BAN = "ban"
+    """Disconnected and banned at once."""
+
+
+FAULT_MS: Final = 250.0
+"""A fault's price, in ms of verification."""
+
+# Protocol §11: penalties by what the transport saw
+MISBEHAVIOURS: Final[Mapping[Misbehaviour, Penalty]] = MappingProxyType(
+    {
+        # The validator that rejected it has named the penalty itself.
+        Misbehaviour.REJECTED_GOSSIP: Penalty.NONE,
+        Misbehaviour.OVERSIZED_GOSSIP: Penalty.BAN,
+        Misbehaviour.UNKNOWN_TOPIC: Penalty.FAULT,
+        Misbehaviour.BAD_GOSSIP: Penalty.BAN,
+        Misbehaviour.OVERSIZED_REQUEST: Penalty.BAN,
+        Misbehaviour.BAD_REQUEST: Penalty.FAULT,
+        Misbehaviour.BAD_RESPONSE: Penalty.FAULT,
+        Misbehaviour.OVERSIZED_FRAME: Penalty.BAN,
+        Misbehaviour.WINDOW_OVERRUN: Penalty.BAN,
+        Misbehaviour.STREAM_FLOOD: Penalty.FAULT,
+        # A scanner, or a bad line: its connection is gone, and its address is limited.
+        Misbehaviour.HANDSHAKE_FAILED: Penalty.NONE,
+    }
+)

@@ -1,0 +1,178 @@
+"""Who may be connected, and what its doings cost a peer: bans, debts, limits by address."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.runtime import Clock
+from unchained.node.base.token_bucket import Debts
+from unchained.node.peers.ban_list import Ban, BanList
+from unchained.node.peers.penalty import FAULT_MS, MISBEHAVIOURS, Penalty
+from unchained.node.transport.address_groups import (
+    host_group,
+    is_loopback,
+    is_public,
+    network_group,
+)
+from unchained.node.transport.contract import (
+    Direction,
+    Misbehaved,
+    PeerConnected,
+    PeerId,
+    PeerInfo,
+)
+
+VISITORS: Final = 4
+"""Inbound connections beyond the limit, for a moment: who joins through a node that is full
+learns addresses there, and goes on."""
+REMEMBERED_PEERS: Final = 2_048
+"""Peers whose group is remembered after they are gone, for what is found out late."""
+
+
+class PeerLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections, in all and from one place."""
+
+    outbound: int = 8
+    inbound: int = 56
+    inbound_per_host: int = 4
+    inbound_per_network: int = 16
+    """From one IPv4 /16 or IPv6 /32; not asked of private addresses."""
+
+
+class Reputation:
+    """The gate, and the judge's hand. Its owner is the peer manager.
+
+    `peers` gives those connected; `drop` has one disconnected, at once or soon; `changed` is told
+    of every ban and of its end.
+    """
+
+    def __init__(
+        self,
+        bans: BanList,
+        limits: PeerLimits,
+        *,
+        clock: Clock,
+        peers: Callable[[], Iterable[PeerInfo]],
+        drop: Callable[[PeerId], None],
+        log: FilteringBoundLogger,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.bans = bans
+        self.limits = limits
+        self._clock = clock
+        self._peers = peers
+        self._drop = drop
+        self._changed = changed
+        self._log = log
+        self._debts = Debts()
+        self._groups: OrderedDict[PeerId, str] = OrderedDict()
+        self.penalties: Counter[str] = Counter()
+        """Penalties by name since the start."""
+
+    # The gate
+
+    def gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
+        """Tell whether a connection is let in (`transport.Gate`)."""
+        group = host_group(ip, peer)
+        if group and self.bans.is_banned(group, self._clock.now_ms()):
+            return False
+        if direction is Direction.OUTBOUND:
+            return True
+        inbound = [
+            info
+            for info in self._peers()
+            if info.direction is Direction.INBOUND and info.peer != peer
+        ]
+        most = self.limits.inbound
+        if len(inbound) >= (most + VISITORS if most else 0):
+            return False
+        if is_loopback(ip):
+            return True
+        host = host_group(ip)
+        if sum(host_group(info.ip) == host for info in inbound if not is_loopback(info.ip)) >= (
+            self.limits.inbound_per_host
+        ):
+            return False
+        if not is_public(ip):
+            return True
+        network = network_group(ip)
+        same = sum(network_group(info.ip) == network for info in inbound)
+        return same < self.limits.inbound_per_network
+
+    def may_dial(self, ip: str, peer: PeerId) -> bool:
+        """Tell whether an address is fit for an outbound connection beside those there are."""
+        if self.bans.is_banned(host_group(ip, peer), self._clock.now_ms()):
+            return False
+        if not is_public(ip):
+            return True
+        network = network_group(ip)
+        return all(
+            network_group(info.ip) != network
+            for info in self._peers()
+            if info.direction is Direction.OUTBOUND
+        )
+
+    # Penalties
+
+    def group_of(self, peer: PeerId) -> str:
+        """Return what bans of a peer cover; its own id for one never seen."""
+        return self._groups.get(peer, f"unknown/{peer}")
+
+    def note(self, event: object) -> None:
+        """Take an event of the transport."""
+        if isinstance(event, PeerConnected):
+            self._groups[event.info.peer] = host_group(event.info.ip, event.info.peer)
+            self._groups.move_to_end(event.info.peer)
+            if len(self._groups) > REMEMBERED_PEERS:
+                self._groups.popitem(last=False)
+        elif isinstance(event, Misbehaved):
+            penalty = MISBEHAVIOURS[event.kind]
+            group = host_group(event.ip, event.peer) if event.ip else ""
+            if not group and event.peer is not None:
+                group = self.group_of(event.peer)
+            self._apply(group, penalty, f"{event.kind.value}: {event.detail}", 0.0)
+
+    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        """Apply a penalty to a peer; `ms` is what `COST` adds to its debt."""
+        self._apply(self.group_of(peer), penalty, why, ms)
+
+    def _apply(self, group: str, penalty: Penalty, why: str, ms: float) -> None:
+        if penalty is Penalty.NONE or not group:
+            return
+        self.penalties[penalty.value] += 1
+        if penalty is Penalty.BAN:
+            self.ban(group, why)
+            return
+        self._log.debug("peer.penalty", group=group, penalty=penalty.value, why=why)
+        price = max(ms, FAULT_MS) if penalty is Penalty.FAULT else ms
+        if self._debts.charge(group, price, trio.current_time()):
+            self.ban(group, f"too much useless work, last: {why}")
+
+    def ban(self, group: str, why: str, length_ms: int | None = None) -> None:
+        """Ban a group and disconnect all of it."""
+        now_ms = self._clock.now_ms()
+        if length_ms is None and self.bans.is_banned(group, now_ms):
+            return
+        ban = self.bans.add(group, why, now_ms, length_ms)
+        self._changed()
+        self._log.warning(
+            "peer.banned", group=group, why=why, minutes=(ban.until - now_ms) // 60_000
+        )
+        for info in tuple(self._peers()):
+            if host_group(info.ip, info.peer) == group:
+                self._drop(info.peer)
+
+    def lift(self, group: str) -> bool:
+        """End a ban; tell whether there was one."""
+        self._changed()
+        return self.bans.lift(group)
+
+    def active_bans(self) -> list[Ban]:
+        """Return the bans of the moment."""
+        return self.bans.active(self._clock.now_ms())

@@ -1,0 +1,101 @@
+"""Seeds: names of the DNS that stand for many nodes, asked while a node knows too few others."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.transport.address import Address
+from unchained.node.transport.contract import BadAddress, PeerId, Transport, TransportError
+from unchained.node.transport.libp2p.listener import places, resolve
+
+LOOKUP_S: Final = 20.0
+IDENTIFY_S: Final = 10.0
+PATIENCE_S: Final = 10.0
+"""A node that knows addresses tries those first for so long: seeds see who asks them."""
+FIRST_RETRY_S: Final = 5.0
+AGAIN_S: Final = 1800.0
+"""Seconds between two looks at a seed while peers are missing; the longest wait after failures."""
+
+ResolveAll = Callable[[Address], Awaitable[Sequence[str]]]
+"""Look-up of an address with a name to IP literals. Raises OSError."""
+
+
+def parse_seed(text: str) -> Address:
+    """Read a seed: a name and the port that its nodes listen on. Raises `BadAddress`."""
+    address = Address.parse(text)
+    if not address.is_name or address.peer is not None or not address.port:
+        raise BadAddress(text, "/dns|dns4|dns6/NAME/tcp/PORT")
+    return address
+
+
+async def ask_system(address: Address) -> Sequence[str]:
+    """Let the system resolve a name, in a thread."""
+    return await places(address, resolve, trio.CapacityLimiter(1))
+
+
+class Seeds:
+    """Asks seeds while peers are missing; `found` takes a whole address and the seed's name."""
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        transport: Transport,
+        *,
+        missing: Callable[[], bool],
+        found: Callable[[str, str], None],
+        resolve_all: ResolveAll,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Raises `BadAddress`."""
+        self._seeds = [parse_seed(text) for text in texts]
+        self._transport = transport
+        self._missing = missing
+        self._found = found
+        self._resolve_all = resolve_all
+        self._log = log
+
+    async def run(self, patience_s: float) -> None:
+        """Wait so long, then ask until cancelled."""
+        await trio.sleep(patience_s)
+        async with trio.open_nursery() as nursery:
+            for seed in self._seeds:
+                nursery.start_soon(self._keep_asking, seed, name="peers.seed")
+
+    async def _keep_asking(self, seed: Address) -> None:
+        wait_s = FIRST_RETRY_S
+        while True:
+            if self._missing():
+                count = await self._ask(seed)
+                wait_s = AGAIN_S if count else min(2 * wait_s, AGAIN_S)
+            await trio.sleep(wait_s)
+
+    async def _ask(self, seed: Address) -> int:
+        """Look a seed up and ask who answers there; return how many nodes that were."""
+        ips: Sequence[str] = ()
+        why = f"no answer in {LOOKUP_S:g} s"
+        try:
+            with trio.move_on_after(LOOKUP_S):
+                ips = await self._resolve_all(seed)
+                why = "it has no address"
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+        if not ips:
+            self._log.warning("peer.seed_failed", name=str(seed), why=why)
+            return 0
+        found = 0
+        for ip in ips:
+            try:
+                place = Address.of_ip(ip, seed.port)
+                peer: PeerId = await self._transport.identify(str(place), timeout=IDENTIFY_S)
+            except TransportError as error:
+                self._log.debug("peer.dial_failed", address=str(seed), why=str(error))
+                continue
+            if peer != self._transport.id:
+                found += 1
+                self._found(str(place.with_peer(peer)), seed.host)
+        self._log.info("peer.seeded", name=str(seed), nodes=found)
+        return found

@@ -1,0 +1,1 @@
+"""Gossip in and out, and what is served to peers."""

@@ -1,0 +1,211 @@
+"""Asking peers for parts of the chain: every answer is checked before it is used, and whoever lies
+or wastes time pays for it.
+
+    FetchError            the peer gave nothing that can be used; it has paid already
+    +-- NotServed         it does not have it, is busy, or is gone
+        +-- NotNow        it is busy or gone, or did not answer in time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar, TypeVarTuple
+
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import Package
+from unchained.node.chain.service import ChainService
+from unchained.node.peers.exchanges import Exchanges, Penalize
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.transport.contract import PeerId, RequestError, ResponseTooLarge
+from unchained.node.wire import answers
+from unchained.node.wire.errors import AnswerError, MismatchedAnswer, RefusedAnswer
+from unchained.node.wire.messages import (
+    BODIES_EXCHANGE,
+    CANDIDATES_EXCHANGE,
+    COINS_EXCHANGE,
+    HEADERS_EXCHANGE,
+    TRANSFERS_EXCHANGE,
+    AnchorHeader,
+    CandidatesRequest,
+    Code,
+    HeadersRequest,
+)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Anchors = Sequence[tuple[Coin, AnchorHeader]]
+
+LEAST_SIZE: Final = 1_024
+"""Bytes of size that a transfer has at least: those of one output (Protocol §8.2)."""
+
+
+class FetchError(Exception):
+    """A peer gave nothing that can be used; it has paid for it already."""
+
+    def __init__(self, peer: PeerId, why: str) -> None:
+        super().__init__(f"{peer}: {why}")
+        self.peer = peer
+        self.why = why
+
+
+class NotServedByPeer(FetchError):
+    """The peer does not have it, is busy, or is gone."""
+
+
+class NotNow(NotServedByPeer):
+    """The peer is busy or gone, or did not answer in time: that says nothing of what it has."""
+
+
+class Fetcher:
+    """Asks for headers, bodies, coins, transfers and candidates."""
+
+    def __init__(self, chain: ChainService, exchanges: Exchanges, penalize: Penalize) -> None:
+        self._chain = chain
+        self._exchanges = exchanges
+        self._penalize = penalize
+
+    async def headers(
+        self, peer: PeerId, request: HeadersRequest
+    ) -> list[tuple[Coin, AnchorHeader]]:
+        """Return a page of headers, linked and with digests that fit. Raises `FetchError`."""
+        answer = await self._ask(peer, self._exchanges.ask(HEADERS_EXCHANGE, peer, request))
+        return self._check(peer, answers.read_headers, request, answer)
+
+    async def bodies(self, peer: PeerId, anchors: Anchors) -> list[Body]:
+        """Return the bodies of anchors, up to the first that the peer lacks.
+
+        Raises `FetchError`, also where it has none at all.
+        """
+        found: list[Body] = []
+        most = BODIES_EXCHANGE.limits.max_items
+        while len(found) < len(anchors):
+            part = anchors[len(found) : len(found) + most]
+            ids = tuple(coin.id for coin, _ in part)
+            answer = await self._ask(peer, self._exchanges.ask(BODIES_EXCHANGE, peer, ids))
+            headers = [header for _, header in part]
+            bodies = self._check(peer, answers.read_bodies, headers, answer)
+            for body in bodies:
+                if body is None:
+                    if not found:
+                        raise NotServedByPeer(peer, "has no body of these")
+                    return found
+                found.append(body)
+        return found
+
+    async def coins(self, peer: PeerId, ids: Sequence[CoinId]) -> dict[CoinId, Coin]:
+        """Return the coins that a peer has of these. Raises `FetchError`."""
+        found: dict[CoinId, Coin] = {}
+        most = COINS_EXCHANGE.limits.max_items
+        for at in range(0, len(ids), most):
+            part = tuple(ids[at : at + most])
+            answer = await self._ask(peer, self._exchanges.ask(COINS_EXCHANGE, peer, part))
+            found.update(self._check(peer, answers.read_coins, part, answer))
+        return found
+
+    async def transfers(
+        self, peer: PeerId, wids: Sequence[Wid], most_bytes: int
+    ) -> dict[Wid, bytes]:
+        """Return the transfers that a peer has of these; where they have more than `most_bytes`
+        together, only the first. Raises `FetchError`."""
+        found: dict[Wid, bytes] = {}
+        size = 0
+        most = TRANSFERS_EXCHANGE.limits.max_items
+        at = 0
+        while at < len(wids) and size <= most_bytes:
+            part = tuple(wids[at : at + most])
+            answer = await self._ask(peer, self._exchanges.ask(TRANSFERS_EXCHANGE, peer, part))
+            raws = self._check(peer, answers.read_transfers, part, answer)
+            found.update((wid, raw) for wid, raw in zip(part, raws, strict=False) if raw)
+            at += len(raws)
+            size += sum(len(raw) for raw in raws if raw)
+        return found
+
+    async def candidates(
+        self, peer: PeerId, request: CandidatesRequest
+    ) -> tuple[list[Coin], CandidatesRequest | None]:
+        """Return a page of the coins that a peer knows to be bound to anchors, and the request
+        for the next page, None after the last. Raises `FetchError`."""
+        page = await self._ask(peer, self._exchanges.ask(CANDIDATES_EXCHANGE, peer, request))
+        return self._check(peer, answers.read_candidates, request, page)
+
+    async def packages(
+        self, peer: PeerId, anchors: Anchors, others: Sequence[PeerId] = ()
+    ) -> list[Package]:
+        """Return anchors with all that they list, up to the first whose body the peer lacks.
+
+        What the peer lacks of coins and transfers is asked of `others`. Raises `FetchError`, also
+        for bodies that list more than a body may hold (BODY_TOO_LARGE): they are not read.
+        """
+        size = self._chain.network.max_body_size
+        if any(header.transfers.n > size // LEAST_SIZE for _, header in anchors):
+            raise FetchError(peer, "a body with more transfers than fit one")
+        bodies = await self.bodies(peer, anchors)
+        parts = [
+            (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
+        ]
+
+        def find_lacking(core: ChainCore) -> tuple[list[CoinId], list[Wid]]:
+            coins: dict[CoinId, None] = {}
+            wids: dict[Wid, None] = {}
+            for _, body in parts:
+                lacking = core.lacking(body)
+                coins.update(dict.fromkeys(lacking[0]))
+                wids.update(dict.fromkeys(lacking[1]))
+            return list(coins), list(wids)
+
+        ids, wids = await self._chain.call(find_lacking)
+        have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
+        raws: dict[Wid, bytes] = {}
+        for source in (peer, *others):
+            ids = [coin_id for coin_id in ids if coin_id not in have]
+            wids = [wid for wid in wids if wid not in raws]
+            if not ids and not wids:
+                break
+            try:
+                have.update(await self.coins(source, ids))
+                raws.update(await self.transfers(source, wids, len(bodies) * size))
+            except FetchError:
+                if source == peer and not others:
+                    raise
+        if any(coin_id not in have for coin_id in ids) or any(wid not in raws for wid in wids):
+            self._penalize(peer, Penalty.FAULT, "bodies without what they list")
+            raise FetchError(peer, "coins or transfers of a body are missing")
+        return [
+            Package(
+                anchor,
+                body,
+                {
+                    CoinId(coin_id): have[CoinId(coin_id)]
+                    for coin_id in (*body.fresh, *body.uncles)
+                    if CoinId(coin_id) in have
+                },
+                {Wid(wid): raws[Wid(wid)] for wid in body.transfers if Wid(wid) in raws},
+            )
+            for anchor, body in parts
+        ]
+
+    async def _ask(self, peer: PeerId, asking: Awaitable[T]) -> T:
+        try:
+            return await asking
+        except RefusedAnswer as error:
+            kind = NotNow if error.actual == Code.BUSY.name else NotServedByPeer
+            raise kind(peer, str(error)) from None
+        except ResponseTooLarge as error:
+            raise FetchError(peer, str(error)) from None
+        except RequestError as error:
+            raise NotNow(peer, str(error)) from None
+        except (AnswerError, NonCanonicalError) as error:
+            self._penalize(peer, Penalty.FAULT, str(error))
+            raise FetchError(peer, str(error)) from None
+
+    def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
+        try:
+            return read(*args)
+        except MismatchedAnswer as error:
+            self._penalize(peer, Penalty.BAN, str(error))
+            raise FetchError(peer, str(error)) from None

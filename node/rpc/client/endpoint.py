@@ -1,0 +1,127 @@
+"""Where a node listens and how it lets its owner in, and why it may not be reached."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from unchained.node.rpc.core.errors import short
+from unchained.node.rpc.http.gatekeeper import COOKIE_FILE, URL_FILE
+
+_USER_AGENT: Final = "unchained-client"
+
+
+class ClientError(Exception):
+    """The call did not reach a node; the message is one line for a person."""
+
+
+class NodeNotRunning(ClientError):
+    """Nothing listens, or there is no cookie."""
+
+    def __init__(self) -> None:
+        super().__init__("the node is not running (start it with `unchained-node start`)")
+
+
+class Unreachable(ClientError):
+    """Something else is in the way: no permission, no route, no node at the other end."""
+
+
+class NodeTimedOut(ClientError):
+    """The node did not answer in time; whether it did what was asked is not known."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint:
+    """Where a node listens, and the credentials for it. It does not show them."""
+
+    host: str
+    port: int
+    secure: bool = False
+    authorization: str | None = None
+
+    @classmethod
+    def at(cls, url: str, *, cookie: Path | None = None, token: str | None = None) -> Endpoint:
+        """Return the endpoint at `url` with the cookie of a file, or a read-only token.
+
+        Raises ValueError for a URL that is none, NodeNotRunning where there is no cookie,
+        Unreachable where it cannot be read.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            raise ValueError(f"a node's URL looks like http://127.0.0.1:9332, not {short(url)!r}")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a node's URL holds no credentials: others could read them there")
+        authorization = None if token is None else f"Bearer {token}"
+        if cookie is not None:
+            authorization = _basic(_read(cookie))
+        secure = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if secure else 80), secure, authorization)
+
+    @classmethod
+    def of(cls, data_directory: Path) -> Endpoint:
+        """Return the endpoint of the node that runs on `data_directory`.
+
+        Raises NodeNotRunning, Unreachable.
+        """
+        url = _read(data_directory / URL_FILE)
+        return cls.at(url, cookie=data_directory / COOKIE_FILE)
+
+    def with_password(self, user: str, password: str) -> Endpoint:
+        """Return the same place with other credentials."""
+        return Endpoint(self.host, self.port, self.secure, _basic(f"{user}:{password}"))
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.host!r}, {self.port})"
+
+    @property
+    def netloc(self) -> str:
+        """The host and port as the Host header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def headers(self, length: int | None) -> dict[str, str]:
+        """Return the headers of a request with a body of `length` bytes, or without one."""
+        made = {"Host": self.netloc, "User-Agent": _USER_AGENT, "Connection": "close"}
+        if length is not None:
+            made |= {"Content-Type": "application/json", "Content-Length": str(length)}
+        if self.authorization is not None:
+            made["Authorization"] = self.authorization
+        return made
+
+
+def _basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise NodeNotRunning from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise Unreachable(f"cannot read {path}: {reason}") from None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether every address that was tried refused the connection."""
+    if isinstance(error, ConnectionRefusedError):
+        return True
+    causes = error.__cause__
+    if isinstance(causes, BaseExceptionGroup):
+        return all(is_refusal(cause) for cause in causes.exceptions)
+    return isinstance(causes, ConnectionRefusedError)
+
+
+def unreachable(end: Endpoint, error: Exception | None) -> Unreachable:
+    """Return the error for a connection that failed, or that ended without an answer."""
+    reason = getattr(error, "strerror", None) or (short(str(error)) if error else "")
+    return Unreachable(f"no answer from {end.netloc}: {reason or 'the connection was closed'}")
+
+
+def late(seconds: float) -> str:
+    """Return what to say of an answer that did not come in time."""
+    return f"the node did not answer within {seconds:g} s"

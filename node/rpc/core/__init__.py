@@ -1,0 +1,1 @@
+"""JSON-RPC without HTTP: registry, dispatcher, types, errors, documents."""

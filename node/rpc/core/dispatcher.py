@@ -1,0 +1,432 @@
+"""JSON-RPC 2.0 without HTTP: the bytes of a request in, the bytes of an answer out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.rpc.core.errors import (
+    Busy,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    ParseError,
+    RpcError,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    from_protocol,
+    short,
+)
+from unchained.node.rpc.core.registry import Access, Method, Registry
+from unchained.node.rpc.core.values import encode
+
+_VERSION: Final = "2.0"
+_MEMBERS: Final = frozenset(("jsonrpc", "method", "params", "id"))
+_BRACKETS_ONLY: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_LONGEST_ID: Final = 256
+"""Longest id, in characters, that an answer repeats."""
+
+Gone = Callable[[], Awaitable[None]]
+"""Returns once the caller has gone away."""
+
+Translation = tuple[type[Exception], Callable[[Any], RpcError]]
+"""An exception of another room, and how to answer for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Bounds on requests and calls."""
+
+    body_bytes: int = 2 * 1024 * 1024
+    answer_bytes: int = 8 * 1024 * 1024
+    """Of a whole answer, a batch's included."""
+    depth: int = 32
+    """Arrays and objects inside one another."""
+    batch: int = 100
+    calls: int = 16
+    """Calls that run at once."""
+    queued: int = 64
+    """Calls that wait for their turn; beyond, callers are told to come back."""
+    long_polls: int = 32
+    call_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatistics:
+    """What one method has seen. `seconds` is the sum over its calls, waiting included."""
+
+    calls: int
+    errors: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of a request: an HTTP status and a body, empty for notifications."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+
+@dataclass(slots=True)
+class _Tally:
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Room:
+    """Admits at most `limiter` calls, and `queued` waiting ones."""
+
+    limiter: trio.CapacityLimiter
+    queued: int
+    waiting: int = field(default=0)
+
+
+class Dispatcher:
+    """Reads requests, runs methods, writes answers. One per server."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        limits: CallLimits,
+        log: FilteringBoundLogger,
+        translations: Iterable[Translation] = (),
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._log = log
+        self._translations: tuple[Translation, ...] = (
+            *translations,
+            (ProtocolError, from_protocol),
+        )
+        self._calls = _Room(trio.CapacityLimiter(limits.calls), limits.queued)
+        self._polls = _Room(trio.CapacityLimiter(limits.long_polls), 0)
+        self._tallies: dict[str, _Tally] = {}
+
+    def statistics(self) -> dict[str, CallStatistics]:
+        """Return a snapshot of what each method that was called has seen."""
+        return {
+            name: CallStatistics(tally.calls, tally.errors, tally.seconds)
+            for name, tally in self._tallies.items()
+        }
+
+    async def answer(self, body: bytes, access: Access, gone: Gone = trio.sleep_forever) -> Answer:
+        """Return the answer to a request's body from a caller with `access`.
+
+        Never raises for what the caller or a method did. Cancelling it cancels the call that
+        is running; those before it in a batch have happened.
+        """
+        try:
+            request = read_json(body, self._limits.depth)
+            if not isinstance(request, list):
+                return await self._single(request, access, gone)
+            return await self._batch(request, access, gone)
+        except RpcError as error:
+            return refusal(error)
+
+    async def _single(self, request: Any, access: Access, gone: Gone) -> Answer:
+        reply, error = await self._handle(request, access, gone)
+        if reply is None:
+            return Answer(204, b"")
+        if len(reply) > self._limits.answer_bytes:
+            error = self._too_long()
+            reply = _failure(error, _identity(request))
+        if error is None:
+            return Answer(200, reply)
+        return Answer(error.status, reply, _retry_after(error))
+
+    async def _batch(self, requests: list[Any], access: Access, gone: Gone) -> Answer:
+        limit = self._limits.batch
+        if not requests:
+            raise InvalidRequest("a batch holds at least one request")
+        if len(requests) > limit:
+            raise TooLarge(
+                f"a batch holds at most {limit} requests, not {len(requests)}", limit=limit
+            )
+        replies: list[bytes] = []
+        size = 0
+        for request in requests:
+            if size > self._limits.answer_bytes:
+                reply: bytes | None = _failure(self._too_long(), _identity(request))
+            else:
+                reply, _ = await self._handle(request, access, gone)
+            if reply is None:
+                continue
+            if size + len(reply) > self._limits.answer_bytes:
+                size = self._limits.answer_bytes + 1
+                reply = _failure(self._too_long(), _identity(request))
+            else:
+                size += len(reply)
+            replies.append(reply)
+        if not replies:
+            return Answer(204, b"")
+        return Answer(200, b"[" + b",".join(replies) + b"]")
+
+    async def _handle(
+        self, request: Any, access: Access, gone: Gone
+    ) -> tuple[bytes | None, RpcError | None]:
+        """Return the reply (none to a notification) and the error that it tells, if any."""
+        identity = _identity(request)
+        silent = False
+        try:
+            name, params, silent = _read_request(request)
+            result = await self._call(self._registry.find(name), params, access, gone)
+        except RpcError as error:
+            return (None if silent else _failure(error, identity)), error
+        if silent:
+            return None, None
+        reply = {"jsonrpc": _VERSION, "result": msgspec.Raw(result), "id": identity}
+        return msgspec.json.encode(reply), None
+
+    async def _call(
+        self, method: Method, params: dict[str, Any] | list[Any], access: Access, gone: Gone
+    ) -> bytes:
+        """Return the method's result as JSON, or raise an RpcError."""
+        if method.access > access:
+            raise Unauthorized(_missing(method.access, access))
+        tally = self._tallies.setdefault(method.name, _Tally())
+        began = trio.current_time()
+        tally.calls += 1
+        try:
+            async with _Admission(self._polls if method.long_poll else self._calls):
+                limit = method.timeout or self._limits.call_seconds
+                with trio.move_on_after(limit) as scope:
+                    if method.long_poll:
+                        result = await _unless_gone(method, params, gone)
+                    else:
+                        result = await method.call(params)
+                    return msgspec.json.encode(result, enc_hook=encode)
+            if scope.cancelled_caught:
+                raise TimedOut(f"{method.name} took longer than {limit:g} s", limit=limit)
+            raise InternalError(f"{method.name} was given up")
+        except Exception as error:  # noqa: BLE001 - answered for below
+            tally.errors += 1
+            cause = _sole(error)
+            if isinstance(cause, RpcError):
+                raise cause from None
+            raise self._explain(method, cause) from cause
+        finally:
+            tally.seconds += trio.current_time() - began
+
+    def _explain(self, method: Method, error: Exception) -> RpcError:
+        for kind, translate in self._translations:
+            if isinstance(error, kind):
+                return translate(error)
+        self._log.error(
+            "rpc.failed",
+            method=method.name,
+            error=type(error).__name__,
+            text=None if method.secret else short(str(error)),
+            where=frames(error),
+        )
+        return InternalError(f"{method.name} failed inside the node: see rpc.failed in its log")
+
+    def _too_long(self) -> TooLarge:
+        limit = self._limits.answer_bytes
+        return TooLarge(f"the answer is above {limit} bytes: ask for less", limit=limit)
+
+
+def refusal(error: RpcError) -> Answer:
+    """Return the answer to a request that fails as a whole."""
+    return Answer(error.status, _failure(error, None), _retry_after(error))
+
+
+def frames(error: BaseException) -> str:
+    """Return where `error` came from, innermost last: no source, no locals, no message."""
+    return " > ".join(
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)[-6:]
+    )
+
+
+def read_json(body: bytes, depth: int) -> Any:
+    """Return the JSON value of `body`.
+
+    Raises ParseError for anything but one JSON value in UTF-8, for NaN and numbers out of range,
+    for brackets more than `depth` deep, and for an object that names a key twice, which two
+    readers could read differently.
+    """
+    pairs = _bound(body, depth)
+    try:
+        value = msgspec.json.decode(body)
+    except UnicodeDecodeError:
+        raise ParseError("the body is not UTF-8") from None
+    except RecursionError:
+        raise _too_deep(depth) from None
+    except msgspec.MsgspecError as error:
+        raise ParseError(f"the body is not JSON: {short(str(error))}") from None
+    if pairs and _count_pairs(value) != pairs:
+        raise ParseError("an object names a key twice")
+    return value
+
+
+def _bound(body: bytes, depth: int) -> int:
+    """Return how many key-value pairs the text of `body` holds; all in C, before it is parsed.
+
+    Outside of strings each colon makes a pair. Brackets are bounded by taking away the innermost
+    pairs `depth` times: what is left then is too deep (or unbalanced, and no JSON).
+    """
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(bare.split(b'"')[::2])
+    brackets = outside.translate(None, _BRACKETS_ONLY)
+    for _ in range(depth):
+        if not brackets:
+            break
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if brackets:
+        raise _too_deep(depth)
+    return outside.count(b":")
+
+
+def _too_deep(depth: int) -> ParseError:
+    return ParseError(
+        f"the brackets do not match, or are nested deeper than {depth} levels", limit=depth
+    )
+
+
+def _count_pairs(value: Any) -> int:
+    count = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            count += len(item)
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return count
+
+
+def _identity(request: Any) -> str | int | None:
+    """Return the id that an answer to `request` repeats: none where it has no usable one."""
+    identity = request.get("id") if isinstance(request, dict) else None
+    if isinstance(identity, bool) or not isinstance(identity, str | int):
+        return None
+    return identity if isinstance(identity, int) or len(identity) <= _LONGEST_ID else None
+
+
+def _read_request(request: Any) -> tuple[str, dict[str, Any] | list[Any], bool]:
+    """Return method, params, and whether it is a notification (no id: no reply)."""
+    if not isinstance(request, dict):
+        raise InvalidRequest(f"a request is an object, not {_kind(request)}")
+    for member in request:
+        if member not in _MEMBERS:
+            raise InvalidRequest(f"a request has no member {short(repr(member))}")
+    if request.get("jsonrpc") != _VERSION:
+        raise InvalidRequest('a request has "jsonrpc": "2.0"')
+    if request.get("id") != _identity(request):
+        raise InvalidRequest(
+            f"an id is an integer, null or a string of at most {_LONGEST_ID} characters"
+        )
+    name = request.get("method")
+    if not isinstance(name, str):
+        raise InvalidRequest("a request names its method in a string")
+    params = request.get("params", {})
+    if not isinstance(params, dict | list):
+        raise InvalidParams(f"params are an object or an array, not {_kind(params)}")
+    return name, params, "id" not in request
+
+
+def _kind(value: object) -> str:
+    kinds = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number with a fraction",
+    }
+    return kinds.get(type(value), "null")
+
+
+def _failure(error: RpcError, identity: object) -> bytes:
+    return msgspec.json.encode(
+        {
+            "jsonrpc": _VERSION,
+            "error": {"code": error.code, "message": error.message, "data": error.data},
+            "id": identity,
+        },
+        enc_hook=encode,
+    )
+
+
+def _sole(error: Exception) -> Exception:
+    """Return the one exception in a group of one, as a method's nursery raises it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _retry_after(error: RpcError) -> int | None:
+    after = error.data.get("retry_after")
+    return after if isinstance(after, int) else None
+
+
+def _missing(wanted: Access, given: Access) -> str:
+    if wanted is Access.READ:
+        return "this method needs the read-only token, the cookie, or user and password"
+    if wanted is Access.MINE:
+        return "this method needs the miners' token, the cookie, or user and password"
+    if given is Access.READ:
+        return "this method needs full access: the read-only token is not enough"
+    if given is Access.MINE:
+        return "this method needs full access: the miners' token is not enough"
+    return "this method needs the cookie, or user and password"
+
+
+class _Admission:
+    """A place among the running calls, waited for if few enough wait already."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+
+    async def __aenter__(self) -> None:
+        room = self._room
+        try:
+            return room.limiter.acquire_on_behalf_of_nowait(self)
+        except trio.WouldBlock:
+            if room.waiting >= room.queued:
+                raise Busy from None
+        room.waiting += 1
+        try:
+            return await room.limiter.acquire_on_behalf_of(self)
+        finally:
+            room.waiting -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._room.limiter.release_on_behalf_of(self)
+
+
+async def _unless_gone(method: Method, params: dict[str, Any] | list[Any], gone: Gone) -> Any:
+    """Run a method that waits, and cancel it when its caller goes away."""
+    outcome: list[Any] = []
+    failure: list[Exception] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            try:
+                outcome.append(await method.call(params))
+            except Exception as error:  # noqa: BLE001 - handed to the caller below
+                failure.append(error)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(run)
+        await gone()
+        nursery.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimedOut(f"{method.name}: the caller went away")
+    return outcome[0]

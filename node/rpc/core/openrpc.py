@@ -1,0 +1,88 @@
+"""The methods as an OpenRPC 1.3.2 document, generated from their code."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from unchained.node.rpc.core.errors import FAMILIES, RpcError
+from unchained.node.rpc.core.registry import Access, Method, Registry, method
+from unchained.node.rpc.core.values import encode, schema
+
+_OPENRPC: Final = "1.3.2"
+_REFERENCE: Final = "#/components/schemas/{name}"
+
+
+class Discovery:
+    """The method that describes all others, and itself."""
+
+    def __init__(self, rooms: tuple[object, ...], *, version: str) -> None:
+        self._document = describe(Registry(*rooms, Discovery), version=version)
+
+    @method("rpc.discover", Access.PUBLIC)
+    async def discover(self) -> dict[str, Any]:
+        """Return this description of all methods: an OpenRPC document."""
+        return self._document
+
+
+def registry(*rooms: object, version: str) -> Registry:
+    """Return the registry of `rooms` with `rpc.discover` among them."""
+    return Registry(*rooms, Discovery(rooms, version=version))
+
+
+def describe(methods: Registry, *, version: str) -> dict[str, Any]:
+    """Return the OpenRPC document of `methods`. `version` is the node's."""
+    kinds = [
+        kind
+        for found in methods.values()
+        for kind in (*(p.kind for p in found.parameters), found.result)
+    ]
+    schemas, components = msgspec.json.schema_components(
+        kinds, schema_hook=schema, ref_template=_REFERENCE
+    )
+    remaining = iter(schemas)
+    return {
+        "openrpc": _OPENRPC,
+        "info": {"title": "Unchained node", "version": version},
+        "methods": [_method(found, remaining) for found in methods.values()],
+        "components": {
+            "schemas": components,
+            "errors": {_name(family): _error(family) for family in FAMILIES},
+        },
+    }
+
+
+def _method(found: Method, schemas: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "name": found.name,
+        "summary": found.summary,
+        "paramStructure": "either",
+        "params": [],
+    }
+    if found.description:
+        made["description"] = found.description
+    for parameter in found.parameters:
+        described = next(schemas)
+        entry: dict[str, Any] = {"name": parameter.name, "required": parameter.required}
+        if "description" in described and "$ref" not in described:
+            entry["description"] = described["description"]
+        if not parameter.required:
+            default = msgspec.to_builtins(parameter.default, enc_hook=encode)
+            described = {**described, "default": default}
+        entry["schema"] = described
+        made["params"].append(entry)
+    made["result"] = {"name": "result", "schema": next(schemas)}
+    made["errors"] = [{"$ref": f"#/components/errors/{_name(family)}"} for family in found.errors]
+    made["x-access"] = found.access.name.lower()
+    if found.long_poll:
+        made["x-long-poll"] = True
+    return made
+
+
+def _name(family: type[RpcError]) -> str:
+    return family.__name__
+
+
+def _error(family: type[RpcError]) -> dict[str, Any]:
+    return {"code": family.code, "message": family.summary, "data": {"error": family.word}}

@@ -1,0 +1,1 @@
+"""The HTTP server: listener, who may call, events, health."""

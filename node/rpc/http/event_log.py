@@ -1,0 +1,93 @@
+"""The chain's gapless log as `GET /events` gives it.
+
+A number is one above the store's, so that `since=0` gives the whole log. What an event says:
+
+    anchor.connected       height, anchor        an anchor joined the main chain at its tip
+    anchor.disconnected    height, anchor        the tip was taken off the main chain
+    coin.accepted          coin                  a valid coin became known
+    transfer.entered       wid                   a transfer entered the mempool
+    transfer.left          wid, reason           it left: included, conflict, replaced, evicted,
+                                                 expired or invalid
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from unchained.node.chain.mempool.mempool import Reason
+from unchained.node.chain.service import ChainService
+from unchained.node.rpc.http.event_streams import Entries, EventsGone, LogEntry
+from unchained.node.rpc.methods.reading import Reading
+from unchained.storage import schema
+from unchained.storage.kv import Reader
+from unchained.storage.schema import (
+    AnchorConnected,
+    AnchorDisconnected,
+    CoinAccepted,
+    Event,
+    TransferEntered,
+    TransferLeft,
+)
+
+EVENTS_AT_ONCE: Final = 256
+"""Events that are read in one hop to a worker thread."""
+
+_REASONS: Final = {int(reason): reason.name.lower() for reason in Reason}
+
+
+class EventLog:
+    """Follows the log for any number of readers."""
+
+    def __init__(self, chain: ChainService, reading: Reading) -> None:
+        self._chain = chain
+        self._reading = reading
+
+    @asynccontextmanager
+    async def open(self, since: int | None) -> AsyncIterator[Entries]:
+        """Follow the log; an `EventSource`. A number that lies ahead is of another store's log:
+        raises `EventsGone`, as for a log that begins later."""
+        end = self._chain.status.value.next_event
+        if since is not None and since > end:
+            raise EventsGone(1)
+        async with aclosing(self._follow(end if since is None else since)) as entries:
+            yield entries
+
+    async def _follow(self, first: int) -> AsyncGenerator[Sequence[LogEntry], None]:
+        """Yield every event from a store's number on, as many at a time as there are."""
+        while True:
+            version, status = self._chain.status.version, self._chain.status.value
+            # The status is renewed whenever somebody has asked the chain anything.
+            news = status.next_event > first
+            events = await self._reading.run(partial(_read, first=first)) if news else []
+            if events:
+                yield [_entry(number, event) for number, event in events]
+                first += len(events)
+            else:
+                await self._chain.status.wait_newer(version)
+
+
+def _read(store: Reader, first: int) -> list[tuple[int, Event]]:
+    return list(schema.EVENT.scan(store, first, first + EVENTS_AT_ONCE - 1))
+
+
+def _entry(number: int, event: Event) -> LogEntry:
+    kind, data = _say(event)
+    return LogEntry(number + 1, kind, data)
+
+
+def _say(event: Event) -> tuple[str, dict[str, Any]]:
+    # Hashes are spelled here: a full anchor makes thousands of events, and msgspec's hook is slow.
+    match event:
+        case TransferLeft(wid, reason):
+            return "transfer.left", {"wid": wid.hex(), "reason": _REASONS[reason]}
+        case TransferEntered(wid):
+            return "transfer.entered", {"wid": wid.hex()}
+        case CoinAccepted(coin_id):
+            return "coin.accepted", {"coin": coin_id.hex()}
+        case AnchorConnected(height, anchor_id):
+            return "anchor.connected", {"height": height, "anchor": anchor_id.hex()}
+        case AnchorDisconnected(height, anchor_id):
+            return "anchor.disconnected", {"height": height, "anchor": anchor_id.hex()}

@@ -1,0 +1,162 @@
+"""`GET /events`: the node's gapless log as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import msgspec
+import trio
+from starlette.types import Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.rpc.core.errors import Busy, InvalidParams, NotFound, short
+from unchained.node.rpc.core.values import encode
+from unchained.node.rpc.http.asgi import disconnected, header, send_error
+
+_HEARTBEAT: Final = b": still here\n\n"
+_MAX_SEQUENCE: Final = 2**63 - 1
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=encode)
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One entry of the log. `sequence` grows by one; `kind` is a dotted name; `data` any value
+    that a result may hold."""
+
+    sequence: int
+    kind: str
+    data: Any
+
+
+class EventsGone(Exception):
+    """The log no longer holds what was asked for; `oldest` is the first entry that it holds."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(oldest)
+        self.oldest = oldest
+
+
+Entries = AsyncIterator[Sequence[LogEntry]]
+"""The log as it grows: each time what there is of it by then, some entries at least."""
+
+EventSource = Callable[[int | None], AbstractAsyncContextManager[Entries]]
+"""Opens the log after a sequence number (None: from now on), then follows it without end.
+
+Entering the context raises EventsGone; leaving it gives up the reader's place.
+"""
+
+
+class EventStreams:
+    """The ASGI endpoint of the event stream. One per server."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        *,
+        streams: int,
+        heartbeat_seconds: float,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._source = source
+        self._limit = streams
+        self._heartbeat = heartbeat_seconds
+        self._log = log
+        self._open = 0
+
+    @property
+    def open(self) -> int:
+        """How many streams are open."""
+        return self._open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the client or the node goes away; a client too slow is dropped."""
+        if self._open >= self._limit:
+            return await send_error(send, Busy("too many event streams are open", retry_after=30))
+        try:
+            since = _since(scope)
+        except InvalidParams as error:
+            return await send_error(send, error, status=400)
+        self._open += 1
+        try:
+            async with self._source(since) as entries:
+                await self._stream(entries, receive, send)
+        except EventsGone as gone:
+            await send_error(
+                send,
+                NotFound(
+                    f"the log begins at {gone.oldest}: read the state anew, then follow from there",
+                    error="EVENTS_GONE",
+                    oldest=gone.oldest,
+                ),
+                status=410,
+            )
+        finally:
+            self._open -= 1
+        return None
+
+    async def _stream(self, entries: Entries, receive: Receive, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"text/event-stream"),
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ],
+            }
+        )
+        await _write(send, _HEARTBEAT)
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                async for part in entries:
+                    # In one go: a write costs more than the entries of a full anchor.
+                    await _write(send, b"".join(map(render, part)))
+                nursery.cancel_scope.cancel()
+
+            async def beat() -> None:
+                while True:
+                    await trio.sleep(self._heartbeat)
+                    await _write(send, _HEARTBEAT)
+
+            nursery.start_soon(follow)
+            nursery.start_soon(beat)
+            await disconnected(receive)
+            nursery.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def render(entry: LogEntry) -> bytes:
+    """Return the entry as one server-sent event; JSON holds no line break."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        entry.sequence,
+        entry.kind.encode(),
+        _ENCODER.encode(entry.data),
+    )
+
+
+async def _write(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _since(scope: Scope) -> int | None:
+    """Return the sequence number after which to begin. Raises InvalidParams.
+
+    `Last-Event-ID`, which a reconnecting reader sends by itself, goes before the query.
+    """
+    given = header(scope, b"last-event-id")
+    if given is None:
+        query = bytes(scope["query_string"])
+        if not query:
+            return None
+        name, _, given = query.partition(b"=")
+        if name != b"since":
+            raise InvalidParams(
+                f"/events takes since=SEQUENCE alone, not {short(repr(name.decode('latin-1')))}"
+            )
+    text = given.decode("latin-1")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_SEQUENCE):
+        raise InvalidParams(f"a sequence number is a whole number, not {short(repr(text))}")
+    return int(text)

@@ -1,0 +1,404 @@
+"""HTTP/1.1 for an ASGI application: Hypercorn's protocol on Trio streams, bounded on all sides.
+
+Hypercorn's own Trio server has no limit on connections, waits without end for a client that does
+not read, and lets one connection's failure end them all. So its protocol is driven from here:
+each connection is one task tree with deadlines, at most `connections` of them live at once, and
+what goes wrong in one stays in it. HTTP/2 and web sockets are not spoken.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, cast
+
+import h11
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIFramework,
+    ASGIReceiveEvent,
+    ASGISendEvent,
+    ConnectionState,
+    Scope,
+)
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.rpc.core.dispatcher import frames
+
+_PIECE: Final = 64 * 1024
+_APP_QUEUE: Final = 10
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 8 * 1024 * 1024
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds on connections and their pace. Times are in seconds."""
+
+    connections: int = 64
+    header_bytes: int = 16 * 1024
+    header_seconds: float = 10.0
+    """From the connection, or from the answer before, until a request's header is there."""
+    body_seconds: float = 20.0
+    """From a request's header until the end of its body."""
+    write_seconds: float = 10.0
+    """For a client to take 64 KiB."""
+    stop_seconds: float = 1.0
+    """For requests under way to be answered once the server stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatistics:
+    """Connections open now, and since the start: taken, evicted while idle, turned away."""
+
+    connections: int
+    accepted: int
+    evicted: int
+    turned_away: int
+
+
+class Listener:
+    """Serves one ASGI application over HTTP/1.1. The application sees no lifespan events."""
+
+    def __init__(self, app: ASGIApp, *, limits: HttpLimits, log: FilteringBoundLogger) -> None:
+        self._app = ASGIWrapper(cast(ASGIFramework, app))
+        self._limits = limits
+        self._log = log
+        self._config = _silent_config(limits)
+        self._open: dict[_Connection, None] = {}
+        self._accepted = 0
+        self._evicted = 0
+        self._turned_away = 0
+
+    def statistics(self) -> ListenerStatistics:
+        """Return a snapshot."""
+        return ListenerStatistics(len(self._open), self._accepted, self._evicted, self._turned_away)
+
+    async def serve(self, sockets: list[trio.SocketListener]) -> None:
+        """Serve until cancelled. Requests under way then have `stop_seconds` to be answered, so
+        that the call that stops the node is; those that wait for something end at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await trio.serve_listeners(self._take, sockets, handler_nursery=nursery)
+        finally:
+            for listener in sockets:
+                listener.socket.close()
+
+    async def _take(self, stream: trio.SocketStream) -> None:
+        try:
+            if not self._make_room():
+                self._turned_away += 1
+                self._log.warning("rpc.turned_away", connections=len(self._open))
+                with trio.move_on_after(1):
+                    await stream.send_all(_FULL)
+                return
+            self._accepted += 1
+            connection = _Connection(stream, self._app, self._config, self._limits, self._log)
+            self._open[connection] = None
+            try:
+                await connection.run()
+            finally:
+                self._open.pop(connection, None)
+        except OSError:
+            return
+        except trio.BrokenResourceError:
+            return
+        finally:
+            stream.socket.close()
+
+    def _make_room(self) -> bool:
+        """Tell whether one more fits, if need be by evicting the connection longest idle."""
+        if len(self._open) < self._limits.connections:
+            return True
+        idle = [connection for connection in self._open if connection.idle_since < math.inf]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda connection: connection.idle_since)
+        oldest.abort()
+        self._open.pop(oldest)
+        self._evicted += 1
+        return True
+
+
+class _Http1(H11Protocol):
+    """Hypercorn's HTTP/1.1 without the ways out of it: no upgrade to HTTP/2 or a web socket."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Ignore what the request wants to upgrade to, as RFC 9110 §7.8 allows."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        self.keep_alive_requests += 1
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
+
+class _Connection:
+    """One client's connection; Hypercorn's task group for it."""
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        app: AppWrapper,
+        config: Config,
+        limits: HttpLimits,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.idle_since = trio.current_time()
+        """Since when no request is under way, on Trio's clock; infinite while one is."""
+        self._stream = stream
+        self._limits = limits
+        self._log = log
+        self._scope = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._deadline = self.idle_since + limits.header_seconds
+        self._ending = False
+        self._sending = trio.Lock()
+        self._tasks: trio.Nursery
+        self._requests: dict[trio.CancelScope, trio.MemorySendChannel[ASGIReceiveEvent]] = {}
+        self._protocol = _Http1(
+            app,
+            config,
+            WorkerContext(None),
+            self,
+            ConnectionState({}),
+            False,
+            _address(stream.socket.getpeername()),
+            _address(stream.socket.getsockname()),
+            self._handle,
+        )
+
+    def abort(self) -> None:
+        """End the connection and whatever it runs, at once."""
+        self._scope.cancel()
+        for request in self._requests:
+            request.cancel()
+
+    async def run(self) -> None:
+        """Serve requests until either side ends the connection."""
+        with self._scope:
+            async with trio.open_nursery() as watch:
+                watch.start_soon(self._wind_up)
+                async with trio.open_nursery() as self._tasks:
+                    try:
+                        await self._read()
+                    except Exception as error:  # noqa: BLE001 - stays in this connection
+                        self._failed(error)
+                watch.cancel_scope.cancel()
+
+    async def _wind_up(self) -> None:
+        """Once cancelled, tell what waits that it is over, and bound what goes on."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            deadline = trio.current_time() + self._limits.stop_seconds
+            for request, give in self._requests.items():
+                request.deadline = min(request.deadline, deadline)
+                with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                    give.send_nowait({"type": "http.disconnect"})
+
+    async def _read(self) -> None:
+        lingered = 0
+        while True:
+            data = b""
+            with trio.CancelScope(deadline=self._deadline) as self._reading:
+                try:
+                    data = bytes(await self._stream.receive_some(_PIECE))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self.abort()
+            if self._ending:
+                lingered += len(data)
+                if not data or lingered > _LINGER_BYTES:
+                    return
+                continue
+            if self._reading.cancelled_caught:
+                break
+            await self._protocol.handle(RawData(data))
+            if not data:
+                break
+        await self._protocol.handle(Closed())
+
+    async def _handle(self, event: Event) -> None:
+        """Carry out what the protocol wants: send, end, or note that a request began or ended."""
+        if isinstance(event, RawData):
+            if event.data:
+                await self._send(event.data)
+        elif isinstance(event, Closed):
+            await self._end()
+        elif isinstance(event, Updated):
+            now = trio.current_time()
+            self.idle_since = now if event.idle else math.inf
+            self._set_deadline(now + self._limits.header_seconds if event.idle else math.inf)
+
+    async def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        async with self._sending:
+            if self._ending:
+                return None
+            for start in range(0, len(view), _PIECE):
+                try:
+                    with trio.fail_after(self._limits.write_seconds):
+                        await self._stream.send_all(view[start : start + _PIECE])
+                except trio.TooSlowError:
+                    self._log.info("rpc.slow_client")
+                    return self.abort()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return self.abort()
+        return None
+
+    async def _end(self) -> None:
+        """Say that nothing more is sent, and read on for a moment: to close on unread bytes
+        would reset the connection before the client has seen its answer."""
+        if self._ending:
+            return
+        self._ending = True
+        self.idle_since = trio.current_time()
+        self._set_deadline(self.idle_since + _LINGER_SECONDS)
+        try:
+            async with self._sending:
+                await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.abort()
+
+    def _set_deadline(self, deadline: float) -> None:
+        self._deadline = self._reading.deadline = deadline
+
+    def _failed(self, error: Exception) -> None:
+        self._log.error("rpc.connection_failed", error=type(error).__name__, where=frames(error))
+        self.abort()
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Start the application on a request; return how to hand it the body."""
+        give, take = trio.open_memory_channel[ASGIReceiveEvent](_APP_QUEUE)
+
+        async def run() -> None:
+            try:
+                with trio.CancelScope(shield=True) as request:
+                    self._requests[request] = give
+                    try:
+                        with give, take:
+                            await app(
+                                scope,
+                                take.receive,
+                                send,
+                                trio.to_thread.run_sync,
+                                trio.from_thread.run,
+                            )
+                        await send(None)
+                    finally:
+                        del self._requests[request]
+            except Exception as error:  # noqa: BLE001 - stays in this connection
+                self._failed(error)
+
+        async def put(event: ASGIReceiveEvent) -> None:
+            try:
+                await give.send(event)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+        self._tasks.start_soon(run)
+        return put
+
+    def spawn(self, func: Callable[..., Any], *args: Any) -> None:
+        """Start a task of Hypercorn's in this connection."""
+        self._tasks.start_soon(func, *args)
+
+    async def __aenter__(self) -> _Connection:
+        return self
+
+    async def __aexit__(self, exc_type: type, exc_value: BaseException, tb: TracebackType) -> None:
+        return None
+
+
+async def listen(host: str, port: int) -> list[trio.SocketListener]:
+    """Open the sockets for `host` (an address, or a name such as localhost) and `port` (0: any).
+
+    Raises ListenError.
+    """
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        if not 0 <= port <= 0xFFFF:
+            raise OverflowError("a port is from 0 to 65535")
+        return await trio.open_tcp_listeners(port, host=host)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ListenError(
+            f"cannot listen for RPC on {shown(host, port)}: {reason} "
+            "(choose another address with --rpc-listen HOST:PORT)"
+        ) from None
+
+
+def shown(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` is an address that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+def _silent_config(limits: HttpLimits) -> Config:
+    """Return Hypercorn's settings; what it would log is logged by this package instead."""
+    logger = logging.Logger("unchained.silent", logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    config = Config()
+    config.errorlog = logger
+    config.accesslog = None
+    config.h11_max_incomplete_size = limits.header_bytes
+    config.include_server_header = False
+    return config

@@ -1,0 +1,418 @@
+"""The node over HTTP: JSON-RPC, events, health, and whatever pages are handed in.
+
+Every request passes the gate before anything reads it: HTTP/1.1 only, a Host header that names
+this machine (a web page that rebinds its name to 127.0.0.1 fails there), no other web page as
+origin, a plain path, credentials that are right if there are any.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.runtime import Runner
+from unchained.node.rpc.core.dispatcher import (
+    CallLimits,
+    CallStatistics,
+    Dispatcher,
+    Translation,
+    frames,
+)
+from unchained.node.rpc.core.errors import (
+    Forbidden,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    RpcError,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    short,
+)
+from unchained.node.rpc.core.registry import Access, Registry
+from unchained.node.rpc.http.asgi import (
+    disconnected,
+    header,
+    headers,
+    send_answer,
+    send_error,
+)
+from unchained.node.rpc.http.event_streams import EventSource, EventStreams
+from unchained.node.rpc.http.gatekeeper import (
+    TOKEN_FILE,
+    Gatekeeper,
+    PasswordHash,
+    cookie_file,
+    token_file,
+)
+from unchained.node.rpc.http.listener import (
+    HttpLimits,
+    Listener,
+    ListenerStatistics,
+    is_loopback,
+    listen,
+    shown,
+)
+
+_PATH: Final = re.compile(
+    rb"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)?/?"
+)
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
+_SINGLE: Final = (b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-encoding")
+"""Headers that two readers could read differently if they came twice."""
+_PRIVATE: Final = "unchained"
+
+
+@dataclass(frozen=True, slots=True)
+class RpcSettings:
+    """What an operator decides about the server. `port` 0 takes a free one."""
+
+    data_directory: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
+    """Further host names under which the node may be addressed."""
+    user: str | None = None
+    password: PasswordHash | None = None
+    mining_token_file: Path | None = None
+    """Where the token of miners elsewhere is kept; None: there is none."""
+    open_read: bool = False
+    """Read-only methods need no token."""
+    http: HttpLimits = field(default_factory=HttpLimits)
+    calls: CallLimits = field(default_factory=CallLimits)
+    streams: int = 16
+    heartbeat_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the node can be relied upon, and each check in one line."""
+
+    ready: bool
+    checks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """A page of another room's: `GET path` gives what `endpoint` returns to callers with
+    `access`."""
+
+    path: str
+    endpoint: Callable[[Request], Awaitable[Response]]
+    access: Access = Access.READ
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where the server listens; `url` is how this machine reaches it."""
+
+    host: str
+    port: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RpcStatistics:
+    """A snapshot: connections, open event streams, requests, rejections by word, calls by
+    method."""
+
+    connections: ListenerStatistics
+    streams: int
+    requests: int
+    rejected: Mapping[str, int]
+    methods: Mapping[str, CallStatistics]
+
+
+class Server:
+    """The RPC server of one node."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        settings: RpcSettings,
+        runner: Runner,
+        log: FilteringBoundLogger,
+        readiness: Callable[[], Readiness],
+        events: EventSource | None = None,
+        pages: Iterable[WebPage] = (),
+        translations: Iterable[Translation] = (),
+    ) -> None:
+        self._settings = settings
+        self._runner = runner
+        self._log = log
+        self._dispatcher = Dispatcher(
+            registry, limits=settings.calls, log=log, translations=translations
+        )
+        self._streams = (
+            None
+            if events is None
+            else EventStreams(
+                events,
+                streams=settings.streams,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                log=log,
+            )
+        )
+        self._readiness = readiness
+        self._router = Router(
+            [
+                Route("/rpc", _Calls(self._dispatcher, settings)),
+                Route("/events", _Guarded(self._streams or _no_events, Access.READ)),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                *(_page(page) for page in pages),
+            ],
+            redirect_slashes=False,
+            default=_not_found,
+        )
+        self._requests = 0
+        self._rejected: Counter[str] = Counter()
+        self._gatekeeper: Gatekeeper | None = None
+        self._listener = Listener(self._gate, limits=settings.http, log=log)
+
+    def statistics(self) -> RpcStatistics:
+        """Return a snapshot."""
+        return RpcStatistics(
+            self._listener.statistics(),
+            0 if self._streams is None else self._streams.open,
+            self._requests,
+            dict(self._rejected),
+            self._dispatcher.statistics(),
+        )
+
+    async def serve(
+        self, *, task_status: trio.TaskStatus[Bound] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled. Started, with the bound address, once calls are answered.
+
+        Raises ListenError where the address is not to be had, OSError where the data directory
+        cannot be written, TokenError for a token file that holds something else. Once
+        cancelled, it gives calls that run a moment (HttpLimits.stop_seconds), then gives them
+        up, closes every connection and removes the cookie.
+        """
+        settings = self._settings
+        sockets = await listen(settings.host, settings.port)
+        try:
+            host, port = sockets[0].socket.getsockname()[:2]
+            reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            bound = Bound(host, port, f"http://{shown(reach, port)}")
+            token = token_file(settings.data_directory / TOKEN_FILE)
+            mining = settings.mining_token_file
+            with cookie_file(settings.data_directory, bound.url) as cookie:
+                self._gatekeeper = Gatekeeper(
+                    cookie=cookie,
+                    token=token,
+                    mining_token=None if mining is None else token_file(mining),
+                    runner=self._runner,
+                    user=settings.user,
+                    password=settings.password,
+                    anonymous=Access.READ if settings.open_read else Access.PUBLIC,
+                )
+                self._log.info("rpc.listening", url=bound.url)
+                if not is_loopback(host):
+                    self._log.warning("rpc.exposed", address=shown(host, port))
+                task_status.started(bound)
+                await self._listener.serve(sockets)
+        finally:
+            for listener in sockets:
+                listener.socket.close()
+
+    async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._requests += 1
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            access = await self._admit(scope)
+        except RpcError as error:
+            self._reject(scope, error)
+            return await send_error(send, error, close=True)
+        scope["state"][_PRIVATE] = access
+        try:
+            await self._router(scope, receive, watched)
+        except Exception as error:
+            self._log.error(
+                "rpc.page_failed",
+                path=short(scope["path"]),
+                error=type(error).__name__,
+                where=frames(error),
+            )
+            if started:
+                raise
+            await send_error(
+                send, InternalError("the page failed: see rpc.page_failed in the log"), status=500
+            )
+        return None
+
+    async def _admit(self, scope: Scope) -> Access:
+        """Return what the request's credentials allow. Raises the RpcError that turns it away."""
+        if scope["http_version"] not in ("1.1", "1.0"):
+            raise InvalidRequest("this server speaks HTTP/1.1")
+        given: dict[bytes, bytes] = dict(scope["headers"])
+        if len(given) < len(scope["headers"]):
+            for name in _SINGLE:
+                if len(headers(scope, name)) > 1:
+                    raise InvalidRequest(f"a request has one {name.decode()} header at most")
+        host = given.get(b"host", b"")
+        self._check_host(host, scope["server"])
+        origin = given.get(b"origin")
+        if origin is not None and origin not in (b"http://" + host, b"https://" + host):
+            raise Forbidden("web pages of other origins are not served", error="BAD_ORIGIN")
+        site = given.get(b"sec-fetch-site")
+        if scope["method"] == "POST" and site not in (None, b"same-origin", b"none"):
+            raise Forbidden("web pages of other origins are not served", error="BAD_ORIGIN")
+        if _PATH.fullmatch(scope["raw_path"]) is None:
+            raise InvalidRequest("the path is not a plain one", error="BAD_PATH")
+        if self._gatekeeper is None:
+            raise Unavailable("the server is starting")
+        return await self._gatekeeper.access(given.get(b"authorization"))
+
+    def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
+        wrong = Forbidden(
+            "the Host header names another machine (allow it with the setting rpc.names)",
+            error="BAD_HOST",
+        )
+        match = _HOST.fullmatch(raw.decode("latin-1").lower())
+        if match is None:
+            raise wrong
+        name = match[1] or match[2]
+        if name in {"localhost", self._settings.host.lower(), *self._settings.names}:
+            return
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            raise wrong from None
+        if not address.is_loopback and (
+            server is None or address != ipaddress.ip_address(server[0].partition("%")[0])
+        ):
+            raise wrong
+
+    def _reject(self, scope: Scope, error: RpcError) -> None:
+        self._rejected[error.error] += 1
+        client = scope["client"]
+        self._log.info("rpc.rejected", error=error.error, client=client[0] if client else None)
+
+    async def _healthz(self, _: Request) -> Response:
+        return _json(200, {"status": "ok"})
+
+    async def _readyz(self, _: Request) -> Response:
+        report = self._readiness()
+        return _json(200 if report.ready else 503, report)
+
+
+class _Calls:
+    """`POST /rpc`."""
+
+    def __init__(self, dispatcher: Dispatcher, settings: RpcSettings) -> None:
+        self._dispatcher = dispatcher
+        self._limit = settings.calls.body_bytes
+        self._seconds = settings.http.body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            error = InvalidRequest("JSON-RPC takes POST alone", error="BAD_METHOD")
+            return await send_error(send, error, status=405, close=True, allow=b"POST")
+        if header(scope, b"content-encoding") not in (None, b"identity"):
+            error = InvalidRequest("compressed bodies are not read", error="BAD_ENCODING")
+            return await send_error(send, error, status=415, close=True)
+        length = header(scope, b"content-length")
+        if length is not None and int(length) > self._limit:
+            return await send_error(send, self._too_large(), close=True)
+        body: bytes | None = None
+        try:
+            with trio.move_on_after(self._seconds) as reading:
+                body = await self._read(receive)
+        except TooLarge as error:
+            return await send_error(send, error, close=True)
+        if reading.cancelled_caught:
+            slow = TimedOut(f"the body did not arrive within {self._seconds:g} s")
+            return await send_error(send, slow, status=408, close=True)
+        if body is None:
+            return None
+        access: Access = scope["state"][_PRIVATE]
+        answer = await self._dispatcher.answer(body, access, partial(disconnected, receive))
+        return await send_answer(send, answer)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """Return the whole body, or None if the client went away. Raises TooLarge."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._limit:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"a request has at most {self._limit} bytes", limit=self._limit)
+
+
+class _Guarded:
+    """An ASGI application for callers with enough access."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            error = InvalidRequest("this page takes GET alone", error="BAD_METHOD")
+            await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
+        elif scope["state"][_PRIVATE] < self._access:
+            await send_error(send, Unauthorized("this page needs credentials"), close=True)
+        else:
+            await self._app(scope, receive, send)
+
+
+def access_of(request: Request) -> Access:
+    """Return what the caller of a page may do."""
+    access: Access = request.scope["state"][_PRIVATE]
+    return access
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(
+        msgspec.json.encode(value),
+        status,
+        {"cache-control": "no-store"},
+        media_type="application/json",
+    )
+
+
+def _page(page: WebPage) -> BaseRoute:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await page.endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return Route(page.path, _Guarded(app, page.access))
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    await send_error(send, NotFound("there is no such page"), status=404, close=True)
+
+
+async def _no_events(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    await send_error(send, Unavailable("this node keeps no event log"), status=404)

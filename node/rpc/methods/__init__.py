@@ -1,0 +1,1 @@
+"""The methods of the node, a module for each room."""

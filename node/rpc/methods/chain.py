@@ -1,0 +1,407 @@
+"""chain.*: the main chain and its branches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.opened_chain import there
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.tree import AnchorNode, AnchorStatus
+from unchained.node.consensus.params import Network, work
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.transfer import Transfer
+from unchained.node.primitives.types import CoinId
+from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
+from unchained.node.rpc.methods.reading import Header, Height, Reading, shown_target
+from unchained.storage import schema
+from unchained.storage.kv import Reader
+
+MAX_POINTS = 2_000
+MAX_FORKS = 100
+
+Standing = Literal["main", "side", "bodyless", "invalid"]
+_SIDE_STANDING: dict[AnchorStatus, Standing] = {
+    AnchorStatus.COUNTS: "side",
+    AnchorStatus.BODYLESS: "bodyless",
+    AnchorStatus.INVALID: "invalid",
+}
+
+
+class Tip(msgspec.Struct, frozen=True):
+    """The main chain's last anchor. `target`, `work` and `n_total` are those of the coins that
+    are mined on it; `votes` counts those that are known."""
+
+    id: Hash
+    height: int
+    time: int
+    age_ms: int
+    n_total: int
+    target: Hash
+    work: str
+    supply: Amount
+    votes: int
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """An anchor with its body; the lists are empty while the body is unknown.
+
+    `standing`: on the main chain, on a side branch that counts, with an unknown body, or invalid.
+    `votes` counts known coins bound to it, `confirmations` those bound to it or to its
+    descendants on the main chain; for anchors that are too old to be undone both count at least
+    what the chain lists. `minted` and `fees` are there for the main chain alone.
+    """
+
+    header: Header
+    standing: Standing
+    next: Hash | None
+    votes: int
+    confirmations: int
+    fresh: list[Hash]
+    uncles: list[Hash]
+    transfers: list[Hash]
+    state_root: Hash | None
+    history_root: Hash | None
+    minted: Amount | None
+    fees: Amount | None
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """The bytes of a coin (198), and of an anchor's body if it is known."""
+
+    coin: Hex
+    body: Hex | None
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """The end of a branch. `length` counts its anchors above `fork_height`, where it leaves the
+    main chain. `score` is that of Protocol §6; none for anchors that do not count."""
+
+    id: Hash
+    height: int
+    standing: Standing
+    fork_height: int
+    length: int
+    votes: int
+    score: str | None
+
+
+class Params(msgspec.Struct, frozen=True):
+    """The constants of the network (Protocol §10). Times in ms, sizes in bytes."""
+
+    name: str
+    genesis: Hash
+    chain_id: int
+    birth: int
+    epoch: int
+    coins_per_epoch: int
+    mem_kib: int
+    tau: int
+    target0: Hash
+    max_target: Hash
+    future_limit: int
+    window: int
+    maturity: int
+    max_reorg: int
+    max_body_size: int
+    subsidy: Amount
+    address_prefix: str
+
+
+class Supply(msgspec.Struct, frozen=True):
+    """All that is in the coin set after the anchor at a height."""
+
+    height: int
+    supply: Amount
+
+
+class DifficultyPoint(msgspec.Struct, frozen=True):
+    """The difficulty that an anchor was mined at."""
+
+    height: int
+    time: int
+    n_total: int
+    target: Hash
+    work: str
+
+
+class ChainRoom:
+    """Methods about anchors and what follows from them."""
+
+    def __init__(
+        self, chain: ChainService, reading: Reading, exporter: Exporter, clock: Clock
+    ) -> None:
+        self._chain = chain
+        self._reading = reading
+        self._exporter = exporter
+        self._clock = clock
+
+    @method("chain.tip", Access.READ)
+    async def tip(self) -> Tip:
+        """Return the main chain's last anchor."""
+        status = self._chain.status.value
+        return Tip(
+            Hash(status.tip),
+            status.height,
+            status.tip_time,
+            max(0, self._clock.now_ms() - status.tip_time),
+            status.n_total,
+            shown_target(status.target),
+            str(work(status.target)),
+            Amount(status.supply),
+            status.votes,
+        )
+
+    @method("chain.anchor", Access.READ, errors=(NotFound,))
+    async def anchor(self, id: Hash) -> Anchor:  # noqa: A002 - the parameter's public name
+        """Return the anchor of an id, on whatever branch."""
+        return await self._anchor(id)
+
+    @method("chain.anchor_at", Access.READ, errors=(NotFound,))
+    async def anchor_at(self, height: Height) -> Anchor:
+        """Return the main chain's anchor at a height."""
+        anchor_id = await self._reading.run(lambda store: schema.HEIGHT.get(store, height))
+        if anchor_id is None:
+            raise NotFound(f"the main chain has no anchor at height {height}: see chain.tip")
+        return await self._anchor(anchor_id)
+
+    async def _anchor(self, anchor_id: bytes) -> Anchor:
+        found = await self._reading.run(lambda store: _read_anchor(store, anchor_id))
+        if found is None:
+            raise NotFound(f"no anchor {anchor_id.hex()} is known")
+        coin, body, minted, fees, votes = found
+        place = await self._chain.call(lambda core: place_of(core, coin, votes))
+        on_main = place.standing == "main" and coin.height > 0
+        return Anchor(
+            Header.of(coin),
+            place.standing,
+            None if place.next is None else Hash(place.next),
+            place.votes,
+            place.confirmations,
+            [Hash(coin_id) for coin_id in body.fresh] if body else [],
+            [Hash(coin_id) for coin_id in body.uncles] if body else [],
+            [Hash(wid) for wid in body.transfers] if body else [],
+            Hash(body.state_root) if body else None,
+            Hash(body.history_root) if body else None,
+            Amount(minted) if on_main else None,
+            Amount(fees) if on_main else None,
+        )
+
+    @method("chain.header", Access.READ, errors=(NotFound,))
+    async def header(self, id: Hash) -> Header:  # noqa: A002 - the parameter's public name
+        """Return the header of a minted coin, anchors included."""
+        return Header.of(await self._coin(id))
+
+    @method("chain.raw", Access.READ, errors=(NotFound,))
+    async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
+        """Return the bytes of an anchor and its body."""
+        coin = await self._coin(id)
+        record = await self._reading.run(lambda store: schema.ANCHOR.get(store, id))
+        return Raw(Hex(coin.raw), Hex(record.body) if record and record.body else None)
+
+    async def _coin(self, coin_id: bytes) -> Coin:
+        raw = await self._reading.run(lambda store: schema.COIN.get(store, coin_id))
+        if raw is None:
+            raise NotFound(f"no minted coin {coin_id.hex()} is known")
+        return Coin.from_bytes(raw)
+
+    @method("chain.forks", Access.READ)
+    async def forks(self) -> list[Fork]:
+        """Return the ends of all known branches, the main chain's first, at most 100."""
+        return await self._chain.call(_forks)
+
+    @method("chain.params", Access.READ)
+    async def params(self) -> Params:
+        """Return the constants of the network."""
+        genesis_id = await self._reading.run(
+            lambda store: there(schema.HEIGHT.get(store, 0), "genesis")
+        )
+        return _params(self._chain.network, genesis_id)
+
+    @method("chain.supply", Access.READ, errors=(NotFound,))
+    async def supply(self, height: Height | None = None) -> Supply:
+        """Return how much there is, at the tip or after the anchor at a height.
+
+        Old heights are forgotten once they cannot be undone any more.
+        """
+        if height is None:
+            status = self._chain.status.value
+            return Supply(status.height, Amount(status.supply))
+        state = await self._reading.run(lambda store: schema.STATE.get(store, height))
+        if state is None:
+            raise NotFound(f"the supply at height {height} is not kept")
+        return Supply(height, Amount(state.supply))
+
+    @method("chain.difficulty_history", Access.READ, errors=(InvalidParams,))
+    async def difficulty_history(
+        self,
+        first: Height = 1,
+        last: Height | None = None,
+        step: Annotated[int, msgspec.Meta(ge=1)] = 1,
+    ) -> list[DifficultyPoint]:
+        """Return target and time of the main chain's anchors, every `step`th of a range.
+
+        `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
+        """
+        end = self._chain.status.value.height
+        heights = range(first, (end if last is None else min(last, end)) + 1, step)
+        if len(heights) > MAX_POINTS:
+            raise InvalidParams(
+                f"the range has {len(heights)} points, at most {MAX_POINTS} are returned: "
+                f"raise step to {len(heights) * step // MAX_POINTS + 1}"
+            )
+        return await self._reading.run(lambda store: _difficulty(store, heights))
+
+    @method("chain.export", Access.FULL, timeout=3600, errors=(Refused, InvalidParams))
+    async def export(
+        self,
+        name: Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", description="a plain file name"
+            ),
+        ],
+    ) -> ExportInfo:
+        """Write the main chain into one file that can be verified without a node (Protocol §12).
+
+        The file is made in the folder `exports` of the node's data directory and nowhere else,
+        whole or not at all, and never over another one. Given up when the call is.
+        """
+        return await self._exporter.export(name)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an anchor stands, as of one moment."""
+
+    standing: Standing
+    next: bytes | None
+    votes: int
+    confirmations: int
+
+
+def place_of(core: ChainCore, coin: Coin, recorded_votes: int) -> Place:
+    """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
+    node = core.tree.get(coin.id)
+    on_main = node.on_main if node is not None else core.archive.main_id(coin.height) == coin.id
+    if not on_main:
+        status = AnchorStatus.INVALID if node is None else node.status
+        votes = recorded_votes if node is None else node.votes
+        return Place(_SIDE_STANDING[status], None, votes, 0)
+    return Place(
+        "main",
+        core.archive.main_id(coin.height + 1),
+        recorded_votes if node is None else node.votes,
+        votes_since(core, coin.height),
+    )
+
+
+def votes_since(core: ChainCore, height: int) -> int:
+    """Return how many coins are known to be bound to the main chain's anchor at a height or to
+    one above: confirmations in votes (Protocol §6). Below the tree, those listed above it.
+    """
+    tree = core.tree
+    lowest = max(height, tree.root.height)
+    votes = 0
+    step: AnchorNode | None = tree.tip
+    while step is not None and step.height >= lowest:
+        votes += step.votes
+        step = step.parent
+    if height < lowest:
+        above = core.archive.main_anchor(height + 1)
+        assert above is not None  # noqa: S101 - the main chain reaches up to the tree
+        # What is bound to an anchor is listed from the next one on.
+        votes += tree.root.context.child_n_total - above.header.n_total
+    return votes
+
+
+def _read_anchor(store: Reader, anchor_id: bytes) -> tuple[Coin, Body | None, int, int, int] | None:
+    record = schema.ANCHOR.get(store, anchor_id)
+    if record is None:
+        return None
+    coin = Coin.from_bytes(record.coin)
+    body = Body.from_bytes(record.body) if record.body else None
+    minted = fees = 0
+    own = schema.HISTORY.get(store, anchor_id)
+    if own is not None and body is not None:
+        listed = schema.HISTORY.get_many(store, [*body.fresh, *body.uncles])
+        minted = sum(history.value for history in (own, *listed) if history is not None)
+        fees = sum(_fee(store, wid) for wid in body.transfers)
+    return coin, body, minted - fees, fees, record.votes
+
+
+def _fee(store: Reader, wid: bytes) -> int:
+    raw = there(schema.TRANSFER.get(store, wid), f"transfer {wid.hex()}")
+    return Transfer.from_bytes(raw).fee
+
+
+def _forks(core: ChainCore) -> list[Fork]:
+    scores = core.tree.scores()
+    ends = [node for node in core.tree.nodes.values() if not node.children]
+    ends.sort(key=lambda node: (not node.on_main, -node.height, node.id))
+    if core.tip.children:
+        ends.insert(0, core.tip)
+    return [_fork(core, node, scores) for node in ends[:MAX_FORKS]]
+
+
+def _fork(core: ChainCore, node: AnchorNode, scores: dict[CoinId, int]) -> Fork:
+    fork = core.tree.fork_point(node)
+    score = scores.get(node.id)
+    return Fork(
+        Hash(node.id),
+        node.height,
+        "main" if node.on_main else _SIDE_STANDING[node.status],
+        fork.height,
+        node.height - fork.height,
+        node.votes,
+        None if score is None else str(score),
+    )
+
+
+def _params(network: Network, genesis_id: bytes) -> Params:
+    return Params(
+        network.name,
+        Hash(genesis_id),
+        network.chain_id,
+        network.birth_ms,
+        network.epoch_ms,
+        network.coins_per_epoch,
+        network.mem_kib,
+        network.tau_ms,
+        shown_target(network.target0),
+        shown_target(network.max_target),
+        network.future_limit_ms,
+        network.window,
+        network.maturity,
+        network.max_reorg,
+        network.max_body_size,
+        Amount(network.subsidy),
+        network.address_prefix,
+    )
+
+
+def _difficulty(store: Reader, heights: range) -> list[DifficultyPoint]:
+    points = []
+    for height in heights:
+        anchor_id = schema.HEIGHT.get(store, height)
+        raw = None if anchor_id is None else schema.COIN.get(store, anchor_id)
+        if raw is None:
+            # The chain has become shorter since the call came in.
+            break
+        header = Coin.from_bytes(raw).header
+        points.append(
+            DifficultyPoint(
+                height,
+                header.time,
+                header.n_total,
+                shown_target(header.target),
+                str(work(header.target)),
+            )
+        )
+    return points

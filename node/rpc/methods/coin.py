@@ -1,0 +1,332 @@
+"""coin.*: what became of a coin, whose it is, and proof of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.opened_chain import there
+from unchained.node.chain.service import ChainService
+from unchained.node.crypto.merkle import merkle_root, prove
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.rpc.core.errors import InvalidParams, NotFound
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.chain import votes_since
+from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
+from unchained.storage import schema
+from unchained.storage.kv import Reader
+from unchained.storage.rebuild import lock_of
+from unchained.storage.schema import CoinHistory, CoinKind
+
+KindName = Literal["anchor", "fresh", "late", "stray", "output"]
+_KINDS: dict[CoinKind, KindName] = {
+    CoinKind.ANCHOR: "anchor",
+    CoinKind.FRESH: "fresh",
+    CoinKind.LATE: "late",
+    CoinKind.STRAY: "stray",
+    CoinKind.OUTPUT: "output",
+}
+
+
+class CoinInfo(msgspec.Struct, frozen=True):
+    """A coin.
+
+    `status`: in the coin set, spent on the main chain, mined but listed by no anchor of it yet, or
+    an output of a transfer that waits in the mempool. `kind`, `value`, `height` (of inclusion) and
+    `anchor` are known once an anchor lists the coin, value of a waiting one too. `mature_at` is
+    the first height at which it can be spent. `confirmations` counts votes. An output has the
+    `txid` and the `index` that made it, a minted coin its own `mined_height` and `time`.
+    `spent_by` is a txid, of a waiting transfer where `spent_height` is missing.
+    """
+
+    id: Hash
+    status: Literal["unspent", "spent", "candidate", "waiting"]
+    kind: KindName | None
+    value: Amount | None
+    lock: Hash | None
+    height: int | None
+    anchor: Hash | None
+    mature_at: int | None
+    confirmations: int
+    txid: Hash | None
+    index: int | None
+    mined_height: int | None
+    time: int | None
+    spent_height: int | None
+    spent_by: Hash | None
+
+
+class CoinEvent(msgspec.Struct, frozen=True):
+    """One step in the life of a coin: `mined` on a parent, `included` by an anchor, `spent` by a
+    transfer in an anchor, or `spending` by one that waits. `time` is that of the coin, then those
+    of the anchors."""
+
+    event: Literal["mined", "included", "spent", "spending"]
+    height: int | None
+    time: int | None
+    anchor: Hash | None
+    txid: Hash | None
+
+
+class CoinProof(msgspec.Struct, frozen=True):
+    """That an anchor includes a coin, to be checked with nothing but hashes.
+
+    `leaf` is the coin's id, or for an output the wid of its transfer (given in `transfer`); its
+    Merkle proof (`n`, `index`, `siblings`, Protocol §2) leads to the root named by `part`. The
+    anchor's header commits to `roots` (fresh, uncles, transfers, state, history) in its
+    body_root. For the anchor's own coin `part` is `anchor`: the anchor's bytes are the proof.
+    """
+
+    id: Hash
+    height: int
+    part: Literal["anchor", "fresh", "uncles", "transfers"]
+    leaf: Hash
+    n: int
+    index: int
+    siblings: list[Hash]
+    roots: list[Hash]
+    anchor: Hex
+    transfer: Hex | None
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """A coin under a lock. `spent` tells whether the main chain has spent it."""
+
+    id: Hash
+    value: Amount
+    height: int
+    spent: bool
+
+
+class OwnedPage(msgspec.Struct, frozen=True):
+    """Coins under one lock by id. `next` is what to pass as `after` for those that follow."""
+
+    lock: Hash
+    coins: list[Owned]
+    next: Hash | None
+
+
+class CoinRoom:
+    """Methods about single coins."""
+
+    def __init__(self, chain: ChainService, reading: Reading) -> None:
+        self._chain = chain
+        self._reading = reading
+
+    @method("coin.get", Access.READ, errors=(NotFound,))
+    async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
+        """Return what is known of a coin: minted, or an output of a transfer."""
+        found = await self._chain.call(lambda core: _coin(core, CoinId(id)))
+        if found is None:
+            raise _unknown(id)
+        return found
+
+    @method("coin.history", Access.READ, errors=(NotFound,))
+    async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
+        """Return the life of a coin on the main chain, oldest first."""
+        events = await self._chain.call(lambda core: _history(core, CoinId(id)))
+        if not events:
+            raise _unknown(id)
+        return events
+
+    @method("coin.proof", Access.READ, errors=(NotFound,))
+    async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
+        """Return the proof that the main chain includes a coin."""
+        found = await self._reading.run(lambda store: _prove(store, id))
+        if found is None:
+            raise NotFound(f"the main chain includes no coin {id.hex()}")
+        return found
+
+    @method("coin.owned_by", Access.READ, errors=(InvalidParams,))
+    async def owned_by(
+        self,
+        address: Payee | None = None,
+        lock: Hash | None = None,
+        *,
+        spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
+        after: Hash | None = None,
+        limit: Limit = 100,
+    ) -> OwnedPage:
+        """Return the coins under the lock of an address, or under a lock.
+
+        What was received by paycode or mined to an account is under locks of its own each: only
+        the wallet finds those.
+        """
+        if (address is None) == (lock is None):
+            raise InvalidParams("coin.owned_by needs either an address or a lock")
+        wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
+        return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
+
+    @method("coin.raw", Access.READ, errors=(NotFound,))
+    async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
+        """Return the 198 bytes of a minted coin: header, then mix."""
+        raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
+        if raw is None:
+            raise NotFound(f"no minted coin {id.hex()} is known")
+        return Hex(raw)
+
+
+def _unknown(coin_id: bytes) -> NotFound:
+    return NotFound(f"no coin {coin_id.hex()} is known")
+
+
+def _coin(core: ChainCore, coin_id: CoinId) -> CoinInfo | None:
+    view = core.ledger.view
+    history = schema.HISTORY.get(view, coin_id)
+    minted = core.archive.coin(coin_id)
+    spender = core.mempool.spender_of(coin_id)
+    if history is None:
+        waiting = core.mempool.output(coin_id)
+        if waiting is not None:
+            value, lock, wid = waiting
+            entry = core.mempool.get(wid)
+            return _info(
+                coin_id,
+                status="waiting",
+                value=value,
+                lock=lock,
+                txid=None if entry is None else entry.txid,
+                spent_by=None if spender is None else spender.txid,
+            )
+        if minted is None:
+            return None
+        return _info(coin_id, status="candidate", lock=minted.header.lock, minted=minted)
+    unspent = schema.UNSPENT.get(view, coin_id)
+    output = history.kind is CoinKind.OUTPUT
+    maturity = 0 if output else core.network.maturity
+    spent_by = history.spent_by or (spender.txid if spender is not None else None)
+    return _info(
+        coin_id,
+        status="spent" if unspent is None else "unspent",
+        history=history,
+        value=history.value,
+        lock=lock_of(view, coin_id, history) if unspent is None else unspent.lock,
+        anchor=core.archive.main_id(history.height),
+        mature_at=history.height + maturity,
+        confirmations=votes_since(core, history.height),
+        txid=history.txid or None,
+        minted=minted,
+        spent_by=spent_by,
+    )
+
+
+def _info(
+    coin_id: bytes,
+    *,
+    status: Literal["unspent", "spent", "candidate", "waiting"],
+    lock: Lock | None,
+    history: CoinHistory | None = None,
+    value: int | None = None,
+    anchor: bytes | None = None,
+    mature_at: int | None = None,
+    confirmations: int = 0,
+    txid: bytes | None = None,
+    minted: Coin | None = None,
+    spent_by: bytes | None = None,
+) -> CoinInfo:
+    return CoinInfo(
+        Hash(coin_id),
+        status,
+        None if history is None else _KINDS[history.kind],
+        None if value is None else Amount(value),
+        _hash(lock),
+        None if history is None else history.height,
+        _hash(anchor),
+        mature_at,
+        confirmations,
+        _hash(txid),
+        None if history is None or not history.txid else history.index,
+        None if minted is None else minted.height,
+        None if minted is None else minted.header.time,
+        history.spent_height if history is not None and history.spent_by else None,
+        _hash(spent_by),
+    )
+
+
+def _hash(value: bytes | None) -> Hash | None:
+    return None if value is None else Hash(value)
+
+
+def _history(core: ChainCore, coin_id: CoinId) -> list[CoinEvent]:
+    history = schema.HISTORY.get(core.ledger.view, coin_id)
+    minted = core.archive.coin(coin_id)
+    spender = core.mempool.spender_of(coin_id)
+    events = []
+    if minted is not None:
+        time = minted.header.time
+        events.append(CoinEvent("mined", minted.height, time, Hash(minted.parent), None))
+    if history is not None:
+        events.append(_at(core, "included", history.height, history.txid))
+        if history.spent_by:
+            events.append(_at(core, "spent", history.spent_height, history.spent_by))
+    if spender is not None:
+        events.append(CoinEvent("spending", None, spender.added_ms, None, Hash(spender.txid)))
+    return events
+
+
+def _at(
+    core: ChainCore, event: Literal["included", "spent"], height: int, txid: bytes
+) -> CoinEvent:
+    anchor = core.archive.main_anchor(height)
+    assert anchor is not None  # noqa: S101 - the main chain has every height up to its tip
+    return CoinEvent(event, height, anchor.header.time, Hash(anchor.id), _hash(txid or None))
+
+
+def _prove(store: Reader, coin_id: bytes) -> CoinProof | None:
+    history = schema.HISTORY.get(store, coin_id)
+    if history is None:
+        return None
+    anchor_id = there(schema.HEIGHT.get(store, history.height), f"height {history.height}")
+    record = there(schema.ANCHOR.get(store, anchor_id), f"anchor {anchor_id.hex()}")
+    body = Body.from_bytes(record.body)
+    lists: dict[Literal["fresh", "uncles", "transfers"], tuple[bytes, ...]] = {
+        "fresh": body.fresh,
+        "uncles": body.uncles,
+        "transfers": body.transfers,
+    }
+    roots = [Hash(merkle_root(ids)) for ids in lists.values()]
+    roots += [Hash(body.state_root), Hash(body.history_root)]
+    anchor = Hex(record.coin)
+    if history.kind is CoinKind.ANCHOR:
+        own = Hash(coin_id)
+        return CoinProof(own, history.height, "anchor", own, 0, 0, [], roots, anchor, None)
+    leaf, transfer = coin_id, None
+    part: Literal["fresh", "uncles", "transfers"] = "uncles"
+    if history.kind is CoinKind.OUTPUT:
+        part = "transfers"
+        leaf = there(schema.TXID.get(store, history.txid), f"txid {history.txid.hex()}").wid
+        transfer = Hex(there(schema.TRANSFER.get(store, leaf), f"transfer {leaf.hex()}"))
+    elif history.kind is CoinKind.FRESH:
+        part = "fresh"
+    proof = prove(lists[part], lists[part].index(leaf))
+    return CoinProof(
+        Hash(coin_id),
+        history.height,
+        part,
+        Hash(leaf),
+        proof.n,
+        proof.index,
+        [Hash(sibling) for sibling in proof.siblings],
+        roots,
+        anchor,
+        transfer,
+    )
+
+
+def _owned(
+    store: Reader, lock: Lock, with_spent: bool, after: bytes | None, limit: int
+) -> OwnedPage:
+    found: list[Owned] = []
+    for coin_id, owned in schema.OWNER.scan(store, lock, after or b""):
+        spent = schema.UNSPENT.get(store, coin_id) is None
+        if spent and not with_spent:
+            continue
+        if len(found) == limit:
+            return OwnedPage(Hash(lock), found, found[-1].id)
+        found.append(Owned(Hash(coin_id), Amount(owned.value), owned.height, spent))
+    return OwnedPage(Hash(lock), found, None)

@@ -1,0 +1,213 @@
+"""mempool.*: what waits for an anchor, and what it costs not to wait long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool.mempool import CAPACITY, EXPIRY_MS, PoolEntry
+from unchained.node.chain.service import ChainService
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import Txid, Wid
+from unchained.node.rpc.core.errors import NotFound
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.methods.reading import Limit, Reading
+from unchained.node.rpc.methods.transfer import TransferId
+from unchained.storage import schema
+from unchained.storage.kv import Reader
+
+LOOKED_BACK: Final = 8
+"""Bodies of the main chain that an estimate looks at."""
+
+FULL_SHARE: Final = 0.9
+"""From this share of its limit on, a body counts as full: something may have been left out."""
+
+MICROGRAINS: Final = 1_000_000
+
+
+class MempoolInfo(msgspec.Struct, frozen=True):
+    """How full the mempool is. `bytes` encoded, of `capacity`; `min_rate` in grains per byte of
+    size, rounded up: less is not taken in at present. `expiry` in ms after arrival."""
+
+    transfers: int
+    bytes: int
+    capacity: int
+    fees: Amount
+    min_rate: int
+    expiry: int
+
+
+class MempoolEntry(msgspec.Struct, frozen=True):
+    """A waiting transfer. `raw_size` in bytes, `size` as fee rates count it, `rate` in grains per
+    byte of that, rounded down; `time` of arrival. Parents and children are txids of waiting
+    transfers that it builds on and that build on it."""
+
+    txid: Hash
+    wid: Hash
+    fee: Amount
+    raw_size: int
+    size: int
+    rate: int
+    time: int
+    inputs: int
+    outputs: int
+    parents: list[Hash]
+    children: list[Hash]
+
+
+class FeeEstimate(msgspec.Struct, frozen=True):
+    """A fee rate in whole grains per byte of size (Protocol §8.2: encoded bytes, and 1,024 for
+    each output) and where it comes from."""
+
+    rate: int
+    anchors: int
+    source: Literal["minimum", "mempool", "recent bodies"]
+    minimum: int
+
+
+class MempoolRoom:
+    """Methods about waiting transfers."""
+
+    def __init__(self, chain: ChainService, reading: Reading, clock: Clock) -> None:
+        self._chain = chain
+        self._reading = reading
+        self._clock = clock
+
+    @method("mempool.info", Access.READ)
+    async def info(self) -> MempoolInfo:
+        """Return how full the mempool is and what it asks for."""
+        now_ms = self._clock.now_ms()
+        found = await self._chain.call(lambda core: core.mempool.statistics(now_ms))
+        return MempoolInfo(
+            found.transfers,
+            found.bytes,
+            CAPACITY,
+            Amount(found.fees),
+            _ceil(found.min_fee_rate),
+            EXPIRY_MS,
+        )
+
+    @method("mempool.list", Access.READ)
+    async def list_(
+        self,
+        sort: Literal["rate", "time"] = "rate",
+        limit: Limit = 100,
+        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+    ) -> list[MempoolEntry]:
+        """Return waiting transfers: by fee rate, the best first, or by time, the latest first."""
+        return await self._chain.call(lambda core: _list(core, sort, limit, offset))
+
+    @method("mempool.entry", Access.READ, errors=(NotFound,))
+    async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
+        """Return one waiting transfer."""
+        found = await self._chain.call(lambda core: _entry(core, id))
+        if found is None:
+            raise NotFound(f"the mempool has no transfer {id.hex()}")
+        return found
+
+    @method("mempool.fee_estimate", Access.READ)
+    async def fee_estimate(
+        self,
+        anchors: Annotated[
+            int, msgspec.Meta(ge=1, le=100, description="anchors within which to be included")
+        ] = 2,
+    ) -> FeeEstimate:
+        """Return the fee rate at which a transfer should be included within so many anchors.
+
+        The dearest of three: the mempool's present minimum; one grain above the rate at which
+        the waiting transfers, the best first, fill so many bodies, if they do; and the median of
+        the lowest rates in those of the last eight bodies that were full, if so many were full
+        that fewer than `anchors` of them had room.
+        """
+        network = self._chain.network
+        now_ms = self._clock.now_ms()
+
+        def waiting(core: ChainCore) -> tuple[float, list[tuple[int, int]]]:
+            sizes = [(entry.fee, entry.size) for entry in core.mempool]
+            return core.mempool.min_fee_rate(now_ms), sizes
+
+        least, sizes = await self._chain.call(waiting)
+        minimum = _ceil(least)
+        height = self._chain.status.value.height
+        full_rates = await self._reading.run(
+            lambda store: _full_bodies(store, height, int(network.max_body_size * FULL_SHARE))
+        )
+        options: list[tuple[int, Literal["minimum", "mempool", "recent bodies"]]] = [
+            (minimum, "minimum"),
+            (_rate_to_beat(sizes, anchors * network.max_body_size), "mempool"),
+        ]
+        if full_rates and min(height, LOOKED_BACK) - len(full_rates) < anchors:
+            options.append((sorted(full_rates)[len(full_rates) // 2], "recent bodies"))
+        rate, source = max(options, key=lambda option: option[0])
+        return FeeEstimate(rate, anchors, source, minimum)
+
+
+def _ceil(rate: float) -> int:
+    return -(-int(rate * MICROGRAINS) // MICROGRAINS)
+
+
+def _list(
+    core: ChainCore, sort: Literal["rate", "time"], limit: int, offset: int
+) -> list[MempoolEntry]:
+    entries = sorted(
+        core.mempool,
+        key=lambda entry: (-entry.rate if sort == "rate" else 0.0, -entry.arrival),
+    )
+    return [_describe(core, entry) for entry in entries[offset : offset + limit]]
+
+
+def _entry(core: ChainCore, transfer_id: bytes) -> MempoolEntry | None:
+    entry = core.mempool.by_txid(Txid(transfer_id)) or core.mempool.get(Wid(transfer_id))
+    return None if entry is None else _describe(core, entry)
+
+
+def _describe(core: ChainCore, entry: PoolEntry) -> MempoolEntry:
+    return MempoolEntry(
+        Hash(entry.txid),
+        Hash(entry.wid),
+        Amount(entry.fee),
+        entry.raw_size,
+        entry.size,
+        entry.fee // entry.size,
+        entry.added_ms,
+        len(entry.inputs),
+        len(entry.outputs),
+        _txids(core, entry.parents),
+        _txids(core, entry.children),
+    )
+
+
+def _txids(core: ChainCore, wids: set[Wid]) -> list[Hash]:
+    entries = [core.mempool.get(wid) for wid in wids]
+    return sorted(Hash(entry.txid) for entry in entries if entry is not None)
+
+
+def _rate_to_beat(sizes: list[tuple[int, int]], room: int) -> int:
+    """Return a grain above the rate at which transfers, as (fee, size), fill a room of bytes; 0
+    if they do not fill it."""
+    for fee, size in sorted(sizes, key=lambda item: item[0] / item[1], reverse=True):
+        room -= size
+        if room <= 0:
+            return fee // size + 1
+    return 0
+
+
+def _full_bodies(store: Reader, height: int, full: int) -> list[int]:
+    """Return the lowest fee rate in each of the last bodies that holds `full` bytes or more."""
+    rates = []
+    for number in range(height, max(0, height - LOOKED_BACK), -1):
+        anchor_id = schema.HEIGHT.get(store, number)
+        record = None if anchor_id is None else schema.ANCHOR.get(store, anchor_id)
+        if record is None or not record.body:
+            continue
+        wids = Body.from_bytes(record.body).transfers
+        raws = [raw for raw in schema.TRANSFER.get_many(store, wids) if raw is not None]
+        transfers = [SizedTransfer.from_bytes(raw) for raw in raws]
+        if sum(sized.size for sized in transfers) >= full:
+            rates.append(min(sized.transfer.fee // sized.size for sized in transfers))
+    return rates

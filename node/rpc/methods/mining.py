@@ -1,0 +1,344 @@
+"""mine.*: work for miners that are not the node's own, and mining on demand."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Final, Literal
+
+import msgspec
+import trio
+
+from unchained.miner.pool import MiningPool
+from unchained.miner.search import search
+from unchained.node.base.runtime import Clock, Runner
+from unchained.node.chain.results import Held, Outcome, Package
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.status import ChainStatus
+from unchained.node.chain.template import Template
+from unchained.node.consensus.coins import is_anchor_grade
+from unchained.node.crypto.pow import ProofOfWork, compute_mix
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
+from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.rpc.core.errors import Busy, InvalidParams, NotReady, ProtocolRule, Refused
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.reading import Payee, lock_of_payee, shown_target
+
+TEMPLATES_REMEMBERED: Final = 512
+"""Templates whose bodies are still published when an anchor on them is handed in."""
+
+WAIT_S: Final = 50.0
+"""How long a call for another template waits before it gives the present one."""
+
+REFRESHES_PER_EPOCH: Final = 20
+"""How often in an epoch a waiting call looks for new transfers; new coins wake it at once."""
+
+ON_DEMAND: Final = "reg"
+"""The network that mines on demand alone (Protocol §10)."""
+
+NONCES: Final = 2**64
+
+LockOf = Callable[[CoinId, int], Lock]
+"""Gives the lock that pays the node's own miner, for a parent and a header time in ms."""
+
+BENCHMARK: Final = "benchmark"
+"""Why the node's own workers pause while the proof of work is measured."""
+
+Announce = Callable[[Coin, Body | None], Awaitable[None]]
+"""Tells the network of a coin found here, with its body if it is an anchor."""
+
+
+class MiningTemplate(msgspec.Struct, frozen=True):
+    """Work for a miner: find a nonce for `header`.
+
+    `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
+    nonce, hold where to start. A miner may set `lock` and `time` (ms, after `parent_time`) as it
+    likes. A coin is a header whose id is at most `target`; hand every one in with mine.submit.
+    `id` names the template: pass it as `after` to wait for another. `body_root` stays the same
+    for all headers on it. `mem_kib` is the memory of the proof of work.
+    """
+
+    id: Hash
+    header: Hex
+    parent: Hash
+    height: int
+    chain_id: int
+    n_total: int
+    target: Hash
+    anchor_target: Hash
+    mem_kib: int
+    parent_time: int
+    body_root: Hash
+    fresh: int
+    uncles: int
+    transfers: int
+    fees: Amount
+
+
+class SubmittedCoin(msgspec.Struct, frozen=True):
+    """What became of a coin. `held`: its time is ahead of the node's clock, or its parent is
+    unknown. `anchor`: it is of anchor grade and its body was published."""
+
+    id: Hash
+    outcome: Literal["accepted", "known", "held"]
+    anchor: bool
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """How fast the proof of work of this network is here. Rates in hashes per second."""
+
+    backend: str
+    mem_kib: int
+    threads: int
+    seconds: float
+    hashes: int
+    rate: float
+
+
+class Generated(msgspec.Struct, frozen=True):
+    """Anchors that were mined on demand, in order, and the tip's height after them."""
+
+    anchors: list[Hash]
+    height: int
+
+
+class MiningRoom:
+    """Methods about mining. `pool` is None where the node does not mine itself; `synced` tells
+    whether its chain is level with its peers'."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        *,
+        pool: MiningPool | None,
+        own_lock: LockOf | None,
+        synced: Callable[[], bool],
+        announce: Announce,
+        backend: ProofOfWork,
+        runner: Runner,
+        clock: Clock,
+    ) -> None:
+        self._chain = chain
+        self._pool = pool
+        self._own_lock = own_lock
+        self._synced = synced
+        self._announce = announce
+        self._backend = backend
+        self._runner = runner
+        self._clock = clock
+        self._bodies: OrderedDict[bytes, Body] = OrderedDict()
+        self._latest: tuple[int, Template] | None = None
+        self._last_time_ms = 0
+        self._measuring = False
+
+    @method(
+        "mine.template",
+        Access.MINE,
+        timeout=WAIT_S + 20,
+        long_poll=True,
+        errors=(InvalidParams, NotReady),
+    )
+    async def template(
+        self, address: Payee | None = None, after: Hash | None = None
+    ) -> MiningTemplate:
+        """Return work for a miner that is not the node's own.
+
+        The coin pays `address`, or whom the node's own miner pays. With `after`, the id of the
+        template at hand, the call waits until there is another one, 50 s at most: poll with it to
+        learn of a new tip, coins and transfers at once. There is none while the node is behind its
+        peers: what is mined on an old tip is of no use.
+        """
+        if not self._synced():
+            raise NotReady("the chain is behind that of the peers: there is nothing to mine on")
+        lock = None if address is None else lock_of_payee(address, self._chain.network)
+        if lock is None and self._own_lock is None:
+            raise InvalidParams("this node mines to nobody: name an address")
+        template = await self._present()
+        if after == template.body_root:
+            with trio.move_on_after(WAIT_S):
+                template = await self._another(template)
+        self._remember(template)
+        now_ms = self._clock.now_ms()
+        time_ms = max(now_ms, template.parent_time + 1, self._last_time_ms + 1)
+        if time_ms > now_ms + self._chain.network.future_limit_ms:
+            time_ms = template.parent_time + 1
+        self._last_time_ms = time_ms
+        if lock is None:
+            assert self._own_lock is not None  # noqa: S101 - seen to above
+            lock = self._own_lock(template.parent, time_ms)
+        # Miners that were given the same header all the same shall not search the same nonces.
+        header = template.header(lock=lock, time=time_ms, nonce=secrets.randbits(64))
+        network = self._chain.network
+        return MiningTemplate(
+            Hash(template.body_root),
+            Hex(header.to_bytes()),
+            Hash(template.parent),
+            template.height,
+            template.chain_id,
+            template.n_total,
+            shown_target(template.target),
+            shown_target(network.grade_target(template.target)),
+            network.mem_kib,
+            template.parent_time,
+            Hash(template.body_root),
+            len(template.body.fresh),
+            len(template.body.uncles),
+            len(template.body.transfers),
+            Amount(template.fees),
+        )
+
+    async def _present(self) -> Template:
+        """Return the present template, built once for all who ask between two events."""
+        seen = self._chain.status.value.next_event
+        if self._latest is None or self._latest[0] != seen:
+            self._latest = (seen, await self._chain.template())
+        return self._latest[1]
+
+    async def _another(self, known: Template) -> Template:
+        """Return the first template that differs from a known one."""
+        refresh_s = self._chain.network.epoch_ms / 1000 / REFRESHES_PER_EPOCH
+        while True:
+            seen = self._chain.status.value
+            with trio.move_on_after(refresh_s):
+                await self._chain.status.wait_for(partial(_has_coins, seen=seen))
+            template = await self._present()
+            if template.body_root != known.body_root:
+                return template
+
+    def _remember(self, template: Template) -> None:
+        self._bodies[template.body_root] = template.body
+        self._bodies.move_to_end(template.body_root)
+        while len(self._bodies) > TEMPLATES_REMEMBERED:
+            self._bodies.popitem(last=False)
+
+    @method("mine.submit", Access.MINE, errors=(ProtocolRule, InvalidParams))
+    async def submit(
+        self,
+        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
+    ) -> SubmittedCoin:
+        """Hand in a coin that was mined elsewhere.
+
+        One of anchor grade on a template of this node becomes an anchor with that template's
+        body. Refused with the rule that it breaks (Protocol §3.3, §5).
+        """
+        if len(coin) != COIN_SIZE:
+            raise InvalidParams(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
+        mined = Coin.from_bytes(bytes(coin))
+        outcome = await self._chain.submit_coin(mined)
+        if isinstance(outcome, Held):
+            return SubmittedCoin(Hash(mined.id), "held", False)
+        body = None
+        if is_anchor_grade(mined, self._chain.network):
+            body = self._bodies.get(mined.header.body_root)
+        if body is not None:
+            await self._chain.submit_package(Package(mined, body, {}, {}))
+        if outcome is Outcome.ACCEPTED:
+            await self._announce(mined, body)
+        return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
+
+    @method("mine.benchmark", Access.FULL, timeout=90, errors=(Busy,))
+    async def benchmark(
+        self,
+        seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 3.0,
+        threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1,
+    ) -> Benchmark:
+        """Measure the proof of work of this network; the node's own workers pause meanwhile."""
+        if self._measuring:
+            raise Busy("a benchmark is under way", retry_after=int(seconds) + 1)
+        self._measuring = True
+        counts: list[int] = []
+
+        async def run() -> None:
+            counts.append(await self._runner.run(self._hash_for, seconds))
+
+        try:
+            if self._pool is not None:
+                self._pool.pause(BENCHMARK)
+            began = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for _ in range(threads):
+                    nursery.start_soon(run)
+            took = time.perf_counter() - began
+        finally:
+            self._measuring = False
+            if self._pool is not None:
+                self._pool.resume(BENCHMARK)
+        hashes = sum(counts)
+        mem_kib = self._chain.network.mem_kib
+        return Benchmark(self._backend.name, mem_kib, threads, took, hashes, hashes / took)
+
+    def _hash_for(self, seconds: float) -> int:
+        end = time.perf_counter() + seconds
+        hashes = 0
+        while time.perf_counter() < end:
+            header = hashes.to_bytes(HEADER_SIZE, "big")
+            compute_mix(self._backend, header, self._chain.network.mem_kib)
+            hashes += 1
+        return hashes
+
+    @method("mine.generate", Access.FULL, timeout=600, errors=(Refused, InvalidParams))
+    async def generate(
+        self,
+        anchors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1,
+        address: Payee | None = None,
+        coins: Annotated[
+            int, msgspec.Meta(ge=0, le=64, description="fresh coins mined before each anchor")
+        ] = 0,
+    ) -> Generated:
+        """Mine so many anchors at once, on the network `reg` alone.
+
+        The coins pay `address`, or whom the node's own miner pays. Given up in between, the
+        anchors so far stay.
+        """
+        network = self._chain.network
+        if network.name != ON_DEMAND:
+            raise Refused(f"anchors are mined on demand on reg alone, this is {network.name}")
+        lock = None if address is None else lock_of_payee(address, network)
+        if lock is None and self._own_lock is None:
+            raise InvalidParams("this node mines to nobody: name an address")
+        found = []
+        for _ in range(anchors):
+            for _ in range(coins):
+                await self._mine_one(lock, as_anchor=False)
+            found.append(Hash((await self._mine_one(lock, as_anchor=True)).id))
+        return Generated(found, self._chain.status.value.height)
+
+    async def _mine_one(self, lock: Lock | None, *, as_anchor: bool) -> Coin:
+        """Mine a coin on the tip: an anchor, or one that is none."""
+        template = await self._chain.template()
+        time_ms = max(self._clock.now_ms(), template.parent_time + 1)
+        if lock is None:
+            assert self._own_lock is not None  # noqa: S101 - seen to by the caller
+            lock = self._own_lock(template.parent, time_ms)
+        header = template.header(lock=lock, time=time_ms).to_bytes()
+        mined = await self._runner.run(
+            self._search, header[:NONCE_OFFSET], template.target, as_anchor
+        )
+        await self._chain.submit_coin(mined, proven=True)
+        if as_anchor:
+            await self._chain.submit_package(Package(mined, template.body, {}, {}))
+        await self._announce(mined, template.body if as_anchor else None)
+        return mined
+
+    def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:
+        network = self._chain.network
+        wanted = network.grade_target(target) if as_anchor else target
+        first = secrets.randbits(63)
+        while True:
+            nonces = range(first, NONCES)
+            found = search(self._backend, prefix, wanted, network.mem_kib, nonces, lambda: False)
+            assert found is not None  # noqa: S101 - on reg one hash in four is a coin
+            coin = Coin.from_bytes(found.header + found.mix)
+            if as_anchor or not is_anchor_grade(coin, network):
+                return coin
+            first = coin.header.nonce + 1
+
+
+def _has_coins(new: ChainStatus, seen: ChainStatus) -> bool:
+    """Tell whether there is another tip or another coin than was seen."""
+    return (new.tip, new.coins) != (seen.tip, seen.coins)

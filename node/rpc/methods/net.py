@@ -1,0 +1,194 @@
+"""net.*: the node's connections to others."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import trio
+
+from unchained.node.base.runtime import Clock
+from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused, short
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Hash
+from unchained.node.rpc.methods.reading import shown_target
+from unchained.node.transport.address_groups import host_group
+from unchained.node.transport.contract import BadAddress, DialError, PeerId, Transport
+
+if TYPE_CHECKING:
+    from unchained.node.peers.manager import PeerManager, PeerView
+
+DIAL_S = 15.0
+
+Address = Annotated[
+    str,
+    msgspec.Meta(max_length=512, description="/ip4/HOST/tcp/PORT/p2p/ID, or with ip6 or dns"),
+]
+WhomToBan = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=128, description="an IP address, or a peer's id"),
+]
+
+
+class NetInfo(msgspec.Struct, frozen=True):
+    """The node's place in its network. `addresses` are those to give to others; `greeted` counts
+    peers that speak the node's protocol; `clock_offset_ms` is what their clocks are ahead of ours,
+    the median of those we chose."""
+
+    peer: str
+    addresses: list[str]
+    inbound: int
+    outbound: int
+    greeted: int
+    known_addresses: int
+    bans: int
+    clock_offset_ms: int | None
+    bytes_received: int
+    bytes_sent: int
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A connected peer. `tip`, `height` and `work` (its chain's, 32 bytes) are what it said last;
+    `connected_ms` ago the connection was made."""
+
+    peer: str
+    address: str
+    outbound: bool
+    connected_ms: int
+    version: int | None
+    height: int | None
+    tip: Hash | None
+    work: Hash | None
+    clock_offset_ms: int | None
+
+
+class BanInfo(msgspec.Struct, frozen=True):
+    """A ban of an IPv4 address or an IPv6 /64, with when it began and ends, and which one it is
+    in a row."""
+
+    group: str
+    since_time: int
+    until_time: int
+    count: int
+    reason: str
+
+
+class NetRoom:
+    """Methods about peers."""
+
+    def __init__(self, transport: Transport, peers: PeerManager, clock: Clock) -> None:
+        self._transport = transport
+        self._manager = peers
+        self._clock = clock
+
+    @method("net.info", Access.READ)
+    async def info(self) -> NetInfo:
+        """Return the node's id and addresses, and how it is connected."""
+        counts = self._manager.statistics()
+        transport = self._transport.statistics()
+        return NetInfo(
+            str(self._transport.id),
+            [str(address) for address in self._transport.addresses()],
+            counts.inbound,
+            counts.outbound,
+            counts.greeted,
+            counts.book.new + counts.book.tried,
+            counts.bans,
+            counts.clock_offset_ms,
+            transport.bytes_received,
+            transport.bytes_sent,
+        )
+
+    @method("net.peers", Access.READ)
+    async def peers(self) -> list[Peer]:
+        """Return the connected peers, those that we chose first."""
+        now = trio.current_time()
+        found = sorted(self._manager.peers(), key=lambda peer: (not peer.outbound, peer.since))
+        return [_describe(peer, now) for peer in found]
+
+    @method("net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParams, Refused))
+    async def add_peer(self, address: Address) -> str:
+        """Connect to a node, remember its address, and return its id."""
+        try:
+            peer = await self._transport.connect(address, timeout=DIAL_S)
+        except BadAddress as error:
+            raise InvalidParams(short(str(error)), error="BAD_ADDRESS") from None
+        except DialError as error:
+            word = "DIAL_" + type(error).__name__.removeprefix("Dial").upper()
+            raise Refused(short(str(error)), error=word) from None
+        self._manager.book.add(address, "operator", self._clock.now_ms())
+        return str(peer)
+
+    @method("net.disconnect", Access.FULL, errors=(NotFound,))
+    async def disconnect(self, peer: Annotated[str, msgspec.Meta(max_length=128)]) -> bool:
+        """Close the connection to a peer, by its id. It may come back: see net.ban."""
+        if all(known.peer != peer for known in self._manager.peers()):
+            raise NotFound(f"no peer {short(peer)} is connected: see net.peers")
+        await self._transport.disconnect(PeerId(peer))
+        return True
+
+    @method("net.ban", Access.FULL, errors=(InvalidParams,))
+    async def ban(
+        self,
+        who: WhomToBan,
+        minutes: Annotated[int, msgspec.Meta(ge=1, le=525_600)] = 1440,
+        reason: Annotated[str, msgspec.Meta(max_length=200)] = "by hand",
+    ) -> list[BanInfo]:
+        """Ban an address (IPv4, or an IPv6 /64) for some minutes, and disconnect all of it.
+
+        A peer's id stands for its address.
+        """
+        self._manager.standing.ban(self._group(who), reason, minutes * 60_000)
+        return self._bans()
+
+    @method("net.unban", Access.FULL, errors=(NotFound, InvalidParams))
+    async def unban(self, who: WhomToBan) -> list[BanInfo]:
+        """End a ban, of an address or as net.bans names it."""
+        bans = {ban.group for ban in self._manager.standing.active_bans()}
+        group = who if who in bans else self._group(who)
+        if not self._manager.standing.lift(group):
+            raise NotFound(f"{short(who)} is not banned")
+        return self._bans()
+
+    @method("net.bans", Access.READ)
+    async def bans(self) -> list[BanInfo]:
+        """Return the present bans, the last to end first."""
+        return self._bans()
+
+    def _bans(self) -> list[BanInfo]:
+        return [
+            BanInfo(ban.group, ban.since, ban.until, ban.count, ban.reason)
+            for ban in self._manager.standing.active_bans()
+        ]
+
+    def _group(self, who: str) -> str:
+        """Return what a ban of an address or a peer covers. Raises InvalidParams."""
+        for known in self._manager.peers():
+            if known.peer == who:
+                return host_group(known.ip, known.peer)
+        try:
+            ip = str(ipaddress.ip_address(who))
+        except ValueError:
+            raise InvalidParams(
+                f"{short(who)} is neither an IP address nor the id of a connected peer"
+            ) from None
+        group = host_group(ip)
+        if not group:
+            raise InvalidParams("this machine's own nodes are banned by their ids")
+        return group
+
+
+def _describe(peer: PeerView, now: float) -> Peer:
+    status = peer.status
+    return Peer(
+        str(peer.peer),
+        peer.address,
+        peer.outbound,
+        max(0, int((now - peer.since) * 1000)),
+        None if status is None else status.version,
+        None if status is None else status.height,
+        None if status is None else Hash(status.tip),
+        None if status is None else shown_target(int.from_bytes(status.work, "big")),
+        peer.clock_offset_ms,
+    )

@@ -1,0 +1,272 @@
+"""node.* and debug.*: the node as a whole."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import psutil
+import trio
+
+from unchained.node.base.logs import make_plain
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.service import ChainService
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.http.server import Readiness
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+MAX_TASKS: Final = 2_000
+"""Tasks that one answer lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the process around the node lets a caller do and see.
+
+    `settings` are rows of key, value as text and origin, secrets masked; `statistics` gives
+    snapshots of the process's own parts by name.
+    """
+
+    request_stop: Callable[[str], None]
+    set_log_level: Callable[[LogLevel], None]
+    log_level: LogLevel
+    settings: Sequence[tuple[str, str, str]]
+    statistics: Mapping[str, Callable[[], object]]
+
+
+class ReorgInfo(msgspec.Struct, frozen=True):
+    """A better chain that would undo more than the node undoes by itself (Protocol §6)."""
+
+    fork_height: int
+    depth: int
+    winner: Hash
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """The node at a glance. Times in ms; `rate` in hashes per second, 0 where it does not mine;
+    `last_event` is the number of the newest event of /events. `peers` is missing where the node
+    has no network."""
+
+    version: str
+    network: str
+    genesis: Hash
+    uptime_ms: int
+    height: int
+    tip: Hash
+    tip_time: int
+    tip_age_ms: int
+    supply: Amount
+    ready: bool
+    checks: Mapping[str, str]
+    mempool_transfers: int
+    mempool_bytes: int
+    mining: bool
+    rate: float
+    peers: int | None
+    last_event: int
+    refused_reorg: ReorgInfo | None
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Versions of the node and of what it runs on."""
+
+    unchained: str
+    python: str
+    system: str
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting; secrets are masked. `origin` says where the value comes from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+class TaskInfo(msgspec.Struct, frozen=True):
+    """A task of the event loop. `depth` below the root; `waiting_at` is where it stands."""
+
+    name: str
+    depth: int
+    waiting_at: str
+
+
+class MemoryInfo(msgspec.Struct, frozen=True):
+    """Memory of the node's process, in bytes, and its most frequent kinds of objects."""
+
+    resident: int
+    virtual: int
+    threads: int
+    open_files: int
+    gc_counts: list[int]
+    objects: int
+    kinds: Mapping[str, int]
+
+
+class NodeRoom:
+    """Methods about the node as a whole."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        genesis: bytes,
+        control: Control,
+        clock: Clock,
+        *,
+        readiness: Callable[[], Readiness],
+        rate: Callable[[], float],
+        mining: Callable[[], bool],
+        peers: Callable[[], int] | None,
+    ) -> None:
+        self._chain = chain
+        self._genesis = genesis
+        self._control = control
+        self._level = control.log_level
+        self._clock = clock
+        self._began_ms = clock.now_ms()
+        self._readiness = readiness
+        self._rate = rate
+        self._mining = mining
+        self._peers = peers
+
+    @method("node.status", Access.READ)
+    async def status(self) -> NodeStatus:
+        """Return the state of the node at a glance."""
+        status = self._chain.status.value
+        now_ms = self._clock.now_ms()
+        readiness = self._readiness()
+        refused = status.refused
+        return NodeStatus(
+            importlib.metadata.version("unchained"),
+            self._chain.network.name,
+            Hash(self._genesis),
+            now_ms - self._began_ms,
+            status.height,
+            Hash(status.tip),
+            status.tip_time,
+            max(0, now_ms - status.tip_time),
+            Amount(status.supply),
+            readiness.ready,
+            readiness.checks,
+            status.mempool.transfers,
+            status.mempool.bytes,
+            self._mining(),
+            self._rate(),
+            None if self._peers is None else self._peers(),
+            status.next_event,
+            None
+            if refused is None
+            else ReorgInfo(refused.fork_height, refused.depth, Hash(refused.winner)),
+        )
+
+    @method("node.stop", Access.FULL)
+    async def stop(self) -> bool:
+        """Stop the node in good order; the answer comes before it is gone."""
+        self._control.request_stop("rpc")
+        return True
+
+    @method("node.version", Access.PUBLIC)
+    async def version(self) -> Version:
+        """Return the versions of the node and of what it runs on."""
+        return Version(
+            importlib.metadata.version("unchained"),
+            platform.python_version(),
+            f"{platform.system()} {platform.machine()}",
+        )
+
+    @method("node.config", Access.FULL)
+    async def config(self) -> list[Setting]:
+        """Return every setting that the node was started with, and where each comes from."""
+        return [Setting(*row) for row in self._control.settings]
+
+    @method("node.log_level", Access.FULL)
+    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
+        """Return the least level of the events that are logged, after setting it if one is given.
+
+        It holds until the node starts again.
+        """
+        if level is not None:
+            self._control.set_log_level(level)
+            self._level = level
+        return self._level
+
+
+class DebugRoom:
+    """Methods for whoever looks after a node that misbehaves."""
+
+    def __init__(self, statistics: Mapping[str, Callable[[], object]]) -> None:
+        self._statistics = statistics
+
+    @method("debug.tasks", Access.FULL)
+    async def tasks(self) -> list[TaskInfo]:
+        """Return the tasks of the event loop, parents before children; at most 2,000."""
+        root = trio.lowlevel.current_root_task()
+        found: list[TaskInfo] = []
+        waiting = [] if root is None else [(root, 0)]
+        while waiting and len(found) < MAX_TASKS:
+            task, depth = waiting.pop()
+            found.append(TaskInfo(task.name, depth, _where(task)))
+            children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            waiting.extend((child, depth + 1) for child in children)
+        return found
+
+    @method("debug.statistics", Access.FULL)
+    async def statistics(self) -> dict[str, Any]:
+        """Return a snapshot of what every part of the node counts, by part."""
+        return {name: _plain(give()) for name, give in self._statistics.items()}
+
+    @method("debug.memory", Access.FULL)
+    async def memory(
+        self,
+        kinds: Annotated[
+            int, msgspec.Meta(ge=0, le=100, description="kinds of objects to count; 0: none")
+        ] = 20,
+    ) -> MemoryInfo:
+        """Return what memory the node's process uses.
+
+        To count kinds of objects holds up the node for some tens of milliseconds.
+        """
+        process = psutil.Process()
+        usage = process.memory_info()
+        objects = gc.get_objects() if kinds else []
+        counts = Counter(type(value).__qualname__ for value in objects)
+        return MemoryInfo(
+            usage.rss,
+            usage.vms,
+            process.num_threads(),
+            process.num_fds(),
+            list(gc.get_count()),
+            len(objects),
+            dict(counts.most_common(kinds)),
+        )
+
+
+def _where(task: trio.lowlevel.Task) -> str:
+    """Return file, line and function that the innermost frame of a task stands at."""
+    where = ""
+    for frame, line in task.iter_await_frames():
+        code = frame.f_code
+        if "/trio/" not in code.co_filename:
+            where = f"{code.co_filename.rsplit('/', 1)[-1]}:{line} {code.co_name}"
+    return where
+
+
+def _plain(value: object) -> object:
+    """Return a snapshot as JSON can hold it, with the names of its members."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return make_plain(value)

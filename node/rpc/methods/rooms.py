@@ -1,0 +1,31 @@
+"""Which classes hold the node's methods; each is described by its class alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unchained.node.rpc.methods.chain import ChainRoom
+from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.mempool import MempoolRoom
+from unchained.node.rpc.methods.miner import MinerRoom
+from unchained.node.rpc.methods.mining import MiningRoom
+from unchained.node.rpc.methods.net import NetRoom
+from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
+from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.transfer import TransferRoom
+from unchained.node.rpc.methods.wallet import WalletRoom
+
+ROOMS: Final[tuple[type, ...]] = (
+    NodeRoom,
+    ChainRoom,
+    CoinRoom,
+    TransferRoom,
+    MempoolRoom,
+    MinerRoom,
+    MiningRoom,
+    NetRoom,
+    WalletRoom,
+    PaymentRoom,
+    DebugRoom,
+)
+"""Every room of the node's RPC, in no particular order. The composition root makes instances."""

@@ -1,0 +1,320 @@
+"""transfer.*: look at transfers, try them, hand them in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+import msgspec
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool.mempool import PolicyError, PoolEntry
+from unchained.node.chain.opened_chain import there
+from unchained.node.chain.results import Outcome
+from unchained.node.chain.service import ChainService
+from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.primitives.conditions import (
+    Condition,
+    KeyCondition,
+    MultisigCondition,
+    parse_condition,
+)
+from unchained.node.primitives.errors import BadConditionError, ProtocolError
+from unchained.node.primitives.hashing import KEY
+from unchained.node.primitives.transfer import (
+    Input,
+    SizedTransfer,
+    output_id,
+    wid_of,
+)
+from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.rpc.core.errors import NotFound, ProtocolRule, Refused, short
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.chain import votes_since
+from unchained.storage import schema
+from unchained.storage.kv import Getter
+
+RawTransfer = Annotated[Hex, msgspec.Meta(description="a transfer's whole encoding, in hex")]
+TransferId = Annotated[Hash, msgspec.Meta(description="a txid or a wid")]
+Announce = Callable[[bytes], Awaitable[None]]
+"""Tells the network of a transfer's encoding that the mempool took in."""
+
+
+class ConditionInfo(msgspec.Struct, frozen=True):
+    """A spending condition (Protocol §8.1). `threshold` and `key_hashes` are those of m-of-n, or
+    the one key; `hash`, `claim`, `refund` and `height` those of a hash-time-lock."""
+
+    kind: Literal["key", "multisig", "hash-time-lock", "malformed"]
+    threshold: int | None = None
+    key_hashes: list[Hash] | None = None
+    hash: Hash | None = None
+    claim: Hash | None = None
+    refund: Hash | None = None
+    height: int | None = None
+
+
+class InputInfo(msgspec.Struct, frozen=True):
+    """A coin that a transfer spends; its `value` where the node knows the coin."""
+
+    coin: Hash
+    value: Amount | None
+    condition: ConditionInfo
+    salt: Hash
+
+
+class OutputInfo(msgspec.Struct, frozen=True):
+    """A coin that a transfer creates. `note_bytes`: length of its note, 0 for none."""
+
+    id: Hash
+    value: Amount
+    lock: Hash
+    note_bytes: int
+
+
+class TransferInfo(msgspec.Struct, frozen=True):
+    """A transfer. `raw_size` in bytes, `size` as fee rates count it (Protocol §8.2); `rate` in
+    grains per byte of that, rounded down. `signers` are key hashes."""
+
+    txid: Hash
+    wid: Hash
+    version: int
+    chain_id: int
+    lock_height: int
+    fee: Amount
+    raw_size: int
+    size: int
+    rate: int
+    inputs: list[InputInfo]
+    outputs: list[OutputInfo]
+    signers: list[Hash]
+    preimages: list[Hash]
+
+
+class PlacedTransfer(msgspec.Struct, frozen=True):
+    """A transfer that the node has. Included ones have the `height`, the `anchor`, their `index`
+    in its body and `confirmations` in votes; waiting ones the `time` of arrival."""
+
+    status: Literal["included", "waiting"]
+    transfer: TransferInfo
+    height: int | None
+    anchor: Hash | None
+    index: int | None
+    confirmations: int
+    time: int
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """Whether the mempool would take a transfer in, and if not, which rule or policy is against
+    it. `known`: it is there already, or on the chain. `replaces`: txids that it would evict."""
+
+    accepted: bool
+    known: bool
+    error: str | None
+    reason: str | None
+    txid: Hash | None
+    fee: Amount | None
+    size: int | None
+    replaces: list[Hash]
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A transfer that was handed in; not `accepted` means that the node had it already."""
+
+    txid: Hash
+    wid: Hash
+    accepted: bool
+
+
+class TransferRoom:
+    """Methods about transfers."""
+
+    def __init__(self, chain: ChainService, clock: Clock, announce: Announce) -> None:
+        self._chain = chain
+        self._clock = clock
+        self._announce = announce
+
+    @method("transfer.get", Access.READ, errors=(NotFound,))
+    async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
+        """Return a transfer of the main chain or the mempool."""
+        found = await self._chain.call(lambda core: _find(core, id))
+        if found is None:
+            raise _unknown(id)
+        return found
+
+    @method("transfer.raw", Access.READ, errors=(NotFound,))
+    async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
+        """Return the whole encoding of a transfer of the main chain or the mempool."""
+        raw = await self._chain.call(lambda core: _bytes_of(core, id))
+        if raw is None:
+            raise _unknown(id)
+        return Hex(raw)
+
+    @method("transfer.decode", Access.READ, errors=(ProtocolRule,))
+    async def decode(self, raw: RawTransfer) -> TransferInfo:
+        """Return what an encoded transfer says; it need not be valid, only decode."""
+        sized = decode_transfer(raw)
+        values = await self._chain.call(lambda core: _values(core, sized))
+        return _describe(sized, values)
+
+    @method("transfer.test", Access.READ)
+    async def test(self, raw: RawTransfer) -> Trial:
+        """Return whether the mempool would take in a transfer, and change nothing."""
+        try:
+            sized = decode_transfer(raw)
+        except ProtocolError as error:
+            return _failed(error, None)
+        try:
+            check_transfer_alone(sized.transfer, self._chain.network)
+            now_ms = self._clock.now_ms()
+            checked = await self._chain.call(lambda core: core.check_transfer(sized, now_ms))
+            (verdict,) = await self._chain.judge_transfers((bytes(raw),))
+            verdict.raise_alone()
+            verdict.raise_witness()
+        except (ProtocolError, PolicyError) as error:
+            return _failed(error, sized)
+        known = isinstance(checked, Outcome)
+        replaced: list[PoolEntry] = [] if isinstance(checked, Outcome) else checked
+        return Trial(
+            not known,
+            known,
+            None,
+            None,
+            Hash(sized.txid),
+            Amount(sized.transfer.fee),
+            sized.size,
+            [Hash(entry.txid) for entry in replaced],
+        )
+
+    @method("transfer.submit", Access.FULL, errors=(ProtocolRule, Refused))
+    async def submit(self, raw: RawTransfer) -> Submitted:
+        """Hand a transfer in: the mempool takes it and the network is told.
+
+        Refused with the rule that it breaks (Protocol §8.3) or with the policy that it does not
+        meet (§8.4: DUST, FEE_TOO_LOW, TOO_MANY_ANCESTORS, TOO_MANY_DESCENDANTS,
+        REPLACEMENT_TOO_CHEAP). To hand in what the node has already changes nothing.
+        """
+        encoded = bytes(raw)
+        outcome = await self._chain.submit_transfer(encoded)
+        if outcome is Outcome.ACCEPTED:
+            await self._announce(encoded)
+        sized = decode_transfer(encoded)
+        return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
+
+
+def _unknown(transfer_id: bytes) -> NotFound:
+    return NotFound(f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}")
+
+
+def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> Trial:
+    return Trial(
+        False,
+        False,
+        error.name,
+        short(str(error)),
+        None if sized is None else Hash(sized.txid),
+        None if sized is None else Amount(sized.transfer.fee),
+        None if sized is None else sized.size,
+        [],
+    )
+
+
+def _bytes_of(core: ChainCore, transfer_id: bytes) -> bytes | None:
+    """Return the encoding of a transfer that is named by its txid or its wid."""
+    entry = core.mempool.by_txid(Txid(transfer_id))
+    if entry is not None:
+        return core.transfer_bytes(entry.wid)
+    place = schema.TXID.get(core.ledger.view, transfer_id)
+    return core.transfer_bytes(Wid(transfer_id if place is None else place.wid))
+
+
+def _find(core: ChainCore, transfer_id: bytes) -> PlacedTransfer | None:
+    raw = _bytes_of(core, transfer_id)
+    if raw is None:
+        return None
+    sized = SizedTransfer.from_bytes(raw)
+    info = _describe(sized, _values(core, sized))
+    entry = core.mempool.get(sized.wid)
+    if entry is not None:
+        return PlacedTransfer("waiting", info, None, None, None, 0, entry.added_ms)
+    place = schema.TXID.get(core.ledger.view, sized.txid)
+    if place is None or place.wid != wid_of(raw):
+        # Its bytes are kept for a body of a side branch.
+        return None
+    anchor = there(core.archive.main_anchor(place.height), f"anchor at height {place.height}")
+    return PlacedTransfer(
+        "included",
+        info,
+        place.height,
+        Hash(anchor.id),
+        place.index,
+        votes_since(core, place.height),
+        anchor.header.time,
+    )
+
+
+def _values(core: ChainCore, sized: SizedTransfer) -> list[int | None]:
+    """Return the values of the coins that a transfer spends, where they are known."""
+    return [_value(core, CoinId(entry.coin_id)) for entry in sized.transfer.inputs]
+
+
+def _value(core: ChainCore, coin_id: CoinId) -> int | None:
+    view: Getter = core.ledger.view
+    history = schema.HISTORY.get(view, coin_id)
+    if history is not None:
+        return history.value
+    waiting = core.mempool.output(coin_id)
+    return None if waiting is None else waiting[0]
+
+
+def _describe(sized: SizedTransfer, values: list[int | None]) -> TransferInfo:
+    transfer = sized.transfer
+    return TransferInfo(
+        Hash(sized.txid),
+        Hash(sized.wid),
+        transfer.version,
+        transfer.chain_id,
+        transfer.lock_height,
+        Amount(transfer.fee),
+        len(sized.raw),
+        sized.size,
+        transfer.fee // sized.size,
+        [_input(entry, value) for entry, value in zip(transfer.inputs, values, strict=True)],
+        [
+            OutputInfo(
+                Hash(output_id(sized.txid, index)),
+                Amount(output.value),
+                Hash(output.lock),
+                len(output.note),
+            )
+            for index, output in enumerate(transfer.outputs)
+        ],
+        [Hash(KEY(signature.public_key)) for signature in transfer.signatures],
+        [Hash(preimage) for preimage in transfer.preimages],
+    )
+
+
+def _input(entry: Input, value: int | None) -> InputInfo:
+    try:
+        condition = _condition(parse_condition(entry.condition))
+    except BadConditionError:
+        condition = ConditionInfo("malformed")
+    return InputInfo(
+        Hash(entry.coin_id), None if value is None else Amount(value), condition, Hash(entry.salt)
+    )
+
+
+def _condition(condition: Condition) -> ConditionInfo:
+    if isinstance(condition, KeyCondition):
+        return ConditionInfo("key", 1, [Hash(condition.key_hash)])
+    if isinstance(condition, MultisigCondition):
+        hashes = [Hash(key_hash) for key_hash in condition.key_hashes]
+        return ConditionInfo("multisig", condition.threshold, hashes)
+    return ConditionInfo(
+        "hash-time-lock",
+        hash=Hash(condition.hash),
+        claim=Hash(condition.claim_key_hash),
+        refund=Hash(condition.refund_key_hash),
+        height=condition.height,
+    )

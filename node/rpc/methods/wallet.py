@@ -1,0 +1,329 @@
+"""wallet.*: keys, what a wallet has, and what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+
+from unchained.node.chain.service import ChainService
+from unchained.node.rpc.core.errors import InvalidParams, WalletRefused
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.methods.chain import votes_since
+from unchained.node.rpc.methods.reading import Height, Limit
+from unchained.node.rpc.methods.wallet_shapes import (
+    Account,
+    BalanceInfo,
+    Created,
+    HistoryItem,
+    OwnCoin,
+    Receiving,
+    WalletEntry,
+    WalletName,
+)
+from unchained.node.wallet.errors import NoSuchWallet
+from unchained.node.wallet.history import read_history
+from unchained.node.wallet.keystore import DEFAULT_WALLET
+from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.payment_request import PaymentRequest
+from unchained.node.wallet.wallet import Wallet
+
+DEFAULT = DEFAULT_WALLET
+
+SLOW_S = 120.0
+"""A passphrase takes a second or more to check, and others may be waiting."""
+
+
+class WalletRoom:
+    """Methods that move no coins."""
+
+    def __init__(self, wallets: WalletManager, chain: ChainService) -> None:
+        self._wallets = wallets
+        self._chain = chain
+
+    @method("wallet.list", Access.FULL)
+    async def list_(self) -> list[WalletEntry]:
+        """Return the wallets of the node, open or not."""
+        return [
+            WalletEntry.of(found.name, found.info, found.progress, found.failure)
+            for found in await self._wallets.wallets()
+        ]
+
+    @method("wallet.info", Access.FULL, errors=(WalletRefused,))
+    async def info(self, name: WalletName = DEFAULT) -> WalletEntry:
+        """Return one wallet's state, and how far it has followed the chain."""
+        for entry in await self.list_():
+            if entry.name == name:
+                return entry
+        raise NoSuchWallet(name)
+
+    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def create(
+        self,
+        passphrase: Secret,
+        name: WalletName = DEFAULT,
+        *,
+        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        allow_empty: Annotated[
+            bool, msgspec.Meta(description="take an empty passphrase: the file guards nothing")
+        ] = False,
+    ) -> Created:
+        """Make a wallet with a new mnemonic, and open it, locked.
+
+        The answer holds the mnemonic, this once: whoever has it has the coins.
+        """
+        words = await self._wallets.create(
+            name, passphrase.reveal(), accounts=accounts, allow_empty=allow_empty
+        )
+        return Created(name, words)
+
+    @method("wallet.restore", Access.FULL, timeout=SLOW_S, errors=(WalletRefused, InvalidParams))
+    async def restore(
+        self,
+        mnemonic: Secret,
+        passphrase: Secret,
+        name: WalletName = DEFAULT,
+        *,
+        bip39_passphrase: Secret | None = None,
+        birth: Annotated[
+            Height, msgspec.Meta(description="a height below which it has no coins")
+        ] = 0,
+        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        allow_empty: bool = False,
+    ) -> WalletEntry:
+        """Make a wallet from its mnemonic, open it, locked, and find its coins.
+
+        wallet.info tells how far it has read the chain.
+        """
+        await self._wallets.create(
+            name,
+            passphrase.reveal(),
+            mnemonic=mnemonic.reveal(),
+            bip39_passphrase="" if bip39_passphrase is None else bip39_passphrase.reveal(),
+            birth=birth,
+            accounts=accounts,
+            allow_empty=allow_empty,
+        )
+        return await self.info(name)
+
+    @method("wallet.import_watch", Access.FULL, errors=(WalletRefused,))
+    async def import_watch(self, view: Secret, name: WalletName) -> WalletEntry:
+        """Make a watch-only wallet from what wallet.export gave."""
+        await self._wallets.import_watch(name, view.reveal())
+        return await self.info(name)
+
+    @method("wallet.export", Access.FULL, errors=(WalletRefused,))
+    async def export(self, name: WalletName = DEFAULT) -> str:
+        """Return what a watch-only copy of a wallet is made of: it sees everything and spends
+        nothing."""
+        return await self._wallets.call(name, Wallet.export_watch)
+
+    @method("wallet.open", Access.FULL, errors=(WalletRefused,))
+    async def open(self, name: WalletName = DEFAULT) -> WalletEntry:
+        """Open a wallet, locked: it follows the chain. All are opened when the node starts."""
+        await self._wallets.open(name)
+        return await self.info(name)
+
+    @method("wallet.close", Access.FULL, errors=(WalletRefused,))
+    async def close(self, name: WalletName = DEFAULT) -> WalletEntry:
+        """Lock and close a wallet: it does not follow the chain until it is opened again."""
+        await self._wallets.close(name)
+        return await self.info(name)
+
+    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def unlock(
+        self,
+        passphrase: Secret,
+        name: WalletName = DEFAULT,
+        seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
+    ) -> WalletEntry:
+        """Let a wallet sign for some seconds, a week at most."""
+        await self._wallets.unlock(name, passphrase.reveal(), seconds)
+        return await self.info(name)
+
+    @method("wallet.lock", Access.FULL, errors=(WalletRefused,))
+    async def lock(self, name: WalletName = DEFAULT) -> WalletEntry:
+        """Drop a wallet's spend keys at once."""
+        self._wallets.lock(name)
+        return await self.info(name)
+
+    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def change_passphrase(
+        self,
+        old: Secret,
+        new: Secret,
+        name: WalletName = DEFAULT,
+        *,
+        allow_empty: bool = False,
+    ) -> WalletEntry:
+        """Seal a wallet's file with another passphrase."""
+        await self._wallets.call(
+            name,
+            lambda wallet: wallet.change_passphrase(
+                old.reveal(), new.reveal(), allow_empty=allow_empty
+            ),
+        )
+        return await self.info(name)
+
+    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT) -> str:
+        """Return a wallet's mnemonic, for a backup: whoever has it has the coins."""
+        return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
+
+    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT) -> int:
+        """Add the next account to a wallet and return its number.
+
+        Coins that it had before take a rescan.
+        """
+        return await self._wallets.call(
+            name, lambda wallet: wallet.add_account(passphrase.reveal())
+        )
+
+    @method("wallet.address", Access.FULL, errors=(WalletRefused,))
+    async def address(
+        self,
+        name: WalletName = DEFAULT,
+        account: Account = 0,
+        amount: Amount | None = None,
+        label: str = "",
+    ) -> Receiving:
+        """Return an account's address: short, but payments to it can be linked.
+
+        `amount` and `label` go into the payment URI.
+        """
+        text = await self._wallets.call(name, lambda wallet: wallet.address(account))
+        return Receiving(text, PaymentRequest(text, amount, "", label).to_uri())
+
+    @method("wallet.paycode", Access.FULL, errors=(WalletRefused,))
+    async def paycode(
+        self,
+        name: WalletName = DEFAULT,
+        account: Account = 0,
+        amount: Amount | None = None,
+        memo: str = "",
+        label: str = "",
+    ) -> Receiving:
+        """Return an account's paycode: long, and payments to it cannot be linked.
+
+        `amount`, `memo` and `label` go into the payment URI.
+        """
+        text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
+        return Receiving(text, PaymentRequest(text, amount, memo, label).to_uri())
+
+    @method("wallet.balance", Access.FULL, errors=(WalletRefused,))
+    async def balance(
+        self, name: WalletName = DEFAULT, account: Account | None = None
+    ) -> BalanceInfo:
+        """Return what an account has, or all of them."""
+        found = await self._wallets.call(name, lambda wallet: wallet.balance(account))
+        return BalanceInfo(
+            Amount(found.confirmed),
+            Amount(found.frozen),
+            Amount(found.immature),
+            Amount(found.leaving),
+            Amount(found.pending),
+            Amount(found.on_chain),
+        )
+
+    @method("wallet.coins", Access.FULL, errors=(WalletRefused,))
+    async def coins(
+        self,
+        name: WalletName = DEFAULT,
+        account: Account | None = None,
+        *,
+        spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
+        limit: Limit = 100,
+        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+    ) -> list[OwnCoin]:
+        """Return a wallet's coins, the latest first."""
+
+        def look(wallet: Wallet) -> list[tuple[OwnCoin, int | None]]:
+            found = wallet.store.coins(account, spent=spent, limit=limit, offset=offset)
+            return [
+                (OwnCoin.of(coin, wallet.store.label("coin", coin.coin_id), 0), coin.height)
+                for coin in found
+            ]
+
+        listed = await self._wallets.call(name, look)
+        votes = await self._votes(height for _, height in listed)
+        return [
+            msgspec.structs.replace(coin, confirmations=votes.get(height, 0))
+            for coin, height in listed
+        ]
+
+    @method("wallet.history", Access.FULL, errors=(WalletRefused,))
+    async def history(
+        self,
+        name: WalletName = DEFAULT,
+        limit: Limit = 100,
+        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+    ) -> list[HistoryItem]:
+        """Return what touched a wallet: what waits first, then from the tip down."""
+        found = await self._wallets.call(
+            name, lambda wallet: read_history(wallet.store, limit, offset)
+        )
+        votes = await self._votes(entry.height for entry in found)
+        return [HistoryItem.of(entry, votes.get(entry.height, 0)) for entry in found]
+
+    async def _votes(self, heights: Iterable[int | None]) -> dict[int | None, int]:
+        """Return the confirmations of each height, in votes (Protocol §6)."""
+        wanted = {height for height in heights if height is not None}
+        return await self._chain.call(
+            lambda core: {
+                height: votes_since(core, height) for height in wanted if height <= core.tip.height
+            }
+        )
+
+    @method("wallet.label", Access.FULL, errors=(WalletRefused,))
+    async def label(
+        self,
+        kind: Literal["coin", "transfer", "contract"],
+        id: Hash,  # noqa: A002 - the parameter's public name
+        label: Annotated[str, msgspec.Meta(max_length=256)],
+        name: WalletName = DEFAULT,
+    ) -> bool:
+        """Label a coin, a transfer (by its txid) or a contract (by its lock); an empty label
+        takes the label away."""
+        await self._wallets.call(
+            name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
+        )
+        return True
+
+    @method("wallet.freeze", Access.FULL, errors=(WalletRefused,))
+    async def freeze(
+        self,
+        coin: Hash,
+        name: WalletName = DEFAULT,
+        *,
+        frozen: Annotated[bool, msgspec.Meta(description="false: let go of it")] = True,
+    ) -> bool:
+        """Keep a coin back from being spent unless it is named, or let go of it."""
+        await self._wallets.call(
+            name, lambda wallet: wallet.store.freeze(bytes(coin), frozen=frozen)
+        )
+        return frozen
+
+    @method("wallet.rescan", Access.FULL, errors=(WalletRefused,))
+    async def rescan(self, name: WalletName = DEFAULT, height: Height = 0) -> WalletEntry:
+        """Read the chain again from a height on; wallet.info tells how far it is."""
+        await self._wallets.rescan(name, height)
+        return await self.info(name)
+
+    @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefused,))
+    async def cancel_rescan(self, name: WalletName = DEFAULT) -> WalletEntry:
+        """Give up reading again; what has been found stays."""
+        await self._wallets.cancel_rescan(name)
+        return await self.info(name)
+
+    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    async def receipt(
+        self,
+        txid: Hash,
+        name: WalletName = DEFAULT,
+        anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
+    ) -> Hex:
+        """Return a file that proves a transfer on the chain to whoever has no node."""
+        return Hex(await self._wallets.receipt(name, bytes(txid), anchors=anchors))

@@ -1,0 +1,356 @@
+"""What the wallet's methods take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
+from unchained.node.rpc.core.errors import InvalidParams
+from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.payment_request import SCHEME, PaymentRequest
+from unchained.node.wallet.records import (
+    HistoryEntry,
+    Origin,
+    Outgoing,
+    OutgoingState,
+    Payee,
+    ScanProgress,
+    WalletCoin,
+)
+from unchained.node.wallet.wallet import Summary, WalletInfo, WatchedContract
+
+WalletName = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="which wallet"),
+]
+Account = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1, description="account of the wallet")]
+FeeRate = Annotated[
+    int, msgspec.Meta(ge=1, le=1_000_000, description="grains per byte of size (Protocol §8.2)")
+]
+
+OriginName = Literal["minted", "address", "paycode", "contract"]
+_ORIGINS: Mapping[Origin, OriginName] = {
+    Origin.MINTED: "minted",
+    Origin.ADDRESS: "address",
+    Origin.PAYCODE: "paycode",
+    Origin.CONTRACT: "contract",
+}
+StateName = Literal["waiting", "included", "abandoned", "replaced", "conflict"]
+_STATES: Mapping[OutgoingState, StateName] = {
+    OutgoingState.WAITING: "waiting",
+    OutgoingState.ABANDONED: "abandoned",
+    OutgoingState.REPLACED: "replaced",
+    OutgoingState.CONFLICT: "conflict",
+}
+
+
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One payee: an address, a paycode, a contract's text, a lock, or a payment URI, which may
+    name amount and memo itself. A memo takes a paycode."""
+
+    to: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
+    amount: Amount | None = None
+    memo: str = ""
+
+    def payee(self, network: Network) -> Payee:
+        """Return the payee. Raises `RequestError`, InvalidParams where no amount is named."""
+        to, amount, memo = self.to, self.amount, self.memo
+        if to[: len(SCHEME)].lower() == SCHEME:
+            request = PaymentRequest.from_uri(network, to)
+            to, memo = request.payee, memo or request.memo
+            if amount is None and request.value is not None:
+                amount = Amount(request.value)
+        if amount is None:
+            raise InvalidParams("a payment needs an amount")
+        return Payee(to, int(amount), memo.encode())
+
+
+class WalletProgress(msgspec.Struct, frozen=True):
+    """How far a wallet has followed the chain. `rescan_next` is the height that a rescan reads
+    next."""
+
+    height: int
+    tip_height: int
+    caught_up: bool
+    rescan_from: int | None
+    rescan_next: int | None
+
+    @classmethod
+    def of(cls, progress: ScanProgress) -> WalletProgress:
+        """Describe a wallet's progress."""
+        return cls(
+            progress.height,
+            progress.tip_height,
+            progress.caught_up,
+            progress.rescan_from,
+            progress.rescan_next,
+        )
+
+
+class WalletEntry(msgspec.Struct, frozen=True):
+    """A wallet of the node. A closed one has a name alone; it has no coins below `birth_height`;
+    `failure` says why an open one is not followed."""
+
+    name: str
+    open: bool
+    locked: bool | None
+    watch_only: bool | None
+    has_passphrase: bool | None
+    birth_height: int | None
+    accounts: list[int]
+    progress: WalletProgress | None
+    failure: str
+
+    @classmethod
+    def of(
+        cls, name: str, info: WalletInfo | None, progress: ScanProgress | None, failure: str
+    ) -> WalletEntry:
+        """Describe a wallet."""
+        return cls(
+            name,
+            info is not None,
+            None if info is None else info.locked,
+            None if info is None else info.watch_only,
+            None if info is None else info.has_passphrase,
+            None if info is None else info.birth,
+            [] if info is None else list(info.accounts),
+            None if progress is None else WalletProgress.of(progress),
+            failure,
+        )
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A wallet that was made. Write the mnemonic down: it is shown this once."""
+
+    name: str
+    mnemonic: str
+
+
+class Receiving(msgspec.Struct, frozen=True):
+    """Where an account is paid: `text` is the address or paycode, `uri` a payment URI with it."""
+
+    text: str
+    uri: str
+
+
+class BalanceInfo(msgspec.Struct, frozen=True):
+    """What a wallet has, contracts apart. `confirmed` can be spent in the next anchor, but for
+    its `frozen` part; `immature` was mined too lately; `leaving` is spent by a transfer that
+    waits; `pending` is what waiting transfers bring; `total` all of its coins on the chain."""
+
+    confirmed: Amount
+    frozen: Amount
+    immature: Amount
+    leaving: Amount
+    pending: Amount
+    total: Amount
+
+
+class OwnCoin(msgspec.Struct, frozen=True):
+    """A coin of a wallet. `height` is missing while its transfer waits; `confirmations` counts
+    votes; `leaving`: a waiting transfer spends it."""
+
+    id: Hash
+    account: int
+    origin: OriginName
+    value: Amount
+    lock: Hash
+    txid: Hash | None
+    index: int
+    height: int | None
+    confirmations: int
+    time: int
+    spent_height: int | None
+    spent_by: Hash | None
+    frozen: bool
+    leaving: bool
+    memo: str
+    label: str
+
+    @classmethod
+    def of(cls, coin: WalletCoin, label: str, confirmations: int) -> OwnCoin:
+        """Describe a coin."""
+        return cls(
+            Hash(coin.coin_id),
+            coin.account,
+            _ORIGINS[coin.origin],
+            Amount(coin.value),
+            Hash(coin.lock),
+            Hash(coin.txid) if coin.txid else None,
+            coin.index,
+            coin.height,
+            confirmations,
+            coin.time_ms,
+            coin.spent_height,
+            Hash(coin.spent_by) if coin.spent_by else None,
+            coin.frozen,
+            coin.leaving,
+            memo_text(coin.memo),
+            label,
+        )
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """Whom a transfer paid. A memo that is no text is in hex."""
+
+    to: str
+    value: Amount
+    memo: str
+
+
+class HistoryItem(msgspec.Struct, frozen=True):
+    """A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."""
+
+    id: Hash
+    minted: bool
+    height: int | None
+    confirmations: int
+    time: int
+    received: Amount
+    sent: Amount
+    fee: Amount | None
+    label: str
+    payees: list[Paid]
+    memos: list[str]
+
+    @classmethod
+    def of(cls, entry: HistoryEntry, confirmations: int) -> HistoryItem:
+        """Describe an entry."""
+        return cls(
+            Hash(entry.key),
+            entry.minted,
+            entry.height,
+            confirmations,
+            entry.time_ms,
+            Amount(entry.received),
+            Amount(entry.sent),
+            None if entry.fee is None else Amount(entry.fee),
+            entry.label,
+            [_paid(payee) for payee in entry.payees],
+            [memo_text(memo) for memo in entry.memos],
+        )
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A transfer of a wallet that the node has taken. `size` as fee rates count it."""
+
+    txid: Hash
+    wid: Hash
+    fee: Amount
+    size: int
+    state: StateName
+    replaces: Hash | None
+    payees: list[Paid]
+
+    @classmethod
+    def of(cls, outgoing: Outgoing) -> Sent:
+        """Describe a transfer."""
+        return cls(
+            Hash(outgoing.txid),
+            Hash(outgoing.wid),
+            Amount(outgoing.fee),
+            outgoing.size,
+            "included" if outgoing.height is not None else _STATES[outgoing.state],
+            Hash(outgoing.replaces) if outgoing.replaces else None,
+            [_paid(payee) for payee in outgoing.payees],
+        )
+
+
+class UnsignedOutput(msgspec.Struct, frozen=True):
+    """An output of a transfer to be signed; `own` if it comes back to the wallet."""
+
+    value: Amount
+    lock: Hash
+    own: bool
+    memo: str
+
+
+class UnsignedTransfer(msgspec.Struct, frozen=True):
+    """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
+    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys."""
+
+    file: Hex
+    spent: Amount
+    fee: Amount
+    lock_height: int
+    outputs: list[UnsignedOutput]
+    can_sign: list[Hash]
+    signed_by: list[Hash]
+
+    @classmethod
+    def of(cls, file: bytes, summary: Summary) -> UnsignedTransfer:
+        """Describe a transfer by the wallet's summary of it."""
+        return cls(
+            Hex(file),
+            Amount(summary.spent),
+            Amount(summary.fee),
+            summary.lock_height,
+            [
+                UnsignedOutput(
+                    Amount(output.value), Hash(output.lock), output.own, memo_text(output.memo)
+                )
+                for output in summary.outputs
+            ],
+            [Hash(key) for key in summary.can_sign],
+            [Hash(key) for key in summary.signed_by],
+        )
+
+
+class ContractInfo(msgspec.Struct, frozen=True):
+    """A condition shared with others. `text` is what the other parties need, and whom to pay to
+    fund it. m-of-n has `threshold` and `key_hashes`; a hash-time-lock `hash`, the key hashes
+    `claim` and `refund`, `refund_height` and, once it is known, the `preimage`."""
+
+    kind: Literal["multisig", "hash-time-lock"]
+    text: str
+    lock: Hash
+    label: str
+    value: Amount
+    coins: int
+    threshold: int | None
+    key_hashes: list[Hash] | None
+    hash: Hash | None
+    claim: Hash | None
+    refund: Hash | None
+    refund_height: int | None
+    preimage: Hash | None
+
+    @classmethod
+    def of(cls, watched: WatchedContract) -> ContractInfo:
+        """Describe a contract."""
+        contract: Contract = watched.contract
+        terms = contract.terms
+        multisig = terms if isinstance(terms, MultisigCondition) else None
+        timed = terms if isinstance(terms, HashTimeLockCondition) else None
+        return cls(
+            "hash-time-lock" if multisig is None else "multisig",
+            contract.to_text(),
+            Hash(contract.lock),
+            watched.label,
+            Amount(watched.value),
+            len(watched.coins),
+            None if multisig is None else multisig.threshold,
+            None if multisig is None else [Hash(key) for key in multisig.key_hashes],
+            None if timed is None else Hash(timed.hash),
+            None if timed is None else Hash(timed.claim_key_hash),
+            None if timed is None else Hash(timed.refund_key_hash),
+            None if timed is None else timed.height,
+            None if watched.preimage is None else Hash(watched.preimage),
+        )
+
+
+def memo_text(memo: bytes) -> str:
+    """Return a memo as text, in hex where it is none."""
+    try:
+        return memo.decode()
+    except UnicodeDecodeError:
+        return memo.hex()
+
+
+def _paid(payee: Payee) -> Paid:
+    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo))

@@ -1,0 +1,248 @@
+"""Bodies from several peers in parallel, proofs verified ahead, anchors connected in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import Package
+from unchained.node.chain.service import ChainService
+from unchained.node.consensus.errors import BadMixError
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import CoinId
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeer
+from unchained.node.relay.penalty_table import judge
+from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
+from unchained.node.transport.contract import PeerId
+
+BATCH: Final = 32
+"""Anchors asked for together."""
+BATCH_IDS: Final = 2_048
+"""Ids that the bodies of a batch list at most: a page of coins."""
+BATCH_BYTES: Final = 8 << 20
+"""Bytes that the transfers of a batch can have at most, two full bodies: with `AHEAD`, what bodies
+fetched ahead may take of memory."""
+AHEAD: Final = 16
+"""Batches fetched and verified ahead of the one to be connected."""
+FIRST_WINDOW: Final = 2
+WINDOW: Final = 6
+"""Batches on their way from one peer at a time."""
+SOURCES: Final = 8
+"""Peers asked at a time."""
+STALL_S: Final = 15.0
+"""Who takes longer for a batch is not waited for."""
+HEDGE_S: Final = 2.0
+"""A batch that takes longer is asked of one more peer, if there is one with nothing to do."""
+STALL_MS: Final = 50.0
+"""Price of a stall."""
+SAMPLED: Final = 16
+"""One proof in so many is verified before bodies of a branch are asked for (Protocol §11)."""
+LEAST_SAMPLED: Final = 4
+
+
+class BranchTooLong(FetchError):
+    """A branch from below the tree has not won in as many anchors as there is room for."""
+
+
+class Downloader:
+    """Fetches the bodies of checked headers and submits them."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        fetcher: Fetcher,
+        peers: PeerManager,
+        *,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._chain = chain
+        self._fetcher = fetcher
+        self._peers = peers
+        self._clock = clock
+        self._log = log
+        self.in_flight = 0
+        self.bodies = 0
+        self.proofs_skipped = 0
+
+    async def verify_sample(self, peer: PeerId, coins: Sequence[Coin], rng: random.Random) -> None:
+        """Verify a random sixteenth of the proofs, a few at least. Raises `BadMixError`."""
+        count = min(len(coins), max(LEAST_SAMPLED, len(coins) // SAMPLED))
+        await self._chain.verify_mixes(rng.sample(coins, count))
+
+    async def fetch(
+        self, leader: PeerId, anchors: Anchors, trusted: Collection[CoinId] = ()
+    ) -> None:
+        """Fetch and connect the bodies of anchors that follow one another.
+
+        The proofs of `trusted` anchors and of what they list are taken as verified. Raises
+        `FetchError` when nobody delivers, and the `ProtocolError` that rules an anchor out; what
+        has been connected by then stays.
+        """
+        run = _Run(self, leader, anchors, trusted)
+        await run.finish()
+
+    def sources(self, leader: PeerId, top: int) -> list[PeerId]:
+        """Return whom to ask: whoever led here, then peers that claim to be as high."""
+        others = [
+            peer
+            for peer in self._peers.greeted()
+            if peer != leader
+            and (status := self._peers.status_of(peer)) is not None
+            and status.height >= top
+        ]
+        return [leader, *others[: SOURCES - 1]]
+
+
+class _Run:
+    """One call of `Downloader.fetch`."""
+
+    def __init__(
+        self,
+        owner: Downloader,
+        leader: PeerId,
+        anchors: Anchors,
+        trusted: Collection[CoinId],
+    ) -> None:
+        batches = cut(
+            anchors,
+            owner._chain.network,
+            size=BATCH,
+            most_ids=BATCH_IDS,
+            most_bytes=BATCH_BYTES,
+        )
+        self._owner = owner
+        self._leader = leader
+        self._trusted = trusted
+        self._count = len(batches)
+        self._plan: BodyPlan[PeerId] = BodyPlan(
+            batches, ahead=AHEAD, first_window=FIRST_WINDOW, window=WINDOW, hedge_s=HEDGE_S
+        )
+        self._sources = owner.sources(leader, anchors[-1][0].height)
+        self._ready: dict[int, list[Package]] = {}
+        self._changed = trio.Event()
+        self._error: Exception | None = None
+
+    async def finish(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for peer in self._sources:
+                for _ in range(WINDOW):
+                    nursery.start_soon(self._work, peer, nursery)
+            nursery.start_soon(self._connect, nursery.cancel_scope)
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def _work(self, peer: PeerId, nursery: trio.Nursery) -> None:
+        """Ask one peer for batches, one at a time; several of these run for each peer."""
+        while not self._plan.is_done:
+            if self._plan.is_stuck(self._sources):
+                self._error = NotServedByPeer(self._leader, "nobody delivers its bodies")
+                nursery.cancel_scope.cancel()
+            batch = self._plan.next_for(peer, trio.current_time())
+            if batch is None:
+                with trio.move_on_at(self._plan.look_again_at(peer)):
+                    await self._changed.wait()
+                continue
+            packages = await self._ask(peer, batch)
+            if packages is None:
+                self._plan.failed(batch, peer)
+                self._wake()
+            elif self._plan.arrived(batch, peer, trio.current_time()):
+                # While it is verified, the next one is on its way.
+                nursery.start_soon(self._take, peer, batch, packages)
+
+    async def _take(self, peer: PeerId, batch: DownloadBatch, packages: list[Package]) -> None:
+        """Verify what a peer was the first to deliver."""
+        if await self._verify(peer, packages):
+            self._plan.delivered(batch, peer)
+            self._ready[batch.number] = packages
+        else:
+            self._plan.failed(batch, peer)
+        self._wake()
+
+    async def _ask(self, peer: PeerId, batch: DownloadBatch) -> list[Package] | None:
+        """Return a whole batch, or None."""
+        owner = self._owner
+        owner.in_flight += 1
+        try:
+            with trio.move_on_after(STALL_S):
+                packages = await owner._fetcher.packages(peer, batch.headers)
+                return packages if len(packages) == len(batch.headers) else None
+            owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
+        except FetchError as error:
+            owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
+        finally:
+            owner.in_flight -= 1
+        return None
+
+    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> bool:
+        """Verify the proofs of a batch, and its transfers' signatures; who gave a forged proof
+        pays for it."""
+        coins: dict[CoinId, Coin] = {}
+        for package in packages:
+            own = {package.anchor.id: package.anchor, **package.coins}
+            if package.anchor.id in self._trusted:
+                self._owner.proofs_skipped += len(own)
+            else:
+                coins.update(own)
+        try:
+            if coins:
+                await self._owner._chain.verify_mixes(list(coins.values()))
+        except BadMixError as error:
+            self._owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
+            return False
+        transfers = [raw for package in packages for raw in package.transfers.values()]
+        if transfers:
+            await self._owner._chain.judge_transfers(transfers)
+        return True
+
+    async def _connect(self, all_of_it: trio.CancelScope) -> None:
+        chain = self._owner._chain
+        for number in range(self._count):
+            while number not in self._ready:
+                await self._changed.wait()
+            packages = self._ready.pop(number)
+            now_ms = self._owner._clock.now_ms()
+            error = await chain.call(partial(connect, packages=packages, now_ms=now_ms))
+            if error is None and await chain.call(lambda core: core.root.is_full):
+                self._error = BranchTooLong(self._leader, "too long to be weighed")
+                all_of_it.cancel()
+                return
+            if error is not None:
+                self._error = error
+                all_of_it.cancel()
+                return
+            self._owner.bodies += len(packages)
+            self._plan.took_in(number)
+            self._wake()
+        # Whoever is still being asked was too slow.
+        all_of_it.cancel()
+
+
+def connect(core: ChainCore, packages: Sequence[Package], now_ms: int) -> ProtocolError | None:
+    """Submit anchors, lowest first, all of whose proofs have been verified; return the first
+    error."""
+    # A choice goes up from the root, which is far below while a deep branch is weighed.
+    with core.choosing_once() if core.root.held else nullcontext():
+        for package in packages:
+            try:
+                core.submit_coin(package.anchor, now_ms, proven=True)
+                core.submit_package(package, proven=True)
+            except ProtocolError as error:
+                return error
+    return None

@@ -1,0 +1,113 @@
+"""Comparing the header chains of several peers before a long sync (Protocol §11)."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.service import ChainService
+from unchained.node.peers.manager import PeerManager
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import ZERO32, CoinId
+from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.penalty_table import judge
+from unchained.node.sync.downloader import SAMPLED
+from unchained.node.sync.header_walk import HeaderWalk, Seen
+from unchained.node.transport.contract import PeerId
+
+COMPARED: Final = 4
+"""Outbound peers whose headers are compared, besides the one that led to the sync."""
+PATIENCE_S: Final = 900.0
+"""The longest that a comparison takes: whoever is not done by then is left out."""
+GRACE_S: Final = 15.0
+"""Seconds that the others have when the first is done, or as long again as that took: one that
+dawdles does not hold up the sync, during which the node does not mine."""
+
+
+class HeaderScan:
+    """A peer's header chain: by how much it has more work than the main chain here, at which
+    height it leaves that, whether that is below the tree; and the ids of its anchors."""
+
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
+        self.tip = ZERO32
+        self.gain = 0
+        self.fork_height = 0
+        self.is_deep = False
+        self.height = 0
+        self._base_height = 0
+        self._ids = bytearray()
+
+    def add(self, coin_id: CoinId, height: int) -> None:
+        """Note the next anchor."""
+        if not self._ids:
+            self._base_height = height - 1
+        self._ids += coin_id
+        self.tip = coin_id
+        self.height = height
+
+    def has(self, coin_id: CoinId, height: int) -> bool:
+        """Tell whether an anchor is on this chain."""
+        at = 32 * (height - self._base_height - 1)
+        return at >= 0 and self._ids.startswith(coin_id, at)
+
+    def height_of(self, coin_id: CoinId | None) -> int:
+        """Return the height of an anchor of this chain, 0 if it is not on it."""
+        if coin_id is None:
+            return 0
+        at = self._ids.find(coin_id)
+        while at >= 0 and at % 32:
+            at = self._ids.find(coin_id, at + 1)
+        return 0 if at < 0 else self._base_height + 1 + at // 32
+
+
+async def scan_peers(
+    chain: ChainService,
+    fetcher: Fetcher,
+    peers: PeerManager,
+    finder: PeerId,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    log: FilteringBoundLogger,
+) -> tuple[list[HeaderScan], Seen]:
+    """Return the header chains of some outbound peers and of `finder` that hold: every header
+    checked, a random sixteenth of the proofs verified; and what need not be checked again."""
+    chosen = [peer for peer in peers.greeted() if peers.is_outbound(peer) and peer != finder]
+    seen = Seen()
+    scans: list[HeaderScan] = []
+    began = trio.current_time()
+
+    async def scan_one(peer: PeerId) -> None:
+        scan = HeaderScan(peer)
+        walk = HeaderWalk(chain, fetcher, clock, peer, ZERO32)
+        try:
+            while not walk.at_end:
+                page = await walk.next_page(seen)
+                for coin, _ in page:
+                    scan.add(coin.id, coin.height)
+                sample = [coin for coin, _ in page if rng.randrange(SAMPLED) == 0]
+                await chain.verify_mixes(sample)
+        except FetchError as error:
+            log.debug("sync.scan_failed", peer=peer, why=error.why)
+            return
+        except ProtocolError as error:
+            peers.penalize(peer, judge(error).served, f"headers: {error}")
+            log.debug("sync.scan_failed", peer=peer, why=str(error))
+            return
+        weight = await walk.weigh()
+        scan.gain, scan.is_deep = weight.gain, weight.is_deep
+        scan.fork_height = walk.fork_height
+        scans.append(scan)
+        now = trio.current_time()
+        all_of_it.deadline = min(all_of_it.deadline, now + max(GRACE_S, now - began))
+
+    with trio.move_on_after(PATIENCE_S) as all_of_it:
+        async with trio.open_nursery() as nursery:
+            for peer in (finder, *chosen[:COMPARED]):
+                nursery.start_soon(scan_one, peer)
+    return scans, seen

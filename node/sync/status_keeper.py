@@ -1,0 +1,74 @@
+"""What a node says of itself to peers (Protocol §11, `status`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from unchained.node.base.runtime import Clock
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.service import ChainService
+from unchained.node.primitives.types import CoinId
+from unchained.node.sync.body_plan import anchor_work
+from unchained.node.wire.messages import VERSION, Status
+
+AT_ONCE: Final = 2_000
+"""Anchors whose work is summed up in one operation of the chain."""
+KEPT: Final = 1_024
+"""Heights below the tip whose sums are kept, for reorganisations."""
+
+
+class StatusKeeper:
+    """Keeps the main chain's sum of work, and makes the status from it. `run` keeps it current;
+    until it has caught up with a long chain, the sum is that of a part."""
+
+    def __init__(self, chain: ChainService, genesis_id: CoinId, clock: Clock) -> None:
+        self._chain = chain
+        self._genesis_id = genesis_id
+        self._clock = clock
+        self._sums: list[tuple[CoinId, int]] = [(genesis_id, 0)]
+        self._lowest = 0
+        """The height of the first sum."""
+
+    def __call__(self) -> Status:
+        """Return the status of the moment."""
+        status = self._chain.status.value
+        return Status(
+            self._genesis_id,
+            status.tip,
+            status.height,
+            min(self._sums[-1][1], 2**256 - 1).to_bytes(32, "big"),
+            VERSION,
+            max(0, self._clock.now_ms()),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the chain until cancelled."""
+        task_status.started()
+        version, tip = -1, self._genesis_id
+        while True:
+            version, status = await self._chain.status.wait_newer(version)
+            while tip != status.tip:
+                tip = await self._chain.call(self._follow)
+                status = self._chain.status.value
+
+    def _follow(self, core: ChainCore) -> CoinId:
+        """Go some anchors towards the tip; return the last one summed up."""
+        sums = self._sums
+        while sums and core.archive.main_id(self._lowest + len(sums) - 1) != sums[-1][0]:
+            sums.pop()
+        if not sums:
+            self._lowest = 0
+            sums.append((self._genesis_id, 0))
+        height = self._lowest + len(sums) - 1
+        for _ in range(AT_ONCE):
+            coin = core.archive.main_anchor(height + 1)
+            if coin is None:
+                break
+            height += 1
+            sums.append((coin.id, sums[-1][1] + anchor_work(coin.header.target, core.network)))
+        drop = max(0, len(sums) - KEPT)
+        del sums[:drop]
+        self._lowest += drop
+        return sums[-1][0]

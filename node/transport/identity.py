@@ -1,0 +1,71 @@
+"""The node's network identity: an Ed25519 key in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.keys import KeyPair
+from libp2p.peer.id import ID
+
+from unchained.node.base.files import write_private
+from unchained.node.transport.contract import BadIdentity, PeerId
+
+HEADER: Final = "unchained identity 1"
+_FORM = re.compile(rf"{HEADER}\n([0-9a-f]{{64}})\n?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A key pair and the peer id that it proves."""
+
+    peer: PeerId
+    key_pair: KeyPair = field(repr=False)
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Identity:
+        """Return the identity of a 32-byte secret seed."""
+        key_pair = create_new_key_pair(seed)
+        return cls(PeerId(ID.from_pubkey(key_pair.public_key).to_base58()), key_pair)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Identity:
+        """Read the key file, or make one, mode 0600, that is there whole or not at all.
+
+        Raises `BadIdentity` with one line that names the file and what is wrong."""
+        try:
+            text = path.read_text("ascii")
+        except FileNotFoundError:
+            return cls._create(path)
+        except (OSError, ValueError) as error:
+            raise BadIdentity(f"cannot read the identity key {path}: {_why(error)}") from None
+        found = _FORM.match(text)
+        if found is None:
+            raise BadIdentity(
+                f"{path} is no identity key: expected {HEADER!r} and a line of 64 hex digits; "
+                "restore it, or move it away to be given another identity"
+            )
+        try:
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+        except OSError as error:
+            raise BadIdentity(f"cannot protect {path}: {_why(error)}") from None
+        return cls.from_seed(bytes.fromhex(found[1]))
+
+    @classmethod
+    def _create(cls, path: Path) -> Identity:
+        seed = secrets.token_bytes(32)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(path, f"{HEADER}\n{seed.hex()}\n".encode("ascii"))
+        except OSError as error:
+            raise BadIdentity(f"cannot write the identity key {path}: {_why(error)}") from None
+        return cls.from_seed(seed)
+
+
+def _why(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"

@@ -1,0 +1,1 @@
+"""The transport over the internet: TCP, Noise and Yamux under our own switchboard."""

@@ -1,0 +1,283 @@
+"""One connection: from a socket to an encrypted, multiplexed peer, and its end."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import trio
+from libp2p.abc import IRawConnection
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.io.exceptions import IOException
+from libp2p.network.connection.exceptions import RawConnError
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.security.secure_session import SecureSession
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from libp2p.stream_muxer.yamux.yamux import YamuxStream
+
+from unchained.node.transport import gossip_wire
+from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerId, PeerInfo
+from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.pace import Pace
+from unchained.node.transport.libp2p.streams import (
+    MuxedStream,
+    ProtocolNotServed,
+    StreamBroken,
+    StreamFault,
+    TcpStream,
+    agree,
+    propose,
+)
+from unchained.node.transport.libp2p.yamux import PROTOCOL as YAMUX_PROTOCOL
+from unchained.node.transport.libp2p.yamux import Allowance, Guard, MemoryBudget, Yamux
+
+DEAD_AFTER_S: Final = 15
+"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
+NEGOTIATE_S: Final = 10.0
+MAX_STREAMS: Final = 64
+"""Streams of one peer that are served at a time."""
+FLOOD: Final = 1000
+"""Streams of one peer that are refused before it is reported and dropped."""
+STREAMS: Final = (1_000, 250)
+"""Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
+MAX_OUTBOX_BYTES: Final = 4 << 20
+MAX_OUTBOX_RPCS: Final = 4096
+
+
+class WrongPeer(Exception):
+    """Somebody else than expected answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """An encrypted, multiplexed connection, not yet running."""
+
+    peer: PeerId
+    tcp: TcpStream
+    guard: Guard
+    muxer: Yamux
+
+
+class Upgrader:
+    """Makes peers of sockets: Noise and Yamux, nothing else is offered or accepted."""
+
+    def __init__(self, identity: Identity, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._noise = Noise(identity.key_pair, create_new_x25519_key_pair().private_key)
+
+    async def inbound(self, tcp: TcpStream, proven: Callable[[PeerId], bool]) -> Upgraded | None:
+        """Answer a handshake; None if `proven` refuses the peer. Raises whatever goes wrong."""
+        await agree(tcp, (NOISE_PROTOCOL,))
+        raw: IRawConnection = RawConnection(tcp, initiator=False)
+        session = cast(SecureSession, await self._noise.secure_inbound(raw))
+        peer = PeerId(session.get_remote_peer().to_base58())
+        if not proven(peer):
+            return None
+        await agree(session, (YAMUX_PROTOCOL,))
+        return self._multiplexed(tcp, session)
+
+    async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
+        """Begin a handshake with an expected peer; raises `WrongPeer` and whatever goes wrong."""
+        await propose(tcp, NOISE_PROTOCOL)
+        raw: IRawConnection = RawConnection(tcp, initiator=True)
+        try:
+            secured = await self._noise.secure_outbound(raw, ID.from_base58(peer))
+        except PeerIDMismatchesPubkey:
+            raise WrongPeer from None
+        session = cast(SecureSession, secured)
+        await propose(session, YAMUX_PROTOCOL)
+        return self._multiplexed(tcp, session)
+
+    async def identify(self, tcp: TcpStream) -> PeerId:
+        """Begin a handshake with whoever answers, and return who it proved to be."""
+        await propose(tcp, NOISE_PROTOCOL)
+        raw: IRawConnection = RawConnection(tcp, initiator=True)
+        secured = await self._noise.get_pattern().handshake_outbound(raw, None)
+        return PeerId(cast(SecureSession, secured).get_remote_peer().to_base58())
+
+    def _multiplexed(self, tcp: TcpStream, session: SecureSession) -> Upgraded:
+        guard = Guard(session, tcp, self._budget)
+        remote = session.get_remote_peer()
+        return Upgraded(PeerId(remote.to_base58()), tcp, guard, Yamux(guard, remote))
+
+
+class Connection:
+    """A running connection to a peer."""
+
+    def __init__(
+        self,
+        upgraded: Upgraded,
+        info: PeerInfo,
+        accuse: Callable[[Misbehaviour, str], None],
+        fault: Callable[[str], None],
+    ) -> None:
+        self.info = info
+        self.reason = DisconnectReason.REMOTE
+        self.accuse = accuse
+        self._fault = fault
+        self._upgraded = upgraded
+        self._scope = trio.CancelScope()
+        self._outbox: deque[Rpc] = deque()
+        self._outbox_bytes = 0
+        self._to_send = trio.Event()
+        self._served = 0
+        self._refused = 0
+        self._streams = Allowance(STREAMS)
+        self.pace = Pace()
+        """What its gossip costs, in all its streams together."""
+
+    def close(self, reason: DisconnectReason) -> None:
+        """End the connection; the first reason given stands, and a frame fault before it."""
+        if self._scope.cancel_called:
+            return
+        self._scope.cancel()
+        self._upgraded.tcp.abort()
+        self.reason = reason
+        fault = self._upgraded.guard.fault
+        if fault is not None:
+            self.reason = DisconnectReason.MISBEHAVED
+            self.accuse(fault.kind, fault.detail)
+
+    def accuse_and_close(self, kind: Misbehaviour, detail: str) -> None:
+        """Report what the peer did, and end the connection for it."""
+        if not self._scope.cancel_called:
+            self.accuse(kind, detail)
+            self.close(DisconnectReason.MISBEHAVED)
+
+    def send(self, rpc: Rpc) -> bool:
+        """Queue gossip; False if it had to be dropped because the queue is full."""
+        size = rpc.size()
+        full = self._outbox_bytes + size > MAX_OUTBOX_BYTES
+        if full or len(self._outbox) >= MAX_OUTBOX_RPCS:
+            return False
+        self._outbox.append(rpc)
+        self._outbox_bytes += size
+        self._to_send.set()
+        return True
+
+    async def open(self, protocol: str, first: bytes = b"") -> MuxedStream:
+        """Open a stream and send `first` on it.
+
+        Raises `StreamBroken`, `ProtocolNotServed`, `StreamFault`.
+
+        `first` must fit a stream's first window."""
+        try:
+            stream = MuxedStream(await self._upgraded.muxer.open_stream())
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBroken(str(error)) from None
+        try:
+            await propose(stream, protocol, first)
+        except BaseException:
+            await stream.reset()
+            raise
+        return stream
+
+    async def run(
+        self,
+        served: tuple[str, ...],
+        serve: Callable[[str, MuxedStream], Awaitable[None]],
+    ) -> None:
+        """Run until closed by either side; `reason` then tells by whom."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._multiplex)
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._gossip)
+                nursery.start_soon(self._accept, nursery, served, serve)
+        await self._upgraded.muxer._cleanup_on_error()
+
+    async def _multiplex(self) -> None:
+        try:
+            await self._upgraded.muxer.start()
+        except Exception:  # noqa: BLE001 - whatever a peer can make libp2p raise ends it only
+            self._fault("net.multiplexer_failed")
+        self.close(DisconnectReason.REMOTE)
+
+    async def _watch(self) -> None:
+        silent, heard = 0, -1
+        while silent < DEAD_AFTER_S:
+            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
+            await trio.sleep(1)
+            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
+            heard = self._upgraded.tcp.received
+        self.close(DisconnectReason.DEAD)
+
+    async def _gossip(self) -> None:
+        try:
+            with trio.fail_after(NEGOTIATE_S):
+                stream = await self.open(gossip_wire.PROTOCOL)
+            while True:
+                await self._to_send.wait()
+                rpcs = [self._pop()]
+                size = rpcs[0].size()
+                while self._outbox and size + self._outbox[0].size() <= gossip_wire.MERGE:
+                    size += self._outbox[0].size()
+                    rpcs.append(self._pop())
+                if not self._outbox:
+                    self._to_send = trio.Event()
+                await stream.write(gossip_wire.encode(rpcs))
+        except trio.TooSlowError:
+            self.close(DisconnectReason.DEAD)
+        except (StreamBroken, ProtocolNotServed, StreamFault):
+            self.close(DisconnectReason.REMOTE)
+
+    def _pop(self) -> Rpc:
+        rpc = self._outbox.popleft()
+        self._outbox_bytes -= rpc.size()
+        return rpc
+
+    async def _accept(
+        self,
+        nursery: trio.Nursery,
+        served: tuple[str, ...],
+        serve: Callable[[str, MuxedStream], Awaitable[None]],
+    ) -> None:
+        while True:
+            try:
+                accepted = await self._upgraded.muxer.accept_stream()
+            except MuxedConnUnavailable:
+                return
+            stream = MuxedStream(cast(YamuxStream, accepted))
+            if not self._streams.take():
+                self.accuse_and_close(Misbehaviour.STREAM_FLOOD, f"{STREAMS[1]} streams a second")
+            if self._served < MAX_STREAMS:
+                self._served += 1
+                nursery.start_soon(self._serve, stream, served, serve)
+                continue
+            self._refused += 1
+            if self._refused > FLOOD:
+                detail = f"{FLOOD} streams beyond {MAX_STREAMS} at a time"
+                self.accuse_and_close(Misbehaviour.STREAM_FLOOD, detail)
+            await stream.reset()
+
+    async def _serve(
+        self,
+        stream: MuxedStream,
+        served: tuple[str, ...],
+        serve: Callable[[str, MuxedStream], Awaitable[None]],
+    ) -> None:
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + NEGOTIATE_S) as scope:
+                protocol = await agree(stream, served)
+                scope.deadline = math.inf
+                await serve(protocol, stream)
+        except StreamFault as error:
+            self.accuse(Misbehaviour.BAD_REQUEST, str(error))
+        except ProtocolNotServed:
+            # An end lets what was answered be read; a reset alone would not.
+            await stream.close()
+        except StreamBroken:
+            pass
+        except Exception:  # noqa: BLE001 - faults 1, 2: no stream may end the process
+            self._fault("net.stream_failed")
+        finally:
+            await stream.reset()
+            self._served -= 1

@@ -1,0 +1,466 @@
+"""The transport over the internet: libp2p's TCP, Noise and Yamux under our own switchboard.
+
+libp2p's parts that speak its wire protocols are used (Noise, Yamux, peer ids, protobufs), mended
+where they need it; its swarm, host and pubsub, where most of the measured faults live, are not:
+see docs/decisions/transport.md.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.transport import gossip_wire
+from unchained.node.transport.address import Address
+from unchained.node.transport.address_groups import address_group
+from unchained.node.transport.contract import (
+    DialError,
+    DialRefused,
+    DialTimeout,
+    DialUnreachable,
+    DialWrongPeer,
+    Direction,
+    DisconnectReason,
+    Gate,
+    Handler,
+    MessageId,
+    Misbehaviour,
+    NotRunning,
+    Observer,
+    PeerDisconnected,
+    PeerGone,
+    PeerId,
+    PeerInfo,
+    RequestTimeout,
+    ServeLimits,
+    TopicLimits,
+    TransportStatistics,
+    Validator,
+)
+from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p import requests
+from unchained.node.transport.libp2p.connection import Connection, Upgraded, Upgrader, WrongPeer
+from unchained.node.transport.libp2p.handshakes import Handshakes
+from unchained.node.transport.libp2p.listener import (
+    Resolve,
+    ThrottledListener,
+    announced,
+    listen,
+    parse_listen,
+    places,
+    plain,
+    resolve,
+)
+from unchained.node.transport.libp2p.pace import work_of
+from unchained.node.transport.libp2p.streams import MuxedStream, StreamFault, TcpStream, read_varint
+from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.switchboard import Switchboard
+
+MAX_UNREAD: Final = 32 << 20
+"""Bytes that all peers together may have us hold unread."""
+SIMULTANEOUS_S: Final = 5.0
+"""Two connections with one peer that are less than so far apart crossed each other."""
+MAX_LOOKUPS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """Where to listen and how many to let in."""
+
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    announce: tuple[str, ...] = ()
+    """Addresses to give to others instead of those that are listened on."""
+    max_connections: int = 128
+    """In both directions; inbound ones beyond it are closed before their handshake."""
+
+
+class Libp2pTransport:
+    """A `Transport` over TCP + Noise + Yamux."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        identity: Identity,
+        log: FilteringBoundLogger,
+        *,
+        resolver: Resolve = resolve,
+    ) -> None:
+        """Raises `CannotListen` and `BadAddress` for addresses that can never do."""
+        apply_mends()
+        self._listen = tuple(parse_listen(text) for text in config.listen)
+        self._announce = tuple(
+            str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
+        )
+        rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
+        self._floor = Switchboard(identity.peer, log, rng, self._send_gossip)
+        self._config = config
+        self._budget = MemoryBudget(MAX_UNREAD)
+        self._upgrader = Upgrader(identity, self._budget)
+        self._handshakes = Handshakes()
+        self._connections: dict[PeerId, Connection] = {}
+        self._open: dict[Connection, None] = {}
+        self._dialling: dict[PeerId, trio.Event] = {}
+        self._sockets: dict[TcpStream, None] = {}
+        self._addresses: tuple[str, ...] = ()
+        self._nursery: trio.Nursery | None = None
+        self._resolver = resolver
+        self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
+
+    @property
+    def id(self) -> PeerId:
+        """Our own identity."""
+        return self._floor.id
+
+    def addresses(self) -> Sequence[str]:
+        """Return the addresses to give to others; none before `run` has started."""
+        return self._addresses
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Return the connected peers, in order of connection."""
+        return tuple(self._floor.peers.values())
+
+    def statistics(self) -> TransportStatistics:
+        """Return counters and levels."""
+        counted = self._floor.statistics(handshakes=len(self._handshakes))
+        return replace(
+            counted,
+            bytes_received=counted.bytes_received + sum(tcp.received for tcp in self._sockets),
+            bytes_sent=counted.bytes_sent + sum(tcp.sent for tcp in self._sockets),
+        )
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every later event."""
+        self._floor.observe(observer)
+
+    def set_gate(self, gate: Gate) -> None:
+        """Ask `gate` from here on."""
+        self._floor.set_gate(gate)
+
+    def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
+        """Answer requests of a protocol."""
+        self._floor.serve(protocol, handler, limits)
+
+    def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
+        """Take part in a topic; ValueError if its messages would not fit an RPC."""
+        if limits.max_size > gossip_wire.MAX_RPC - 1024:
+            raise ValueError(f"max_size of {topic}: at most {gossip_wire.MAX_RPC - 1024}")
+        self._floor.router.subscribe(topic, validator, limits)
+
+    async def publish(self, topic: str, data: bytes) -> MessageId:
+        """Gossip our own message."""
+        self._running()
+        await trio.lowlevel.checkpoint()
+        return self._floor.router.publish(topic, data, trio.current_time())
+
+    async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
+        """Connect to a peer; see `Transport.connect`."""
+        nursery = self._running()
+        parsed = Address.parse(address)
+        peer = parsed.peer
+        if peer is None or peer == self.id:
+            raise DialRefused(address, "it names no peer" if peer is None else "it is ourselves")
+        outcome: DialError | None = DialTimeout(address, f"no connection in {timeout} s")
+        with trio.move_on_after(timeout):
+            await trio.lowlevel.checkpoint()
+            while peer in self._dialling:
+                await self._dialling[peer].wait()
+            if peer in self._connections:
+                return peer
+            self._dialling[peer] = trio.Event()
+            try:
+                self._floor.counters.dials += 1
+                outcome = await nursery.start(self._outbound, parsed, peer)
+            finally:
+                self._dialling.pop(peer).set()
+        # A dial that crossed the peer's own may lose to it.
+        if outcome is not None and peer not in self._connections:
+            self._floor.counters.dials_failed += 1
+            raise outcome
+        return peer
+
+    async def identify(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
+        """Ask who answers at an address; see `Transport.identify`."""
+        self._running()
+        try:
+            with trio.fail_after(timeout):
+                return await self._identify(Address.parse(address))
+        except trio.TooSlowError:
+            raise DialTimeout(address, f"no answer in {timeout} s") from None
+
+    async def _identify(self, address: Address) -> PeerId:
+        text = str(address)
+        try:
+            found = await places(address, self._resolver, self._lookups)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise DialUnreachable(text, f"the name does not resolve: {why}") from None
+        problem = DialUnreachable(text, "the name has no address")
+        for ip in found:
+            try:
+                stream = await trio.open_tcp_stream(ip, address.port)
+            except OSError as error:
+                problem = DialUnreachable(text, error.strerror or str(error.__cause__ or error))
+                continue
+            tcp = self._begin(stream)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(tcp.flush)
+                    peer = await self._upgrader.identify(tcp)
+                    nursery.cancel_scope.cancel()
+                return peer
+            except (Exception, ExceptionGroup) as error:  # noqa: BLE001
+                problem = DialUnreachable(text, f"the handshake failed: {error!r}")
+            finally:
+                self._end(tcp)
+        raise problem
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close the connection to a peer; no-op if there is none."""
+        connection = self._connections.get(peer)
+        if connection is not None:
+            self._lost(connection, DisconnectReason.LOCAL)
+        await trio.lowlevel.checkpoint()
+
+    async def request(
+        self,
+        peer: PeerId,
+        protocol: str,
+        payload: bytes,
+        *,
+        max_response: int,
+        timeout: float,  # noqa: ASYNC109
+    ) -> bytes:
+        """Send one request and return its answer; see `Transport.request`."""
+        self._running()
+        connection = self._connections.get(peer)
+        if connection is None:
+            await trio.lowlevel.checkpoint()
+            raise PeerGone(peer, protocol, "not connected")
+        counters = self._floor.counters
+        counters.requests_sent += 1
+        answered = False
+        try:
+            with trio.fail_after(timeout):
+                response = await requests.ask(
+                    self._floor, connection, protocol, payload, max_response
+                )
+            answered = True
+        except trio.TooSlowError:
+            raise RequestTimeout(peer, protocol, f"no answer in {timeout} s") from None
+        finally:
+            counters.requests_failed += not answered
+        return response
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and serve until cancelled; see `Transport.run`."""
+        bound = await listen(self._listen)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._addresses = self._announce or tuple(
+                    announced([address for address, _ in bound], self.id)
+                )
+                self._floor.begin(nursery)
+                for _, listener in bound:
+                    nursery.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            self._inbound,
+                            [ThrottledListener(listener, self._may_knock)],
+                            handler_nursery=nursery,
+                        )
+                    )
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self._addresses = ()
+            for connection in tuple(self._connections.values()):
+                self._lost(connection, DisconnectReason.LOCAL)
+            for _, listener in bound:
+                listener.socket.close()
+
+    def _running(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise NotRunning("the transport is not running")
+        return self._nursery
+
+    def _may_knock(self, stream: trio.SocketStream) -> bool:
+        try:
+            ip = plain(stream.socket.getpeername()[0])
+        except (OSError, ValueError):
+            return False
+        if not self._floor.admits(ip, None, Direction.INBOUND):
+            return False
+        has_room = len(self._open) < self._config.max_connections
+        if not has_room or not self._handshakes.has_room(address_group(ip)):
+            self._floor.counters.connections_refused += 1
+            return False
+        return True
+
+    async def _inbound(self, stream: trio.SocketStream) -> None:
+        try:
+            place = stream.socket.getpeername()
+        except OSError:
+            return
+        ip = plain(place[0])
+        scope = self._handshakes.enter(address_group(ip))
+        if scope is None:
+            self._floor.counters.connections_refused += 1
+            return
+        tcp = self._begin(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tcp.flush)
+            try:
+                upgraded = await self._shake_hands(tcp, ip, scope)
+                if upgraded is not None and self._has_room(ip, upgraded.peer):
+                    address = str(Address.of_ip(ip, place[1]))
+                    await self._live(upgraded, ip, address, Direction.INBOUND)
+            finally:
+                self._end(tcp)
+                nursery.cancel_scope.cancel()
+
+    def _has_room(self, ip: str, peer: PeerId) -> bool:
+        """Ask again: others may have come in during the handshake."""
+        if len(self._open) >= self._config.max_connections:
+            self._floor.counters.connections_refused += 1
+            return False
+        return self._floor.admits(ip, peer, Direction.INBOUND)
+
+    async def _shake_hands(
+        self, tcp: TcpStream, ip: str, scope: trio.CancelScope
+    ) -> Upgraded | None:
+        def proven(peer: PeerId) -> bool:
+            return peer != self.id and self._floor.admits(ip, peer, Direction.INBOUND)
+
+        detail = "not finished in time"
+        try:
+            with scope:
+                await self._handshakes.turn(address_group(ip))
+                return await self._upgrader.inbound(tcp, proven)
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
+            detail = type(error).__name__
+        finally:
+            self._handshakes.leave(scope)
+        self._floor.counters.handshakes_failed += 1
+        self._floor.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
+        return None
+
+    async def _outbound(
+        self,
+        address: Address,
+        peer: PeerId,
+        task_status: trio.TaskStatus[DialError | None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        text = str(address)
+        try:
+            found = await places(address, self._resolver, self._lookups)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            task_status.started(DialUnreachable(text, f"the name does not resolve: {why}"))
+            return
+        problem: DialError = DialUnreachable(text, "the name has no address")
+        for ip in found:
+            if not self._floor.admits(ip, peer, Direction.OUTBOUND):
+                problem = DialRefused(text, "the gate refuses it")
+                continue
+            try:
+                stream = await trio.open_tcp_stream(ip, address.port)
+            except OSError as error:
+                why = error.strerror or str(error.__cause__ or error)
+                problem = DialUnreachable(text, why)
+                continue
+            tcp = self._begin(stream)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tcp.flush)
+                try:
+                    upgraded = await self._upgrader.outbound(tcp, peer)
+                    task_status.started(None)
+                    await self._live(upgraded, ip, text, Direction.OUTBOUND)
+                    return
+                except WrongPeer:
+                    problem = DialWrongPeer(text, "another peer answers")
+                except (Exception, ExceptionGroup) as error:  # noqa: BLE001
+                    problem = DialUnreachable(text, f"the handshake failed: {error!r}")
+                finally:
+                    self._end(tcp)
+                    nursery.cancel_scope.cancel()
+        task_status.started(problem)
+
+    def _begin(self, stream: trio.SocketStream) -> TcpStream:
+        tcp = TcpStream(stream)
+        self._sockets[tcp] = None
+        return tcp
+
+    def _end(self, tcp: TcpStream) -> None:
+        tcp.abort()
+        del self._sockets[tcp]
+        self._floor.counters.bytes_received += tcp.received
+        self._floor.counters.bytes_sent += tcp.sent
+
+    async def _live(self, upgraded: Upgraded, ip: str, address: str, direction: Direction) -> None:
+        info = PeerInfo(upgraded.peer, ip, address, direction, trio.current_time())
+
+        def accuse(kind: Misbehaviour, detail: str) -> None:
+            self._floor.misbehaved(ip, info.peer, kind, detail)
+
+        def fault(event: str) -> None:
+            self._floor.fault(event, peer=info.peer)
+
+        connection = Connection(upgraded, info, accuse, fault)
+        old = self._connections.get(info.peer)
+        if old is not None:
+            if self._keep(old, connection):
+                return
+            self._lost(old, DisconnectReason.REMOTE)
+        self._connections[info.peer] = connection
+        self._open[connection] = None
+        self._floor.connected(info)
+        served = (gossip_wire.PROTOCOL, *self._floor.served)
+        try:
+            await connection.run(served, partial(self._serve, connection))
+        except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
+            self._floor.fault("net.connection_failed", peer=info.peer)
+        finally:
+            del self._open[connection]
+            self._lost(connection, connection.reason)
+
+    def _keep(self, old: Connection, new: Connection) -> bool:
+        """Fault 15: of two connections that crossed, both sides keep the one that the lower id
+        dialled; otherwise the peer must have lost the old one."""
+        if old.info.direction is new.info.direction:
+            return False
+        if new.info.since - old.info.since > SIMULTANEOUS_S:
+            return False
+        return (self.id < old.info.peer) is (old.info.direction is Direction.OUTBOUND)
+
+    def _lost(self, connection: Connection, reason: DisconnectReason) -> None:
+        connection.close(reason)
+        if self._connections.get(connection.info.peer) is connection:
+            del self._connections[connection.info.peer]
+            self._floor.disconnected(PeerDisconnected(connection.info, reason))
+
+    async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
+        if protocol != gossip_wire.PROTOCOL:
+            await requests.answer(self._floor, connection, protocol, stream)
+            return
+        try:
+            while True:
+                length = await read_varint(stream, gossip_wire.MAX_RPC)
+                rpc = gossip_wire.decode(await stream.read(length))
+                self._floor.gossip_in(connection.info.peer, rpc)
+                await connection.pace.spend(work_of(rpc, length))
+        except (gossip_wire.BadRpc, StreamFault) as error:
+            connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
+
+    def _send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+        connection = self._connections.get(peer)
+        return connection is not None and connection.send(rpc)

@@ -1,0 +1,167 @@
+"""Sockets to listen on, addresses to announce, and names to resolve."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import psutil
+import trio
+
+from unchained.node.base.token_bucket import RateLimit
+from unchained.node.transport.address import Address
+from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
+
+BACKLOG: Final = 1_024
+"""Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
+KNOCKS_BURST: Final = 64
+KNOCKS_PER_S: Final = 500.0
+"""Connections looked at per second, after a burst: those who have come in come first."""
+MAX_RESOLVED: Final = 8
+"""Addresses of a name that are tried."""
+
+_FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
+
+Resolve = Callable[[str, int, int], Sequence[str]]
+"""Blocking look-up of a name: host, port, address family to IP literals. Raises OSError."""
+
+
+def resolve(host: str, port: int, family: int) -> Sequence[str]:
+    """Ask the system, /etc/hosts included."""
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    return [str(place[0]) for *_, place in found]
+
+
+async def places(
+    address: Address, resolver: Resolve, limiter: trio.CapacityLimiter
+) -> Sequence[str]:
+    """Return the IP literals of an address; a look-up runs in a thread. Raises OSError.
+
+    Cancelling leaves the look-up to end by itself."""
+    if not address.is_name:
+        return (address.host,)
+    found = await trio.to_thread.run_sync(
+        resolver,
+        address.host,
+        address.port,
+        _FAMILIES[address.kind],
+        abandon_on_cancel=True,
+        limiter=limiter,
+    )
+    return list(dict.fromkeys(plain(ip) for ip in found))[:MAX_RESOLVED]
+
+
+def plain(ip: str) -> str:
+    """Return an IP literal as limits go by: no zone, IPv4 as IPv4."""
+    parsed = ipaddress.ip_address(ip.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)
+
+
+def parse_listen(text: str) -> Address:
+    """Read an address to listen on; raises `CannotListen`."""
+    try:
+        address = Address.parse(text)
+    except BadAddress as error:
+        raise CannotListen(text, str(error)) from None
+    if address.is_name:
+        raise CannotListen(text, "expected an ip4 or ip6 literal, not a name")
+    return address
+
+
+async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.SocketListener]]:
+    """Bind every address, or none; raises `CannotListen`.
+
+    Fault 12: libp2p shares ports (SO_REUSEPORT) and starts with no address where one is taken.
+    It can go when libp2p's listener fails for a port in use."""
+    bound: list[tuple[Address, trio.SocketListener]] = []
+    try:
+        for address in addresses:
+            listener = await _bind(address)
+            bound.append((address, listener))
+    except CannotListen:
+        for _, listener in bound:
+            listener.socket.close()
+        raise
+    return [
+        (Address(address.kind, address.host, listener.socket.getsockname()[1]), listener)
+        for address, listener in bound
+    ]
+
+
+async def _bind(address: Address) -> trio.SocketListener:
+    family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
+    try:
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotListen(str(address), _why(error)) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((address.host, address.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(str(address), _why(error)) from None
+    return trio.SocketListener(sock)
+
+
+class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
+    and closes at once, without a task, what `admits` does not let in."""
+
+    def __init__(
+        self, listener: trio.SocketListener, admits: Callable[[trio.SocketStream], bool]
+    ) -> None:
+        self._listener = listener
+        self._admits = admits
+        self._pace = RateLimit(KNOCKS_PER_S, KNOCKS_BURST)
+
+    async def accept(self) -> trio.SocketStream:
+        """Wait for a connection that is let in."""
+        while True:
+            await trio.sleep(self._pace.reserve("", trio.current_time()))
+            stream = await self._listener.accept()
+            if self._admits(stream):
+                return stream
+            stream.socket.close()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        await self._listener.aclose()
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def announced(bound: Iterable[Address], peer: PeerId) -> list[str]:
+    """Return what others can dial: an unspecified address stands for this machine's own."""
+    told: dict[str, None] = {}
+    for address in bound:
+        here = ipaddress.ip_address(address.host)
+        hosts = interfaces(here.version) if here.is_unspecified else [address.host]
+        for host in hosts:
+            told[str(Address.of_ip(host, address.port, peer))] = None
+    return list(told)
+
+
+def interfaces(version: int) -> list[str]:
+    """Return this machine's addresses; loopback only if there is no other."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    found = [
+        ipaddress.ip_address(entry.address.partition("%")[0])
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == family
+    ]
+    usable = [ip for ip in found if not ip.is_loopback and not ip.is_link_local]
+    return [str(ip) for ip in usable or found]

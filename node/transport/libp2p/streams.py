@@ -1,0 +1,263 @@
+"""Byte streams under and over the multiplexer, and the agreement on a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError, IOException
+from libp2p.network.connection.exceptions import RawConnError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.yamux.yamux import YamuxStream
+
+MAX_LINE: Final = 1024
+"""Bytes of a protocol name that are read."""
+MAX_PROPOSALS: Final = 8
+CHUNK: Final = 1 << 16
+MAX_UNSENT: Final = 256 << 10
+"""Bytes that wait for the socket before writers are made to wait."""
+MULTISTREAM: Final = "/multistream/1.0.0"
+
+
+class StreamBroken(Exception):
+    """The other side closed or reset the stream, or the connection is gone."""
+
+
+class StreamFault(Exception):
+    """The other side sent what it must not."""
+
+
+class ProtocolNotServed(Exception):
+    """The other side does not know the protocol."""
+
+
+class Bytes(Protocol):
+    """What can be negotiated over."""
+
+    async def read(self, n: int) -> bytes:
+        """Return exactly `n` bytes, or raise."""
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+
+class TcpStream(ReadWriteCloser):
+    """A socket as libp2p wants it, without two faults of its own `TrioTCPStream`.
+
+    Fault 10: libp2p's `read_exactly` gives up after 101 reads; here `read` returns all that was
+    asked for. Writes there can be cut short by a cancellation, which breaks the encryption for
+    good; here `write` only queues, all or nothing, and `flush` sends. It can go when libp2p
+    reads until done and its writes survive cancelling.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.received = 0
+        """Bytes, since the start."""
+        self.sent = 0
+        self._stream = stream
+        self._in = bytearray()
+        self._out = bytearray()
+        self._waiting = trio.Event()
+        self._emptied = trio.Event()
+        self._closed = False
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return exactly `n` bytes; raises libp2p's ConnectionClosedError at the end."""
+        wanted = 1 if n is None else n
+        while len(self._in) < wanted:
+            try:
+                data = await self._stream.receive_some(max(CHUNK, wanted - len(self._in)))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                raise ConnectionClosedError("the connection is closed", transport="tcp")
+            self.received += len(data)
+            self._in += data
+        taken = len(self._in) if n is None else n
+        result = bytes(memoryview(self._in)[:taken])
+        del self._in[:taken]
+        return result
+
+    async def write(self, data: bytes) -> None:
+        """Queue bytes, without a checkpoint: a frame is queued whole or not at all."""
+        if self._closed:
+            raise ConnectionClosedError("the connection is closed", transport="tcp")
+        self._out += data
+        self._waiting.set()
+
+    async def room(self) -> None:
+        """Wait until few enough bytes wait to be sent."""
+        while len(self._out) >= MAX_UNSENT and not self._closed:
+            await self._emptied.wait()
+
+    async def flush(self) -> None:
+        """Send what is queued, until the socket breaks. Cancelling it ends the connection."""
+        try:
+            while True:
+                await self._waiting.wait()
+                self._waiting = trio.Event()
+                data, self._out = self._out, bytearray()
+                emptied, self._emptied = self._emptied, trio.Event()
+                emptied.set()
+                if data:
+                    await self._stream.send_all(data)
+                    self.sent += len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._closed = True
+            self._emptied.set()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return len(self._out)
+
+    def abort(self) -> None:
+        """Close the socket at once; whoever waits for it goes on."""
+        self._closed = True
+        self._emptied.set()
+        self._stream.socket.close()
+
+    async def close(self) -> None:
+        """Close the socket at once."""
+        self.abort()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return nothing: the address was taken from the socket when it was accepted."""
+        return None
+
+
+class MuxedStream:
+    """A multiplexed stream with exact reads through a buffer.
+
+    libp2p reads lengths byte by byte, each with a window update; here a read takes what is there.
+    """
+
+    def __init__(self, stream: YamuxStream) -> None:
+        self._stream = stream
+        self._in = bytearray()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are here to be read."""
+        return len(self._in)
+
+    async def read(self, n: int) -> bytes:
+        """Return exactly `n` bytes; raises `StreamBroken`."""
+        while len(self._in) < n:
+            self._in += await self._some(max(CHUNK, n - len(self._in)))
+        result = bytes(memoryview(self._in)[:n])
+        del self._in[:n]
+        return result
+
+    async def ended(self) -> bool:
+        """Wait for the other side to send more (False), or to close or reset (True)."""
+        if self._in:
+            return False
+        try:
+            self._in += await self._some(CHUNK)
+        except StreamBroken:
+            return True
+        return False
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`; one task at a time. Raises `StreamBroken`.
+
+        A stream whose write was cancelled is good for nothing but `reset`."""
+        try:
+            await self._stream.write(data)
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBroken(str(error)) from None
+
+    async def close(self) -> None:
+        """End our side."""
+        with suppress(MuxedStreamError, IOException, RawConnError):
+            await self._stream.close()
+
+    async def reset(self) -> None:
+        """End both sides at once, even when cancelled."""
+        errors = (MuxedStreamError, IOException, RawConnError)
+        with trio.CancelScope(shield=True), suppress(*errors):
+            await self._stream.reset()
+
+    async def _some(self, n: int) -> bytes:
+        try:
+            return await self._stream.read(n)
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBroken(str(error)) from None
+
+
+async def read_varint(stream: Bytes, most: int) -> int:
+    """Read a length; raises `StreamFault` above `most`."""
+    value = shift = 0
+    while True:
+        byte = (await stream.read(1))[0]
+        value |= (byte & 0x7F) << shift
+        if value > most or shift > 28:
+            raise StreamFault(f"a length above {most}")
+        if byte < 0x80:
+            return value
+        shift += 7
+
+
+def varint(value: int) -> bytes:
+    """Encode a length."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
+    """Agree on a protocol as the side that opened; raises `ProtocolNotServed`, `StreamFault`.
+
+    `first` is sent along, so that whoever serves the protocol need not wait for it."""
+    await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
+    if await _read_line(stream) != MULTISTREAM:
+        raise StreamFault("no multistream-select")
+    answer = await _read_line(stream)
+    if answer == "na":
+        raise ProtocolNotServed(protocol)
+    if answer != protocol:
+        raise StreamFault("an answer to something else")
+
+
+async def agree(stream: Bytes, served: Container[str]) -> str:
+    """Agree on a protocol as the side that accepted; raises `ProtocolNotServed`, `StreamFault`."""
+    if await _read_line(stream) != MULTISTREAM:
+        raise StreamFault("no multistream-select")
+    greeting = _line(MULTISTREAM)
+    if not (isinstance(stream, MuxedStream) and stream.buffered):
+        # Some wait for it before they propose anything.
+        await stream.write(greeting)
+        greeting = b""
+    name = await _read_line(stream)
+    for _ in range(MAX_PROPOSALS):
+        if name in served:
+            await stream.write(greeting + _line(name))
+            return name
+        await stream.write(greeting + _line("na"))
+        greeting = b""
+        try:
+            name = await _read_line(stream)
+        except StreamFault:
+            break  # What was sent along with the proposal.
+    raise ProtocolNotServed(name)
+
+
+def _line(text: str) -> bytes:
+    data = text.encode() + b"\n"
+    return varint(len(data)) + data
+
+
+async def _read_line(stream: Bytes) -> str:
+    data = await stream.read(await read_varint(stream, MAX_LINE))
+    if not data.endswith(b"\n") or not data.isascii():
+        raise StreamFault("a line without its end")
+    return data[:-1].decode()

@@ -1,0 +1,250 @@
+"""What both transports share: observers, gate, request admission, and gossip's tasks."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.transport.contract import (
+    Decline,
+    Direction,
+    Event,
+    Gate,
+    Handler,
+    Misbehaved,
+    Misbehaviour,
+    Observer,
+    PeerConnected,
+    PeerDisconnected,
+    PeerId,
+    PeerInfo,
+    ServeLimits,
+    TransportStatistics,
+    Verdict,
+    open_gate,
+)
+from unchained.node.transport.gossip_router import HEARTBEAT_S, GossipRouter, Rpc, ValidationJob
+
+
+class ResponseStatus(enum.IntEnum):
+    """The first byte of an answer."""
+
+    OK = 0
+    REFUSED = 1
+    TOO_LARGE = 2
+    FAILED = 3
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counted since the start."""
+
+    dials: int = 0
+    dials_failed: int = 0
+    gate_refused: int = 0
+    handshakes_failed: int = 0
+    connections_refused: int = 0
+    requests_sent: int = 0
+    requests_failed: int = 0
+    requests_served: int = 0
+    requests_refused: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    misbehaviours: int = 0
+    faults: int = 0
+
+
+class Served:
+    """A protocol that is answered, and who is being answered."""
+
+    def __init__(self, handler: Handler, limits: ServeLimits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self._busy: Counter[PeerId] = Counter()
+        self._total = 0
+
+    def enter(self, peer: PeerId) -> bool:
+        """Take a place for one request, if there is one; `leave` must follow."""
+        if self._total >= self.limits.max_total or self._busy[peer] >= self.limits.max_per_peer:
+            return False
+        self._busy[peer] += 1
+        self._total += 1
+        return True
+
+    def leave(self, peer: PeerId) -> None:
+        """Give the place back."""
+        self._busy[peer] -= 1
+        self._total -= 1
+        if not self._busy[peer]:
+            del self._busy[peer]
+
+
+class Switchboard:
+    """State that a transport keeps whatever carries its bytes."""
+
+    def __init__(
+        self,
+        peer: PeerId,
+        log: FilteringBoundLogger,
+        rng: random.Random,
+        send: Callable[[PeerId, Rpc], bool],
+    ) -> None:
+        self.id = peer
+        self.log = log
+        self.counters = Counters()
+        self.served: dict[str, Served] = {}
+        self.peers: dict[PeerId, PeerInfo] = {}
+        self.router = GossipRouter(send, self._accuse, rng)
+        self._observers: list[Observer] = []
+        self._gate: Gate = open_gate
+        self._nursery: trio.Nursery | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every later event."""
+        self._observers.append(observer)
+
+    def set_gate(self, gate: Gate) -> None:
+        """Ask `gate` from here on."""
+        self._gate = gate
+
+    def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
+        """Answer requests of a protocol."""
+        if protocol in self.served:
+            raise ValueError(f"already serving {protocol}")
+        self.served[protocol] = Served(handler, limits)
+
+    def statistics(self, *, handshakes: int = 0) -> TransportStatistics:
+        """Return counters and levels."""
+        count, gossip = self.counters, self.router.counters
+        inbound = sum(info.direction is Direction.INBOUND for info in self.peers.values())
+        return TransportStatistics(
+            inbound=inbound,
+            outbound=len(self.peers) - inbound,
+            handshakes=handshakes,
+            dials=count.dials,
+            dials_failed=count.dials_failed,
+            gate_refused=count.gate_refused,
+            handshakes_failed=count.handshakes_failed,
+            connections_refused=count.connections_refused,
+            requests_sent=count.requests_sent,
+            requests_failed=count.requests_failed,
+            requests_served=count.requests_served,
+            requests_refused=count.requests_refused,
+            gossip_published=gossip.published,
+            gossip_received=gossip.received,
+            gossip_duplicates=gossip.duplicates,
+            gossip_accepted=gossip.accepted,
+            gossip_ignored=gossip.ignored,
+            gossip_rejected=gossip.rejected,
+            gossip_dropped=gossip.dropped,
+            bytes_received=count.bytes_received,
+            bytes_sent=count.bytes_sent,
+            misbehaviours=count.misbehaviours,
+            faults=count.faults,
+        )
+
+    def admits(self, ip: str, peer: PeerId | None, direction: Direction) -> bool:
+        """Ask the gate. A gate that raises is a fault, and refuses."""
+        try:
+            admitted = self._gate(ip, peer, direction)
+        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+            self.fault("net.gate_failed")
+            admitted = False
+        if not admitted:
+            self.counters.gate_refused += 1
+        return admitted
+
+    def fault(self, event: str, **context: object) -> None:
+        """Count and log an exception of this node's own code; called while handling it."""
+        self.counters.faults += 1
+        self.log.error(event, exc_info=True, **context)
+
+    def tell(self, event: Event) -> None:
+        """Let every observer know."""
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+                self.fault("net.observer_failed")
+
+    def misbehaved(
+        self, ip: str, peer: PeerId | None, kind: Misbehaviour, detail: str, topic: str = ""
+    ) -> None:
+        """Report what a peer did wrong."""
+        self.counters.misbehaviours += 1
+        self.log.debug("net.misbehaved", ip=ip, peer=peer, kind=kind.value, detail=detail)
+        self.tell(Misbehaved(ip, peer, kind, detail, topic))
+
+    def connected(self, info: PeerInfo) -> None:
+        """Show a peer, and begin to gossip with it."""
+        self.peers[info.peer] = info
+        self.tell(PeerConnected(info))
+        self.router.peer_up(info.peer, outbound=info.direction is Direction.OUTBOUND)
+
+    def disconnected(self, event: PeerDisconnected) -> None:
+        """Forget a peer that was shown."""
+        del self.peers[event.info.peer]
+        self.router.peer_down(event.info.peer)
+        self.tell(event)
+
+    async def answer(
+        self, peer: PeerId, protocol: str, payload: bytes
+    ) -> tuple[ResponseStatus, bytes]:
+        """Handle one request; a handler's exception becomes FAILED, counted and logged."""
+        served = self.served[protocol]
+        if not served.enter(peer):
+            self.counters.requests_refused += 1
+            return ResponseStatus.REFUSED, b""
+        try:
+            response = await served.handler(peer, payload)
+        except Decline:
+            self.counters.requests_refused += 1
+            return ResponseStatus.REFUSED, b""
+        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+            self.fault("net.handler_failed", protocol=protocol)
+            return ResponseStatus.FAILED, b""
+        finally:
+            served.leave(peer)
+        self.counters.requests_served += 1
+        return ResponseStatus.OK, response
+
+    def gossip_in(self, peer: PeerId, rpc: Rpc) -> None:
+        """Take in what a peer told, and judge what is there to be judged."""
+        self.router.receive(peer, rpc, trio.current_time())
+        self._judge_waiting()
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Validate in `nursery`, and keep gossip's heart beating."""
+        self._nursery = nursery
+        nursery.start_soon(self._beat)
+
+    async def _beat(self) -> None:
+        due = trio.current_time()
+        while True:
+            due = max(due + HEARTBEAT_S, trio.current_time())
+            await trio.sleep_until(due)
+            self.router.heartbeat(trio.current_time())
+
+    def _judge_waiting(self) -> None:
+        while self._nursery is not None and (job := self.router.next_job()) is not None:
+            self._nursery.start_soon(self._judge, job)
+
+    async def _judge(self, job: ValidationJob) -> None:
+        verdict = Verdict.IGNORE
+        try:
+            verdict = await self.router.validator(job.topic)(job.peer, job.data)
+        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+            self.fault("net.validator_failed", topic=job.topic)
+        finally:
+            self.router.judged(job, verdict)
+        self._judge_waiting()
+
+    def _accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+        info = self.peers.get(peer)
+        self.misbehaved(info.ip if info else "", peer, kind, detail, topic)

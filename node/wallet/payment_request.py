@@ -1,0 +1,161 @@
+"""Whom to pay and how much: amounts, payees, payment URIs and their QR codes.
+
+    unchained:PAYEE?amount=UNC&memo=TEXT&label=TEXT
+
+PAYEE is an address or a paycode; all parameters are optional, percent-encoded, in UTF-8. A
+parameter that begins with `req-` has to be understood: the URI is refused otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.crypto.addresses import (
+    MAX_MEMO,
+    MalformedPayeeError,
+    PayeeError,
+    address_lock,
+    decode_address,
+    decode_paycode,
+    seal_note,
+)
+from unchained.node.primitives.transfer import Output
+from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT, Lock
+from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
+from unchained.node.wallet.errors import BadPayment, ContractError, PaymentRequestError
+from unchained.node.wallet.records import Payee
+
+if TYPE_CHECKING:
+    import segno
+
+SCHEME: Final = "unchained:"
+"""What a payment URI begins with."""
+
+LEAST_OUTPUT: Final = 1_000
+"""Grains below which nodes do not relay an output (Protocol §8.4)."""
+
+_AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]{1,8}))?")
+_LOCK: Final = re.compile(r"[0-9a-f]{64}")
+_ADDRESS_CHARS: Final = 90
+
+
+def parse_amount(text: str) -> int:
+    """Return the grains of a decimal amount of UNC. Raises `BadPayment`."""
+    found = _AMOUNT.fullmatch(text)
+    if found is None or len(text) > 32:
+        raise BadPayment(f"{text[:40]!r} is no amount: expected UNC with up to 8 decimals")
+    grains = int(found[1]) * GRAINS_PER_UNC + int((found[2] or "").ljust(8, "0"))
+    if grains > MAX_AMOUNT:
+        raise BadPayment(f"{text} UNC is more than there can be")
+    return grains
+
+
+def format_amount(grains: int) -> str:
+    """Return grains as a decimal amount of UNC, in its shortest form."""
+    whole, part = divmod(grains, GRAINS_PER_UNC)
+    return f"{whole}.{part:08}".rstrip("0").rstrip(".") if part else str(whole)
+
+
+def output_for(network: Network, payee: Payee) -> Output:
+    """Return an output that pays an address, a paycode, a contract, or a lock (64 hex digits).
+
+    Raises `BadPayment` naming what is wrong.
+    """
+    value, memo = payee.value, payee.memo
+    if not LEAST_OUTPUT <= value <= MAX_AMOUNT:
+        raise BadPayment(f"a payment is at least {LEAST_OUTPUT} grains, got {value}")
+    if len(memo) > MAX_MEMO:
+        raise BadPayment(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
+    text = payee.payee
+    try:
+        if len(text) > _ADDRESS_CHARS and not text.startswith(CONTRACT_PREFIX):
+            sealed = seal_note(decode_paycode(network, text), memo)
+            return Output(value, sealed.lock, sealed.note)
+        lock = _plain_lock(network, text)
+    except (PayeeError, ContractError) as error:
+        raise BadPayment(str(error)) from None
+    if memo:
+        raise BadPayment("only a payment to a paycode can carry a memo")
+    return Output(value, lock, b"")
+
+
+def _plain_lock(network: Network, text: str) -> Lock:
+    if text.startswith(CONTRACT_PREFIX):
+        return Contract.from_text(text, network).lock
+    if _LOCK.fullmatch(text):
+        return Lock(bytes.fromhex(text))
+    return address_lock(decode_address(network, text))
+
+
+class PaymentRequest(msgspec.Struct, frozen=True):
+    """What a payment URI asks for. `value` in grains, None if the payer chooses."""
+
+    payee: str
+    value: int | None = None
+    memo: str = ""
+    label: str = ""
+
+    def to_uri(self) -> str:
+        """Return the URI."""
+        fields: Sequence[tuple[str, str]] = [
+            ("amount", "" if self.value is None else format_amount(self.value)),
+            ("memo", self.memo),
+            ("label", self.label),
+        ]
+        query = urlencode([field for field in fields if field[1]], quote_via=quote)
+        return f"{SCHEME}{self.payee}{'?' if query else ''}{query}"
+
+    @classmethod
+    def from_uri(cls, network: Network, uri: str) -> PaymentRequest:
+        """Read a URI and check its payee. Raises `PaymentRequestError`."""
+        if uri[: len(SCHEME)].lower() != SCHEME or len(uri) > 8_192:
+            raise PaymentRequestError(f"not a payment URI: expected {SCHEME}PAYEE?amount=…")
+        payee, _, query = uri[len(SCHEME) :].partition("?")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+            fields = dict(pairs)
+            if len(fields) != len(pairs):
+                raise PaymentRequestError("the payment URI says something twice")
+            unknown = [name for name in fields if name.startswith("req-")]
+            if unknown:
+                raise PaymentRequestError(
+                    f"the payment URI requires {unknown[0]}, which is not known"
+                )
+            value = parse_amount(fields["amount"]) if "amount" in fields else None
+            memo = fields.get("memo", "")
+            probe = Payee(payee, LEAST_OUTPUT if value is None else value, memo.encode())
+            if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
+                raise MalformedPayeeError("the payee is neither an address nor a paycode")
+            output_for(network, probe)
+        except (ValueError, BadPayment) as error:
+            raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
+        return cls(payee, value, memo, fields.get("label", ""))
+
+
+def qr_terminal(text: str) -> str:
+    """Return a QR code of half blocks, for a terminal."""
+    shown = io.StringIO()
+    _qr(text).terminal(shown, compact=True, border=2)
+    return shown.getvalue()
+
+
+def qr_png(text: str, path: Path) -> None:
+    """Write a QR code as a PNG file. Raises OSError."""
+    content = io.BytesIO()
+    _qr(text).save(content, kind="png", scale=8, border=4)
+    path.write_bytes(content.getvalue())
+
+
+def _qr(text: str) -> segno.QRCode:
+    # Only here: few nodes are ever asked for one, and segno brings the XML parsers.
+    import segno
+
+    return segno.make_qr(text, error="l", boost_error=False)

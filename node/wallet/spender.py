@@ -1,0 +1,478 @@
+"""Makes transfers of a wallet's coins: payments, sweeps, replacements, claims and refunds.
+
+What is made here is unsigned; nothing is written and nothing is sent. Amounts in grains, rates in
+grains per byte of size (Protocol §8.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
+from unchained.node.crypto.accounts import WatchAccount
+from unchained.node.crypto.addresses import Paycode, seal_note
+from unchained.node.primitives.conditions import (
+    HashTimeLockCondition,
+    KeyCondition,
+    MultisigCondition,
+)
+from unchained.node.primitives.transfer import (
+    MAX_TRANSFER_ENCODED,
+    OUTPUT_SIZE_SURCHARGE,
+    PUBLIC_KEY_SIZE,
+    SIGNATURE_SIZE,
+    Input,
+    Output,
+    Transfer,
+    output_id,
+)
+from unchained.node.primitives.types import CoinId
+from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.errors import (
+    BadPayment,
+    ContractError,
+    InsufficientFunds,
+    NoSuchAccount,
+    NoSuchCoin,
+    NoSuchTransfer,
+    NothingToDo,
+)
+from unchained.node.wallet.payment_request import LEAST_OUTPUT, output_for
+from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.selection import MAX_SEARCHED, Candidate, Costs, Selection, select
+from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.wallet_store import WalletStore
+
+MAX_TRANSFERS: Final = 64
+"""Most transfers that a sweep or a consolidation makes at a time."""
+
+MAX_RATE: Final = 1_000_000
+"""Grains per byte of size above which a rate is taken for a mistake."""
+
+_HEAD: Final = 48
+_SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
+_PREIMAGE: Final = 34
+
+
+class Fee(msgspec.Struct, frozen=True):
+    """What a transfer pays: a rate (grains per byte of size), or exactly `target` grains."""
+
+    rate: int = 1
+    target: int | None = None
+
+    def check(self) -> None:
+        """Raise `BadPayment` for a fee that no transfer should pay."""
+        if not 1 <= self.rate <= MAX_RATE:
+            raise BadPayment(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
+        if self.target is not None and not 0 < self.target < 2**62:
+            raise BadPayment(f"a fee is a positive number of grains, got {self.target}")
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
+    the output that brings change; `replaces` the txid of a transfer that it takes the place of."""
+
+    unsigned: Unsigned
+    payees: tuple[Payee, ...]
+    change: int | None
+    replaces: bytes = b""
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """Who pays how: coins that are spent in any case, outputs, and what opens the coins."""
+
+    fixed: tuple[WalletCoin, ...]
+    outputs: tuple[Output, ...]
+    condition: bytes
+    signatures: int
+    preimages: tuple[bytes, ...]
+    lock_height: int
+    back: Output
+    """Brings the change; its value is still to be set."""
+
+
+def encoded_bound(
+    inputs: int, condition_size: int, outputs: Sequence[Output], signatures: int, preimages: int
+) -> int:
+    """Return a bound, a few bytes above the truth, for a transfer's encoding."""
+    return (
+        _HEAD
+        + inputs * (71 + condition_size)
+        + sum(_output_bound(output) - OUTPUT_SIZE_SURCHARGE for output in outputs)
+        + signatures * _SIGNATURE
+        + preimages * _PREIMAGE
+    )
+
+
+def _output_bound(output: Output) -> int:
+    return 47 + len(output.note) + OUTPUT_SIZE_SURCHARGE
+
+
+class Spender:
+    """Makes transfers for one wallet, as it is at its last anchor."""
+
+    def __init__(
+        self, store: WalletStore, network: Network, accounts: Mapping[int, WatchAccount]
+    ) -> None:
+        self._store = store
+        self._network = network
+        self._accounts = accounts
+
+    @property
+    def next_height(self) -> int:
+        """Height of the anchor that could include a transfer made here."""
+        last = self._store.last_anchor()
+        return 1 if last is None else last[0] + 1
+
+    @property
+    def mature_below(self) -> int:
+        """Height of inclusion from which on a minted coin cannot be spent yet."""
+        # Protocol §8.3: IMMATURE_COIN
+        return self.next_height - self._network.maturity + 1
+
+    def _account(self, index: int) -> WatchAccount:
+        account = self._accounts.get(index)
+        if account is None:
+            raise NoSuchAccount(index)
+        return account
+
+    def _to_self(self, index: int) -> Output:
+        """Return an output to the account's own paycode, of value 0."""
+        account = self._account(index)
+        paycode = Paycode(self._network.chain_id, account.key_hash, account.view.public_key)
+        sealed = seal_note(paycode)
+        return Output(0, sealed.lock, sealed.note)
+
+    # Payments
+
+    def pay(
+        self,
+        payees: Sequence[Payee],
+        fee: Fee,
+        *,
+        account: int = 0,
+        coins: Sequence[bytes] | None = None,
+        lock_height: int = 0,
+    ) -> Prepared:
+        """Pay from an account's coins, or from those named.
+
+        Confirmed coins are taken if they suffice, else also the change of the wallet's own
+        waiting transfers. Raises a `SpendingError`, `NoSuchCoin`, `NoSuchAccount`.
+        """
+        if not 0 < len(payees) < MAX_OUTPUTS:
+            raise BadPayment(f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}")
+        outputs = tuple(output_for(self._network, payee) for payee in payees)
+        plan = self._key_plan(account, outputs, lock_height)
+        return self._prepare(plan, fee, account, payees, coins)
+
+    def _key_plan(
+        self,
+        account: int,
+        outputs: tuple[Output, ...],
+        lock_height: int = 0,
+        fixed: Sequence[WalletCoin] = (),
+    ) -> _Plan:
+        condition = KeyCondition(self._account(account).key_hash).to_bytes()
+        back = self._to_self(account)
+        return _Plan(tuple(fixed), outputs, condition, 1, (), lock_height, back)
+
+    def _prepare(
+        self,
+        plan: _Plan,
+        fee: Fee,
+        account: int | None,
+        payees: Sequence[Payee],
+        coins: Sequence[bytes] | None = None,
+        replaces: bytes = b"",
+    ) -> Prepared:
+        """Choose coins beside the fixed ones, and bring back what is left."""
+        fee.check()
+        costs = _costs(plan, fee)
+        amount = sum(output.value for output in plan.outputs)
+        have = sum(coin.value for coin in plan.fixed)
+        need = amount + costs.bare + costs.per_input * len(plan.fixed) - have
+        if plan.fixed and need <= 0:
+            left = -need
+            worth_it = left >= costs.change + costs.least
+            selection = Selection((), 0, left - costs.change if worth_it else 0)
+        elif account is None:
+            raise InsufficientFunds(need + have, have)
+        else:
+            selection = self._choose(need, account, coins, costs)
+        chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
+        return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
+
+    def _choose(
+        self, need: int, account: int, coins: Sequence[bytes] | None, costs: Costs
+    ) -> Selection:
+        costs = msgspec.structs.replace(costs, bare=0)
+        if coins is not None:
+            named = sorted(self._named(account, coins), key=lambda coin: -coin[1])
+            return select(need, named, named, costs)
+        store, mature = self._store, self.mature_below
+        largest = store.spendable(account, mature, most=MAX_INPUTS + 1)
+        fitting = store.spendable(
+            account,
+            mature,
+            most=MAX_SEARCHED,
+            at_most=min(need + costs.waste + costs.per_input, 2**63 - 1),
+        )
+        try:
+            return select(need, _worth(largest, costs), fitting, costs)
+        except InsufficientFunds:
+            change = store.own_change(account)
+            if not change:
+                raise
+        everything = sorted((*largest, *change), key=lambda coin: -coin[1])
+        return select(need, _worth(everything, costs), everything, costs)
+
+    def _named(self, account: int, coins: Sequence[bytes]) -> list[Candidate]:
+        found = self._store.coins_by_id(list(dict.fromkeys(coins)))
+        for coin in found:
+            young = coin.origin is Origin.MINTED and (coin.height or 0) >= self.mature_below
+            for wrong, why in (
+                (coin.account != account, f"is not of account {account}"),
+                (coin.spent_height is not None or coin.leaving, "is spent"),
+                (coin.height is None, "is not confirmed"),
+                (coin.frozen, "is frozen"),
+                (young, "is not mature"),
+            ):
+                if wrong:
+                    raise NoSuchCoin(f"coin {coin.coin_id.hex()} {why}")
+        return [(coin.coin_id, coin.value) for coin in found]
+
+    # Everything at once
+
+    def sweep(self, to: str, fee: Fee, *, account: int = 0, memo: bytes = b"") -> list[Prepared]:
+        """Pay all of an account's coins to one payee, in several transfers if need be.
+
+        Raises `NothingToDo` if no coin is worth its fee.
+        """
+        return self._gather(account, fee, Payee(to, LEAST_OUTPUT, memo), least_inputs=1)
+
+    def consolidate(
+        self, fee: Fee, *, account: int = 0, below: int | None = None
+    ) -> list[Prepared]:
+        """Join an account's coins, the smallest first, into few; with `below` only those of a
+        lower value. Raises `NothingToDo` if there is nothing to join."""
+        return self._gather(account, fee, None, least_inputs=2, below=below)
+
+    def _gather(
+        self,
+        account: int,
+        fee: Fee,
+        payee: Payee | None,
+        *,
+        least_inputs: int,
+        below: int | None = None,
+    ) -> list[Prepared]:
+        fee.check()
+        if fee.target is not None:
+            raise BadPayment("several transfers take a fee rate, not a fee")
+        coins = self._store.spendable(
+            account,
+            self.mature_below,
+            most=MAX_INPUTS * MAX_TRANSFERS,
+            at_most=None if below is None else below - 1,
+            smallest=True,
+        )
+        costs = _costs(self._key_plan(account, ()), fee)
+        worth = _worth(coins, costs)
+        prepared = []
+        for start in range(0, len(worth), MAX_INPUTS):
+            share = worth[start : start + MAX_INPUTS]
+            probe = self._gathered(account, payee, LEAST_OUTPUT)
+            total = sum(value for _, value in share)
+            plan_costs = _costs(probe, fee)
+            value = total - plan_costs.bare - plan_costs.per_input * len(share)
+            if len(share) < least_inputs or value < LEAST_OUTPUT:
+                continue
+            plan = self._gathered(account, payee, value)
+            paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
+            chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
+            prepared.append(_assemble(self._network, plan, chosen, 0, paid, b""))
+        if not prepared:
+            raise NothingToDo("no coins are worth gathering at this fee rate")
+        return prepared
+
+    def _gathered(self, account: int, payee: Payee | None, value: int) -> _Plan:
+        if payee is None:
+            output = msgspec.structs.replace(self._to_self(account), value=value)
+        else:
+            output = output_for(self._network, msgspec.structs.replace(payee, value=value))
+        return self._key_plan(account, (output,))
+
+    # Replacing
+
+    def bump(self, txid: bytes, fee: Fee) -> Prepared:
+        """Make a transfer that replaces a waiting one and pays more.
+
+        Raises `NoSuchTransfer`, and `BadPayment` for a fee that no node would replace for.
+        """
+        old = self._store.outgoing(txid)
+        if old.height is not None or old.state is not OutgoingState.WAITING:
+            raise NoSuchTransfer(f"transfer {txid.hex()} does not wait any more")
+        raw = Transfer.from_bytes(old.raw)
+        coins = self._store.coins_by_id([spent.coin_id for spent in raw.inputs])
+        account = coins[0].account
+        if any(coin.account != account or account < 0 for coin in coins):
+            raise NoSuchTransfer("only a transfer of one account's own coins can be replaced")
+        outputs = tuple(out for at, out in enumerate(raw.outputs) if at != old.change)
+        if not outputs:
+            raise NoSuchTransfer("the transfer pays nobody: abandon it instead")
+        plan = self._key_plan(account, outputs, raw.lock_height, coins)
+        prepared = self._prepare(plan, fee, account, old.payees, replaces=bytes(old.txid))
+        self._check_replaces(old, prepared)
+        return prepared
+
+    def _check_replaces(self, old: Outgoing, prepared: Prepared) -> None:
+        unsigned = prepared.unsigned
+        size = _size_bound(unsigned, 1)
+        least = max(
+            -(-5 * old.fee * size // (4 * old.size)),
+            sum(step.fee for step in self._with_descendants(old)) + size,
+        )
+        # Protocol §8.4: a conflicting transfer replaces if ...
+        if unsigned.fee < least:
+            raise BadPayment(
+                f"a fee of {unsigned.fee} grains does not replace one of {old.fee}: "
+                f"it takes {least}, a rate of {-(-least // size)} grains per byte"
+            )
+
+    def _with_descendants(self, old: Outgoing) -> list[Outgoing]:
+        family = [old]
+        made = set(_output_ids(old))
+        for step in self._store.waiting_outgoing():
+            spent = {entry.coin_id for entry in Transfer.from_bytes(step.raw).inputs}
+            if step.txid != old.txid and spent & made:
+                family.append(step)
+                made.update(_output_ids(step))
+        return family
+
+    # Contracts
+
+    def from_contract(
+        self,
+        contract: Contract,
+        fee: Fee,
+        *,
+        payees: Sequence[Payee] = (),
+        account: int = 0,
+        preimage: bytes | None = None,
+    ) -> Prepared:
+        """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
+        no payees take everything to an account's own paycode.
+
+        A hash-time-lock is claimed with its preimage, and refunded without. Raises
+        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFunds`.
+        """
+        terms = contract.terms
+        preimages: tuple[bytes, ...] = ()
+        lock_height, signatures = 0, 1
+        if isinstance(terms, MultisigCondition):
+            signatures = terms.threshold
+        elif isinstance(terms, HashTimeLockCondition):
+            if preimage is not None:
+                if hashlib.sha256(preimage).digest() != terms.hash:
+                    raise ContractError("the preimage does not fit the contract's hash")
+                preimages = (preimage,)
+            elif terms.height > self.next_height:
+                raise ContractError(
+                    f"the contract can be refunded from height {terms.height} on, "
+                    f"the next anchor has {self.next_height}"
+                )
+            else:
+                lock_height = terms.height
+        coins = [
+            coin
+            for coin in self._store.coins_at(contract.lock)
+            if coin.height is not None and coin.spent_height is None and not coin.leaving
+        ][:MAX_INPUTS]
+        if not coins:
+            raise ContractError("the contract holds no confirmed coins")
+        outputs = tuple(output_for(self._network, payee) for payee in payees)
+        back = Output(0, contract.lock, b"") if payees else self._to_self(account)
+        plan = _Plan(
+            tuple(coins), outputs, contract.condition, signatures, preimages, lock_height, back
+        )
+        prepared = self._prepare(plan, fee, None, payees)
+        if not prepared.unsigned.outputs:
+            raise InsufficientFunds(_costs(plan, fee).change, sum(coin.value for coin in coins))
+        return prepared
+
+
+def _costs(plan: _Plan, fee: Fee) -> Costs:
+    condition = len(plan.condition)
+    encoded = encoded_bound(0, condition, plan.outputs, plan.signatures, len(plan.preimages))
+    back = _output_bound(plan.back)
+    room = MAX_TRANSFER_ENCODED - encoded - back
+    most = min(MAX_INPUTS - len(plan.fixed), room // (71 + condition) - len(plan.fixed))
+    if most < 0:
+        raise BadPayment(
+            f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
+        )
+    if fee.target is not None:
+        return Costs(fee.target, 0, 0, 0, LEAST_OUTPUT, most)
+    size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
+    per_input = fee.rate * (71 + condition)
+    change = fee.rate * back
+    return Costs(fee.rate * size, per_input, change, change + per_input, LEAST_OUTPUT, most)
+
+
+def _worth(coins: Sequence[Candidate], costs: Costs) -> list[Candidate]:
+    """Return the coins that are worth more than what spending them costs."""
+    return [coin for coin in coins if coin[1] > costs.per_input]
+
+
+def _output_ids(transfer: Outgoing) -> list[CoinId]:
+    count = len(Transfer.from_bytes(transfer.raw).outputs)
+    return [output_id(transfer.txid, index) for index in range(count)]
+
+
+def _size_bound(unsigned: Unsigned, signatures: int) -> int:
+    condition = max(len(spent.condition) for spent in unsigned.inputs)
+    encoded = encoded_bound(
+        len(unsigned.inputs), condition, unsigned.outputs, signatures, len(unsigned.preimages)
+    )
+    return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
+
+
+def _assemble(
+    network: Network,
+    plan: _Plan,
+    coins: Sequence[WalletCoin],
+    change: int,
+    payees: Sequence[Payee],
+    replaces: bytes,
+) -> Prepared:
+    outputs = list(plan.outputs)
+    at = None
+    if change:
+        # wherever it stands, so that it is not told from a payment
+        at = secrets.randbelow(len(outputs) + 1)
+        outputs.insert(at, msgspec.structs.replace(plan.back, value=change))
+    ordered = sorted(coins, key=lambda coin: coin.coin_id)
+    total = sum(coin.value for coin in ordered)
+    unsigned = Unsigned(
+        network.chain_id,
+        plan.lock_height,
+        total - sum(output.value for output in outputs),
+        tuple(Input(coin.coin_id, plan.condition, coin.salt) for coin in ordered),
+        tuple(coin.value for coin in ordered),
+        tuple(outputs),
+        (),
+        plan.preimages,
+    )
+    least = _size_bound(unsigned, plan.signatures)
+    if outputs and unsigned.fee < least:
+        raise BadPayment(
+            f"a fee of {unsigned.fee} grains is too low: "
+            f"nodes relay this transfer from {least} grains on"
+        )
+    return Prepared(unsigned, tuple(payees), at, replaces)

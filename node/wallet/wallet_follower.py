@@ -1,0 +1,321 @@
+"""The open wallets of a node as a service: they follow the chain, send again, and lock again.
+
+Work on one wallet is done one piece at a time, in worker threads; the network is waited for in
+between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.fanout import Broadcast
+from unchained.node.base.runtime import Clock, Runner
+from unchained.node.crypto.accounts import WatchAccount
+from unchained.node.wallet.errors import (
+    NoSuchWallet,
+    StoreUnavailable,
+    TransferRefused,
+    WalletClosed,
+    WalletError,
+)
+from unchained.node.wallet.keystore import DEFAULT_COST, KdfCost, wallet_names
+from unchained.node.wallet.link import ChainLink
+from unchained.node.wallet.records import ScanProgress
+from unchained.node.wallet.scanner import ScanStep
+from unchained.node.wallet.wallet import Wallet
+from unchained.storage.kv import Snapshot
+
+T = TypeVar("T")
+
+REBROADCAST_S: Final = 600.0
+"""Seconds between attempts to send a transfer that the mempool does not have."""
+
+RETRY_S: Final = 30.0
+"""Seconds after which a wallet whose file could not be written is tried again."""
+
+CHANGES_KEPT: Final = 256
+"""Changes that a slow listener may be behind before it is told that it lost some."""
+
+LONGEST_UNLOCK_S: Final = 7 * 86_400.0
+"""Seconds for which a wallet can be unlocked at most."""
+
+
+class WalletChange(msgspec.Struct, frozen=True, gc=False):
+    """Something new in a wallet. `touched` are ids of coins that came or were spent, txids of
+    transfers that began to wait, wids of those that ceased; `rewound` counts undone anchors."""
+
+    wallet: str
+    height: int
+    rewound: int
+    touched: tuple[bytes, ...]
+
+
+class WalletsStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is open."""
+
+    open: int
+    unlocked: int
+    behind: int
+    anchors_read: int
+    coins_touched: int
+    sent: int
+    rebroadcast: int
+    refused: int
+
+
+class _Open:
+    """An open wallet, with what the service keeps beside it."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self.wallet = wallet
+        self.turn = trio.Lock()
+        self.deadline = math.inf
+        self.progress: ScanProgress | None = None
+        self.failure = ""
+        self.retry_at = -math.inf
+        self.rebroadcast_at = -math.inf
+
+
+class WalletFollower:
+    """The open wallets of a directory. `run` has to run for them to follow the chain and to
+    lock; what is sent by hand is counted in `sent` and `refused`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        link: ChainLink,
+        *,
+        clock: Clock,
+        runner: Runner,
+        log: FilteringBoundLogger,
+        cost: KdfCost = DEFAULT_COST,
+    ) -> None:
+        self.network = link.network
+        self._directory = directory
+        self._link = link
+        self._clock = clock
+        self._runner = runner
+        self._log = log
+        self._cost = cost
+        self._open: dict[str, _Open] = {}
+        self._closed: set[str] = set()
+        self._wake = trio.Event()
+        self._deadlines_changed = trio.Event()
+        self.changes: Broadcast[WalletChange] = Broadcast(CHANGES_KEPT)
+        """What happens in the wallets, in order."""
+        self._anchors = self._touched = self._again = 0
+        self.sent = self.refused = 0
+
+    # The service
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open every wallet of the directory, locked, and follow the chain until cancelled.
+
+        Closes the wallets in the end, and so drops their secrets.
+        """
+        try:
+            for name in await self._runner.run(wallet_names, self._directory):
+                try:
+                    await self.open(name)
+                except (WalletError, OSError) as error:
+                    self._closed.add(name)
+                    self._log.error("wallet.unusable", wallet=name, why=str(error))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow, name="wallet.follow")
+                nursery.start_soon(self._watch_chain, name="wallet.chain")
+                nursery.start_soon(self._relock, name="wallet.relock")
+                task_status.started()
+        finally:
+            for entry in self._open.values():
+                entry.wallet.close()
+            self._open.clear()
+
+    async def _watch_chain(self) -> None:
+        seen = self._link.tip.next_event
+        while True:
+            seen = (await self._link.wait_newer(seen)).next_event
+            self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            self._wake = trio.Event()
+            more = await self._advance_all()
+            if more:
+                continue
+            for entry in list(self._open.values()):
+                await self._rebroadcast(entry)
+            with trio.move_on_after(self._until_next()):
+                await self._wake.wait()
+
+    def _until_next(self) -> float:
+        """Return the seconds until something is due that no event announces."""
+        due = [
+            entry.retry_at if entry.failure else entry.rebroadcast_at
+            for entry in self._open.values()
+        ]
+        return max(0.0, min([*due, trio.current_time() + REBROADCAST_S]) - trio.current_time())
+
+    async def _advance_all(self) -> bool:
+        """Let every wallet take in a chunk of the present chain; tell whether there is more."""
+        entries = [entry for entry in self._open.values() if self._is_due(entry)]
+        if not entries:
+            return False
+        view = await self._runner.run(self._link.snapshot)
+        try:
+            steps = [await self._advance(entry, view) for entry in entries]
+        finally:
+            view.close()
+        return any(step is not None and step.more for step in steps)
+
+    def _is_due(self, entry: _Open) -> bool:
+        return not entry.failure or trio.current_time() >= entry.retry_at
+
+    async def _advance(self, entry: _Open, view: Snapshot) -> ScanStep | None:
+        wallet = entry.wallet
+        async with entry.turn:
+            if self._open.get(wallet.name) is not entry:
+                return None
+            try:
+                step = await self._runner.run(wallet.advance, view)
+            except WalletError as error:
+                entry.failure = str(error)
+                can_pass = isinstance(error, StoreUnavailable)
+                entry.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
+                self._log.error("wallet.not_followed", wallet=wallet.name, why=str(error))
+                return None
+        entry.failure = ""
+        entry.progress = step.progress
+        self._anchors += step.anchors
+        self._touched += len(step.touched)
+        if step.rewound:
+            # what the mempool did not take back from the undone anchors
+            entry.rebroadcast_at = -math.inf
+        if step.touched or step.rewound:
+            self.changes.send(
+                WalletChange(wallet.name, step.progress.height, step.rewound, step.touched)
+            )
+        return step
+
+    async def _rebroadcast(self, entry: _Open) -> None:
+        """Send again what the mempool does not have: after a restart, an eviction, a reorg."""
+        if entry.failure or trio.current_time() < entry.rebroadcast_at:
+            return
+        entry.rebroadcast_at = trio.current_time() + REBROADCAST_S
+        wallet = entry.wallet
+        try:
+            unheard = await self._on(entry, lambda opened: opened.store.unheard())
+        except WalletError as error:
+            self._log.warning("wallet.not_rebroadcast", wallet=wallet.name, why=str(error))
+            return
+        for outgoing in unheard:
+            try:
+                self._again += await self._link.submit(outgoing.raw)
+            except TransferRefused as error:
+                self._log.info(
+                    "wallet.refused",
+                    wallet=wallet.name,
+                    txid=outgoing.txid.hex(),
+                    rule=error.rule,
+                    why=str(error),
+                )
+
+    async def _relock(self) -> None:
+        while True:
+            self._deadlines_changed = trio.Event()
+            for entry in self._open.values():
+                if entry.deadline <= trio.current_time():
+                    entry.deadline = math.inf
+                    entry.wallet.lock()
+                    self._log.info("wallet.locked", wallet=entry.wallet.name)
+            next_at = min((entry.deadline for entry in self._open.values()), default=math.inf)
+            with trio.move_on_at(next_at):
+                await self._deadlines_changed.wait()
+
+    def statistics(self) -> WalletsStatistics:
+        """Return counts since the start, and what is open."""
+        entries = self._open.values()
+        return WalletsStatistics(
+            len(entries),
+            sum(not entry.wallet.locked for entry in entries),
+            sum(entry.progress is None or not entry.progress.caught_up for entry in entries),
+            self._anchors,
+            self._touched,
+            self.sent,
+            self._again,
+            self.refused,
+        )
+
+    # Wallets
+
+    async def open(self, name: str) -> None:
+        """Open a wallet, locked; nothing if it is open. Raises `NoSuchWallet`, `WalletError`."""
+        if name in self._open:
+            return
+        try:
+            wallet = await self._runner.run(Wallet.open, self._directory, name, self.network)
+        except FileNotFoundError:
+            raise NoSuchWallet(name) from None
+        if name in self._open:
+            wallet.close()
+            return
+        self._open[name] = _Open(wallet)
+        self._closed.discard(name)
+        self._wake.set()
+
+    async def close(self, name: str) -> None:
+        """Lock and close a wallet; it is not followed until it is opened again.
+
+        Raises `NoSuchWallet`, `WalletClosed`.
+        """
+        entry = self._entry(name)
+        async with entry.turn:
+            if self._open.get(name) is entry:
+                del self._open[name]
+                self._closed.add(name)
+                entry.wallet.close()
+
+    def _entry(self, name: str) -> _Open:
+        entry = self._open.get(name)
+        if entry is not None:
+            return entry
+        raise WalletClosed(name) if name in self._closed else NoSuchWallet(name)
+
+    def account(self, name: str) -> WatchAccount | None:
+        """Return the first account of an open wallet, None if there is no such wallet open."""
+        entry = self._open.get(name)
+        return None if entry is None else entry.wallet.account()
+
+    def wallet(self, name: str) -> Wallet:
+        """Return an open wallet. Raises `NoSuchWallet`."""
+        return self._entry(name).wallet
+
+    async def call(self, name: str, work: Callable[[Wallet], T]) -> T:
+        """Return ``work(wallet)``, done in a worker thread when no other work on it is.
+
+        Raises `NoSuchWallet` and what the work raises.
+        """
+        return await self._on(self._entry(name), work)
+
+    async def _on(self, entry: _Open, work: Callable[[Wallet], T]) -> T:
+        async with entry.turn:
+            return await self._runner.run(work, entry.wallet)
+
+    async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
+        """Let a wallet sign for some seconds. Raises `WrongPassphrase`, `WatchOnly`."""
+        entry = self._entry(name)
+        await self._runner.run(entry.wallet.unlock, passphrase)
+        entry.deadline = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)
+        self._deadlines_changed.set()
+
+    def lock(self, name: str) -> None:
+        """Drop a wallet's spend keys at once."""
+        entry = self._entry(name)
+        entry.wallet.lock()
+        entry.deadline = math.inf

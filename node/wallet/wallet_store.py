@@ -1,0 +1,481 @@
+"""What a wallet knows: its coins, transfers, labels, and how far it has read the chain.
+
+One SQLite file with a write-ahead log, every change in a transaction that is on disk before it
+is reported: a crash at any instant leaves the state before or after. All of it but labels,
+payees and contracts can be found again from the chain. Methods block, and may be called from any
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.wallet.database import Database
+from unchained.node.wallet.errors import NoSuchCoin, NoSuchTransfer
+from unchained.node.wallet.recogniser import FoundCoin
+from unchained.node.wallet.records import (
+    Balance,
+    Origin,
+    Outgoing,
+    OutgoingState,
+    Payee,
+    WalletCoin,
+    WalletStoreStatistics,
+)
+from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING
+
+COLUMNS: Final = (
+    "coin_id, account, origin, value, lock, txid, idx, height, time_ms, spent_height, spent_by, "
+    f"{FROZEN}, {LEAVING}, secret"
+)
+
+_UPSERT: Final = """
+INSERT INTO coins (coin_id, account, origin, value, lock, txid, idx, height, time_ms, secret)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (coin_id) DO UPDATE SET
+    height = coalesce(excluded.height, height),
+    time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
+"""
+
+_LOST: Final = f"""EXISTS (
+    SELECT 1 FROM uses JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid AND (
+        coins.spent_height IS NOT NULL AND coins.spent_by != outgoing.txid
+        OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
+    )
+)"""  # noqa: S608 - made of constants
+
+_SETTLE: Final = f"""
+UPDATE outgoing SET state = 3 - state
+WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
+"""  # noqa: S608 - made of constants
+
+_payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
+_salt_and_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_text = msgspec.msgpack.Decoder(str)
+
+
+class WalletStore(Database):
+    """What one wallet knows. Raises `StoreDamaged` from every method for a file that cannot be
+    read."""
+
+    # What the chain says
+
+    def connect(
+        self,
+        anchors: Sequence[tuple[int, bytes]],
+        found: Sequence[FoundCoin],
+        spends: Sequence[tuple[bytes, bytes, int]],
+        transfers: Sequence[tuple[bytes, int]],
+        *,
+        keep: int,
+    ) -> list[bytes]:
+        """Take in what anchors bring; return the ids of coins of the wallet that they spend.
+
+        `spends` are coin id, txid, height; `transfers` txid, height: of everyone. The last `keep`
+        anchors' ids are kept.
+        """
+        with self.transaction():
+            self.put_coins(found)
+            ours = [row for row in spends if self._spend(*row)]
+            self.run_many(
+                "UPDATE outgoing SET height = ? WHERE txid = ?",
+                ((height, txid) for txid, height in transfers),
+            )
+            self.run_many("INSERT OR REPLACE INTO anchors VALUES (?, ?)", anchors)
+            if anchors:
+                self.run("DELETE FROM anchors WHERE height <= ?", anchors[-1][0] - keep)
+        return [coin_id for coin_id, _, _ in ours]
+
+    def put_coins(self, found: Sequence[FoundCoin]) -> None:
+        """Take in coins; those that are there already get the new height, if there is one."""
+        with self.transaction():
+            self.run_many(
+                _UPSERT,
+                (
+                    (
+                        coin.coin_id,
+                        coin.account,
+                        int(coin.origin),
+                        coin.value,
+                        coin.lock,
+                        coin.txid,
+                        coin.index,
+                        coin.height,
+                        coin.time_ms,
+                        self.sealer.seal((coin.salt, coin.memo), coin.coin_id),
+                    )
+                    for coin in found
+                ),
+            )
+
+    def _spend(self, coin_id: bytes, txid: bytes, height: int) -> bool:
+        return (
+            self.run(
+                "UPDATE coins SET spent_height = ?, spent_by = ? WHERE coin_id = ?",
+                height,
+                txid,
+                coin_id,
+            )
+            > 0
+        )
+
+    def rewind(self, height: int) -> None:
+        """Forget what anchors above a height brought; what they held waits again."""
+        with self.transaction():
+            self.run("DELETE FROM coins WHERE height > ? AND origin = 0", height)
+            self.run("UPDATE coins SET height = NULL WHERE height > ?", height)
+            self.run(
+                "UPDATE coins SET spent_height = NULL, spent_by = x'' WHERE spent_height > ?",
+                height,
+            )
+            self.run("UPDATE outgoing SET height = NULL WHERE height > ?", height)
+            self.run("DELETE FROM anchors WHERE height > ?", height)
+
+    def set_waiting(
+        self, wid: bytes, transfer: SizedTransfer | None, found: Sequence[FoundCoin]
+    ) -> bool:
+        """Note that a transfer waits in the mempool, with what it brings; None: it does not.
+
+        Returns whether it touches the wallet.
+        """
+        with self.transaction():
+            if transfer is None:
+                return self.run("DELETE FROM waiting WHERE wid = ?", wid) > 0
+            inputs = [spent.coin_id for spent in transfer.transfer.inputs]
+            ours = [coin_id for coin_id in inputs if self._knows(coin_id)]
+            if not ours and not found:
+                return False
+            self.put_coins(found)
+            self.run("INSERT OR REPLACE INTO waiting VALUES (?, ?)", transfer.txid, wid)
+            self.run_many(
+                "INSERT OR IGNORE INTO uses VALUES (?, ?)",
+                ((coin_id, transfer.txid) for coin_id in ours),
+            )
+        return True
+
+    def _knows(self, coin_id: bytes) -> bool:
+        return bool(self.rows("SELECT 1 FROM coins WHERE coin_id = ?", coin_id))
+
+    def clear_waiting(self) -> None:
+        """Forget which transfers wait in the mempool: it will be read whole."""
+        self.run("DELETE FROM waiting")
+
+    def settle(self) -> None:
+        """Find out which transfers of the wallet cannot come any more, or can again; forget
+        coins that nothing is going to bring."""
+        with self.transaction():
+            # what builds on a transfer that cannot come cannot come either, and so on
+            while self.run(_SETTLE):
+                pass
+            self.run(
+                """DELETE FROM coins WHERE height IS NULL
+                   AND txid NOT IN (SELECT txid FROM waiting)
+                   AND txid NOT IN (SELECT txid FROM outgoing)"""
+            )
+            self.run(
+                """DELETE FROM uses WHERE txid NOT IN (SELECT txid FROM waiting)
+                   AND txid NOT IN (SELECT txid FROM outgoing)"""
+            )
+
+    # Coins
+
+    def balance(self, account: int | None, mature_below: int) -> Balance:
+        """Return what there is; coins minted at `mature_below` or above cannot be spent yet."""
+        which, arguments = _of(account)
+        here = f"{which} AND spent_height IS NULL AND height IS NOT NULL"
+        young = "origin = 0 AND height >= ?"
+
+        def total(condition: str, *more: object, index: str = "") -> int:
+            sql = f"SELECT sum(value) FROM coins {index} WHERE {here} AND {condition}"  # noqa: S608
+            return self.rows(sql, *arguments, *more)[0][0] or 0
+
+        # the first reads nothing but an index; all others look at few coins
+        everything = total("1")
+        leaving = total(LEAVING)
+        immature = total(
+            f"{young} AND NOT {LEAVING}", mature_below, index="INDEXED BY coins_height"
+        )
+        frozen = total(f"NOT ({young}) AND {FROZEN} AND NOT {LEAVING}", mature_below)
+        confirmed = everything - leaving - immature
+        pending = self.rows(
+            f"""SELECT coalesce(sum(value), 0) FROM coins
+                WHERE {which} AND height IS NULL AND spent_height IS NULL
+                AND NOT {LEAVING} AND {ACTIVE.format(txid="coins.txid")}""",  # noqa: S608
+            *arguments,
+        )[0][0]
+        return Balance(confirmed, frozen, immature, leaving, pending)
+
+    def coins(
+        self,
+        account: int | None = None,
+        *,
+        spent: bool = False,
+        limit: int = 1_000,
+        offset: int = 0,
+    ) -> list[WalletCoin]:
+        """Return coins, the latest first: the unspent, or with `spent` all of them."""
+        which, arguments = _of(account, contracts=True)
+        unspent = (
+            "1"
+            if spent
+            else "spent_height IS NULL AND (height IS NOT NULL OR "
+            + ACTIVE.format(txid="coins.txid")
+            + ")"
+        )
+        rows = self.rows(
+            f"""SELECT {COLUMNS} FROM coins WHERE {which} AND {unspent}
+                ORDER BY height IS NULL DESC, height DESC, coin_id LIMIT ? OFFSET ?""",  # noqa: S608
+            *arguments,
+            limit,
+            offset,
+        )
+        return [self._coin(row) for row in rows]
+
+    def coin(self, coin_id: bytes) -> WalletCoin:
+        """Return one coin. Raises `NoSuchCoin`."""
+        return self.coins_by_id([coin_id])[0]
+
+    def coins_by_id(self, coin_ids: Sequence[bytes]) -> list[WalletCoin]:
+        """Return coins in the order of their ids. Raises `NoSuchCoin`."""
+        found: dict[bytes, WalletCoin] = {}
+        for start in range(0, len(coin_ids), 500):
+            share = coin_ids[start : start + 500]
+            marks = ", ".join("?" * len(share))
+            rows = self.rows(
+                f"SELECT {COLUMNS} FROM coins WHERE coin_id IN ({marks})",  # noqa: S608
+                *share,
+            )
+            found.update((row[0], self._coin(row)) for row in rows)
+        for coin_id in coin_ids:
+            if coin_id not in found:
+                raise NoSuchCoin(f"the wallet has no coin {coin_id.hex()}")
+        return [found[coin_id] for coin_id in coin_ids]
+
+    def coins_at(self, lock: bytes) -> list[WalletCoin]:
+        """Return the coins under one lock, by height."""
+        rows = self.rows(
+            f"SELECT {COLUMNS} FROM coins WHERE lock = ? ORDER BY height",  # noqa: S608
+            lock,
+        )
+        return [self._coin(row) for row in rows]
+
+    def _coin(self, row: Any) -> WalletCoin:
+        coin_id = row[0]
+        salt, memo = _salt_and_memo.decode(self.sealer.unseal(row[13], coin_id))
+        return WalletCoin(
+            CoinId(coin_id),
+            row[1],
+            Origin(row[2]),
+            row[3],
+            Lock(row[4]),
+            row[5],
+            row[6],
+            row[7],
+            row[8],
+            row[9],
+            row[10],
+            bool(row[11]),
+            bool(row[12]),
+            salt,
+            memo,
+        )
+
+    def spendable(
+        self,
+        account: int,
+        mature_below: int,
+        *,
+        most: int,
+        at_most: int | None = None,
+        smallest: bool = False,
+    ) -> list[tuple[CoinId, int]]:
+        """Return ids and values of coins that can be spent: up to `most`, the largest first.
+
+        `at_most` leaves out larger ones; `smallest` gives the smallest first instead.
+        """
+        bound = "" if at_most is None else "AND value <= ?"
+        return self.rows(
+            f"""SELECT coin_id, value FROM coins
+                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL {bound}
+                AND NOT (origin = 0 AND height >= ?) AND NOT {FROZEN} AND NOT {LEAVING}
+                ORDER BY value {"ASC" if smallest else "DESC"} LIMIT ?""",  # noqa: S608
+            account,
+            *(() if at_most is None else (at_most,)),
+            mature_below,
+            most,
+        )
+
+    def own_change(self, account: int) -> list[tuple[CoinId, int]]:
+        """Return ids and values of coins that waiting transfers of the wallet itself bring."""
+        return self.rows(
+            f"""SELECT coin_id, value FROM coins JOIN outgoing USING (txid)
+                WHERE coins.account = ? AND coins.height IS NULL AND spent_height IS NULL
+                AND outgoing.height IS NULL AND outgoing.state = 0
+                AND NOT {FROZEN} AND NOT {LEAVING} ORDER BY value DESC LIMIT 25""",  # noqa: S608
+            account,
+        )
+
+    def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
+        """Keep a coin back from being chosen, or let go of it. Raises `NoSuchCoin`."""
+        self.coin(coin_id)
+        if frozen:
+            self.run("INSERT OR IGNORE INTO frozen VALUES (?)", coin_id)
+        else:
+            self.run("DELETE FROM frozen WHERE coin_id = ?", coin_id)
+
+    # Transfers of the wallet
+
+    def put_outgoing(
+        self,
+        transfer: SizedTransfer,
+        payees: Sequence[Payee],
+        found: Sequence[FoundCoin],
+        created_ms: int,
+        *,
+        change: int | None,
+        replaces: bytes = b"",
+    ) -> None:
+        """Note a transfer before it is sent, with what it brings back."""
+        with self.transaction():
+            self.run(
+                "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
+                transfer.txid,
+                transfer.wid,
+                transfer.raw,
+                created_ms,
+                replaces,
+                self.sealer.seal((tuple(payees), change), transfer.txid),
+            )
+            self.run_many(
+                "INSERT OR IGNORE INTO uses VALUES (?, ?)",
+                ((spent.coin_id, transfer.txid) for spent in transfer.transfer.inputs),
+            )
+            self.put_coins(found)
+            if replaces:
+                self.run(
+                    "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
+                )
+
+    def forget_outgoing(self, txid: bytes) -> None:
+        """Undo `put_outgoing` for a transfer that was never sent."""
+        with self.transaction():
+            for (replaced,) in self.rows("SELECT replaces FROM outgoing WHERE txid = ?", txid):
+                self.run("UPDATE outgoing SET state = 0 WHERE txid = ? AND state = 2", replaced)
+            self.run("DELETE FROM outgoing WHERE txid = ?", txid)
+            self.settle()
+
+    def abandon(self, txid: bytes) -> None:
+        """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransfer`."""
+        changed = self.run(
+            "UPDATE outgoing SET state = 1 WHERE txid = ? AND height IS NULL AND state = 0", txid
+        )
+        if not changed:
+            raise NoSuchTransfer(f"no waiting transfer {txid.hex()} was made by this wallet")
+
+    def outgoing(self, txid: bytes) -> Outgoing:
+        """Return a transfer that the wallet made. Raises `NoSuchTransfer`."""
+        found = self.outgoing_or_none(txid)
+        if found is None:
+            raise NoSuchTransfer(f"no transfer {txid.hex()} was made by this wallet")
+        return found
+
+    def waiting_outgoing(self) -> list[Outgoing]:
+        """Return the transfers that the wallet made and still expects on the chain, by time."""
+        return self._outgoing_where("height IS NULL AND state = 0")
+
+    def unheard(self) -> list[Outgoing]:
+        """Return those of `waiting_outgoing` that the mempool does not have."""
+        return self._outgoing_where(
+            "height IS NULL AND state = 0 AND txid NOT IN (SELECT txid FROM waiting)"
+        )
+
+    def _outgoing_where(self, where: str, *arguments: object) -> list[Outgoing]:
+        rows = self.rows(
+            f"""SELECT txid, wid, raw, created_ms, height, state, replaces, secret
+                FROM outgoing WHERE {where} ORDER BY created_ms, txid""",  # noqa: S608
+            *arguments,
+        )
+        return [self._outgoing(row) for row in rows]
+
+    def _outgoing(self, row: Any) -> Outgoing:
+        sized = SizedTransfer.from_bytes(row[2])
+        payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
+        return Outgoing(
+            Txid(row[0]),
+            Wid(row[1]),
+            row[2],
+            row[3],
+            row[4],
+            OutgoingState(row[5]),
+            row[6],
+            sized.transfer.fee,
+            sized.size,
+            payees,
+            change,
+        )
+
+    def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
+        """Return a transfer if the wallet made it."""
+        found = self._outgoing_where("txid = ?", txid)
+        return found[0] if found else None
+
+    def memos(self, txid: bytes) -> tuple[bytes, ...]:
+        """Return what a transfer's payer wrote to the wallet, in the order of its outputs."""
+        rows = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
+        return tuple(coin.memo for coin in map(self._coin, rows) if coin.memo)
+
+    # What the user adds
+
+    def label(self, kind: str, key: bytes) -> str:
+        """Return the label of a coin, transfer, address or contract; empty if it has none."""
+        rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", kind, key)
+        if not rows:
+            return ""
+        return _text.decode(self.sealer.unseal(rows[0][0], key))
+
+    def set_label(self, kind: str, key: bytes, text: str) -> None:
+        """Label a coin, transfer, address or contract; an empty text takes the label away."""
+        if not text:
+            self.run("DELETE FROM labels WHERE kind = ? AND key = ?", kind, key)
+            return
+        sealed = self.sealer.seal(text, key)
+        self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
+
+    def put_contract(self, lock: bytes, condition: bytes, salt: bytes, created_ms: int) -> None:
+        """Watch a condition shared with others."""
+        self.run(
+            "INSERT OR IGNORE INTO contracts VALUES (?, ?, ?, x'')",
+            lock,
+            self.sealer.seal((condition, salt), lock),
+            created_ms,
+        )
+
+    def contracts(self) -> list[tuple[bytes, bytes, bytes, bytes]]:
+        """Return lock, condition, salt and known preimage of each watched condition, by age."""
+        rows = self.rows("SELECT lock, secret, preimage FROM contracts ORDER BY created_ms, lock")
+        return [
+            (lock, *_condition_and_salt.decode(self.sealer.unseal(secret, lock)), preimage)
+            for lock, secret, preimage in rows
+        ]
+
+    def put_preimage(self, lock: bytes, preimage: bytes) -> None:
+        """Keep the preimage of a watched condition's hash."""
+        self.run("UPDATE contracts SET preimage = ? WHERE lock = ?", preimage, lock)
+
+    def statistics(self) -> WalletStoreStatistics:
+        """Return a snapshot of the counters."""
+        coins, unspent = self.rows("SELECT count(*), count(*) - count(spent_height) FROM coins")[0]
+        (outgoing,) = self.rows("SELECT count(*) FROM outgoing")[0]
+        return WalletStoreStatistics(coins, unspent, outgoing, self.transactions)
+
+
+def _of(account: int | None, *, contracts: bool = False) -> tuple[str, tuple[int, ...]]:
+    if account is not None:
+        return "account = ?", (account,)
+    return ("1" if contracts else "account >= 0"), ()

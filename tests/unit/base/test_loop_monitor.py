@@ -1,0 +1,66 @@
+"""The instrument that finds tasks which hold the event loop."""
+
+from __future__ import annotations
+
+import pytest
+import structlog.testing
+import trio
+
+from unchained.node.base import loop_monitor
+from unchained.node.base.loop_monitor import LoopMonitor
+
+
+class Hands:
+    """A clock whose hands a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def run_steps(steps: list[tuple[str, float]]) -> tuple[LoopMonitor, list[dict[str, object]]]:
+    """Run tasks one after the other, each holding the loop for its seconds; return what the
+    instrument counted and said."""
+    hands = Hands()
+    said = structlog.testing.LogCapture()
+    log = structlog.wrap_logger(None, processors=[said])
+    instrument = LoopMonitor(log, monotonic=hands)
+
+    async def hold(seconds: float) -> None:
+        hands.seconds += seconds
+
+    async def main() -> None:
+        for name, seconds in steps:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hold, seconds, name=name)
+
+    trio.run(main, instruments=[instrument])
+    return instrument, [dict(entry) for entry in said.entries]
+
+
+def test_a_step_over_the_limit_is_counted_and_named() -> None:
+    instrument, said = run_steps([("quick", 0.049), ("slow", 0.2)])
+    statistics = instrument.statistics()
+    assert statistics.blocking_steps == 1
+    assert statistics.longest_ms == pytest.approx(200)
+    assert [(task.name, task.steps) for task in statistics.tasks] == [("slow", 1)]
+    assert said == [
+        {"event": "loop.blocked", "log_level": "warning", "task": "slow", "ms": 200, "untold": 0}
+    ]
+
+
+def test_warnings_are_limited_in_rate_and_the_next_tells_what_was_left_out() -> None:
+    steps = [("slow", 1.0), ("slow", 1.0), ("slow", 1.0), ("idle", 0.0), ("other", 11.0)]
+    instrument, said = run_steps(steps)
+    assert [(entry["task"], entry["untold"]) for entry in said] == [("slow", 0), ("other", 2)]
+    assert [task.steps for task in instrument.statistics().tasks] == [3, 1]
+
+
+def test_the_names_counted_are_bounded() -> None:
+    instrument, _ = run_steps([(f"task {n}", 0.1) for n in range(loop_monitor.MAX_NAMES + 5)])
+    tasks = instrument.statistics().tasks
+    assert len(tasks) == loop_monitor.MAX_NAMES + 1
+    assert tasks[0].name == loop_monitor.OTHERS
+    assert tasks[0].steps == 5

@@ -1,0 +1,318 @@
+"""Branches that leave the main chain below the tree: weighed, followed, or left to the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from tests.framework.chains import open_core, submit_body, submit_coin, tree_of
+from tests.framework.corechain import Chain
+from tests.framework.failing_store import FailingStore
+from tests.framework.forge import Forged
+from tests.framework.rules import rule_broken
+from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import ReorgRefused
+from unchained.node.chain.tree import AnchorStatus
+from unchained.node.consensus.params import REG, work
+from unchained.node.primitives.types import CoinId
+from unchained.storage.check import check
+from unchained.storage.errors import StoreFull
+from unchained.storage.memory import MemoryStore
+
+NETWORK = msgspec.structs.replace(REG, max_reorg=4, window=3)
+SETTLED_MS = NETWORK.max_reorg * NETWORK.epoch_ms
+FORK = 3
+POOR = 12
+
+
+class Deep(Chain):
+    """A chain whose poor upper part forks far below its tree, and a richer branch beside it."""
+
+    def __init__(self, length: int = 5) -> None:
+        super().__init__(NETWORK)
+        self.step_ms = 0
+        self.base = self.grow(self.genesis, FORK)
+        self.poor = self.base
+        for _ in range(POOR):
+            self.poor = self.take(self.forge.anchor(self.poor))
+        self.branch = self.rich(length)
+
+    def rich(self, length: int, parent: Forged | None = None) -> list[Forged]:
+        """Return anchors above the fork that list four coins each."""
+        branch: list[Forged] = []
+        step = parent or self.base
+        for _ in range(length):
+            coins = [self.forge.coin(step) for _ in range(4)]
+            step = self.forge.anchor(step, coins)
+            branch.append(step)
+        return branch
+
+    def lower(self, height: int = FORK) -> None:
+        assert self.core.may_undo_from(height)
+        while not self.core.lower_root(height):
+            pass
+        assert self.core.tree.root.height == height
+
+    def rise(self) -> None:
+        while not self.core.let_root_rise():
+            pass
+
+    def take_branch(self, anchors: Sequence[Forged]) -> None:
+        """As sync does: the choice is made once."""
+        with self.core.choosing_once():
+            for anchor in anchors:
+                submit_coin(self.core, anchor.coin, self.now_ms)
+                submit_body(self.core, anchor)
+
+    def reopened(self, fail_at: int | None = None) -> ChainCore:
+        store = FailingStore(MemoryStore(self.disk), fail_at=fail_at)
+        return open_core(store, NETWORK, lambda: self.ran_ms)
+
+    def refused(self) -> ReorgRefused | None:
+        return self.core.refused
+
+    def is_full(self) -> bool:
+        return self.core.root.is_full
+
+    def main(self) -> list[bytes]:
+        heights = range(self.core.tip.height + 1)
+        return [self.core.archive.main_id(height) or b"" for height in heights]
+
+    def is_sound(self) -> None:
+        assert check(MemoryStore(self.disk)).problems == ()
+        self.events_fit()
+
+
+@pytest.fixture
+def deep() -> Deep:
+    return Deep()
+
+
+def ids(anchor: Forged) -> list[bytes]:
+    return [step.id for step in anchor.chain()]
+
+
+def test_a_better_branch_from_below_the_tree_wins(deep: Deep) -> None:
+    first = deep.branch[0]
+    assert rule_broken(lambda: deep.coin(first.coin)) == "STALE_PARENT"
+    deep.lower()
+    deep.restart()
+    deep.take_branch(deep.branch[:2])
+    assert deep.core.tip.id == deep.poor.id
+    deep.restart()
+    deep.take_branch(deep.branch[2:])
+    assert deep.core.tip.id == deep.branch[-1].id
+    assert deep.main() == ids(deep.branch[-1])
+    assert not deep.core.root.held
+    deep.restart()
+    deep.is_sound()
+    # The lost branch goes when it is too deep to come back.
+    deep.grow(deep.branch[-1], NETWORK.max_reorg)
+    assert deep.core.tree.root.height == deep.core.tip.height - NETWORK.max_reorg
+    assert len(deep.core.tree.nodes) == NETWORK.max_reorg + 1
+    assert not deep.core.knows_coin(deep.poor.id)
+    deep.restart()
+    deep.is_sound()
+
+
+def test_scores_of_a_lowered_tree_are_those_of_the_protocol(deep: Deep) -> None:
+    extra = deep.vote(deep.poor, 3)
+    upper = deep.grow(deep.poor, NETWORK.max_reorg + 1)
+    assert deep.core.tree.get(deep.poor.id) is None
+    deep.lower()
+    deep.take_branch(deep.branch[:2])
+    tree = deep.core.tree
+    unit = work(NETWORK.target0)
+    node = tree.nodes[deep.poor.id]
+    assert (node.votes, len(node.bound)) == (4, 1)
+    poor = tree.main_at(FORK + 1)
+    assert poor is not None
+    # Each anchor is a vote for the one before, the tip has none.
+    anchors = upper.height - (FORK + 1)
+    assert tree.scores()[poor.id] == 2 * unit * (anchors + len(extra))
+    assert tree.scores()[deep.branch[0].id] == 2 * unit * 5 + 4 * unit
+    for coin in extra:
+        deep.coin(coin)
+    assert node.votes == 4
+    deep.vote(deep.poor)
+    assert node.votes == 5
+    assert tree.scores()[poor.id] == 2 * unit * (anchors + len(extra) + 1)
+    deep.restart()
+    assert deep.core.tree.nodes[deep.poor.id].votes == 5
+
+
+def test_late_coins_are_bound_again(deep: Deep) -> None:
+    late = [deep.forge.coin(deep.poor) for _ in range(2)]
+    low = deep.poor
+    step = deep.take(deep.forge.anchor(low))
+    step = deep.take(deep.forge.anchor(step, uncles=late))
+    deep.grow(step, NETWORK.max_reorg + 1)
+    deep.lower(low.height)
+    assert {coin.id for coin in late} < set(deep.core.tree.nodes[low.id].bound)
+    assert deep.core.tree.root.forgotten == 0
+
+
+def test_a_branch_that_does_not_win_leaves_nothing(deep: Deep) -> None:
+    deep.lower()
+    deep.take_branch(deep.branch[:2])
+    held = deep.grow(deep.poor, 1)
+    assert deep.core.tree.root.height == FORK
+    deep.rise()
+    assert deep.core.tip.id == held.id
+    assert len(deep.core.tree.nodes) == NETWORK.max_reorg + 1
+    for anchor in deep.branch[:2]:
+        for coin_id in (anchor.id, *anchor.body.fresh):
+            assert not deep.core.knows_coin(CoinId(coin_id))
+    bound = [key for key in deep.disk.values if key[:1] == b"b"]
+    assert len(bound) == NETWORK.max_reorg
+    deep.restart()
+    deep.is_sound()
+
+
+def test_what_has_been_ours_for_long_is_not_undone(deep: Deep) -> None:
+    deep.ran_ms += SETTLED_MS
+    assert not deep.core.may_undo_from(FORK)
+    winner = deep.branch[-1].id
+    assert deep.refused() is None
+    deep.core.refuse(FORK, winner, 3 * 4 * work(NETWORK.target0))
+    changes = deep.core.take_changes()
+    assert changes.refused == deep.refused()
+    assert changes.refused is not None
+    assert (changes.refused.fork_height, changes.refused.depth) == (FORK, POOR)
+    deep.core.refuse(FORK, winner, 3 * 4 * work(NETWORK.target0))
+    assert deep.core.take_changes().refused is None
+    # It stands until the main chain has made up for it.
+    upper = deep.grow(deep.poor, 3)
+    assert deep.refused() is not None
+    deep.grow(upper, 1)
+    assert deep.refused() is None
+
+
+def test_the_age_of_the_oldest_decides() -> None:
+    deep = Deep()
+    deep.ran_ms += SETTLED_MS - 1
+    younger = deep.grow(deep.poor, NETWORK.max_reorg + 2)
+    assert deep.core.may_undo_from(FORK)
+    deep.ran_ms += 1
+    assert not deep.core.may_undo_from(deep.poor.height - 1)
+    assert deep.core.may_undo_from(deep.poor.height)
+    assert deep.core.root.floor(deep.ran_ms) == deep.poor.height
+    deep.ran_ms += SETTLED_MS
+    assert deep.core.root.floor(deep.ran_ms) == deep.core.tree.root.height
+    assert younger.height > deep.poor.height
+
+
+def test_a_branch_that_wins_too_late_is_refused_and_the_chain_goes_on(deep: Deep) -> None:
+    deep.lower()
+    deep.take_branch(deep.branch[:2])
+    deep.ran_ms += SETTLED_MS
+    before = deep.main()
+    deep.core.take_changes()
+    deep.take_branch(deep.branch[2:])
+    assert deep.main() == before
+    changes = deep.core.take_changes()
+    assert changes.refused is not None
+    assert changes.refused.winner == deep.branch[-1].id
+    assert not changes.disconnected
+    assert deep.branch[0].id in changes.barren
+    upper = deep.grow(deep.poor, 2)
+    assert deep.core.tip.id == upper.id
+    assert len(deep.core.tree.nodes) == NETWORK.max_reorg + 1
+    deep.restart()
+    deep.is_sound()
+
+
+def test_a_deep_branch_that_cannot_be_connected_leads_back(deep: Deep) -> None:
+    good = deep.rich(2)
+    bad = deep.forge.anchor(good[-1], body_fields={"state_root": bytes(32)})
+    branch = [*good, bad, *deep.rich(3, bad)]
+    deep.lower()
+    before = deep.main()
+    deep.take_branch(branch)
+    assert deep.main() == before
+    assert deep.core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+    assert deep.core.tree.nodes[good[-1].id].status is AnchorStatus.COUNTS
+    deep.restart()
+    deep.is_sound()
+
+
+def test_undone_transfers_wait_again_and_no_more_than_fit(
+    deep: Deep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Coins of the common part, each spent on the poor chain.
+    paid = [deep.pay(anchor.id, NETWORK.subsidy) for anchor in deep.base.chain()[1:]]
+    upper = deep.poor
+    for sized in paid:
+        upper = deep.take(deep.forge.anchor(upper, transfers=[sized]))
+    deep.grow(upper, NETWORK.max_reorg + 1)
+    deep.lower()
+    room = sum(len(sized.raw) for sized in paid[:2])
+    monkeypatch.setattr("unchained.node.chain.mempool.waiting_transfers.UNDONE_BYTES", room)
+    deep.take_branch(deep.rich(9))
+    assert deep.core.tip.height == FORK + 9
+    assert deep.waiting() == {sized.wid for sized in paid[:2]}
+    deep.events_fit()
+    deep.restart()
+    deep.is_sound()
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_crash_at_any_write_leaves_a_chain_that_gets_there(bulk: bool) -> None:
+    writes = 0
+    while True:
+        writes += 1
+        deep = Deep()
+        deep.core = deep.reopened(fail_at=writes)
+        try:
+            if bulk:
+                deep.core.begin_bulk()
+            deep.lower()
+            deep.take_branch(deep.branch)
+            deep.core.end_bulk()
+            deep.rise()
+            break
+        except StoreFull:
+            deep.core = deep.reopened()
+        deep.is_sound()
+        if deep.core.tip.id == deep.branch[-1].id:
+            continue
+        # What is on disk by then is one of the chains or a part of one.
+        assert deep.main() in (ids(deep.poor), ids(deep.branch[-1])[: len(deep.main())])
+        deep.lower()
+        deep.take_branch(deep.branch)
+        assert deep.core.tip.id == deep.branch[-1].id
+        deep.restart()
+        deep.is_sound()
+    assert deep.core.tip.id == deep.branch[-1].id
+    assert writes > (1 if bulk else 10)
+
+
+def test_a_lowered_tree_is_bounded(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Room for the tree, and as much again on either side.
+    monkeypatch.setattr("unchained.node.chain.reorg_window.DEEPEST", NETWORK.max_reorg + 1 + 4)
+    lowest = deep.core.tree.root.height - 2
+    assert deep.core.root.floor(deep.ran_ms) == lowest
+    assert not deep.core.may_undo_from(lowest - 1)
+    deep.lower(lowest)
+    assert not deep.is_full()
+    deep.take_branch(deep.forge.grow(deep.poor.chain()[lowest], 2).chain()[-2:])
+    assert deep.is_full()
+    deep.rise()
+    assert not deep.is_full()
+
+
+def test_a_tree_is_lowered_little_by_little(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unchained.node.chain.reorg_window.AT_ONCE", 2)
+    steps = 1
+    while not deep.core.lower_root(FORK):
+        steps += 1
+        deep.restart()
+    assert steps == 4
+    before = tree_of(deep.core)
+    assert len(before) == POOR + 1
+    while not deep.core.let_root_rise():
+        steps -= 1
+        deep.restart()
+    assert steps == 1

@@ -1,0 +1,236 @@
+"""The command line: every outcome has its exit code, and every error is one line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.framework.processes import NodeHome, NodeProcess, node_home
+from unchained.node.base.services import SAME_SIGNAL_S
+from unchained.node.cli import main, process
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in os.environ:
+        if name.startswith("UNCHAINED_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_version_is_told_to_people_and_programs(capsys: Capture) -> None:
+    known = importlib.metadata.version("unchained")
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{known}\n"
+    assert main.run(["version"]) == 0
+    assert capsys.readouterr().out.startswith(f"unchained {known}\npython 3.")
+    assert main.run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unchained"] == known
+
+
+def test_help_is_given_for_every_command(capsys: Capture) -> None:
+    for arguments in ([], ["config"], ["config", "init"], ["config", "show"], ["config", "path"]):
+        assert main.run([*arguments, "--help"]) == 0
+        assert "Usage: unchained-node" in capsys.readouterr().out
+    assert main.run([]) == main.WRONG_USE
+    assert "Usage: unchained-node" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["frob"], "No such command 'frob' (see unchained-node --help)"),
+        (["config", "show", "--nope"], "(see unchained-node config show --help)"),
+        (["config", "show", "--set", "x"], '"x" given, expected SECTION.KEY=VALUE'),
+        (["config", "show", "--set", "mining.workers=0"], "expected a whole number from 1"),
+        (["config", "show", "--set", "mining.worker=1"], 'nearest known: "mining.workers"'),
+        (["config", "show", "--config", "/none"], "/none: no such file"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(
+    arguments: list[str], line: str, capsys: Capture
+) -> None:
+    assert main.run(arguments) == main.WRONG_USE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("unchained-node: ")
+    assert line in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_an_unexpected_error_is_one_line_too(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, line in [
+        (ZeroDivisionError("by zero"), "internal error: ZeroDivisionError: by zero"),
+        (OSError("pipe"), "OSError: pipe"),
+        (KeyboardInterrupt(), "interrupted"),
+    ]:
+
+        def fail(*_: object, error: BaseException = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("unchained.node.cli.config.settings_from", fail)
+        monkeypatch.setattr("unchained.node.cli.config.write_file", fail)
+        assert main.run(["config", "init"]) == main.FAILED
+        assert capsys.readouterr().err == f"unchained-node: {line}\n"
+
+
+def test_a_settings_file_is_written_found_and_shown(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / ".unchained" / "reg" / "config.toml"
+    assert main.run(["config", "init", "--network", "reg"]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    assert main.run(["config", "init", "--network", "reg"]) == main.WRONG_USE
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    file.write_text("[mining]\nnice = 7\n")
+    assert main.run(["config", "path", "--network", "reg"]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    assert main.run(["config", "show", "--network", "reg", "--set", "rpc.listen=[::1]:80"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert f"mining.nice = 7  # {file}:2" in shown
+    assert 'rpc.listen = "[::1]:80"  # --set' in shown
+    assert 'node.network = "reg"  # --network' in shown
+    assert main.run(["config", "show", "--network", "reg", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"key": "mining.nice", "value": 7, "origin": f"{file}:2"} in lines
+    assert main.run(["config", "init", "--network", "reg", "--force"]) == 0
+
+
+def test_a_new_key_is_for_the_network_of_the_data_directory(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text('[node]\nnetwork = "reg"\n')
+    assert main.run(["key", "new", "--data-dir", str(tmp_path)]) == 0
+    assert "network reg\n" in capsys.readouterr().out
+
+
+def test_the_shell_completes_commands() -> None:
+    with node_home() as home:
+        asked = {"_UNCHAINED_NODE_COMPLETE": "complete_bash", "COMP_WORDS": "unchained-node versi"}
+        done = home.run(env=asked | {"COMP_CWORD": "1"})
+    assert done.stdout.split() == ["version"]
+
+
+SCRIPT = """
+import sys, trio
+from pathlib import Path
+from unchained.node.cli.process import run_node
+from unchained.node.base.config import load
+
+async def quiet(*, task_status):
+    task_status.started()
+    await trio.sleep_forever()
+
+async def stubborn(*, task_status):
+    task_status.started()
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+async def broken(*, task_status):
+    raise KeyError("tip")
+
+async def expected(*, task_status):
+    raise ValueError("the store is of network main, expected local")
+
+async def asking(*, task_status):
+    task_status.started()
+    stop("enough")
+    await trio.sleep_forever()
+
+async def compose(process):
+    global stop
+    stop = process.request_stop
+    from unchained.node.base.services import Service
+    return [Service(sys.argv[2], globals()[sys.argv[2]])]
+
+flags = {"node.data_dir": ("--data-dir", sys.argv[1])}
+settings = load(flags, {}, home=Path("/"))
+sys.exit(run_node(settings, compose, expected=(ValueError,), json=True))
+"""
+
+
+def start(home: NodeHome, service: str) -> NodeProcess:
+    return home.start("-c", SCRIPT, str(home.data_dir()), service, program=[sys.executable])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_node_stops_as_asked_with_exit_code_0(number: int) -> None:
+    with node_home() as home:
+        node = start(home, "quiet")
+        started = node.wait_event("node.started")
+        assert started["data_dir"] == str(home.data_dir())
+        assert started["pid"] == node.pid
+        assert node.stop(number) == process.STOPPED
+        # A busy machine may let the loop be told of as blocked.
+        events = [event for event in node.events if event["event"] != "loop.blocked"]
+        assert [event["event"] for event in events] == [
+            "node.started",
+            "node.stopping",
+            "node.stopped",
+        ]
+        assert events[1]["reason"] == signal.Signals(number).name
+        assert node.errors == []
+        logged = (home.data_dir() / "node.log").read_text().splitlines()
+        assert [json.loads(line)["event"] for line in logged][-1] == "node.stopped"
+
+
+def test_a_part_of_the_node_can_ask_for_the_stop() -> None:
+    with node_home() as home:
+        node = start(home, "asking")
+        assert node.wait() == process.STOPPED
+        assert node.wait_event("node.stopping")["reason"] == "enough"
+
+
+def test_a_second_signal_ends_at_once_what_does_not_stop() -> None:
+    with node_home() as home:
+        node = start(home, "stubborn")
+        node.wait_event("node.started")
+        node.send(signal.SIGINT)
+        node.wait_event("node.stopping")
+        with pytest.raises(subprocess.TimeoutExpired):
+            node.wait(SAME_SIGNAL_S)
+        assert node.stop(signal.SIGINT) == process.FAILED
+        assert node.wait_event("node.stopped")["error"] == "signal 2 again"
+
+
+def test_a_failure_has_a_clear_last_line_and_its_traceback_in_the_log_file() -> None:
+    with node_home() as home:
+        node = start(home, "broken")
+        assert node.wait() == process.FAILED
+        log = home.data_dir() / "node.log"
+        line = f"internal error in broken: KeyError: 'tip' (details: {log})"
+        assert node.errors == [f"unchained-node: {line}"]
+        assert node.events[-1]["event"] == "node.stopped"
+        assert node.events[-1]["error"] == line
+        assert not any("traceback" in event for event in node.events)
+        assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_an_expected_failure_is_told_by_its_own_text() -> None:
+    with node_home() as home:
+        node = start(home, "expected")
+        assert node.wait() == process.FAILED
+        assert node.errors == ["unchained-node: the store is of network main, expected local"]
+
+
+def test_every_command_can_speak_json() -> None:
+    def without(command: Any, path: str) -> Iterator[str]:
+        for name, below in getattr(command, "commands", {}).items():
+            yield from without(below, f"{path} {name}")
+        options = {option for parameter in command.params for option in parameter.opts}
+        if not hasattr(command, "commands") and "--json" not in options:
+            yield path
+
+    assert list(without(typer.main.get_command(main.build([])), main.PROGRAM)) == []

@@ -1,0 +1,108 @@
+"""What became of the coins found here, through reorganisations, until they are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+import trio.testing
+
+from unchained.node.base.fanout import Watch
+from unchained.node.consensus.params import LOCAL
+from unchained.node.mining.mined_coins import SETTLED, MinedCoins, MinedCoinsStatistics
+from unchained.storage import schema
+from unchained.storage.kv import Batch
+from unchained.storage.memory import MemoryStore
+from unchained.storage.schema import CoinHistory, CoinKind
+
+
+class FakeChain:
+    """A chain of which there is a tip, and a history of coins that the test writes."""
+
+    network = LOCAL
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.height = 0
+        self.status = Watch(SimpleNamespace(tip=bytes(32)))
+
+    async def call(self, work: Callable[[Any], Any]) -> Any:
+        await trio.lowlevel.checkpoint()
+        ledger = SimpleNamespace(view=self.store)
+        return work(SimpleNamespace(ledger=ledger, tip=SimpleNamespace(height=self.height)))
+
+    def include(self, coin_id: bytes, kind: CoinKind, value: int) -> None:
+        history = CoinHistory(kind, self.height, value, b"", 0, 0, b"")
+        batch = Batch()
+        batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(history))
+        self.store.write(batch, sync=False)
+
+    def undo(self, coin_id: bytes) -> None:
+        batch = Batch()
+        batch.delete(schema.HISTORY.key(coin_id))
+        self.store.write(batch, sync=False)
+
+    async def advance(self, height: int) -> None:
+        """Move the tip, and let whoever watches it look."""
+        self.height = height
+        self.status.set(SimpleNamespace(tip=height.to_bytes(32, "big")))
+        await trio.sleep(1)
+
+
+def play(act: Callable[[FakeChain, MinedCoins], Awaitable[None]]) -> None:
+    async def main() -> None:
+        chain = FakeChain()
+        harvest = MinedCoins(chain)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(harvest.run)
+            await act(chain, harvest)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def coin(number: int, height: int) -> Any:
+    return SimpleNamespace(id=number.to_bytes(32, "big"), height=height)
+
+
+def test_every_fate_is_counted_and_stays_so() -> None:
+    async def act(chain: FakeChain, harvest: MinedCoins) -> None:
+        kinds = [CoinKind.ANCHOR, CoinKind.FRESH, CoinKind.LATE, CoinKind.STRAY, None, None]
+        coins = [coin(number, 1) for number in range(len(kinds))]
+        for found in coins:
+            harvest.add(found)
+        assert harvest.statistics() == MinedCoinsStatistics(0, 0, 0, 6, 0, 0)
+        for found, kind in zip(coins, kinds, strict=True):
+            if kind is not None:
+                chain.include(found.id, kind, 10 * kind)
+        await chain.advance(1)
+        assert harvest.statistics() == MinedCoinsStatistics(2, 1, 1, 2, 0, 100)
+        await chain.advance(1 + LOCAL.window + SETTLED)
+        assert harvest.statistics().waiting == 2
+        await chain.advance(2 + LOCAL.window + SETTLED)
+        assert harvest.statistics() == MinedCoinsStatistics(2, 1, 1, 0, 2, 100)
+        # Nothing is followed any more.
+        chain.undo(coins[0].id)
+        await chain.advance(100)
+        assert harvest.statistics() == MinedCoinsStatistics(2, 1, 1, 0, 2, 100)
+
+    play(act)
+
+
+def test_a_reorganisation_takes_back_and_gives_another_fate() -> None:
+    async def act(chain: FakeChain, harvest: MinedCoins) -> None:
+        found = coin(1, 5)
+        harvest.add(found)
+        chain.include(found.id, CoinKind.FRESH, 16)
+        await chain.advance(5)
+        assert harvest.statistics() == MinedCoinsStatistics(1, 0, 0, 0, 0, 16)
+        chain.undo(found.id)
+        await chain.advance(6)
+        assert harvest.statistics() == MinedCoinsStatistics(0, 0, 0, 1, 0, 0)
+        chain.include(found.id, CoinKind.LATE, 15)
+        await chain.advance(7)
+        assert harvest.statistics() == MinedCoinsStatistics(0, 1, 0, 0, 0, 15)
+
+    play(act)

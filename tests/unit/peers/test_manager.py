@@ -1,0 +1,388 @@
+"""The peer manager on the in-memory network, in virtual time: whom it finds, keeps and lets go."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from tests.framework.p2p_memory import run_virtual
+from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
+from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.peers import address_exchange, manager
+from unchained.node.peers.address_exchange import fit_to_tell
+from unchained.node.peers.ban_list import BanList
+from unchained.node.peers.dialler import PeerSettings
+from unchained.node.peers.eviction import News
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.reputation import VISITORS, PeerLimits
+from unchained.node.transport.address import Address
+from unchained.node.transport.address_groups import network_group
+from unchained.node.transport.contract import BadAddress
+from unchained.node.wire.messages import Status
+from unchained.storage.memory import MemoryDisk, MemoryStore
+
+GENESIS = b"g" * 32
+NOW_MS = 10**12
+
+
+class Peer:
+    """A transport with a manager, and nothing above them. `disk` outlives a restart."""
+
+    def __init__(self, world: World, ip: str, **settings: Any) -> None:
+        self.world = world
+        self.ip = ip
+        self.settings = settings
+        self.disk = MemoryDisk()
+        self.clock_offset_ms = 0
+        self.scope = trio.CancelScope()
+        self.make()
+
+    def make(self) -> None:
+        clock = TrioClock(NOW_MS + int(trio.current_time() * 1000))
+        self.store = MemoryStore(self.disk)
+        self.transport = MemoryTransport(
+            self.world.weather, self.ip, self.ip, structlog.get_logger()
+        )
+        self.manager = PeerManager(
+            self.transport,
+            self.store,
+            PeerSettings(**self.settings),
+            genesis_id=GENESIS,
+            own_status=lambda: Status(
+                GENESIS, GENESIS, 0, bytes(32), 1, clock.now_ms() + self.clock_offset_ms
+            ),
+            clock=clock,
+            rng=random.Random(self.ip),
+            writer=InlineRunner(),
+            resolve_all=self.world.resolve,
+            log=structlog.get_logger().bind(node=self.ip),
+        )
+
+    async def start(self) -> Peer:
+        self.scope = trio.CancelScope()
+        await self.world.nursery.start(self._run)
+        return self
+
+    async def stop(self) -> None:
+        self.scope.cancel()
+        await trio.sleep(1)
+
+    async def restart(self) -> None:
+        await self.stop()
+        self.make()
+        await self.start()
+
+    async def _run(self, task_status: Any) -> None:
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.transport.run)
+                await nursery.start(lambda task_status: self.manager.run(task_status=task_status))
+                task_status.started()
+
+    def dialled(self) -> set[str]:
+        """Return the addresses of the peers that it chose."""
+        return {view.ip for view in self.manager.peers() if view.outbound}
+
+
+class World:
+    def __init__(self, nursery: trio.Nursery, log: list[dict[str, Any]]) -> None:
+        self.nursery = nursery
+        self.log = log
+        self.weather = MemoryNetwork(1)
+        self.names: dict[str, Sequence[str]] = {}
+        self.looked_up: list[str] = []
+
+    async def resolve(self, address: Address) -> Sequence[str]:
+        self.looked_up.append(address.host)
+        await trio.sleep(0.1)
+        if address.host not in self.names:
+            raise OSError(f"{address.host} is unknown")
+        return self.names[address.host]
+
+    async def peers(self, *ips: str) -> list[Peer]:
+        """Start peers that dial nobody by themselves."""
+        limits = PeerLimits(outbound=0)
+        return [await Peer(self, ip, limits=limits).start() for ip in ips]
+
+    def logged(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.log if event["event"] == name]
+
+    async def until(self, wanted: Callable[[], Any], within_s: float) -> None:
+        with trio.fail_after(within_s):
+            while not wanted():  # noqa: ASYNC110 - in virtual time nothing waits
+                await trio.sleep(0.5)
+
+
+@asynccontextmanager
+async def a_world(log: list[dict[str, Any]]) -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, log)
+        await nursery.start(world.weather.run)
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+def virtually(body: Callable[[World], Awaitable[None]]) -> None:
+    log: list[dict[str, Any]] = []
+
+    def note(_logger: Any, level: str, event: Any) -> Any:
+        log.append({**event, "level": level})
+        raise structlog.DropEvent
+
+    async def main() -> None:
+        structlog.configure(processors=[note])
+        try:
+            async with a_world(log) as world:
+                await body(world)
+        finally:
+            structlog.reset_defaults()
+
+    run_virtual(1, main)
+    assert not [event for event in log if event["level"] == "error"]
+
+
+def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missing() -> None:
+    async def body(world: World) -> None:
+        others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
+        newcomer = await Peer(world, "30.1.0.1", seeds=("/dns/seed.example/tcp/9000",)).start()
+        await world.until(lambda: world.logged("peer.seed_failed"), 30)
+        # One of the addresses is the newcomer's own, and one is nobody's.
+        world.names["seed.example"] = ["30.1.0.1", "99.9.9.9", *(other.ip for other in others)]
+        await world.until(lambda: len(newcomer.dialled()) == 3, 60)
+        assert [event["nodes"] for event in world.logged("peer.seeded")] == [3]
+        asked = len(world.looked_up)
+        satisfied = Peer(
+            world,
+            "31.1.0.1",
+            seeds=("/dns/seed.example/tcp/9000",),
+            bootstrap=tuple(other.transport.address for other in others),
+            limits=PeerLimits(outbound=3),
+        )
+        await satisfied.start()
+        await trio.sleep(60)
+        assert len(satisfied.dialled()) == 3
+        assert len(world.looked_up) == asked
+
+    virtually(body)
+
+
+@pytest.mark.parametrize("where", ["bootstrap", "seeds"])
+def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
+    async def body(world: World) -> None:
+        with pytest.raises(BadAddress, match=r"/ip4/1\.2\.3/tcp/1"):
+            Peer(world, "20.1.0.1", **{where: ("/ip4/1.2.3/tcp/1",)})
+        with pytest.raises(BadAddress, match="NAME"):
+            Peer(world, "20.1.0.1", seeds=("/ip4/1.2.3.4/tcp/1",))
+
+    virtually(body)
+
+
+def test_outbound_peers_are_of_different_networks() -> None:
+    async def body(world: World) -> None:
+        same = [f"20.1.{number}.1" for number in range(6)]
+        others = await world.peers(*same, "21.1.0.1", "22.1.0.1")
+        chooser = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=5))
+        for other in others:
+            chooser.manager.book.add(other.transport.address, "44.4.0.0/16", NOW_MS)
+        await chooser.start()
+        await trio.sleep(120)
+        networks = [network_group(ip) for ip in chooser.dialled()]
+        assert sorted(networks) == ["20.1.0.0/16", "21.1.0.0/16", "22.1.0.0/16"]
+
+    virtually(body)
+
+
+def test_feelers_try_what_was_only_heard_of_and_let_go() -> None:
+    async def body(world: World) -> None:
+        first, other = await world.peers("20.1.0.1", "21.1.0.1")
+        limits = PeerLimits(outbound=1)
+        node = Peer(world, "30.1.0.1", bootstrap=(first.transport.address,), limits=limits)
+        await node.start()
+        await world.until(lambda: node.dialled() == {first.ip}, 30)
+        tried = node.manager.book.statistics().tried
+        node.manager.book.add(other.transport.address, "44.4.0.0/16", NOW_MS)
+        await world.until(lambda: node.manager.book.statistics().tried > tried, 300)
+        await trio.sleep(5)
+        assert node.manager.statistics().feelers >= 1
+        assert node.dialled() == {first.ip}
+
+    virtually(body)
+
+
+def test_the_last_outbound_peers_come_first_after_a_restart() -> None:
+    async def body(world: World) -> None:
+        two = await world.peers("20.1.0.1", "21.1.0.1")
+        node = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=2))
+        for peer in two:
+            node.manager.book.add(peer.transport.address, "44.4.0.0/16", NOW_MS)
+        await node.start()
+        await world.until(lambda: len(node.dialled()) == 2, 60)
+        others = await world.peers(*(f"{number}.1.0.1" for number in range(40, 70)))
+        for other in others:
+            node.manager.book.add(other.transport.address, "55.5.0.0/16", NOW_MS)
+            node.manager.book.good(other.transport.address, NOW_MS)
+        await node.restart()
+        await world.until(lambda: len(node.dialled()) == 2, 60)
+        assert node.dialled() == {peer.ip for peer in two}
+
+    virtually(body)
+
+
+def test_what_strangers_say_of_private_networks_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(world: World) -> None:
+        (teller,) = await world.peers("20.1.0.1")
+        book = teller.manager.book
+        told = ("192.168.1.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "25.5.0.1")
+        texts = [f"/ip4/{ip}/tcp/9000/p2p/{'1' * 44}" for ip in told]
+        for text in texts:
+            assert book.add(text, "44.4.0.0/16", NOW_MS)
+        assert len(fit_to_tell(texts, "10.0.0.1")) == len(texts)
+        assert fit_to_tell(texts[:3] + texts[-1:], "30.1.0.1") == texts[-1:]
+        monkeypatch.setattr(address_exchange, "fit_to_tell", lambda found, _ip: list(found))
+        node = Peer(world, "30.1.0.1", bootstrap=(teller.transport.address,))
+        await node.start()
+        await world.until(lambda: texts[-1] in node.manager.book, 30)
+        assert not any(text in node.manager.book for text in texts[:-1])
+
+    virtually(body)
+
+
+def test_outbound_clocks_are_compared_and_a_difference_is_told_loudly() -> None:
+    async def body(world: World) -> None:
+        others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
+        for other in others:
+            other.clock_offset_ms = 60_000
+        node = Peer(
+            world,
+            "30.1.0.1",
+            bootstrap=tuple(other.transport.address for other in others),
+            limits=PeerLimits(outbound=3),
+        )
+        await node.start()
+        await world.until(lambda: world.logged("net.clock_off"), 60)
+        (event,) = world.logged("net.clock_off")
+        assert (event["level"], event["node"]) == ("warning", node.ip)
+        assert 59_000 < event["peers_ahead_ms"] < 61_000
+        # The others were chosen by it, so it counts for none of them; and it goes on.
+        assert all(other.manager.clock_offset_ms() is None for other in others)
+        await trio.sleep(300)
+        assert len(world.logged("net.clock_off")) == 1
+        assert len(node.dialled()) == 3
+
+    virtually(body)
+
+
+def test_bans_are_on_disk_at_once() -> None:
+    async def body(world: World) -> None:
+        node = (await world.peers("20.1.0.1"))[0]
+        other = await Peer(world, "21.1.0.1", bootstrap=(node.transport.address,)).start()
+        await world.until(node.manager.peers, 30)
+        node.manager.penalize(other.transport.id, Penalty.BAN, "forged")
+        await trio.sleep(1)
+        assert node.manager.peers() == []
+        (ban,) = BanList(node.store).active(NOW_MS)
+        assert (ban.group, ban.reason) == (other.ip, "forged")
+        assert node.manager.standing.lift(ban.group)
+        await trio.sleep(1)
+        assert BanList(node.store).active(NOW_MS) == []
+
+    virtually(body)
+
+
+def test_a_peer_that_answers_nothing_is_let_go() -> None:
+    async def body(world: World) -> None:
+        mute = MemoryTransport(world.weather, "mute", "20.1.0.1", structlog.get_logger())
+        await world.nursery.start(mute.run)
+        node = await Peer(world, "30.1.0.1", bootstrap=(mute.address,)).start()
+        await world.until(node.manager.peers, 30)
+        await world.until(lambda: world.logged("peer.silent"), 120)
+        await trio.sleep(1)
+        assert node.manager.statistics().greeted == 0
+
+    virtually(body)
+
+
+def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:
+    async def body(world: World) -> None:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        first = [await Peer(world, ip, **through).start() for ip in ("30.1.0.1", "31.1.0.1")]
+        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        late = await Peer(world, "32.1.0.1", **through).start()
+        await world.until(late.manager.greeted, 30)
+        await world.until(lambda: late.dialled() & {peer.ip for peer in first}, 120)
+        inbound = {view.ip for view in hub.manager.peers()}
+        assert inbound == {peer.ip for peer in first}
+
+    virtually(body)
+
+
+def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
+    async def body(world: World) -> None:
+        (hub,) = await world.peers("20.1.0.1")
+        through = {"bootstrap": (hub.transport.address,)}
+        pair = [Peer(world, ip, **through) for ip in ("30.1.0.1", "31.1.0.1")]
+        for peer in pair:
+            await peer.start()
+        await world.until(lambda: all(len(peer.manager.greeted()) == 2 for peer in pair), 30)
+
+    virtually(body)
+
+
+def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_friends() -> None:
+    async def body(world: World) -> None:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=40)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        # One that has served for an hour and one that brings coins, before and amid the flood.
+        old = await Peer(world, "30.1.0.1", **through).start()
+        await trio.sleep(3600)
+        flood = [
+            await Peer(world, f"{50 + number // 16}.1.{number % 16}.1", **through).start()
+            for number in range(30)
+        ]
+        useful = await Peer(world, "31.1.0.1", **through).start()
+        flood += [
+            await Peer(world, f"{60 + number // 16}.1.{number % 16}.1", **through).start()
+            for number in range(40)
+        ]
+        await world.until(lambda: len(hub.manager.greeted()) >= 40, 60)
+        hub.manager.note_news(useful.transport.id, News.COIN)
+        late = await Peer(world, "32.1.0.1", **through).start()
+
+        def kept() -> set[str]:
+            return {view.ip for view in hub.manager.peers()}
+
+        await world.until(lambda: late.ip in kept(), 30)
+        await trio.sleep(manager.VISIT_S * 2)
+        assert {old.ip, useful.ip, late.ip} <= kept()
+        assert len(kept()) <= 40 + VISITORS
+        evicted = {event["peer"] for event in world.logged("peer.evicted")}
+        assert evicted
+        assert evicted <= {peer.transport.id for peer in flood}
+
+    virtually(body)
+
+
+def test_who_comes_and_goes_is_asked_how_it_stands_all_the_same() -> None:
+    async def body(world: World) -> None:
+        one, other = await world.peers("20.1.0.1", "20.2.0.1")
+        for _ in range(6):
+            await one.transport.connect(other.transport.address)
+            await world.until(one.manager.greeted, 5)
+            await one.transport.disconnect(other.transport.id)
+        await one.transport.connect(other.transport.address)
+        sent = one.transport.statistics().requests_sent
+        # At once, and every 15 s: questions for addresses that have to wait do not delay it.
+        await trio.sleep(50)
+        assert one.transport.statistics().requests_sent >= sent + 3
+
+    virtually(body)

@@ -1,0 +1,78 @@
+"""The description of the methods, and docs/rpc.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from trio.testing import trio_test
+
+from tests.framework.rpc_server import SampleRoom
+from unchained.node.rpc.core import document
+from unchained.node.rpc.core.errors import FAMILIES
+from unchained.node.rpc.core.openrpc import Discovery, describe, registry
+from unchained.node.rpc.core.registry import Registry
+from unchained.node.rpc.methods.rooms import ROOMS
+
+ROOT = Path(__file__).parents[3]
+
+
+@trio_test
+async def test_discovery_describes_every_method_and_itself() -> None:
+    methods = registry(SampleRoom(), version="1.2.3")
+    described = await methods.find("rpc.discover").call([])
+    assert described["openrpc"] == "1.3.2"
+    assert described["info"]["version"] == "1.2.3"
+    assert [method["name"] for method in described["methods"]] == list(methods)
+    pay = next(m for m in described["methods"] if m["name"] == "test.pay")
+    assert [(p["name"], p["required"]) for p in pay["params"]] == [
+        ("txid", True),
+        ("value", True),
+        ("note", False),
+    ]
+    assert pay["params"][0]["schema"] == {
+        "title": "Hash",
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+    }
+    assert pay["params"][2]["schema"]["default"] == ""
+    assert pay["result"]["schema"] == {"$ref": "#/components/schemas/Paid"}
+    assert pay["errors"] == [{"$ref": "#/components/errors/WalletRefused"}]
+    assert pay["x-access"] == "full"
+    height = next(m for m in described["methods"] if m["name"] == "test.height")
+    assert height["params"][0]["description"] == "anchors since genesis"
+    assert height["description"] == "A second paragraph says more."
+    assert next(m for m in described["methods"] if m["name"] == "test.poll")["x-long-poll"]
+
+
+def test_all_references_lead_somewhere() -> None:
+    described = describe(Registry(SampleRoom, Discovery), version="0")
+    for reference in set(re.findall(r"'\$ref': '#/([^']+)'", repr(described))):
+        target = described
+        for part in reference.split("/"):
+            target = target[part]
+
+
+def test_the_document_tells_of_everything() -> None:
+    text = document.render(describe(Registry(SampleRoom, Discovery), version="0"))
+    for name in Registry(SampleRoom, Discovery):
+        assert f"### {name}\n" in text
+    for family in FAMILIES:
+        assert str(family.code) in text
+    assert (
+        "| `height` | integer (from 0, to 9223372036854775807) | required | anchors since" in text
+    )
+    assert "Returns [Paid](#paid)." in text
+    assert "Access: `full`." in text
+    assert "Access: `public`; waits for something to happen." in text
+    assert "| `value` | Amount | required |  |" in text
+
+
+def test_codes_and_words_are_distinct() -> None:
+    assert len({family.code for family in FAMILIES}) == len(FAMILIES)
+    assert len({family.word for family in FAMILIES}) == len(FAMILIES)
+
+
+def test_the_document_in_docs_is_current() -> None:
+    """After a change: python -m unchained.node.rpc.core.document > docs/rpc.md"""
+    assert (ROOT / "docs" / "rpc.md").read_text() == document.text(ROOMS)

@@ -1,0 +1,130 @@
+"""Methods: how they are described, and how their parameters are checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trio.testing import trio_test
+
+from tests.framework.rpc_server import Paid, SampleRoom
+from unchained.node.rpc.core.errors import InvalidParams, MethodNotFound, NotFound
+from unchained.node.rpc.core.registry import Access, Registry, method
+from unchained.node.rpc.core.values import Amount
+
+HASH = "ab" * 32
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(SampleRoom())
+
+
+@trio_test
+async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
+    expected = Paid(txid=bytes.fromhex(HASH), value=Amount(150_000_000), note=b"")  # type: ignore[arg-type]
+    pay = registry.find("test.pay")
+    assert await pay.call({"txid": HASH, "value": "1.5"}) == expected
+    assert await pay.call([HASH, 150_000_000]) == expected
+    assert await registry.find("test.height").call([5, 2]) == 7
+    assert await registry.find("test.height").call({"height": 5}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("test.pay", {}, "needs the parameter 'txid'"),
+        ("test.pay", [HASH], "needs the parameter 'value'"),
+        ("test.pay", {"txid": HASH, "valu": 1}, 'did you mean "value"?'),
+        ("test.pay", {"txid": HASH, "value": 1, "zzzz": 1}, "it has txid, value, note"),
+        ("test.pay", {"txid": HASH, "value": 1, "x" * 5000: 1}, "it has txid, value, note"),
+        ("test.pay", [HASH, 1, "", 4], "has 3 parameters, not 4"),
+        ("test.pay", [HASH, 1.5], "not float"),
+        ("test.pay", ["AB", 1], "a hash is 64 lower-case hex digits"),
+        ("test.pay", [5, 1], "not int"),
+        ("test.height", [1.0], "Expected `int`, got `float` - at `height`"),
+        ("test.height", ["1"], "Expected `int`, got `str` - at `height`"),
+        ("test.height", [True], "got `bool`"),
+        ("test.height", [-1], ">= 0"),
+        ("test.height", [None], "got `null`"),
+        ("test.bug", [1], "it takes none"),
+    ],
+)
+@trio_test
+async def test_wrong_parameters_are_named(
+    registry: Registry, name: str, params: Any, message: str
+) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        await registry.find(name).call(params)
+    assert message in caught.value.message
+    assert name in caught.value.message
+    assert len(caught.value.message) < 400
+
+
+@trio_test
+async def test_a_secret_is_not_repeated(registry: Registry) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        await registry.find("test.unlock").call(["sesame", "sesame"])
+    assert "sesame" not in caught.value.message
+
+
+def test_an_unknown_method_names_its_neighbour(registry: Registry) -> None:
+    with pytest.raises(MethodNotFound, match=r'did you mean "test\.height"'):
+        registry.find("test.hight")
+    with pytest.raises(MethodNotFound, match=r"rpc\.discover"):
+        registry.find("x" * 100_000)
+
+
+def test_a_method_tells_about_itself(registry: Registry) -> None:
+    height = registry["test.height"]
+    assert height.access is Access.READ
+    assert height.summary == "Return the height after `height`."
+    assert height.description == "A second paragraph says more."
+    assert height.errors == (NotFound,)
+    assert [(p.name, p.required) for p in height.parameters] == [("height", True), ("step", False)]
+    assert not height.secret
+    assert registry["test.unlock"].secret
+    assert list(registry) == sorted(registry)
+    assert len(registry) == len(list(registry))
+
+
+def test_the_class_alone_is_enough_to_describe() -> None:
+    assert list(Registry(SampleRoom)) == list(Registry(SampleRoom()))
+
+
+class NoDocstring:
+    @method("bad.one", Access.PUBLIC)
+    async def one(self) -> None: ...
+
+
+class NoResult:
+    @method("bad.one", Access.PUBLIC)
+    async def one(self):  # type: ignore[no-untyped-def]
+        """Do."""
+
+
+class NoAnnotation:
+    @method("bad.one", Access.PUBLIC)
+    async def one(self, value) -> None:  # type: ignore[no-untyped-def]
+        """Do."""
+
+
+class Variadic:
+    @method("bad.one", Access.PUBLIC)
+    async def one(self, *values: int) -> None:
+        """Do."""
+
+
+@pytest.mark.parametrize(
+    ("rooms", "message"),
+    [
+        ((NoDocstring,), "no docstring"),
+        ((NoResult,), "what it returns"),
+        ((NoAnnotation,), "no annotation"),
+        ((Variadic,), "cannot be given by name"),
+        ((SampleRoom, SampleRoom), "two methods"),
+    ],
+)
+def test_a_badly_written_method_is_refused(rooms: tuple[type, ...], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Registry(*rooms)

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p.pubsub.pb import rpc_pb2
+
+from unchained.node.transport.contract import (
+    MessageId,
+    Misbehaviour,
+    PeerId,
+    TopicLimits,
+    Verdict,
+)
+from unchained.node.transport.gossip_router import (
+    DEGREE_HIGH,
+    MAX_CACHE_BYTES,
+    MAX_IDS,
+    GossipRouter,
+    Rpc,
+)
+from unchained.node.transport.gossip_wire import MAX_ENTRIES, MAX_MESSAGES, BadRpc, decode, encode
+from unchained.node.transport.libp2p.streams import (
+    ProtocolNotServed,
+    StreamFault,
+    agree,
+    propose,
+    read_varint,
+    varint,
+)
+from unchained.node.transport.message_id import message_id
+
+TOPIC = "/t/coin/1"
+topics = st.text(max_size=20)
+ids = st.lists(st.binary(min_size=32, max_size=32).map(MessageId), min_size=1, max_size=5)
+rpcs = st.builds(
+    Rpc,
+    subscribe=st.lists(topics, max_size=3).map(tuple),
+    unsubscribe=st.lists(topics, max_size=3).map(tuple),
+    messages=st.lists(st.tuples(topics, st.binary(max_size=50)), max_size=3).map(tuple),
+    have=st.lists(st.tuples(topics, ids.map(tuple)), max_size=2).map(tuple),
+    want=st.just(()) | ids.map(tuple),
+    unwanted=st.just(()) | ids.map(tuple),
+    graft=st.lists(topics, max_size=3).map(tuple),
+    prune=st.lists(st.tuples(topics, st.integers(0, 2**32)), max_size=3).map(tuple),
+)
+
+
+class Pipe:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.written = b""
+
+    async def read(self, n: int) -> bytes:
+        if len(self.data) < n:
+            raise EOFError
+        result, self.data = self.data[:n], self.data[n:]
+        return result
+
+    async def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def line(text: str) -> bytes:
+    return varint(len(text) + 1) + text.encode() + b"\n"
+
+
+@given(rpcs)
+def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
+    pipe = Pipe(encode([rpc]))
+    size = trio.run(read_varint, pipe, 1 << 20)
+    assert size == len(pipe.data) <= 3 * rpc.size() + 200
+    assert decode(pipe.data) == rpc
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_an_rpc_or_bad(data: bytes) -> None:
+    with suppress(BadRpc):
+        assert isinstance(decode(data), Rpc)
+
+
+def test_merged_rpcs_are_one() -> None:
+    data = encode([Rpc(graft=("a",)), Rpc(messages=(("b", b"c"),)), Rpc(graft=("d",))])
+    assert decode(data[1:]) == Rpc(messages=(("b", b"c"),), graft=("a", "d"))
+
+
+@pytest.mark.parametrize("field", ["from_id", "seqno", "signature", "key"])
+def test_signed_messages_are_refused(field: str) -> None:
+    message = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], **{field: b"x"})
+    with pytest.raises(BadRpc, match="signed"):
+        decode(rpc_pb2.RPC(publish=[message]).SerializeToString())
+
+
+def test_lists_are_bounded() -> None:
+    with pytest.raises(BadRpc, match="entries"):
+        decode(encode([Rpc(graft=("a",) * (MAX_ENTRIES + 1))])[2:])
+    with pytest.raises(BadRpc, match="messages"):
+        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (MAX_MESSAGES + 1))])[2:])
+
+
+@given(st.integers(0, 2**28))
+def test_lengths(value: int) -> None:
+    assert trio.run(read_varint, Pipe(varint(value)), value) == value
+
+
+@pytest.mark.parametrize("data", [varint(101), b"\xff" * 20, b"\x80" * 20])
+def test_a_length_is_bounded(data: bytes) -> None:
+    with pytest.raises(StreamFault):
+        trio.run(read_varint, Pipe(data), 100)
+
+
+def test_agreeing() -> None:
+    hello = line("/multistream/1.0.0")
+    pipe = Pipe(hello + line("/x") + line("/y"))
+    assert trio.run(agree, pipe, ("/y",)) == "/y"
+    assert pipe.written == hello + line("na") + line("/y")
+    for data, error in [
+        (line("hello"), StreamFault),
+        (b"\3abc", StreamFault),
+        (hello + line("/x") * 9, ProtocolNotServed),
+        (hello + line("/x") + b"\xff\xff\xff\xff", ProtocolNotServed),
+        (varint(2000), StreamFault),
+    ]:
+        with pytest.raises(error):
+            trio.run(agree, Pipe(data), ("/y",))
+
+
+def test_proposing() -> None:
+    hello = line("/multistream/1.0.0")
+    pipe = Pipe(hello + line("/x"))
+    trio.run(propose, pipe, "/x", b"more")
+    assert pipe.written == hello + line("/x") + b"more"
+    for data, error in [
+        (line("hello"), StreamFault),
+        (hello + line("na"), ProtocolNotServed),
+        (hello + line("/y"), StreamFault),
+    ]:
+        with pytest.raises(error):
+            trio.run(propose, Pipe(data), "/x")
+
+
+class Net:
+    """A router whose RPCs are kept."""
+
+    def __init__(self, **limits: int) -> None:
+        self.sent: list[tuple[PeerId, Rpc]] = []
+        self.accused: list[tuple[PeerId, Misbehaviour]] = []
+        self.full = False
+        self.router = GossipRouter(self.send, self.accuse, random.Random(1))
+        self.router.subscribe(TOPIC, self.validate, TopicLimits(max_size=1 << 20, **limits))
+
+    async def validate(self, peer: PeerId, data: bytes) -> Verdict:
+        return Verdict.ACCEPT
+
+    def send(self, peer: PeerId, rpc: Rpc) -> bool:
+        if not self.full:
+            self.sent.append((peer, rpc))
+        return not self.full
+
+    def accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+        self.accused.append((peer, kind))
+
+    def join(self, *names: str, outbound: bool = False) -> None:
+        for name in names:
+            self.router.peer_up(PeerId(name), outbound=outbound)
+            self.router.receive(PeerId(name), Rpc(subscribe=(TOPIC,)), 0.0)
+        self.sent.clear()
+
+    def receive(self, peer: str, now: float = 0.0, **changes: object) -> None:
+        self.router.receive(PeerId(peer), Rpc(**changes), now)  # type: ignore[arg-type]
+
+
+def test_a_full_house_of_strangers_is_pruned_but_for_those_we_dialled() -> None:
+    net = Net()
+    net.join(*(f"in {number}" for number in range(30)))
+    net.join("out 1", "out 2", "out 3", outbound=True)
+    for number in range(30):
+        net.receive(f"in {number}", graft=(TOPIC,))
+    assert len(net.router.mesh(TOPIC)) == DEGREE_HIGH
+    net.router.heartbeat(1.0)
+    assert sum(peer.startswith("out") for peer in net.router.mesh(TOPIC)) == 2
+    net.router.heartbeat(2.0)
+    assert len(net.router.mesh(TOPIC)) <= DEGREE_HIGH
+
+
+def test_a_pruned_peer_is_left_alone_for_a_while() -> None:
+    net = Net()
+    net.join("one")
+    net.receive("one", prune=((TOPIC, 30),))
+    net.router.heartbeat(1.0)
+    assert net.router.mesh(TOPIC) == ()
+    net.receive("one", now=2.0, graft=(TOPIC,))
+    assert net.sent[-1][1].prune
+    net.router.heartbeat(100.0)
+    assert net.router.mesh(TOPIC) == ("one",)
+
+
+def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
+    net = Net()
+    net.join("one")
+    mid = net.router.publish(TOPIC, b"coin", 0.0)
+    net.sent.clear()
+    for _ in range(5):
+        net.receive("one", want=(mid, MessageId(bytes(32))))
+    assert [rpc.messages for _, rpc in net.sent] == [((TOPIC, b"coin"),)] * 3
+    net.sent.clear()
+    unknown = tuple(MessageId(number.to_bytes(32, "big")) for number in range(5000))
+    net.router.heartbeat(1.0)
+    net.receive("one", have=((TOPIC, (mid, *unknown)),))
+    ((_, rpc),) = net.sent
+    assert len(rpc.want) == MAX_IDS - 1
+    net.sent.clear()
+    net.router.heartbeat(2.0)
+    net.receive("one", now=2.0, have=((TOPIC, unknown[:10]),))
+    assert net.sent == []
+    net.router.heartbeat(10.0)
+    net.receive("one", now=10.0, have=((TOPIC, unknown[:10]),))
+    assert len(net.sent[0][1].want) == 10
+
+
+def test_what_was_dropped_is_told_later() -> None:
+    net = Net()
+    net.join("one")
+    net.full = True
+    mid = net.router.publish(TOPIC, b"coin", 0.0)
+    assert net.router.counters.dropped == 1
+    net.full = False
+    net.router.heartbeat(1.0)
+    assert net.sent == [(PeerId("one"), Rpc(have=((TOPIC, (mid,)),)))]
+
+
+def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them() -> None:
+    net = Net()
+    net.join("one", "two", "three")
+    data = bytes(5000)
+    net.receive("one", messages=((TOPIC, data),))
+    mid = message_id(TOPIC, data)
+    assert net.sent == [(PeerId(peer), Rpc(unwanted=(mid,))) for peer in ("two", "three")]
+    net.sent.clear()
+    net.receive("two", unwanted=(mid,))
+    job = net.router.next_job()
+    assert job is not None
+    net.router.judged(job, Verdict.ACCEPT)
+    assert [peer for peer, _ in net.sent] == ["three"]
+
+
+def test_the_cache_is_bounded_and_forgets() -> None:
+    net = Net()
+    for number in range(40):
+        net.router.publish(TOPIC, number.to_bytes(2, "big") * (1 << 19), 0.0)
+    assert net.router._cache_bytes <= MAX_CACHE_BYTES
+    for second in range(6):
+        net.router.heartbeat(float(second))
+    assert net.router._cache_bytes == 0
+    assert not net.router._cache
+
+
+def test_a_peer_that_leaves_takes_its_waiting_messages_along() -> None:
+    net = Net(max_validating=1)
+    net.join("one", "two")
+    net.receive("one", messages=tuple((TOPIC, bytes([number])) for number in range(5)))
+    job = net.router.next_job()
+    assert job is not None
+    assert net.router.next_job() is None
+    net.router.peer_down(PeerId("one"))
+    net.router.judged(job, Verdict.REJECT)
+    assert net.router.next_job() is None
+    assert net.accused == [(PeerId("one"), Misbehaviour.REJECTED_GOSSIP)]
+    net.receive("two", messages=((TOPIC, b"\1"), ("/other", b"x")))
+    job = net.router.next_job()
+    assert job is not None
+    assert job.peer == "two"
+    assert net.accused[-1] == (PeerId("two"), Misbehaviour.UNKNOWN_TOPIC)
+
+
+def test_a_message_that_was_ignored_can_be_published() -> None:
+    net = Net()
+    net.join("one", "two")
+    net.receive("one", messages=((TOPIC, b"coin"),))
+    job = net.router.next_job()
+    assert job is not None
+    net.router.judged(job, Verdict.IGNORE)
+    assert net.sent == []
+    net.router.publish(TOPIC, b"coin", 1.0)
+    assert len(net.sent) == 2
+    net.router.publish(TOPIC, b"coin", 1.0)
+    assert len(net.sent) == 2

@@ -1,0 +1,459 @@
+"""Payments, sweeps, replacements, contracts, and signing without a node."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.chain.mempool.mempool import PolicyError
+from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.transfer import Output
+from unchained.node.wallet.contracts import hash_time_lock, multisig
+from unchained.node.wallet.errors import (
+    BadPayment,
+    ContractError,
+    InsufficientFunds,
+    NoSuchAccount,
+    NoSuchCoin,
+    NoSuchTransfer,
+    NothingToDo,
+    SigningError,
+    TooManyCoins,
+    WalletLocked,
+    WatchOnly,
+)
+from unchained.node.wallet.keystore import Keystore, SpendSecret
+from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.spender import Fee
+from unchained.node.wallet.unsigned import MAGIC, Unsigned
+from unchained.node.wallet.wallet import Wallet, WatchExport
+
+UNC = 10**8
+
+
+class Scene:
+    """Two wallets on a chain; the first has mined `coins` coins of one UNC."""
+
+    def __init__(self, coins: int = 4) -> None:
+        self.chain = WalletChain()
+        self.a = Purse(self.chain, cheap_wallet("a"))
+        self.b = Purse(self.chain, cheap_wallet("b"))
+        if coins:
+            self.chain.grow(coins, self.a.mine_to)
+        self.sync()
+
+    def sync(self) -> None:
+        self.a.sync()
+        self.b.sync()
+
+    def mine(self, count: int = 1) -> None:
+        self.chain.grow(count)
+        self.sync()
+
+
+# Fees
+
+
+@pytest.mark.parametrize("rate", [1, 2, 7, 100])
+def test_the_fee_is_the_rate_within_a_hundredth(rate: int) -> None:
+    scene = Scene()
+    sent = scene.a.pay(scene.b.wallet.paycode(), UNC * 3 // 2, b"x", rate)
+    assert rate * sent.size <= sent.fee <= rate * sent.size * 1.01
+
+
+def test_the_fee_is_exactly_what_was_asked_for() -> None:
+    scene = Scene()
+    prepared = scene.a.wallet.spender.pay(
+        [Payee(scene.b.wallet.address(), UNC, b"")], Fee(target=12_345)
+    )
+    assert scene.a.send(prepared).fee == 12_345
+
+
+def test_a_payment_without_change() -> None:
+    scene = Scene(1)
+    spender = scene.a.wallet.spender
+    probe = spender.pay([Payee(scene.b.wallet.address(), UNC // 2, b"")], Fee(1))
+    assert probe.change is not None
+    bare = probe.unsigned.fee - 1_024 - 47 - len(probe.unsigned.outputs[probe.change].note)
+    sent = scene.a.send(spender.pay([Payee(scene.b.wallet.address(), UNC - bare, b"")], Fee(1)))
+    assert sent.change is None
+    assert scene.a.balance.pending == 0
+
+
+@pytest.mark.parametrize(
+    "fee", [Fee(0), Fee(10**7), Fee(target=0), Fee(target=2**63), Fee(target=5)]
+)
+def test_refuses_a_fee_that_nobody_means(fee: Fee) -> None:
+    scene = Scene()
+    with pytest.raises(BadPayment, match="fee"):
+        scene.a.wallet.spender.pay([Payee(scene.b.wallet.address(), UNC, b"")], fee)
+
+
+# Coins
+
+
+def test_says_what_is_missing() -> None:
+    scene = Scene(2)
+    spender, to = scene.a.wallet.spender, scene.b.wallet.address()
+    with pytest.raises(InsufficientFunds) as caught:
+        spender.pay([Payee(to, 3 * UNC, b"")], Fee(1))
+    assert caught.value.available == 2 * UNC
+    with pytest.raises(InsufficientFunds):
+        spender.pay([Payee(to, 2 * UNC, b"")], Fee(1))
+    with pytest.raises(BadPayment, match="1 to 255 payees"):
+        spender.pay([], Fee(1))
+    with pytest.raises(BadPayment, match="one transfer holds"):
+        spender.pay([Payee(scene.b.wallet.paycode(), 5_000, b"")] * 255, Fee(1))
+    with pytest.raises(NoSuchAccount):
+        spender.pay([Payee(to, UNC, b"")], Fee(1), account=7)
+
+
+def test_spends_the_change_of_its_own_waiting_transfers() -> None:
+    scene = Scene(1)
+    for _ in range(3):
+        scene.a.pay(scene.b.wallet.paycode(), UNC // 10)
+    scene.mine()
+    assert scene.b.balance.confirmed == 3 * (UNC // 10)
+
+
+def test_frozen_coins_stay() -> None:
+    scene = Scene(2)
+    store = scene.a.wallet.store
+    first, second = store.coins()
+    store.freeze(first.coin_id, frozen=True)
+    assert scene.a.balance.frozen == UNC
+    spender, to = scene.a.wallet.spender, scene.b.wallet.address()
+    with pytest.raises(InsufficientFunds):
+        spender.pay([Payee(to, UNC * 3 // 2, b"")], Fee(1))
+    with pytest.raises(NoSuchCoin, match="frozen"):
+        spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
+    prepared = spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[second.coin_id])
+    assert [spent.coin_id for spent in prepared.unsigned.inputs] == [second.coin_id]
+    store.freeze(first.coin_id, frozen=False)
+    scene.a.pay(to, UNC * 3 // 2)
+    with pytest.raises(NoSuchCoin, match="spent"):
+        spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
+    (change,) = [coin for coin in store.coins() if coin.height is None]
+    with pytest.raises(NoSuchCoin, match="not confirmed"):
+        spender.pay([Payee(to, UNC // 4, b"")], Fee(1), coins=[change.coin_id])
+    with pytest.raises(NoSuchCoin, match="no coin"):
+        spender.pay([Payee(to, UNC // 4, b"")], Fee(1), coins=[bytes(32)])
+
+
+def test_sweeps_everything() -> None:
+    scene = Scene(5)
+    (prepared,) = scene.a.wallet.spender.sweep(scene.b.wallet.paycode(), Fee(3), memo=b"all")
+    sent = scene.a.send(prepared)
+    assert 3 * sent.size <= sent.fee <= 3 * sent.size * 1.01
+    scene.mine()
+    assert scene.a.balance.on_chain == 0
+    assert scene.b.balance.on_chain == 5 * UNC - sent.fee
+    with pytest.raises(NothingToDo):
+        scene.a.wallet.spender.sweep(scene.b.wallet.paycode(), Fee(1))
+    with pytest.raises(BadPayment, match="fee rate"):
+        scene.b.wallet.spender.sweep(scene.a.wallet.paycode(), Fee(target=9))
+
+
+def test_consolidates_the_small_ones() -> None:
+    scene = Scene(3)
+    scene.a.pay(scene.a.wallet.paycode(), UNC // 10)
+    scene.a.pay(scene.a.wallet.paycode(), UNC // 10)
+    scene.mine()
+    (prepared,) = scene.a.wallet.spender.consolidate(Fee(1), below=UNC // 2)
+    assert sorted(prepared.unsigned.values) == [UNC // 10, UNC // 10]
+    scene.a.send(prepared)
+    scene.mine()
+    with pytest.raises(NothingToDo):
+        scene.a.wallet.spender.consolidate(Fee(1), below=UNC // 10)
+
+
+def test_more_coins_than_one_transfer_holds() -> None:
+    scene = Scene(0)
+    for _ in range(25):
+        scene.chain.mine(*[scene.a.mine_to] * 50)
+    scene.sync()
+    to = scene.b.wallet.paycode()
+    with pytest.raises(TooManyCoins, match="consolidate"):
+        scene.a.wallet.spender.pay([Payee(to, 1_100 * UNC, b"")], Fee(1))
+    prepared = scene.a.wallet.spender.consolidate(Fee(1))
+    assert [len(step.unsigned.inputs) for step in prepared] == [1_024, 226]
+    for step in prepared:
+        scene.a.send(step)
+    scene.mine()
+    scene.a.pay(to, 1_100 * UNC)
+
+
+# Replacing, abandoning
+
+
+def test_a_replacement_pays_more_and_the_first_is_gone() -> None:
+    scene = Scene()
+    first = scene.a.pay(scene.b.wallet.paycode(), UNC // 2, b"keep me")
+    with pytest.raises(BadPayment, match="does not replace"):
+        scene.a.wallet.spender.bump(first.txid, Fee(1))
+    second = scene.a.send(scene.a.wallet.spender.bump(first.txid, Fee(2)))
+    assert second.replaces == first.txid
+    assert second.fee > first.fee
+    store = scene.a.wallet.store
+    assert store.outgoing(first.txid).state is OutgoingState.REPLACED
+    assert [out.txid for out in store.waiting_outgoing()] == [second.txid]
+    scene.mine()
+    assert scene.b.balance.confirmed == UNC // 2
+    assert scene.b.wallet.history()[0].memos == (b"keep me",)
+    assert scene.a.balance.on_chain == 4 * UNC - UNC // 2 - second.fee
+    for txid in (first.txid, second.txid, bytes(32)):
+        with pytest.raises(NoSuchTransfer):
+            scene.a.wallet.spender.bump(txid, Fee(5))
+
+
+def test_a_replacement_takes_more_coins_where_it_must() -> None:
+    scene = Scene(2)
+    to = scene.b.wallet.address()
+    (first_coin, _) = scene.a.wallet.store.coins()
+    spender = scene.a.wallet.spender
+    value = UNC - 20_000
+    prepared = spender.pay([Payee(to, value, b"")], Fee(1), coins=[first_coin.coin_id])
+    first = scene.a.send(prepared)
+    second = scene.a.send(spender.bump(first.txid, Fee(10)))
+    assert len(scene.a.wallet.store.outgoing(second.txid).raw) > len(first.raw)
+    scene.mine()
+    assert scene.b.balance.confirmed == value
+
+
+def test_a_replacement_pays_for_what_it_evicts() -> None:
+    scene = Scene(1)
+    first = scene.a.pay(scene.b.wallet.paycode(), UNC // 4)
+    second = scene.a.pay(scene.b.wallet.paycode(), UNC // 4, rate=9)
+    with pytest.raises(BadPayment):
+        scene.a.wallet.spender.bump(first.txid, Fee(2))
+    scene.a.send(scene.a.wallet.spender.bump(first.txid, Fee(12)))
+    assert scene.a.wallet.store.outgoing(second.txid).state is OutgoingState.CONFLICT
+    assert scene.a.balance.leaving == UNC
+    scene.mine()
+    assert scene.b.balance.confirmed == UNC // 4
+
+
+def test_a_refused_transfer_frees_its_coins() -> None:
+    scene = Scene(1)
+    sent = scene.a.pay(scene.b.wallet.paycode(), UNC // 4)
+    before = scene.a.balance
+    bumped = scene.a.wallet.spender.bump(sent.txid, Fee(3))
+    cheap = msgspec.structs.replace(bumped.unsigned, fee=bumped.unsigned.fee - 20_000)
+    change = bumped.change
+    assert change is not None
+    outputs = list(cheap.outputs)
+    outputs[change] = msgspec.structs.replace(outputs[change], value=outputs[change].value + 20_000)
+    cheap = msgspec.structs.replace(cheap, outputs=tuple(outputs))
+    with pytest.raises(PolicyError):
+        scene.a.send(msgspec.structs.replace(bumped, unsigned=cheap))
+    scene.a.sync()
+    assert scene.a.balance == before
+    assert scene.a.wallet.store.outgoing(sent.txid).state is OutgoingState.WAITING
+
+
+def test_an_abandoned_transfer_frees_its_coins_and_may_still_come() -> None:
+    scene = Scene(1)
+    wallet = scene.a.wallet
+    prepared = wallet.spender.pay([Payee(scene.b.wallet.paycode(), UNC // 4, b"")], Fee(1))
+    kept = wallet.record(wallet.finish(prepared), 0, payees=prepared.payees, change=prepared.change)
+    assert [out.txid for out in wallet.store.unheard()] == [kept.txid]
+    assert scene.a.balance.confirmed == 0
+    wallet.abandon(kept.txid)
+    assert scene.a.balance.confirmed == UNC
+    assert scene.a.balance.pending == 0
+    with pytest.raises(NoSuchTransfer):
+        wallet.abandon(kept.txid)
+    scene.chain.submit(kept.raw)
+    scene.mine()
+    assert scene.b.balance.confirmed == UNC // 4
+    assert scene.a.balance.on_chain == UNC - UNC // 4 - kept.fee
+    assert wallet.store.outgoing(kept.txid).height == 2
+    with pytest.raises(NoSuchTransfer):
+        wallet.store.outgoing(bytes(32))
+
+
+# Signing elsewhere
+
+
+def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
+    scene = Scene()
+    words = scene.a.wallet.mnemonic("pass")
+    online = Purse(
+        scene.chain,
+        Wallet(
+            "online",
+            REG,
+            Keystore.watch(REG, WatchExport.from_text(scene.a.wallet.export_watch(), REG).accounts),
+            None,
+        ),
+    )
+    online.sync()
+    to = scene.b.wallet.paycode()
+    prepared = online.wallet.spender.pay([Payee(to, UNC // 2, b"offline")], Fee(2))
+    with pytest.raises(WatchOnly):
+        online.wallet.finish(prepared)
+    offline = cheap_wallet(secret=SpendSecret.of(words))
+    unsigned = Unsigned.from_file(prepared.unsigned.to_file(), REG)
+    summary = offline.summary(unsigned)
+    assert summary.fee == prepared.unsigned.fee
+    assert summary.spent == UNC
+    assert sorted(out.own for out in summary.outputs) == [False, True]
+    assert len(summary.can_sign) == 1
+    signed = Unsigned.from_file(offline.sign(unsigned).to_file(), REG)
+    assert offline.summary(signed).signed_by == summary.can_sign
+    transfer = signed.finish(REG)
+    online.wallet.record(transfer, 0)
+    scene.chain.submit(transfer.raw)
+    scene.mine()
+    online.sync()
+    assert scene.b.balance.confirmed == UNC // 2
+    assert online.balance.on_chain == 4 * UNC - UNC // 2 - unsigned.fee
+
+
+def test_an_unsigned_file_cannot_lie() -> None:
+    scene = Scene()
+    unsigned = scene.a.wallet.spender.pay(
+        [Payee(scene.b.wallet.address(), UNC // 2, b"")], Fee(1)
+    ).unsigned
+    replace = msgspec.structs.replace
+    signed = scene.a.wallet.sign(unsigned)
+    forged = replace(
+        signed,
+        fee=signed.fee - 1,
+        outputs=(
+            replace(signed.outputs[0], value=signed.outputs[0].value + 1),
+            *signed.outputs[1:],
+        ),
+    )
+    for wrong, why in (
+        (replace(unsigned, fee=unsigned.fee + 1), "outputs and fee"),
+        (replace(unsigned, values=()), "0 values for 1 coins"),
+        (replace(unsigned, values=(unsigned.values[0] + 1,)), "outputs and fee"),
+        (replace(unsigned, chain_id=LOCAL.chain_id), "WRONG_CHAIN"),
+        (replace(unsigned, outputs=(Output(0, bytes(32), b""),)), "ZERO_VALUE"),
+        (forged, "does not verify"),
+    ):
+        with pytest.raises(SigningError, match=why):
+            Unsigned.from_file(wrong.to_file(), REG)
+    for raw in (b"", b"x", MAGIC, MAGIC + encode((1, 2)), unsigned.to_file() + b"\x00"):
+        with pytest.raises(SigningError):
+            Unsigned.from_file(raw, REG)
+    with pytest.raises(SigningError, match="not ready: CONDITION_UNMET"):
+        unsigned.finish(REG)
+    other = scene.a.wallet.spender.pay(
+        [Payee(scene.b.wallet.address(), UNC // 3, b"")], Fee(1)
+    ).unsigned
+    with pytest.raises(SigningError, match="different transfers"):
+        unsigned.merge([other])
+    assert unsigned.merge([signed, signed]).finish(REG).txid == signed.finish(REG).txid
+    scene.a.wallet.lock()
+    with pytest.raises(WalletLocked):
+        scene.a.wallet.sign(unsigned)
+
+
+# Contracts
+
+
+def test_two_of_three_sign_apart() -> None:
+    scene = Scene()
+    c = Purse(scene.chain, cheap_wallet("c"))
+    parties = [scene.a, scene.b, c]
+    contract = multisig(REG, 2, [party.wallet.address() for party in parties])
+    for party in parties:
+        party.wallet.add_contract(contract, 0)
+    scene.a.pay(contract.to_text(), UNC)
+    scene.mine()
+    c.sync()
+    prepared = c.wallet.spender.from_contract(
+        contract, Fee(1), payees=[Payee(c.wallet.paycode(), UNC // 4, b"share")]
+    )
+    shares = [party.wallet.sign(prepared.unsigned) for party in parties]
+    with pytest.raises(SigningError, match="not ready"):
+        shares[0].finish(REG)
+    # a third signature is of no use, and left out
+    transfer = shares[2].merge([shares[0], shares[1]]).finish(REG)
+    assert len(transfer.transfer.signatures) == 2
+    c.wallet.record(transfer, 0, change=prepared.change)
+    scene.chain.submit(transfer.raw)
+    scene.mine()
+    c.sync()
+    assert c.balance.confirmed == UNC // 4
+    for party in parties:
+        party.sync()
+        held = party.wallet.contract(contract.lock).value
+        assert held == UNC - UNC // 4 - transfer.transfer.fee
+    with pytest.raises(ContractError, match="only a hash-time-lock"):
+        c.wallet.refund(contract.lock, Fee(1))
+
+
+def test_a_hash_time_lock_is_claimed_and_its_preimage_seen() -> None:
+    scene = Scene()
+    made = hash_time_lock(REG, scene.b.wallet.address(), scene.a.wallet.address(), 50)
+    lock = made.contract.lock
+    scene.a.wallet.add_contract(made.contract, 0)
+    scene.b.wallet.add_contract(made.contract, 0, preimage=made.preimage)
+    with pytest.raises(ContractError, match="no confirmed coins"):
+        scene.b.wallet.claim(lock, Fee(1))
+    scene.a.pay(made.contract.to_text(), UNC // 2)
+    scene.mine()
+    with pytest.raises(ContractError, match="preimage of the contract's hash is not known"):
+        scene.a.wallet.claim(lock, Fee(1))
+    with pytest.raises(ContractError, match="does not fit"):
+        scene.b.wallet.claim(lock, Fee(1), preimage=bytes(32))
+    with pytest.raises(ContractError, match="from height 50"):
+        scene.a.wallet.refund(lock, Fee(1))
+    claimed = scene.b.send(scene.b.wallet.claim(lock, Fee(1)))
+    scene.a.sync()
+    # already from the mempool
+    assert scene.a.wallet.contract(lock).preimage == made.preimage
+    scene.mine()
+    assert scene.b.balance.confirmed == UNC // 2 - claimed.fee
+    assert scene.a.wallet.contract(lock).value == 0
+    assert scene.b.wallet.contracts()[0].coins[0].spent_by == claimed.txid
+
+
+def test_a_hash_time_lock_is_refunded_at_its_height() -> None:
+    scene = Scene()
+    made = hash_time_lock(REG, scene.b.wallet.address(), scene.a.wallet.address(), 8)
+    scene.a.wallet.add_contract(made.contract, 0, preimage=made.preimage)
+    scene.a.pay(made.contract.to_text(), UNC // 2)
+    scene.mine(3)
+    refunded = scene.a.send(scene.a.wallet.refund(made.contract.lock, Fee(1)))
+    scene.mine()
+    assert scene.chain.height == 8
+    assert scene.a.wallet.store.outgoing(refunded.txid).height == 8
+    with pytest.raises(ContractError, match="party to no contract"):
+        scene.b.wallet.contract(made.contract.lock)
+    elsewhere = hash_time_lock(
+        LOCAL, cheap_wallet(network=LOCAL).address(), cheap_wallet(network=LOCAL).address(), 8
+    )
+    with pytest.raises(ContractError, match="another network"):
+        scene.b.wallet.add_contract(elsewhere.contract, 0)
+
+
+def test_a_contract_worth_less_than_its_fee() -> None:
+    scene = Scene()
+    contract = multisig(REG, 1, [scene.a.wallet.address()])
+    scene.a.wallet.add_contract(contract, 0)
+    scene.a.pay(contract.to_text(), 5_000)
+    scene.mine()
+    with pytest.raises(InsufficientFunds):
+        scene.a.wallet.spender.from_contract(contract, Fee(1))
+    scene.a.pay(contract.to_text(), 6_000)
+    scene.mine()
+    with pytest.raises(InsufficientFunds):
+        scene.a.wallet.spender.from_contract(contract, Fee(2))
+
+
+def test_the_size_is_never_underestimated() -> None:
+    """Whatever is paid, the bound on the size holds, and is close."""
+    scene = Scene(0)
+    for _ in range(4):
+        scene.chain.mine(*[scene.a.mine_to] * 40)
+    scene.sync()
+    for count, value in ((1, UNC), (3, 20 * UNC), (60, UNC // 50)):
+        payees = [Payee(scene.b.wallet.paycode(), value, b"m" * 256)] * count
+        sent = scene.a.send(scene.a.wallet.spender.pay(payees, Fee(1)))
+        assert sent.size <= sent.fee <= sent.size + 60 + 12 * count
