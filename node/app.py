@@ -268,7 +268,7 @@ class Node:
     async def _serve_rpc(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        assert self.rpc is not None  # noqa: S101 - a service only where there is one
+        assert self.rpc is not None, "a service only where there is one"
         async with trio.open_nursery() as nursery:
             await nursery.start(self.rpc.serve)
             task_status.started()
@@ -276,7 +276,7 @@ class Node:
     async def _run_network(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        assert self.peers is not None  # noqa: S101 - a service only where there is one
+        assert self.peers is not None, "a service only where there is one"
         async with trio.open_nursery() as nursery:
             await nursery.start(self.peers.run)
             transport = self.peers.transport

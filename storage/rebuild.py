@@ -167,7 +167,7 @@ class _Rebuild:
             place = schema.TXID.read(self._store, key)
         except StoreCorrupt:
             return False
-        assert place is not None  # noqa: S101 - nobody else writes
+        assert place is not None, "nobody else writes"
         anchor_id = schema.HEIGHT.get(self._store, place.height)
         record = None if anchor_id is None else schema.ANCHOR.get(self._store, anchor_id)
         if record is None:

@@ -368,7 +368,7 @@ class NameTable(Table[V]):
 
 def _end(prefix: bytes) -> bytes:
     end = prefix_end(prefix)
-    assert end is not None  # noqa: S101 - no table's prefix is the last byte
+    assert end is not None, "no table's prefix is the last byte"
     return end
 
 

@@ -304,7 +304,7 @@ class ChainCore:
         self, node: AnchorNode, package: Package, mints: list[Mint], news: Sequence[Coin]
     ) -> None:
         parent = node.parent
-        assert parent is not None  # noqa: S101 - the root has a body
+        assert parent is not None, "the root has a body"
         put = self.ledger.batch.put
         for coin in news:
             home = self.tree.get(coin.parent)
@@ -342,7 +342,7 @@ class ChainCore:
         waiting = self._strays.pop(node.id, {})
         for coin_id in waiting:
             coin = self.archive.coin(coin_id)
-            assert coin is not None  # noqa: S101 - stored when it was listed
+            assert coin is not None, "stored when it was listed"
             if coin_id not in node.bound:
                 self._take_in_listed(node, coin)
 

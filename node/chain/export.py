@@ -87,7 +87,7 @@ def export_chain(reader: Reader, network: Network, file: BinaryIO) -> Iterator[t
     Raises OSError, and a `StoreError` when the store does not hold what it should.
     """
     tip_id = schema.meta_id(reader, schema.META_TIP)
-    assert tip_id is not None, "an opened chain has a tip"  # noqa: S101
+    assert tip_id is not None, "an opened chain has a tip"
     tip_height = _coin(reader, tip_id).height
     file.write(MAGIC + _U32.pack(network.chain_id))
     for height in range(1, tip_height + 1):

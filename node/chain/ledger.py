@@ -222,7 +222,7 @@ class Ledger:
         transfers = []
         for sized, verdict, _ in found:
             verdict.raise_alone()
-            assert sized is not None  # noqa: S101 - a transfer that is fit by itself decodes
+            assert sized is not None, "a transfer that is fit by itself decodes"
             spent = check_transfer_in_context(sized.transfer, changes, anchor.height, self._network)
             verdict.raise_witness()
             changes.apply(sized, spent)
@@ -286,7 +286,7 @@ class Ledger:
         """
         height = anchor.height
         undo = schema.UNDO.get(self.view, height)
-        assert undo is not None, f"no undo data at height {height}"  # noqa: S101
+        assert undo is not None, f"no undo data at height {height}"
         put, delete = self.batch.put, self.batch.delete
         spent_in_body = {
             CoinId(entry.coin_id) for sized in transfers for entry in sized.transfer.inputs
@@ -330,7 +330,7 @@ class Ledger:
         table, put = schema.HISTORY, self.batch.put
         histories = table.get_many(self.view, [coin_id for coin_id, _, _ in coins])
         for (coin_id, height, spent_by), found in zip(coins, histories, strict=True):
-            assert found is not None, f"coin {coin_id.hex()} has no history"  # noqa: S101
+            assert found is not None, f"coin {coin_id.hex()} has no history"
             spent = CoinHistory(
                 found.kind, found.height, found.value, found.txid, found.index, height, spent_by
             )

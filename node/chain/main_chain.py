@@ -132,11 +132,11 @@ class MainChain:
         """Take the tip off the chain; return its transfers."""
         node = self._tree.tip
         parent = node.parent
-        assert parent is not None  # noqa: S101 - a fork point lies at or above the root
+        assert parent is not None, "a fork point lies at or above the root"
         transfers = []
         for wid in node.judged.body.transfers:
             sized, _, _ = self._waiting.judged(Wid(wid))
-            assert sized is not None  # noqa: S101 - it was connected
+            assert sized is not None, "it was connected"
             transfers.append(sized)
         self._ledger.disconnect(node.coin, parent.judged.history, self._mints_of(node), transfers)
         for sized in transfers:
@@ -166,7 +166,7 @@ class MainChain:
     def _mints_of(self, node: AnchorNode) -> list[Mint]:
         found = self._mints.get(node.id)
         if found is None:
-            assert node.parent is not None  # noqa: S101
+            assert node.parent is not None
             found = mints_of(
                 node.coin,
                 node.judged.body,

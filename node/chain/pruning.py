@@ -32,7 +32,7 @@ def retire_root(
     """
     old, lost = tree.advance_root()
     record = schema.ANCHOR.get(ledger.view, old.id)
-    assert record is not None  # noqa: S101 - it is on the main chain
+    assert record is not None, "it is on the main chain"
     retired = AnchorRecord(
         record.coin, record.body, record.status, old.votes, record.connected_running_ms
     )
@@ -90,7 +90,7 @@ def prune_undo(ledger: Ledger, tree: AnchorTree, network: Network, running_ms: i
     for height in range(floor, min(floor + HEIGHTS_AT_ONCE, tip_height - network.max_reorg)):
         anchor_id = schema.HEIGHT.get(ledger.view, height)
         record = None if anchor_id is None else schema.ANCHOR.get(ledger.view, anchor_id)
-        assert record is not None  # noqa: S101 - it is on the main chain
+        assert record is not None, "it is on the main chain"
         if running_ms - record.connected_running_ms < network.max_reorg * network.epoch_ms:
             return
         ledger.batch.delete(schema.UNDO.key(height))

@@ -411,7 +411,7 @@ class ChainService:
         if isinstance(result, NeedsProof):
             await self.verify_mixes(result.coins)
             result = await self.call(lambda core: core.submit_coin(coin, now_ms, proven=True))
-        assert isinstance(result, Outcome)  # noqa: S101 - what is proven needs no proof
+        assert isinstance(result, Outcome), "what is proven needs no proof"
         return result
 
     async def submit_package(
@@ -436,7 +436,7 @@ class ChainService:
                 await self.call(lambda core: core.condemn(package.anchor.id, forged))
                 raise
             result = await self.call(lambda core: self._take_body(core, package, proven=True))
-        assert isinstance(result, Outcome | Operation)  # noqa: S101 - what is proven needs no proof
+        assert isinstance(result, Outcome | Operation), "what is proven needs no proof"
         if isinstance(result, Outcome):
             return result
         if connected:

@@ -99,7 +99,7 @@ def _eligible_uncles(core: ChainCore, tip: AnchorNode) -> list[Mint]:
             if core.tree.lister_of(coin_id, tip) is not None:
                 continue
             coin = core.archive.coin(coin_id)
-            assert coin is not None  # noqa: S101 - what is bound is stored
+            assert coin is not None, "what is bound is stored"
             try:
                 mint = judge_uncle(
                     coin, tip.height + 1, tip.context.child_target, listed, branch, network

@@ -144,7 +144,7 @@ class AnchorNode:
     @property
     def judged(self) -> Judgement:
         """The judgement of an anchor that counts."""
-        assert self.judgement is not None, "asked of an anchor that does not count"  # noqa: S101
+        assert self.judgement is not None, "asked of an anchor that does not count"
         return self.judgement
 
     @property
@@ -154,7 +154,7 @@ class AnchorNode:
 
     def score(self) -> int:
         """Return score(X) of Protocol §6, once the tree has been summed up."""
-        assert self.parent is not None  # noqa: S101 - the root is never one of several
+        assert self.parent is not None, "the root is never one of several"
         bonus = self.judged.plain_fresh * work(self.parent.context.child_target)
         return 2 * self.sub + bonus
 
@@ -223,14 +223,14 @@ class AnchorTree:
         while step is not None and step is not above:
             steps.append(step)
             step = step.parent
-        assert step is above, "not a descendant"  # noqa: S101
+        assert step is above, "not a descendant"
         return steps[::-1]
 
     def fork_point(self, node: AnchorNode) -> AnchorNode:
         """Return the last anchor of the main chain among the node and its ancestors."""
         step = node
         while not step.on_main:
-            assert step.parent is not None  # noqa: S101 - the root is on the main chain
+            assert step.parent is not None, "the root is on the main chain"
             step = step.parent
         return step
 
@@ -299,7 +299,7 @@ class AnchorTree:
     def count_in(self, node: AnchorNode, judgement: Judgement) -> None:
         """Let an anchor count whose parent counts and which passed Protocol §5.2."""
         parent = node.parent
-        assert parent is not None and parent.status is AnchorStatus.COUNTS  # noqa: S101, PT018
+        assert parent is not None and parent.status is AnchorStatus.COUNTS  # noqa: PT018
         node.status = AnchorStatus.COUNTS
         node.judgement = judgement
         self._list(node)
@@ -315,7 +315,7 @@ class AnchorTree:
     def invalidate(self, node: AnchorNode) -> list[AnchorNode]:
         """Rule out an anchor and its descendants; return them, the anchor first."""
         parent = node.parent
-        assert parent is not None and not node.on_main  # noqa: S101, PT018
+        assert parent is not None and not node.on_main  # noqa: PT018
         if node.status is AnchorStatus.COUNTS:
             self._sum_up()
             parent._pending -= node.sub
@@ -343,7 +343,7 @@ class AnchorTree:
         step = self.best
         while step.on_best_path and step is not self.root:
             step.on_best_path = False
-            assert step.parent is not None  # noqa: S101
+            assert step.parent is not None
             step = step.parent
         step = self.root
         while True:
@@ -378,7 +378,7 @@ class AnchorTree:
             node.on_main = True
             self._main[node.height] = node
         else:
-            assert self.tip.parent is node  # noqa: S101
+            assert self.tip.parent is node
             self.tip.on_main = False
             del self._main[self.tip.height]
         self.tip = node

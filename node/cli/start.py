@@ -151,7 +151,7 @@ def _panel(screen: Screen, node: Node, process: Process, others: Sequence[Servic
     from unchained.node.base.services import Service
     from unchained.node.cli.panel import MinerPanel
 
-    assert node.control is not None  # noqa: S101 - a panel only where there is a miner
+    assert node.control is not None, "a panel only where there is a miner"
     panel = MinerPanel(
         screen,
         node.network,

@@ -143,7 +143,7 @@ def check_body(
     fresh = list(_resolve(body.fresh, coin_of))
     uncles = list(_resolve(body.uncles, coin_of))
     parent = branch.anchor_at(anchor.height - 1)
-    assert parent is not None and parent.id == anchor.parent  # noqa: S101, PT018 - the view's duty
+    assert parent is not None and parent.id == anchor.parent, "the view's duty"  # noqa: PT018
     mints = [Mint(anchor, Kind.ANCHOR, network.subsidy)]
     for coin in fresh:
         _check_not_included(coin, branch)

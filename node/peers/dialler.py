@@ -186,7 +186,7 @@ class Dialler:
         )
 
     def _start_dial(self, text: str, *, feeler: bool = False) -> None:
-        assert self._nursery is not None  # noqa: S101 - only `run` dials
+        assert self._nursery is not None, "only `run` dials"
         self._under_way.add(text)
         self._nursery.start_soon(self._dial, text, feeler, name="peers.dial")
 

@@ -104,7 +104,7 @@ def headers_of(core: ChainCore, request: HeadersRequest) -> Headers | None:
             header = _main_header(core, height)
         else:
             step = core.tree.ancestor(tip, height)
-            assert step is not None  # noqa: S101 - between the fork and the tip
+            assert step is not None, "between the fork and the tip"
             header = AnchorHeader.of(step.coin, step.judged.body)
         if header is None:
             break

@@ -126,7 +126,7 @@ class HeaderWalk:
             if status is AnchorStatus.INVALID:
                 raise NotServedByPeer(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
-                assert self._point is not None  # noqa: S101 - `_begin` has set it
+                assert self._point is not None, "`_begin` has set it"
                 self._point = self._point.extend(coin, header, self._chain.network, now_ms)
             if on_main:
                 self.fork_height, self.work = coin.height, 0
@@ -162,7 +162,7 @@ def _base_of(core: ChainCore, anchor_id: CoinId) -> tuple[Point, int] | None:
         return None
     above = core.tree.root.judged
     context = core.archive.main_context(coin.height, above)
-    assert context is not None  # noqa: S101 - it is on the main chain
+    assert context is not None, "it is on the main chain"
     state = schema.STATE.get(core.ledger.view, coin.height)
     history = None if state is None else History.from_bytes(state.history)
     return Point(context, history, above.origin_time, above.origin_n_total), coin.height
@@ -188,6 +188,6 @@ def main_work_above(core: ChainCore, height: int) -> int:
     for step in range(height + 1, core.tip.height + 1):
         node = core.tree.main_at(step)
         coin = core.archive.main_anchor(step) if node is None else node.coin
-        assert coin is not None  # noqa: S101 - the main chain has no gap
+        assert coin is not None, "the main chain has no gap"
         total += anchor_work(coin.header.target, core.network)
     return total

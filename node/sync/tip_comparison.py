@@ -53,7 +53,7 @@ def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
     while low is not high:
         if low.height > high.height:
             low, high = high, low
-        assert high.parent is not None  # noqa: S101 - at the latest they meet at the root
+        assert high.parent is not None, "at the latest they meet at the root"
         high = high.parent
     return low
 

@@ -186,7 +186,7 @@ class Scanner:
         spends: list[tuple[bytes, bytes, int]] = []
         transfers: list[tuple[bytes, int]] = []
         for (_, at, _), finds in zip(raws, self._recogniser.transfers(raws), strict=True):
-            assert at is not None  # noqa: S101 - of an anchor
+            assert at is not None, "of an anchor"
             found += finds.found
             spends += [(coin_id, finds.txid, at) for coin_id in finds.spends]
             transfers.append((finds.txid, at))

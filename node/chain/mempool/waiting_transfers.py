@@ -44,7 +44,7 @@ class WaitingTransfers:
     def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
         """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
         raw = schema.TRANSFER.get(self._ledger.view, wid)
-        assert raw is not None, f"transfer {wid.hex()} is gone"  # noqa: S101
+        assert raw is not None, f"transfer {wid.hex()} is gone"
         verdict = self._verdicts.get(wid)
         if verdict is None:
             sized, verdict = judge_transfer(raw, self._network, wid)
@@ -110,7 +110,7 @@ class WaitingTransfers:
         waiting = [(self._tree.tip.coin.header.time, sized) for sized in once.values()]
         for entry in self.mempool.clear():
             sized, _, _ = self.judged(entry.wid)
-            assert sized is not None  # noqa: S101 - it was in the mempool
+            assert sized is not None, "it was in the mempool"
             waiting.append((entry.added_ms, sized))
         self._restore(waiting)
 

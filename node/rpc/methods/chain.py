@@ -315,7 +315,7 @@ def votes_since(core: ChainCore, height: int) -> int:
         step = step.parent
     if height < lowest:
         above = core.archive.main_anchor(height + 1)
-        assert above is not None  # noqa: S101 - the main chain reaches up to the tree
+        assert above is not None, "the main chain reaches up to the tree"
         # What is bound to an anchor is listed from the next one on.
         votes += tree.root.context.child_n_total - above.header.n_total
     return votes

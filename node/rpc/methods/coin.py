@@ -273,7 +273,7 @@ def _at(
     core: ChainCore, event: Literal["included", "spent"], height: int, txid: bytes
 ) -> CoinEvent:
     anchor = core.archive.main_anchor(height)
-    assert anchor is not None  # noqa: S101 - the main chain has every height up to its tip
+    assert anchor is not None, "the main chain has every height up to its tip"
     return CoinEvent(event, height, anchor.header.time, Hash(anchor.id), _hash(txid or None))
 
 

@@ -83,7 +83,7 @@ class Exporter:
             while (reached := await self._runner.run(_advance, progress)) is not None:
                 height = reached
             tip = schema.meta_id(snapshot, schema.META_TIP)
-            assert tip is not None  # noqa: S101 - an opened chain has a tip
+            assert tip is not None, "an opened chain has a tip"
             with trio.CancelScope(shield=True):
                 size = await self._runner.run(_finish, file, unfinished, path)
         finally:

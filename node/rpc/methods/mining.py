@@ -169,7 +169,7 @@ class MiningRoom:
             time_ms = template.parent_time + 1
         self._last_time_ms = time_ms
         if lock is None:
-            assert self._own_lock is not None  # noqa: S101 - seen to above
+            assert self._own_lock is not None, "seen to above"
             lock = self._own_lock(template.parent, time_ms)
         # Miners that were given the same header all the same shall not search the same nonces.
         header = template.header(lock=lock, time=time_ms, nonce=secrets.randbits(64))
@@ -313,7 +313,7 @@ class MiningRoom:
         template = await self._chain.template()
         time_ms = max(self._clock.now_ms(), template.parent_time + 1)
         if lock is None:
-            assert self._own_lock is not None  # noqa: S101 - seen to by the caller
+            assert self._own_lock is not None, "seen to by the caller"
             lock = self._own_lock(template.parent, time_ms)
         header = template.header(lock=lock, time=time_ms).to_bytes()
         mined = await self._runner.run(
@@ -332,7 +332,7 @@ class MiningRoom:
         while True:
             nonces = range(first, NONCES)
             found = search(self._backend, prefix, wanted, network.mem_kib, nonces, lambda: False)
-            assert found is not None  # noqa: S101 - on reg one hash in four is a coin
+            assert found is not None, "on reg one hash in four is a coin"
             coin = Coin.from_bytes(found.header + found.mix)
             if as_anchor or not is_anchor_grade(coin, network):
                 return coin
