@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import structlog
 import trio
-from trio.testing import MockClock
 
 from tests.framework.forge import BACKEND
 from unchained.node.base.runtime import InlineRunner, TrioClock
@@ -23,36 +22,33 @@ async def tell_nobody(_coin: Coin, _body: Body | None) -> None:
     await trio.lowlevel.checkpoint()
 
 
-def test_a_node_that_is_behind_gives_no_work() -> None:
-    async def main() -> None:
-        level = trio.Event()
-        clock = TrioClock(1_700_000_000_000)
-        chain = await ChainService.open(
-            MemoryStore(),
-            REG,
-            clock=clock,
-            writer=InlineRunner(),
-            verifier=InlineRunner(),
-            verifiers=1,
-            backend=BACKEND,
-            log=structlog.get_logger(),
-        )
-        room = MiningRoom(
-            chain,
-            pool=None,
-            own_lock=lambda _parent, _time: Lock(bytes(32)),
-            synced=level.is_set,
-            announce=tell_nobody,
-            backend=BACKEND,
-            runner=InlineRunner(),
-            clock=clock,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(chain.run)
-            with pytest.raises(NotReady, match="is behind"):
-                await room.template()
-            level.set()
-            assert (await room.template()).height == 1
-            nursery.cancel_scope.cancel()
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+async def test_a_node_that_is_behind_gives_no_work() -> None:
+    level = trio.Event()
+    clock = TrioClock(1_700_000_000_000)
+    chain = await ChainService.open(
+        MemoryStore(),
+        REG,
+        clock=clock,
+        writer=InlineRunner(),
+        verifier=InlineRunner(),
+        verifiers=1,
+        backend=BACKEND,
+        log=structlog.get_logger(),
+    )
+    room = MiningRoom(
+        chain,
+        pool=None,
+        own_lock=lambda _parent, _time: Lock(bytes(32)),
+        synced=level.is_set,
+        announce=tell_nobody,
+        backend=BACKEND,
+        runner=InlineRunner(),
+        clock=clock,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        with pytest.raises(NotReady, match="is behind"):
+            await room.template()
+        level.set()
+        assert (await room.template()).height == 1
+        nursery.cancel_scope.cancel()
