@@ -420,7 +420,9 @@ def commit() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/walks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/walks", description="List what three events make a node run."
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the walks to FILE")
     parser.add_argument("--markdown", action="store_true", help="print them for the documentation")
     parser.add_argument("--every", action="store_true", help="list every entry of every function")
