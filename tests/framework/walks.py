@@ -36,7 +36,6 @@ import trio.testing
 from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from tests.framework.walk_recorder import Entry, Recorder
 from tests.framework.wallets import CHEAP
-from unchained.node.epochs import REFRESHES_PER_EPOCH
 from unchained.node.p2p.links import LinkModel
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.dispatch import CallLimits, Dispatcher
@@ -44,7 +43,6 @@ from unchained.node.rpc.openrpc import registry
 from unchained.node.rpc.payment_methods import PaymentRoom
 from unchained.node.rpc.registry import Access
 from unchained.node.runtime import InlineRunner, TrioClock
-from unchained.node.sync.download import BATCH
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet_link import ManagerLink
 
@@ -65,7 +63,7 @@ OMITTED: Final = (*BASE, "node/primitives/", "node/crypto/", *SIMULATION)
 DECODING: Final = "Transfer.from_bytes"
 """What every decoding of a transfer's bytes comes down to."""
 VERIFYING: Final = "verify_signature"
-ASKING: Final = ("ChainManager.call", "ChainService._call")
+ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainService._call")
 """What every trip to the chain's writer goes through: the one of these that there is."""
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -74,6 +72,10 @@ NETWORK: Final = msgspec.structs.replace(SIM, tau_ms=0)
 NO_TIME: Final = LinkModel(latency=0.0, bandwidth=1e30)
 DEAF: Final = LinkModel(latency=0.0, bandwidth=1e30, gossip_loss=1.0)
 SETTLED_S: Final = 30.0
+TEMPLATE_S: Final = EPOCH_S / 20
+"""How long a template waits for more transfers."""
+BATCH: Final = 32
+"""Anchors that sync asks for together."""
 PASSPHRASE: Final = "pass"
 WALLET: Final = "default"
 UNLOCKED_S: Final = 3_600.0
@@ -255,7 +257,7 @@ class House:
 
     async def _wait_for_template(self) -> None:
         """Wait until what is mined takes in the transfers that wait."""
-        await trio.sleep(EPOCH_S / REFRESHES_PER_EPOCH)
+        await trio.sleep(TEMPLATE_S)
         await trio.testing.wait_all_tasks_blocked()
 
     # What is recorded
