@@ -26,6 +26,7 @@ from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.mining.epoch_manager import EpochManager, Payout
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
@@ -219,7 +220,7 @@ class SimNode:
                 self.payout,
                 clock=clock,
                 may_mine=self.network.synced,
-                announce=self.network.relay.announce,
+                mined=MinedCoins(self.chain),
                 log=log,
             )
             # As services stop: what uses the chain is gone before the chain is.
