@@ -1,8 +1,9 @@
 """Gossip in and out: coins, anchor announcements, transfers (Protocol §11).
 
-What comes in goes through the chain manager, and is forwarded only if that accepts it. What the
-chain takes in by any other way (mined here, fetched, released) is published once it is known to
-be valid; an anchor only when its whole body is there and has passed Protocol §5.2.
+What comes in goes through the chain, and is forwarded by gossip only if that accepts it. What the
+chain takes in by any other way (mined or handed in here, fetched, released) is published as soon
+as the chain says so: nobody else announces anything. An anchor is published only when its whole
+body is there and has passed Protocol §5.2.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
 from unchained.node.peers.eviction import News
 from unchained.node.peers.exchanges import Penalize
 from unchained.node.peers.penalty import Penalty
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
@@ -82,6 +82,20 @@ class RelayStatistics(msgspec.Struct, frozen=True):
     """Messages that broke a rule, by its name."""
 
 
+class _InHand:
+    """What gossip is having validated, by how many tasks."""
+
+    def __init__(self) -> None:
+        self.validations = 0
+        self.became_known = False
+
+    def settle(self, verdict: Verdict) -> Verdict:
+        """Have what another way made known meanwhile forwarded: nobody else publishes it."""
+        if verdict is Verdict.IGNORE and self.became_known:
+            return Verdict.ACCEPT
+        return verdict
+
+
 class Relay:
     """Takes part in the three topics. Construct before the transport runs; `run` publishes.
 
@@ -114,7 +128,7 @@ class Relay:
         self._note_news = note_news
         self._log = log
         self._mix_ms = MIX_MS_AT_16_MIB * chain.network.mem_kib / 16_384
-        self._judging: Counter[bytes] = Counter()
+        self._in_hand: dict[bytes, _InHand] = {}
         self._proving: dict[PeerId, trio.Semaphore] = {}
         self._verdicts: Counter[Verdict] = Counter()
         self._rules: Counter[str] = Counter()
@@ -166,15 +180,24 @@ class Relay:
         return SIGNATURE_MS if isinstance(error, PolicyError) else CHEAP_MS
 
     @contextmanager
-    def _in_hand(self, key: bytes) -> Iterator[None]:
-        """Leave the forwarding of what is being judged to gossip."""
-        self._judging[key] += 1
+    def _take_in_hand(self, key: bytes) -> Iterator[_InHand]:
+        """Leave the forwarding of what is being validated to gossip."""
+        in_hand = self._in_hand.setdefault(key, _InHand())
+        in_hand.validations += 1
         try:
-            yield
+            yield in_hand
         finally:
-            self._judging[key] -= 1
-            if not self._judging[key]:
-                del self._judging[key]
+            in_hand.validations -= 1
+            if not in_hand.validations:
+                del self._in_hand[key]
+
+    def _is_left_to_gossip(self, key: bytes) -> bool:
+        """Tell whether gossip forwards what has come to be known, since it is in hand there."""
+        in_hand = self._in_hand.get(key)
+        if in_hand is None:
+            return False
+        in_hand.became_known = True
+        return True
 
     # In
 
@@ -190,14 +213,14 @@ class Relay:
 
     async def _judge_coin(self, peer: PeerId, data: bytes) -> Verdict:
         coin = parse_coin(data)
-        with self._in_hand(coin.id):
+        with self._take_in_hand(coin.id) as in_hand:
             outcome = await self._submit_coin(peer, coin)
         if isinstance(outcome, Held):
             if outcome.parent is not None:
                 # Protocol §3.3: UNKNOWN_PARENT is asked of the sender only
                 self._hold(peer, outcome.parent)
             return Verdict.IGNORE
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return in_hand.settle(_verdict_of(outcome))
 
     def _hold(self, peer: PeerId, wanted: CoinId) -> None:
         """Ask the sender for what it knows and we do not; it pays for the place that this takes."""
@@ -206,6 +229,7 @@ class Relay:
         self._penalize(peer, Penalty.COST, "unknown parent", ms=price)
 
     async def _judge_anchor(self, peer: PeerId, data: bytes) -> Verdict:
+        """Validate an announcement by itself, then its coin, then its body."""
         header = AnchorHeader.from_bytes(data)
         coin = Coin.from_bytes(header.coin)
         check_coin_alone(coin, self._chain.network)
@@ -215,20 +239,23 @@ class Relay:
             raise BadBodyRootError(
                 expected=coin.header.body_root.hex(), actual=header.body_root().hex()
             )
-        with self._in_hand(_anchor_key(coin.id)):
-            outcome = await self._submit_coin(peer, coin)
-            if isinstance(outcome, Held):
-                if outcome.parent is not None:
-                    self._hold(peer, coin.id)
-                return Verdict.IGNORE
-            # Protocol §5.2: TOO_MANY_COINS
-            most = self._chain.network.max_listed
-            for digest in (header.fresh, header.uncles):
-                if digest.n > most:
-                    raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
-            if not await self._chain.call(lambda core: _deserves_body(core, coin.id)):
-                return Verdict.IGNORE
-            return await self._take_body(peer, coin, header)
+        with self._take_in_hand(_anchor_key(coin.id)) as in_hand:
+            return in_hand.settle(await self._take_anchor(peer, coin, header))
+
+    async def _take_anchor(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
+        outcome = await self._submit_coin(peer, coin)
+        if isinstance(outcome, Held):
+            if outcome.parent is not None:
+                self._hold(peer, coin.id)
+            return Verdict.IGNORE
+        # Protocol §5.2: TOO_MANY_COINS
+        most = self._chain.network.max_listed
+        for digest in (header.fresh, header.uncles):
+            if digest.n > most:
+                raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
+        if not await self._chain.call(lambda core: _deserves_body(core, coin.id)):
+            return Verdict.IGNORE
+        return await self._take_body(peer, coin, header)
 
     async def _take_body(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
         """Fetch an anchor's body from its announcer, or from others, and judge it."""
@@ -245,7 +272,7 @@ class Relay:
             self._rules[error.name] += 1
             self._penalize(source, judge(error).served, f"body: {error}", ms=self._mix_ms)
             return judge(error).verdict
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return _verdict_of(outcome)
 
     async def _fetch_body(
         self, peer: PeerId, coin: Coin, header: AnchorHeader
@@ -281,9 +308,9 @@ class Relay:
         return found
 
     async def _judge_transfer(self, _peer: PeerId, data: bytes) -> Verdict:
-        with self._in_hand(wid_of(data)):
+        with self._take_in_hand(wid_of(data)) as in_hand:
             outcome = await self._chain.submit_transfer(data)
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return in_hand.settle(_verdict_of(outcome))
 
     # Out
 
@@ -300,15 +327,15 @@ class Relay:
 
     async def _publish_step(self, step: Changes, news_from: int) -> None:
         for coin in step.coins:
-            if coin.height >= news_from and coin.id not in self._judging:
+            if coin.height >= news_from and not self._is_left_to_gossip(coin.id):
                 await self._publish(COIN_GOSSIP, coin.raw)
         for anchor_id in step.counting:
-            if _anchor_key(anchor_id) not in self._judging:
+            if not self._is_left_to_gossip(_anchor_key(anchor_id)):
                 header = await self._header_of(anchor_id)
                 if header is not None and _height_of(header) >= news_from:
                     await self._publish(ANCHOR_GOSSIP, header.to_bytes())
         for event in step.events:
-            if isinstance(event, TransferEntered) and event.wid not in self._judging:
+            if isinstance(event, TransferEntered) and not self._is_left_to_gossip(event.wid):
                 raw = await self._chain.call(partial(ChainCore.transfer_bytes, wid=Wid(event.wid)))
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)
@@ -318,17 +345,6 @@ class Relay:
         if recent is not None:
             return AnchorHeader.of(*recent)
         return await self._chain.call(partial(_header_of, anchor_id=anchor_id))
-
-    async def announce(self, coin: Coin, body: Body | None) -> None:
-        """Publish a coin found here at once, with its announcement if it is an anchor whose body
-        the chain has accepted."""
-        await self._publish(COIN_GOSSIP, coin.raw)
-        if body is not None:
-            await self._publish(ANCHOR_GOSSIP, AnchorHeader.of(coin, body).to_bytes())
-
-    async def announce_transfer(self, raw: bytes) -> None:
-        """Publish a transfer that the mempool has accepted."""
-        await self._publish(TRANSFER_GOSSIP, raw)
 
     async def _publish(self, limits: GossipLimits, data: bytes) -> None:
         try:
@@ -348,6 +364,10 @@ class Relay:
             bodies_fetched=self._bodies,
             rules=dict(self._rules),
         )
+
+
+def _verdict_of(outcome: Outcome) -> Verdict:
+    return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
 
 
 def _height_of(header: AnchorHeader) -> int:

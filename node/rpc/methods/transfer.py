@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -38,8 +37,6 @@ from unchained.storage.kv import Getter
 
 RawTransfer = Annotated[Hex, msgspec.Meta(description="a transfer's whole encoding, in hex")]
 TransferId = Annotated[Hash, msgspec.Meta(description="a txid or a wid")]
-Announce = Callable[[bytes], Awaitable[None]]
-"""Tells the network of a transfer's encoding that the mempool took in."""
 
 
 class ConditionInfo(msgspec.Struct, frozen=True):
@@ -130,10 +127,9 @@ class Submitted(msgspec.Struct, frozen=True):
 class TransferRoom:
     """Methods about transfers."""
 
-    def __init__(self, chain: ChainService, clock: Clock, announce: Announce) -> None:
+    def __init__(self, chain: ChainService, clock: Clock) -> None:
         self._chain = chain
         self._clock = clock
-        self._announce = announce
 
     @method("transfer.get", Access.READ, errors=(NotFound,))
     async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
@@ -197,8 +193,6 @@ class TransferRoom:
         """
         encoded = bytes(raw)
         outcome = await self._chain.submit_transfer(encoded)
-        if outcome is Outcome.ACCEPTED:
-            await self._announce(encoded)
         sized = decode_transfer(encoded)
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 
