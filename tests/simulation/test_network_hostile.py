@@ -171,8 +171,7 @@ async def test_garbage_on_each_topic_bans() -> None:
 async def test_answers_to_other_questions_ban() -> None:
     async with against(23) as (net, nodes, hostile):
         # Headers that are no child of anything in the locator.
-        node = nodes[0].chain
-        header = await node.call(_first_header)
+        header = await nodes[0].core(_first_header)
         odd = msgspec.structs.replace(header, coin=Coin.from_bytes(header.coin).raw)
         hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer((odd, odd))
         hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from tests.framework.async_tests import reseed_scheduler
+from tests.framework.chains import in_writer
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.runtime import InlineRunner, TrioClock
@@ -166,7 +167,7 @@ class SimNode:
         return self.chain.status.value.height
 
     async def core(self, work: Callable[[ChainCore], Any]) -> Any:
-        return await self.chain.call(work)
+        return await in_writer(self.chain, work)
 
     async def start(self) -> None:
         assert self.net.nursery is not None

@@ -12,14 +12,15 @@ import structlog
 import trio
 from structlog.testing import CapturingLogger
 
-from tests.framework.chains import replay_events
+from tests.framework.chains import in_writer, replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
 from unchained.node.chain.results import Held, Outcome, Package
-from unchained.node.chain.service import AT_ONCE, QUEUE, ChainService
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.writer import OPERATIONS_AT_ONCE, WRITER_QUEUE_MAX
 from unchained.node.consensus.errors import (
     BadMixError,
     BadSignatureError,
@@ -164,7 +165,7 @@ async def test_a_forged_coin_fails_for_every_task(forge: Forge) -> None:
         for _ in range(2):
             with pytest.raises(BadMixError):
                 await service.manager.submit_coin(coin)
-        assert not await service.manager.call(lambda core: core.knows_coin(coin.id))
+        assert not await in_writer(service.manager, lambda core: core.knows_coin(coin.id))
 
 
 async def test_orphans_wait_for_their_parents_body(forge: Forge) -> None:
@@ -187,7 +188,7 @@ async def test_orphans_wait_for_their_parents_body(forge: Forge) -> None:
         await service.settled()
         assert manager.statistics().orphans == 0
         assert manager.status.value.tip == second.id
-        assert await manager.call(lambda core: core.tip.votes) == 3
+        assert await in_writer(manager, lambda core: core.tip.votes) == 3
 
 
 async def test_no_orphan_waits_for_an_anchor_that_is_invalid(forge: Forge) -> None:
@@ -261,14 +262,16 @@ async def test_no_orphan_is_held_past_its_parent(forge: Forge) -> None:
         package = anchor.package()
         async with trio.open_nursery() as nursery:
             # while the writer is busy, first the coin and then its parent's body queue up
-            nursery.start_soon(manager.call, ChainCore.running_ms)
+            nursery.start_soon(in_writer, manager, ChainCore.running_ms)
             await trio.sleep(0.001)
             nursery.start_soon(manager.submit_coin, coin)
             await trio.sleep(0.001)
-            nursery.start_soon(manager.call, lambda core: core.submit_package(package, proven=True))
+            nursery.start_soon(
+                in_writer, manager, lambda core: core.submit_package(package, proven=True)
+            )
         await service.settled()
         assert manager.statistics().orphans == 0
-        assert await manager.call(lambda core: core.knows_coin(coin.id))
+        assert await in_writer(manager, lambda core: core.knows_coin(coin.id))
 
 
 async def test_a_coin_ahead_of_the_clock_is_taken_in_when_its_time_comes(forge: Forge) -> None:
@@ -283,10 +286,10 @@ async def test_a_coin_ahead_of_the_clock_is_taken_in_when_its_time_comes(forge: 
             assert await service.manager.submit_coin(coin) == Held(None)
         assert service.manager.statistics().early == 3
         for coin, after_s in ((coins[1], 2), (coins[2], 30), (coins[0], 30)):
-            assert not await service.manager.call(lambda core, c=coin: core.knows_coin(c.id))
+            assert not await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
             await trio.sleep(after_s)
             await service.settled()
-            assert await service.manager.call(lambda core, c=coin: core.knows_coin(c.id))
+            assert await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
         assert service.manager.statistics().early == 0
 
 
@@ -321,7 +324,7 @@ async def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(for
             async for step in changes:
                 assert not isinstance(step, Lost)
                 assert not step.connected
-                if step.counting == [anchor.id]:
+                if [counted.id for counted in step.counted] == [anchor.id]:
                     break
         second = forge.anchor(anchor)
         await manager.submit_coin(second.coin)
@@ -329,7 +332,9 @@ async def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(for
         assert manager.status.value.tip == second.id
 
 
-async def test_what_has_passed_is_connected_though_its_submitter_is_cancelled(forge: Forge) -> None:
+async def test_what_has_passed_is_connected_though_who_submitted_it_is_cancelled(
+    forge: Forge,
+) -> None:
     async with running(forge, writer=SlowRunner()) as service:
         manager = service.manager
         anchor = forge.anchor(forge.genesis)
@@ -502,13 +507,13 @@ async def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
     async def ask() -> None:
         nonlocal turned_away
         with pytest.raises(trio.ClosedResourceError):
-            await manager.call(ChainCore.running_ms)
+            await in_writer(manager, ChainCore.running_ms)
         turned_away += 1
 
     async def fail() -> None:
         with pytest.raises(StoreFull):
-            await manager.call(
-                lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
+            await in_writer(
+                manager, lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
             )
 
     store.full = True
@@ -516,15 +521,15 @@ async def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
         nursery.start_soon(fail)
         await trio.testing.wait_all_tasks_blocked()
         # More than there is room for: some wait in the queue, and some before it.
-        for _ in range(QUEUE + 10):
+        for _ in range(WRITER_QUEUE_MAX + 10):
             nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(ExceptionGroup) as caught:
             await manager.run()
     assert caught.group_contains(StoreFull)
-    assert turned_away >= QUEUE + 10 - AT_ONCE
+    assert turned_away >= WRITER_QUEUE_MAX + 10 - OPERATIONS_AT_ONCE
     with pytest.raises(trio.ClosedResourceError):
-        await manager.call(ChainCore.running_ms)
+        await in_writer(manager, ChainCore.running_ms)
 
 
 async def test_what_breaks_a_rule_does_not_end_the_service(forge: Forge) -> None:
@@ -554,6 +559,6 @@ async def test_a_bug_of_ours_is_not_swallowed(forge: Forge) -> None:
     with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
         async with running(forge) as service:
             with pytest.raises(RuntimeError):
-                await service.manager.call(broken)
+                await in_writer(service.manager, broken)
             await trio.sleep_forever()
     assert caught.group_contains(RuntimeError, match="a bug")
