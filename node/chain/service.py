@@ -197,8 +197,11 @@ class ChainService:
             )
         dead = {anchor_id for anchor_id, _ in step.dead}
         for anchor_id, error in step.ruled_out:
-            event = "anchor.dead" if anchor_id in dead else "anchor.invalid"
-            self._log.warning(event, id=anchor_id.hex(), rule=error.name, why=str(error))
+            told = {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
+            if anchor_id in dead:
+                self._log.warning("anchor.dead", **told)
+            else:
+                self._log.warning("anchor.invalid", **told)
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
