@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from unchained.node.chain.branch import Archive, Branch
+from unchained.node.chain.branch import Archive, Branch, KnownParents
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
-from unchained.node.chain.mempool.mempool import FeeTooLowError, PoolEntry
+from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
@@ -26,33 +26,30 @@ from unchained.node.chain.results import (
     Package,
     ReorgRefused,
 )
-from unchained.node.chain.transfer_verdict import VerdictMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
-from unchained.node.consensus.anchors import (
-    Mint,
-    check_anchor_grade,
-    check_body,
-    check_body_root,
-)
+from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.consensus.coins import (
     check_coin_alone,
     check_coin_in_context,
+    check_parent,
     is_anchor_grade,
 )
 from unchained.node.consensus.errors import (
-    BadHeightError,
-    BodyMissingError,
     CoinError,
-    ParentInvalidError,
-    ParentNotAnchorError,
     ProtocolError,
-    StaleParentError,
     UnknownParentError,
 )
+from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transition import (
+    NOT_CONDEMNING,
+    check_anchor_grade,
+    count_anchor,
+)
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransfer
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
@@ -78,6 +75,7 @@ class ChainCore:
         self.ledger: Ledger = opened.ledger
         self.archive: Archive = opened.archive
         self.verdicts = VerdictMemory()
+        self._parents = KnownParents(self.tree, self.archive)
         self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.verdicts)
         self.mempool = self._waiting.mempool
         self._ran_before_ms = opened.running_ms
@@ -125,7 +123,15 @@ class ChainCore:
 
     def _has_transfer(self, wid: Wid) -> bool:
         """Tell whether a transfer's bytes are stored, as those of all that wait are."""
-        return self.mempool.get(wid) is not None or self.transfer_bytes(wid) is not None
+        return self.encoded_length(wid) is not None
+
+    def encoded_length(self, wid: Wid) -> int | None:
+        """Return how many bytes a transfer has, None if they are not stored."""
+        entry = self.mempool.get(wid)
+        if entry is not None:
+            return entry.raw_size
+        raw = self.transfer_bytes(wid)
+        return None if raw is None else len(raw)
 
     def branch_of(self, node: AnchorNode) -> Branch:
         """Return the chain that ends in a counting anchor, as the rules read it."""
@@ -158,52 +164,16 @@ class ChainCore:
         # counted; its mix has been verified then.
         proven = proven or known
         check_coin_alone(coin, self.network)
-        parent = self._parent_of(coin)
+        context = check_parent(coin, self._parents, self.network)
         # What a lowered tree holds is not stale: it is being weighed.
         tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
-        check_coin_in_context(
-            coin, parent.context, self.network, tip_height=tip_height, now_ms=now_ms
-        )
+        check_coin_in_context(coin, context, self.network, tip_height=tip_height, now_ms=now_ms)
         if not proven:
             return NeedsProof((coin,))
-        self._take_in(parent, coin)
+        self._take_in(self.tree.nodes[context.id], coin)
         self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
-
-    def _parent_of(self, coin: Coin) -> AnchorNode:
-        node = self.tree.get(coin.parent)
-        if node is None:
-            self._explain_absent_parent(coin)
-            # Protocol §3.3: UNKNOWN_PARENT
-            raise UnknownParentError(expected="a known anchor", actual=coin.parent.hex())
-        # Protocol §3.3: UNKNOWN_PARENT, of a parent whose body is missing
-        if node.status is AnchorStatus.BODYLESS:
-            raise UnknownParentError(
-                expected="an anchor whose body is known", actual=coin.parent.hex()
-            )
-        # Protocol §3.3: PARENT_INVALID
-        if node.status is AnchorStatus.INVALID:
-            raise ParentInvalidError(expected="a valid anchor", actual=coin.parent.hex())
-        return node
-
-    def _explain_absent_parent(self, coin: Coin) -> None:
-        """Raise what is known to be wrong with a parent that the tree does not hold."""
-        parent = self.archive.coin(coin.parent)
-        if parent is None:
-            return
-        # Protocol §3.3: PARENT_NOT_ANCHOR
-        if parent.height > 0 and not is_anchor_grade(parent, self.network):
-            raise ParentNotAnchorError(expected="an anchor", actual=coin.parent.hex())
-        if self.archive.main_id(parent.height) == parent.id:
-            # Protocol §3.3: BAD_HEIGHT
-            if coin.height != parent.height + 1:
-                raise BadHeightError(expected=parent.height + 1, actual=coin.height)
-            # Protocol §3.3: STALE_PARENT
-            raise StaleParentError(
-                expected=f"a parent at height {self.tree.root.height} or above",
-                actual=parent.height,
-            )
 
     def _take_in(self, parent: AnchorNode, coin: Coin) -> None:
         """Store a coin that passes §3.3 against a counting anchor: it is a vote for that."""
@@ -232,24 +202,17 @@ class ChainCore:
         anchor, body = package.anchor, package.body
         node = self.tree.get(anchor.id)
         if node is None:
-            # Protocol §5.2: NOT_ANCHOR
             check_anchor_grade(anchor, self.network)
             raise UnknownParentError(
                 expected="an anchor whose coin is known", actual=anchor.id.hex()
             )
         if node.status is not AnchorStatus.BODYLESS:
             return Outcome.KNOWN
-        parent = self._parent_of(anchor)
-        check_body_root(anchor, body)
-        self._check_transfers_present(package)
-        known = {**package.coins}
-
-        def coin_of(coin_id: CoinId) -> Coin | None:
-            return known.get(coin_id) or self.archive.coin(coin_id)
-
+        parent = self.tree.nodes[check_parent(anchor, self._parents, self.network).id]
+        contents = _PackageContents(package, self)
         try:
-            mints = check_body(anchor, body, coin_of, self.branch_of(parent), self.network)
-        except BodyMissingError:
+            mints = count_anchor(anchor, body, contents, self.branch_of(parent), self.network)
+        except NOT_CONDEMNING:
             raise
         except ProtocolError as error:
             self._main.rule_out(node, error)
@@ -263,15 +226,6 @@ class ChainCore:
             self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
-
-    def _check_transfers_present(self, package: Package) -> None:
-        for wid in package.body.transfers:
-            raw = package.transfers.get(Wid(wid))
-            # Protocol §5.3: above 256 KiB they are not read
-            if raw is not None and len(raw) <= MAX_TRANSFER_ENCODED:
-                continue
-            if not self._has_transfer(Wid(wid)):
-                raise BodyMissingError(expected=f"transfer {wid.hex()}", actual="not seen yet")
 
     def submit_chain(
         self, packages: Sequence[Package], now_ms: int
@@ -319,7 +273,7 @@ class ChainCore:
         record = AnchorRecord(node.coin.raw, package.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
         self.tree.count_in(
-            node, Judgement.of_child(node.coin, package.body, parent.judged, self.network)
+            node, Judgement.of_child(node.coin, package.body, parent.context, self.network)
         )
         self._main.remember_mints(node.id, mints)
         self.journal.changes.counting.append(node.id)
@@ -451,3 +405,20 @@ class ChainCore:
     def take_changes(self) -> Changes:
         """Return what happened since the last time, and begin anew."""
         return self.journal.take_changes()
+
+
+class _PackageContents:
+    """What a package brings and what is known already: the `BodyContents` of its body."""
+
+    def __init__(self, package: Package, core: ChainCore) -> None:
+        self._package = package
+        self._core = core
+
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        """Return a coin of the package, or one that is known."""
+        return self._package.coins.get(coin_id) or self._core.archive.coin(coin_id)
+
+    def encoded_length(self, wid: Wid) -> int | None:
+        """Return how many bytes a transfer's encoding has, None if it has not been seen."""
+        raw = self._package.transfers.get(wid)
+        return self._core.encoded_length(wid) if raw is None else len(raw)

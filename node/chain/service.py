@@ -27,7 +27,6 @@ from unchained.node.chain.operation import Operation, Running, failure_of
 from unchained.node.chain.results import Changes, Held, NeedsProof, Outcome, Package
 from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
 from unchained.node.chain.template import Template, build_template
-from unchained.node.chain.transfer_verdict import TransferVerdict
 from unchained.node.chain.verifier import Verifier
 from unchained.node.consensus.errors import (
     BadMixError,
@@ -36,6 +35,7 @@ from unchained.node.consensus.errors import (
     UnknownParentError,
 )
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body

@@ -19,13 +19,17 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Lost
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorStatus
-from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
-from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
+from unchained.node.consensus.fork_choice import anchor_work
+from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.transition import (
+    check_anchor_grade,
+    check_body_root,
+    check_list_lengths,
+)
 from unchained.node.peers.eviction import News
 from unchained.node.peers.exchanges import Penalize
 from unchained.node.peers.penalty import Penalty
@@ -36,7 +40,7 @@ from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNow
 from unchained.node.relay.penalty_table import judge
-from unchained.node.sync.body_plan import anchor_work, deserves_bodies
+from unchained.node.sync.body_plan import deserves_bodies
 from unchained.node.sync.header_walk import main_work_above
 from unchained.node.transport.contract import NotRunning, PeerId, TopicLimits, Transport, Verdict
 from unchained.node.wire.limits import (
@@ -210,22 +214,14 @@ class Relay:
         coin = Coin.from_bytes(header.coin)
         check_coin_alone(coin, self._chain.network)
         check_anchor_grade(coin, self._chain.network)
-        # Protocol §5.2: BAD_BODY_ROOT
-        if header.body_root() != coin.header.body_root:
-            raise BadBodyRootError(
-                expected=coin.header.body_root.hex(), actual=header.body_root().hex()
-            )
+        check_body_root(coin, header.body_root())
         with self._in_hand(_anchor_key(coin.id)):
             outcome = await self._submit_coin(peer, coin)
             if isinstance(outcome, Held):
                 if outcome.parent is not None:
                     self._hold(peer, coin.id)
                 return Verdict.IGNORE
-            # Protocol §5.2: TOO_MANY_COINS
-            most = self._chain.network.max_listed
-            for digest in (header.fresh, header.uncles):
-                if digest.n > most:
-                    raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
+            check_list_lengths(header.fresh.n, header.uncles.n, self._chain.network)
             if not await self._chain.call(lambda core: _deserves_body(core, coin.id)):
                 return Verdict.IGNORE
             return await self._take_body(peer, coin, header)

@@ -11,11 +11,14 @@ from unchained.node.base.runtime import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorNode, AnchorStatus
+from unchained.node.consensus.context import AnchorContext
+from unchained.node.consensus.fork_choice import anchor_work
+from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.mmr import History
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, NotServedByPeer
-from unchained.node.sync.body_plan import Point, anchor_work, locator_heights
+from unchained.node.sync.body_plan import locator_heights
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
 from unchained.storage import schema
@@ -30,7 +33,7 @@ class Seen(msgspec.Struct):
     """Ends of pages that have been checked already, whoever sent them: an anchor's id commits to
     all below it, so nobody has to check the same chain twice."""
 
-    points: dict[CoinId, tuple[Point, int]] = msgspec.field(default_factory=dict)
+    points: dict[CoinId, tuple[AnchorContext, int]] = msgspec.field(default_factory=dict)
 
 
 class Weight(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +66,7 @@ class HeaderWalk:
         self._clock = clock
         self._peer = peer
         self._tip = tip
-        self._point: Point | None = None
+        self._point: AnchorContext | None = None
         self._request: HeadersRequest | None = None
         self.work = 0
         self.fork_height = 0
@@ -110,7 +113,7 @@ class HeaderWalk:
             # Protocol §6: asked for back to a known anchor, at most MAX_REORG deep
             raise NotServedByPeer(self._peer, "its chain leaves ours too deep to be followed")
         self._point, self.fork_height = found
-        self.height = self._point.context.height
+        self.height = self._point.height
 
     async def _check(
         self,
@@ -127,7 +130,15 @@ class HeaderWalk:
                 raise NotServedByPeer(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
-                self._point = self._point.extend(coin, header, self._chain.network, now_ms)
+                self._point = check_header(
+                    coin,
+                    header.fresh.n,
+                    header.uncles.n,
+                    header.history_root,
+                    self._point,
+                    self._chain.network,
+                    now_ms,
+                )
             if on_main:
                 self.fork_height, self.work = coin.height, 0
             else:
@@ -153,19 +164,18 @@ def locator_of(core: ChainCore) -> tuple[CoinId, ...]:
     return tuple(anchor_id for anchor_id in ids if anchor_id is not None)
 
 
-def _base_of(core: ChainCore, anchor_id: CoinId) -> tuple[Point, int] | None:
+def _base_of(core: ChainCore, anchor_id: CoinId) -> tuple[AnchorContext, int] | None:
     node = core.tree.get(anchor_id)
     if node is not None and node.status is AnchorStatus.COUNTS:
-        return Point.of(node.judged), core.tree.fork_point(node).height
+        return node.context, core.tree.fork_point(node).height
     coin = _main_coin(core, anchor_id)
     if node is not None or coin is None:
         return None
-    above = core.tree.root.judged
-    context = core.archive.main_context(coin.height, above)
+    context = core.archive.main_context(coin.height, core.tree.root.context)
     assert context is not None, "it is on the main chain"
     state = schema.STATE.get(core.ledger.view, coin.height)
     history = None if state is None else History.from_bytes(state.history)
-    return Point(context, history, above.origin_time, above.origin_n_total), coin.height
+    return msgspec.structs.replace(context, history=history), coin.height
 
 
 def _standing(core: ChainCore, anchor_id: CoinId) -> tuple[AnchorStatus | None, bool]:

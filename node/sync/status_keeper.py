@@ -9,8 +9,8 @@ import trio
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.body_plan import anchor_work
 from unchained.node.wire.messages import VERSION, Status
 
 AT_ONCE: Final = 2_000

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome, Package
 from unchained.node.chain.template import Template, build_template
-from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN
 from unchained.node.primitives.transfer import SizedTransfer

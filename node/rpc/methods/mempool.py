@@ -8,8 +8,9 @@ import msgspec
 
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import CAPACITY, EXPIRY_MS, PoolEntry
+from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.policy import CAPACITY, EXPIRY_MS
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid, Wid

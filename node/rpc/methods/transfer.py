@@ -9,10 +9,11 @@ import msgspec
 
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import PolicyError, PoolEntry
+from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.opened_chain import there
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.primitives.conditions import (
     Condition,

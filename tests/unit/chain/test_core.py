@@ -23,9 +23,9 @@ from unchained.node.chain import journal, main_chain
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome, Package
 from unchained.node.chain.template import build_template
-from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema

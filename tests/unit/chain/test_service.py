@@ -18,7 +18,6 @@ from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
 from unchained.node.chain.results import Held, Outcome, Package
 from unchained.node.chain.service import AT_ONCE, QUEUE, ChainService
 from unchained.node.consensus.errors import (
@@ -30,6 +29,7 @@ from unchained.node.consensus.errors import (
     ProtocolError,
 )
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId

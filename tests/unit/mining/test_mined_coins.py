@@ -10,12 +10,13 @@ import trio
 import trio.testing
 
 from unchained.node.base.fanout import Watch
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.mined_coins import SETTLED, MinedCoins, MinedCoinsStatistics
 from unchained.storage import schema
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
-from unchained.storage.schema import CoinHistory, CoinKind
+from unchained.storage.schema import CoinHistory
 
 
 class FakeChain:

@@ -10,15 +10,16 @@ from tests.framework.simulation.simnet import lengthen
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus import errors as rules
+from unchained.node.consensus.context import AnchorContext
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.params import LOCAL, REG, work
+from unchained.node.consensus.transition import check_header
 from unchained.node.primitives.coin import Coin
 from unchained.node.sync.body_plan import (
     HEDGE_FACTOR,
     BodyPlan,
     DownloadBatch,
-    Point,
     SyncProgress,
-    anchor_work,
     cut,
     deserves_bodies,
     locator_heights,
@@ -51,6 +52,12 @@ def header_of(node: AnchorNode) -> AnchorHeader:
     return AnchorHeader.of(node.coin, node.judged.body)
 
 
+def extend(point: AnchorContext, coin: Coin, header: AnchorHeader) -> AnchorContext:
+    return check_header(
+        coin, header.fresh.n, header.uncles.n, header.history_root, point, NETWORK, NOW
+    )
+
+
 def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:
     assert locator_heights(0) == [0]
     assert locator_heights(3) == [3, 2, 1, 0]
@@ -64,18 +71,18 @@ def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:
 
 
 def test_headers_alone_give_what_the_bodies_give(core: ChainCore) -> None:
-    point = Point.of(core.tree.root.judged)
+    point = core.tree.root.context
     targets = set()
     for node in main_chain(core):
-        point = point.extend(node.coin, header_of(node), NETWORK, NOW)
-        assert point == Point.of(node.judged)
-        targets.add(point.context.child_target)
+        point = extend(point, node.coin, header_of(node))
+        assert point == node.context
+        targets.add(point.child_target)
     assert len(targets) > 3
 
 
 def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     below, node = main_chain(core)[4:6]
-    point, header = Point.of(below.judged), header_of(node)
+    point, header = below.context, header_of(node)
 
     def fails(error: type[Exception], **changes: object) -> None:
         changed = msgspec.structs.replace(node.coin.header, **changes)
@@ -83,7 +90,7 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
         # The id is lucky whatever the header says: what is checked here comes after HIGH_HASH.
         coin = msgspec.structs.replace(coin, id=node.coin.id)
         with pytest.raises(error):
-            point.extend(coin, header, NETWORK, NOW)
+            extend(point, coin, header)
 
     fails(rules.BadVersionError, version=2)
     fails(rules.WrongChainError, chain_id=REG.chain_id)
@@ -95,13 +102,13 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     fails(rules.TimeTooNewError, time=NOW + NETWORK.future_limit_ms + 1)
     plain = msgspec.structs.replace(node.coin, id=node.coin.header.target.to_bytes(32, "big"))
     with pytest.raises(rules.NotAnchorError):
-        point.extend(plain, header, NETWORK, NOW)
+        extend(point, plain, header)
     many = msgspec.structs.replace(header.fresh, n=NETWORK.max_listed + 1)
     with pytest.raises(rules.TooManyCoinsError):
-        point.extend(node.coin, msgspec.structs.replace(header, fresh=many), NETWORK, NOW)
+        extend(point, node.coin, msgspec.structs.replace(header, fresh=many))
     odd = msgspec.structs.replace(header, history_root=bytes(32))
     with pytest.raises(rules.BadHistoryRootError):
-        point.extend(node.coin, odd, NETWORK, NOW)
+        extend(point, node.coin, odd)
 
 
 def test_little_work_is_not_worth_bodies() -> None:
