@@ -14,7 +14,7 @@ from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.fork_choice import anchor_work
+from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import connect_anchor, mints_of
@@ -100,6 +100,7 @@ class MainChain:
                 )
             except ProtocolError as error:
                 self.rule_out(node, error)
+                self._journal.changes.dead.append((node.id, error))
                 return
             assert node.context.history is not None, "the tree keeps it"
             self._ledger.apply(change, node.context.history)

@@ -66,12 +66,6 @@ def descend(start: C) -> Iterator[C]:
         yield step
 
 
-def anchor_work(target: int, network: Network) -> int:
-    """Return what an anchor's header shows of its epoch's work."""
-    # Protocol §11: "sum of K * work(target)"
-    return network.coins_per_epoch * work(target)
-
-
 def is_settled(age_ms: int, network: Network) -> bool:
     """Tell whether an anchor has been on the main chain for so long, in the node's own running
     time, that the node does not undo it and MAX_REORG more by itself."""

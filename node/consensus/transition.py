@@ -373,7 +373,8 @@ def _fees_of(transfers: Iterable[SizedTransfer]) -> int:
     return sum(sized.transfer.fee for sized in transfers)
 
 
-def _minted(mints: Sequence[Mint], fees: int) -> Iterator[CreatedCoin]:
+def _minted(mints: Sequence[Mint], fees: int) -> list[CreatedCoin]:
+    created = []
     fresh = uncles = 0
     for mint in mints:
         index, value = 0, mint.value
@@ -383,4 +384,7 @@ def _minted(mints: Sequence[Mint], fees: int) -> Iterator[CreatedCoin]:
             index, fresh = fresh, fresh + 1
         else:
             index, uncles = uncles, uncles + 1
-        yield CreatedCoin(mint.coin.id, mint.kind, value, mint.lock, b"", index)
+        created.append(
+            CreatedCoin(mint.coin.id, mint.kind, value, mint.coin.header.lock, b"", index)
+        )
+    return created

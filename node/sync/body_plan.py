@@ -19,31 +19,8 @@ from unchained.node.wire.messages import AnchorHeader
 
 P = TypeVar("P", bound=Hashable)
 
-LINEAR: Final = 10
-"""Heights below the tip that a locator has one by one; then the steps double."""
 HEDGE_FACTOR: Final = 3
 """So many times what a batch usually takes has to pass before another peer is asked for it too."""
-
-
-def locator_heights(tip: int) -> list[int]:
-    """Return the heights of a locator's anchors, from the tip down to genesis."""
-    heights = []
-    height, step = tip, 1
-    while height > 0:
-        heights.append(height)
-        if len(heights) >= LINEAR:
-            step *= 2
-        height -= step
-    return [*heights, 0]
-
-
-def deserves_bodies(branch_work: int, main_work: int, depth: int, network: Network) -> bool:
-    """Tell whether the bodies of a branch are to be asked for.
-
-    Both sums are of `anchor_work` above the fork, which is `depth` anchors below the tip.
-    """
-    # Protocol §11: header chains of little work are neither stored nor fetched
-    return depth <= network.window or 4 * branch_work >= main_work
 
 
 class DownloadBatch(msgspec.Struct, frozen=True, gc=False):

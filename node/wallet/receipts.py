@@ -20,8 +20,8 @@ from unchained.node.consensus.coins import (
     check_time_after_parent,
     is_anchor_grade,
 )
-from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     check_conditions,

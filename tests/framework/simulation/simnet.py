@@ -14,6 +14,7 @@ import msgspec
 import structlog
 import trio
 
+from tests.framework.chains import in_writer
 from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
@@ -26,6 +27,7 @@ from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.mining.epoch_manager import EpochManager, Payout
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
@@ -165,7 +167,7 @@ class SimNode:
         return self.chain.status.value.height
 
     async def core(self, work: Callable[[ChainCore], Any]) -> Any:
-        return await self.chain.call(work)
+        return await in_writer(self.chain, work)
 
     async def start(self) -> None:
         assert self.net.nursery is not None
@@ -219,7 +221,7 @@ class SimNode:
                 self.payout,
                 clock=clock,
                 may_mine=self.network.synced,
-                announce=self.network.relay.announce,
+                mined=MinedCoins(self.chain),
                 log=log,
             )
             # As services stop: what uses the chain is gone before the chain is.

@@ -11,16 +11,10 @@ from tests.framework.forge import BACKEND
 from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
-from unchained.node.primitives.body import Body
-from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import NotReady
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
-
-
-async def tell_nobody(_coin: Coin, _body: Body | None) -> None:
-    await trio.lowlevel.checkpoint()
 
 
 def test_a_node_that_is_behind_gives_no_work() -> None:
@@ -42,7 +36,6 @@ def test_a_node_that_is_behind_gives_no_work() -> None:
             pool=None,
             own_lock=lambda _parent, _time: Lock(bytes(32)),
             synced=level.is_set,
-            announce=tell_nobody,
             backend=BACKEND,
             runner=InlineRunner(),
             clock=clock,
