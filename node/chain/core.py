@@ -2,14 +2,16 @@
 
 Everything here runs in one thread at a time and may read and write the store. Time comes in as an
 argument, proofs of work are verified elsewhere: what comes in unproven is judged by all that is
-cheap, then handed back as `NeedsProof`, to be submitted again as proven (Protocol §3.3, §5.2: "all
-cheap checks before any Argon2").
+cheap, then handed back as `NeedsProof`, to be submitted again as a `ProvenCoin` or `ProvenAnchor`
+(Protocol §3.3, §5.2: "all cheap checks before any Argon2").
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+
+import msgspec
 
 from unchained.node.chain.branch import Archive, Branch, KnownParents
 from unchained.node.chain.coin_reads import encoded_length, has_transfer
@@ -27,6 +29,8 @@ from unchained.node.chain.results import (
     NeedsProof,
     Outcome,
     Package,
+    ProvenAnchor,
+    ProvenCoin,
     ReorgRefused,
 )
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
@@ -138,28 +142,45 @@ class ChainCore:
 
     # Coins
 
-    def submit_coin(self, coin: Coin, now_ms: int, *, proven: bool) -> Outcome | NeedsProof:
-        """Take in a candidate or an anchor's coin (Protocol §3.3).
+    def submit_coin(self, coin: Coin, now_ms: int) -> Outcome | NeedsProof:
+        """Take in a candidate or an anchor's coin whose proof nobody has verified yet.
 
         Raises a `CoinError`; `UnknownParentError` and `TimeTooNewError` mean "not yet".
         """
-        known = self.archive.knows(coin.id)
-        home = self.tree.get(coin.parent)
-        if known and (
-            home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
-        ):
+        home = self._home_of(coin, now_ms)
+        if home is None:
             return Outcome.KNOWN
         # A coin may be known for a body that lists it, and have been no vote until its parent
         # counted; its mix has been verified then.
-        proven = proven or known
+        if not self.archive.knows(coin.id):
+            return NeedsProof((coin,))
+        return self._accept(home, coin)
+
+    def submit_proven_coin(self, proven: ProvenCoin, now_ms: int) -> Outcome:
+        """Take in a candidate or an anchor's coin (Protocol §3.3).
+
+        Raises what `submit_coin` raises.
+        """
+        home = self._home_of(proven.coin, now_ms)
+        return Outcome.KNOWN if home is None else self._accept(home, proven.coin)
+
+    def _home_of(self, coin: Coin, now_ms: int) -> AnchorNode | None:
+        """Check a coin by all but its mix; return the anchor that it is a vote for, None if it is
+        known and adds nothing. Raises a `CoinError`."""
+        home = self.tree.get(coin.parent)
+        if self.archive.knows(coin.id) and (
+            home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
+        ):
+            return None
         check_coin_alone(coin, self.network)
         context = check_parent(coin, self._parents, self.network)
         # What a lowered tree holds is not stale: it is being weighed.
         tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
         check_coin_in_context(coin, context, self.network, tip_height=tip_height, now_ms=now_ms)
-        if not proven:
-            return NeedsProof((coin,))
-        self._take_in(self.tree.nodes[context.id], coin)
+        return self.tree.nodes[context.id]
+
+    def _accept(self, home: AnchorNode, coin: Coin) -> Outcome:
+        self._take_in(home, coin)
         self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
@@ -178,16 +199,33 @@ class ChainCore:
 
     # Bodies
 
-    def submit_package(
-        self, package: Package, *, proven: bool, choose: bool = True
-    ) -> Outcome | NeedsProof:
-        """Take in the body of an anchor whose coin is known (Protocol §5.2).
+    def submit_package(self, package: Package, *, choose: bool = True) -> Outcome | NeedsProof:
+        """Take in the body of an anchor whose coin is known; it may list coins that nobody has
+        verified yet.
 
-        `proven` says that the mixes of the coins in the package have been verified. Without
-        `choose`, whether it makes another tip is left to the next `advance`. Raises
+        Without `choose`, whether it makes another tip is left to the next `advance`. Raises
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault; any other `ProtocolError` has made the anchor invalid for good.
         """
+        counted = self._check_package(package)
+        if counted is None:
+            return Outcome.KNOWN
+        if counted.news:
+            return NeedsProof(tuple(counted.news))
+        return self._count(counted, package, choose=choose)
+
+    def submit_proven_anchor(self, proven: ProvenAnchor, *, choose: bool = True) -> Outcome:
+        """Take in the body of an anchor whose coin is known (Protocol §5.2).
+
+        As `submit_package`, which see.
+        """
+        counted = self._check_package(proven.package)
+        if counted is None:
+            return Outcome.KNOWN
+        return self._count(counted, proven.package, choose=choose)
+
+    def _check_package(self, package: Package) -> _Passed | None:
+        """Check an anchor by §5.2 but for mixes; None if it has been judged before."""
         anchor, body = package.anchor, package.body
         node = self.tree.get(anchor.id)
         if node is None:
@@ -196,7 +234,7 @@ class ChainCore:
                 expected="an anchor whose coin is known", actual=anchor.id.hex()
             )
         if node.status is not AnchorStatus.BODYLESS:
-            return Outcome.KNOWN
+            return None
         parent = self.tree.nodes[check_parent(anchor, self._parents, self.network).id]
         contents = _PackageContents(package, self)
         try:
@@ -208,43 +246,43 @@ class ChainCore:
             self.journal.flush()
             raise
         news = [mint.coin for mint in mints[1:] if not self.archive.knows(mint.coin.id)]
-        if news and not proven:
-            return NeedsProof(tuple(news))
-        self._let_count(node, package, mints, news)
+        return _Passed(node, mints, news)
+
+    def _count(self, passed: _Passed, package: Package, *, choose: bool) -> Outcome:
+        self._let_count(passed.node, package, passed.mints, passed.news)
         if choose:
             self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
 
     def submit_chain(
-        self, packages: Sequence[Package], now_ms: int
+        self, anchors: Sequence[ProvenAnchor], now_ms: int
     ) -> tuple[int, ProtocolError | None]:
-        """Take in anchors in order, all proofs verified; stop at the first that breaks a rule.
+        """Take in anchors in order; stop at the first that breaks a rule.
 
         Returns how many were taken in or known already, and the broken rule: also one that an
         anchor broke when it was connected.
         """
-        for done, package in enumerate(packages):
+        for done, anchor in enumerate(anchors):
             ruled_out = len(self.journal.changes.ruled_out)
             try:
-                self.submit_coin(package.anchor, now_ms, proven=True)
-                self.submit_package(package, proven=True)
+                self.submit_proven_coin(anchor.coin, now_ms)
+                self.submit_proven_anchor(anchor)
             except ProtocolError as error:
                 return done, error
             for anchor_id, broken in self.journal.changes.ruled_out[ruled_out:]:
-                if anchor_id == package.anchor.id:
+                if anchor_id == anchor.package.anchor.id:
                     return done, broken
-        return len(packages), None
+        return len(anchors), None
 
-    def submit_proven(self, packages: Sequence[Package], now_ms: int) -> BatchOutcome:
-        """Take in anchors, lowest first, all of whose proofs have been verified; stop at the first
-        that breaks a rule of its own."""
+    def submit_batch(self, anchors: Sequence[ProvenAnchor], now_ms: int) -> BatchOutcome:
+        """Take in anchors, lowest first; stop at the first that breaks a rule of its own."""
         # A choice goes up from the root, which is far below while a deep branch is weighed.
         with self.choosing_once() if self.root.held else nullcontext():
-            for package in packages:
+            for anchor in anchors:
                 try:
-                    self.submit_coin(package.anchor, now_ms, proven=True)
-                    self.submit_package(package, proven=True)
+                    self.submit_proven_coin(anchor.coin, now_ms)
+                    self.submit_proven_anchor(anchor)
                 except ProtocolError as error:
                     return BatchOutcome(error, False)
         return BatchOutcome(None, self.root.is_full)
@@ -407,6 +445,15 @@ class ChainCore:
     def take_changes(self) -> Changes:
         """Return what happened since the last time, and begin anew."""
         return self.journal.take_changes()
+
+
+class _Passed(msgspec.Struct, frozen=True):
+    """An anchor that has passed §5.2 but for the mixes of `news`, the listed coins that are not
+    known."""
+
+    node: AnchorNode
+    mints: list[Mint]
+    news: list[Coin]
 
 
 class _PackageContents:
