@@ -39,7 +39,7 @@ from unchained.node.consensus.errors import (
     ZeroValueError,
 )
 from unchained.node.consensus.params import Network
-from unchained.node.crypto.addresses import MAX_NOTE, MIN_NOTE
+from unchained.node.crypto.addresses import NOTE_SIZE
 from unchained.node.crypto.keys import verify_signature
 from unchained.node.primitives.conditions import (
     Condition,
@@ -129,9 +129,9 @@ def check_transfer_alone(transfer: Transfer, network: Network) -> None:
         parse_condition(spent.condition)
     # Protocol §8.2: BAD_NOTE: "note empty or 1,088-byte ML-KEM-768 ciphertext ‖ 16 to 272 bytes"
     for output in transfer.outputs:
-        if output.note and not MIN_NOTE <= len(output.note) <= MAX_NOTE:
+        if output.note and len(output.note) != NOTE_SIZE:
             raise BadNoteError(
-                expected=f"0 or {MIN_NOTE} to {MAX_NOTE} bytes", actual=f"{len(output.note)} bytes"
+                expected=f"0 or {NOTE_SIZE} bytes", actual=f"{len(output.note)} bytes"
             )
     # Protocol §8.2: ZERO_VALUE: "value 1 to 2**63-1"
     if any(output.value == 0 for output in transfer.outputs):

@@ -33,14 +33,20 @@ from unchained.node.crypto.keys import (
 from unchained.node.primitives.hashing import LOCK, MEMO, PAYCODE, STEALTH_SALT
 from unchained.node.primitives.types import ZERO32, KeyHash, Lock
 
-MAX_MEMO: Final = 256
+TAG_SIZE: Final = 8
+"""Bytes of the tag that tells payers of one account apart."""
+
+NO_TAG: Final = bytes(TAG_SIZE)
+"""What is sealed for a paycode without a tag."""
+
+TEXT_SIZE: Final = 256
+"""Bytes that a note seals, whatever it says: tag, length, memo, zeros."""
+
+MAX_MEMO: Final = TEXT_SIZE - TAG_SIZE - 1
 """Most bytes of a memo."""
 
-MIN_NOTE: Final = CIPHERTEXT_SIZE + 16
-"""A note with an empty memo: ciphertext and authentication tag."""
-
-MAX_NOTE: Final = MIN_NOTE + MAX_MEMO
-"""A note with the longest memo."""
+NOTE_SIZE: Final = CIPHERTEXT_SIZE + TEXT_SIZE + 16
+"""Every note: a ciphertext, the sealed text and its authentication tag."""
 
 NETWORK_NAMES: Final = MappingProxyType(
     {
@@ -63,10 +69,16 @@ _ADDRESS_VERSION: Final = b"\x00"
 _ADDRESS_PAYLOAD: Final = 33
 _KEY_CONDITION: Final = b"\x00"
 _PAYCODE: Final = struct.Struct(f">BI32s{VIEW_KEY_SIZE}s")
-_PAYCODE_VERSION: Final = 1
+_PLAIN_PAYCODE: Final = 1
+_TAGGED_PAYCODE: Final = 2
 _PAYCODE_CHECKSUM: Final = 4
-_PAYCODE_SIZE: Final = _PAYCODE.size + _PAYCODE_CHECKSUM
-_PAYCODE_CHARS: Final = -(-_PAYCODE_SIZE * 8 // 6)
+_PAYCODE_SIZES: Final = MappingProxyType(
+    {
+        _PLAIN_PAYCODE: _PAYCODE.size + _PAYCODE_CHECKSUM,
+        _TAGGED_PAYCODE: _PAYCODE.size + TAG_SIZE + _PAYCODE_CHECKSUM,
+    }
+)
+_PAYCODE_CHARS: Final = tuple(-(-size * 8 // 6) for size in _PAYCODE_SIZES.values())
 _NONCE: Final = bytes(12)
 
 
@@ -166,24 +178,30 @@ def _split_address(text: str) -> tuple[str, list[int]]:
 
 
 class Paycode(msgspec.Struct, frozen=True, gc=False):
-    """Whom to pay without linking payments. `view_key` is an ML-KEM-768 public key."""
+    """Whom to pay without linking payments. `view_key` is an ML-KEM-768 public key; `tag` says
+    for whom the paycode was made, 8 bytes, zeros where it does not say."""
 
     chain_id: int
     key_hash: KeyHash
     view_key: bytes
+    tag: bytes = NO_TAG
 
 
 def encode_paycode(paycode: Paycode) -> str:
     """Return a paycode's text: base64url without padding."""
-    body = _PAYCODE.pack(_PAYCODE_VERSION, paycode.chain_id, paycode.key_hash, paycode.view_key)
+    kind = _PLAIN_PAYCODE if paycode.tag == NO_TAG else _TAGGED_PAYCODE
+    body = _PAYCODE.pack(kind, paycode.chain_id, paycode.key_hash, paycode.view_key)
+    if kind == _TAGGED_PAYCODE:
+        body += paycode.tag
     raw = body + PAYCODE(body)[:_PAYCODE_CHECKSUM]
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def decode_paycode(network: PayeeNetwork, text: str) -> Paycode:
     """Return a paycode of the network. Raises `PayeeError`."""
-    if len(text) != _PAYCODE_CHARS:
-        raise MalformedPayeeError(f"a paycode has {_PAYCODE_CHARS} characters, got {len(text)}")
+    if len(text) not in _PAYCODE_CHARS:
+        lengths = " or ".join(map(str, _PAYCODE_CHARS))
+        raise MalformedPayeeError(f"a paycode has {lengths} characters, got {len(text)}")
     padding = "=" * (-len(text) % 4)
     try:
         raw = base64.b64decode((text + padding).encode("ascii"), b"-_", validate=True)
@@ -192,20 +210,34 @@ def decode_paycode(network: PayeeNetwork, text: str) -> Paycode:
     # Protocol §9: a decoder re-encodes and compares
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
         raise MalformedPayeeError("the paycode is not in its one spelling")
-    body = raw[: _PAYCODE.size]
-    if PAYCODE(body)[:_PAYCODE_CHECKSUM] != raw[_PAYCODE.size :]:
+    body = raw[:-_PAYCODE_CHECKSUM]
+    if PAYCODE(body)[:_PAYCODE_CHECKSUM] != raw[-_PAYCODE_CHECKSUM:]:
         raise ChecksumError("the paycode's checksum is wrong: mistyped, cut, or no paycode")
-    version, chain_id, key_hash, view_key = _PAYCODE.unpack(body)
-    if version != _PAYCODE_VERSION:
-        raise MalformedPayeeError(f"a paycode has version {_PAYCODE_VERSION}, got {version}")
+    kind, chain_id, key_hash, view_key = _PAYCODE.unpack_from(body)
+    if _PAYCODE_SIZES.get(kind) != len(raw):
+        raise MalformedPayeeError(
+            f"a paycode of kind {kind} does not exist, or not with {len(text)} characters"
+        )
     if chain_id != network.chain_id:
         raise OtherNetworkError(
             f"the paycode is for network {NETWORK_NAMES.get(chain_id, hex(chain_id))}, "
             f"expected {network.name}"
         )
+    tag = body[_PAYCODE.size :]
+    # Protocol §9: a tag is not zero
+    if tag == NO_TAG:
+        raise MalformedPayeeError(f"the tag of a paycode of kind {_TAGGED_PAYCODE} is not zero")
     if not is_view_key(view_key):
         raise BadViewKeyError("the paycode's view key is not an ML-KEM-768 public key")
-    return Paycode(chain_id, KeyHash(key_hash), view_key)
+    return Paycode(chain_id, KeyHash(key_hash), view_key, tag or NO_TAG)
+
+
+class OutputPlace(msgspec.Struct, frozen=True, gc=False):
+    """Where an output stands, which its note is bound to: the coin that its transfer's first
+    input spends, and its index."""
+
+    first_input: bytes
+    index: int
 
 
 class SealedNote(msgspec.Struct, frozen=True, gc=False):
@@ -217,41 +249,59 @@ class SealedNote(msgspec.Struct, frozen=True, gc=False):
 
 
 class OpenedNote(msgspec.Struct, frozen=True, gc=False):
-    """What a receiver finds: the salt to spend the coin with, and the memo.
-
-    `memo` is None where it cannot be read; the coin can be spent all the same.
+    """What a receiver finds: the salt to spend the coin with, the tag that it was paid under and
+    the memo; both None where they cannot be read. The coin can be spent all the same.
     """
 
     salt: bytes
+    tag: bytes | None
     memo: bytes | None
 
 
-def seal_note(paycode: Paycode, memo: bytes = b"") -> SealedNote:
+def stealth_salt(shared: bytes, ciphertext: bytes, place: OutputPlace) -> bytes:
+    """Return the salt of an output to a paycode (Protocol §9): another in any other place, so
+    that a note copied into another transfer opens nothing."""
+    return STEALTH_SALT(shared + ciphertext + place.first_input + place.index.to_bytes(4, "big"))
+
+
+def seal_note(paycode: Paycode, place: OutputPlace, memo: bytes = b"") -> SealedNote:
     """Make an output to a paycode, with a secret of its own each time.
 
-    Raises ValueError for a memo of more than 256 bytes.
+    Raises ValueError for a memo of more than 247 bytes.
     """
     if len(memo) > MAX_MEMO:
         raise ValueError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
     shared, ciphertext = encapsulate(paycode.view_key)
-    salt = STEALTH_SALT(shared + ciphertext)
+    salt = stealth_salt(shared, ciphertext, place)
     lock = Lock(LOCK(_KEY_CONDITION + paycode.key_hash + salt))
+    text = (paycode.tag + bytes((len(memo),)) + memo).ljust(TEXT_SIZE, b"\0")
     # the key is used once, so the nonce may be constant
-    sealed = ChaCha20Poly1305(MEMO(shared)).encrypt(_NONCE, memo, lock)
+    sealed = ChaCha20Poly1305(MEMO(shared)).encrypt(_NONCE, text, lock)
     return SealedNote(salt, lock, ciphertext + sealed)
 
 
-def open_note(view_key: ViewKey, key_hash: KeyHash, lock: Lock, note: bytes) -> OpenedNote | None:
+def open_note(
+    view_key: ViewKey, key_hash: KeyHash, place: OutputPlace, lock: Lock, note: bytes
+) -> OpenedNote | None:
     """Open an output's note, or return None where the output is not the account's."""
-    if not MIN_NOTE <= len(note) <= MAX_NOTE:
+    if len(note) != NOTE_SIZE:
         return None
     ciphertext = note[:CIPHERTEXT_SIZE]
     shared = view_key.decapsulate(ciphertext)
-    salt = STEALTH_SALT(shared + ciphertext)
+    salt = stealth_salt(shared, ciphertext, place)
     if LOCK(_KEY_CONDITION + key_hash + salt) != lock:
         return None
     try:
-        memo = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
+        text = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
     except InvalidTag:
-        return OpenedNote(salt, None)
-    return OpenedNote(salt, memo)
+        return OpenedNote(salt, None, None)
+    return OpenedNote(salt, *read_text(text))
+
+
+def read_text(text: bytes) -> tuple[bytes, bytes] | tuple[None, None]:
+    """Return tag and memo of what a note seals, 256 bytes; neither where it is of another form."""
+    length = text[TAG_SIZE]
+    memo, rest = text[TAG_SIZE + 1 :][:length], text[TAG_SIZE + 1 :][length:]
+    if length > MAX_MEMO or any(rest):
+        return None, None
+    return text[:TAG_SIZE], memo

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unchained.node.wallet.errors import StoreDamaged, StoreUnavailable
-from unchained.node.wallet.tables import SCHEMA, VERSION, Sealer
+from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, VERSION, Sealer
 
 
 @contextlib.contextmanager
@@ -62,6 +62,13 @@ class Database:
             with self.transaction():
                 self._put("network", network_id)
                 self._put("owner", owner)
+        elif version == 1:
+            if self._get("owner") == owner:
+                with self.transaction():
+                    for change in TO_VERSION_2:
+                        db.execute(change)
+                    self._put("network", network_id)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
         elif version != VERSION:
             raise StoreDamaged(
                 f"the wallet's .db file has layout {version}, expected {VERSION}: "

@@ -57,8 +57,12 @@ DEFAULT_WALLET: Final = "default"
 SUFFIX: Final = ".wallet"
 """What a wallet's file is called after its name."""
 
-MAGIC: Final = b"UNCHAINED-WALLET\x01"
-"""What a file begins with: the name, then the version."""
+MAGIC: Final = b"UNCHAINED-WALLET"
+"""What a file begins with; a byte with the version follows."""
+
+VERSION: Final = 2
+"""Of files that are written. 1 was of networks that are no more: what it says of heights does not
+hold, all else does."""
 
 MAX_FILE: Final = 1 << 20
 """Bytes of a file that is looked at."""
@@ -180,6 +184,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
     network: Network
     file: _File
+    version: int = VERSION
 
     @classmethod
     def create(
@@ -217,21 +222,24 @@ class Keystore(msgspec.Struct, frozen=True):
     @classmethod
     def from_bytes(cls, raw: bytes, network: Network, name: str = "the wallet file") -> Keystore:
         """Read a file's content. Raises `KeystoreCorrupt`, `OtherNetworkWallet`."""
-        if not raw.startswith(MAGIC[:-1]):
-            raise KeystoreCorrupt(f"{name} is no wallet file: it does not begin like one")
         if not raw.startswith(MAGIC):
-            raise KeystoreCorrupt(f"{name} is of another version, expected version {MAGIC[-1]}")
+            raise KeystoreCorrupt(f"{name} is no wallet file: it does not begin like one")
+        head = raw[: len(MAGIC) + 1]
+        if not 1 <= head[-1] <= VERSION:
+            raise KeystoreCorrupt(
+                f"{name} is of version {head[-1]}, expected versions 1 to {VERSION}"
+            )
         body, checksum = raw[:-32], raw[-32:]
         if len(raw) > MAX_FILE or _CHECKSUM(body) != checksum:
             raise KeystoreCorrupt(f"{name} is damaged: its checksum is wrong; restore a backup")
         try:
-            file = _FILE.decode(body[len(MAGIC) :])
+            file = _FILE.decode(body[len(head) :])
         except NonCanonicalError as error:
             raise KeystoreCorrupt(f"{name} is damaged: {error}") from None
         if file.clear.chain_id != network.chain_id:
             other = NETWORK_NAMES.get(file.clear.chain_id, hex(file.clear.chain_id))
             raise OtherNetworkWallet(f"{name} is for network {other}, expected {network.name}")
-        return cls(network, file)
+        return cls(network, file, head[-1])
 
     def save(self, path: Path) -> None:
         """Replace the file, atomically, mode 0600. Raises OSError."""
@@ -239,8 +247,12 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        body = MAGIC + encode(self.file)
+        body = self._head + encode(self.file)
         return body + _CHECKSUM(body)
+
+    @property
+    def _head(self) -> bytes:
+        return MAGIC + bytes((self.version,))
 
     @property
     def watch_only(self) -> bool:
@@ -255,7 +267,7 @@ class Keystore(msgspec.Struct, frozen=True):
     @property
     def birth(self) -> int:
         """A height below which the wallet has no coins."""
-        return self.file.clear.birth
+        return self.file.clear.birth if self.version == VERSION else 0
 
     @property
     def accounts(self) -> tuple[WatchKeys, ...]:
@@ -279,7 +291,7 @@ class Keystore(msgspec.Struct, frozen=True):
         clear = self.file.clear
         cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
         try:
-            raw = cipher.decrypt(self.file.nonce, self.file.sealed, MAGIC + encode(clear))
+            raw = cipher.decrypt(self.file.nonce, self.file.sealed, self._head + encode(clear))
         except InvalidTag:
             raise WrongPassphrase from None
         try:
@@ -299,7 +311,7 @@ class Keystore(msgspec.Struct, frozen=True):
         clear = self.file.clear
         if cost is None:
             cost = DEFAULT_COST if clear.empty else clear.cost
-        clear = msgspec.structs.replace(clear, cost=cost)
+        clear = msgspec.structs.replace(clear, birth=self.birth, cost=cost)
         return _seal(self.network, clear, secret, passphrase, allow_empty=allow_empty)
 
     def with_account(self, secret: SpendSecret, passphrase: str) -> Keystore:
@@ -311,7 +323,7 @@ class Keystore(msgspec.Struct, frozen=True):
         clear = self.file.clear
         index = max(keys.index for keys in clear.accounts) + 1
         keys = WatchKeys.of(secret.account(self.network.chain_id, index))
-        clear = msgspec.structs.replace(clear, accounts=(*clear.accounts, keys))
+        clear = msgspec.structs.replace(clear, birth=self.birth, accounts=(*clear.accounts, keys))
         return _seal(self.network, clear, secret, passphrase, allow_empty=bool(clear.empty))
 
 
@@ -327,7 +339,7 @@ def _seal(
     )
     nonce = secrets.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
-    sealed = cipher.encrypt(nonce, secret.to_bytes(), MAGIC + encode(clear))
+    sealed = cipher.encrypt(nonce, secret.to_bytes(), MAGIC + bytes((VERSION,)) + encode(clear))
     return Keystore(network, _File(clear, nonce, sealed))
 
 

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import MAX_NOTE, MIN_NOTE
+from unchained.node.crypto.addresses import NOTE_SIZE, OutputPlace, stealth_salt
 from unchained.node.crypto.keys import CIPHERTEXT_SIZE
 from unchained.node.primitives.conditions import KeyCondition
-from unchained.node.primitives.hashing import LOCK, STEALTH_SALT
+from unchained.node.primitives.hashing import LOCK
 from unchained.node.primitives.types import Lock
 
 BATCH: Final = 512
@@ -37,8 +37,8 @@ _K: Final = 3
 _U_SIZE: Final = 960
 """Bytes of a ciphertext's first part: 3 polynomials of 10-bit coefficients."""
 
-Note = tuple[Lock, bytes]
-"""An output's lock and note."""
+Note = tuple[OutputPlace, Lock, bytes]
+"""Where an output stands, its lock and its note."""
 
 _Floats = npt.NDArray[np.float32]
 
@@ -55,18 +55,19 @@ class NoteFilter:
 
     def candidates(self, notes: Sequence[Note]) -> list[int]:
         """Return the places of the notes that may be the account's; nearly always they are."""
-        sized = [at for at, (_, note) in enumerate(notes) if MIN_NOTE <= len(note) <= MAX_NOTE]
+        sized = [at for at, (_, _, note) in enumerate(notes) if len(note) == NOTE_SIZE]
         found: list[int] = []
         for start in range(0, len(sized), BATCH):
             places = sized[start : start + BATCH]
-            ciphertexts = [notes[at][1][:CIPHERTEXT_SIZE] for at in places]
+            ciphertexts = [notes[at][2][:CIPHERTEXT_SIZE] for at in places]
             for at, ciphertext, message in zip(
                 places, ciphertexts, self._decrypt(ciphertexts), strict=True
             ):
                 # FIPS 203, algorithm 18, line 6
                 shared = hashlib.sha3_512(message + self._public_key_hash).digest()[:32]
+                place, lock, _ = notes[at]
                 # Protocol §9
-                if LOCK(self._condition + STEALTH_SALT(shared + ciphertext)) == notes[at][0]:
+                if LOCK(self._condition + stealth_salt(shared, ciphertext, place)) == lock:
                     found.append(at)
         return found
 

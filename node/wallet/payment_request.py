@@ -21,7 +21,10 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.addresses import (
     MAX_MEMO,
+    NOTE_SIZE,
     MalformedPayeeError,
+    OutputPlace,
+    Paycode,
     PayeeError,
     address_lock,
     decode_address,
@@ -62,7 +65,28 @@ def format_amount(grains: int) -> str:
     return f"{whole}.{part:08}".rstrip("0").rstrip(".") if part else str(whole)
 
 
-def output_for(network: Network, payee: Payee) -> Output:
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An output whose place in a transfer is not known yet, and without that no note can be
+    sealed: to a lock, or to a paycode with a memo. `value` in grains."""
+
+    value: int
+    to: Lock | Paycode
+    memo: bytes = b""
+
+    @property
+    def note_size(self) -> int:
+        """Bytes of the note that the output will have."""
+        return NOTE_SIZE if isinstance(self.to, Paycode) else 0
+
+    def at(self, place: OutputPlace) -> Output:
+        """Return the output, with a secret of its own each time if it is to a paycode."""
+        if not isinstance(self.to, Paycode):
+            return Output(self.value, self.to, b"")
+        sealed = seal_note(self.to, place, self.memo)
+        return Output(self.value, sealed.lock, sealed.note)
+
+
+def draft_for(network: Network, payee: Payee) -> Draft:
     """Return an output that pays an address, a paycode, a contract, or a lock (64 hex digits).
 
     Raises `BadPayment` naming what is wrong.
@@ -75,14 +99,13 @@ def output_for(network: Network, payee: Payee) -> Output:
     text = payee.payee
     try:
         if len(text) > _ADDRESS_CHARS and not text.startswith(CONTRACT_PREFIX):
-            sealed = seal_note(decode_paycode(network, text), memo)
-            return Output(value, sealed.lock, sealed.note)
+            return Draft(value, decode_paycode(network, text), memo)
         lock = _plain_lock(network, text)
     except (PayeeError, ContractError) as error:
         raise BadPayment(str(error)) from None
     if memo:
         raise BadPayment("only a payment to a paycode can carry a memo")
-    return Output(value, lock, b"")
+    return Draft(value, lock)
 
 
 def _plain_lock(network: Network, text: str) -> Lock:
@@ -132,7 +155,7 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             probe = Payee(payee, DUST if value is None else value, memo.encode())
             if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
-            output_for(network, probe)
+            draft_for(network, probe)
         except (ValueError, BadPayment) as error:
             raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
         return cls(payee, value, memo, fields.get("label", ""))

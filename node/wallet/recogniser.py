@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import address_lock, open_note
+from unchained.node.crypto.addresses import NO_TAG, OutputPlace, address_lock, open_note
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
 from unchained.node.primitives.hashing import COIN, TRANSFER
 from unchained.node.primitives.transfer import Transfer, output_id
@@ -16,16 +16,16 @@ from unchained.node.primitives.types import ZERO32, CoinId, Lock, Txid
 from unchained.node.wallet.note_filter import Note, NoteFilter
 from unchained.node.wallet.records import Origin
 
-_Match = tuple[int, Origin, bytes, bytes]
-"""Account, origin, salt and memo of an output."""
+_Match = tuple[int, Origin, bytes, bytes, bytes]
+"""Account, origin, salt, tag and memo of an output."""
 
 CONTRACT_ACCOUNT: Final = -1
 """The account of coins under conditions that the wallet shares with others."""
 
 
 class FoundCoin(msgspec.Struct, frozen=True, gc=False):
-    """A coin of the wallet. `height` None while its transfer waits; `value` in grains; `memo`
-    empty where there is none or it cannot be read."""
+    """A coin of the wallet. `height` None while its transfer waits; `value` in grains; `tag` and
+    `memo` zero and empty where there is none or it cannot be read."""
 
     coin_id: CoinId
     account: int
@@ -37,6 +37,7 @@ class FoundCoin(msgspec.Struct, frozen=True, gc=False):
     height: int | None
     time_ms: int
     salt: bytes
+    tag: bytes
     memo: bytes
 
 
@@ -89,6 +90,7 @@ class Recogniser:
                         height,
                         time_ms,
                         salt,
+                        NO_TAG,
                         b"",
                     )
                 )
@@ -114,9 +116,9 @@ class Recogniser:
         decoded = [_TRANSFER.decode(raw) for raw, _, _ in transfers]
         opened = self._open(
             [
-                (Lock(output.lock), output.note)
+                (OutputPlace(transfer.inputs[0].coin_id, index), Lock(output.lock), output.note)
                 for transfer in decoded
-                for output in transfer.outputs
+                for index, output in enumerate(transfer.outputs)
             ]
         )
         finds = []
@@ -147,23 +149,23 @@ class Recogniser:
     def _open(self, notes: Sequence[Note]) -> dict[int, _Match]:
         """Return which of some outputs are the wallet's, by their place."""
         matches = {
-            at: (*self._known[lock], b"")
-            for at, (lock, _) in enumerate(notes)
+            at: (*self._known[lock], NO_TAG, b"")
+            for at, (_, lock, _) in enumerate(notes)
             if lock in self._known
         }
         for index, account in self._accounts:
             for at in self._filters[index].candidates(notes):
-                lock, note = notes[at]
-                opened = open_note(account.view, account.key_hash, lock, note)
+                opened = open_note(account.view, account.key_hash, *notes[at])
                 if opened is not None and at not in matches:
-                    matches[at] = (index, Origin.PAYCODE, opened.salt, opened.memo or b"")
+                    tag, memo = opened.tag or NO_TAG, opened.memo or b""
+                    matches[at] = (index, Origin.PAYCODE, opened.salt, tag, memo)
         return matches
 
 
 def _output(
     transfer: Transfer, txid: Txid, index: int, match: _Match, height: int | None, time_ms: int
 ) -> FoundCoin:
-    account, origin, salt, memo = match
+    account, origin, salt, tag, memo = match
     output = transfer.outputs[index]
     return FoundCoin(
         output_id(txid, index),
@@ -176,6 +178,7 @@ def _output(
         height,
         time_ms,
         salt,
+        tag,
         memo,
     )
 

@@ -43,6 +43,7 @@ class WalletCoin(msgspec.Struct, frozen=True, gc=False):
     frozen: bool
     leaving: bool
     salt: bytes
+    tag: bytes
     memo: bytes
 
 

@@ -17,7 +17,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import Paycode, seal_note
+from unchained.node.crypto.addresses import OutputPlace, Paycode
 from unchained.node.primitives.conditions import (
     HashTimeLockCondition,
     KeyCondition,
@@ -33,7 +33,7 @@ from unchained.node.primitives.transfer import (
     Transfer,
     output_id,
 )
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadPayment,
@@ -44,7 +44,7 @@ from unchained.node.wallet.errors import (
     NoSuchTransfer,
     NothingToDo,
 )
-from unchained.node.wallet.payment_request import output_for
+from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.selection import MAX_SEARCHED, Candidate, Costs, Selection, select
 from unchained.node.wallet.unsigned import Unsigned
@@ -57,6 +57,7 @@ MAX_RATE: Final = 1_000_000
 """Grains per byte of size above which a rate is taken for a mistake."""
 
 _HEAD: Final = 48
+_OUTPUT: Final = 47
 _SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
 _PREIMAGE: Final = 34
 
@@ -89,30 +90,27 @@ class _Plan(msgspec.Struct, frozen=True):
     """Who pays how: coins that are spent in any case, outputs, and what opens the coins."""
 
     fixed: tuple[WalletCoin, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[Draft, ...]
     condition: bytes
     signatures: int
     preimages: tuple[bytes, ...]
     lock_height: int
-    back: Output
+    back: Draft
     """Brings the change; its value is still to be set."""
 
 
 def encoded_bound(
-    inputs: int, condition_size: int, outputs: Sequence[Output], signatures: int, preimages: int
+    inputs: int, condition_size: int, notes: Sequence[int], signatures: int, preimages: int
 ) -> int:
-    """Return a bound, a few bytes above the truth, for a transfer's encoding."""
+    """Return a bound, a few bytes above the truth, for a transfer's encoding. `notes` are the
+    sizes of its outputs' notes, 0 for none."""
     return (
         _HEAD
         + inputs * (71 + condition_size)
-        + sum(_output_bound(output) - OUTPUT_SIZE_SURCHARGE for output in outputs)
+        + sum(_OUTPUT + note for note in notes)
         + signatures * _SIGNATURE
         + preimages * _PREIMAGE
     )
-
-
-def _output_bound(output: Output) -> int:
-    return 47 + len(output.note) + OUTPUT_SIZE_SURCHARGE
 
 
 class Spender:
@@ -143,12 +141,11 @@ class Spender:
             raise NoSuchAccount(index)
         return account
 
-    def _to_self(self, index: int) -> Output:
-        """Return an output to the account's own paycode, of value 0."""
+    def _to_self(self, index: int, value: int = 0) -> Draft:
+        """Return an output to the account's own paycode."""
         account = self._account(index)
         paycode = Paycode(self._network.chain_id, account.key_hash, account.view.public_key)
-        sealed = seal_note(paycode)
-        return Output(0, sealed.lock, sealed.note)
+        return Draft(value, paycode)
 
     # Payments
 
@@ -168,14 +165,14 @@ class Spender:
         """
         if not 0 < len(payees) < MAX_OUTPUTS:
             raise BadPayment(f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}")
-        outputs = tuple(output_for(self._network, payee) for payee in payees)
+        outputs = tuple(draft_for(self._network, payee) for payee in payees)
         plan = self._key_plan(account, outputs, lock_height)
         return self._prepare(plan, fee, account, payees, coins)
 
     def _key_plan(
         self,
         account: int,
-        outputs: tuple[Output, ...],
+        outputs: tuple[Draft, ...],
         lock_height: int = 0,
         fixed: Sequence[WalletCoin] = (),
     ) -> _Plan:
@@ -304,9 +301,9 @@ class Spender:
 
     def _gathered(self, account: int, payee: Payee | None, value: int) -> _Plan:
         if payee is None:
-            output = msgspec.structs.replace(self._to_self(account), value=value)
+            output = self._to_self(account, value)
         else:
-            output = output_for(self._network, msgspec.structs.replace(payee, value=value))
+            output = draft_for(self._network, msgspec.structs.replace(payee, value=value))
         return self._key_plan(account, (output,))
 
     # Replacing
@@ -324,13 +321,43 @@ class Spender:
         account = coins[0].account
         if any(coin.account != account or account < 0 for coin in coins):
             raise NoSuchTransfer("only a transfer of one account's own coins can be replaced")
-        outputs = tuple(out for at, out in enumerate(raw.outputs) if at != old.change)
+        outputs = self._drafts_of(old, raw)
         if not outputs:
             raise NoSuchTransfer("the transfer pays nobody: abandon it instead")
         plan = self._key_plan(account, outputs, raw.lock_height, coins)
         prepared = self._prepare(plan, fee, account, old.payees, replaces=bytes(old.txid))
         self._check_replaces(old, prepared)
         return prepared
+
+    def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
+        """Return what a transfer pays, change apart, to be sealed anew (Protocol §9).
+
+        Raises `NoSuchTransfer` if an output is to a paycode that the wallet does not know.
+        """
+        places = [at for at in range(len(raw.outputs)) if at != old.change]
+        payees: Sequence[Payee | None] = old.payees
+        if len(payees) != len(places):
+            # Made elsewhere, or to the wallet itself: its own outputs are not among the payees.
+            payees = [None] * len(places)
+        return tuple(
+            self._draft_of(old, at, raw.outputs[at], payee)
+            for at, payee in zip(places, payees, strict=True)
+        )
+
+    def _draft_of(self, old: Outgoing, at: int, output: Output, payee: Payee | None) -> Draft:
+        if not output.note:
+            return Draft(output.value, Lock(output.lock))
+        draft = None if payee is None else draft_for(self._network, payee)
+        if draft is not None and draft.note_size:
+            return msgspec.structs.replace(draft, value=output.value)
+        coin_id = output_id(old.txid, at)
+        own = self._store.known_coins([coin_id]).get(coin_id)
+        if own is None:
+            raise NoSuchTransfer(
+                "the transfer was made elsewhere: whose paycode it pays is not known here, so it "
+                "cannot be replaced"
+            )
+        return self._to_self(own.account, output.value)
 
     def _check_replaces(self, old: Outgoing, prepared: Prepared) -> None:
         unsigned = prepared.unsigned
@@ -393,8 +420,8 @@ class Spender:
         ][:MAX_INPUTS]
         if not coins:
             raise ContractError("the contract holds no confirmed coins")
-        outputs = tuple(output_for(self._network, payee) for payee in payees)
-        back = Output(0, contract.lock, b"") if payees else self._to_self(account)
+        outputs = tuple(draft_for(self._network, payee) for payee in payees)
+        back = Draft(0, contract.lock) if payees else self._to_self(account)
         plan = _Plan(
             tuple(coins), outputs, contract.condition, signatures, preimages, lock_height, back
         )
@@ -406,8 +433,9 @@ class Spender:
 
 def _costs(plan: _Plan, fee: Fee) -> Costs:
     condition = len(plan.condition)
-    encoded = encoded_bound(0, condition, plan.outputs, plan.signatures, len(plan.preimages))
-    back = _output_bound(plan.back)
+    notes = [draft.note_size for draft in plan.outputs]
+    encoded = encoded_bound(0, condition, notes, plan.signatures, len(plan.preimages))
+    back = _OUTPUT + plan.back.note_size + OUTPUT_SIZE_SURCHARGE
     room = MAX_TRANSFER_ENCODED - encoded - back
     most = min(MAX_INPUTS - len(plan.fixed), room // (71 + condition) - len(plan.fixed))
     if most < 0:
@@ -434,8 +462,9 @@ def _output_ids(transfer: Outgoing) -> list[CoinId]:
 
 def _size_bound(unsigned: Unsigned, signatures: int) -> int:
     condition = max(len(spent.condition) for spent in unsigned.inputs)
+    notes = [len(output.note) for output in unsigned.outputs]
     encoded = encoded_bound(
-        len(unsigned.inputs), condition, unsigned.outputs, signatures, len(unsigned.preimages)
+        len(unsigned.inputs), condition, notes, signatures, len(unsigned.preimages)
     )
     return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
 
@@ -448,13 +477,16 @@ def _assemble(
     payees: Sequence[Payee],
     replaces: bytes,
 ) -> Prepared:
-    outputs = list(plan.outputs)
+    drafts = list(plan.outputs)
     at = None
     if change:
         # wherever it stands, so that it is not told from a payment
-        at = secrets.randbelow(len(outputs) + 1)
-        outputs.insert(at, msgspec.structs.replace(plan.back, value=change))
+        at = secrets.randbelow(len(drafts) + 1)
+        drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)
+    outputs = [
+        draft.at(OutputPlace(ordered[0].coin_id, index)) for index, draft in enumerate(drafts)
+    ]
     total = sum(coin.value for coin in ordered)
     unsigned = Unsigned(
         network.chain_id,

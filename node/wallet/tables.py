@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamaged
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Goes up with every change of layout."""
 
 _STORE_KEY: Final = HashContext("wallet store")
@@ -85,6 +85,18 @@ CREATE TABLE contracts (
 """
 """Every table. A `secret` column is a sealed MessagePack value; all else is on the chain or says
 nothing about its owner but that these coins are his."""
+
+TO_VERSION_2: Final = (
+    "DELETE FROM anchors",
+    "DELETE FROM coins",
+    "DELETE FROM uses",
+    "DELETE FROM waiting",
+    "DELETE FROM frozen",
+    "DELETE FROM meta WHERE name NOT IN ('network', 'owner')",
+    "UPDATE outgoing SET height = NULL, state = 1",
+)
+"""Forgets what a chain of version 1 said, which is no more, and keeps what the owner did: labels,
+contracts, and whom transfers paid. Notes of version 1 carried no tag."""
 
 
 class Sealer:

@@ -55,7 +55,7 @@ WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
 """  # noqa: S608 - made of constants
 
 _payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
-_salt_and_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 _condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 _text = msgspec.msgpack.Decoder(str)
 
@@ -108,7 +108,7 @@ class WalletStore(Database):
                         coin.index,
                         coin.height,
                         coin.time_ms,
-                        self.sealer.seal((coin.salt, coin.memo), coin.coin_id),
+                        self.sealer.seal((coin.salt, coin.tag, coin.memo), coin.coin_id),
                     )
                     for coin in found
                 ),
@@ -243,6 +243,14 @@ class WalletStore(Database):
 
     def coins_by_id(self, coin_ids: Sequence[bytes]) -> list[WalletCoin]:
         """Return coins in the order of their ids. Raises `NoSuchCoin`."""
+        found = self.known_coins(coin_ids)
+        for coin_id in coin_ids:
+            if coin_id not in found:
+                raise NoSuchCoin(f"the wallet has no coin {coin_id.hex()}")
+        return [found[coin_id] for coin_id in coin_ids]
+
+    def known_coins(self, coin_ids: Sequence[bytes]) -> dict[bytes, WalletCoin]:
+        """Return those of some coins that the wallet has, by id."""
         found: dict[bytes, WalletCoin] = {}
         for start in range(0, len(coin_ids), 500):
             share = coin_ids[start : start + 500]
@@ -252,10 +260,7 @@ class WalletStore(Database):
                 *share,
             )
             found.update((row[0], self._coin(row)) for row in rows)
-        for coin_id in coin_ids:
-            if coin_id not in found:
-                raise NoSuchCoin(f"the wallet has no coin {coin_id.hex()}")
-        return [found[coin_id] for coin_id in coin_ids]
+        return found
 
     def coins_at(self, lock: bytes) -> list[WalletCoin]:
         """Return the coins under one lock, by height."""
@@ -267,7 +272,7 @@ class WalletStore(Database):
 
     def _coin(self, row: Any) -> WalletCoin:
         coin_id = row[0]
-        salt, memo = _salt_and_memo.decode(self.sealer.unseal(row[13], coin_id))
+        salt, tag, memo = _salt_tag_memo.decode(self.sealer.unseal(row[13], coin_id))
         return WalletCoin(
             CoinId(coin_id),
             row[1],
@@ -283,6 +288,7 @@ class WalletStore(Database):
             bool(row[11]),
             bool(row[12]),
             salt,
+            tag,
             memo,
         )
 

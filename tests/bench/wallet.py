@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
-from unchained.node.crypto.addresses import Paycode, address_lock, seal_note
+from unchained.node.crypto.addresses import NO_TAG, OutputPlace, Paycode, address_lock, seal_note
 from unchained.node.crypto.keys import encapsulate
 from unchained.node.primitives.transfer import Input, Output, Signature, Transfer
 from unchained.node.primitives.types import CoinId
@@ -75,7 +75,7 @@ def _outputs() -> dict[str, object]:
     wallet, other = cheap_wallet(), cheap_wallet().account()
     code = Paycode(REG.chain_id, other.key_hash, other.view.public_key)
     rng = random.Random(1)
-    sealed = [seal_note(code, b"memo") for _ in range(64)]
+    sealed = [seal_note(code, OutputPlace(bytes(32), 0), b"memo") for _ in range(64)]
     raws = []
     for _ in range(TRANSFERS):
         outputs = tuple(Output(10**8, s.lock, s.note) for s in rng.sample(sealed, 2))
@@ -132,6 +132,7 @@ def _sends() -> dict[str, object]:
                     1,
                     0,
                     bytes(32),
+                    NO_TAG,
                     b"",
                 )
                 for _ in range(COINS)

@@ -10,11 +10,15 @@ from tests.framework.vectors import label, load, unhex
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.crypto.accounts import derive_account
+from unchained.node.crypto.addresses import OutputPlace, open_note
 from unchained.node.crypto.keys import SIGNING_CONTEXT, key_hash, verify_signature
 from unchained.node.primitives.conditions import lock_of
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
+from unchained.node.primitives.types import Lock
 
 TRANSFERS = load("transfers")
+KEYS = load("keys")
 
 
 def test_signing_context() -> None:
@@ -50,6 +54,29 @@ def test_signatures(case: Any) -> None:
         for entry in sized.transfer.signatures
     ]
     assert found == case["signatures"]
+
+
+@pytest.mark.parametrize("case", TRANSFERS["stealth"], ids=label)
+def test_what_accounts_find(case: Any) -> None:
+    found = []
+    transfer = SizedTransfer.from_bytes(unhex(case["encoding"])).transfer
+    for index in range(4):
+        account = derive_account(unhex(KEYS["seed"]), REG.chain_id, index)
+        for at, output in enumerate(transfer.outputs):
+            place = OutputPlace(transfer.inputs[0].coin_id, at)
+            lock = Lock(output.lock)
+            opened = open_note(account.view, account.key_hash, place, lock, output.note)
+            if opened is not None:
+                found.append(
+                    {
+                        "output": at,
+                        "account": index,
+                        "salt": opened.salt.hex(),
+                        "tag": None if opened.tag is None else opened.tag.hex(),
+                        "memo": None if opened.memo is None else opened.memo.hex(),
+                    }
+                )
+    assert found == case["opens"]
 
 
 def rule_broken_alone(raw: bytes) -> str | None:

@@ -230,7 +230,7 @@ def test_the_most_inputs_and_outputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fits"), [(1, False), (1103, False), (1104, True), (1360, True), (1361, False)]
+    ("size", "fits"), [(1, False), (1104, False), (1359, False), (1360, True), (1361, False)]
 )
 def test_the_sizes_of_notes(size: int, fits: bool) -> None:
     raw = made([spend(OWN[0])], [Output(VALUE, key_lock(1), bytes(size))], {0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import msgspec
 import pytest
 from bech32 import CHARSET, bech32_encode, bech32_hrp_expand, bech32_polymod, convertbits
 
@@ -11,14 +12,15 @@ from unchained.node.consensus.params import MAIN, NETWORKS, REG, TEST
 from unchained.node.crypto.accounts import derive_account
 from unchained.node.crypto.addresses import (
     MAX_MEMO,
-    MAX_NOTE,
-    MIN_NOTE,
     NETWORK_NAMES,
+    NO_TAG,
+    NOTE_SIZE,
     BadViewKeyError,
     ChecksumError,
     MalformedPayeeError,
     MixedCaseError,
     OtherNetworkError,
+    OutputPlace,
     Paycode,
     PayeeError,
     decode_address,
@@ -35,6 +37,7 @@ from unchained.node.primitives.types import KeyHash, Lock
 ACCOUNT = derive_account(bytes(range(64)), REG.chain_id, 0)
 STRANGER = derive_account(bytes(64), REG.chain_id, 0)
 ADDRESS = encode_address(REG, ACCOUNT.key_hash)
+PLACE = OutputPlace(bytes(range(32)), 3)
 PAYEE = Paycode(REG.chain_id, ACCOUNT.key_hash, ACCOUNT.view.public_key)
 
 
@@ -102,15 +105,15 @@ def test_bad_paycodes() -> None:
     raw = base64.urlsafe_b64decode(good + "==")
     body = raw[:-4]
     cases = [
-        (good + "=", MalformedPayeeError, "has 1634 characters, got 1635"),
-        (good[:-1], MalformedPayeeError, "has 1634 characters, got 1633"),
+        (good + "=", MalformedPayeeError, "has 1634 or 1644 characters, got 1635"),
+        (good[:-1], MalformedPayeeError, "has 1634 or 1644 characters, got 1633"),
         ("é" + good[1:], MalformedPayeeError, "base64url without padding"),
         (" " + good[1:], MalformedPayeeError, "base64url without padding"),
         ("=" + good[1:], MalformedPayeeError, "base64url without padding"),
         (good.replace("_", "/"), MalformedPayeeError, "not in its one spelling|without padding"),
         (good[:-1] + ("R" if good[-1] == "Q" else "B"), MalformedPayeeError, "one spelling"),
         ("B" + good[1:], ChecksumError, "checksum is wrong"),
-        (paycode_text(b"\2" + body[1:]), MalformedPayeeError, "has version 1, got 2"),
+        (paycode_text(b"\2" + body[1:]), MalformedPayeeError, "kind 2 does not exist, or not with"),
         (
             paycode_text(body[:1] + MAIN.chain_id.to_bytes(4, "big") + body[5:]),
             OtherNetworkError,
@@ -127,44 +130,62 @@ def test_bad_paycodes() -> None:
 @pytest.mark.parametrize("size", [0, 1, MAX_MEMO])
 def test_the_receiver_opens_what_was_sealed(size: int) -> None:
     memo = bytes(place % 256 for place in range(size))
-    sealed = seal_note(PAYEE, memo)
-    assert len(sealed.note) == MIN_NOTE + size
+    sealed = seal_note(PAYEE, PLACE, memo)
+    assert len(sealed.note) == NOTE_SIZE == 1_360
     assert sealed.lock == lock_of(KeyCondition(ACCOUNT.key_hash).to_bytes(), sealed.salt)
-    opened = open_note(ACCOUNT.view, ACCOUNT.key_hash, sealed.lock, sealed.note)
+    opened = open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, sealed.lock, sealed.note)
     assert opened is not None
-    assert (opened.salt, opened.memo) == (sealed.salt, memo)
+    assert (opened.salt, opened.tag, opened.memo) == (sealed.salt, NO_TAG, memo)
 
 
 def test_no_two_outputs_look_alike() -> None:
-    first, second = seal_note(PAYEE), seal_note(PAYEE)
+    first, second = seal_note(PAYEE, PLACE), seal_note(PAYEE, PLACE)
     assert first.lock != second.lock
     assert first.note[:32] != second.note[:32]
 
 
 def test_nobody_else_opens_it() -> None:
-    sealed = seal_note(PAYEE, b"for you")
-    assert open_note(STRANGER.view, STRANGER.key_hash, sealed.lock, sealed.note) is None
-    assert open_note(STRANGER.view, ACCOUNT.key_hash, sealed.lock, sealed.note) is None
-    assert open_note(ACCOUNT.view, KeyHash(bytes(32)), sealed.lock, sealed.note) is None
-    assert open_note(ACCOUNT.view, ACCOUNT.key_hash, Lock(bytes(32)), sealed.note) is None
+    sealed = seal_note(PAYEE, PLACE, b"for you")
+    assert open_note(STRANGER.view, STRANGER.key_hash, PLACE, sealed.lock, sealed.note) is None
+    assert open_note(STRANGER.view, ACCOUNT.key_hash, PLACE, sealed.lock, sealed.note) is None
+    assert open_note(ACCOUNT.view, KeyHash(bytes(32)), PLACE, sealed.lock, sealed.note) is None
+    assert open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, Lock(bytes(32)), sealed.note) is None
 
 
 def test_notes_of_another_length_are_no_ones() -> None:
-    note = seal_note(PAYEE, bytes(MAX_MEMO)).note
-    for size in (0, 1, MIN_NOTE - 1):
-        assert open_note(ACCOUNT.view, ACCOUNT.key_hash, Lock(bytes(32)), note[:size]) is None
-    long = note + bytes(MAX_NOTE + 1 - len(note))
-    assert open_note(ACCOUNT.view, ACCOUNT.key_hash, Lock(bytes(32)), long) is None
+    note = seal_note(PAYEE, PLACE, bytes(MAX_MEMO)).note
+    for size in (0, 1, NOTE_SIZE - 1):
+        assert (
+            open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, Lock(bytes(32)), note[:size]) is None
+        )
+    long = note + bytes(1)
+    assert open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, Lock(bytes(32)), long) is None
 
 
 def test_a_spoiled_memo_leaves_the_coin() -> None:
-    sealed = seal_note(PAYEE, b"for you")
+    sealed = seal_note(PAYEE, PLACE, b"for you")
     spoiled = sealed.note[:-1] + bytes([sealed.note[-1] ^ 1])
-    opened = open_note(ACCOUNT.view, ACCOUNT.key_hash, sealed.lock, spoiled)
+    opened = open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, sealed.lock, spoiled)
     assert opened is not None
-    assert (opened.salt, opened.memo) == (sealed.salt, None)
+    assert (opened.salt, opened.tag, opened.memo) == (sealed.salt, None, None)
 
 
 def test_long_memos() -> None:
-    with pytest.raises(ValueError, match="at most 256 bytes, got 257"):
-        seal_note(PAYEE, bytes(257))
+    with pytest.raises(ValueError, match="at most 247 bytes, got 248"):
+        seal_note(PAYEE, PLACE, bytes(248))
+
+
+def test_a_copied_note_opens_nothing() -> None:
+    sealed = seal_note(PAYEE, PLACE, b"for you")
+    for place in (OutputPlace(bytes(32), PLACE.index), OutputPlace(PLACE.first_input, 4)):
+        assert open_note(ACCOUNT.view, ACCOUNT.key_hash, place, sealed.lock, sealed.note) is None
+
+
+def test_a_tagged_paycode_says_for_whom_it_was_made() -> None:
+    tagged = msgspec.structs.replace(PAYEE, tag=b"shop 017")
+    text = encode_paycode(tagged)
+    assert decode_paycode(REG, text) == tagged
+    sealed = seal_note(tagged, PLACE, b"order 3")
+    opened = open_note(ACCOUNT.view, ACCOUNT.key_hash, PLACE, sealed.lock, sealed.note)
+    assert opened is not None
+    assert (opened.tag, opened.memo) == (b"shop 017", b"order 3")

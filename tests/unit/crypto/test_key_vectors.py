@@ -12,6 +12,8 @@ from tests.framework.vectors import label, load, unhex
 from unchained.node.consensus.params import MAIN, NETWORKS
 from unchained.node.crypto.accounts import derive_account, mnemonic_seed, new_mnemonic
 from unchained.node.crypto.addresses import (
+    OpenedNote,
+    OutputPlace,
     Paycode,
     PayeeError,
     address_lock,
@@ -20,6 +22,8 @@ from unchained.node.crypto.addresses import (
     encode_address,
     encode_paycode,
     open_note,
+    read_text,
+    stealth_salt,
 )
 from unchained.node.crypto.keys import SpendKey, ViewKey
 from unchained.node.primitives.conditions import lock_of, parse_condition
@@ -93,16 +97,52 @@ def test_accounts(case: Any) -> None:
     assert watch.mining_lock(parent, time_ms).hex() == case["mining_lock"]
 
 
-@pytest.mark.parametrize("case", KEYS["notes"], ids=lambda case: f"memo {case['memo']}"[:20])
-def test_notes(case: Any) -> None:
+@pytest.mark.parametrize("case", KEYS["paycodes"], ids=lambda case: case["paycode"][-8:])
+def test_paycodes(case: Any) -> None:
     network = NETWORKS[case["network"]]
     account = derive_account(unhex(KEYS["seed"]), network.chain_id, case["index"])
-    opened = open_note(
-        account.view, account.key_hash, Lock(unhex(case["lock"])), unhex(case["note"])
-    )
+    tag = unhex(case["tag"])
+    paycode = Paycode(network.chain_id, account.key_hash, account.view.public_key, tag)
+    assert case["kind"] == (2 if any(tag) else 1)
+    assert encode_paycode(paycode) == case["paycode"]
+    assert decode_paycode(network, case["paycode"]) == paycode
+
+
+def opened_note(case: Any) -> OpenedNote | None:
+    network = NETWORKS[case["network"]]
+    account = derive_account(unhex(KEYS["seed"]), network.chain_id, case["index"])
+    place = OutputPlace(unhex(case["first_input"]), case["output"])
+    lock = Lock(unhex(case["lock"]))
+    return open_note(account.view, account.key_hash, place, lock, unhex(case["note"]))
+
+
+def shown(part: bytes | None) -> str | None:
+    return None if part is None else part.hex()
+
+
+@pytest.mark.parametrize("case", KEYS["notes"], ids=lambda case: case["what"])
+def test_notes(case: Any) -> None:
+    opened = opened_note(case)
     assert opened is not None
     assert opened.salt.hex() == case["salt"]
-    assert (None if opened.memo is None else opened.memo.hex()) == case["memo"]
+    assert (shown(opened.tag), shown(opened.memo)) == (case["tag"], case["memo"])
+
+
+@pytest.mark.parametrize("case", KEYS["notes_that_open_nothing"], ids=lambda case: case["why"])
+def test_notes_that_open_nothing(case: Any) -> None:
+    assert opened_note(case) is None
+
+
+@pytest.mark.parametrize("case", KEYS["stealth_salts"], ids=lambda case: case["salt"][:8])
+def test_stealth_salts(case: Any) -> None:
+    place = OutputPlace(unhex(case["first_input"]), case["output"])
+    assert stealth_salt(unhex(case["ss"]), unhex(case["ct"]), place).hex() == case["salt"]
+
+
+@pytest.mark.parametrize("case", KEYS["texts"], ids=lambda case: case["text"][:24])
+def test_texts(case: Any) -> None:
+    tag, memo = read_text(unhex(case["text"]))
+    assert (shown(tag), shown(memo)) == (case["tag"], case["memo"])
 
 
 @pytest.mark.parametrize("text", KEYS["bad_addresses_on_main"])

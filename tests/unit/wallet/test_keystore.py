@@ -24,6 +24,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.keystore import (
     DEFAULT_COST,
     MAGIC,
+    VERSION,
     Keystore,
     SpendSecret,
     new_secret,
@@ -64,7 +65,7 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(WrongPassphrase):
         loaded.unlock("wrong")
     raw = path.read_bytes()
-    for at in (len(MAGIC), len(raw) // 2, len(raw) - 1):
+    for at in (len(MAGIC) + 1, len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
         with pytest.raises(KeystoreCorrupt, match="damaged"):
             Keystore.load(path, REG)
@@ -74,9 +75,10 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(KeystoreCorrupt, match="no wallet file"):
         Keystore.load(path, REG)
-    path.write_bytes(MAGIC[:-1] + b"\x02" + raw[len(MAGIC) :])
-    with pytest.raises(KeystoreCorrupt, match="another version"):
-        Keystore.load(path, REG)
+    for version in (0, VERSION + 1):
+        path.write_bytes(MAGIC + bytes((version,)) + raw[len(MAGIC) + 1 :])
+        with pytest.raises(KeystoreCorrupt, match=f"is of version {version}, expected"):
+            Keystore.load(path, REG)
 
 
 def test_what_stands_in_clear_is_sealed_as_well() -> None:

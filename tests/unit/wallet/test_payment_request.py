@@ -10,15 +10,15 @@ import pytest
 from tests.framework.wallets import cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.accounts import new_mnemonic
-from unchained.node.crypto.addresses import address_lock, decode_address, open_note
+from unchained.node.crypto.addresses import OutputPlace, address_lock, decode_address, open_note
 from unchained.node.primitives.types import Lock
 from unchained.node.wallet.contracts import Contract, hash_time_lock, key_of, multisig
 from unchained.node.wallet.errors import BadPayment, ContractError, PaymentRequestError
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.payment_request import (
     PaymentRequest,
+    draft_for,
     format_amount,
-    output_for,
     parse_amount,
     qr_png,
     qr_terminal,
@@ -56,13 +56,14 @@ def test_no_amounts(text: str) -> None:
 
 def test_pays_every_kind_of_payee() -> None:
     lock = address_lock(decode_address(REG, ADDRESS))
-    assert output_for(REG, Payee(ADDRESS, 5_000, b"")).lock == lock
-    assert output_for(REG, Payee(lock.hex(), 5_000, b"")).lock == lock
+    assert draft_for(REG, Payee(ADDRESS, 5_000, b"")).to == lock
+    assert draft_for(REG, Payee(lock.hex(), 5_000, b"")).to == lock
     contract = multisig(REG, 1, [ADDRESS])
-    assert output_for(REG, Payee(contract.to_text(), 5_000, b"")).lock == contract.lock
-    output = output_for(REG, Payee(PAYCODE, 5_000, b"memo"))
+    assert draft_for(REG, Payee(contract.to_text(), 5_000, b"")).to == contract.lock
+    place = OutputPlace(bytes(32), 1)
+    output = draft_for(REG, Payee(PAYCODE, 5_000, b"memo")).at(place)
     account = WALLET.account()
-    opened = open_note(account.view, account.key_hash, Lock(output.lock), output.note)
+    opened = open_note(account.view, account.key_hash, place, Lock(output.lock), output.note)
     assert opened is not None
     assert opened.memo == b"memo"
 
@@ -72,7 +73,7 @@ def test_pays_every_kind_of_payee() -> None:
     [
         (Payee(ADDRESS, 999, b""), "at least 1000"),
         (Payee(ADDRESS, 2**63, b""), "at least 1000"),
-        (Payee(PAYCODE, 5_000, b"x" * 257), "at most 256"),
+        (Payee(PAYCODE, 5_000, b"x" * 248), "at most 247"),
         (Payee(ADDRESS, 5_000, b"x"), "only a payment to a paycode"),
         (Payee(ADDRESS[:-1] + "q", 5_000, b""), "checksum"),
         (Payee(PAYCODE[:-1] + "!", 5_000, b""), "base64url"),
@@ -82,7 +83,7 @@ def test_pays_every_kind_of_payee() -> None:
 )
 def test_refuses_what_cannot_be_paid(payee: Payee, why: str) -> None:
     with pytest.raises(BadPayment, match=why):
-        output_for(REG, payee)
+        draft_for(REG, payee)
 
 
 def test_uris_round_trip() -> None:

@@ -9,7 +9,7 @@ from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.codec import encode
-from unchained.node.primitives.transfer import Output
+from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer
 from unchained.node.wallet.contracts import hash_time_lock, multisig
 from unchained.node.wallet.errors import (
     BadPayment,
@@ -206,6 +206,34 @@ def test_a_replacement_pays_more_and_the_first_is_gone() -> None:
     for txid in (first.txid, second.txid, bytes(32)):
         with pytest.raises(NoSuchTransfer):
             scene.a.wallet.spender.bump(txid, Fee(5))
+
+
+def test_a_replacement_seals_its_notes_anew() -> None:
+    scene = Scene()
+    first = scene.a.pay(scene.b.wallet.paycode(), UNC // 2, b"keep me")
+    second = scene.a.wallet.spender.bump(first.txid, Fee(3))
+    old = {output.note for output in SizedTransfer.from_bytes(first.raw).transfer.outputs}
+    new = {output.note for output in second.unsigned.outputs}
+    assert {len(note) for note in old | new} == {1_360}
+    assert not old & new
+
+
+def test_what_was_made_elsewhere_is_not_replaced_by_a_note_that_opens_nothing() -> None:
+    scene = Scene()
+    prepared = scene.a.wallet.spender.pay([Payee(scene.b.wallet.paycode(), UNC, b"")], Fee(1))
+    made = scene.a.wallet.finish(prepared)
+    scene.a.wallet.record(made, 0)
+    with pytest.raises(NoSuchTransfer, match="made elsewhere"):
+        scene.a.wallet.spender.bump(made.txid, Fee(5))
+
+
+def test_a_replaced_consolidation_still_pays_the_wallet() -> None:
+    scene = Scene()
+    (joined,) = scene.a.wallet.spender.consolidate(Fee(1))
+    first = scene.a.send(joined)
+    bumped = scene.a.wallet.spender._drafts_of(first, Transfer.from_bytes(first.raw))
+    assert [draft.value for draft in bumped] == [4 * UNC - first.fee]
+    assert bumped[0].note_size == 1_360
 
 
 def test_a_replacement_takes_more_coins_where_it_must() -> None:
@@ -454,6 +482,6 @@ def test_the_size_is_never_underestimated() -> None:
         scene.chain.mine(*[scene.a.mine_to] * 40)
     scene.sync()
     for count, value in ((1, UNC), (3, 20 * UNC), (60, UNC // 50)):
-        payees = [Payee(scene.b.wallet.paycode(), value, b"m" * 256)] * count
+        payees = [Payee(scene.b.wallet.paycode(), value, b"m" * 247)] * count
         sent = scene.a.send(scene.a.wallet.spender.pay(payees, Fee(1)))
         assert sent.size <= sent.fee <= sent.size + 60 + 12 * count
