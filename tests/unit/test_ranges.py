@@ -146,6 +146,18 @@ def test_pages_that_are_not_needed_any_more_are_deleted() -> None:
     state.truncate(0)
     state.flush(pages)
     assert pages.pages == {}
+    assert state.statistics().clean == 0
+    pages.forget()
+    state.flush(pages)
+    assert pages.deleted == []
+
+
+def test_truncating_touches_the_last_pages_alone() -> None:
+    _, pages = filled(300)
+    state = StateRange(pages, 300)
+    state.truncate(299)
+    state.flush(pages)
+    assert (pages.got, pages.put_keys, pages.deleted) == ([(0, 18)], [(0, 18)], [])
 
 
 def test_a_change_reads_the_pages_above_it_and_no_others() -> None:
@@ -174,7 +186,7 @@ def test_what_is_kept_of_flushed_pages_is_bounded() -> None:
     for position in range(1_024):
         state.set_leaf(position, SPENT)
     state.root(0, 0)
-    assert state.statistics().dirty == 64 + 4 + 1
+    assert (state.statistics().dirty, state.statistics().clean) == (64 + 4 + 1, 0)
     state.flush(pages)
     assert (state.statistics().dirty, state.statistics().clean) == (0, 5)
     assert state.peaks() == (SPENT,)
@@ -293,6 +305,9 @@ def test_altered_state_proofs_fail() -> None:
         StateProof(13, 5, 6, 9, (*siblings[:-1], siblings[-1] + b"\0"), peaks),
     ):
         assert not state_range.verify(other, leaf, root), other
+    # zeros join to zeros, however high
+    beyond = StateProof(2**64, 5, 6, 0, (SPENT,) * 64, (SPENT,))
+    assert not state_range.verify(beyond, SPENT, root)
     for other_leaf in (SPENT, b"", leaf + b"\0", leaf[:-1]):
         assert not state_range.verify(proof, other_leaf, root)
     assert not state_range.verify(proof, leaf, b"")
