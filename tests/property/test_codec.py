@@ -25,11 +25,15 @@ from unchained.node.crypto.addresses import (
     encode_address,
     encode_paycode,
 )
+from unchained.node.crypto.history_range import EMPTY_HISTORY as EMPTY_PEAKS
+from unchained.node.crypto.history_range import HistoryNode, HistoryPeaks
+from unchained.node.crypto.history_range import HistoryProof as HistoryRangeProof
 from unchained.node.crypto.keys import ViewKey
 from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.merkle import MerkleProof, prove
 from unchained.node.crypto.mmr import EMPTY_HISTORY, History, HistoryProof
 from unchained.node.crypto.mmr import prove as prove_history
+from unchained.node.crypto.state_range import StateProof
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin, CoinHeader
 from unchained.node.primitives.conditions import (
@@ -142,6 +146,28 @@ def a_history_proof(rng: Rng) -> HistoryProof:
     return prove_history(ids, rng.randrange(len(ids)))
 
 
+def history_nodes(rng: Rng, most: int) -> tuple[bytes, ...]:
+    return tuple(
+        HistoryNode(digest, rng.getrandbits(256), rng.getrandbits(50), u64(rng)).to_bytes()
+        for digest in hashes(rng, most)
+    )
+
+
+def some_peaks(rng: Rng) -> HistoryPeaks:
+    history = EMPTY_PEAKS
+    for node in history_nodes(rng, 20):
+        history = history.append(node)
+    return history
+
+
+def a_history_range_proof(rng: Rng) -> HistoryRangeProof:
+    return HistoryRangeProof(u64(rng), u64(rng), history_nodes(rng, 5), history_nodes(rng, 5))
+
+
+def a_state_proof(rng: Rng) -> StateProof:
+    return StateProof(u64(rng), u64(rng), u64(rng), u64(rng), hashes(rng, 9), hashes(rng, 9))
+
+
 class Format(NamedTuple):
     """One encoding: how to make a value, write it, read it, and what reading may raise."""
 
@@ -159,6 +185,23 @@ FORMATS = [
     Format("condition", a_condition, lambda it: it.to_bytes(), parse_condition, BadConditionError),
     Format("history", a_history, History.to_bytes, History.from_bytes, NonCanonicalError),
     Format("state", a_state, StateCommitment.to_bytes, StateCommitment.from_bytes, ValueError),
+    Format(
+        "history peaks",
+        some_peaks,
+        HistoryPeaks.to_bytes,
+        HistoryPeaks.from_bytes,
+        NonCanonicalError,
+    ),
+    Format(
+        "history range proof",
+        a_history_range_proof,
+        HistoryRangeProof.to_bytes,
+        HistoryRangeProof.from_bytes,
+        NonCanonicalError,
+    ),
+    Format(
+        "state proof", a_state_proof, StateProof.to_bytes, StateProof.from_bytes, NonCanonicalError
+    ),
     Format(
         "merkle proof",
         a_merkle_proof,
