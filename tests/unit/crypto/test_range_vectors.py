@@ -22,7 +22,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 STATE = load("state_range")
 HISTORY = load("history_range")
 PROOFS = load("proofs")
-GENESIS = load("genesis_ranges")
+GENESIS = load("genesis")
 
 
 def work_of(case: Any, field: str = "work") -> int:
