@@ -388,7 +388,7 @@ def test_a_deep_branch_that_is_too_long_to_be_weighed_is_left_to_the_operator(
         honest = await with_chain(net, "honest", 50, 4)
         # It would take more anchors than this to outweigh the other.
         long = await with_chain(net, "long", 90, 0)
-        monkeypatch.setattr("unchained.node.chain.reorg_window.DEEPEST", 110)
+        monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", 110)
         old = honest.tip
         await long.transport.connect(honest.transport.address)
         await net.until(lambda: honest.chain.status.value.refused is not None, "told", 60)
