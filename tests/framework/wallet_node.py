@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class WalletNode:
 
     async def settle(self) -> None:
         """Wait until nothing goes on."""
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked()
 
     async def caught_up(self) -> None:
         """Wait until every open wallet has read the whole chain, in real time."""
@@ -152,8 +152,3 @@ def _nobody(parent: CoinId, time_ms: int) -> Lock:
 def wallet_node(directory: Path, network: Network = REG) -> WalletNode:
     """Return a node, not yet running, whose chain outlives its runs."""
     return WalletNode(network, directory, MemoryStore())
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a test in virtual time."""
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))

@@ -66,8 +66,8 @@ async def meet(net: SimNet, one: Sequence[Step], other: Sequence[Step]) -> tuple
 
 
 @pytest.mark.parametrize("knows_the_branch", [False, True])
-def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
-    async def body(net: SimNet) -> None:
+async def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
+    async with simulate(21) as net:
         base = grow([], b"base", 2, 0)
         root = grow(base, b"left", 1, 0)
         left = grow([*base, *root], b"left", 1, 3)
@@ -83,5 +83,3 @@ def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
         assert one.tip == left[0][0].id
         for node in (one, other):
             assert node.network.peers.statistics().penalties == {}
-
-    simulate(21, body)

@@ -14,8 +14,8 @@ import msgspec
 import structlog
 import trio
 
+from tests.framework.async_tests import reseed_scheduler
 from tests.framework.chains import in_writer
-from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.runtime import InlineRunner, TrioClock
@@ -342,11 +342,12 @@ class SimNet:
         self.weather.partition([[node.id for node in group] for group in groups])
 
 
-def simulate(
-    seed: int, body: Callable[[SimNet], Any], *, expected: Collection[str] = (), **options: Any
-) -> Any:
-    """Run `body` on a network in virtual time; the seed is printed, errors in the log fail, but
-    for the `expected` events."""
+@asynccontextmanager
+async def simulate(
+    seed: int, *, expected: Collection[str] = (), **options: Any
+) -> AsyncIterator[SimNet]:
+    """Give a test a network in virtual time; the seed is printed, errors in the log fail, but for
+    the `expected` events."""
     errors: list[Any] = []
 
     def note(_logger: Any, _name: str, event: Any) -> Any:
@@ -354,18 +355,13 @@ def simulate(
             errors.append(structlog.processors.format_exc_info(_logger, _name, event))
         raise structlog.DropEvent
 
-    async def main() -> Any:
-        structlog.configure(
-            processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40)
-        )
-        try:
-            async with SimNet(seed, **options).running() as net:
-                return await body(net)
-        finally:
-            structlog.reset_defaults()
-
-    result = run_virtual(seed, main)
+    reseed_scheduler(seed)
+    structlog.configure(processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40))
+    try:
+        async with SimNet(seed, **options).running() as net:
+            yield net
+    finally:
+        structlog.reset_defaults()
     for event in errors:
         print(event.pop("exception", ""))
     assert not errors
-    return result

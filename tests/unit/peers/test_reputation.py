@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
+import pytest
 import structlog
-import trio
 
-from tests.framework.p2p_memory import run_virtual
 from unchained.node.base.runtime import TrioClock
 from unchained.node.base.token_bucket import BUDGET_MS, MAX_KEYS, REFILL_MS_PER_S, Debts, RateLimit
 from unchained.node.peers.ban_list import (
@@ -134,71 +133,57 @@ class Room:
         return True
 
 
-def virtually(body: Any) -> None:
-    async def main() -> None:
-        body()
-        await trio.lowlevel.checkpoint()
-
+@pytest.fixture
+def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    try:
-        run_virtual(1, main)
-    finally:
-        structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
-def test_the_gate_limits_hosts_networks_and_all() -> None:
-    def body() -> None:
-        room = Room(PeerLimits(inbound=9, inbound_per_host=2, inbound_per_network=3))
-        assert [room.join(f"h{n}", "1.2.3.4") for n in range(3)] == [True, True, False]
-        assert [room.join(f"n{n}", f"1.2.9.{n}") for n in range(2)] == [True, False]
-        assert all(room.join(f"p{n}", f"10.0.0.{n}") for n in range(4))
-        # Nine places are taken by now; a few more may look in.
-        last = [room.join(f"l{n}", "127.0.0.1") for n in range(3 + VISITORS)]
-        assert last == [True] * (2 + VISITORS) + [False]
-        assert not Room(PeerLimits(inbound=0)).join("a", "1.2.3.4")
-        assert room.join("out", "1.2.3.4", Direction.OUTBOUND)
-        assert not room.standing.may_dial("1.2.77.1", A)
-        assert room.standing.may_dial("1.3.0.1", A)
-
-    virtually(body)
+async def test_the_gate_limits_hosts_networks_and_all(quiet: None) -> None:
+    room = Room(PeerLimits(inbound=9, inbound_per_host=2, inbound_per_network=3))
+    assert [room.join(f"h{n}", "1.2.3.4") for n in range(3)] == [True, True, False]
+    assert [room.join(f"n{n}", f"1.2.9.{n}") for n in range(2)] == [True, False]
+    assert all(room.join(f"p{n}", f"10.0.0.{n}") for n in range(4))
+    # Nine places are taken by now; a few more may look in.
+    last = [room.join(f"l{n}", "127.0.0.1") for n in range(3 + VISITORS)]
+    assert last == [True] * (2 + VISITORS) + [False]
+    assert not Room(PeerLimits(inbound=0)).join("a", "1.2.3.4")
+    assert room.join("out", "1.2.3.4", Direction.OUTBOUND)
+    assert not room.standing.may_dial("1.2.77.1", A)
+    assert room.standing.may_dial("1.3.0.1", A)
 
 
-def test_penalties_add_up_to_a_ban_of_the_whole_group() -> None:
-    def body() -> None:
-        room = Room()
-        assert room.join("a", "2001:db8::1")
-        assert room.join("b", "2001:db8::2")
-        assert room.join("c", "2001:db8:0:1::1")
-        standing = room.standing
-        standing.penalize(A, Penalty.NONE, "nothing")
-        for _ in range(int(BUDGET_MS // FAULT_MS)):
-            standing.penalize(A, Penalty.FAULT, "wrong")
-        assert room.dropped == []
-        standing.penalize(A, Penalty.COST, "dear", ms=0.5)
-        assert sorted(room.dropped) == ["a", "b"]
-        assert not room.join("d", "2001:db8::3")
-        (ban,) = standing.active_bans()
-        assert ban.group == "2001:db8::/64"
-        assert ban.reason == "too much useless work, last: dear"
-        assert standing.lift(ban.group)
-        assert room.join("d", "2001:db8::3")
-        assert dict(standing.penalties) == {"fault": 8, "cost": 1}
-
-    virtually(body)
+async def test_penalties_add_up_to_a_ban_of_the_whole_group(quiet: None) -> None:
+    room = Room()
+    assert room.join("a", "2001:db8::1")
+    assert room.join("b", "2001:db8::2")
+    assert room.join("c", "2001:db8:0:1::1")
+    standing = room.standing
+    standing.penalize(A, Penalty.NONE, "nothing")
+    for _ in range(int(BUDGET_MS // FAULT_MS)):
+        standing.penalize(A, Penalty.FAULT, "wrong")
+    assert room.dropped == []
+    standing.penalize(A, Penalty.COST, "dear", ms=0.5)
+    assert sorted(room.dropped) == ["a", "b"]
+    assert not room.join("d", "2001:db8::3")
+    (ban,) = standing.active_bans()
+    assert ban.group == "2001:db8::/64"
+    assert ban.reason == "too much useless work, last: dear"
+    assert standing.lift(ban.group)
+    assert room.join("d", "2001:db8::3")
+    assert dict(standing.penalties) == {"fault": 8, "cost": 1}
 
 
-def test_what_the_transport_saw_is_punished_even_without_an_id() -> None:
-    def body() -> None:
-        room = Room()
-        room.standing.note(Misbehaved("1.2.3.4", None, Misbehaviour.HANDSHAKE_FAILED, "slow"))
-        assert room.standing.active_bans() == []
-        room.standing.note(Misbehaved("1.2.3.4", None, Misbehaviour.OVERSIZED_FRAME, "big"))
-        assert not room.join("a", "1.2.3.4")
-        # On loopback it is the id that counts, and nothing without one.
-        room.standing.note(Misbehaved("127.0.0.1", None, Misbehaviour.OVERSIZED_FRAME, "big"))
-        assert room.join("b", "127.0.0.1")
-        room.standing.note(Misbehaved("127.0.0.1", B, Misbehaviour.OVERSIZED_FRAME, "big"))
-        assert room.dropped == ["b"]
-        assert room.join("c", "127.0.0.1")
-
-    virtually(body)
+async def test_what_the_transport_saw_is_punished_even_without_an_id(quiet: None) -> None:
+    room = Room()
+    room.standing.note(Misbehaved("1.2.3.4", None, Misbehaviour.HANDSHAKE_FAILED, "slow"))
+    assert room.standing.active_bans() == []
+    room.standing.note(Misbehaved("1.2.3.4", None, Misbehaviour.OVERSIZED_FRAME, "big"))
+    assert not room.join("a", "1.2.3.4")
+    # On loopback it is the id that counts, and nothing without one.
+    room.standing.note(Misbehaved("127.0.0.1", None, Misbehaviour.OVERSIZED_FRAME, "big"))
+    assert room.join("b", "127.0.0.1")
+    room.standing.note(Misbehaved("127.0.0.1", B, Misbehaviour.OVERSIZED_FRAME, "big"))
+    assert room.dropped == ["b"]
+    assert room.join("c", "127.0.0.1")

@@ -4,7 +4,6 @@ import random
 from contextlib import suppress
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.pubsub.pb import rpc_pb2
@@ -70,9 +69,9 @@ def line(text: str) -> bytes:
 
 
 @given(rpcs)
-def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
+async def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
     pipe = Pipe(encode([rpc]))
-    size = trio.run(read_varint, pipe, 1 << 20)
+    size = await read_varint(pipe, 1 << 20)
     assert size == len(pipe.data) <= 3 * rpc.size() + 200
     assert decode(pipe.data) == rpc
 
@@ -103,20 +102,20 @@ def test_lists_are_bounded() -> None:
 
 
 @given(st.integers(0, 2**28))
-def test_lengths(value: int) -> None:
-    assert trio.run(read_varint, Pipe(varint(value)), value) == value
+async def test_lengths(value: int) -> None:
+    assert await read_varint(Pipe(varint(value)), value) == value
 
 
 @pytest.mark.parametrize("data", [varint(101), b"\xff" * 20, b"\x80" * 20])
-def test_a_length_is_bounded(data: bytes) -> None:
+async def test_a_length_is_bounded(data: bytes) -> None:
     with pytest.raises(StreamFault):
-        trio.run(read_varint, Pipe(data), 100)
+        await read_varint(Pipe(data), 100)
 
 
-def test_agreeing() -> None:
+async def test_agreeing() -> None:
     hello = line("/multistream/1.0.0")
     pipe = Pipe(hello + line("/x") + line("/y"))
-    assert trio.run(agree, pipe, ("/y",)) == "/y"
+    assert await agree(pipe, ("/y",)) == "/y"
     assert pipe.written == hello + line("na") + line("/y")
     for data, error in [
         (line("hello"), StreamFault),
@@ -126,13 +125,13 @@ def test_agreeing() -> None:
         (varint(2000), StreamFault),
     ]:
         with pytest.raises(error):
-            trio.run(agree, Pipe(data), ("/y",))
+            await agree(Pipe(data), ("/y",))
 
 
-def test_proposing() -> None:
+async def test_proposing() -> None:
     hello = line("/multistream/1.0.0")
     pipe = Pipe(hello + line("/x"))
-    trio.run(propose, pipe, "/x", b"more")
+    await propose(pipe, "/x", b"more")
     assert pipe.written == hello + line("/x") + b"more"
     for data, error in [
         (line("hello"), StreamFault),
@@ -140,7 +139,7 @@ def test_proposing() -> None:
         (hello + line("/y"), StreamFault),
     ]:
         with pytest.raises(error):
-            trio.run(propose, Pipe(data), "/x")
+            await propose(Pipe(data), "/x")
 
 
 class Net:
