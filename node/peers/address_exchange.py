@@ -9,8 +9,8 @@ import trio
 
 from unchained.node.base.runtime import Clock
 from unchained.node.peers.address_book import AddressBook
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_public, network_group
@@ -46,14 +46,14 @@ class AddressExchange:
         transport: Transport,
         exchanges: Exchanges,
         book: AddressBook,
-        penalize: Penalize,
+        penalizer: Penalizer,
         clock: Clock,
         connected: Mapping[PeerId, Connected],
     ) -> None:
         self._transport = transport
         self._exchanges = exchanges
         self._book = book
-        self._penalize = penalize
+        self._penalizer = penalizer
         self._clock = clock
         self._connected = connected
         self._asked: dict[PeerId, tuple[float, int]] = {}
@@ -80,7 +80,7 @@ class AddressExchange:
         self._asked[info.peer] = trio.current_time(), times + 1
         found: Addresses | None = None
         try:
-            # Of whoever comes and goes the rate lets us ask minutes later only: until then, other
+            # The rate lets us ask a peer that comes and goes only minutes later: until then, other
             # questions are not to wait.
             with trio.move_on_after(ADDRESSES_EXCHANGE.limits.timeout_s):
                 found = await self._exchanges.ask(
@@ -89,12 +89,14 @@ class AddressExchange:
         except (RequestError, RefusedAnswer):
             return
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
+            self._penalizer.penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
             return
         if found is None:
             return
         if len(found) > most:
-            self._penalize(info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}")
+            self._penalizer.penalize(
+                info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}"
+            )
             return
         source = network_group(info.ip)
         now_ms = self._clock.now_ms()

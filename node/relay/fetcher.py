@@ -14,8 +14,8 @@ from typing import Final, TypeVar, TypeVarTuple
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError
@@ -64,10 +64,10 @@ class NotNow(NotServedByPeer):
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and candidates."""
 
-    def __init__(self, chain: ChainService, exchanges: Exchanges, penalize: Penalize) -> None:
+    def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
         self._chain = chain
         self._exchanges = exchanges
-        self._penalize = penalize
+        self._penalizer = penalizer
 
     async def headers(
         self, peer: PeerId, request: HeadersRequest
@@ -173,7 +173,7 @@ class Fetcher:
                 if source == peer and not others:
                     raise
         if any(coin_id not in have for coin_id in ids) or any(wid not in raws for wid in wids):
-            self._penalize(peer, Penalty.FAULT, "bodies without what they list")
+            self._penalizer.penalize(peer, Penalty.FAULT, "bodies without what they list")
             raise FetchError(peer, "coins or transfers of a body are missing")
         return [
             Package(
@@ -200,12 +200,12 @@ class Fetcher:
         except RequestError as error:
             raise NotNow(peer, str(error)) from None
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(peer, Penalty.FAULT, str(error))
+            self._penalizer.penalize(peer, Penalty.FAULT, str(error))
             raise FetchError(peer, str(error)) from None
 
     def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return read(*args)
         except MismatchedAnswer as error:
-            self._penalize(peer, Penalty.BAN, str(error))
+            self._penalizer.penalize(peer, Penalty.BAN, str(error))
             raise FetchError(peer, str(error)) from None

@@ -22,7 +22,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeer
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
 from unchained.node.transport.contract import PeerId
 
@@ -183,7 +183,7 @@ class _Run:
             with trio.move_on_after(STALL_S):
                 packages = await owner._fetcher.packages(peer, batch.headers)
                 return packages if len(packages) == len(batch.headers) else None
-            owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
+            owner._peers.reputation.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
         except FetchError as error:
             owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
         finally:
@@ -204,7 +204,9 @@ class _Run:
             if coins:
                 await self._owner._chain.verify_mixes(list(coins.values()))
         except BadMixError as error:
-            self._owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
+            self._owner._peers.reputation.penalize(
+                peer, decision_on(error).served, f"batch: {error}"
+            )
             return False
         transfers = [raw for package in packages for raw in package.transfers.values()]
         if transfers:

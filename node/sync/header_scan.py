@@ -14,7 +14,7 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.downloader import SAMPLED
 from unchained.node.sync.header_walk import HeaderWalk, Seen
 from unchained.node.transport.contract import PeerId
@@ -96,7 +96,7 @@ async def scan_peers(
             log.debug("sync.scan_failed", peer=peer, why=error.why)
             return
         except ProtocolError as error:
-            peers.penalize(peer, judge(error).served, f"headers: {error}")
+            peers.reputation.penalize(peer, decision_on(error).served, f"headers: {error}")
             log.debug("sync.scan_failed", peer=peer, why=str(error))
             return
         weight = await walk.weigh()

@@ -27,7 +27,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress, deserves_bodies
 from unchained.node.sync.downloader import BranchTooLong, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
@@ -138,9 +138,7 @@ class SyncService:
         self._rng = rng
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, clock=clock, log=log)
-        self._votes = Votes(
-            chain, fetcher, penalize=peers.penalize, follow=self._follow_vote, log=log
-        )
+        self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
@@ -293,7 +291,7 @@ class SyncService:
             self._behind -= 1
             self._note_settled()
 
-    async def _follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
+    async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
         """Follow an anchor that a peer gave as a vote; tell whether that was possible."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
@@ -318,10 +316,14 @@ class SyncService:
             return await self._follow(peer, tip)
         except FetchError as error:
             if is_offered:
-                self._peers.penalize(peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS)
+                self._peers.reputation.penalize(
+                    peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS
+                )
             return error.why
         except ProtocolError as error:
-            self._peers.penalize(peer, judge(error).served, f"sync: {error}", ms=USELESS_MS)
+            self._peers.reputation.penalize(
+                peer, decision_on(error).served, f"sync: {error}", ms=USELESS_MS
+            )
             return str(error)
         finally:
             done.set()
@@ -442,11 +444,15 @@ class SyncService:
         except FetchError as error:
             why = error.why
         except ProtocolError as error:
-            self._peers.penalize(scan.peer, judge(error).served, f"deep branch: {error}")
+            self._peers.reputation.penalize(
+                scan.peer, decision_on(error).served, f"deep branch: {error}"
+            )
             why = str(error)
         if await self._chain.call(lambda core: core.archive.main_id(above)) != before:
             return None
-        self._peers.penalize(scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS)
+        self._peers.reputation.penalize(
+            scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS
+        )
         return why
 
     async def _fetch_long(self, scan: HeaderScan, seen: Seen) -> None:

@@ -31,7 +31,7 @@ class StatusKeeper:
         self._lowest = 0
         """The height of the first sum."""
 
-    def __call__(self) -> Status:
+    def current(self) -> Status:
         """Return the status of the moment."""
         status = self._chain.status.value
         return Status(

@@ -1,8 +1,9 @@
 """Gossip without I/O: who forwards what to whom (the rules of gossipsub 1.2, content-addressed).
 
-The router is told what arrived and what was judged, and calls `send` with what is to go out. It
-has no clock, no tasks and no sockets, so that the libp2p host and the in-memory twin run the very
-same rules. libp2p's own GossipSub is not used: see docs/decisions/transport.md.
+The router is told what arrived and what was validated, and gives what is to go out to a
+`GossipCarrier`. It has no clock, no tasks and no sockets, so that the libp2p host and the in-memory
+twin of tests run the very same rules. libp2p's own GossipSub is not used: see
+docs/decisions/transport.md.
 
 Messages are unsigned and carry neither author nor sequence number: the id is the hash of topic
 and data, whoever sends it. A message is forwarded only after its validator said ACCEPT.
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from unchained.node.transport.contract import (
     MessageId,
@@ -84,7 +85,7 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class ValidationJob:
-    """A message to be judged, and who sent it first."""
+    """A message to be validated, and who sent it first."""
 
     topic: str
     data: bytes
@@ -135,18 +136,31 @@ class _Seen:
     forwarded: bool = False
 
 
+class GossipCarrier(Protocol):
+    """Takes gossip to peers: a transport."""
+
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+        """Queue an RPC for a peer; False if it had to be dropped."""
+
+
+class GossipAccuser(Protocol):
+    """Takes note of peers that broke gossip's rules: the switchboard."""
+
+    def accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+        """Report what a peer did wrong."""
+
+
 class GossipRouter:
     """The state of one node's gossip; it is owned by one task at a time and never awaits."""
 
     def __init__(
         self,
-        send: Callable[[PeerId, Rpc], bool],
-        accuse: Callable[[PeerId, Misbehaviour, str, str], None],
+        carrier: GossipCarrier,
+        accuser: GossipAccuser,
         rng: random.Random,
     ) -> None:
-        """`send` returns False if it had to drop; `accuse` takes peer, kind, detail, topic."""
-        self._send = send
-        self._accuse = accuse
+        self._carrier = carrier
+        self._accuser = accuser
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
         self._peers: dict[PeerId, _Peer] = {}
@@ -175,10 +189,10 @@ class GossipRouter:
     def peer_up(self, peer: PeerId, *, outbound: bool) -> None:
         """Begin with a connected peer: it is told our topics."""
         self._peers[peer] = _Peer(outbound)
-        self._send(peer, Rpc(subscribe=tuple(self._topics)))
+        self._carrier.send_gossip(peer, Rpc(subscribe=tuple(self._topics)))
 
     def peer_down(self, peer: PeerId) -> None:
-        """Forget a peer and what it sent that was not judged yet."""
+        """Forget a peer and what it sent that was not validated yet."""
         self._peers.pop(peer, None)
         for topic in self._topics.values():
             topic.members.pop(peer, None)
@@ -228,11 +242,11 @@ class GossipRouter:
         for name, data in rpc.messages:
             self._message(peer, name, data, now)
         for _, ids in rpc.have:
-            self._told(peer, self._take(known, ids), now)
+            self._advertised(peer, self._take(known, ids), now)
         self._wanted(peer, known, self._take(known, rpc.want))
 
     def next_job(self) -> ValidationJob | None:
-        """Return the next message to judge, if one may be judged now; `judged` must follow."""
+        """Return the next message to validate, if one may be now; `validated` must follow."""
         for topic in self._topics.values():
             if topic.running >= topic.limits.max_validating:
                 continue
@@ -251,7 +265,7 @@ class GossipRouter:
                 return job
         return None
 
-    def judged(self, job: ValidationJob, verdict: Verdict) -> None:
+    def validated(self, job: ValidationJob, verdict: Verdict) -> None:
         """Act on a validator's verdict."""
         topic = self._topics[job.topic]
         topic.running -= 1
@@ -266,7 +280,7 @@ class GossipRouter:
             self.counters.ignored += 1
         else:
             self.counters.rejected += 1
-            self._accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
+            self._accuser.accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
 
     def heartbeat(self, now: float) -> None:
         """Repair the meshes, tell ids, forget what is old. Called every `HEARTBEAT_S`."""
@@ -274,7 +288,7 @@ class GossipRouter:
             peer.ids_taken = 0
         for name, topic in self._topics.items():
             self._repair(name, topic, now)
-            self._tell(name, topic)
+            self._advertise(name, topic)
         for peer in self._peers.values():
             peer.missed = False
         self._history.appendleft([])
@@ -300,17 +314,17 @@ class GossipRouter:
 
     def _graft(self, name: str, topic: _Topic, peer: PeerId) -> None:
         topic.mesh[peer] = None
-        self._send(peer, Rpc(graft=(name,)))
+        self._carrier.send_gossip(peer, Rpc(graft=(name,)))
 
     def _prune(self, name: str, topic: _Topic, peer: PeerId, now: float) -> None:
         topic.mesh.pop(peer, None)
         topic.backoff[peer] = now + BACKOFF_S
-        self._send(peer, Rpc(prune=((name, BACKOFF_S),)))
+        self._carrier.send_gossip(peer, Rpc(prune=((name, BACKOFF_S),)))
 
     def _grafted(self, name: str, peer: PeerId, known: _Peer, now: float) -> None:
         topic = self._topics.get(name)
         if topic is None:
-            self._send(peer, Rpc(prune=((name, BACKOFF_S),)))
+            self._carrier.send_gossip(peer, Rpc(prune=((name, BACKOFF_S),)))
             return
         topic.members[peer] = None
         if peer in topic.mesh:
@@ -325,11 +339,13 @@ class GossipRouter:
         self.counters.received += 1
         topic = self._topics.get(name)
         if topic is None:
-            self._accuse(peer, Misbehaviour.UNKNOWN_TOPIC, "message of another topic", name[:64])
+            self._accuser.accuse(
+                peer, Misbehaviour.UNKNOWN_TOPIC, "message of another topic", name[:64]
+            )
             return
         if len(data) > topic.limits.max_size:
             detail = f"{len(data)} bytes, at most {topic.limits.max_size}"
-            self._accuse(peer, Misbehaviour.OVERSIZED_GOSSIP, detail, name)
+            self._accuser.accuse(peer, Misbehaviour.OVERSIZED_GOSSIP, detail, name)
             return
         mid = message_id(name, data)
         if mid in self._seen:
@@ -343,7 +359,7 @@ class GossipRouter:
         if len(data) >= MIN_UNWANTED:
             for other in topic.mesh:
                 if other != peer:
-                    self._send(other, Rpc(unwanted=(mid,)))
+                    self._carrier.send_gossip(other, Rpc(unwanted=(mid,)))
         topic.queues.setdefault(peer, deque()).append(ValidationJob(name, data, mid, peer))
         topic.waiting += 1
         topic.waiting_bytes += len(data)
@@ -394,7 +410,7 @@ class GossipRouter:
             self._push(peer, known, rpc)
 
     def _push(self, peer: PeerId, known: _Peer, rpc: Rpc) -> None:
-        if not self._send(peer, rpc):
+        if not self._carrier.send_gossip(peer, rpc):
             known.missed = True
             self.counters.dropped += 1
 
@@ -407,7 +423,7 @@ class GossipRouter:
             peer.sends.pop(mid, None)
             peer.unwanted.pop(mid, None)
 
-    def _told(self, peer: PeerId, ids: tuple[MessageId, ...], now: float) -> None:
+    def _advertised(self, peer: PeerId, ids: tuple[MessageId, ...], now: float) -> None:
         wanted = []
         for mid in ids:
             if mid in self._seen or self._asked.get(mid, 0.0) > now or len(mid) != 32:
@@ -416,7 +432,7 @@ class GossipRouter:
                 self._asked[mid] = now + ASK_AGAIN_S
                 wanted.append(mid)
         if wanted:
-            self._send(peer, Rpc(want=tuple(wanted)))
+            self._carrier.send_gossip(peer, Rpc(want=tuple(wanted)))
 
     def _wanted(self, peer: PeerId, known: _Peer, ids: tuple[MessageId, ...]) -> None:
         for mid in ids:
@@ -456,7 +472,7 @@ class GossipRouter:
         ]
         return self._rng.sample(candidates, min(count, len(candidates)))
 
-    def _tell(self, name: str, topic: _Topic) -> None:
+    def _advertise(self, name: str, topic: _Topic) -> None:
         recent = [mid for window in list(self._history)[:HISTORY_TOLD] for mid in window]
         ids = [mid for mid in recent if mid in self._cache and self._cache[mid][0] == name]
         if not ids:
@@ -465,4 +481,4 @@ class GossipRouter:
         lazy = self._rng.sample(others, min(DEGREE_LAZY, len(others)))
         lazy += [peer for peer in topic.mesh if self._peers[peer].missed]
         for peer in lazy:
-            self._send(peer, Rpc(have=((name, tuple(ids[-MAX_IDS:])),)))
+            self._carrier.send_gossip(peer, Rpc(have=((name, tuple(ids[-MAX_IDS:])),)))

@@ -86,7 +86,7 @@ class Hostile:
         await self.transport.publish(name_of(GENESIS, kind), data)
 
     def is_banned_by(self, node: SimNode) -> bool:
-        groups = [ban.group for ban in node.network.peers.standing.active_bans()]
+        groups = [ban.group for ban in node.network.peers.reputation.active_bans()]
         return groups == [self.transport.ip]
 
     def is_connected_to(self, node: SimNode) -> bool:
@@ -109,7 +109,7 @@ def against(seed: int, body: Callable[[SimNet, list[SimNode], Hostile], Awaitabl
             assert statistics.transport.faults == 0
             assert not any(
                 ban.group == other.ip
-                for ban in node.network.peers.standing.active_bans()
+                for ban in node.network.peers.reputation.active_bans()
                 for other in nodes
             )
 

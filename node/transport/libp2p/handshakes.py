@@ -1,9 +1,9 @@
 """Inbound handshakes under way, bounded in time and number.
 
 Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address
-has few places, a full house shows the oldest out, and nobody stays longer than `MOST_S`. And as a
-handshake is the dearest thing that anybody may ask for, each address waits its turn when it asks
-for many. It can go when libp2p bounds its handshakes per address.
+has few places, a full house shows the oldest out, and nobody stays longer than `HANDSHAKE_S`. And
+as a handshake is the most expensive thing that anybody may ask for, each address waits its turn
+when it asks for many. It can go when libp2p bounds its handshakes per address.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 import trio
 
-from unchained.node.base.token_bucket import RateLimit
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 
-MOST_S: Final = 10.0
+HANDSHAKE_S: Final = 10.0
 MAX_PER_IP: Final = 8
 MAX_TOTAL: Final = 128
 PER_IP_BURST: Final = 16
@@ -29,7 +29,7 @@ class Handshakes:
     def __init__(self) -> None:
         self._scopes: dict[trio.CancelScope, str] = {}
         self._per_ip: Counter[str] = Counter()
-        self._rate = RateLimit(PER_IP_PER_S, PER_IP_BURST)
+        self._rate = KeyedTokenBuckets(PER_IP_BURST, PER_IP_PER_S)
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -46,14 +46,14 @@ class Handshakes:
             oldest = next(iter(self._scopes))
             oldest.cancel()
             self.leave(oldest)
-        scope = trio.CancelScope(deadline=trio.current_time() + MOST_S)
+        scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
         self._scopes[scope] = ip
         self._per_ip[ip] += 1
         return scope
 
     async def turn(self, ip: str) -> None:
         """Wait until a handshake of an address may begin."""
-        await trio.sleep(self._rate.reserve(ip, trio.current_time()))
+        await trio.sleep(self._rate.spend(ip, trio.current_time()))
 
     def leave(self, scope: trio.CancelScope) -> None:
         """Give the place back; calling it again changes nothing."""

@@ -7,12 +7,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 import trio
 
-from unchained.node.base.token_bucket import RateLimit
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
 
@@ -112,23 +112,28 @@ async def _bind(address: Address) -> trio.SocketListener:
     return trio.SocketListener(sock)
 
 
+class Doorkeeper(Protocol):
+    """Says which connections are looked at: the transport."""
+
+    def may_knock(self, stream: trio.SocketStream) -> bool:
+        """Tell whether a connection may go on to its handshake."""
+
+
 class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
     """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
-    and closes at once, without a task, what `admits` does not let in."""
+    and closes at once, without a task, what its doorkeeper does not let in."""
 
-    def __init__(
-        self, listener: trio.SocketListener, admits: Callable[[trio.SocketStream], bool]
-    ) -> None:
+    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
         self._listener = listener
-        self._admits = admits
-        self._pace = RateLimit(KNOCKS_PER_S, KNOCKS_BURST)
+        self._doorkeeper = doorkeeper
+        self._pace = TokenBucket(KNOCKS_BURST, KNOCKS_PER_S, trio.current_time())
 
     async def accept(self) -> trio.SocketStream:
         """Wait for a connection that is let in."""
         while True:
-            await trio.sleep(self._pace.reserve("", trio.current_time()))
+            await trio.sleep(self._pace.spend(trio.current_time()))
             stream = await self._listener.accept()
-            if self._admits(stream):
+            if self._doorkeeper.may_knock(stream):
                 return stream
             stream.socket.close()
 

@@ -1,7 +1,7 @@
 """How fast one connection's gossip and streams are taken: the excess waits where it comes from.
 
 Whoever sends faster finds the stream's window closed, so that a flood delays only itself. What
-counts is the work that a message makes: a thousand empty ones are dearer than one large one.
+counts is the work that a message makes: a thousand empty ones cost more than one large one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.gossip_router import Rpc
 
 BURST: Final = 4 << 20
@@ -34,21 +35,16 @@ class Pace:
     """A bucket of units that refills with time."""
 
     def __init__(self, burst: int = BURST, per_s: int = PER_S) -> None:
-        self._burst = burst
-        self._per_s = per_s
-        self._left = float(burst)
-        self._since = trio.current_time()
+        self._bucket = TokenBucket(burst, per_s, trio.current_time())
         self._untaken = 0
 
     async def spend(self, units: int) -> None:
         """Take units out of the bucket; wait until it is no longer overdrawn."""
-        now = trio.current_time()
-        self._left = min(self._burst, self._left + (now - self._since) * self._per_s) - units
-        self._since = now
+        wait_s = self._bucket.spend(trio.current_time(), units)
         self._untaken += units
-        if self._left < 0:
+        if wait_s > 0:
             self._untaken = 0
-            await trio.sleep(-self._left / self._per_s)
+            await trio.sleep(wait_s)
         elif self._untaken >= PATIENCE:
             self._untaken = 0
             await trio.lowlevel.checkpoint()

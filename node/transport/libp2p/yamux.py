@@ -15,6 +15,7 @@ from libp2p.peer.id import ID
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux import yamux as stock
 
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
 from unchained.node.transport.libp2p.streams import TcpStream
 
@@ -27,10 +28,12 @@ MAX_OPEN: Final = 256
 """Streams of one connection that are not closed on both sides."""
 MAX_UNSENT: Final = 1 << 20
 """Bytes that wait to be sent to a peer that goes on asking."""
-EMPTY_FRAMES: Final = (10_000, 2_000)
+EMPTY_FRAMES_BURST: Final = 10_000
+EMPTY_FRAMES_PER_S: Final = 2_000
 """Frames without data that a peer may send at once, and per second: each costs as much as one with
 data, and nothing to send."""
-PINGS: Final = (100, 10)
+PINGS_BURST: Final = 100
+PINGS_PER_S: Final = 10
 CHECK_EVERY: Final = 64 << 10
 
 
@@ -72,23 +75,6 @@ class MemoryBudget:
         self._muxers.pop(muxer, None)
 
 
-class Allowance:
-    """So many at once, and then so many per second."""
-
-    def __init__(self, limit: tuple[int, int]) -> None:
-        self._most, self._per_second = limit
-        self._left = float(self._most)
-        self._since = trio.current_time()
-
-    def take(self) -> bool:
-        """Use one up, if one is left."""
-        now = trio.current_time()
-        self._left = min(self._most, self._left + (now - self._since) * self._per_second)
-        self._since = now
-        self._left -= 1
-        return self._left >= 0
-
-
 class Guard:
     """Watches the frames between the encryption and libp2p's Yamux, and keeps their rules.
 
@@ -107,8 +93,9 @@ class Guard:
         self._windows: dict[int, int] = {}
         self._body = 0
         self._unchecked = 0
-        self._empty_frames = Allowance(EMPTY_FRAMES)
-        self._pings = Allowance(PINGS)
+        now = trio.current_time()
+        self._empty_frames = TokenBucket(EMPTY_FRAMES_BURST, EMPTY_FRAMES_PER_S, now)
+        self._pings = TokenBucket(PINGS_BURST, PINGS_PER_S, now)
 
     async def read(self, n: int | None = None) -> bytes:
         """Return the next header or body of a frame, once it is found in order."""
@@ -153,9 +140,9 @@ class Guard:
         if version or kind > stock.TYPE_GO_AWAY:
             raise FrameFault(Misbehaviour.OVERSIZED_FRAME, f"version {version}, type {kind}")
         if kind != stock.TYPE_DATA or not length:
-            if not self._empty_frames.take():
+            if not self._empty_frames.take(trio.current_time()):
                 raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of empty frames")
-            if kind == stock.TYPE_PING and not self._pings.take():
+            if kind == stock.TYPE_PING and not self._pings.take(trio.current_time()):
                 raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of pings")
             self._check_open()
             return

@@ -6,7 +6,7 @@ from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus import errors as rules
 from unchained.node.peers.penalty import MISBEHAVIOURS, Penalty
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.relay.penalty_table import TABLE, judge
+from unchained.node.relay.penalty_table import TABLE, decision_on
 from unchained.node.transport.contract import Misbehaviour, Verdict
 
 FAMILIES = {rules.CoinError, rules.AnchorError, rules.TransferError, rules.ExportError}
@@ -26,7 +26,7 @@ def test_every_rule_and_policy_has_a_judgement() -> None:
 def test_what_is_not_foreseen_fails_loudly() -> None:
     for error in (ValueError(), rules.ExportBadFrameError(), ProtocolError()):
         with pytest.raises(LookupError):
-            judge(error)
+            decision_on(error)
 
 
 def test_only_proofs_signatures_and_encodings_ban_at_once() -> None:
@@ -53,7 +53,7 @@ def test_only_proofs_signatures_and_encodings_ban_at_once() -> None:
     ],
 )
 def test_what_depends_on_the_view_of_the_chain_is_ignored(error: type[ProtocolError]) -> None:
-    found = judge(error())
+    found = decision_on(error())
     assert found.verdict is Verdict.IGNORE
     assert found.alone is Penalty.COST
 

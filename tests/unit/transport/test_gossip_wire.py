@@ -150,13 +150,13 @@ class Net:
         self.sent: list[tuple[PeerId, Rpc]] = []
         self.accused: list[tuple[PeerId, Misbehaviour]] = []
         self.full = False
-        self.router = GossipRouter(self.send, self.accuse, random.Random(1))
+        self.router = GossipRouter(self, self, random.Random(1))
         self.router.subscribe(TOPIC, self.validate, TopicLimits(max_size=1 << 20, **limits))
 
     async def validate(self, peer: PeerId, data: bytes) -> Verdict:
         return Verdict.ACCEPT
 
-    def send(self, peer: PeerId, rpc: Rpc) -> bool:
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
         if not self.full:
             self.sent.append((peer, rpc))
         return not self.full
@@ -244,7 +244,7 @@ def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them()
     net.receive("two", unwanted=(mid,))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.ACCEPT)
+    net.router.validated(job, Verdict.ACCEPT)
     assert [peer for peer, _ in net.sent] == ["three"]
 
 
@@ -267,7 +267,7 @@ def test_a_peer_that_leaves_takes_its_waiting_messages_along() -> None:
     assert job is not None
     assert net.router.next_job() is None
     net.router.peer_down(PeerId("one"))
-    net.router.judged(job, Verdict.REJECT)
+    net.router.validated(job, Verdict.REJECT)
     assert net.router.next_job() is None
     assert net.accused == [(PeerId("one"), Misbehaviour.REJECTED_GOSSIP)]
     net.receive("two", messages=((TOPIC, b"\1"), ("/other", b"x")))
@@ -283,7 +283,7 @@ def test_a_message_that_was_ignored_can_be_published() -> None:
     net.receive("one", messages=((TOPIC, b"coin"),))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.IGNORE)
+    net.router.validated(job, Verdict.IGNORE)
     assert net.sent == []
     net.router.publish(TOPIC, b"coin", 1.0)
     assert len(net.sent) == 2

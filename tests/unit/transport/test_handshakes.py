@@ -5,9 +5,9 @@ import trio
 import trio.testing
 
 from unchained.node.transport.libp2p.handshakes import (
+    HANDSHAKE_S,
     MAX_PER_IP,
     MAX_TOTAL,
-    MOST_S,
     PER_IP_BURST,
     PER_IP_PER_S,
     Handshakes,
@@ -48,7 +48,7 @@ def test_nobody_stays_for_ever() -> None:
         assert scope is not None
         with scope:
             await trio.sleep_forever()
-        assert trio.current_time() - start == pytest.approx(MOST_S)
+        assert trio.current_time() - start == pytest.approx(HANDSHAKE_S)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
