@@ -20,11 +20,9 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Lost
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
 from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
@@ -34,11 +32,9 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
-from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNow
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.sync.body_plan import anchor_work, deserves_bodies
-from unchained.node.sync.header_walk import main_work_above
 from unchained.node.transport.contract import NotRunning, PeerId, TopicLimits, Transport, Verdict
 from unchained.node.wire.limits import (
     ANCHOR_GOSSIP,
@@ -259,7 +255,7 @@ class Relay:
         for digest in (header.fresh, header.uncles):
             if digest.n > most:
                 raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
-        if not await self._chain.call(lambda core: _deserves_body(core, coin.id)):
+        if not await self._chain.queries.deserves_body(coin.id):
             return Verdict.IGNORE
         return await self._take_body(peer, coin, header)
 
@@ -343,22 +339,22 @@ class Relay:
         for coin in step.coins:
             if coin.height >= news_from and not self._is_left_to_gossip(coin.id):
                 await self._publish(COIN_GOSSIP, coin.raw)
-        for anchor_id in step.counting:
-            if not self._is_left_to_gossip(_anchor_key(anchor_id)):
-                header = await self._header_of(anchor_id)
-                if header is not None and _height_of(header) >= news_from:
+        for anchor in step.counted:
+            if anchor.height >= news_from and not self._is_left_to_gossip(_anchor_key(anchor.id)):
+                header = await self._header_of(anchor.id)
+                if header is not None:
                     await self._publish(ANCHOR_GOSSIP, header.to_bytes())
         for event in step.events:
             if isinstance(event, TransferEntered) and not self._is_left_to_gossip(event.wid):
-                raw = await self._chain.call(partial(ChainCore.transfer_bytes, wid=Wid(event.wid)))
+                raw = await self._chain.queries.transfer_bytes(event.wid)
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)
 
     async def _header_of(self, anchor_id: CoinId) -> AnchorHeader | None:
-        recent = self._chain.recent_body(anchor_id)
-        if recent is not None:
-            return AnchorHeader.of(*recent)
-        return await self._chain.call(partial(_header_of, anchor_id=anchor_id))
+        anchor = self._chain.recent_body(anchor_id)
+        if anchor is None:
+            anchor = await self._chain.queries.counting_anchor(anchor_id)
+        return None if anchor is None else AnchorHeader.of(*anchor)
 
     async def _publish(self, limits: GossipLimits, data: bytes) -> None:
         try:
@@ -384,31 +380,5 @@ def _verdict_of(outcome: Outcome) -> Verdict:
     return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
 
 
-def _height_of(header: AnchorHeader) -> int:
-    return Coin.from_bytes(header.coin).height
-
-
 def _anchor_key(anchor_id: CoinId) -> bytes:
     return b"anchor" + anchor_id
-
-
-def _header_of(core: ChainCore, anchor_id: CoinId) -> AnchorHeader | None:
-    node = core.tree.get(anchor_id)
-    if node is None or node.status is not AnchorStatus.COUNTS:
-        return None
-    return AnchorHeader.of(node.coin, node.judged.body)
-
-
-def _deserves_body(core: ChainCore, anchor_id: CoinId) -> bool:
-    """Tell whether a known anchor's body is to be asked for (Protocol §11)."""
-    node = core.tree.get(anchor_id)
-    if node is None or node.status is not AnchorStatus.BODYLESS:
-        return False
-    fork = core.tree.fork_point(node)
-    depth = core.tip.height - fork.height
-    if depth <= core.network.window:
-        return True
-    branch = sum(
-        anchor_work(step.coin.header.target, core.network) for step in core.tree.path(fork, node)
-    )
-    return deserves_bodies(branch, main_work_above(core, fork.height), depth, core.network)
