@@ -126,7 +126,7 @@ class Node:
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
         from unchained.node.peers.dialler import PeerSettings
-        from unchained.node.peers.reputation import VISITORS, PeerLimits
+        from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
         from unchained.node.sync.assumed_valid import assumed_valid
         from unchained.node.sync.node_network import NodeNetwork
         from unchained.node.sync.service import SyncSettings
@@ -137,7 +137,7 @@ class Node:
             HostConfig(
                 listen=config.listen,
                 announce=config.announce,
-                max_connections=config.outbound + config.inbound + VISITORS,
+                max_connections=config.outbound + config.inbound + VISITORS_MAX,
             ),
             Identity.load_or_create(data_dir / PEER_KEY_NAME),
             self._log,

@@ -26,12 +26,12 @@ from unchained.node.transport.contract import (
 from unchained.node.wire.errors import AnswerError, RefusedAnswer
 from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
 
-OF_INBOUND: Final = 8
+ADDRESSES_OF_INBOUND_MAX: Final = 8
 """Addresses taken from a peer that chose us, its own among them."""
-EVERY_S: Final = 6 * 3600.0
-WHEN_MISSING_S: Final = 60.0
+ASK_EVERY_S: Final = 6 * 3600.0
+ASK_WHEN_MISSING_S: Final = 60.0
 """Seconds between requests to one peer: more often while peers are missing."""
-SECOND_S: Final = 10.0
+ASK_SECOND_TIME_S: Final = 10.0
 """Seconds until the second request then: who joined together with us was not known at once."""
 
 
@@ -63,9 +63,9 @@ class AddressExchange:
     def is_due(self, peer: PeerId, *, missing: bool) -> bool:
         """Tell whether to ask a peer again; `missing` tells whether we lack peers."""
         at, times = self._asked.get(peer, (float("-inf"), 0))
-        again_s = EVERY_S
+        again_s = ASK_EVERY_S
         if missing:
-            again_s = SECOND_S if times == 1 else WHEN_MISSING_S
+            again_s = ASK_SECOND_TIME_S if times == 1 else ASK_WHEN_MISSING_S
         return trio.current_time() - at >= again_s
 
     def forget(self, peer: PeerId) -> None:
@@ -75,7 +75,7 @@ class AddressExchange:
     async def ask(self, info: PeerInfo) -> None:
         """Ask a peer, and keep what is worth it."""
         outbound = info.direction is Direction.OUTBOUND
-        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else OF_INBOUND
+        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else ADDRESSES_OF_INBOUND_MAX
         _, times = self._asked.get(info.peer, (0.0, 0))
         self._asked[info.peer] = trio.current_time(), times + 1
         found: Addresses | None = None

@@ -28,14 +28,14 @@ from unchained.node.transport.contract import (
     PeerInfo,
 )
 
-VISITORS: Final = 4
+VISITORS_MAX: Final = 4
 """Inbound connections beyond the limit, for a moment: who joins through a node that is full
 learns addresses there, and goes on."""
 DEBT_MS_MAX: Final = 2_000.0
 """Verification in vain, in ms, that a group may cost before it is disconnected and banned."""
 DEBT_FORGIVEN_MS_PER_S: Final = 20.0
 """Debt forgiven per second: 2 % of one core."""
-REMEMBERED_PEERS: Final = 2_048
+REMEMBERED_PEERS_MAX: Final = 2_048
 """Peers whose group is remembered after they are gone, for what is found out late."""
 
 
@@ -106,7 +106,7 @@ class Reputation:
             if info.direction is Direction.INBOUND and info.peer != peer
         ]
         most = self.limits.inbound
-        if len(inbound) >= (most + VISITORS if most else 0):
+        if len(inbound) >= (most + VISITORS_MAX if most else 0):
             return False
         if is_loopback(ip):
             return True
@@ -145,7 +145,7 @@ class Reputation:
         if isinstance(event, PeerConnected):
             self._groups[event.info.peer] = host_group(event.info.ip, event.info.peer)
             self._groups.move_to_end(event.info.peer)
-            if len(self._groups) > REMEMBERED_PEERS:
+            if len(self._groups) > REMEMBERED_PEERS_MAX:
                 self._groups.popitem(last=False)
         elif isinstance(event, Misbehaved):
             penalty = MISBEHAVIOURS[event.kind]

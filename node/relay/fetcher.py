@@ -39,7 +39,7 @@ Ts = TypeVarTuple("Ts")
 
 Anchors = Sequence[tuple[Coin, AnchorHeader]]
 
-LEAST_SIZE: Final = 1_024
+TRANSFER_SIZE_MIN: Final = 1_024
 """Bytes of size that a transfer has at least: those of one output (Protocol §8.2)."""
 
 
@@ -141,7 +141,7 @@ class Fetcher:
         for bodies that list more than a body may hold (BODY_TOO_LARGE): they are not read.
         """
         size = self._chain.network.max_body_size
-        if any(header.transfers.n > size // LEAST_SIZE for _, header in anchors):
+        if any(header.transfers.n > size // TRANSFER_SIZE_MIN for _, header in anchors):
             raise FetchError(peer, "a body with more transfers than fit one")
         bodies = await self.bodies(peer, anchors)
         parts = [

@@ -45,7 +45,7 @@ _NOT_YET: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
 _LISTED: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
 """Found out when an anchor is connected: never the fault of who relayed it (Protocol §5.3)."""
 
-TABLE: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
+PENALTIES: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
     {
         rules.NonCanonicalError: _BAN,
         rules.BadConditionError: _WRONG,
@@ -111,7 +111,7 @@ TABLE: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
 
 def decision_on(error: Exception) -> PenaltyDecision:
     """Return what follows from an error. Raises `LookupError` for one that is not foreseen."""
-    found = TABLE.get(type(error))
+    found = PENALTIES.get(type(error))
     if found is None:
         raise LookupError(f"no decision on {type(error).__name__}") from error
     return found

@@ -46,23 +46,23 @@ from unchained.node.wire.limits import (
 from unchained.node.wire.messages import AnchorHeader
 from unchained.storage.schema import TransferEntered
 
-CHEAP_MS: Final = 0.1
+CHEAP_PRICE_MS: Final = 0.1
 """Price of a message that is validated without a proof or a signature."""
-HELD_MS: Final = 1.0
+HELD_PRICE_MS: Final = 1.0
 """Price of a coin whose parent is unknown, the first of that parent: it takes a place, and a
 request to its sender."""
-SIGNATURE_MS: Final = 0.5
-DECODING_MS_PER_KIB: Final = 0.03
+SIGNATURE_PRICE_MS: Final = 0.5
+DECODING_PRICE_MS_PER_KIB: Final = 0.03
 """Price of a message's length: a transfer of 256 KiB takes some 7 ms to decode and check."""
-MIX_MS_AT_16_MIB: Final = 8.5
+MIX_PRICE_MS_AT_16_MIB: Final = 8.5
 """Price of a proof of work of 16 MiB (Protocol §11)."""
-PROVING: Final = 2
+GOSSIPED_PROOFS_PER_PEER: Final = 2
 """Coins of one peer, announced anchors among them, in verification at a time (Protocol §11)."""
-OTHERS_ASKED: Final = 3
+ANNOUNCED_BODY_SOURCES_MAX: Final = 3
 """Peers besides the announcer that are asked for a body."""
-HEDGE_S: Final = 2.0
+ANNOUNCED_BODY_HEDGE_S: Final = 2.0
 """Seconds after which the next of them is asked as well: an announcer that stalls delays little."""
-STALL_MS: Final = 50.0
+MISSING_BODY_PRICE_MS: Final = 50.0
 """Price of having announced an anchor whose body did not come in time."""
 
 
@@ -125,7 +125,7 @@ class Relay:
         self._follower = follower
         self._rng = rng
         self._log = log
-        self._mix_ms = MIX_MS_AT_16_MIB * chain.network.mem_kib / 16_384
+        self._mix_ms = MIX_PRICE_MS_AT_16_MIB * chain.network.mem_kib / 16_384
         self._in_hand: dict[bytes, _InHand] = {}
         self._proving: dict[PeerId, trio.Semaphore] = {}
         self._verdicts: Counter[Verdict] = Counter()
@@ -151,7 +151,7 @@ class Relay:
             except (ProtocolError, PolicyError) as error:
                 found = decision_on(error)
                 self._rules[error.name] += 1
-                price = self._price(error) + DECODING_MS_PER_KIB * len(data) / 1024
+                price = self._price(error) + DECODING_PRICE_MS_PER_KIB * len(data) / 1024
                 self._peers.reputation.penalize(
                     peer, found.alone, f"{limits.name}: {error}", ms=price
                 )
@@ -175,11 +175,11 @@ class Relay:
         """Let a coin's sender answer for what it broke when it could be validated at last."""
         self._rules[error.name] += 1
         self._peers.reputation.penalize(
-            peer, decision_on(error).alone, f"held coin: {error}", ms=CHEAP_MS
+            peer, decision_on(error).alone, f"held coin: {error}", ms=CHEAP_PRICE_MS
         )
 
     def _price(self, error: ProtocolError | PolicyError) -> float:
-        return SIGNATURE_MS if isinstance(error, PolicyError) else CHEAP_MS
+        return SIGNATURE_PRICE_MS if isinstance(error, PolicyError) else CHEAP_PRICE_MS
 
     @contextmanager
     def _take_in_hand(self, key: bytes) -> Iterator[_InHand]:
@@ -205,12 +205,12 @@ class Relay:
 
     async def _submit_coin(self, peer: PeerId, coin: Coin) -> Outcome | Held:
         """Submit a coin when few enough of its sender's are being verified."""
-        places = self._proving.setdefault(peer, trio.Semaphore(PROVING))
+        places = self._proving.setdefault(peer, trio.Semaphore(GOSSIPED_PROOFS_PER_PEER))
         try:
             async with places:
                 return await self._chain.submit_coin(coin, blame=partial(self._penalize_held, peer))
         finally:
-            if places.value == PROVING and not places.statistics().tasks_waiting:
+            if places.value == GOSSIPED_PROOFS_PER_PEER and not places.statistics().tasks_waiting:
                 self._proving.pop(peer, None)
 
     async def _validate_coin(self, peer: PeerId, data: bytes) -> Verdict:
@@ -227,7 +227,7 @@ class Relay:
     def _hold(self, peer: PeerId, wanted: CoinId) -> None:
         """Ask the sender for what it knows and we do not; it pays for the place that this takes."""
         self._held += 1
-        price = HELD_MS if self._follower.want(peer, wanted) else CHEAP_MS
+        price = HELD_PRICE_MS if self._follower.want(peer, wanted) else CHEAP_PRICE_MS
         self._peers.reputation.penalize(peer, Penalty.COST, "unknown parent", ms=price)
 
     async def _validate_anchor(self, peer: PeerId, data: bytes) -> Verdict:
@@ -281,10 +281,11 @@ class Relay:
     async def _fetch_body(
         self, peer: PeerId, coin: Coin, header: AnchorHeader
     ) -> tuple[PeerId, Package] | None:
-        """Ask the announcer, and every `HEDGE_S` one more; return the first that delivers."""
+        """Ask the announcer, and one more at each `ANNOUNCED_BODY_HEDGE_S`; return the first that
+        delivers."""
         greeted = self._peers.greeted()
         others = [other for other in self._rng.sample(greeted, len(greeted)) if other != peer]
-        others = others[:OTHERS_ASKED]
+        others = others[:ANNOUNCED_BODY_SOURCES_MAX]
         found: tuple[PeerId, Package] | None = None
         has_none = False
 
@@ -309,11 +310,11 @@ class Relay:
             for source in (peer, *others):
                 done = trio.Event()
                 nursery.start_soon(ask, source, done)
-                with trio.move_on_after(HEDGE_S):
+                with trio.move_on_after(ANNOUNCED_BODY_HEDGE_S):
                     await done.wait()
         if (found is None or found[0] != peer) and not has_none:
             self._peers.reputation.penalize(
-                peer, Penalty.COST, "its announced body did not come", ms=STALL_MS
+                peer, Penalty.COST, "its announced body did not come", ms=MISSING_BODY_PRICE_MS
             )
         return found
 

@@ -36,27 +36,27 @@ from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import AnchorHeader
 
-MOST_HELD: Final = 4_096
+HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
-WINDOW: Final = 2_048
+LONG_SYNC_WINDOW_HEADERS: Final = 2_048
 """Headers whose bodies are fetched in one go during a long sync."""
-LONG: Final = 512
+LONG_SYNC_ANCHORS: Final = 512
 """Anchors that a node is behind from which on it is a long sync."""
-FIRST_RETRY_S: Final = 5.0
-LONGEST_RETRY_S: Final = 600.0
+TIP_FIRST_RETRY_S: Final = 5.0
+TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
-USELESS_MS: Final = 20.0
+USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
 """Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
 DEEP_PATIENCE_S: Final = 900.0
 """The longest that a branch may take to win which leaves the main chain below the tree."""
-DEEP_LOST_MS: Final = 1_500.0
+LOST_DEEP_BRANCH_PRICE_MS: Final = 1_500.0
 """Price of such a branch that does not win: hundreds of bodies for nothing."""
-MAX_WANTED: Final = 16
+WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
-REPORT_S: Final = 10.0
+SYNC_REPORT_S: Final = 10.0
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +109,8 @@ class _PeerState:
         _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
         if followed:
             return
-        wait = min(max(2 * waited, FIRST_RETRY_S), LONGEST_RETRY_S)
-        if len(self.retry) >= MAX_WANTED:
+        wait = min(max(2 * waited, TIP_FIRST_RETRY_S), TIP_LONGEST_RETRY_S)
+        if len(self.retry) >= WANTED_ANCHORS_MAX:
             del self.retry[next(iter(self.retry))]
         self.retry[anchor_id] = (trio.current_time() + wait, wait)
 
@@ -164,7 +164,7 @@ class SyncService:
         state = self._states.get(peer)
         if state is None or anchor_id in state.wanted or anchor_id in self._following:
             return False
-        if len(state.wanted) < MAX_WANTED:
+        if len(state.wanted) < WANTED_ANCHORS_MAX:
             state.wanted[anchor_id] = None
             state.wake.set()
         return True
@@ -217,7 +217,7 @@ class SyncService:
 
     async def _report(self) -> None:
         while True:
-            await trio.sleep(REPORT_S)
+            await trio.sleep(SYNC_REPORT_S)
             self._progress.note(trio.current_time(), self._chain.status.value.height)
             if self._behind:
                 now = self.statistics()
@@ -316,12 +316,12 @@ class SyncService:
         except FetchError as error:
             if is_offered:
                 self._peers.reputation.penalize(
-                    peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS
+                    peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
                 )
             return error.why
         except ProtocolError as error:
             self._peers.reputation.penalize(
-                peer, decision_on(error).served, f"sync: {error}", ms=USELESS_MS
+                peer, decision_on(error).served, f"sync: {error}", ms=USELESS_TIP_PRICE_MS
             )
             return str(error)
         finally:
@@ -341,9 +341,11 @@ class SyncService:
             depth = weight.depth
             if weight.is_deep and self._is_refused(walk.fork_height):
                 return LEFT_TO_OPERATOR
-            if weight.gain > 0 and (weight.is_deep or (len(held) >= LONG and not walk.at_end)):
+            if weight.gain > 0 and (
+                weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
+            ):
                 return await self._sync_long(peer)
-            if not walk.at_end and len(held) < MOST_HELD:
+            if not walk.at_end and len(held) < HELD_HEADERS_MAX:
                 continue
             # What leaves the main chain below the tree has to be the better one by its headers.
             if weight.is_deep or not deserves_bodies(
@@ -442,7 +444,7 @@ class SyncService:
         if await self._chain.queries.anchor_at(above) != before:
             return None
         self._peers.reputation.penalize(
-            scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS
+            scan.peer, Penalty.COST, f"deep branch: {why}", ms=LOST_DEEP_BRANCH_PRICE_MS
         )
         return why
 
@@ -456,7 +458,7 @@ class SyncService:
             self._headers += len(page)
             self._target_height = max(self._target_height, walk.height)
             held += page
-            if len(held) >= WINDOW or walk.at_end:
+            if len(held) >= LONG_SYNC_WINDOW_HEADERS or walk.at_end:
                 trusted = {
                     coin.id
                     for coin, _ in held

@@ -13,7 +13,7 @@ from unchained.node.wire.messages import VERSION, Status
 
 SUMMED_AT_ONCE: Final = 2_000
 """Anchors whose work is summed up in one operation of the chain."""
-KEPT: Final = 1_024
+SUMS_KEPT: Final = 1_024
 """Heights below the tip whose sums are kept, for reorganisations."""
 
 
@@ -62,7 +62,7 @@ class StatusKeeper:
             sums.append((self._genesis_id, 0))
         for anchor_id, work in stretch.anchors:
             sums.append((anchor_id, sums[-1][1] + work))
-        drop = max(0, len(sums) - KEPT)
+        drop = max(0, len(sums) - SUMS_KEPT)
         del sums[:drop]
         self._lowest += drop
         return sums[-1][0]

@@ -25,9 +25,9 @@ from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import CANDIDATES
 from unchained.node.wire.messages import CandidatesRequest
 
-PROVING: Final = 2
+CANDIDATE_PROOFS_PER_PEER: Final = 2
 """Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
-MAX_PAGES: Final = 64
+CANDIDATE_PAGES_MAX: Final = 64
 """Pages of candidates taken from a peer at a time."""
 
 
@@ -65,7 +65,7 @@ class Votes:
         anchors = await self._chain.queries.above_fork(one, other)
         request: CandidatesRequest | None = None
         try:
-            for _ in range(MAX_PAGES):
+            for _ in range(CANDIDATE_PAGES_MAX):
                 if request is None:
                     if not anchors:
                         return
@@ -104,6 +104,6 @@ class Votes:
                     blame(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(PROVING, len(unknown))):
+            for _ in range(min(CANDIDATE_PROOFS_PER_PEER, len(unknown))):
                 nursery.start_soon(submit)
         return not forged

@@ -27,31 +27,31 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.transport.message_id import message_id
 
-DEGREE: Final = 6
+MESH_PEERS: Final = 6
 """Peers per topic that messages are forwarded to, aimed at."""
-DEGREE_LOW: Final = 4
-DEGREE_HIGH: Final = 12
-DEGREE_OUTBOUND: Final = 2
+MESH_PEERS_MIN: Final = 4
+MESH_PEERS_MAX: Final = 12
+MESH_PEERS_OUTBOUND_MIN: Final = 2
 """Of them, at least so many that we chose to dial: an attacker cannot take all places."""
-DEGREE_LAZY: Final = 6
+LAZY_PEERS: Final = 6
 """Further peers that are only told ids, once per heartbeat."""
 HEARTBEAT_S: Final = 1.0
-BACKOFF_S: Final = 60
+GRAFT_BACKOFF_S: Final = 60
 """After a prune, a peer is not grafted again for so long."""
-SEEN_S: Final = 300.0
-MAX_SEEN: Final = 1 << 16
-HISTORY: Final = 5
+SEEN_KEPT_S: Final = 300.0
+SEEN_MAX: Final = 1 << 16
+HISTORY_HEARTBEATS: Final = 5
 """Heartbeats during which a forwarded message can be asked for."""
-HISTORY_TOLD: Final = 3
+ADVERTISED_HEARTBEATS: Final = 3
 """Heartbeats during which its id is told."""
-MAX_CACHE_BYTES: Final = 16 << 20
-MAX_IDS: Final = 1024
+CACHE_BYTES_MAX: Final = 16 << 20
+IDS_PER_HEARTBEAT_MAX: Final = 1024
 """Ids taken from one peer per heartbeat, of each kind; the rest is ignored."""
-MAX_SENDS: Final = 3
+SENDS_ON_REQUEST_MAX: Final = 3
 """Times that one message is sent to one peer on request."""
 ASK_AGAIN_S: Final = 3.0
 """An id that was asked of one peer is not asked of another meanwhile."""
-MIN_UNWANTED: Final = 1024
+UNWANTED_BYTES_MIN: Final = 1024
 """Bytes of a message above which mesh peers are told not to send it as well."""
 
 
@@ -231,13 +231,13 @@ class GossipRouter:
                 self._topics[name].members.pop(peer, None)
         for name, seconds in rpc.prune:
             if name in self._topics:
-                until = now + min(max(seconds, 1), 10 * BACKOFF_S)
+                until = now + min(max(seconds, 1), 10 * GRAFT_BACKOFF_S)
                 self._topics[name].backoff[peer] = until
         for name in rpc.graft:
             self._grafted(name, peer, known, now)
         for mid in self._take(known, rpc.unwanted):
             known.unwanted[mid] = None
-            if len(known.unwanted) > MAX_IDS:
+            if len(known.unwanted) > IDS_PER_HEARTBEAT_MAX:
                 known.unwanted.popitem(last=False)
         for name, data in rpc.messages:
             self._message(peer, name, data, now)
@@ -292,7 +292,7 @@ class GossipRouter:
         for peer in self._peers.values():
             peer.missed = False
         self._history.appendleft([])
-        while len(self._history) > HISTORY:
+        while len(self._history) > HISTORY_HEARTBEATS:
             for mid in self._history.pop():
                 self._evict(mid)
         while self._seen and next(iter(self._seen.values())).until <= now:
@@ -300,7 +300,7 @@ class GossipRouter:
         self._asked = {mid: until for mid, until in self._asked.items() if until > now}
 
     def _take(self, peer: _Peer, ids: tuple[MessageId, ...]) -> tuple[MessageId, ...]:
-        room = max(0, MAX_IDS - peer.ids_taken)
+        room = max(0, IDS_PER_HEARTBEAT_MAX - peer.ids_taken)
         peer.ids_taken += len(ids)
         return ids[:room]
 
@@ -309,7 +309,7 @@ class GossipRouter:
         if topic is None or peer in topic.members:
             return
         topic.members[peer] = None
-        if len(topic.mesh) < DEGREE and topic.backoff.get(peer, 0.0) <= now:
+        if len(topic.mesh) < MESH_PEERS and topic.backoff.get(peer, 0.0) <= now:
             self._graft(name, topic, peer)
 
     def _graft(self, name: str, topic: _Topic, peer: PeerId) -> None:
@@ -318,18 +318,18 @@ class GossipRouter:
 
     def _prune(self, name: str, topic: _Topic, peer: PeerId, now: float) -> None:
         topic.mesh.pop(peer, None)
-        topic.backoff[peer] = now + BACKOFF_S
-        self._carrier.send_gossip(peer, Rpc(prune=((name, BACKOFF_S),)))
+        topic.backoff[peer] = now + GRAFT_BACKOFF_S
+        self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
 
     def _grafted(self, name: str, peer: PeerId, known: _Peer, now: float) -> None:
         topic = self._topics.get(name)
         if topic is None:
-            self._carrier.send_gossip(peer, Rpc(prune=((name, BACKOFF_S),)))
+            self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
             return
         topic.members[peer] = None
         if peer in topic.mesh:
             return
-        full = len(topic.mesh) >= DEGREE_HIGH and not known.outbound
+        full = len(topic.mesh) >= MESH_PEERS_MAX and not known.outbound
         if full or topic.backoff.get(peer, 0.0) > now:
             self._prune(name, topic, peer, now)
         else:
@@ -356,7 +356,7 @@ class GossipRouter:
         self._remember(mid, now)
         self._in_flight[mid] = {peer: None}
         self._asked.pop(mid, None)
-        if len(data) >= MIN_UNWANTED:
+        if len(data) >= UNWANTED_BYTES_MIN:
             for other in topic.mesh:
                 if other != peer:
                     self._carrier.send_gossip(other, Rpc(unwanted=(mid,)))
@@ -385,8 +385,8 @@ class GossipRouter:
 
     def _remember(self, mid: MessageId, now: float) -> None:
         self._seen.pop(mid, None)
-        self._seen[mid] = _Seen(now + SEEN_S)
-        if len(self._seen) > MAX_SEEN:
+        self._seen[mid] = _Seen(now + SEEN_KEPT_S)
+        if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
 
     def _forward(
@@ -399,7 +399,7 @@ class GossipRouter:
             self._cache[mid] = (job.topic, job.data)
             self._cache_bytes += len(job.data)
             self._history[0].append(mid)
-            while self._cache_bytes > MAX_CACHE_BYTES:
+            while self._cache_bytes > CACHE_BYTES_MAX:
                 self._evict(next(iter(self._cache)))
         rpc = Rpc(messages=((job.topic, job.data),))
         holders = set(have)
@@ -428,7 +428,7 @@ class GossipRouter:
         for mid in ids:
             if mid in self._seen or self._asked.get(mid, 0.0) > now or len(mid) != 32:
                 continue
-            if len(self._asked) < MAX_SEEN:
+            if len(self._asked) < SEEN_MAX:
                 self._asked[mid] = now + ASK_AGAIN_S
                 wanted.append(mid)
         if wanted:
@@ -438,26 +438,26 @@ class GossipRouter:
         for mid in ids:
             cached = self._cache.get(mid)
             sends = known.sends.get(mid, 0)
-            if cached is not None and sends < MAX_SENDS:
+            if cached is not None and sends < SENDS_ON_REQUEST_MAX:
                 known.sends[mid] = sends + 1
                 self._push(peer, known, Rpc(messages=(cached,)))
 
     def _repair(self, name: str, topic: _Topic, now: float) -> None:
         topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}
-        if len(topic.mesh) < DEGREE_LOW:
-            for peer in self._pick(topic, DEGREE - len(topic.mesh), outbound=False):
+        if len(topic.mesh) < MESH_PEERS_MIN:
+            for peer in self._pick(topic, MESH_PEERS - len(topic.mesh), outbound=False):
                 self._graft(name, topic, peer)
-        if len(topic.mesh) > DEGREE_HIGH:
+        if len(topic.mesh) > MESH_PEERS_MAX:
             places = list(topic.mesh)
             self._rng.shuffle(places)
             places.sort(key=lambda peer: not self._peers[peer].outbound)
-            kept = places[:DEGREE_OUTBOUND]
-            rest = places[DEGREE_OUTBOUND:]
+            kept = places[:MESH_PEERS_OUTBOUND_MIN]
+            rest = places[MESH_PEERS_OUTBOUND_MIN:]
             self._rng.shuffle(rest)
-            for peer in rest[DEGREE - len(kept) :]:
+            for peer in rest[MESH_PEERS - len(kept) :]:
                 self._prune(name, topic, peer, now)
         ours = sum(self._peers[peer].outbound for peer in topic.mesh)
-        for peer in self._pick(topic, DEGREE_OUTBOUND - ours, outbound=True):
+        for peer in self._pick(topic, MESH_PEERS_OUTBOUND_MIN - ours, outbound=True):
             self._graft(name, topic, peer)
 
     def _pick(self, topic: _Topic, count: int, *, outbound: bool) -> list[PeerId]:
@@ -473,12 +473,13 @@ class GossipRouter:
         return self._rng.sample(candidates, min(count, len(candidates)))
 
     def _advertise(self, name: str, topic: _Topic) -> None:
-        recent = [mid for window in list(self._history)[:HISTORY_TOLD] for mid in window]
+        recent = [mid for window in list(self._history)[:ADVERTISED_HEARTBEATS] for mid in window]
         ids = [mid for mid in recent if mid in self._cache and self._cache[mid][0] == name]
         if not ids:
             return
         others = [peer for peer in topic.members if peer not in topic.mesh]
-        lazy = self._rng.sample(others, min(DEGREE_LAZY, len(others)))
+        lazy = self._rng.sample(others, min(LAZY_PEERS, len(others)))
         lazy += [peer for peer in topic.mesh if self._peers[peer].missed]
+        rpc = Rpc(have=((name, tuple(ids[-IDS_PER_HEARTBEAT_MAX:])),))
         for peer in lazy:
-            self._carrier.send_gossip(peer, Rpc(have=((name, tuple(ids[-MAX_IDS:])),)))
+            self._carrier.send_gossip(peer, rpc)

@@ -27,7 +27,7 @@ from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.relay.relay import HEDGE_S
+from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
@@ -270,7 +270,11 @@ def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)
         await nodes[1].chain.submit_coin(anchor)
         await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
-        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", HEDGE_S + 1)
+        await net.until(
+            lambda: relay.statistics().bodies_fetched > fetched,
+            "fetched",
+            ANNOUNCED_BODY_HEDGE_S + 1,
+        )
         await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
         net.resume_mining()

@@ -37,22 +37,21 @@ from unchained.node.transport.libp2p.streams import (
     agree,
     propose,
 )
-from unchained.node.transport.libp2p.yamux import PROTOCOL as YAMUX_PROTOCOL
-from unchained.node.transport.libp2p.yamux import Guard, MemoryBudget, Yamux
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Guard, MemoryBudget, Yamux
 from unchained.node.transport.switchboard import Switchboard
 
 DEAD_AFTER_S: Final = 15
 """Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
-MAX_STREAMS: Final = 64
+SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
-FLOOD: Final = 1000
+REFUSED_STREAMS_MAX: Final = 1000
 """Streams of one peer that are refused before it is reported and dropped."""
 STREAMS_BURST: Final = 1_000
 STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
-MAX_OUTBOX_BYTES: Final = 4 << 20
-MAX_OUTBOX_RPCS: Final = 4096
+OUTBOX_BYTES_MAX: Final = 4 << 20
+OUTBOX_RPCS_MAX: Final = 4096
 
 
 class WrongPeer(Exception):
@@ -160,8 +159,8 @@ class Connection:
     def send(self, rpc: Rpc) -> bool:
         """Queue gossip; False if it had to be dropped because the queue is full."""
         size = rpc.size()
-        full = self._outbox_bytes + size > MAX_OUTBOX_BYTES
-        if full or len(self._outbox) >= MAX_OUTBOX_RPCS:
+        full = self._outbox_bytes + size > OUTBOX_BYTES_MAX
+        if full or len(self._outbox) >= OUTBOX_RPCS_MAX:
             return False
         self._outbox.append(rpc)
         self._outbox_bytes += size
@@ -218,12 +217,12 @@ class Connection:
     async def _gossip(self) -> None:
         try:
             with trio.fail_after(NEGOTIATE_S):
-                stream = await self.open(gossip_wire.PROTOCOL)
+                stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
             while True:
                 await self._to_send.wait()
                 rpcs = [self._pop()]
                 size = rpcs[0].size()
-                while self._outbox and size + self._outbox[0].size() <= gossip_wire.MERGE:
+                while self._outbox and size + self._outbox[0].size() <= gossip_wire.RPC_MERGE_BYTES:
                     size += self._outbox[0].size()
                     rpcs.append(self._pop())
                 if not self._outbox:
@@ -255,13 +254,13 @@ class Connection:
                 self.accuse_and_close(
                     Misbehaviour.STREAM_FLOOD, f"{STREAMS_PER_S} streams a second"
                 )
-            if self._served < MAX_STREAMS:
+            if self._served < SERVED_STREAMS_MAX:
                 self._served += 1
                 nursery.start_soon(self._serve, stream, served, serve)
                 continue
             self._refused += 1
-            if self._refused > FLOOD:
-                detail = f"{FLOOD} streams beyond {MAX_STREAMS} at a time"
+            if self._refused > REFUSED_STREAMS_MAX:
+                detail = f"{REFUSED_STREAMS_MAX} streams beyond {SERVED_STREAMS_MAX} at a time"
                 self.accuse_and_close(Misbehaviour.STREAM_FLOOD, detail)
             await stream.reset()
 

@@ -16,10 +16,10 @@ import trio
 from unchained.node.base.token_bucket import KeyedTokenBuckets
 
 HANDSHAKE_S: Final = 10.0
-MAX_PER_IP: Final = 8
-MAX_TOTAL: Final = 128
-PER_IP_BURST: Final = 16
-PER_IP_PER_S: Final = 4.0
+HANDSHAKES_PER_IP_MAX: Final = 8
+HANDSHAKES_MAX: Final = 128
+HANDSHAKES_PER_IP_BURST: Final = 16
+HANDSHAKES_PER_IP_PER_S: Final = 4.0
 """Handshakes of one address that begin per second, after a burst; more of them wait."""
 
 
@@ -29,20 +29,20 @@ class Handshakes:
     def __init__(self) -> None:
         self._scopes: dict[trio.CancelScope, str] = {}
         self._per_ip: Counter[str] = Counter()
-        self._rate = KeyedTokenBuckets(PER_IP_BURST, PER_IP_PER_S)
+        self._rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
 
     def __len__(self) -> int:
         return len(self._scopes)
 
     def has_room(self, ip: str) -> bool:
         """Tell whether an address (`groups.address_group`) may have one more under way."""
-        return self._per_ip[ip] < MAX_PER_IP
+        return self._per_ip[ip] < HANDSHAKES_PER_IP_MAX
 
     def enter(self, ip: str) -> trio.CancelScope | None:
         """Return the scope to shake hands in, or None if there is no room."""
         if not self.has_room(ip):
             return None
-        if len(self._scopes) >= MAX_TOTAL:
+        if len(self._scopes) >= HANDSHAKES_MAX:
             oldest = next(iter(self._scopes))
             oldest.cancel()
             self.leave(oldest)

@@ -64,11 +64,11 @@ from unchained.node.transport.libp2p.streams import MuxedStream, StreamFault, Tc
 from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
 from unchained.node.transport.switchboard import Switchboard
 
-MAX_UNREAD: Final = 32 << 20
+UNREAD_BYTES_MAX: Final = 32 << 20
 """Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
-MAX_LOOKUPS: Final = 4
+LOOKUPS_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Libp2pTransport:
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(MAX_UNREAD)
+        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -112,7 +112,7 @@ class Libp2pTransport:
         self._addresses: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
         self._resolver = resolver
-        self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
     @property
     def id(self) -> PeerId:
@@ -150,8 +150,8 @@ class Libp2pTransport:
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic; ValueError if its messages would not fit an RPC."""
-        if limits.max_size > gossip_wire.MAX_RPC - 1024:
-            raise ValueError(f"max_size of {topic}: at most {gossip_wire.MAX_RPC - 1024}")
+        if limits.max_size > gossip_wire.RPC_BYTES_MAX - 1024:
+            raise ValueError(f"max_size of {topic}: at most {gossip_wire.RPC_BYTES_MAX - 1024}")
         self._switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
@@ -416,7 +416,7 @@ class Libp2pTransport:
         self._connections[info.peer] = connection
         self._open[connection] = None
         self._switchboard.connected(info)
-        served = (gossip_wire.PROTOCOL, *self._switchboard.served)
+        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
             await connection.run(served, partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
@@ -441,12 +441,12 @@ class Libp2pTransport:
             self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.PROTOCOL:
+        if protocol != gossip_wire.GOSSIP_PROTOCOL:
             await requests.answer(self._switchboard, connection, protocol, stream)
             return
         try:
             while True:
-                length = await read_varint(stream, gossip_wire.MAX_RPC)
+                length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)
                 rpc = gossip_wire.decode(await stream.read(length))
                 self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))

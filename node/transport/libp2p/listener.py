@@ -16,12 +16,12 @@ from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
 
-BACKLOG: Final = 1_024
+BACKLOG_CONNECTIONS: Final = 1_024
 """Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
 KNOCKS_BURST: Final = 64
 KNOCKS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: those who have come in come first."""
-MAX_RESOLVED: Final = 8
+RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
@@ -52,7 +52,7 @@ async def places(
         abandon_on_cancel=True,
         limiter=limiter,
     )
-    return list(dict.fromkeys(plain(ip) for ip in found))[:MAX_RESOLVED]
+    return list(dict.fromkeys(plain(ip) for ip in found))[:RESOLVED_ADDRESSES_MAX]
 
 
 def plain(ip: str) -> str:
@@ -105,7 +105,7 @@ async def _bind(address: Address) -> trio.SocketListener:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await sock.bind((address.host, address.port))
-        sock.listen(BACKLOG)
+        sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
         raise CannotListen(str(address), _why(error)) from None

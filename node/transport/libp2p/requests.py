@@ -31,9 +31,9 @@ from unchained.node.transport.libp2p.streams import (
 )
 from unchained.node.transport.switchboard import ResponseStatus, Switchboard
 
-READ_S: Final = 30.0
+REQUEST_READ_S: Final = 30.0
 """A request must have arrived after so long, and its answer be taken."""
-WINDOW: Final = 128 << 10
+REQUEST_AT_ONCE_BYTES: Final = 128 << 10
 """Bytes of a request that are sent along with the protocol's name, without waiting."""
 
 
@@ -42,7 +42,7 @@ async def ask(connection: Connection, protocol: str, payload: bytes, max_respons
     peer = connection.info.peer
     bad = Misbehaviour.BAD_RESPONSE
     data = len(payload).to_bytes(4, "big") + payload
-    at_once = len(data) <= WINDOW
+    at_once = len(data) <= REQUEST_AT_ONCE_BYTES
     try:
         stream = await connection.open(protocol, data if at_once else b"")
     except ProtocolNotServed:
@@ -101,7 +101,7 @@ async def answer(
 ) -> None:
     """Serve the one request of a stream."""
     limits = switchboard.served[protocol].limits
-    with trio.move_on_after(READ_S) as reading:
+    with trio.move_on_after(REQUEST_READ_S) as reading:
         length = int.from_bytes(await stream.read(4), "big")
         if length > limits.max_request:
             detail = f"{length} bytes, at most {limits.max_request}"
@@ -110,7 +110,7 @@ async def answer(
             return
         payload = await stream.read(length)
     if reading.cancelled_caught:
-        detail = f"no whole request in {READ_S} s"
+        detail = f"no whole request in {REQUEST_READ_S} s"
         connection.accuse(Misbehaviour.BAD_REQUEST, detail, protocol)
         return
     answered: tuple[ResponseStatus, bytes] | None = None
@@ -123,7 +123,7 @@ async def answer(
 
 
 async def _reply(stream: MuxedStream, status: ResponseStatus, response: bytes) -> None:
-    with trio.move_on_after(READ_S):
+    with trio.move_on_after(REQUEST_READ_S):
         await stream.write(bytes((status,)) + len(response).to_bytes(4, "big") + response)
         await stream.close()
         await stream.ended()

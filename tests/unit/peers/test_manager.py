@@ -21,7 +21,7 @@ from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
-from unchained.node.peers.reputation import VISITORS, PeerLimits
+from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import BadAddress
@@ -367,7 +367,7 @@ def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_frien
         await world.until(lambda: late.ip in kept(), 30)
         await trio.sleep(manager.VISIT_S * 2)
         assert {old.ip, useful.ip, late.ip} <= kept()
-        assert len(kept()) <= 40 + VISITORS
+        assert len(kept()) <= 40 + VISITORS_MAX
         evicted = {event["peer"] for event in world.logged("peer.evicted")}
         assert evicted
         assert evicted <= {peer.transport.id for peer in flood}

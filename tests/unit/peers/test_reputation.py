@@ -9,15 +9,15 @@ import trio
 from tests.framework.p2p_memory import run_virtual
 from unchained.node.base.runtime import TrioClock
 from unchained.node.peers.ban_list import (
+    BAN_GROWTH,
+    BANS_MAX,
     FIRST_BAN_MS,
     FORGIVEN_AFTER_MS,
-    GROWTH,
     LONGEST_BAN_MS,
-    MAX_BANS,
     BanList,
 )
 from unchained.node.peers.penalty import FAULT_MS, Penalty
-from unchained.node.peers.reputation import DEBT_MS_MAX, VISITORS, PeerLimits, Reputation
+from unchained.node.peers.reputation import DEBT_MS_MAX, VISITORS_MAX, PeerLimits, Reputation
 from unchained.node.transport.address_groups import host_group, is_public, network_group
 from unchained.node.transport.contract import (
     Direction,
@@ -52,7 +52,7 @@ def test_bans_grow_are_kept_and_are_forgiven() -> None:
     for count in range(8):
         ban = bans.add("1.2.3.4", "forged", now)
         assert ban.count == count + 1
-        assert ban.until - now == min(FIRST_BAN_MS * GROWTH**count, LONGEST_BAN_MS)
+        assert ban.until - now == min(FIRST_BAN_MS * BAN_GROWTH**count, LONGEST_BAN_MS)
         assert bans.is_banned("1.2.3.4", ban.until - 1)
         assert not bans.is_banned("1.2.3.4", ban.until)
         now = ban.until
@@ -74,9 +74,9 @@ def test_bans_grow_are_kept_and_are_forgiven() -> None:
 
 def test_bans_are_bounded_and_the_one_that_ends_first_goes() -> None:
     bans = BanList(MemoryStore())
-    for number in range(MAX_BANS + 5):
+    for number in range(BANS_MAX + 5):
         bans.add(f"group {number}", "", number)
-    assert len(bans.active(0)) == MAX_BANS
+    assert len(bans.active(0)) == BANS_MAX
     assert not bans.is_banned("group 4", 0)
 
 
@@ -135,8 +135,8 @@ def test_the_gate_limits_hosts_networks_and_all() -> None:
         assert [room.join(f"n{n}", f"1.2.9.{n}") for n in range(2)] == [True, False]
         assert all(room.join(f"p{n}", f"10.0.0.{n}") for n in range(4))
         # Nine places are taken by now; a few more may look in.
-        last = [room.join(f"l{n}", "127.0.0.1") for n in range(3 + VISITORS)]
-        assert last == [True] * (2 + VISITORS) + [False]
+        last = [room.join(f"l{n}", "127.0.0.1") for n in range(3 + VISITORS_MAX)]
+        assert last == [True] * (2 + VISITORS_MAX) + [False]
         assert not Room(PeerLimits(inbound=0)).join("a", "1.2.3.4")
         assert room.join("out", "1.2.3.4", Direction.OUTBOUND)
         assert not room.reputation.may_dial("1.2.77.1", A)

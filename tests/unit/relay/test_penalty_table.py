@@ -6,7 +6,7 @@ from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus import errors as rules
 from unchained.node.peers.penalty import MISBEHAVIOURS, Penalty
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.relay.penalty_table import TABLE, decision_on
+from unchained.node.relay.penalty_table import PENALTIES, decision_on
 from unchained.node.transport.contract import Misbehaviour, Verdict
 
 FAMILIES = {rules.CoinError, rules.AnchorError, rules.TransferError, rules.ExportError}
@@ -20,7 +20,7 @@ def leaves(family: type[Exception]) -> set[type[Exception]]:
 def test_every_rule_and_policy_has_a_judgement() -> None:
     expected = leaves(ProtocolError) - leaves(rules.ExportError) | leaves(PolicyError)
     ours = {error for error in expected if error.__module__.startswith("unchained.")}
-    assert set(TABLE) == ours
+    assert set(PENALTIES) == ours
 
 
 def test_what_is_not_foreseen_fails_loudly() -> None:
@@ -30,7 +30,7 @@ def test_what_is_not_foreseen_fails_loudly() -> None:
 
 
 def test_only_proofs_signatures_and_encodings_ban_at_once() -> None:
-    banning = {error for error, found in TABLE.items() if found.alone is Penalty.BAN}
+    banning = {error for error, found in PENALTIES.items() if found.alone is Penalty.BAN}
     assert banning == {
         rules.BadMixError,
         rules.BadSignatureError,
@@ -59,7 +59,7 @@ def test_what_depends_on_the_view_of_the_chain_is_ignored(error: type[ProtocolEr
 
 
 def test_rejected_is_what_is_punished() -> None:
-    for error, found in TABLE.items():
+    for error, found in PENALTIES.items():
         punished = found.alone in (Penalty.FAULT, Penalty.BAN)
         assert punished == (found.verdict is Verdict.REJECT), error.__name__
 

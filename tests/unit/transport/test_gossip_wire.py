@@ -17,13 +17,19 @@ from unchained.node.transport.contract import (
     Verdict,
 )
 from unchained.node.transport.gossip_router import (
-    DEGREE_HIGH,
-    MAX_CACHE_BYTES,
-    MAX_IDS,
+    CACHE_BYTES_MAX,
+    IDS_PER_HEARTBEAT_MAX,
+    MESH_PEERS_MAX,
     GossipRouter,
     Rpc,
 )
-from unchained.node.transport.gossip_wire import MAX_ENTRIES, MAX_MESSAGES, BadRpc, decode, encode
+from unchained.node.transport.gossip_wire import (
+    RPC_ENTRIES_MAX,
+    RPC_MESSAGES_MAX,
+    BadRpc,
+    decode,
+    encode,
+)
 from unchained.node.transport.libp2p.streams import (
     ProtocolNotServed,
     StreamFault,
@@ -97,9 +103,9 @@ def test_signed_messages_are_refused(field: str) -> None:
 
 def test_lists_are_bounded() -> None:
     with pytest.raises(BadRpc, match="entries"):
-        decode(encode([Rpc(graft=("a",) * (MAX_ENTRIES + 1))])[2:])
+        decode(encode([Rpc(graft=("a",) * (RPC_ENTRIES_MAX + 1))])[2:])
     with pytest.raises(BadRpc, match="messages"):
-        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (MAX_MESSAGES + 1))])[2:])
+        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))])[2:])
 
 
 @given(st.integers(0, 2**28))
@@ -180,11 +186,11 @@ def test_a_full_house_of_strangers_is_pruned_but_for_those_we_dialled() -> None:
     net.join("out 1", "out 2", "out 3", outbound=True)
     for number in range(30):
         net.receive(f"in {number}", graft=(TOPIC,))
-    assert len(net.router.mesh(TOPIC)) == DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) == MESH_PEERS_MAX
     net.router.heartbeat(1.0)
     assert sum(peer.startswith("out") for peer in net.router.mesh(TOPIC)) == 2
     net.router.heartbeat(2.0)
-    assert len(net.router.mesh(TOPIC)) <= DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) <= MESH_PEERS_MAX
 
 
 def test_a_pruned_peer_is_left_alone_for_a_while() -> None:
@@ -212,7 +218,7 @@ def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
     net.router.heartbeat(1.0)
     net.receive("one", have=((TOPIC, (mid, *unknown)),))
     ((_, rpc),) = net.sent
-    assert len(rpc.want) == MAX_IDS - 1
+    assert len(rpc.want) == IDS_PER_HEARTBEAT_MAX - 1
     net.sent.clear()
     net.router.heartbeat(2.0)
     net.receive("one", now=2.0, have=((TOPIC, unknown[:10]),))
@@ -252,7 +258,7 @@ def test_the_cache_is_bounded_and_forgets() -> None:
     net = Net()
     for number in range(40):
         net.router.publish(TOPIC, number.to_bytes(2, "big") * (1 << 19), 0.0)
-    assert net.router._cache_bytes <= MAX_CACHE_BYTES
+    assert net.router._cache_bytes <= CACHE_BYTES_MAX
     for second in range(6):
         net.router.heartbeat(float(second))
     assert net.router._cache_bytes == 0

@@ -6,10 +6,10 @@ import trio.testing
 
 from unchained.node.transport.libp2p.handshakes import (
     HANDSHAKE_S,
-    MAX_PER_IP,
-    MAX_TOTAL,
-    PER_IP_BURST,
-    PER_IP_PER_S,
+    HANDSHAKES_MAX,
+    HANDSHAKES_PER_IP_BURST,
+    HANDSHAKES_PER_IP_MAX,
+    HANDSHAKES_PER_IP_PER_S,
     Handshakes,
 )
 
@@ -17,7 +17,7 @@ from unchained.node.transport.libp2p.handshakes import (
 def test_an_address_has_few_places() -> None:
     async def main() -> None:
         handshakes = Handshakes()
-        scopes = [handshakes.enter("10.0.0.1") for _ in range(MAX_PER_IP)]
+        scopes = [handshakes.enter("10.0.0.1") for _ in range(HANDSHAKES_PER_IP_MAX)]
         assert None not in scopes
         assert handshakes.enter("10.0.0.1") is None
         assert handshakes.enter("10.0.0.2") is not None
@@ -33,8 +33,8 @@ def test_an_address_has_few_places() -> None:
 def test_a_full_house_shows_the_oldest_out() -> None:
     async def main() -> None:
         handshakes = Handshakes()
-        scopes = [handshakes.enter(f"10.0.0.{number}") for number in range(MAX_TOTAL + 1)]
-        assert len(handshakes) == MAX_TOTAL
+        scopes = [handshakes.enter(f"10.0.0.{number}") for number in range(HANDSHAKES_MAX + 1)]
+        assert len(handshakes) == HANDSHAKES_MAX
         assert [scope is not None and scope.cancel_called for scope in scopes[:2]] == [True, False]
 
     trio.run(main)
@@ -63,9 +63,9 @@ def test_who_asks_for_many_waits_and_nobody_else_does() -> None:
                 await handshakes.turn(ip)
             return trio.current_time() - start
 
-        assert await turns("10.0.0.1", PER_IP_BURST) == 0
-        assert await turns("10.0.0.1", 8) == pytest.approx(8 / PER_IP_PER_S)
+        assert await turns("10.0.0.1", HANDSHAKES_PER_IP_BURST) == 0
+        assert await turns("10.0.0.1", 8) == pytest.approx(8 / HANDSHAKES_PER_IP_PER_S)
         before = trio.current_time() - start
-        assert await turns("10.0.0.2", PER_IP_BURST) == before
+        assert await turns("10.0.0.2", HANDSHAKES_PER_IP_BURST) == before
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
