@@ -1,4 +1,4 @@
-"""Bans of growing length, kept in the store; what they cover is `groups.host_group`."""
+"""Bans of growing length, kept in the store; what they cover is `address_groups.host_group`."""
 
 from __future__ import annotations
 

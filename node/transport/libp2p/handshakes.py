@@ -35,7 +35,7 @@ class Handshakes:
         return len(self._scopes)
 
     def has_room(self, ip: str) -> bool:
-        """Tell whether an address (`groups.address_group`) may have one more under way."""
+        """Tell whether an address (`address_groups.address_group`) may have one more under way."""
         return self._per_ip[ip] < HANDSHAKES_PER_IP_MAX
 
     def enter(self, ip: str) -> trio.CancelScope | None:
