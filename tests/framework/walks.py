@@ -218,7 +218,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            ManagerLink(node.chain, node.store, node.network.relay.announce_transfer),
+            ManagerLink(node.chain, node.store),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,
