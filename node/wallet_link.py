@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.wallet.errors import TransferRefused
 from unchained.node.wallet.link import ChainTip

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.crypto.lthash import Member, StateCommitment
 from unchained.node.primitives.body import Body
@@ -22,14 +23,7 @@ from unchained.storage.errors import StoreCorrupt
 from unchained.storage.kv import Reader
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import lock_of
-from unchained.storage.schema import (
-    CoinHistory,
-    CoinKind,
-    NumberTable,
-    OwnedCoin,
-    Table,
-    TransferPlace,
-)
+from unchained.storage.schema import CoinHistory, NumberTable, OwnedCoin, Table, TransferPlace
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report names; it counts them all."""

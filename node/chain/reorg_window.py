@@ -14,6 +14,7 @@ from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.opened_chain import main_judgement
 from unchained.node.chain.pruning import retire_root
 from unchained.node.chain.tree import AnchorTree
+from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -75,8 +76,7 @@ class ReorgWindow:
         the node's running time."""
         anchor_id = there(self._archive.main_id(height), f"anchor at height {height}")
         record = there(schema.ANCHOR.get(self._ledger.view, anchor_id), f"anchor {anchor_id.hex()}")
-        age_ms = running_ms - record.connected_running_ms
-        return age_ms >= self._network.max_reorg * self._network.epoch_ms
+        return is_settled(running_ms - record.connected_running_ms, self._network)
 
     def lower(self, height: int) -> bool:
         """Take some anchors back into the tree; tell whether its root is as low as a height.

@@ -14,14 +14,14 @@ from typing import Final
 
 import msgspec
 
-from unchained.node.chain.mempool.mempool import (
+from unchained.node.consensus import errors as rules
+from unchained.node.consensus.policy import (
     DustError,
     FeeTooLowError,
     ReplacementTooCheapError,
     TooManyAncestorsError,
     TooManyDescendantsError,
 )
-from unchained.node.consensus import errors as rules
 from unchained.node.peers.penalty import Penalty
 from unchained.node.transport.contract import Verdict
 

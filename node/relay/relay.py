@@ -19,12 +19,15 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Lost
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
-from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
+from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.transition import (
+    check_anchor_grade,
+    check_body_root,
+    check_list_lengths,
+)
 from unchained.node.peers.eviction import News
 from unchained.node.peers.exchanges import Penalize
 from unchained.node.peers.penalty import Penalty
@@ -230,11 +233,7 @@ class Relay:
         coin = Coin.from_bytes(header.coin)
         check_coin_alone(coin, self._chain.network)
         check_anchor_grade(coin, self._chain.network)
-        # Protocol §5.2: BAD_BODY_ROOT
-        if header.body_root() != coin.header.body_root:
-            raise BadBodyRootError(
-                expected=coin.header.body_root.hex(), actual=header.body_root().hex()
-            )
+        check_body_root(coin, header.body_root())
         with self._take_in_hand(_anchor_key(coin.id)) as in_hand:
             return in_hand.settle(await self._take_anchor(peer, coin, header))
 
@@ -244,11 +243,7 @@ class Relay:
             if outcome.parent is not None:
                 self._hold(peer, coin.id)
             return Verdict.IGNORE
-        # Protocol §5.2: TOO_MANY_COINS
-        most = self._chain.network.max_listed
-        for digest in (header.fresh, header.uncles):
-            if digest.n > most:
-                raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
+        check_list_lengths(header.fresh.n, header.uncles.n, self._chain.network)
         if not await self._chain.queries.deserves_body(coin.id):
             return Verdict.IGNORE
         return await self._take_body(peer, coin, header)

@@ -15,9 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from unchained.miner.errors import SettingError
 from unchained.miner.pool import MiningPool
 from unchained.node.base.runtime import Clock, Runner
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.mining.control import MiningControl

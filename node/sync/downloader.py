@@ -9,7 +9,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.manager import PeerManager
@@ -123,7 +123,7 @@ class _Run:
             batches, ahead=AHEAD, first_window=FIRST_WINDOW, window=WINDOW, hedge_s=HEDGE_S
         )
         self._sources = owner.sources(leader, anchors[-1][0].height)
-        self._ready: dict[int, list[Package]] = {}
+        self._ready: dict[int, list[ProvenAnchor]] = {}
         self._changed = trio.Event()
         self._error: Exception | None = None
 
@@ -161,9 +161,10 @@ class _Run:
 
     async def _take(self, peer: PeerId, batch: DownloadBatch, packages: list[Package]) -> None:
         """Verify what a peer was the first to deliver."""
-        if await self._verify(peer, packages):
+        anchors = await self._verify(peer, packages)
+        if anchors is not None:
             self._plan.delivered(batch, peer)
-            self._ready[batch.number] = packages
+            self._ready[batch.number] = anchors
         else:
             self._plan.failed(batch, peer)
         self._wake()
@@ -183,9 +184,9 @@ class _Run:
             owner.in_flight -= 1
         return None
 
-    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> bool:
+    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> list[ProvenAnchor] | None:
         """Verify the proofs of a batch, and its transfers' signatures; who gave a forged proof
-        pays for it."""
+        pays for it, and None is returned."""
         coins: dict[CoinId, Coin] = {}
         for package in packages:
             own = {package.anchor.id: package.anchor, **package.coins}
@@ -198,25 +199,25 @@ class _Run:
                 await self._owner._chain.verify_mixes(list(coins.values()))
         except BadMixError as error:
             self._owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
-            return False
+            return None
         transfers = [raw for package in packages for raw in package.transfers.values()]
         if transfers:
             await self._owner._chain.judge_transfers(transfers)
-        return True
+        return [ProvenAnchor(package) for package in packages]
 
     async def _connect(self, all_of_it: trio.CancelScope) -> None:
         chain = self._owner._chain
         for number in range(self._count):
             while number not in self._ready:
                 await self._changed.wait()
-            packages = self._ready.pop(number)
-            outcome = await chain.submit_proven(packages)
+            anchors = self._ready.pop(number)
+            outcome = await chain.submit_batch(anchors)
             if outcome.error is not None or outcome.is_full:
                 too_long = BranchTooLong(self._leader, "too long to be weighed")
                 self._error = outcome.error or too_long
                 all_of_it.cancel()
                 return
-            self._owner.bodies += len(packages)
+            self._owner.bodies += len(anchors)
             self._plan.took_in(number)
             self._wake()
         # Whoever is still being asked was too slow.

@@ -10,11 +10,12 @@ import trio
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.transition import check_header
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, NotServedByPeer
-from unchained.node.sync.body_plan import Point
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
 
@@ -28,7 +29,7 @@ class Seen(msgspec.Struct):
     """Ends of pages that have been checked already, whoever sent them: an anchor's id commits to
     all below it, so nobody has to check the same chain twice."""
 
-    points: dict[CoinId, tuple[Point, int]] = msgspec.field(default_factory=dict)
+    points: dict[CoinId, tuple[AnchorContext, int]] = msgspec.field(default_factory=dict)
 
 
 class Weight(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +63,7 @@ class HeaderWalk:
         self._clock = clock
         self._peer = peer
         self._tip = tip
-        self._point: Point | None = None
+        self._point: AnchorContext | None = None
         self._request: HeadersRequest | None = None
         self.work = 0
         self.fork_height = 0
@@ -100,7 +101,7 @@ class HeaderWalk:
         if base is None:
             # Protocol §6: asked for back to a known anchor, at most MAX_REORG deep
             raise NotServedByPeer(self._peer, "its chain leaves ours too deep to be followed")
-        self._point = Point.of(base)
+        self._point = base.context
         self.fork_height = base.fork_height
         self.height = base.context.height
 
@@ -119,7 +120,15 @@ class HeaderWalk:
                 raise NotServedByPeer(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
-                self._point = self._point.extend(coin, header, self._network, now_ms)
+                self._point = check_header(
+                    coin,
+                    header.fresh.n,
+                    header.uncles.n,
+                    header.history_root,
+                    self._point,
+                    self._network,
+                    now_ms,
+                )
             if standing == "main":
                 self.fork_height, self.work = coin.height, 0
             else:

@@ -64,7 +64,7 @@ OMITTED: Final = (*BASE, "node/primitives/", "node/crypto/", *SIMULATION)
 DECODING: Final = "Transfer.from_bytes"
 """What every decoding of a transfer's bytes comes down to."""
 VERIFYING: Final = "verify_signature"
-ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainService._call")
+ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainWriter.call")
 """What every trip to the chain's writer goes through: the one of these that there is."""
 
 ROOT: Final = Path(__file__).resolve().parents[2]

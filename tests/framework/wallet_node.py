@@ -15,7 +15,7 @@ import trio.testing
 from tests.framework.forge import BACKEND
 from tests.framework.wallets import CHEAP
 from unchained.node.base.runtime import Clock, InlineRunner, Runner, TrioClock
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix
@@ -132,8 +132,8 @@ class WalletNode:
         await self.settle()
 
     async def _take(self, package: Package) -> None:
-        await self.chain.submit_coin(package.anchor, proven=True)
-        await self.chain.submit_package(package, proven=True)
+        await self.chain.submit_coin(ProvenCoin(package.anchor))
+        await self.chain.submit_package(package)
 
     def _anchor(self, template: Any, lock: Lock, time_ms: int) -> Coin:
         while True:

@@ -16,7 +16,7 @@ from tests.framework.simulation.simnet import (
     solve,
 )
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import build_template
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
@@ -48,9 +48,9 @@ def grow(below: Sequence[Step], name: bytes, anchors: int, votes: int) -> list[S
 def take_in(core: ChainCore, steps: Sequence[Step]) -> None:
     """Submit coins and bodies in order."""
     for coin, package in steps:
-        core.submit_coin(coin, NOW_MS, proven=True)
+        core.submit_proven_coin(ProvenCoin(coin), NOW_MS)
         if package is not None:
-            core.submit_package(package, proven=True)
+            core.submit_proven_anchor(ProvenAnchor(package))
 
 
 async def meet(net: SimNet, one: Sequence[Step], other: Sequence[Step]) -> tuple[SimNode, SimNode]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.mempool.mempool import FeeTooLowError, Mempool, PoolEntry, Reason
+from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
 from unchained.node.chain.results import Outcome
-from unchained.node.chain.transfer_verdict import TransferVerdict, VerdictMemory, judge_transfer
 from unchained.node.chain.tree import AnchorTree
+from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.consensus.errors import NonCanonicalError, ProtocolError
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid, Wid
 from unchained.storage import schema

@@ -15,7 +15,7 @@ import trio
 from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
 from unchained.node.base.runtime import Clock, Runner
-from unchained.node.chain.results import Held, Package
+from unchained.node.chain.results import Held, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import Template
@@ -312,7 +312,7 @@ class MiningRoom:
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor
         )
-        await self._chain.submit_coin(mined, proven=True)
+        await self._chain.submit_coin(ProvenCoin(mined))
         if as_anchor:
             await self._chain.submit_package(Package(mined, template.body, {}, {}))
         return mined

@@ -20,7 +20,7 @@ from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, 
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.coins import is_anchor_grade
@@ -71,16 +71,13 @@ def lengthen(
         for at in range(plain):
             template = build_template(core)
             time_ms = template.parent_time + 1 + at
-            core.submit_coin(
-                solve(template.header(lock=fixed, time=time_ms), core.network, False),
-                now_ms,
-                proven=True,
-            )
+            coin = solve(template.header(lock=fixed, time=time_ms), core.network, False)
+            core.submit_proven_coin(ProvenCoin(coin), now_ms)
         template = build_template(core)
         header = template.header(lock=fixed, time=template.parent_time + step_ms)
         anchor = solve(header, core.network, True)
-        core.submit_coin(anchor, now_ms, proven=True)
-        core.submit_package(Package(anchor, template.body, {}, {}), proven=True)
+        core.submit_proven_coin(ProvenCoin(anchor), now_ms)
+        core.submit_proven_anchor(ProvenAnchor(Package(anchor, template.body, {}, {})))
         anchors.append(anchor)
     return anchors
 

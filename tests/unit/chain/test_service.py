@@ -18,8 +18,7 @@ from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
-from unchained.node.chain.results import Held, Outcome, Package
+from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.writer import OPERATIONS_AT_ONCE, WRITER_QUEUE_MAX
 from unchained.node.consensus.errors import (
@@ -31,6 +30,7 @@ from unchained.node.consensus.errors import (
     ProtocolError,
 )
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
@@ -291,7 +291,9 @@ def test_no_orphan_is_held_past_its_parent(forge: Forge) -> None:
                 nursery.start_soon(manager.submit_coin, coin)
                 await trio.sleep(0.001)
                 nursery.start_soon(
-                    in_writer, manager, lambda core: core.submit_package(package, proven=True)
+                    in_writer,
+                    manager,
+                    lambda core: core.submit_proven_anchor(ProvenAnchor(package)),
                 )
             await service.settled()
             assert manager.statistics().orphans == 0
@@ -580,7 +582,8 @@ def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
         async def fail() -> None:
             with pytest.raises(StoreFull):
                 await in_writer(
-                    manager, lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
+                    manager,
+                    lambda core: core.submit_proven_coin(ProvenCoin(anchor.coin), forge.now_ms),
                 )
 
         store.full = True

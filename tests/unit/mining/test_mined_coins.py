@@ -11,10 +11,10 @@ import trio.testing
 
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.answers import CoinFates
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.mined_coins import SETTLED, MinedCoins, MinedCoinsStatistics
 from unchained.node.primitives.types import CoinId
-from unchained.storage.schema import CoinKind
 
 
 class FakeChain:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus import errors as rules
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.peers.penalty import MISBEHAVIOURS, Penalty
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.relay.penalty_table import TABLE, judge
