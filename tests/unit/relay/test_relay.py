@@ -133,7 +133,7 @@ async def test_what_comes_by_gossip_is_left_to_gossip(bench: Bench) -> None:
     assert bench.peers.news == [(PEER, News.TRANSFER)]
 
 
-async def test_what_is_handed_in_while_gossip_validates_it_is_forwarded_by_gossip(
+async def test_what_comes_in_while_gossip_validates_it_is_forwarded_by_gossip(
     bench: Bench,
 ) -> None:
     async with trio.open_nursery() as nursery:
