@@ -28,11 +28,11 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.mining.epoch_manager import EpochManager, Payout
 from unchained.node.mining.mined_coins import MinedCoins
-from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.sync.node_network import NodeNetwork
 from unchained.node.sync.service import SyncSettings
 from unchained.node.transport.contract import Transport
 from unchained.storage.memory import MemoryDisk, MemoryStore
