@@ -392,7 +392,13 @@ async def open_node(
             await trio.to_thread.run_sync(store.close)
         raise
     status = chain.status.value
-    log.info("chain.opened", height=status.height, tip=status.tip.hex(), supply=status.supply)
+    log.info(
+        "chain.opened",
+        height=status.height,
+        tip=status.tip.hex(),
+        supply=status.supply,
+        pool=status.pool,
+    )
     return node
 
 

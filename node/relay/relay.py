@@ -249,7 +249,7 @@ class Relay:
             if outcome.parent is not None:
                 self._hold(peer, coin.id)
             return Verdict.IGNORE
-        check_list_lengths(header.fresh.n, header.uncles.n, self._chain.network)
+        check_list_lengths(header.fresh.n, header.uncles.n, header.transfers.n, self._chain.network)
         if not await self._chain.queries.deserves_body(coin.id):
             return Verdict.IGNORE
         return await self._take_body(peer, coin, header)

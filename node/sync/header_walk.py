@@ -124,6 +124,7 @@ class HeaderWalk:
                     coin,
                     header.fresh.n,
                     header.uncles.n,
+                    header.transfers.n,
                     header.history_root,
                     self._point,
                     self._network,
