@@ -144,7 +144,7 @@ async def withheld_votes(node: SimNode, count: int) -> list[Coin]:
     """Return coins on a node's tip that nobody has seen."""
 
     def mine(core: ChainCore) -> list[Coin]:
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         return [
             solve(
                 template.header(

@@ -233,7 +233,7 @@ async def mined(node: SimNode) -> tuple[Coin, Body]:
     """Return an anchor on a node's tip that nobody has, and its body."""
 
     def mine(core: ChainCore) -> tuple[Coin, Body]:
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         header = template.header(lock=LOCK, time=template.parent_time + 1)
         return solve(header, core.network, True), template.body
 

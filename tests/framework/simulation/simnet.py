@@ -69,11 +69,11 @@ def lengthen(
     fixed = Lock(lock.ljust(32, b".")[:32])
     for _ in range(count):
         for at in range(plain):
-            template = build_template(core)
+            template = build_template(core, core.tip.context.time)
             time_ms = template.parent_time + 1 + at
             coin = solve(template.header(lock=fixed, time=time_ms), core.network, False)
             core.submit_proven_coin(ProvenCoin(coin), now_ms)
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         header = template.header(lock=fixed, time=template.parent_time + step_ms)
         anchor = solve(header, core.network, True)
         core.submit_proven_coin(ProvenCoin(anchor), now_ms)

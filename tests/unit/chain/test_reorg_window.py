@@ -81,7 +81,7 @@ class Deep(Chain):
         return [self.core.archive.main_id(height) or b"" for height in heights]
 
     def is_sound(self) -> None:
-        assert check(MemoryStore(self.disk)).problems == ()
+        assert check(MemoryStore(self.disk), self.forge.network).problems == ()
         self.events_fit()
 
 
