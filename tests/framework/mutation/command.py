@@ -24,7 +24,7 @@ from tests.framework.mutation.catalogue import (
     is_changed,
     room_of,
 )
-from tests.framework.mutation.coverage_map import TESTS, CoverageMap, MapMaker, test_files
+from tests.framework.mutation.coverage_map import TESTS, CoverageMap, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant
 from tests.framework.mutation.report import PUBLISHED, REASONS, Report, describe, read_json
 from tests.framework.mutation.tester import Limits, MutationTester, Verdict
@@ -118,7 +118,7 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
         # One moment of the working tree, which may go on changing.
         tree = copy_tree(root, scratch / "tree")
         maker = MapMaker(tree, watched, root / CACHE)
-        tests = test_files(tree, options.tests)
+        tests = find_tests(tree, options.tests)
         touched = {mutant.file for mutant in mutants}
         tests = [test for test in tests if not touched.isdisjoint(maker.closure(test))]
         maps = maker.make(tests, scratch, options.workers, lambda text: print(text, flush=True))

@@ -47,7 +47,7 @@ class TestFileMap:
     failing: Sequence[str]
 
 
-def test_files(root: Path, under: Iterable[str]) -> list[str]:
+def find_tests(root: Path, under: Iterable[str]) -> list[str]:
     """Return the test files of some folders, or files named as such, relative to the root."""
     found: list[str] = []
     for each in under:

@@ -35,6 +35,8 @@ class TestProcess:
             "MUTATION_ANSWERS": str(answers),
             "MUTATION_REQUESTS": str(requests),
             "MUTATION_FILES": json.dumps(list(watched)),
+            # No plugin of pytest is needed, and each takes time to import.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
         self._log_path = tree / ".runner.log"
         with self._log_path.open("wb") as log:
