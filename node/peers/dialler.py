@@ -68,7 +68,7 @@ class Dialler:
         resolver: Resolver,
         log: FilteringBoundLogger,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self._transport = transport
         self._book = book
         self._reputation = reputation

@@ -40,7 +40,7 @@ from unchained.node.transport.contract import (
     RequestError,
     Transport,
 )
-from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import STATUS_EXCHANGE, Status
 from unchained.storage.kv import Batch, KeyValueStore
 
@@ -138,7 +138,7 @@ class PeerManager:
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
         self.book = AddressBook(store, rng)
         self.reputation = Reputation(
@@ -372,7 +372,7 @@ class PeerManager:
             status = await self.exchanges.ask(
                 STATUS_EXCHANGE, peer.info.peer, self._own_status.current()
             )
-        except (RequestError, RefusedAnswer):
+        except (RequestError, RefusedAnswerError):
             peer.silent += 1
             return False
         except (AnswerError, NonCanonicalError) as error:

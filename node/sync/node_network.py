@@ -55,7 +55,7 @@ class NodeNetwork:
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
     ) -> None:
-        """Raises `BadAddress`."""
+        """Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
         self.status = StatusKeeper(chain, genesis_id, clock)

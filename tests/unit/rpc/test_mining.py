@@ -11,7 +11,7 @@ from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import NotReady
+from unchained.node.rpc.core.errors import NotReadyError
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
@@ -40,7 +40,7 @@ async def test_a_node_that_is_behind_gives_no_work() -> None:
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(chain.run)
-        with pytest.raises(NotReady, match="is behind"):
+        with pytest.raises(NotReadyError, match="is behind"):
             await room.template()
         level.set()
         assert (await room.template()).height == 1
