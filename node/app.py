@@ -18,7 +18,7 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.errors import WorkerFailure
+from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
@@ -55,7 +55,7 @@ from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
 if TYPE_CHECKING:
-    from unchained.node.network import NetworkStatistics, NodeNetwork
+    from unchained.node.sync.node_network import NetworkStatistics, NodeNetwork
 
 PEER_KEY_NAME: Final = "peer-key"
 """File of the data directory with the key that peers know the node by."""
@@ -122,13 +122,13 @@ class Node:
     def add_network(self, config: NetworkConfig, data_dir: Path) -> None:
         """Let the node join others. To be added before mining, which it tells when to wait.
 
-        Raises `BadIdentity`, `CannotListen` or `BadAddress`.
+        Raises `BadIdentityError`, `CannotListenError` or `BadAddressError`.
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-        from unchained.node.network import NodeNetwork
         from unchained.node.peers.dialler import PeerSettings
-        from unchained.node.peers.reputation import VISITORS, PeerLimits
+        from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
         from unchained.node.sync.assumed_valid import assumed_valid
+        from unchained.node.sync.node_network import NodeNetwork
         from unchained.node.sync.service import SyncSettings
         from unchained.node.transport.identity import Identity
         from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
@@ -137,7 +137,7 @@ class Node:
             HostConfig(
                 listen=config.listen,
                 announce=config.announce,
-                max_connections=config.outbound + config.inbound + VISITORS,
+                max_connections=config.outbound + config.inbound + VISITORS_MAX,
             ),
             Identity.load_or_create(data_dir / PEER_KEY_NAME),
             self._log,
@@ -406,8 +406,8 @@ def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
         )
 
 
-def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerFailure, float], None]:
-    def report(worker: int, why: WorkerFailure, delay_s: float) -> None:
+def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerError, float], None]:
+    def report(worker: int, why: WorkerError, delay_s: float) -> None:
         log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
 
     return report

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.wallet.errors import TransferRefused
+from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.link import ChainTip
 from unchained.storage.kv import KeyValueStore, Snapshot
 
@@ -40,11 +40,11 @@ class ManagerLink:
         return self._store.snapshot()
 
     async def submit(self, raw: bytes) -> bool:
-        """Hand a transfer to the mempool. Raises `TransferRefused`."""
+        """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
             return await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
-            raise TransferRefused(error.name, str(error)) from None
+            raise TransferRefusedError(error.name, str(error)) from None
 
 
 def _tip_of(status: ChainStatus) -> ChainTip:

@@ -4,7 +4,7 @@ A key is the table's prefix byte, then fixed fields: ids and locks of 32 bytes, 
 sequence numbers as u64 big-endian, so that the order of bytes is the order of numbers. Only
 names (meta, addresses, bans) are of varying length, and each stands last in its key. Values
 are fixed layouts where they are many or hot, else canonical MessagePack arrays (Protocol §2).
-A value that does not decode raises `StoreCorrupt` with the table and the key.
+A value that does not decode raises `StoreCorruptError` with the table and the key.
 
 prefix  table      key                  value
 m       meta       name                 what the name says: u64, id or bytes
@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.body import MAX_BODY_ENCODED
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -41,7 +41,7 @@ from unchained.node.primitives.coin import COIN_SIZE
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, UInt64
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Getter, Reader, prefix_end
 
 SCHEMA_VERSION: Final = 1
@@ -112,16 +112,6 @@ class UndoRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     from its body."""
 
     spent: tuple[SpentCoin, ...]
-
-
-class CoinKind(IntEnum):
-    """How a coin came to be on the main chain (Protocol §5.4)."""
-
-    ANCHOR = 1
-    FRESH = 2
-    LATE = 3
-    STRAY = 4
-    OUTPUT = 5
 
 
 class CoinHistory(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -234,7 +224,7 @@ class Table(Generic[V]):
         self.stop = _end(prefix)
 
     def decode(self, key: bytes, raw: bytes) -> V:
-        """Return the value of a whole key. Raises `StoreCorrupt` with the table and the key."""
+        """Return the value of a whole key. Raises `StoreCorruptError` with the table and the key."""
         try:
             return self._decode(raw)
         except (NonCanonicalError, ValueError, struct.error) as error:
@@ -246,13 +236,13 @@ class Table(Generic[V]):
         return None if raw is None else self.decode(key, raw)
 
     def check_key(self, key: bytes) -> None:
-        """Raise `StoreCorrupt` if the table can have no such key."""
+        """Raise `StoreCorruptError` if the table can have no such key."""
         if self.key_size is not None and len(key) != 1 + self.key_size:
             raise self.corrupt(key, f"a key of {len(key)} bytes, expected {1 + self.key_size}")
 
-    def corrupt(self, key: bytes, what: str) -> StoreCorrupt:
+    def corrupt(self, key: bytes, what: str) -> StoreCorruptError:
         """Return the error that says what is wrong with a whole key or its value."""
-        return StoreCorrupt(
+        return StoreCorruptError(
             f"table {self.name}, key {key.hex()}: {what}: "
             "restore a backup, or run `unchained-node db check --repair`"
         )
@@ -494,7 +484,7 @@ def encode_number(number: int) -> bytes:
 
 
 def meta_number(reader: Getter, name: bytes) -> int | None:
-    """Return a number of the meta table, or None. Raises `StoreCorrupt`."""
+    """Return a number of the meta table, or None. Raises `StoreCorruptError`."""
     raw = META.get(reader, name)
     if raw is None:
         return None
@@ -504,7 +494,7 @@ def meta_number(reader: Getter, name: bytes) -> int | None:
 
 
 def meta_id(reader: Getter, name: bytes) -> CoinId | None:
-    """Return an id of the meta table, or None. Raises `StoreCorrupt`."""
+    """Return an id of the meta table, or None. Raises `StoreCorruptError`."""
     raw = META.get(reader, name)
     if raw is None:
         return None

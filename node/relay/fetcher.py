@@ -1,9 +1,9 @@
 """Asking peers for parts of the chain: every answer is checked before it is used, and whoever lies
 or wastes time pays for it.
 
-    FetchError            the peer gave nothing that can be used; it has paid already
-    +-- NotServed         it does not have it, is busy, or is gone
-        +-- NotNow        it is busy or gone, or did not answer in time
+    FetchError           the peer gave nothing that can be used; it has paid already
+    +-- NotServed        it does not have it, is busy, or is gone
+        +-- NotNowError  it is busy or gone, or did not answer in time
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.transport.contract import PeerId, RequestError, ResponseTooLarge
+from unchained.node.transport.contract import PeerId, RequestError, ResponseTooLargeError
 from unchained.node.wire import answers
-from unchained.node.wire.errors import AnswerError, MismatchedAnswer, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, MismatchedAnswerError, RefusedAnswerError
 from unchained.node.wire.messages import (
     BODIES_EXCHANGE,
     CANDIDATES_EXCHANGE,
@@ -39,7 +39,7 @@ Ts = TypeVarTuple("Ts")
 
 Anchors = Sequence[tuple[Coin, AnchorHeader]]
 
-LEAST_SIZE: Final = 1_024
+TRANSFER_SIZE_MIN: Final = 1_024
 """Bytes of size that a transfer has at least: those of one output (Protocol §8.2)."""
 
 
@@ -52,21 +52,21 @@ class FetchError(Exception):
         self.why = why
 
 
-class NotServedByPeer(FetchError):
+class NotServedByPeerError(FetchError):
     """The peer does not have it, is busy, or is gone."""
 
 
-class NotNow(NotServedByPeer):
+class NotNowError(NotServedByPeerError):
     """The peer is busy or gone, or did not answer in time: that says nothing of what it has."""
 
 
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and candidates."""
 
-    def __init__(self, chain: ChainService, exchanges: Exchanges, penalize: Penalize) -> None:
+    def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
         self._chain = chain
         self._exchanges = exchanges
-        self._penalize = penalize
+        self._penalizer = penalizer
 
     async def headers(
         self, peer: PeerId, request: HeadersRequest
@@ -91,7 +91,7 @@ class Fetcher:
             for body in bodies:
                 if body is None:
                     if not found:
-                        raise NotServedByPeer(peer, "has no body of these")
+                        raise NotServedByPeerError(peer, "has no body of these")
                     return found
                 found.append(body)
         return found
@@ -141,7 +141,7 @@ class Fetcher:
         for bodies that list more than a body may hold (BODY_TOO_LARGE): they are not read.
         """
         size = self._chain.network.max_body_size
-        if any(header.transfers.n > size // LEAST_SIZE for _, header in anchors):
+        if any(header.transfers.n > size // TRANSFER_SIZE_MIN for _, header in anchors):
             raise FetchError(peer, "a body with more transfers than fit one")
         bodies = await self.bodies(peer, anchors)
         parts = [
@@ -163,7 +163,7 @@ class Fetcher:
                 if source == peer and not others:
                     raise
         if any(coin_id not in have for coin_id in ids) or any(wid not in raws for wid in wids):
-            self._penalize(peer, Penalty.FAULT, "bodies without what they list")
+            self._penalizer.penalize(peer, Penalty.FAULT, "bodies without what they list")
             raise FetchError(peer, "coins or transfers of a body are missing")
         return [
             Package(
@@ -182,20 +182,20 @@ class Fetcher:
     async def _ask(self, peer: PeerId, asking: Awaitable[T]) -> T:
         try:
             return await asking
-        except RefusedAnswer as error:
-            kind = NotNow if error.actual == Code.BUSY.name else NotServedByPeer
+        except RefusedAnswerError as error:
+            kind = NotNowError if error.actual == Code.BUSY.name else NotServedByPeerError
             raise kind(peer, str(error)) from None
-        except ResponseTooLarge as error:
+        except ResponseTooLargeError as error:
             raise FetchError(peer, str(error)) from None
         except RequestError as error:
-            raise NotNow(peer, str(error)) from None
+            raise NotNowError(peer, str(error)) from None
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(peer, Penalty.FAULT, str(error))
+            self._penalizer.penalize(peer, Penalty.FAULT, str(error))
             raise FetchError(peer, str(error)) from None
 
     def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return read(*args)
-        except MismatchedAnswer as error:
-            self._penalize(peer, Penalty.BAN, str(error))
+        except MismatchedAnswerError as error:
+            self._penalizer.penalize(peer, Penalty.BAN, str(error))
             raise FetchError(peer, str(error)) from None

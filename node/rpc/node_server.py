@@ -15,9 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from unchained.miner.errors import SettingError
 from unchained.miner.pool import MiningPool
 from unchained.node.base.runtime import Clock, Runner
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.mining.control import MiningControl
@@ -25,12 +25,12 @@ from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.mining.payout import PayoutError
 from unchained.node.rpc.core.dispatcher import Translation
 from unchained.node.rpc.core.errors import (
-    InvalidParams,
-    NotReady,
-    Refused,
+    InvalidParamsError,
+    NotReadyError,
+    RefusedError,
     RpcError,
-    Unavailable,
-    WalletRefused,
+    UnavailableError,
+    WalletRefusedError,
     plain,
     short,
 )
@@ -51,9 +51,9 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.reading import Reading
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
-from unchained.node.wallet.errors import InsufficientFunds, TransferRefused, WalletError
+from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
-from unchained.storage.errors import StoreClosed, StoreError
+from unchained.storage.errors import StoreClosedError, StoreError
 from unchained.storage.kv import KeyValueStore
 
 
@@ -156,24 +156,24 @@ def _mining_of(
     return lambda: epochs().mining and not pool.statistics().paused
 
 
-def _policy(error: PolicyError) -> Refused:
+def _policy(error: PolicyError) -> RefusedError:
     expected: Mapping[str, object] = {
         "expected": plain(error.expected),
         "actual": plain(error.actual),
     }
-    return Refused(short(str(error)), error=error.name, **expected)
+    return RefusedError(short(str(error)), error=error.name, **expected)
 
 
 def _wallet(error: WalletError) -> RpcError:
     text = short(str(error))
-    if isinstance(error, TransferRefused):
-        return Refused(text, error=error.rule)
+    if isinstance(error, TransferRefusedError):
+        return RefusedError(text, error=error.rule)
     word = _CAPITAL.sub("_", type(error).__name__).upper()
-    if isinstance(error, InsufficientFunds):
+    if isinstance(error, InsufficientFundsError):
         needed, available = Amount(error.needed), Amount(error.available)
         text = f"the transfer takes {needed.unc()} UNC, {available.unc()} UNC can be spent"
-        return WalletRefused(text, error=word, needed=needed, available=available)
-    return WalletRefused(text, error=word)
+        return WalletRefusedError(text, error=word, needed=needed, available=available)
+    return WalletRefusedError(text, error=word)
 
 
 _CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -181,11 +181,11 @@ _CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (PolicyError, _policy),
     (WalletError, _wallet),
-    (PayoutError, lambda error: InvalidParams(short(str(error)))),
-    (MnemonicError, lambda error: InvalidParams(short(str(error)), error="BAD_MNEMONIC")),
-    (SettingError, lambda error: InvalidParams(short(str(error)))),
-    (StoreClosed, lambda _: NotReady("the node is stopping")),
-    (trio.ClosedResourceError, lambda _: NotReady("the node is stopping")),
-    (StoreError, lambda error: Unavailable(short(str(error)), error="STORE_FAILED")),
+    (PayoutError, lambda error: InvalidParamsError(short(str(error)))),
+    (MnemonicError, lambda error: InvalidParamsError(short(str(error)), error="BAD_MNEMONIC")),
+    (SettingError, lambda error: InvalidParamsError(short(str(error)))),
+    (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
+    (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
+    (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
 )
 """How the failures of the node's rooms are answered for."""

@@ -11,19 +11,20 @@ from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.streams import varint
 
-PROTOCOL: Final = "/meshsub/1.2.0"
-MAX_RPC: Final = 1 << 20
+GOSSIP_PROTOCOL: Final = "/meshsub/1.2.0"
+RPC_BYTES_MAX: Final = 1 << 20
 """Bytes of one RPC."""
-MAX_MESSAGES: Final = 256
-"""Messages of an RPC: taking them in is one step, in which nobody else gets a turn. What `MERGE`
-lets a node send at once are 140 coins."""
-MAX_ENTRIES: Final = 1024
-"""Entries of any other list of an RPC; what `MERGE` lets a node send at once are 862 ids."""
-MERGE: Final = 32 << 10
+RPC_MESSAGES_MAX: Final = 256
+"""Messages of an RPC: taking them in is one step, in which nobody else gets a turn. What
+`RPC_MERGE_BYTES` lets a node send at once are 140 coins."""
+RPC_ENTRIES_MAX: Final = 1024
+"""Entries of any other list of an RPC; what `RPC_MERGE_BYTES` lets a node send at once are 862
+ids."""
+RPC_MERGE_BYTES: Final = 32 << 10
 """Bytes up to which waiting RPCs are sent as one."""
 
 
-class BadRpc(Exception):
+class BadRpcError(Exception):
     """Bytes that are no RPC, or one that is not allowed."""
 
 
@@ -55,24 +56,26 @@ def encode(rpcs: list[Rpc]) -> bytes:
 
 
 def decode(data: bytes) -> Rpc:
-    """Read one RPC; raises `BadRpc`."""
+    """Read one RPC; raises `BadRpcError`."""
     rpc = rpc_pb2.RPC()
     try:
         rpc.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
-        raise BadRpc(f"no RPC: {error}") from None
+        raise BadRpcError(f"no RPC: {error}") from None
     control = rpc.control
-    if len(rpc.publish) > MAX_MESSAGES:
-        raise BadRpc(f"more than {MAX_MESSAGES} messages")
+    if len(rpc.publish) > RPC_MESSAGES_MAX:
+        raise BadRpcError(f"more than {RPC_MESSAGES_MAX} messages")
     lists = (rpc.subscriptions, control.ihave, control.graft, control.prune)
-    if any(len(entries) > MAX_ENTRIES for entries in (*lists, control.iwant, control.idontwant)):
-        raise BadRpc(f"more than {MAX_ENTRIES} entries")
+    if any(
+        len(entries) > RPC_ENTRIES_MAX for entries in (*lists, control.iwant, control.idontwant)
+    ):
+        raise BadRpcError(f"more than {RPC_ENTRIES_MAX} entries")
     messages = []
     for message in rpc.publish:
         if message.from_id or message.seqno or message.signature or message.key:
-            raise BadRpc("a signed message: this network's are unsigned")
+            raise BadRpcError("a signed message: this network's are unsigned")
         if len(message.topicIDs) != 1:
-            raise BadRpc(f"a message of {len(message.topicIDs)} topics")
+            raise BadRpcError(f"a message of {len(message.topicIDs)} topics")
         messages.append((str(message.topicIDs[0]), bytes(message.data)))
     subscriptions = [(sub.subscribe, str(sub.topicid)) for sub in rpc.subscriptions]
     return Rpc(

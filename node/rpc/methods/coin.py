@@ -8,18 +8,19 @@ import msgspec
 
 from unchained.node.chain.answers import KnownCoin
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.crypto.merkle import merkle_root, prove
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import InvalidParams, NotFound
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.presence import there
-from unchained.storage.schema import CoinHistory, CoinKind
+from unchained.storage.schema import CoinHistory
 
 KindName = Literal["anchor", "fresh", "late", "stray", "output"]
 _KINDS: dict[CoinKind, KindName] = {
@@ -116,7 +117,7 @@ class CoinRoom:
         self._chain = chain
         self._reading = reading
 
-    @method("coin.get", Access.READ, errors=(NotFound,))
+    @method("coin.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
         """Return what is known of a coin: minted, or an output of a transfer."""
         found = await self._chain.queries.coin(CoinId(id))
@@ -124,7 +125,7 @@ class CoinRoom:
             raise _unknown(id)
         return _describe(id, found, self._chain.network.maturity)
 
-    @method("coin.history", Access.READ, errors=(NotFound,))
+    @method("coin.history", Access.READ, errors=(NotFoundError,))
     async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
         """Return the life of a coin on the main chain, oldest first."""
         found = await self._chain.queries.coin(CoinId(id))
@@ -132,15 +133,15 @@ class CoinRoom:
             raise _unknown(id)
         return _history(found)
 
-    @method("coin.proof", Access.READ, errors=(NotFound,))
+    @method("coin.proof", Access.READ, errors=(NotFoundError,))
     async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
         """Return the proof that the main chain includes a coin."""
         found = await self._reading.run(lambda store: _prove(store, id))
         if found is None:
-            raise NotFound(f"the main chain includes no coin {id.hex()}")
+            raise NotFoundError(f"the main chain includes no coin {id.hex()}")
         return found
 
-    @method("coin.owned_by", Access.READ, errors=(InvalidParams,))
+    @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
     async def owned_by(
         self,
         address: Payee | None = None,
@@ -156,21 +157,21 @@ class CoinRoom:
         the wallet finds those.
         """
         if (address is None) == (lock is None):
-            raise InvalidParams("coin.owned_by needs either an address or a lock")
+            raise InvalidParamsError("coin.owned_by needs either an address or a lock")
         wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
         return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
 
-    @method("coin.raw", Access.READ, errors=(NotFound,))
+    @method("coin.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
         """Return the 198 bytes of a minted coin: header, then mix."""
         raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
         if raw is None:
-            raise NotFound(f"no minted coin {id.hex()} is known")
+            raise NotFoundError(f"no minted coin {id.hex()} is known")
         return Hex(raw)
 
 
-def _unknown(coin_id: bytes) -> NotFound:
-    return NotFound(f"no coin {coin_id.hex()} is known")
+def _unknown(coin_id: bytes) -> NotFoundError:
+    return NotFoundError(f"no coin {coin_id.hex()} is known")
 
 
 def _describe(coin_id: bytes, found: KnownCoin, maturity: int) -> CoinInfo:

@@ -11,7 +11,7 @@ from unchained.node.chain.answers import WaitingTransfer
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.rpc.core.errors import NotFound
+from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.reading import Limit, Reading
@@ -100,12 +100,12 @@ class MempoolRoom:
         found = await self._chain.queries.waiting_transfers(sort, limit, offset)
         return [_describe(entry) for entry in found]
 
-    @method("mempool.entry", Access.READ, errors=(NotFound,))
+    @method("mempool.entry", Access.READ, errors=(NotFoundError,))
     async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
         """Return one waiting transfer."""
         found = await self._chain.queries.waiting_transfer(id)
         if found is None:
-            raise NotFound(f"the mempool has no transfer {id.hex()}")
+            raise NotFoundError(f"the mempool has no transfer {id.hex()}")
         return _describe(found)
 
     @method("mempool.fee_estimate", Access.READ)

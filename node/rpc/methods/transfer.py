@@ -8,9 +8,9 @@ import msgspec
 
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.answers import TransferEncoding
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.primitives.conditions import (
     Condition,
@@ -25,7 +25,7 @@ from unchained.node.primitives.transfer import (
     SizedTransfer,
     output_id,
 )
-from unchained.node.rpc.core.errors import NotFound, ProtocolRule, Refused, short
+from unchained.node.rpc.core.errors import NotFoundError, ProtocolRuleError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 
@@ -125,7 +125,7 @@ class TransferRoom:
         self._chain = chain
         self._clock = clock
 
-    @method("transfer.get", Access.READ, errors=(NotFound,))
+    @method("transfer.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
         """Return a transfer of the main chain or the mempool."""
         found = await self._chain.queries.transfer(id)
@@ -133,7 +133,7 @@ class TransferRoom:
             raise _unknown(id)
         return _place(found)
 
-    @method("transfer.raw", Access.READ, errors=(NotFound,))
+    @method("transfer.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
         """Return the whole encoding of a transfer of the main chain or the mempool."""
         raw = await self._chain.queries.transfer_bytes(id)
@@ -141,7 +141,7 @@ class TransferRoom:
             raise _unknown(id)
         return Hex(raw)
 
-    @method("transfer.decode", Access.READ, errors=(ProtocolRule,))
+    @method("transfer.decode", Access.READ, errors=(ProtocolRuleError,))
     async def decode(self, raw: RawTransfer) -> TransferInfo:
         """Return what an encoded transfer says; it need not be valid, only decode."""
         sized = decode_transfer(raw)
@@ -175,7 +175,7 @@ class TransferRoom:
             [Hash(txid) for txid in replaced or ()],
         )
 
-    @method("transfer.submit", Access.FULL, errors=(ProtocolRule, Refused))
+    @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
     async def submit(self, raw: RawTransfer) -> Submitted:
         """Hand a transfer in: the mempool takes it and the network is told.
 
@@ -189,8 +189,10 @@ class TransferRoom:
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 
 
-def _unknown(transfer_id: bytes) -> NotFound:
-    return NotFound(f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}")
+def _unknown(transfer_id: bytes) -> NotFoundError:
+    return NotFoundError(
+        f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}"
+    )
 
 
 def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> Trial:

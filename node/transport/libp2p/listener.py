@@ -7,21 +7,21 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 import trio
 
-from unchained.node.base.token_bucket import RateLimit
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
-from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
+from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
 
-BACKLOG: Final = 1_024
+BACKLOG_CONNECTIONS: Final = 1_024
 """Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
 KNOCKS_BURST: Final = 64
 KNOCKS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: those who have come in come first."""
-MAX_RESOLVED: Final = 8
+RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
@@ -52,7 +52,7 @@ async def places(
         abandon_on_cancel=True,
         limiter=limiter,
     )
-    return list(dict.fromkeys(plain(ip) for ip in found))[:MAX_RESOLVED]
+    return list(dict.fromkeys(plain(ip) for ip in found))[:RESOLVED_ADDRESSES_MAX]
 
 
 def plain(ip: str) -> str:
@@ -64,18 +64,18 @@ def plain(ip: str) -> str:
 
 
 def parse_listen(text: str) -> Address:
-    """Read an address to listen on; raises `CannotListen`."""
+    """Read an address to listen on; raises `CannotListenError`."""
     try:
         address = Address.parse(text)
-    except BadAddress as error:
-        raise CannotListen(text, str(error)) from None
+    except BadAddressError as error:
+        raise CannotListenError(text, str(error)) from None
     if address.is_name:
-        raise CannotListen(text, "expected an ip4 or ip6 literal, not a name")
+        raise CannotListenError(text, "expected an ip4 or ip6 literal, not a name")
     return address
 
 
 async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.SocketListener]]:
-    """Bind every address, or none; raises `CannotListen`.
+    """Bind every address, or none; raises `CannotListenError`.
 
     Fault 12: libp2p shares ports (SO_REUSEPORT) and starts with no address where one is taken.
     It can go when libp2p's listener fails for a port in use."""
@@ -84,7 +84,7 @@ async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.Socke
         for address in addresses:
             listener = await _bind(address)
             bound.append((address, listener))
-    except CannotListen:
+    except CannotListenError:
         for _, listener in bound:
             listener.socket.close()
         raise
@@ -99,36 +99,41 @@ async def _bind(address: Address) -> trio.SocketListener:
     try:
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise CannotListen(str(address), _why(error)) from None
+        raise CannotListenError(str(address), _why(error)) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await sock.bind((address.host, address.port))
-        sock.listen(BACKLOG)
+        sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
-        raise CannotListen(str(address), _why(error)) from None
+        raise CannotListenError(str(address), _why(error)) from None
     return trio.SocketListener(sock)
+
+
+class Doorkeeper(Protocol):
+    """Says which connections are looked at: the transport."""
+
+    def may_knock(self, stream: trio.SocketStream) -> bool:
+        """Tell whether a connection may go on to its handshake."""
 
 
 class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
     """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
-    and closes at once, without a task, what `admits` does not let in."""
+    and closes at once, without a task, what its doorkeeper does not let in."""
 
-    def __init__(
-        self, listener: trio.SocketListener, admits: Callable[[trio.SocketStream], bool]
-    ) -> None:
+    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
         self._listener = listener
-        self._admits = admits
-        self._pace = RateLimit(KNOCKS_PER_S, KNOCKS_BURST)
+        self._doorkeeper = doorkeeper
+        self._pace = TokenBucket(KNOCKS_BURST, KNOCKS_PER_S, trio.current_time())
 
     async def accept(self) -> trio.SocketStream:
         """Wait for a connection that is let in."""
         while True:
-            await trio.sleep(self._pace.reserve("", trio.current_time()))
+            await trio.sleep(self._pace.spend(trio.current_time()))
             stream = await self._listener.accept()
-            if self._admits(stream):
+            if self._doorkeeper.may_knock(stream):
                 return stream
             stream.socket.close()
 

@@ -9,11 +9,10 @@ import re
 import msgspec
 import pytest
 import structlog
-import trio
 from rich.console import Console
 from rich.text import Text
 
-from unchained.miner.errors import BadWorkerCount
+from unchained.miner.errors import BadWorkerCountError
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
 from unchained.node.app import NodeStatistics
@@ -174,35 +173,32 @@ class FakeControl:
 
     def set_workers(self, workers: int) -> None:
         if workers > 3:
-            raise BadWorkerCount(workers, 3)
+            raise BadWorkerCountError(workers, 3)
         self.workers = workers
 
 
-def test_keys() -> None:
-    async def main() -> None:
-        control, reasons = FakeControl(), []
-        panel = MinerPanel(
-            Screen(Console(file=io.StringIO()), -1),
-            LOCAL,
-            control,  # type: ignore[arg-type]
-            lambda: node(None),
-            request_stop=reasons.append,
-            clock=SystemClock(),
-            log=structlog.get_logger(),
-        )
-        for key in "prx":
-            panel.press(key)
-        assert control.did == ["pause", "resume"]
-        counts = []
-        for key in "+=---":
-            panel.press(key)
-            counts.append(control.workers)
-        # The pool refuses a fourth; the last always stays.
-        assert counts == [3, 3, 2, 1, 1]
-        panel.press("q")
-        assert reasons == ["q pressed"]
-
-    trio.run(main)
+async def test_keys() -> None:
+    control, reasons = FakeControl(), []
+    panel = MinerPanel(
+        Screen(Console(file=io.StringIO()), -1),
+        LOCAL,
+        control,  # type: ignore[arg-type]
+        lambda: node(None),
+        request_stop=reasons.append,
+        clock=SystemClock(),
+        log=structlog.get_logger(),
+    )
+    for key in "prx":
+        panel.press(key)
+    assert control.did == ["pause", "resume"]
+    counts = []
+    for key in "+=---":
+        panel.press(key)
+        counts.append(control.workers)
+    # The pool refuses a fourth; the last always stays.
+    assert counts == [3, 3, 2, 1, 1]
+    panel.press("q")
+    assert reasons == ["q pressed"]
 
 
 def test_a_screen_that_is_no_terminal_is_a_log() -> None:
