@@ -102,8 +102,7 @@ def changed_lines(root: Path, revision: str) -> dict[str, set[int]]:
             )
     for file in _git(root, "ls-files", "--others", "--exclude-standard").splitlines():
         if file.endswith(".py"):
-            count = len((root / file).read_text().splitlines())
-            changed[file] = set(range(1, count + 1))
+            changed[file] = set(range(1, len((root / file).read_text().splitlines()) + 1))
     return changed
 
 

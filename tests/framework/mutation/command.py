@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -198,4 +199,11 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Also where a shell has started this in the background; either tidies up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -207,8 +207,14 @@ class _Finder(ast.NodeVisitor):
     def _condition(self, test: ast.expr) -> None:
         if isinstance(test, ast.Constant):
             return
-        plain = isinstance(test, ast.Compare) and len(test.ops) == 1
-        if not (plain and isinstance(test.ops[0], NEGATED)) and not isinstance(test, ast.UnaryOp):
+        match test:
+            case ast.UnaryOp():
+                negated = True
+            case ast.Compare(ops=[op]):
+                negated = isinstance(op, NEGATED)
+            case _:
+                negated = False
+        if not negated:
             self._emit(test, "negate", ast.UnaryOp(ast.Not(), test))
         self.visit(test)
 

@@ -38,7 +38,7 @@ class TestProcess:
             # No plugin of pytest is needed, and each takes time to import.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
-        self._log_path = tree / ".runner.log"
+        self._log_path = tree / f".runner-{mode}.log"
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.framework.mutation.runner", mode, *test_files],
@@ -78,9 +78,13 @@ class TestProcess:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def close(self) -> None:
+    def kill(self) -> None:
         """Kill the process with all of its group."""
         kill_group(self._process.pid)
+
+    def close(self) -> None:
+        """Kill the process with all of its group, and give its channels back."""
+        self.kill()
         self._process.wait()
         for descriptor in (self._answers, self._requests):
             os.close(descriptor)

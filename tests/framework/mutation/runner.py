@@ -2,19 +2,21 @@
 
     python -m tests.framework.mutation.runner map FILE       which lines each test of FILE runs
     python -m tests.framework.mutation.runner serve FILE...  a process that forks for each mutant
-    python -m tests.framework.mutation.runner once FILE...   one mutant, imported from its file
+    python -m tests.framework.mutation.runner import NAME... the same, with only NAME imported yet
 
-What is found goes, as lines of JSON, to the descriptor named by MUTATION_ANSWERS; `serve` and
-`once` read what to run from MUTATION_REQUESTS. No product code is imported before pytest does.
+What is found goes, as lines of JSON, to the descriptor named by MUTATION_ANSWERS; the last two
+read what to run from MUTATION_REQUESTS. No product code is imported before pytest does.
 
 A served mutant is not imported: the process has collected all tests once, and in a fork of it the
 code of the functions that live is replaced by the mutant's. So a mutant costs little more than its
-tests. This is sound only for code that has not run by then; the rest goes through `once`.
+tests. This is sound only for code that has not run by then; the rest is imported.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -31,6 +33,7 @@ from _pytest.runner import runtestprotocol
 
 ROOT: Final = Path.cwd()
 PACKAGE: Final = ROOT / "unchained"
+SCRATCH: Final = ROOT / ".scratch"
 MEMORY_MAX_BYTES: Final = 6 << 30
 """What a mutant may take beyond what the process has mapped: one that fills memory fails."""
 
@@ -80,7 +83,7 @@ class Tracer:
     def stop(self) -> None:
         """Watch no more."""
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
 
     def take(self) -> dict[str, list[int]]:
         """Return the lines that have run since the last time, by file."""
@@ -193,7 +196,6 @@ class ServePlugin(Plugin):
         gc.collect()
         gc.freeze()
         answer(event="ready", tests=len(by_id))
-        scratch = Path(session.config.getoption("basetemp"))
         for line in REQUESTS:
             request = json.loads(line)
             if (child := os.fork()) == 0:
@@ -204,20 +206,46 @@ class ServePlugin(Plugin):
                 else:
                     answer(event="cold")
                 os._exit(0)
-            _, status = os.waitpid(child, 0)
-            # What tests have left behind: those of a mutant that was killed tidy up nothing.
-            for left in scratch.glob("*"):
-                remove(left)
-            answer(event="ended", status=os.waitstatus_to_exitcode(status))
+            end(child)
 
 
-class OncePlugin(Plugin):
+class ImportPlugin(Plugin):
     """Runs one mutant, whose file has been imported as it stands."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._tests = tests
 
     def loop(self, session: pytest.Session) -> None:
         """Answer as `run_mutant` does."""
         by_id = {item.nodeid: item for item in session.items}
-        run_mutant([by_id[test] for test in REQUEST["tests"] if test in by_id])
+        run_mutant([by_id[test] for test in self._tests if test in by_id])
+
+
+def import_each(preloaded: Sequence[str]) -> None:
+    """Fork for each mutant that is asked for, and collect its tests there, with its file."""
+    for name in preloaded:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    answer(event="ready")
+    for line in REQUESTS:
+        request = json.loads(line)
+        if (child := os.fork()) == 0:
+            os.setsid()
+            answer(event="started", pid=os.getpid())
+            run_pytest(request["files"], ImportPlugin(request["tests"]))
+            os._exit(0)
+        end(child)
+
+
+def end(child: int) -> None:
+    """Wait for a fork, tidy up behind it, and say how it ended."""
+    _, status = os.waitpid(child, 0)
+    # What tests have left: those of a mutant that was killed tidy up nothing.
+    for left in SCRATCH.glob("*"):
+        remove(left)
+    answer(event="ended", status=os.waitstatus_to_exitcode(status))
 
 
 def run_mutant(items: Sequence[pytest.Item]) -> None:
@@ -306,20 +334,8 @@ def replace_code(
     return replaced > 0
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run pytest over some files in one of three modes."""
-    mode, *files = arguments
-    plugin: Plugin
-    if mode == "map":
-        tracer = Tracer(json.loads(os.environ["MUTATION_FILES"]))
-        plugin = MapPlugin(tracer)
-        tracer.start()
-    elif mode == "serve":
-        plugin = ServePlugin()
-    else:
-        sys.dont_write_bytecode = True
-        REQUEST.update(json.loads(next(REQUESTS)))
-        plugin = OncePlugin()
+def run_pytest(files: Sequence[str], plugin: Plugin) -> None:
+    """Run pytest over some files, with a plugin that takes its loop over."""
     pytest.main(
         [
             "-qq",
@@ -329,18 +345,29 @@ def main(arguments: Sequence[str]) -> None:
             "-otmp_path_retention_policy=none",
             "-mnot slow",
             f"--rootdir={ROOT}",
-            f"--basetemp={ROOT / '.scratch'}",
+            f"--basetemp={SCRATCH}",
             *files,
         ],
         plugins=[plugin],
     )
 
 
-REQUEST: Final[dict[str, Any]] = {}
+def main(arguments: Sequence[str]) -> None:
+    """Run in one of three modes."""
+    mode, *files = arguments
+    if mode == "map":
+        tracer = Tracer(json.loads(os.environ["MUTATION_FILES"]))
+        tracer.start()
+        run_pytest(files, MapPlugin(tracer))
+    elif mode == "serve":
+        run_pytest(files, ServePlugin())
+    else:
+        import_each(files)
+
 
 if __name__ == "__main__":
     ANSWERS: Final = int(os.environ["MUTATION_ANSWERS"])
-    REQUESTS: Final = os.fdopen(int(os.environ.get("MUTATION_REQUESTS", "0")), buffering=1)
+    REQUESTS: Final = os.fdopen(int(os.environ["MUTATION_REQUESTS"]), buffering=1)
     # Programs that tests start must not hold the channel open.
     os.set_inheritable(ANSWERS, False)
     main(sys.argv[1:])

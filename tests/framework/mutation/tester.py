@@ -23,6 +23,20 @@ TIME_FACTOR: Final = 10.0
 TIME_EXTRA_S: Final = 10.0
 """How much longer than usual a test may take before its mutant counts as one that hangs."""
 IMPORT_S_MAX: Final = 120.0
+PRELOADED: Final = (
+    "hypothesis",
+    "trio.testing",
+    "msgspec",
+    "numpy",
+    "structlog",
+    "libp2p",
+    "starlette.applications",
+    "hypercorn.trio",
+    "typer",
+    "rich",
+    "httpx",
+)
+"""What tests import besides the product, and what takes long: once for all mutants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +68,14 @@ class MutationTester:
     """Judges mutants with one map, in copies of one tree."""
 
     def __init__(
-        self, tree: Path, coverage: CoverageMap, scratch: Path, limits: Limits = Limits()
+        self,
+        tree: Path,
+        coverage: CoverageMap,
+        scratch: Path,
+        limits: Limits = Limits(),
+        preloaded: Sequence[str] = PRELOADED,
     ) -> None:
+        self.preloaded = preloaded
         self._tree = tree
         self._coverage = coverage
         self._scratch = scratch
@@ -82,20 +102,30 @@ class MutationTester:
             queue.put((mutant, tests, untried))
         failures: list[BaseException] = []
 
-        def work(at: int) -> None:
+        def work(worker: _Worker) -> None:
             try:
-                tree = copy_tree(self._tree, self._scratch / f"worker{at}")
-                for verdict in _Worker(self, tree, sorted(needed)).judge(queue, until):
+                for verdict in worker.judge(queue, until):
                     verdicts.append(verdict)
                     say(verdict)
             except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
                 failures.append(error)
 
-        threads = [threading.Thread(target=work, args=(at,)) for at in range(workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        all_workers = [
+            _Worker(self, copy_tree(self._tree, self._scratch / f"worker{at}"), sorted(needed))
+            for at in range(workers)
+        ]
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in all_workers]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:  # interrupted
+            for worker in all_workers:
+                worker.interrupt()
+            for thread in threads:
+                thread.join()
+            raise
         if failures:
             raise failures[0]
         return verdicts
@@ -104,7 +134,8 @@ class MutationTester:
         """Return the tests for a mutant, quickest first, and how many take too long together."""
         seconds = self._coverage.seconds
         tests = sorted(self._coverage.tests_for(mutant), key=lambda test: (seconds[test], test))
-        chosen, total = [], 0.0
+        chosen: list[str] = []
+        total = 0.0
         for test in tests:
             total += seconds[test]
             if total > self._limits.mutant_s and chosen:
@@ -152,14 +183,16 @@ class _Worker:
         self._tester = tester
         self._tree = tree
         self._test_files = test_files
-        self._server: TestProcess | None = None
+        self._processes: dict[str, TestProcess] = {}
+        self._fork = 0
+        self._interrupted = False
 
     def judge(
         self, queue: SimpleQueue[tuple[Mutant, list[str], int]], until: float
     ) -> Iterator[Verdict]:
         """Judge mutants until the queue is empty or the time over."""
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < until and not self._interrupted:
                 try:
                     mutant, tests, untried = queue.get_nowait()
                 except Empty:
@@ -174,80 +207,78 @@ class _Worker:
             self._stop()
 
     def _judge(self, mutant: Mutant, tests: list[str]) -> Verdict:
-        original = self._tester.original(mutant.file)
         if not self._tester.is_imported(mutant):
-            server = self._serve()
-            text = mutant.apply(original.read_text())
-            with MutantFile(self._tree, mutant.file, text, moment=self._tester.moment()):
-                server.ask({"file": mutant.file, "original": str(original), "tests": tests})
-                verdict = self._served(server, mutant)
+            original = str(self._tester.original(mutant.file))
+            request = {"file": mutant.file, "original": original, "tests": tests}
+            verdict = self._ask("serve", request, mutant)
             if verdict is not None:
                 return replace(verdict, served=True)
-        text = mutant.apply(original.read_text())
-        with MutantFile(self._tree, mutant.file, text, moment=self._tester.moment()):
-            return self._once(mutant, tests)
+        request = {"files": self._tester.files_of(tests), "tests": tests}
+        verdict = self._ask("import", request, mutant)
+        assert verdict is not None, "what is imported has its own code"
+        return verdict
 
-    def _serve(self) -> TestProcess:
-        if self._server is None:
-            self._server = TestProcess(self._tree, "serve", self._test_files)
+    def interrupt(self) -> None:
+        """Make `judge` end soon, in another thread: what it listens to is gone."""
+        self._interrupted = True
+        for process in list(self._processes.values()):
+            process.kill()
+        if self._fork:
+            kill_group(self._fork)
+
+    def _start(self, mode: str) -> TestProcess:
+        if mode not in self._processes:
+            names = self._test_files if mode == "serve" else self._tester.preloaded
+            process = TestProcess(self._tree, mode, names)
+            self._processes[mode] = process
             try:
-                ready = self._server.answer(IMPORT_S_MAX * 5)
+                ready = process.answer(IMPORT_S_MAX * 5)
             except Ended:
                 ready = None
             if ready is None or ready["event"] != "ready":
-                raise RuntimeError(f"the tests could not be collected: {self._server.output}")
-        return self._server
+                raise RuntimeError(f"the tests could not be collected: {process.output}")
+        return self._processes[mode]
 
-    def _stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    def _ask(self, mode: str, request: dict[str, Any], mutant: Mutant) -> Verdict | None:
+        """Have a mutant run in a fork; None if its code could not be put in place of the other."""
+        # First, since what the process imports must be the tree as it is.
+        process = self._start(mode)
+        text = mutant.apply(self._tester.original(mutant.file).read_text())
+        with MutantFile(self._tree, mutant.file, text, moment=self._tester.moment()):
+            process.ask(request)
+            return self._follow(process, mutant)
 
-    def _served(self, server: TestProcess, mutant: Mutant) -> Verdict | None:
-        """Follow a fork to its end; None if its code could not be put in place of the other."""
+    def _follow(self, process: TestProcess, mutant: Mutant) -> Verdict | None:
         verdict: Verdict | None = None
-        asked_for_import = False
-        test, limit, pid = "", IMPORT_S_MAX, 0
+        needs_import = False
+        test, limit = "(import)", IMPORT_S_MAX
         while True:
             try:
-                said = server.answer(limit)
+                said = process.answer(limit)
             except Ended:
-                self._stop()
-                raise RuntimeError(f"the tests' process ended: {server.output}") from None
+                raise RuntimeError(f"the tests' process ended: {process.output}") from None
             match said:
                 case None:
-                    kill_group(pid)
+                    kill_group(self._fork)
                     verdict, limit = Verdict(mutant, "timeout", test), IMPORT_S_MAX
-                case {"event": "started", "pid": int(pid)}:
-                    pass
+                case {"event": "started", "pid": pid}:
+                    self._fork = pid
                 case {"event": "cold"}:
-                    asked_for_import = True
+                    needs_import = True
+                case {"event": "uncollected"}:
+                    verdict = Verdict(mutant, "killed", test)
                 case {"event": "ended"}:
-                    kill_group(pid)  # programs that its tests have left
-                    if asked_for_import:
+                    kill_group(self._fork)  # programs that its tests have left
+                    self._fork = 0
+                    if needs_import:
                         return None
                     return verdict or Verdict(mutant, "killed", test)
                 case _:
                     test, limit, found = self._heard(said, mutant, test)
                     verdict = verdict or found
 
-    def _once(self, mutant: Mutant, tests: list[str]) -> Verdict:
-        process = TestProcess(self._tree, "once", self._tester.files_of(tests))
-        test, limit = "", IMPORT_S_MAX
-        try:
-            process.ask({"tests": tests})
-            while True:
-                said = process.answer(limit)
-                if said is None:
-                    return Verdict(mutant, "timeout", test or "(import)")
-                if said["event"] == "uncollected":
-                    return Verdict(mutant, "killed", "(import)")
-                test, limit, verdict = self._heard(said, mutant, test)
-                if verdict is not None:
-                    return verdict
-        except Ended:
-            return Verdict(mutant, "killed", test or "(import)")
-        finally:
+    def _stop(self) -> None:
+        for process in self._processes.values():
             process.close()
 
     def _heard(

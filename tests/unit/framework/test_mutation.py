@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.framework.mutation import command, planted
-from tests.framework.mutation.catalogue import ROOMS, changed_lines, is_changed, is_strict
+from tests.framework.mutation.catalogue import ROOMS, changed_lines, files_of, is_changed, is_strict
 from tests.framework.mutation.coverage_map import CoverageMap, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant, mutants_of
 from tests.framework.mutation.report import PUBLISHED, Report
@@ -79,7 +80,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     tree = copy_tree(root, folder / "tree")
     files = find_tests(tree, ["tests/unit"])
     maps = MapMaker(tree, [FILE], folder / "cache").make(files, folder, 1, print)
-    tester = MutationTester(tree, CoverageMap(tree, maps, [FILE]), folder, Limits(extra_s=1.0))
+    tester = MutationTester(tree, CoverageMap(tree, maps, [FILE]), folder, Limits(extra_s=1.0), ())
     mutants = [mutant for mutant in mutants_of(FILE, TINY) if mutant.id in JUDGED]
     found = tester.run(mutants, 1, float("inf"), lambda verdict: None)
     assert (root / FILE).read_text() == TINY, "the working tree is as it was"
@@ -291,13 +292,15 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"no patches in {planted.FOLDER}\n"
     (root / planted.FOLDER).mkdir()
     (root / planted.FOLDER / "limit.patch").write_text(PATCH)
-    pytest_in = [sys.executable, "-m", "pytest", "-rf", "-x", "-pno:cacheprovider", "tests/unit"]
-    assert command.main(["--planted", "--command", " ".join(pytest_in)], root) == 0
-    row = f"| limit | The limit is off by one | {TEST_FILE}::test_within |"
-    assert row in capsys.readouterr().out
+    look = "from unchained.node.consensus.tiny import LIMIT; print('FAILED it'); exit(LIMIT < 10)"
+    assert (
+        command.main(["--planted", "--command", shlex.join([sys.executable, "-c", look])], root)
+        == 0
+    )
+    assert "| limit | The limit is off by one | it |" in capsys.readouterr().out
     assert command.main(["--planted", "--command", "false"], root) == 1, "fails with no patch"
     assert command.main(["--planted", "--command", "true"], root) == 1, "nothing finds it"
 
 
 def test_every_room_has_files() -> None:
-    assert all(command.files_of(command.ROOT, [room]) for room in ROOMS)
+    assert all(files_of(command.ROOT, [room]) for room in ROOMS)
