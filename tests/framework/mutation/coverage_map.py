@@ -65,6 +65,7 @@ class MapMaker:
         self._root = root
         self._watched = watched
         self._cache = cache_dir
+        self._running: set[TestProcess] = set()
         self._data = self._digest(
             file for name in DATA for file in self._files_under(root / name)
         ) + repr((sys.version_info[:3], sorted(watched)))
@@ -102,8 +103,15 @@ class MapMaker:
             say(f"[{done}/{len(missing)}] {work[0]}: {len(maps[work[0]].seconds)} tests")
 
         with ThreadPoolExecutor(workers) as pool:
-            for future in [pool.submit(one, work) for work in missing]:
-                future.result()
+            futures = [pool.submit(one, work) for work in missing]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # one that fails, or an interrupt: the others are in vain
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self._running):
+                    process.kill()
+                raise
         return maps
 
     def closure(self, file: str) -> frozenset[str]:
@@ -125,6 +133,7 @@ class MapMaker:
         seconds: dict[str, float] = {}
         failing: list[str] = []
         process = TestProcess(tree, "map", [file], watched=self._watched)
+        self._running.add(process)
         try:
             while True:
                 match process.answer(FILE_S_MAX):
@@ -143,6 +152,7 @@ class MapMaker:
         except Ended:
             raise Unmapped(f"{file}: {process.output}") from None
         finally:
+            self._running.discard(process)
             process.close()
         # A test that a watch makes fail, or that forks, counts as far as it came.
         made = {"imported": imported, "lines": lines, "seconds": seconds, "failing": failing}
