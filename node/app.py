@@ -22,11 +22,13 @@ from unchained.miner.errors import WorkerFailure
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
-from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig, Settings
+from unchained.node.base.clock import Clock
+from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.logs import iso_time
-from unchained.node.base.runtime import Clock, ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
+from unchained.node.base.settings import Settings
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network

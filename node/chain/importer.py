@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.export import ImportFailed, read_head, read_packages
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService

@@ -14,7 +14,7 @@ from rich.table import Table
 from unchained.miner.advisor import Advice, Expectation, advise
 from unchained.miner.benchmark import MeasurementFailed, quick_rate
 from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
-from unchained.node.base.config import Settings
+from unchained.node.base.settings import Settings
 from unchained.node.cli import mine
 from unchained.node.cli.options import (
     ConfigFileOption,

@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from unchained.node.base.config import MASK, declared_keys, toml_value, write_file
+from unchained.node.base.config import declared_keys, toml_value
+from unchained.node.base.settings import MASK, write_file
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,

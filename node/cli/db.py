@@ -24,7 +24,7 @@ from unchained.node.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from unchained.node.base.config import Settings
+    from unchained.node.base.settings import Settings
     from unchained.storage.check import CheckReport
     from unchained.storage.kv import KeyValueStore
     from unchained.storage.progress import Progress, Report

@@ -29,7 +29,7 @@ def show(
     """Print the node's peer id; its key is made if there is none yet."""
     # Only here: libp2p takes longer to import than other commands altogether.
     from unchained.node.app import PEER_KEY_NAME
-    from unchained.node.base.config import prepare_data_dir
+    from unchained.node.base.settings import prepare_data_dir
     from unchained.node.transport.contract import BadIdentity
     from unchained.node.transport.identity import Identity
 

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from unchained.node.base.config import ConfigError
+from unchained.node.base.settings import ConfigError
 from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start

@@ -15,8 +15,8 @@ from unchained.miner.errors import MinerError, WorkerFailure
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.miner.remote import CoinRefused, NodeUnavailable, RemoteMiner, Work
+from unchained.node.base.clock import SystemClock
 from unchained.node.base.logs import open_logs
-from unchained.node.base.runtime import SystemClock
 from unchained.node.base.services import stop_on_signals
 from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.options import JsonOption

@@ -27,7 +27,7 @@ from unchained.miner.errors import SettingError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
 from unchained.node.app import NodeStatistics
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.base.services import describe
 from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network

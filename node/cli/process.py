@@ -12,17 +12,11 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.config import (
-    LOG_NAME,
-    MASK,
-    Settings,
-    declared_keys,
-    prepare_data_dir,
-    toml_value,
-)
+from unchained.node.base.clock import Clock, SystemClock
+from unchained.node.base.config import declared_keys, toml_value
 from unchained.node.base.logs import LogOutput, Logs, LogStatistics, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor, LoopStatistics
-from unchained.node.base.runtime import Clock, SystemClock, freeze_imports
+from unchained.node.base.runner import freeze_imports
 from unchained.node.base.services import (
     Service,
     ServiceFailed,
@@ -33,6 +27,7 @@ from unchained.node.base.services import (
     root_cause,
     stop_on_signals,
 )
+from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
 from unchained.node.rpc.methods.node import Control
 
 STOPPED = 0

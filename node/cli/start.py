@@ -22,8 +22,8 @@ from unchained.node.cli.options import (
 
 if TYPE_CHECKING:
     from unchained.node.app import Node
-    from unchained.node.base.config import Settings
     from unchained.node.base.services import Service
+    from unchained.node.base.settings import Settings
     from unchained.node.cli.process import Process
     from unchained.node.cli.screen import Screen
 
@@ -96,7 +96,7 @@ def start(
 
 def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     # Only here, since it takes longer than most other commands altogether.
-    from unchained.node.base.runtime import one_thread_for_numpy
+    from unchained.node.base.runner import one_thread_for_numpy
 
     one_thread_for_numpy()
     from unchained.miner.errors import MinerError

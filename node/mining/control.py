@@ -33,7 +33,7 @@ from unchained.miner.machine import (
 from unchained.miner.pool import MiningPool
 from unchained.miner.settings import check_affinity, check_cpu_cap, check_nice, check_workers
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.consensus.params import Network
 
 POLL_S: Final = 5.0

@@ -16,8 +16,8 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.miner.jobs import Job, Solution
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus

@@ -14,7 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.miner.errors import SettingError
 from unchained.miner.pool import MiningPool
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.clock import Clock
+from unchained.node.base.runner import Runner
 from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorNode, AnchorStatus

@@ -15,8 +15,9 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
     NoSuchWallet,

@@ -20,10 +20,10 @@ from tests.framework.benchchain import Forger, open_core
 from unchained.miner.jobs import Job
 from unchained.miner.pool import MiningPool
 from unchained.node.app import open_node
-from unchained.node.base.config import load
+from unchained.node.base.clock import SystemClock
 from unchained.node.base.logs import open_logs
-from unchained.node.base.runtime import SystemClock
 from unchained.node.base.services import Supervisor
+from unchained.node.base.settings import load
 from unchained.node.chain.export import export_chain, read_head, read_packages
 from unchained.node.consensus.params import REG
 from unchained.storage.memory import MemoryStore

@@ -40,7 +40,7 @@ from tests.framework.processes import node_program
 from tests.framework.rpc_raw import RawClient, call, raw
 from tests.framework.rpc_server import captured
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.rpc.client.client import Client, Endpoint
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access, method

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.rpc.client.client import Endpoint, TrioClient
 from unchained.node.rpc.core.dispatcher import Translation

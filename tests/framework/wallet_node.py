@@ -14,7 +14,8 @@ import trio.testing
 
 from tests.framework.forge import BACKEND
 from tests.framework.wallets import CHEAP
-from unchained.node.base.runtime import Clock, InlineRunner, Runner, TrioClock
+from unchained.node.base.clock import Clock, TrioClock
+from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG, Network

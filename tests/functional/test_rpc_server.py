@@ -17,7 +17,7 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import call, raw, until
 from tests.framework.rpc_server import RunningServer, SampleRoom, captured, running
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.rpc.client.client import Endpoint, TrioClient, Unreachable
 from unchained.node.rpc.core.errors import Unauthorized
 from unchained.node.rpc.core.openrpc import registry

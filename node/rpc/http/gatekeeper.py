@@ -26,7 +26,7 @@ from typing import Final
 import trio
 
 from unchained.node.base.files import write_private
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.errors import Busy, Unauthorized
 from unchained.node.rpc.core.registry import Access
 

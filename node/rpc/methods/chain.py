@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.opened_chain import there
 from unchained.node.chain.service import ChainService

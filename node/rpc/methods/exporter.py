@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.export import export_chain
 from unchained.node.consensus.params import Network
 from unchained.node.rpc.core.errors import Busy, Refused

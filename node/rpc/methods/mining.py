@@ -14,7 +14,8 @@ import trio
 
 from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.clock import Clock
+from unchained.node.base.runner import Runner
 from unchained.node.chain.results import Held, Outcome, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash

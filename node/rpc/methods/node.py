@@ -14,8 +14,8 @@ import msgspec
 import psutil
 import trio
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.logs import make_plain
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash

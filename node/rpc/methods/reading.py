@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.consensus.params import Network, work
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
 from unchained.node.primitives.coin import Coin

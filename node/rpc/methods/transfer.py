@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import PolicyError, PoolEntry
 from unchained.node.chain.opened_chain import there

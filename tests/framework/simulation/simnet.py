@@ -17,7 +17,8 @@ import trio
 from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService

@@ -15,8 +15,9 @@ from trio.testing import MockClock
 
 from tests.framework.chains import replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
+from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
+from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
 from unchained.node.chain.results import Held, Outcome, Package

@@ -17,7 +17,7 @@ from unchained.miner.errors import BadWorkerCount
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
 from unchained.node.app import NodeStatistics
-from unchained.node.base.runtime import SystemClock
+from unchained.node.base.clock import SystemClock
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.cli.panel import KEYS, LINES_WANTED, MinerPanel, View, picture

@@ -21,7 +21,7 @@ from unchained.miner.errors import (
 from unchained.miner.machine import Sensors, Usage, usable_cpus
 from unchained.miner.pool import BY_HAND, MiningPool
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import (
     BATTERY,

@@ -14,7 +14,7 @@ from tests.framework.forge import BACKEND, key_lock
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.search import search
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.accounts import derive_account

@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from tests.framework.p2p_memory import run_virtual
-from unchained.node.base.runtime import TrioClock
+from unchained.node.base.clock import TrioClock
 from unchained.node.base.token_bucket import BUDGET_MS, MAX_KEYS, REFILL_MS_PER_S, Debts, RateLimit
 from unchained.node.peers.ban_list import (
     FIRST_BAN_MS,

@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock
 
 from tests.framework.forge import BACKEND
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.body import Body

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from unchained.node.app import ClockError, open_node
-from unchained.node.base.config import load
 from unchained.node.base.logs import open_logs
+from unchained.node.base.settings import load
 from unchained.node.consensus.params import REG
 
 
