@@ -18,7 +18,7 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.errors import WorkerFailure
+from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
@@ -126,7 +126,7 @@ class Node:
     def add_network(self, config: NetworkConfig, data_dir: Path) -> None:
         """Let the node join others. To be added before mining, which it tells when to wait.
 
-        Raises `BadIdentity`, `CannotListen` or `BadAddress`.
+        Raises `BadIdentityError`, `CannotListenError` or `BadAddressError`.
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
         from unchained.node.network import NodeNetwork
@@ -428,8 +428,8 @@ def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
         )
 
 
-def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerFailure, float], None]:
-    def report(worker: int, why: WorkerFailure, delay_s: float) -> None:
+def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerError, float], None]:
+    def report(worker: int, why: WorkerError, delay_s: float) -> None:
         log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
 
     return report

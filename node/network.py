@@ -57,7 +57,7 @@ class NodeNetwork:
         log: FilteringBoundLogger,
         resolve_all: ResolveAll = ask_system,
     ) -> None:
-        """Raises `BadAddress`."""
+        """Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
         self.status = StatusKeeper(chain, genesis_id, clock)

@@ -10,7 +10,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.wallet.errors import TransferRefused
+from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.link import ChainTip
 from unchained.storage.kv import KeyValueStore, Snapshot
 
@@ -53,11 +53,11 @@ class ManagerLink:
         return self._store.snapshot()
 
     async def submit(self, raw: bytes) -> bool:
-        """Hand a transfer to the mempool. Raises `TransferRefused`."""
+        """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
             accepted = await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
-            raise TransferRefused(error.name, str(error)) from None
+            raise TransferRefusedError(error.name, str(error)) from None
         if accepted:
             await self._announce(raw)
         return accepted

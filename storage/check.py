@@ -18,7 +18,7 @@ from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Reader
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import lock_of
@@ -64,7 +64,7 @@ def check(reader: Reader, report: Report = silent) -> CheckReport:
         try:
             for _ in counted(steps, stage, report):
                 pass
-        except StoreCorrupt as error:
+        except StoreCorruptError as error:
             work.unreadable = error.path is not None
             work.problem(f"{stage}: {error}")
         if work.unreadable or work.damaged_records:
@@ -100,7 +100,7 @@ class _Check:
             try:
                 table.check_key(key)
                 value = table.decode(key, raw)
-            except StoreCorrupt as error:
+            except StoreCorruptError as error:
                 self.damaged_records += 1
                 self.problem(str(error))
                 continue

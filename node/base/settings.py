@@ -50,7 +50,7 @@ class ConfigError(Exception):
         self.key = key
 
 
-class UnknownKey(ConfigError):
+class UnknownKeyError(ConfigError):
     """There is no such setting."""
 
     def __init__(self, key: str, origin: str, known: list[str]) -> None:
@@ -59,21 +59,21 @@ class UnknownKey(ConfigError):
         self.nearest = nearest
 
 
-class BadValue(ConfigError):
+class BadValueError(ConfigError):
     """A setting has a value that it cannot have."""
 
     def __init__(self, key: str, shown: str, problem: str, origin: str) -> None:
         super().__init__(key, f"{key} = {shown} ({origin}): {problem}")
 
 
-class BadFile(ConfigError):
+class BadFileError(ConfigError):
     """A file of settings cannot be read."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__("", f"{path}: {problem}")
 
 
-class BadDataDirectory(ConfigError):
+class BadDataDirectoryError(ConfigError):
     """The data directory cannot be used."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -105,10 +105,10 @@ class Settings(msgspec.Struct, frozen=True):
         section, _, name = key.partition(".")
         return getattr(getattr(self.config, section), name)
 
-    def fault(self, key: str, problem: str) -> BadValue:
+    def fault(self, key: str, problem: str) -> BadValueError:
         """Return the error for a value that only its user could find to be wrong."""
         shown = MASK if declared_keys()[key].secret else toml_value(self.value(key))
-        return BadValue(key, shown, problem, self.origins[key].text)
+        return BadValueError(key, shown, problem, self.origins[key].text)
 
 
 def load(
@@ -132,7 +132,7 @@ def load(
         outer[key] = (check(keys[key], text, origin, from_text=True), origin)
     for key, (flag, value) in flags.items():
         if key not in keys:
-            raise UnknownKey(key, flag, list(keys))
+            raise UnknownKeyError(key, flag, list(keys))
         from_text = isinstance(value, str)
         outer[key] = (
             check(keys[key], value, SettingOrigin(flag), from_text=from_text),
@@ -151,7 +151,7 @@ def load(
     data_dir = _data_dir(values, home)
     if found and not named and data_dir != searched:
         key = "node.data_dir" if values.get("node.data_dir", ("",))[0] else "node.network"
-        raise BadValue(
+        raise BadValueError(
             key,
             toml_value(values[key][0]),
             f"this file is read for the data directory {searched}, expected a setting that leads "
@@ -183,7 +183,7 @@ def _from_env(
         if name.startswith(ENV_PREFIX) and "__" in name:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
             if key not in keys:
-                raise UnknownKey(key, f"environment variable {name}", list(keys))
+                raise UnknownKeyError(key, f"environment variable {name}", list(keys))
             yield key, text, SettingOrigin(f"environment variable {name}")
 
 
@@ -194,26 +194,26 @@ def _from_file(
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
     except FileNotFoundError:
-        raise BadFile(path, "no such file") from None
+        raise BadFileError(path, "no such file") from None
     except OSError as error:
-        raise BadFile(path, f"cannot be read: {error.strerror}") from None
+        raise BadFileError(path, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise BadFile(path, "is not text in UTF-8") from None
+        raise BadFileError(path, "is not text in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise BadFile(path, f"is not valid TOML: {error}") from None
+        raise BadFileError(path, f"is not valid TOML: {error}") from None
     sections = section_titles()
     for section, content in document.items():
         place = f"{path}:{_line(text, section, None)}"
         if section not in sections:
             known = list(sections) if isinstance(content, dict) else list(keys)
-            raise UnknownKey(section, place, known)
+            raise UnknownKeyError(section, place, known)
         if not isinstance(content, dict):
-            raise BadFile(path, f"{section} is a section: write [{section}] above its keys")
+            raise BadFileError(path, f"{section} is a section: write [{section}] above its keys")
         for name, value in content.items():
             key = f"{section}.{name}"
             origin = SettingOrigin(f"{path}:{_line(text, section, name)}")
             if key not in keys:
-                raise UnknownKey(key, origin.text, list(keys))
+                raise UnknownKeyError(key, origin.text, list(keys))
             yield key, (check(keys[key], value, origin, from_text=False), origin)
 
 
@@ -243,14 +243,14 @@ def check(key: Key, value: object, origin: SettingOrigin, *, from_text: bool) ->
     try:
         return cast(object, msgspec.convert(value, cast(type, key.declared), strict=not from_text))
     except msgspec.ValidationError:
-        raise BadValue(key.name, shown, f"expected {key.expected}", origin.text) from None
+        raise BadValueError(key.name, shown, f"expected {key.expected}", origin.text) from None
 
 
 def prepare_data_dir(path: Path, *, owner: Callable[[], int] = os.geteuid) -> Path:
     """Make the data directory, readable by its owner alone, and see that it can be written.
 
     A directory that exists is closed to others if it is empty or a node's, and else left as it
-    is: it may be a home directory. Raises BadDataDirectory.
+    is: it may be a home directory. Raises BadDataDirectoryError.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -261,16 +261,16 @@ def prepare_data_dir(path: Path, *, owner: Callable[[], int] = os.geteuid) -> Pa
         with tempfile.TemporaryFile(dir=path):
             pass
     except FileExistsError:
-        raise BadDataDirectory(path, "is a file, expected a directory") from None
+        raise BadDataDirectoryError(path, "is a file, expected a directory") from None
     except OSError as error:
-        raise BadDataDirectory(path, f"cannot be written: {error.strerror}") from None
+        raise BadDataDirectoryError(path, f"cannot be written: {error.strerror}") from None
     return path
 
 
 def write_file(path: Path, *, force: bool = False) -> None:
     """Write the commented settings file, mode 0600; replace one that exists only if `force`.
 
-    Raises BadFile.
+    Raises BadFileError.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
@@ -279,6 +279,6 @@ def write_file(path: Path, *, force: bool = False) -> None:
             file.write(commented_file())
     except FileExistsError:
         problem = "exists; --force replaces it" if path.exists() else "its directory is a file"
-        raise BadFile(path, problem) from None
+        raise BadFileError(path, problem) from None
     except OSError as error:
-        raise BadFile(path, f"cannot be written: {error.strerror}") from None
+        raise BadFileError(path, f"cannot be written: {error.strerror}") from None

@@ -18,7 +18,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch, Getter, KeyValueStore
 from unchained.storage.schema import AnchorRecord, StateRecord
 
@@ -38,7 +38,7 @@ class OpenedChain(msgspec.Struct):
 def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     """Read the chain, after laying down genesis if the store holds none.
 
-    Raises `StoreCorrupt` when what is needed is not there.
+    Raises `StoreCorruptError` when what is needed is not there.
     """
     tip_id = schema.meta_id(store, schema.META_TIP)
     if tip_id is None:
@@ -155,7 +155,7 @@ def _load_ruled_out(store: KeyValueStore, tree: AnchorTree, invalid: AnchorNode)
 def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
     """Return the judgement of the main chain's anchor at a height whose state is kept.
 
-    Raises `StoreCorrupt` when what is needed is not there.
+    Raises `StoreCorruptError` when what is needed is not there.
     """
     if height == 0:
         return Judgement.of_genesis(genesis_of(network), network)
@@ -185,9 +185,9 @@ def _record(store: Getter, anchor_id: CoinId) -> AnchorRecord:
 
 
 def there(value: V | None, what: str) -> V:
-    """Return what the store must hold. Raises `StoreCorrupt` if it does not."""
+    """Return what the store must hold. Raises `StoreCorruptError` if it does not."""
     if value is None:
-        raise StoreCorrupt(
+        raise StoreCorruptError(
             f"the store lacks {what}: restore a backup, or run `unchained-node db check --repair`"
         )
     return value

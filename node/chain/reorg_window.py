@@ -75,7 +75,7 @@ class ReorgWindow:
     def lower(self, height: int) -> bool:
         """Take some anchors back into the tree; tell whether its root is as low as a height.
 
-        Their states have to be kept. Raises `StoreCorrupt` if something is missing.
+        Their states have to be kept. Raises `StoreCorruptError` if something is missing.
         """
         for _ in range(AT_ONCE):
             if self._tree.root.height <= height:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unchained.miner.advisor import Advice, Expectation, advise
-from unchained.miner.benchmark import MeasurementFailed, quick_rate
+from unchained.miner.benchmark import MeasurementFailedError, quick_rate
 from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
 from unchained.node.base.settings import Settings
 from unchained.node.cli import mine
@@ -84,7 +84,7 @@ def give_advice(
     mined = _ask_node(settings)
     try:
         answer = _answer(settings, rules, mined, seconds)
-    except* MeasurementFailed as errors:
+    except* MeasurementFailedError as errors:
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:

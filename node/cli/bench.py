@@ -13,7 +13,7 @@ from rich.table import Table
 
 from unchained.miner.benchmark import (
     Measurement,
-    MeasurementFailed,
+    MeasurementFailedError,
     Report,
     advised_workers,
     affordable,
@@ -86,7 +86,7 @@ def measure_pow(
 
     try:
         report = trio.run(main)
-    except* MeasurementFailed as errors:
+    except* MeasurementFailedError as errors:
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:

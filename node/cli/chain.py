@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -106,9 +106,9 @@ def export(
     A running node writes it, else the command reads the store itself.
     """
     if file.exists() and not force:
-        raise CommandFailed(f"{file} exists; --force replaces it")
+        raise CommandFailedError(f"{file} exists; --force replaces it")
     if not file.absolute().parent.is_dir():
-        raise CommandFailed(f"{file.absolute().parent}: no such directory")
+        raise CommandFailedError(f"{file.absolute().parent}: no such directory")
     if node.remote or node.is_running():
         _export_by_node(node, file)
         return
@@ -124,7 +124,7 @@ def _export_by_node(node: Asker, file: Path) -> None:
     found = node.call("chain.export", name=name, seconds=EXPORT_SECONDS)
     made = Path(found["path"])
     if not made.exists():
-        raise CommandFailed(f"the node wrote {made} on its own machine: fetch it from there")
+        raise CommandFailedError(f"the node wrote {made} on its own machine: fetch it from there")
     shutil.move(made, file)
     found["path"] = str(file)
     node.show(found, lambda: _tell_exported(file, found["height"], found["bytes"]))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 
 coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
 transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")
@@ -164,7 +164,7 @@ def _raw(argument: str) -> str:
             with path.open("rb") as file:
                 content = file.read(MAX_FILE)
         except OSError as error:
-            raise CommandFailed(f"{path}: {error.strerror}") from None
+            raise CommandFailedError(f"{path}: {error.strerror}") from None
     else:
         return argument.strip().lower()
     try:

@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from unchained.node.base.settings import ConfigError
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
 from unchained.storage.errors import StoreError
@@ -124,7 +124,7 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(str(error), WRONG_USE)
     except typer.Abort:
         return _tell("interrupted", FAILED)
-    except (StoreError, CommandFailed) as error:
+    except (StoreError, CommandFailedError) as error:
         return _tell(str(error), FAILED)
     except OSError as error:
         return _tell(_describe(error), FAILED)

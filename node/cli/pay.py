@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking, print_fields
+from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -84,12 +84,12 @@ class SpendCommand:
         self._descriptor = descriptor
 
     def call(self, method: str, **params: object) -> Any:
-        """Return a method's result. Raises `CommandFailed`."""
+        """Return a method's result. Raises `CommandFailedError`."""
         node, wallet = self._node, self._wallet
         # Nobody is asked for a passphrase to hear then that there is another mistake.
         try:
             return node.call(method, seconds=SLOW_S, name=wallet, **params)
-        except CommandFailed as error:
+        except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
         passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
@@ -286,9 +286,9 @@ def _sign_offline(
         finally:
             wallet.close()
     except FileNotFoundError:
-        raise CommandFailed(f"no wallet is named {name!r} in {settings.data_dir}") from None
+        raise CommandFailedError(f"no wallet is named {name!r} in {settings.data_dir}") from None
     except WalletError as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailedError(str(error)) from None
 
 
 def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_FILE)
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        raise CommandFailedError(f"{path}: {error.strerror}") from None
 
 
 # Conditions shared with others
@@ -467,7 +467,7 @@ def verify_receipt(
     try:
         found = verify(_read(file), NETWORKS[settings.config.node.network], default_backend())
     except ReceiptError as error:
-        raise CommandFailed(f"{file}: {error}") from None
+        raise CommandFailedError(f"{file}: {error}") from None
     facts: dict[str, Any] = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in ((name, getattr(found, name)) for name in found.__struct_fields__)

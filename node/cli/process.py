@@ -19,7 +19,7 @@ from unchained.node.base.loop_monitor import LoopMonitor, LoopStatistics
 from unchained.node.base.runner import freeze_imports
 from unchained.node.base.services import (
     Service,
-    ServiceFailed,
+    ServiceFailedError,
     Started,
     Supervisor,
     SupervisorStatistics,
@@ -158,7 +158,9 @@ def _line(failure: BaseException, expected: tuple[type[Exception], ...], log_fil
     cause = root_cause(failure)
     if isinstance(cause, expected):
         return " ".join(str(cause).split())
-    service = next((e.service for e in _chain(failure) if isinstance(e, ServiceFailed)), "node")
+    service = next(
+        (e.service for e in _chain(failure) if isinstance(e, ServiceFailedError)), "node"
+    )
     return f"internal error in {service}: {describe(cause)} (details: {log_file})"
 
 

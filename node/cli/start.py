@@ -105,7 +105,11 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     from unchained.node.mining.payout import PayoutError
     from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
-    from unchained.node.transport.contract import BadAddress, BadIdentity, CannotListen
+    from unchained.node.transport.contract import (
+        BadAddressError,
+        BadIdentityError,
+        CannotListenError,
+    )
     from unchained.storage.errors import StoreError
 
     _check_rpc(settings)
@@ -130,9 +134,9 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         MinerError,
         ListenError,
         TokenError,
-        BadAddress,
-        BadIdentity,
-        CannotListen,
+        BadAddressError,
+        BadIdentityError,
+        CannotListenError,
     )
     return run_node(settings, compose, expected=expected, json=json, screen=screen)
 

@@ -111,13 +111,15 @@ def stop(
     ] = True,
 ) -> None:
     """Stop the node in good order."""
-    from unchained.node.cli.asker import CommandFailed
+    from unchained.node.cli.asker import CommandFailedError
 
     node.call("node.stop")
     deadline = time.monotonic() + STOP_S
     while wait and node.is_running():
         if time.monotonic() > deadline:
-            raise CommandFailed(f"the node is still there after {STOP_S:g} s: see its node.log")
+            raise CommandFailedError(
+                f"the node is still there after {STOP_S:g} s: see its node.log"
+            )
         time.sleep(0.1)
     node.show({"stopped": wait}, lambda: typer.echo("stopped" if wait else "stopping"))
 

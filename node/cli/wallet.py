@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -134,7 +134,7 @@ def restore(
 def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
     """Return a wallet's passphrase from wherever the user wants it taken, empty if it has none.
 
-    Raises `CommandFailed`.
+    Raises `CommandFailedError`.
     """
     if node.call("wallet.info", name=wallet)["has_passphrase"] is False:
         return ""
@@ -280,7 +280,7 @@ def _show_receiving(
         try:
             qr_png(found["uri"], png)
         except OSError as error:
-            raise CommandFailed(f"{png}: {error.strerror}") from None
+            raise CommandFailedError(f"{png}: {error.strerror}") from None
 
 
 @asking(app, "balance")
@@ -394,7 +394,7 @@ def receipt(
 
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; tell a program at once
-    that this has begun. Raises `CommandFailed`."""
+    that this has begun. Raises `CommandFailedError`."""
     if node.json or not sys.stderr.isatty():
         node.show_fields(begun)
         return
@@ -410,9 +410,9 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
 
 def _has_read(found: dict[str, Any], show: Show) -> bool:
     """Show how far a wallet is by its state; tell whether it has read all. Raises
-    `CommandFailed`."""
+    `CommandFailedError`."""
     if found["failure"]:
-        raise CommandFailed(f"the wallet does not follow the chain: {found['failure']}")
+        raise CommandFailedError(f"the wallet does not follow the chain: {found['failure']}")
     reached = found["progress"]
     if reached is None:
         return False
@@ -423,8 +423,8 @@ def _has_read(found: dict[str, Any], show: Show) -> bool:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a command was asked for. Raises `CommandFailed`."""
+    """Write a file that a command was asked for. Raises `CommandFailedError`."""
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        raise CommandFailedError(f"{path}: {error.strerror}") from None

@@ -219,7 +219,7 @@ class MiningControl:
     def set_workers(self, workers: int | Literal["auto"]) -> int:
         """Mine with so many workers, or as many as suit the machine; return how many.
 
-        Raises BadWorkerCount. With "auto" it reads the system, for a millisecond.
+        Raises BadWorkerCountError. With "auto" it reads the system, for a millisecond.
         """
         chosen = workers
         if chosen == "auto":
@@ -231,9 +231,9 @@ class MiningControl:
     def change(self, changes: ControlChanges) -> None:
         """Change settings while the miner runs: all of them, or none where it raises.
 
-        Raises BadWorkerCount, BadNice, BadAffinity, BadCpuCap. A rule of when to pause counts from
-        the next look at the machine on; workers that take other memory, or that the system lets
-        only become nicer, are replaced or begin anew, and lose no hash.
+        Raises BadWorkerCountError, BadNiceError, BadAffinityError, BadCpuCapError. A rule of when
+        to pause counts from the next look at the machine on; workers that take other memory, or
+        that the system lets only become nicer, are replaced or begin anew, and lose no hash.
         """
         if changes.workers is not None and changes.workers != "auto":
             check_workers(changes.workers)

@@ -15,7 +15,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_public, network_group
 from unchained.node.transport.contract import (
-    BadAddress,
+    BadAddressError,
     Connected,
     Direction,
     PeerId,
@@ -23,7 +23,7 @@ from unchained.node.transport.contract import (
     RequestError,
     Transport,
 )
-from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
 
 OF_INBOUND: Final = 8
@@ -86,7 +86,7 @@ class AddressExchange:
                 found = await self._exchanges.ask(
                     ADDRESSES_EXCHANGE, info.peer, AddressesRequest(most)
                 )
-        except (RequestError, RefusedAnswer):
+        except (RequestError, RefusedAnswerError):
             return
         except (AnswerError, NonCanonicalError) as error:
             self._penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
@@ -119,7 +119,7 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
     own."""
     try:
         address = Address.parse(text)
-    except BadAddress:
+    except BadAddressError:
         return False
     return (
         not address.is_name

@@ -68,7 +68,7 @@ class Dialler:
         resolve_all: ResolveAll,
         log: FilteringBoundLogger,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self._transport = transport
         self._book = book
         self._standing = standing

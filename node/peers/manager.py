@@ -41,7 +41,7 @@ from unchained.node.transport.contract import (
     RequestError,
     Transport,
 )
-from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import STATUS_EXCHANGE, Status
 from unchained.storage.kv import Batch, KeyValueStore
 
@@ -132,7 +132,7 @@ class PeerManager:
         log: FilteringBoundLogger,
         resolve_all: ResolveAll = ask_system,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
         self.book = AddressBook(store, rng)
         self.standing = Reputation(
@@ -369,7 +369,7 @@ class PeerManager:
         asked_at = trio.current_time()
         try:
             status = await self.exchanges.ask(STATUS_EXCHANGE, peer.info.peer, self._own_status())
-        except (RequestError, RefusedAnswer):
+        except (RequestError, RefusedAnswerError):
             peer.silent += 1
             return False
         except (AnswerError, NonCanonicalError) as error:

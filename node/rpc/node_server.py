@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,12 @@ from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.mining.payout import PayoutError
 from unchained.node.rpc.core.dispatcher import Translation
 from unchained.node.rpc.core.errors import (
-    InvalidParams,
-    NotReady,
-    Refused,
+    InvalidParamsError,
+    NotReadyError,
+    RefusedError,
     RpcError,
-    Unavailable,
-    WalletRefused,
+    UnavailableError,
+    WalletRefusedError,
     plain,
     short,
 )
@@ -53,9 +52,9 @@ from unchained.node.rpc.methods.reading import Reading
 from unchained.node.rpc.methods.transfer import Announce as AnnounceTransfer
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
-from unchained.node.wallet.errors import InsufficientFunds, TransferRefused, WalletError
+from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
-from unchained.storage.errors import StoreClosed, StoreError
+from unchained.storage.errors import StoreClosedError, StoreError
 from unchained.storage.kv import KeyValueStore
 
 
@@ -161,36 +160,33 @@ def _mining_of(
     return lambda: epochs().mining and not pool.statistics().paused
 
 
-def _policy(error: PolicyError) -> Refused:
+def _policy(error: PolicyError) -> RefusedError:
     expected: Mapping[str, object] = {
         "expected": plain(error.expected),
         "actual": plain(error.actual),
     }
-    return Refused(short(str(error)), error=error.name, **expected)
+    return RefusedError(short(str(error)), error=error.name, **expected)
 
 
 def _wallet(error: WalletError) -> RpcError:
     text = short(str(error))
-    if isinstance(error, TransferRefused):
-        return Refused(text, error=error.rule)
-    word = _CAPITAL.sub("_", type(error).__name__).upper()
-    if isinstance(error, InsufficientFunds):
+    if isinstance(error, TransferRefusedError):
+        return RefusedError(text, error=error.rule)
+    if isinstance(error, InsufficientFundsError):
         needed, available = Amount(error.needed), Amount(error.available)
         text = f"the transfer takes {needed.unc()} UNC, {available.unc()} UNC can be spent"
-        return WalletRefused(text, error=word, needed=needed, available=available)
-    return WalletRefused(text, error=word)
+        return WalletRefusedError(text, error=error.word, needed=needed, available=available)
+    return WalletRefusedError(text, error=error.word)
 
-
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (PolicyError, _policy),
     (WalletError, _wallet),
-    (PayoutError, lambda error: InvalidParams(short(str(error)))),
-    (MnemonicError, lambda error: InvalidParams(short(str(error)), error="BAD_MNEMONIC")),
-    (SettingError, lambda error: InvalidParams(short(str(error)))),
-    (StoreClosed, lambda _: NotReady("the node is stopping")),
-    (trio.ClosedResourceError, lambda _: NotReady("the node is stopping")),
-    (StoreError, lambda error: Unavailable(short(str(error)), error="STORE_FAILED")),
+    (PayoutError, lambda error: InvalidParamsError(short(str(error)))),
+    (MnemonicError, lambda error: InvalidParamsError(short(str(error)), error="BAD_MNEMONIC")),
+    (SettingError, lambda error: InvalidParamsError(short(str(error)))),
+    (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
+    (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
+    (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
 )
 """How the failures of the node's rooms are answered for."""

@@ -21,7 +21,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeer
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import judge
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
 from unchained.node.transport.contract import PeerId
@@ -51,7 +51,7 @@ SAMPLED: Final = 16
 LEAST_SAMPLED: Final = 4
 
 
-class BranchTooLong(FetchError):
+class BranchTooLongError(FetchError):
     """A branch from below the tree has not won in as many anchors as there is room for."""
 
 
@@ -151,7 +151,7 @@ class _Run:
         """Ask one peer for batches, one at a time; several of these run for each peer."""
         while not self._plan.is_done:
             if self._plan.is_stuck(self._sources):
-                self._error = NotServedByPeer(self._leader, "nobody delivers its bodies")
+                self._error = NotServedByPeerError(self._leader, "nobody delivers its bodies")
                 nursery.cancel_scope.cancel()
             batch = self._plan.next_for(peer, trio.current_time())
             if batch is None:
@@ -220,7 +220,7 @@ class _Run:
             now_ms = self._owner._clock.now_ms()
             error = await chain.call(partial(connect, packages=packages, now_ms=now_ms))
             if error is None and await chain.call(lambda core: core.root.is_full):
-                self._error = BranchTooLong(self._leader, "too long to be weighed")
+                self._error = BranchTooLongError(self._leader, "too long to be weighed")
                 all_of_it.cancel()
                 return
             if error is not None:

@@ -14,7 +14,7 @@ from unchained.node.chain.tree import AnchorNode, AnchorStatus
 from unchained.node.crypto.mmr import History
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, NotServedByPeer
+from unchained.node.relay.fetcher import Fetcher, NotServedByPeerError
 from unchained.node.sync.body_plan import Point, anchor_work, locator_heights
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
@@ -108,7 +108,7 @@ class HeaderWalk:
         found = await self._chain.call(lambda core: _base_of(core, base_id))
         if found is None:
             # Protocol §6: asked for back to a known anchor, at most MAX_REORG deep
-            raise NotServedByPeer(self._peer, "its chain leaves ours too deep to be followed")
+            raise NotServedByPeerError(self._peer, "its chain leaves ours too deep to be followed")
         self._point, self.fork_height = found
         self.height = self._point.context.height
 
@@ -124,7 +124,7 @@ class HeaderWalk:
         now_ms = self._clock.now_ms()
         for number, ((coin, header), (status, on_main)) in enumerate(zip(page, known, strict=True)):
             if status is AnchorStatus.INVALID:
-                raise NotServedByPeer(self._peer, f"builds on invalid anchor {coin.id.hex()}")
+                raise NotServedByPeerError(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
                 self._point = self._point.extend(coin, header, self._chain.network, now_ms)

@@ -29,7 +29,7 @@ from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import judge
 from unchained.node.sync.body_plan import SyncProgress, deserves_bodies
-from unchained.node.sync.downloader import BranchTooLong, Downloader
+from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HeaderWalk, Seen
 from unchained.node.sync.tip_comparison import are_apart, is_known
@@ -437,7 +437,7 @@ class SyncService:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
                     await self._fetch_long(scan, seen)
-        except BranchTooLong:
+        except BranchTooLongError:
             return await self._refuse(scan)
         except FetchError as error:
             why = error.why

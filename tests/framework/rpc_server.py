@@ -16,11 +16,11 @@ from unchained.node.base.runner import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.rpc.client.client import Endpoint, TrioClient
 from unchained.node.rpc.core.dispatcher import Translation
-from unchained.node.rpc.core.errors import NotFound, WalletRefused
+from unchained.node.rpc.core.errors import NotFoundError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.http.event_streams import Entries, EventsGone, LogEntry
+from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
 from unchained.node.rpc.http.server import Bound, Readiness, RpcSettings, Server, WebPage
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="anchors since genesis")]
@@ -53,17 +53,17 @@ class SampleRoom:
         """Return what was given."""
         return value
 
-    @method("test.height", Access.READ, errors=(NotFound,))
+    @method("test.height", Access.READ, errors=(NotFoundError,))
     async def height(self, height: Height, *, step: int = 1) -> int:
         """Return the height after `height`.
 
         A second paragraph says more.
         """
         if height > 1000:
-            raise NotFound(f"no anchor at height {height}")
+            raise NotFoundError(f"no anchor at height {height}")
         return height + step
 
-    @method("test.pay", Access.FULL, errors=(WalletRefused,))
+    @method("test.pay", Access.FULL, errors=(WalletRefusedError,))
     async def pay(self, txid: Hash, value: Amount, note: Hex = NO_NOTE) -> Paid:
         """Pay a value to no one."""
         return Paid(txid, value, note)
@@ -153,7 +153,7 @@ class SampleLog:
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
         """Follow the log; an EventSource."""
         if since is not None and since < self.oldest - 1:
-            raise EventsGone(self.oldest)
+            raise EventsGoneError(self.oldest)
         index = len(self.entries) if since is None else since + 1 - self.oldest
         self.readers += 1
         reader = self._read(index)

@@ -18,8 +18,8 @@ from trio.testing import trio_test
 from tests.framework.rpc_raw import call, raw, until
 from tests.framework.rpc_server import RunningServer, SampleRoom, captured, running
 from unchained.node.base.runner import ThreadRunner
-from unchained.node.rpc.client.client import Endpoint, TrioClient, Unreachable
-from unchained.node.rpc.core.errors import Unauthorized
+from unchained.node.rpc.client.client import Endpoint, TrioClient, UnreachableError
+from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
@@ -69,7 +69,7 @@ async def test_user_and_password_come_from_the_configuration(tmp_path: Path) -> 
         place = Endpoint.at(node.bound.url)
         ada = TrioClient(place.with_password("ada", "lovelace"))
         assert (await ada.call("test.pay", [HASH, 1]))["value"] == "0.00000001"
-        with pytest.raises(Unauthorized, match="wrong"):
+        with pytest.raises(UnauthorizedError, match="wrong"):
             await TrioClient(place.with_password("ada", "byron")).call("test.echo", [1])
         assert "lovelace" not in repr(node.log)
         assert "byron" not in repr(node.log)
@@ -321,7 +321,7 @@ async def test_what_only_waits_ends_at_once_when_the_server_stops(tmp_path: Path
             async with node.client.events() as entries:
                 await until(lambda: node.events.readers == 1)
                 node.stop()
-                with pytest.raises((StopAsyncIteration, Unreachable)):
+                with pytest.raises((StopAsyncIteration, UnreachableError)):
                     await anext(entries)
             await polling.closed()
             assert await idle.closed() == b""

@@ -16,7 +16,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId
-from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
@@ -159,23 +159,23 @@ class ChainRoom:
             status.votes,
         )
 
-    @method("chain.anchor", Access.READ, errors=(NotFound,))
+    @method("chain.anchor", Access.READ, errors=(NotFoundError,))
     async def anchor(self, id: Hash) -> Anchor:  # noqa: A002 - the parameter's public name
         """Return the anchor of an id, on whatever branch."""
         return await self._anchor(id)
 
-    @method("chain.anchor_at", Access.READ, errors=(NotFound,))
+    @method("chain.anchor_at", Access.READ, errors=(NotFoundError,))
     async def anchor_at(self, height: Height) -> Anchor:
         """Return the main chain's anchor at a height."""
         anchor_id = await self._reading.run(lambda store: schema.HEIGHT.get(store, height))
         if anchor_id is None:
-            raise NotFound(f"the main chain has no anchor at height {height}: see chain.tip")
+            raise NotFoundError(f"the main chain has no anchor at height {height}: see chain.tip")
         return await self._anchor(anchor_id)
 
     async def _anchor(self, anchor_id: bytes) -> Anchor:
         found = await self._reading.run(lambda store: _read_anchor(store, anchor_id))
         if found is None:
-            raise NotFound(f"no anchor {anchor_id.hex()} is known")
+            raise NotFoundError(f"no anchor {anchor_id.hex()} is known")
         coin, body, minted, fees, votes = found
         place = await self._chain.call(lambda core: place_of(core, coin, votes))
         on_main = place.standing == "main" and coin.height > 0
@@ -194,12 +194,12 @@ class ChainRoom:
             Amount(fees) if on_main else None,
         )
 
-    @method("chain.header", Access.READ, errors=(NotFound,))
+    @method("chain.header", Access.READ, errors=(NotFoundError,))
     async def header(self, id: Hash) -> Header:  # noqa: A002 - the parameter's public name
         """Return the header of a minted coin, anchors included."""
         return Header.of(await self._coin(id))
 
-    @method("chain.raw", Access.READ, errors=(NotFound,))
+    @method("chain.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
         """Return the bytes of an anchor and its body."""
         coin = await self._coin(id)
@@ -209,7 +209,7 @@ class ChainRoom:
     async def _coin(self, coin_id: bytes) -> Coin:
         raw = await self._reading.run(lambda store: schema.COIN.get(store, coin_id))
         if raw is None:
-            raise NotFound(f"no minted coin {coin_id.hex()} is known")
+            raise NotFoundError(f"no minted coin {coin_id.hex()} is known")
         return Coin.from_bytes(raw)
 
     @method("chain.forks", Access.READ)
@@ -225,7 +225,7 @@ class ChainRoom:
         )
         return _params(self._chain.network, genesis_id)
 
-    @method("chain.supply", Access.READ, errors=(NotFound,))
+    @method("chain.supply", Access.READ, errors=(NotFoundError,))
     async def supply(self, height: Height | None = None) -> Supply:
         """Return how much there is, at the tip or after the anchor at a height.
 
@@ -236,10 +236,10 @@ class ChainRoom:
             return Supply(status.height, Amount(status.supply))
         state = await self._reading.run(lambda store: schema.STATE.get(store, height))
         if state is None:
-            raise NotFound(f"the supply at height {height} is not kept")
+            raise NotFoundError(f"the supply at height {height} is not kept")
         return Supply(height, Amount(state.supply))
 
-    @method("chain.difficulty_history", Access.READ, errors=(InvalidParams,))
+    @method("chain.difficulty_history", Access.READ, errors=(InvalidParamsError,))
     async def difficulty_history(
         self,
         first: Height = 1,
@@ -253,13 +253,13 @@ class ChainRoom:
         end = self._chain.status.value.height
         heights = range(first, (end if last is None else min(last, end)) + 1, step)
         if len(heights) > MAX_POINTS:
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"the range has {len(heights)} points, at most {MAX_POINTS} are returned: "
                 f"raise step to {len(heights) * step // MAX_POINTS + 1}"
             )
         return await self._reading.run(lambda store: _difficulty(store, heights))
 
-    @method("chain.export", Access.FULL, timeout=3600, errors=(Refused, InvalidParams))
+    @method("chain.export", Access.FULL, timeout=3600, errors=(RefusedError, InvalidParamsError))
     async def export(
         self,
         name: Annotated[

@@ -13,7 +13,7 @@ from unchained.node.crypto.merkle import merkle_root, prove
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import InvalidParams, NotFound
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.chain import votes_since
@@ -118,7 +118,7 @@ class CoinRoom:
         self._chain = chain
         self._reading = reading
 
-    @method("coin.get", Access.READ, errors=(NotFound,))
+    @method("coin.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
         """Return what is known of a coin: minted, or an output of a transfer."""
         found = await self._chain.call(lambda core: _coin(core, CoinId(id)))
@@ -126,7 +126,7 @@ class CoinRoom:
             raise _unknown(id)
         return found
 
-    @method("coin.history", Access.READ, errors=(NotFound,))
+    @method("coin.history", Access.READ, errors=(NotFoundError,))
     async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
         """Return the life of a coin on the main chain, oldest first."""
         events = await self._chain.call(lambda core: _history(core, CoinId(id)))
@@ -134,15 +134,15 @@ class CoinRoom:
             raise _unknown(id)
         return events
 
-    @method("coin.proof", Access.READ, errors=(NotFound,))
+    @method("coin.proof", Access.READ, errors=(NotFoundError,))
     async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
         """Return the proof that the main chain includes a coin."""
         found = await self._reading.run(lambda store: _prove(store, id))
         if found is None:
-            raise NotFound(f"the main chain includes no coin {id.hex()}")
+            raise NotFoundError(f"the main chain includes no coin {id.hex()}")
         return found
 
-    @method("coin.owned_by", Access.READ, errors=(InvalidParams,))
+    @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
     async def owned_by(
         self,
         address: Payee | None = None,
@@ -158,21 +158,21 @@ class CoinRoom:
         the wallet finds those.
         """
         if (address is None) == (lock is None):
-            raise InvalidParams("coin.owned_by needs either an address or a lock")
+            raise InvalidParamsError("coin.owned_by needs either an address or a lock")
         wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
         return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
 
-    @method("coin.raw", Access.READ, errors=(NotFound,))
+    @method("coin.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
         """Return the 198 bytes of a minted coin: header, then mix."""
         raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
         if raw is None:
-            raise NotFound(f"no minted coin {id.hex()} is known")
+            raise NotFoundError(f"no minted coin {id.hex()} is known")
         return Hex(raw)
 
 
-def _unknown(coin_id: bytes) -> NotFound:
-    return NotFound(f"no coin {coin_id.hex()} is known")
+def _unknown(coin_id: bytes) -> NotFoundError:
+    return NotFoundError(f"no coin {coin_id.hex()} is known")
 
 
 def _coin(core: ChainCore, coin_id: CoinId) -> CoinInfo | None:

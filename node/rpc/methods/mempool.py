@@ -13,7 +13,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid, Wid
-from unchained.node.rpc.core.errors import NotFound
+from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.reading import Limit, Reading
@@ -102,12 +102,12 @@ class MempoolRoom:
         """Return waiting transfers: by fee rate, the best first, or by time, the latest first."""
         return await self._chain.call(lambda core: _list(core, sort, limit, offset))
 
-    @method("mempool.entry", Access.READ, errors=(NotFound,))
+    @method("mempool.entry", Access.READ, errors=(NotFoundError,))
     async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
         """Return one waiting transfer."""
         found = await self._chain.call(lambda core: _entry(core, id))
         if found is None:
-            raise NotFound(f"the mempool has no transfer {id.hex()}")
+            raise NotFoundError(f"the mempool has no transfer {id.hex()}")
         return found
 
     @method("mempool.fee_estimate", Access.READ)

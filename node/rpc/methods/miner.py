@@ -13,7 +13,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import work
 from unchained.node.mining.control import ControlChanges, ControlStatistics, MiningControl
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
-from unchained.node.rpc.core.errors import InvalidParams, Unavailable
+from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.mining import ON_DEMAND
@@ -180,26 +180,26 @@ class MinerRoom:
             advice=None if control is None else control.advice(),
         )
 
-    @method("mine.start", Access.FULL, errors=(Unavailable,))
+    @method("mine.start", Access.FULL, errors=(UnavailableError,))
     async def start(self) -> MiningStatus:
         """Let the node's workers go on after mine.stop."""
         self._own().resume()
         return await self.status()
 
-    @method("mine.stop", Access.FULL, errors=(Unavailable,))
+    @method("mine.stop", Access.FULL, errors=(UnavailableError,))
     async def stop(self) -> MiningStatus:
         """Let the node's workers pause until mine.start, or until the node starts again."""
         self._own().pause()
         return await self.status()
 
-    @method("mine.set_workers", Access.FULL, errors=(Unavailable, InvalidParams))
+    @method("mine.set_workers", Access.FULL, errors=(UnavailableError, InvalidParamsError))
     async def set_workers(self, workers: Workers) -> MiningStatus:
         """Let so many worker processes mine, until the node starts again; `auto`: as many as
         suit the machine."""
         self._own().set_workers(workers)
         return await self.status()
 
-    @method("mine.set", Access.FULL, errors=(Unavailable, InvalidParams))
+    @method("mine.set", Access.FULL, errors=(UnavailableError, InvalidParamsError))
     async def set(
         self,
         workers: Workers | None = None,
@@ -237,9 +237,9 @@ class MinerRoom:
 
     def _own(self) -> MiningControl:
         if self._control is None and self._chain.network.name == ON_DEMAND:
-            raise Unavailable("this network mines on demand: see mine.generate")
+            raise UnavailableError("this network mines on demand: see mine.generate")
         if self._control is None:
-            raise Unavailable("this node was started without mining: start it with --mine")
+            raise UnavailableError("this node was started without mining: start it with --mine")
         return self._control
 
 

@@ -25,7 +25,13 @@ from unchained.node.crypto.pow import ProofOfWork, compute_mix
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import Busy, InvalidParams, NotReady, ProtocolRule, Refused
+from unchained.node.rpc.core.errors import (
+    BusyError,
+    InvalidParamsError,
+    NotReadyError,
+    ProtocolRuleError,
+    RefusedError,
+)
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.reading import Payee, lock_of_payee, shown_target
@@ -142,7 +148,7 @@ class MiningRoom:
         Access.MINE,
         timeout=WAIT_S + 20,
         long_poll=True,
-        errors=(InvalidParams, NotReady),
+        errors=(InvalidParamsError, NotReadyError),
     )
     async def template(
         self, address: Payee | None = None, after: Hash | None = None
@@ -155,10 +161,12 @@ class MiningRoom:
         peers: what is mined on an old tip is of no use.
         """
         if not self._synced():
-            raise NotReady("the chain is behind that of the peers: there is nothing to mine on")
+            raise NotReadyError(
+                "the chain is behind that of the peers: there is nothing to mine on"
+            )
         lock = None if address is None else lock_of_payee(address, self._chain.network)
         if lock is None and self._own_lock is None:
-            raise InvalidParams("this node mines to nobody: name an address")
+            raise InvalidParamsError("this node mines to nobody: name an address")
         template = await self._present()
         if after == template.body_root:
             with trio.move_on_after(WAIT_S):
@@ -217,7 +225,7 @@ class MiningRoom:
         while len(self._bodies) > TEMPLATES_REMEMBERED:
             self._bodies.popitem(last=False)
 
-    @method("mine.submit", Access.MINE, errors=(ProtocolRule, InvalidParams))
+    @method("mine.submit", Access.MINE, errors=(ProtocolRuleError, InvalidParamsError))
     async def submit(
         self,
         coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
@@ -228,7 +236,7 @@ class MiningRoom:
         body. Refused with the rule that it breaks (Protocol §3.3, §5).
         """
         if len(coin) != COIN_SIZE:
-            raise InvalidParams(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
+            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
         mined = Coin.from_bytes(bytes(coin))
         outcome = await self._chain.submit_coin(mined)
         if isinstance(outcome, Held):
@@ -242,7 +250,7 @@ class MiningRoom:
             await self._announce(mined, body)
         return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
 
-    @method("mine.benchmark", Access.FULL, timeout=90, errors=(Busy,))
+    @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
     async def benchmark(
         self,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 3.0,
@@ -250,7 +258,7 @@ class MiningRoom:
     ) -> Benchmark:
         """Measure the proof of work of this network; the node's own workers pause meanwhile."""
         if self._measuring:
-            raise Busy("a benchmark is under way", retry_after=int(seconds) + 1)
+            raise BusyError("a benchmark is under way", retry_after=int(seconds) + 1)
         self._measuring = True
         counts: list[int] = []
 
@@ -282,7 +290,7 @@ class MiningRoom:
             hashes += 1
         return hashes
 
-    @method("mine.generate", Access.FULL, timeout=600, errors=(Refused, InvalidParams))
+    @method("mine.generate", Access.FULL, timeout=600, errors=(RefusedError, InvalidParamsError))
     async def generate(
         self,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1,
@@ -298,10 +306,10 @@ class MiningRoom:
         """
         network = self._chain.network
         if network.name != ON_DEMAND:
-            raise Refused(f"anchors are mined on demand on reg alone, this is {network.name}")
+            raise RefusedError(f"anchors are mined on demand on reg alone, this is {network.name}")
         lock = None if address is None else lock_of_payee(address, network)
         if lock is None and self._own_lock is None:
-            raise InvalidParams("this node mines to nobody: name an address")
+            raise InvalidParamsError("this node mines to nobody: name an address")
         found = []
         for _ in range(anchors):
             for _ in range(coins):

@@ -9,12 +9,12 @@ import msgspec
 import trio
 
 from unchained.node.base.clock import Clock
-from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused, short
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.reading import shown_target
 from unchained.node.transport.address_groups import host_group
-from unchained.node.transport.contract import BadAddress, DialError, PeerId, Transport
+from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
     from unchained.node.peers.manager import PeerManager, PeerView
@@ -107,28 +107,29 @@ class NetRoom:
         found = sorted(self._manager.peers(), key=lambda peer: (not peer.outbound, peer.since))
         return [_describe(peer, now) for peer in found]
 
-    @method("net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParams, Refused))
+    @method(
+        "net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParamsError, RefusedError)
+    )
     async def add_peer(self, address: Address) -> str:
         """Connect to a node, remember its address, and return its id."""
         try:
             peer = await self._transport.connect(address, timeout=DIAL_S)
-        except BadAddress as error:
-            raise InvalidParams(short(str(error)), error="BAD_ADDRESS") from None
+        except BadAddressError as error:
+            raise InvalidParamsError(short(str(error)), error="BAD_ADDRESS") from None
         except DialError as error:
-            word = "DIAL_" + type(error).__name__.removeprefix("Dial").upper()
-            raise Refused(short(str(error)), error=word) from None
+            raise RefusedError(short(str(error)), error=error.word) from None
         self._manager.book.add(address, "operator", self._clock.now_ms())
         return str(peer)
 
-    @method("net.disconnect", Access.FULL, errors=(NotFound,))
+    @method("net.disconnect", Access.FULL, errors=(NotFoundError,))
     async def disconnect(self, peer: Annotated[str, msgspec.Meta(max_length=128)]) -> bool:
         """Close the connection to a peer, by its id. It may come back: see net.ban."""
         if all(known.peer != peer for known in self._manager.peers()):
-            raise NotFound(f"no peer {short(peer)} is connected: see net.peers")
+            raise NotFoundError(f"no peer {short(peer)} is connected: see net.peers")
         await self._transport.disconnect(PeerId(peer))
         return True
 
-    @method("net.ban", Access.FULL, errors=(InvalidParams,))
+    @method("net.ban", Access.FULL, errors=(InvalidParamsError,))
     async def ban(
         self,
         who: WhomToBan,
@@ -142,13 +143,13 @@ class NetRoom:
         self._manager.standing.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
-    @method("net.unban", Access.FULL, errors=(NotFound, InvalidParams))
+    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError))
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
         """End a ban, of an address or as net.bans names it."""
         bans = {ban.group for ban in self._manager.standing.active_bans()}
         group = who if who in bans else self._group(who)
         if not self._manager.standing.lift(group):
-            raise NotFound(f"{short(who)} is not banned")
+            raise NotFoundError(f"{short(who)} is not banned")
         return self._bans()
 
     @method("net.bans", Access.READ)
@@ -163,19 +164,19 @@ class NetRoom:
         ]
 
     def _group(self, who: str) -> str:
-        """Return what a ban of an address or a peer covers. Raises InvalidParams."""
+        """Return what a ban of an address or a peer covers. Raises InvalidParamsError."""
         for known in self._manager.peers():
             if known.peer == who:
                 return host_group(known.ip, known.peer)
         try:
             ip = str(ipaddress.ip_address(who))
         except ValueError:
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"{short(who)} is neither an IP address nor the id of a connected peer"
             ) from None
         group = host_group(ip)
         if not group:
-            raise InvalidParams("this machine's own nodes are banned by their ids")
+            raise InvalidParamsError("this machine's own nodes are banned by their ids")
         return group
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.rpc.core.errors import InvalidParams, Refused, WalletRefused
+from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.wallet import DEFAULT
@@ -29,7 +29,7 @@ from unchained.node.wallet.wallet import Wallet
 PAY_S = 120.0
 """Large transfers take their time to be made, signed and taken in."""
 
-_REFUSALS = (WalletRefused, Refused, InvalidParams)
+_REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
 ContractLock = Annotated[Hash, msgspec.Meta(description="the contract's lock")]
@@ -111,11 +111,11 @@ class PaymentRoom:
     ) -> Sent:
         """Replace a waiting transfer by one that pays more (Protocol §8.4)."""
         if fee_rate is None and fee is None:
-            raise InvalidParams("wallet.bump_fee needs fee_rate or fee")
+            raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
         bumped = await self._wallets.bump_fee(name, bytes(txid), self._fee(fee_rate, fee))
         return Sent.of(bumped)
 
-    @method("wallet.abandon", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
     async def abandon(self, txid: Hash, name: WalletName = DEFAULT) -> bool:
         """Take the coins of a waiting transfer back. It may be included all the same."""
         await self._wallets.abandon(name, bytes(txid))
@@ -153,7 +153,7 @@ class PaymentRoom:
 
         return await self._wallets.call(name, work)
 
-    @method("wallet.describe", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.describe", Access.FULL, errors=(WalletRefusedError,))
     async def describe(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
         """Return what signing a file would mean, and change nothing."""
         return await self._wallets.call(
@@ -172,13 +172,13 @@ class PaymentRoom:
 
     # Conditions shared with others
 
-    @method("wallet.contracts", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.contracts", Access.FULL, errors=(WalletRefusedError,))
     async def contracts(self, name: WalletName = DEFAULT) -> list[ContractInfo]:
         """Return the contracts that a wallet watches, and what they hold."""
         found = await self._wallets.call(name, Wallet.contracts)
         return [ContractInfo.of(watched) for watched in found]
 
-    @method("wallet.contract_add", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.contract_add", Access.FULL, errors=(WalletRefusedError,))
     async def contract_add(
         self,
         contract: Annotated[str, msgspec.Meta(max_length=4_200)],
@@ -194,7 +194,7 @@ class PaymentRoom:
         made = Contract.from_text(contract, self._wallets.network)
         return await self._add(name, made, label, None if preimage is None else bytes(preimage))
 
-    @method("wallet.multisig_create", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.multisig_create", Access.FULL, errors=(WalletRefusedError,))
     async def multisig_create(
         self,
         threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
@@ -237,7 +237,7 @@ class PaymentRoom:
 
         return await self._wallets.call(name, work)
 
-    @method("wallet.htlc_create", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
     async def htlc_create(
         self,
         claim: Annotated[str, msgspec.Meta(description="address or paycode of who claims")],
@@ -295,7 +295,7 @@ class PaymentRoom:
 
     def _fee(self, rate: int | None, exact: Amount | None) -> Fee:
         if rate is not None and exact is not None:
-            raise InvalidParams("fee_rate and fee exclude one another")
+            raise InvalidParamsError("fee_rate and fee exclude one another")
         return self._wallets.fee(rate, None if exact is None else int(exact))
 
 

@@ -16,7 +16,7 @@ from unchained.node.consensus.params import Network, work
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import InvalidParams, short
+from unchained.node.rpc.core.errors import InvalidParamsError, short
 from unchained.node.rpc.core.values import Hash, Hex
 from unchained.storage.kv import KeyValueStore, Snapshot
 
@@ -93,8 +93,8 @@ def shown_target(target: int) -> Hash:
 
 
 def lock_of_payee(text: str, network: Network) -> Lock:
-    """Return the lock of an address. Raises `InvalidParams` with the word BAD_ADDRESS."""
+    """Return the lock of an address. Raises `InvalidParamsError` with the word BAD_ADDRESS."""
     try:
         return address_lock(decode_address(network, text))
     except PayeeError as error:
-        raise InvalidParams(short(f"address: {error}"), error="BAD_ADDRESS") from None
+        raise InvalidParamsError(short(f"address: {error}"), error="BAD_ADDRESS") from None

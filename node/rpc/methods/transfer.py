@@ -29,7 +29,7 @@ from unchained.node.primitives.transfer import (
     wid_of,
 )
 from unchained.node.primitives.types import CoinId, Txid, Wid
-from unchained.node.rpc.core.errors import NotFound, ProtocolRule, Refused, short
+from unchained.node.rpc.core.errors import NotFoundError, ProtocolRuleError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.chain import votes_since
@@ -135,7 +135,7 @@ class TransferRoom:
         self._clock = clock
         self._announce = announce
 
-    @method("transfer.get", Access.READ, errors=(NotFound,))
+    @method("transfer.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
         """Return a transfer of the main chain or the mempool."""
         found = await self._chain.call(lambda core: _find(core, id))
@@ -143,7 +143,7 @@ class TransferRoom:
             raise _unknown(id)
         return found
 
-    @method("transfer.raw", Access.READ, errors=(NotFound,))
+    @method("transfer.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
         """Return the whole encoding of a transfer of the main chain or the mempool."""
         raw = await self._chain.call(lambda core: _bytes_of(core, id))
@@ -151,7 +151,7 @@ class TransferRoom:
             raise _unknown(id)
         return Hex(raw)
 
-    @method("transfer.decode", Access.READ, errors=(ProtocolRule,))
+    @method("transfer.decode", Access.READ, errors=(ProtocolRuleError,))
     async def decode(self, raw: RawTransfer) -> TransferInfo:
         """Return what an encoded transfer says; it need not be valid, only decode."""
         sized = decode_transfer(raw)
@@ -187,7 +187,7 @@ class TransferRoom:
             [Hash(entry.txid) for entry in replaced],
         )
 
-    @method("transfer.submit", Access.FULL, errors=(ProtocolRule, Refused))
+    @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
     async def submit(self, raw: RawTransfer) -> Submitted:
         """Hand a transfer in: the mempool takes it and the network is told.
 
@@ -203,8 +203,10 @@ class TransferRoom:
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 
 
-def _unknown(transfer_id: bytes) -> NotFound:
-    return NotFound(f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}")
+def _unknown(transfer_id: bytes) -> NotFoundError:
+    return NotFoundError(
+        f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}"
+    )
 
 
 def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> Trial:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.chain.service import ChainService
-from unchained.node.rpc.core.errors import InvalidParams, WalletRefused
+from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 from unchained.node.rpc.methods.chain import votes_since
@@ -23,7 +23,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletEntry,
     WalletName,
 )
-from unchained.node.wallet.errors import NoSuchWallet
+from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
@@ -51,15 +51,15 @@ class WalletRoom:
             for found in await self._wallets.wallets()
         ]
 
-    @method("wallet.info", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
     async def info(self, name: WalletName = DEFAULT) -> WalletEntry:
         """Return one wallet's state, and how far it has followed the chain."""
         for entry in await self.list_():
             if entry.name == name:
                 return entry
-        raise NoSuchWallet(name)
+        raise NoSuchWalletError(name)
 
-    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def create(
         self,
         passphrase: Secret,
@@ -79,7 +79,12 @@ class WalletRoom:
         )
         return Created(name, words)
 
-    @method("wallet.restore", Access.FULL, timeout=SLOW_S, errors=(WalletRefused, InvalidParams))
+    @method(
+        "wallet.restore",
+        Access.FULL,
+        timeout=SLOW_S,
+        errors=(WalletRefusedError, InvalidParamsError),
+    )
     async def restore(
         self,
         mnemonic: Secret,
@@ -108,31 +113,31 @@ class WalletRoom:
         )
         return await self.info(name)
 
-    @method("wallet.import_watch", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.import_watch", Access.FULL, errors=(WalletRefusedError,))
     async def import_watch(self, view: Secret, name: WalletName) -> WalletEntry:
         """Make a watch-only wallet from what wallet.export gave."""
         await self._wallets.import_watch(name, view.reveal())
         return await self.info(name)
 
-    @method("wallet.export", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.export", Access.FULL, errors=(WalletRefusedError,))
     async def export(self, name: WalletName = DEFAULT) -> str:
         """Return what a watch-only copy of a wallet is made of: it sees everything and spends
         nothing."""
         return await self._wallets.call(name, Wallet.export_watch)
 
-    @method("wallet.open", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.open", Access.FULL, errors=(WalletRefusedError,))
     async def open(self, name: WalletName = DEFAULT) -> WalletEntry:
         """Open a wallet, locked: it follows the chain. All are opened when the node starts."""
         await self._wallets.open(name)
         return await self.info(name)
 
-    @method("wallet.close", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.close", Access.FULL, errors=(WalletRefusedError,))
     async def close(self, name: WalletName = DEFAULT) -> WalletEntry:
         """Lock and close a wallet: it does not follow the chain until it is opened again."""
         await self._wallets.close(name)
         return await self.info(name)
 
-    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def unlock(
         self,
         passphrase: Secret,
@@ -143,13 +148,13 @@ class WalletRoom:
         await self._wallets.unlock(name, passphrase.reveal(), seconds)
         return await self.info(name)
 
-    @method("wallet.lock", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
     async def lock(self, name: WalletName = DEFAULT) -> WalletEntry:
         """Drop a wallet's spend keys at once."""
         self._wallets.lock(name)
         return await self.info(name)
 
-    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def change_passphrase(
         self,
         old: Secret,
@@ -167,12 +172,12 @@ class WalletRoom:
         )
         return await self.info(name)
 
-    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT) -> str:
         """Return a wallet's mnemonic, for a backup: whoever has it has the coins."""
         return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
 
-    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT) -> int:
         """Add the next account to a wallet and return its number.
 
@@ -182,7 +187,7 @@ class WalletRoom:
             name, lambda wallet: wallet.add_account(passphrase.reveal())
         )
 
-    @method("wallet.address", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.address", Access.FULL, errors=(WalletRefusedError,))
     async def address(
         self,
         name: WalletName = DEFAULT,
@@ -197,7 +202,7 @@ class WalletRoom:
         text = await self._wallets.call(name, lambda wallet: wallet.address(account))
         return Receiving(text, PaymentRequest(text, amount, "", label).to_uri())
 
-    @method("wallet.paycode", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
     async def paycode(
         self,
         name: WalletName = DEFAULT,
@@ -213,7 +218,7 @@ class WalletRoom:
         text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
         return Receiving(text, PaymentRequest(text, amount, memo, label).to_uri())
 
-    @method("wallet.balance", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     async def balance(
         self, name: WalletName = DEFAULT, account: Account | None = None
     ) -> BalanceInfo:
@@ -228,7 +233,7 @@ class WalletRoom:
             Amount(found.on_chain),
         )
 
-    @method("wallet.coins", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.coins", Access.FULL, errors=(WalletRefusedError,))
     async def coins(
         self,
         name: WalletName = DEFAULT,
@@ -254,7 +259,7 @@ class WalletRoom:
             for coin, height in listed
         ]
 
-    @method("wallet.history", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
     async def history(
         self,
         name: WalletName = DEFAULT,
@@ -277,7 +282,7 @@ class WalletRoom:
             }
         )
 
-    @method("wallet.label", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
     async def label(
         self,
         kind: Literal["coin", "transfer", "contract"],
@@ -292,7 +297,7 @@ class WalletRoom:
         )
         return True
 
-    @method("wallet.freeze", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))
     async def freeze(
         self,
         coin: Hash,
@@ -306,19 +311,19 @@ class WalletRoom:
         )
         return frozen
 
-    @method("wallet.rescan", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.rescan", Access.FULL, errors=(WalletRefusedError,))
     async def rescan(self, name: WalletName = DEFAULT, height: Height = 0) -> WalletEntry:
         """Read the chain again from a height on; wallet.info tells how far it is."""
         await self._wallets.rescan(name, height)
         return await self.info(name)
 
-    @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefusedError,))
     async def cancel_rescan(self, name: WalletName = DEFAULT) -> WalletEntry:
         """Give up reading again; what has been found stays."""
         await self._wallets.cancel_rescan(name)
         return await self.info(name)
 
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
     async def receipt(
         self,
         txid: Hash,

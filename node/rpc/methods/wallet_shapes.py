@@ -9,7 +9,7 @@ import msgspec
 
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
-from unchained.node.rpc.core.errors import InvalidParams
+from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.payment_request import SCHEME, PaymentRequest
@@ -66,7 +66,7 @@ class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if amount is None and request.value is not None:
                 amount = Amount(request.value)
         if amount is None:
-            raise InvalidParams("a payment needs an amount")
+            raise InvalidParamsError("a payment needs an amount")
         return Payee(to, int(amount), memo.encode())
 
 

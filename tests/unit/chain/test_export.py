@@ -19,7 +19,7 @@ from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.export import (
     MAGIC,
-    ImportFailed,
+    ImportFailedError,
     Record,
     export_chain,
     read_head,
@@ -118,15 +118,15 @@ def imported(content: bytes, path: Path, forge: Forge, into: MemoryStore) -> tup
     return result
 
 
-def failure(content: bytes, path: Path, forge: Forge) -> ImportFailed:
+def failure(content: bytes, path: Path, forge: Forge) -> ImportFailedError:
     with pytest.RaisesGroup(
-        pytest.RaisesExc(ImportFailed), flatten_subgroups=True, allow_unwrapped=True
+        pytest.RaisesExc(ImportFailedError), flatten_subgroups=True, allow_unwrapped=True
     ) as caught:
         imported(content, path, forge, MemoryStore())
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, ImportFailed)
+    assert isinstance(error, ImportFailedError)
     return error
 
 
@@ -207,7 +207,7 @@ def test_what_is_before_a_bad_record_stays(tmp_path: Path) -> None:
     records = frames(exported(stored(grown(forge), forge)))
     spoiled = [*records[:3], records[3] + b"\x00"]
     store = MemoryStore()
-    with pytest.RaisesGroup(ImportFailed, flatten_subgroups=True, allow_unwrapped=True):
+    with pytest.RaisesGroup(ImportFailedError, flatten_subgroups=True, allow_unwrapped=True):
         imported(joined(spoiled), tmp_path / "chain", forge, store)
     assert open_core(store, REG).tip.height == 3
 

@@ -34,7 +34,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
-from unchained.storage.errors import StoreFull
+from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
@@ -534,7 +534,7 @@ class FullStore(MemoryStore):
 
     def write(self, batch: Batch, *, sync: bool) -> None:
         if self.full:
-            raise StoreFull("no space left")
+            raise StoreFullError("no space left")
         super().write(batch, sync=sync)
 
 
@@ -550,7 +550,7 @@ def test_a_failing_store_ends_the_service_and_leaves_a_chain_to_open(forge: Forg
                 await service.take(first)
                 store.full = True
                 await service.take(second)
-        assert caught.group_contains(StoreFull)
+        assert caught.group_contains(StoreFullError)
 
     async def again() -> None:
         async with running(forge, MemoryStore(disk)) as service:
@@ -576,7 +576,7 @@ def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
             turned_away += 1
 
         async def fail() -> None:
-            with pytest.raises(StoreFull):
+            with pytest.raises(StoreFullError):
                 await manager.call(
                     lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
                 )
@@ -591,7 +591,7 @@ def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(ExceptionGroup) as caught:
                 await manager.run()
-        assert caught.group_contains(StoreFull)
+        assert caught.group_contains(StoreFullError)
         assert turned_away >= QUEUE + 10 - AT_ONCE
         with pytest.raises(trio.ClosedResourceError):
             await manager.call(ChainCore.running_ms)

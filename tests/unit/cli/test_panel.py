@@ -13,7 +13,7 @@ import trio
 from rich.console import Console
 from rich.text import Text
 
-from unchained.miner.errors import BadWorkerCount
+from unchained.miner.errors import BadWorkerCountError
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
 from unchained.node.app import NodeStatistics
@@ -174,7 +174,7 @@ class FakeControl:
 
     def set_workers(self, workers: int) -> None:
         if workers > 3:
-            raise BadWorkerCount(workers, 3)
+            raise BadWorkerCountError(workers, 3)
         self.workers = workers
 
 

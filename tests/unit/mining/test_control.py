@@ -12,10 +12,10 @@ import trio
 import trio.testing
 
 from unchained.miner.errors import (
-    BadAffinity,
-    BadCpuCap,
-    BadNice,
-    BadWorkerCount,
+    BadAffinityError,
+    BadCpuCapError,
+    BadNiceError,
+    BadWorkerCountError,
     SettingError,
 )
 from unchained.miner.machine import Sensors, Usage, usable_cpus
@@ -189,7 +189,7 @@ def test_everything_can_be_changed_while_it_runs() -> None:
         assert control.statistics().automatic_workers
         assert control.set_workers(1) == 1
         assert not control.statistics().automatic_workers
-        with pytest.raises(BadWorkerCount):
+        with pytest.raises(BadWorkerCountError):
             control.set_workers(0)
         cpu = usable_cpus()[0]
         control.change(
@@ -220,10 +220,10 @@ def test_everything_can_be_changed_while_it_runs() -> None:
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (ControlChanges(cpu_cap=50, workers=0), BadWorkerCount),
-        (ControlChanges(cpu_cap=50, nice=20), BadNice),
-        (ControlChanges(cpu_cap=50, affinity=(4095,)), BadAffinity),
-        (ControlChanges(workers=1, cpu_cap=0), BadCpuCap),
+        (ControlChanges(cpu_cap=50, workers=0), BadWorkerCountError),
+        (ControlChanges(cpu_cap=50, nice=20), BadNiceError),
+        (ControlChanges(cpu_cap=50, affinity=(4095,)), BadAffinityError),
+        (ControlChanges(workers=1, cpu_cap=0), BadCpuCapError),
     ],
 )
 def test_where_one_setting_is_refused_none_is_changed(

@@ -25,7 +25,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
-from unchained.node.transport.contract import BadAddress
+from unchained.node.transport.contract import BadAddressError
 from unchained.node.wire.messages import Status
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
@@ -177,9 +177,9 @@ def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missing() ->
 @pytest.mark.parametrize("where", ["bootstrap", "seeds"])
 def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
     async def body(world: World) -> None:
-        with pytest.raises(BadAddress, match=r"/ip4/1\.2\.3/tcp/1"):
+        with pytest.raises(BadAddressError, match=r"/ip4/1\.2\.3/tcp/1"):
             Peer(world, "20.1.0.1", **{where: ("/ip4/1.2.3/tcp/1",)})
-        with pytest.raises(BadAddress, match="NAME"):
+        with pytest.raises(BadAddressError, match="NAME"):
             Peer(world, "20.1.0.1", seeds=("/ip4/1.2.3.4/tcp/1",))
 
     virtually(body)

@@ -15,7 +15,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import NotReady
+from unchained.node.rpc.core.errors import NotReadyError
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
@@ -50,7 +50,7 @@ def test_a_node_that_is_behind_gives_no_work() -> None:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(chain.run)
-            with pytest.raises(NotReady, match="is behind"):
+            with pytest.raises(NotReadyError, match="is behind"):
                 await room.template()
             level.set()
             assert (await room.template()).height == 1

@@ -15,13 +15,13 @@ from unchained.node.consensus.params import LOCAL, TEST
 from unchained.storage import maintenance, schema
 from unchained.storage.check import MAX_PROBLEMS, check
 from unchained.storage.errors import (
-    BadBackup,
-    NotRepairable,
-    StoreCorrupt,
-    StoreFull,
-    StoreLocked,
-    StoreMissing,
-    WrongNetwork,
+    BadBackupError,
+    NotRepairableError,
+    StoreCorruptError,
+    StoreFullError,
+    StoreLockedError,
+    StoreMissingError,
+    WrongNetworkError,
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import LevelStore
@@ -363,7 +363,7 @@ def test_rebuild_that_is_cut_off_can_be_finished(store: KeyValueStore) -> None:
     for table in (schema.UNSPENT, schema.OWNER, schema.TXID):
         apply(store, drop(table))
     for fail_at in range(1, 4):
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreFullError):
             rebuild(FailingStore(store, fail_at=fail_at))
     prepare(store, LOCAL)
     assert list(store.items()) == before
@@ -399,7 +399,7 @@ def test_what_nothing_tells_cannot_be_rebuilt(
     store: KeyValueStore, damage: Damage, words: str
 ) -> None:
     apply(store, damage)
-    with pytest.raises(NotRepairable, match=words):
+    with pytest.raises(NotRepairableError, match=words):
         rebuild(store)
 
 
@@ -449,11 +449,11 @@ def test_backup_takes_the_moment_it_began(tmp_path: Path, store: KeyValueStore) 
 
 
 def test_backup_leaves_what_exists_alone(tmp_path: Path, store: KeyValueStore) -> None:
-    with pytest.raises(BadBackup, match="already exists"):
+    with pytest.raises(BadBackupError, match="already exists"):
         backup(store, tmp_path)
     (tmp_path / "copy.partial").mkdir()
     (tmp_path / "copy.partial" / "mine").write_bytes(b"")
-    with pytest.raises(BadBackup, match="not the rest of a backup"):
+    with pytest.raises(BadBackupError, match="not the rest of a backup"):
         backup(store, tmp_path / "copy")
 
 
@@ -480,7 +480,7 @@ def test_backup_that_differs_is_not_kept(tmp_path: Path, store: KeyValueStore) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maintenance, "LevelStore", Forgetful)
-        with pytest.raises(BadBackup, match="differs from its source"):
+        with pytest.raises(BadBackupError, match="differs from its source"):
             backup(store, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -527,7 +527,7 @@ def test_repair_without_a_manifest_brings_all_back(tmp_path: Path) -> None:
     store.close()
     for manifest in path.glob("MANIFEST-*"):
         manifest.write_bytes(manifest.read_bytes()[:10])
-    with pytest.raises(StoreCorrupt, match="damaged"):
+    with pytest.raises(StoreCorruptError, match="damaged"):
         open_store(tmp_path, LOCAL, create=True)
     repaired = repair(tmp_path, LOCAL)
     assert repaired.report.sound
@@ -541,7 +541,7 @@ def test_repair_without_a_manifest_brings_all_back(tmp_path: Path) -> None:
 def test_lost_current_file_is_damage_and_not_an_empty_store(tmp_path: Path) -> None:
     compacted(tmp_path)
     (tmp_path / STORE_NAME / "CURRENT").unlink()
-    with pytest.raises(StoreCorrupt, match="CURRENT is missing"):
+    with pytest.raises(StoreCorruptError, match="CURRENT is missing"):
         open_store(tmp_path, LOCAL, create=True)
     assert repair(tmp_path, LOCAL).report.sound
 
@@ -550,7 +550,7 @@ def test_damaged_tables_are_an_error_never_a_shorter_store(tmp_path: Path) -> No
     compacted(tmp_path, 200)
     path = tmp_path / STORE_NAME
     spoil_tables(path)
-    with pytest.raises(StoreCorrupt, match="checksum mismatch"):  # noqa: PT012
+    with pytest.raises(StoreCorruptError, match="checksum mismatch"):  # noqa: PT012
         store = LevelStore(path)
         try:
             for _ in store.items():
@@ -568,7 +568,7 @@ def test_repair_of_damaged_tables_keeps_the_damaged_files(tmp_path: Path) -> Non
     compacted(tmp_path, 200)
     spoil_tables(tmp_path / STORE_NAME)
     before = {p.name: p.read_bytes() for p in (tmp_path / STORE_NAME).glob("*.ldb")}
-    with contextlib.suppress(NotRepairable):
+    with contextlib.suppress(NotRepairableError):
         repaired = repair(tmp_path, LOCAL)
         assert not repaired.report.sound
         assert not repaired.report.unreadable
@@ -580,7 +580,7 @@ def test_truncated_table_is_damage(tmp_path: Path) -> None:
     compacted(tmp_path, 200)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.write_bytes(table.read_bytes()[:-100])
-    with pytest.raises(StoreCorrupt):  # noqa: PT012
+    with pytest.raises(StoreCorruptError):  # noqa: PT012
         store = open_store(tmp_path, LOCAL, create=False)
         store.close()
 
@@ -589,7 +589,7 @@ def test_missing_table_is_damage(tmp_path: Path) -> None:
     compacted(tmp_path, 200)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.unlink()
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreCorruptError):
         open_store(tmp_path, LOCAL, create=False)
 
 
@@ -597,21 +597,21 @@ def test_repair_that_finds_nothing_left_says_so(tmp_path: Path) -> None:
     compacted(tmp_path)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.unlink()
-    with pytest.raises(NotRepairable, match=r"damaged-1"):
+    with pytest.raises(NotRepairableError, match=r"damaged-1"):
         repair(tmp_path, LOCAL)
 
 
 def test_repair_is_for_the_store_of_this_network_alone(tmp_path: Path) -> None:
     stored(tmp_path)
-    with pytest.raises(WrongNetwork):
+    with pytest.raises(WrongNetworkError):
         repair(tmp_path, TEST)
-    with pytest.raises(StoreMissing):
+    with pytest.raises(StoreMissingError):
         repair(tmp_path / "none", LOCAL)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreMissing):
+    with pytest.raises(StoreMissingError):
         repair(tmp_path / "empty", LOCAL)
     store = open_store(tmp_path, LOCAL, create=False)
-    with pytest.raises(StoreLocked):
+    with pytest.raises(StoreLockedError):
         repair(tmp_path, LOCAL)
     store.close()
 
@@ -639,6 +639,6 @@ def test_damaged_files_that_cannot_be_kept_are_left_alone(
     (tmp_path / STORE_NAME / "CURRENT").unlink()
     before = sorted(p.name for p in (tmp_path / STORE_NAME).iterdir())
     monkeypatch.setattr(shutil, "copytree", refuse)
-    with pytest.raises(StoreFull):
+    with pytest.raises(StoreFullError):
         repair(tmp_path, LOCAL)
     assert sorted(p.name for p in (tmp_path / STORE_NAME).iterdir()) == before
