@@ -44,8 +44,6 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_payout,
 )
-from unchained.node.primitives.body import Body
-from unchained.node.primitives.coin import Coin
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.net import NetRoom
@@ -178,7 +176,7 @@ class Node:
             payout,
             clock=self._clock,
             may_mine=self.may_mine,
-            announce=self._announce_found,
+            mined=self.harvest,
             log=self._log,
         )
         self.control = MiningControl(
@@ -196,7 +194,7 @@ class Node:
         mining pays the default one, as soon as there is one."""
         self.wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            ManagerLink(self.chain, self.store, self._announce_transfer),
+            ManagerLink(self.chain, self.store),
             clock=self._clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=self._log,
@@ -223,8 +221,6 @@ class Node:
                 epochs=None if self.epochs is None else self.epochs.statistics,
                 harvest=None if self.harvest is None else self.harvest.statistics,
                 own_lock=None if self.payout is None else self.payout.lock_for,
-                announce_coin=self._announce,
-                announce_transfer=self._announce_transfer,
                 synced=lambda: self.may_mine.value,
                 peers=self._count_peers if self.peers is not None else None,
                 net=None
@@ -250,22 +246,6 @@ class Node:
 
     def _count_peers(self) -> int:
         return 0 if self.peers is None else self.peers.statistics().peers.greeted
-
-    async def _announce_found(self, coin: Coin, body: Body | None) -> None:
-        """Follow a coin that the node's own miner found, and tell peers of it."""
-        if self.harvest is not None:
-            self.harvest.add(coin)
-        await self._announce(coin, body)
-
-    async def _announce(self, coin: Coin, body: Body | None) -> None:
-        """Tell peers, where there are any, of a coin found here."""
-        if self.peers is not None:
-            await self.peers.relay.announce(coin, body)
-
-    async def _announce_transfer(self, raw: bytes) -> None:
-        """Tell peers, where there are any, of a transfer handed in here."""
-        if self.peers is not None:
-            await self.peers.relay.announce_transfer(raw)
 
     async def _serve_rpc(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

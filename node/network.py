@@ -40,8 +40,7 @@ class NetworkStatistics(msgspec.Struct, frozen=True):
 
 
 class NodeNetwork:
-    """All that joins a chain to others. `relay.announce` is the epoch manager's announcer,
-    `synced` says whether it may mine."""
+    """All that joins a chain to others; `synced` says whether it may mine."""
 
     def __init__(
         self,

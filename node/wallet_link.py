@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
@@ -15,23 +13,12 @@ from unchained.node.wallet.link import ChainTip
 from unchained.storage.kv import KeyValueStore, Snapshot
 
 
-async def _tell_nobody(_raw: bytes) -> None:
-    """Announce nothing: there is no network."""
-
-
 class ManagerLink:
-    """Lets wallets follow a `ChainService` and the store under it. `announce` tells peers of a
-    transfer's encoding that the mempool took in."""
+    """Lets wallets follow a `ChainService` and the store under it."""
 
-    def __init__(
-        self,
-        chain: ChainService,
-        store: KeyValueStore,
-        announce: Callable[[bytes], Awaitable[None]] = _tell_nobody,
-    ) -> None:
+    def __init__(self, chain: ChainService, store: KeyValueStore) -> None:
         self._chain = chain
         self._store = store
-        self._announce = announce
 
     @property
     def network(self) -> Network:
@@ -55,12 +42,9 @@ class ManagerLink:
     async def submit(self, raw: bytes) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
-            accepted = await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
+            return await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
-        if accepted:
-            await self._announce(raw)
-        return accepted
 
 
 def _tip_of(status: ChainStatus) -> ChainTip:

@@ -9,9 +9,10 @@ cheap checks before any Argon2").
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from unchained.node.chain.branch import Archive, Branch
+from unchained.node.chain.coin_reads import has_transfer
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
@@ -20,7 +21,9 @@ from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import (
+    BatchOutcome,
     Changes,
+    CountedAnchor,
     NeedsProof,
     Outcome,
     Package,
@@ -28,6 +31,7 @@ from unchained.node.chain.results import (
 )
 from unchained.node.chain.transfer_verdict import VerdictMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.chain.view import ChainView
 from unchained.node.consensus.anchors import (
     Mint,
     check_anchor_grade,
@@ -50,7 +54,6 @@ from unchained.node.consensus.errors import (
     UnknownParentError,
 )
 from unchained.node.consensus.params import Network
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
@@ -94,6 +97,10 @@ class ChainCore:
             self.root,
             self.journal,
         )
+        self.view = ChainView(
+            network, self.tree, self.archive, self.ledger.view, self._waiting, self.root
+        )
+        """What reads of the chain look at."""
         self._find_strays()
 
     # Reading
@@ -122,21 +129,11 @@ class ChainCore:
 
     def _has_transfer(self, wid: Wid) -> bool:
         """Tell whether a transfer's bytes are stored, as those of all that wait are."""
-        return self.mempool.get(wid) is not None or self.transfer_bytes(wid) is not None
+        return has_transfer(self.view, wid)
 
     def branch_of(self, node: AnchorNode) -> Branch:
         """Return the chain that ends in a counting anchor, as the rules read it."""
         return Branch(self.tree, node, self.archive)
-
-    def lacking(self, body: Body) -> tuple[list[CoinId], list[Wid]]:
-        """Return the coins and transfers of a body that are not known."""
-        coins = [
-            CoinId(coin_id)
-            for coin_id in (*body.fresh, *body.uncles)
-            if not self.archive.knows(CoinId(coin_id))
-        ]
-        wids = [Wid(wid) for wid in body.transfers if not self._has_transfer(Wid(wid))]
-        return coins, wids
 
     # Coins
 
@@ -290,6 +287,19 @@ class ChainCore:
                     return done, broken
         return len(packages), None
 
+    def submit_proven(self, packages: Sequence[Package], now_ms: int) -> BatchOutcome:
+        """Take in anchors, lowest first, all of whose proofs have been verified; stop at the first
+        that breaks a rule of its own."""
+        # A choice goes up from the root, which is far below while a deep branch is weighed.
+        with self.choosing_once() if self.root.held else nullcontext():
+            for package in packages:
+                try:
+                    self.submit_coin(package.anchor, now_ms, proven=True)
+                    self.submit_package(package, proven=True)
+                except ProtocolError as error:
+                    return BatchOutcome(error, False)
+        return BatchOutcome(None, self.root.is_full)
+
     def condemn(self, anchor_id: CoinId, error: ProtocolError) -> None:
         """Rule out an anchor whose body lists a coin with a forged mix (`BAD_MIX`)."""
         node = self.tree.get(anchor_id)
@@ -319,7 +329,7 @@ class ChainCore:
             node, Judgement.of_child(node.coin, package.body, parent.judged, self.network)
         )
         self._main.remember_mints(node.id, mints)
-        self.journal.changes.counting.append(node.id)
+        self.journal.changes.counted.append(CountedAnchor(node.id, node.height, parent.id))
         self._admit_strays(node)
 
     def _take_in_listed(self, home: AnchorNode | None, coin: Coin) -> bool:

@@ -16,7 +16,6 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
-from unchained.node.chain.opened_chain import there
 from unchained.node.chain.results import Package
 from unchained.node.consensus.errors import (
     ExportBadFrameError,
@@ -35,6 +34,7 @@ from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, Transfer, w
 from unchained.node.primitives.types import Bytes32, CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.kv import Reader
+from unchained.storage.presence import there
 
 MAGIC: Final = b"UNCHAINED-EXPORT\x01"
 """What a file begins with: the name, then the version."""

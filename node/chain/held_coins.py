@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 
-Blame = Callable[[ProtocolError], None]
-"""Told of the rule that a held coin turns out to break: who sent it answers for that."""
+
+class Blame(Protocol):
+    """Who answers for a held coin: whoever sent it."""
+
+    def __call__(self, error: ProtocolError, /) -> None:
+        """Hear of the rule that the coin turns out to break."""
+
 
 Entry = tuple[Coin, Blame | None]
 """A held coin, and whom to tell."""

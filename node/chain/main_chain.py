@@ -93,6 +93,7 @@ class MainChain:
                 )
             except ProtocolError as error:
                 self.rule_out(node, error)
+                self._journal.changes.dead.append((node.id, error))
                 return
             self._tree.set_tip(node)
             self._note_connected(node)

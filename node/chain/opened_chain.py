@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
 
 import msgspec
 
@@ -18,11 +17,9 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch, Getter, KeyValueStore
+from unchained.storage.presence import there
 from unchained.storage.schema import AnchorRecord, StateRecord
-
-V = TypeVar("V")
 
 
 class OpenedChain(msgspec.Struct):
@@ -182,12 +179,3 @@ def _body(store: Getter, anchor_id: CoinId) -> Body:
 
 def _record(store: Getter, anchor_id: CoinId) -> AnchorRecord:
     return there(schema.ANCHOR.get(store, anchor_id), f"anchor {anchor_id.hex()}")
-
-
-def there(value: V | None, what: str) -> V:
-    """Return what the store must hold. Raises `StoreCorruptError` if it does not."""
-    if value is None:
-        raise StoreCorruptError(
-            f"the store lacks {what}: restore a backup, or run `unchained-node db check --repair`"
-        )
-    return value

@@ -11,12 +11,13 @@ from typing import Final
 
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.opened_chain import main_judgement, there
+from unchained.node.chain.opened_chain import main_judgement
 from unchained.node.chain.pruning import retire_root
 from unchained.node.chain.tree import AnchorTree
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
+from unchained.storage.presence import there
 
 DEEPEST: Final = 8_192
 """Anchors in a lowered tree, on all branches: what bounds the memory that a deep branch takes."""
@@ -48,6 +49,11 @@ class ReorgWindow:
     def is_full(self) -> bool:
         """Whether a lowered tree may not grow any more."""
         return self.held and len(self._tree.nodes) >= DEEPEST
+
+    @property
+    def undo_floor(self) -> int:
+        """The lowest height whose state and undo data are kept."""
+        return self._ledger.undo_floor
 
     def floor(self, running_ms: int) -> int:
         """Return the lowest height of the main chain at which a branch may leave it that this

@@ -66,13 +66,31 @@ class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
     transfers: int
 
 
+class CountedAnchor(msgspec.Struct, frozen=True, gc=False):
+    """An anchor that passed Protocol §5.2, as all its ancestors have: what is bound to it can be
+    judged from here on."""
+
+    id: CoinId
+    height: int
+    parent: CoinId
+
+
+class BatchOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of several anchors that were submitted together: the first rule that one of them
+    broke, and whether a lowered tree has no room for more."""
+
+    error: ProtocolError | None
+    is_full: bool
+
+
 class Changes(msgspec.Struct):
     """What happened since the last time it was asked: for log lines and for subscribers.
 
-    `events` are on disk; their first has sequence number `first_event`. `coins` became known,
-    `ruled_out` names anchors that became invalid, with the rule, and `counting` those whose
-    children can be judged from here on; `barren` those whose children never will: invalid with
-    an ancestor, or gone with a lost branch.
+    `events` are on disk; their first has sequence number `first_event`. `coins` became known (each
+    names its parent), `counted` those anchors whose children can be judged from here on.
+    `ruled_out` names anchors that became invalid, with the rule, and `dead` those among them that
+    passed Protocol §5.2 and failed when they were connected (§5.3). `barren` are anchors whose
+    children never will be judged: invalid with an ancestor, or gone with a lost branch.
     """
 
     first_event: int
@@ -81,7 +99,8 @@ class Changes(msgspec.Struct):
     disconnected: list[tuple[int, CoinId]] = msgspec.field(default_factory=list)
     coins: list[Coin] = msgspec.field(default_factory=list)
     ruled_out: list[tuple[CoinId, ProtocolError]] = msgspec.field(default_factory=list)
-    counting: list[CoinId] = msgspec.field(default_factory=list)
+    dead: list[tuple[CoinId, ProtocolError]] = msgspec.field(default_factory=list)
+    counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None
 

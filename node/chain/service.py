@@ -1,40 +1,47 @@
-"""The chain as a service: the single writer that everything else talks to.
+"""The chain as a service: what may be done to it, by name.
 
-Whoever has a coin, a body or a transfer calls `submit_...` from any task. What is dear (proofs of
-work, signatures) is verified in worker threads, several at a time; what changes the chain is
-queued, and one task carries it out in one thread, in order. Nothing else touches the chain's
-state. What happened is told through `changes` (every step) and `status` (the present).
+Whoever has a coin, a body or a transfer calls `submit_...` from any task. What is expensive (proofs
+of work, signatures) is verified in worker threads, several at a time; what changes the chain is
+queued for its one writer. What is known is asked of `queries`. What happened is told through
+`changes` (every step) and `status` (the present).
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
-import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.held_coins import Blame, EarlyCoins, Entry, Orphans
-from unchained.node.chain.operation import Operation, Running, failure_of
-from unchained.node.chain.results import Changes, Held, NeedsProof, Outcome, Package
+from unchained.node.chain.held_coins import Blame
+from unchained.node.chain.live_queries import LiveQueries
+from unchained.node.chain.operation import Operation, Running
+from unchained.node.chain.queries import ChainQueries
+from unchained.node.chain.results import (
+    BatchOutcome,
+    Changes,
+    Held,
+    NeedsProof,
+    Outcome,
+    Package,
+)
 from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.transfer_verdict import TransferVerdict
 from unchained.node.chain.verifier import Verifier
+from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import (
     BadMixError,
     ProtocolError,
-    TimeTooNewError,
-    UnknownParentError,
 )
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
@@ -45,17 +52,7 @@ from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage.kv import KeyValueStore
 
-S = TypeVar("S")
 T = TypeVar("T")
-
-QUEUE: Final = 256
-"""Operations that wait for the writer at most; who submits more waits."""
-
-AT_ONCE: Final = 32
-"""Operations that the writer carries out in one hop to its thread."""
-
-RELEASED: Final = 4_096
-"""Held coins that wait to be submitted again; at least as many as are ever held."""
 
 EXPIRY_CHECK_S: Final = 600.0
 """Seconds between looks for transfers that have waited too long."""
@@ -88,29 +85,23 @@ class ChainService:
         running: Running,
     ) -> None:
         self.network = core.network
-        self._core = core
         self._clock = clock
-        self._writer = writer
+        self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
+        self.queries: ChainQueries = LiveQueries(self._writer)
+        """What is known of the chain."""
         self._verification = Verifier(core.network, verifier, verifiers, backend)
         self._log = log
-        self._running = running
-        self._send, self._receive = trio.open_memory_channel[Operation](QUEUE)
-        self._released_in, self._released_out = trio.open_memory_channel[Entry](RELEASED)
-        self._orphans = Orphans()
-        self._early = EarlyCoins()
-        self._early_changed = trio.Event()
-        self._in_flight: dict[CoinId, trio.Event] = {}
+        self._intake = CoinIntake(
+            core.network, self._writer, self._verification, clock=clock, log=log
+        )
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
         """The present of the chain."""
-        self._operations = self._coins = self._connected = self._disconnected = 0
+        self._coins = self._connected = self._disconnected = 0
         self._refused = 0
         self._in_bulk = 0
-        self._choices: list[Operation] = []
-        """Choices of the tip that bodies which have come make necessary, still to be made."""
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
-        self._has_ended = False
 
     @classmethod
     async def open(
@@ -159,79 +150,26 @@ class ChainService:
         """
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, name="chain.writer")
-                nursery.start_soon(self._resubmit, name="chain.released")
-                nursery.start_soon(self._watch_early, name="chain.early")
+                nursery.start_soon(self._writer.run, name="chain.writer")
+                nursery.start_soon(self._intake.resubmit_released, name="chain.released")
+                nursery.start_soon(self._intake.resubmit_early, name="chain.early")
                 nursery.start_soon(self._expire, name="chain.expiry")
                 task_status.started()
         finally:
-            self._turn_away()
+            self._writer.end()
 
-    def _turn_away(self) -> None:
-        """Answer all who wait for their turn, and who come from here on: nobody will serve them."""
-        self._has_ended = True
-        with suppress(trio.WouldBlock):
-            while True:
-                # Those who wait for room in the queue come after those who are in it.
-                self._receive.receive_nowait().done.set()
-        for choice in self._choices:
-            choice.done.set()
-
-    async def _write(self) -> None:
-        while True:
-            choices = tuple(self._choices)
-            operations = [] if choices else [await self._receive.receive()]
-            while len(operations) < AT_ONCE:
-                try:
-                    operations.append(self._receive.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            # What has begun is finished and told, whoever is cancelled meanwhile.
-            with trio.CancelScope(shield=True):
-                if operations:
-                    await self._carry_out(operations)
-                if choices:
-                    # By now others have been told what is to be chosen from, and have had a turn.
-                    await self._carry_out(choices)
-                    del self._choices[: len(choices)]
-
-    async def _carry_out(self, operations: Sequence[Operation]) -> None:
-        self._running.note()
-        now_ms = self._clock.now_ms()
-
-        def work() -> tuple[list[Changes], ChainStatus]:
-            steps = []
-            for operation in operations:
-                operation.result = outcome.capture(operation.work, self._core)
-                if failure_of(operation.result) is not None:
-                    break
-                steps.append(self._core.take_changes())
-            return steps, status_of(self._core, now_ms)
-
-        try:
-            steps, status = await self._writer.run(work)
-            self._operations += len(operations)
-            self._tell(steps, status)
-        finally:
-            for operation in operations:
-                operation.done.set()
-        for operation in operations:
-            failure = None if operation.result is None else failure_of(operation.result)
-            if failure is not None:
-                # Whoever asked is told too.
-                raise failure
-
-    def _tell(self, steps: Sequence[Changes], status: ChainStatus) -> None:
+    def note_steps(self, steps: Sequence[Changes], status: ChainStatus) -> None:
+        """Let others hear of what the writer has done; called by the writer alone."""
         self.status.set(status)
         for step in steps:
             self._coins += len(step.coins)
             self._connected += len(step.connected)
             self._disconnected += len(step.disconnected)
-            for anchor_id in step.counting:
-                self._release_orphans(anchor_id)
+            for anchor in step.counted:
+                self._intake.note_counted(anchor.id)
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
-                self._drop_orphans(anchor_id)
+                self._intake.note_barren(anchor_id)
             self._refused += step.refused is not None
             self._log_step(step)
             self.changes.send(step)
@@ -250,8 +188,18 @@ class ChainService:
                 stray=anchor.stray,
                 transfers=anchor.transfers,
             )
+        # In bulk the anchors that are connected say enough.
+        for counted in () if self._in_bulk else step.counted:
+            self._log.debug(
+                "anchor.counted",
+                height=counted.height,
+                id=counted.id.hex(),
+                parent=counted.parent.hex(),
+            )
+        dead = {anchor_id for anchor_id, _ in step.dead}
         for anchor_id, error in step.ruled_out:
-            self._log.warning("anchor.invalid", id=anchor_id.hex(), rule=error.name, why=str(error))
+            event = "anchor.dead" if anchor_id in dead else "anchor.invalid"
+            self._log.warning(event, id=anchor_id.hex(), rule=error.name, why=str(error))
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
@@ -260,107 +208,87 @@ class ChainService:
                 winner=step.refused.winner.hex(),
             )
 
-    async def _resubmit(self) -> None:
-        async for entry in self._released_out:
-            await self._submit_again(*entry)
-
-    async def _submit_again(self, coin: Coin, blame: Blame | None) -> None:
-        try:
-            await self.submit_coin(coin, blame=blame)
-        except ProtocolError as error:
-            self._log.info("coin.rejected", id=coin.id.hex(), rule=error.name, why=str(error))
-            self._drop_orphans(coin.id)
-            if blame is not None:
-                blame(error)
-
-    async def _watch_early(self) -> None:
-        while True:
-            self._early_changed = trio.Event()
-            due_ms = self._early.next_due_ms()
-            wait_s = math.inf if due_ms is None else max(0, due_ms - self._clock.now_ms()) / 1000
-            with trio.move_on_after(wait_s):
-                await self._early_changed.wait()
-            for entry in self._early.release(self._clock.now_ms()):
-                await self._submit_again(*entry)
-
     async def _expire(self) -> None:
         while True:
             await trio.sleep(EXPIRY_CHECK_S)
-            await self.call(partial(ChainCore.expire_transfers, now_ms=self._clock.now_ms()))
+            await self._call(partial(ChainCore.expire_transfers, now_ms=self._clock.now_ms()))
 
     # Asking
 
-    async def call(self, work: Callable[[ChainCore], T]) -> T:
-        """Return ``work(core)``, carried out by the writer between other operations.
-
-        Cancelled while it waits for its turn, the work may still be done. Raises
-        `trio.ClosedResourceError` once `run` has ended.
-        """
-        if self._has_ended:
-            raise trio.ClosedResourceError("the chain has stopped")
-        operation = Operation(work)
-        await self._send.send(operation)
-        return cast("T", await self._result_of(operation))
-
-    async def _result_of(self, operation: Operation) -> object:
-        await operation.done.wait()
-        if operation.result is None:
-            raise trio.ClosedResourceError("the chain has stopped")
-        return operation.result.unwrap()
+    async def _call(self, work: Callable[[ChainCore], T]) -> T:
+        return await self._writer.call(work)
 
     async def template(self) -> Template:
         """Return what a miner may work on."""
-        return await self.call(build_template)
+        return await self._call(build_template)
 
     @asynccontextmanager
     async def bulk(self) -> AsyncIterator[None]:
         """Let the anchors that are submitted inside share batches: for sync and import."""
-        await self.call(ChainCore.begin_bulk)
+        await self._call(ChainCore.begin_bulk)
         self._in_bulk += 1
         try:
             yield
         finally:
             self._in_bulk -= 1
             with trio.CancelScope(shield=True):
-                await self.call(ChainCore.end_bulk)
+                await self._call(ChainCore.end_bulk)
+
+    async def may_undo(self, fork_height: int, winner: CoinId, lead: int) -> bool:
+        """Tell whether this node follows by itself a better branch that leaves its main chain at
+        a height (Protocol §6); if it does not, leave the branch to the operator, as `refuse`
+        does."""
+
+        def decide(core: ChainCore) -> bool:
+            if core.may_undo_from(fork_height):
+                return True
+            core.refuse(fork_height, winner, lead)
+            return False
+
+        return await self._call(decide)
+
+    async def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
+        """Leave a better branch to the operator. `lead`: by how much its headers show more work
+        than the main chain's; it stands until the main chain has made up for that."""
+        await self._call(lambda core: core.refuse(fork_height, winner, lead))
 
     @asynccontextmanager
     async def deepened(self, height: int) -> AsyncIterator[None]:
         """Let branches be judged that leave the main chain at a height below the tree, until one
-        of them has won. One at a time; `ChainCore.may_undo_from` has to allow it."""
+        of them has won. One at a time; `may_undo` has to allow it."""
         depth = self.status.value.height - height
         try:
-            while not await self.call(partial(ChainCore.lower_root, height=height)):
+            while not await self._call(partial(ChainCore.lower_root, height=height)):
                 pass
             self._log.info("chain.deepened", fork_height=height, depth=depth)
             yield
         finally:
             with trio.CancelScope(shield=True):
-                while not await self.call(self._let_root_rise):
+                while not await self._call(self._let_root_rise):
                     pass
 
     def _let_root_rise(self, core: ChainCore) -> bool:
         # A branch that is cut off can win no more.
-        self._choose(core)
+        self._writer.choose_now()
         return core.let_root_rise()
 
     def statistics(self) -> ManagerStatistics:
         """Return counts since the start, and what is held."""
         return ManagerStatistics(
-            self._operations,
+            self._writer.operations,
             self._coins,
             self._connected,
             self._disconnected,
             self._verification.mixes,
             self._verification.judged,
-            len(self._orphans),
-            len(self._early),
+            self._intake.orphans,
+            self._intake.early,
             self._refused,
         )
 
     def awaited_anchors(self) -> list[CoinId]:
         """Return the ids of unknown anchors that held coins are bound to."""
-        return self._orphans.parents()
+        return self._intake.awaited_anchors()
 
     # Submitting
 
@@ -373,47 +301,7 @@ class ChainService:
         new is held, without its proof having been looked at; `blame` is told what it breaks when
         it can be judged.
         """
-        while (pending := self._in_flight.get(coin.id)) is not None:
-            await pending.wait()
-        self._in_flight[coin.id] = trio.Event()
-        try:
-            return await self._submit_coin(coin, proven=proven)
-        except UnknownParentError:
-            return await self._hold_orphan(coin, blame)
-        except TimeTooNewError:
-            self._early.hold(coin, coin.header.time - self.network.future_limit_ms, blame)
-            self._early_changed.set()
-            return Held(None)
-        finally:
-            self._in_flight.pop(coin.id).set()
-
-    async def _hold_orphan(self, coin: Coin, blame: Blame | None) -> Held:
-        self._orphans.hold(coin, blame)
-        # The parent may have been judged after the coin was and before it was held.
-        if not await self.call(lambda core: core.is_awaited(coin.parent)):
-            self._release_orphans(coin.parent)
-        return Held(coin.parent)
-
-    def _release_orphans(self, parent: CoinId) -> None:
-        for entry in self._orphans.release(parent):
-            # Where too many wait already, the candidates of the anchor are asked for.
-            with suppress(trio.WouldBlock):
-                self._released_in.send_nowait(entry)
-
-    def _drop_orphans(self, anchor_id: CoinId) -> None:
-        """Let go of what waits for an anchor that will never count, and of what waits for that."""
-        lost = [anchor_id]
-        while lost:
-            lost += [coin.id for coin, _ in self._orphans.release(lost.pop())]
-
-    async def _submit_coin(self, coin: Coin, *, proven: bool) -> Outcome:
-        now_ms = self._clock.now_ms()
-        result = await self.call(lambda core: core.submit_coin(coin, now_ms, proven=proven))
-        if isinstance(result, NeedsProof):
-            await self.verify_mixes(result.coins)
-            result = await self.call(lambda core: core.submit_coin(coin, now_ms, proven=True))
-        assert isinstance(result, Outcome), "what is proven needs no proof"
-        return result
+        return await self._intake.submit(coin, proven=proven, blame=blame)
 
     async def submit_package(
         self, package: Package, *, proven: bool = False, connected: bool = True
@@ -428,20 +316,20 @@ class ChainService:
         """
         if package.transfers:
             await self.judge_transfers(package.transfers.values())
-        result = await self.call(lambda core: self._take_body(core, package, proven=proven))
+        result = await self._call(lambda core: self._take_body(core, package, proven=proven))
         if isinstance(result, NeedsProof):
             try:
                 await self.verify_mixes(result.coins)
             except BadMixError as error:
                 forged = error
-                await self.call(lambda core: core.condemn(package.anchor.id, forged))
+                await self._call(lambda core: core.condemn(package.anchor.id, forged))
                 raise
-            result = await self.call(lambda core: self._take_body(core, package, proven=True))
+            result = await self._call(lambda core: self._take_body(core, package, proven=True))
         assert isinstance(result, Outcome | Operation), "what is proven needs no proof"
         if isinstance(result, Outcome):
             return result
         if connected:
-            await self._result_of(result)
+            await self._writer.result_of(result)
         return Outcome.ACCEPTED
 
     def _take_body(
@@ -455,14 +343,7 @@ class ChainService:
         self._recent[package.anchor.id] = (package.anchor, package.body)
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
-        choice = Operation(ChainCore.advance)
-        self._choices.append(choice)
-        return choice
-
-    def _choose(self, core: ChainCore) -> None:
-        """Make, in the writer's thread, the choices that are still to be made."""
-        for choice in self._choices:
-            choice.work(core)
+        return self._writer.choose_later()
 
     def recent_body(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
         """Return an anchor that came a moment ago and counts, with its body, without asking the
@@ -495,13 +376,20 @@ class ChainService:
 
         def submit(core: ChainCore) -> tuple[int, ProtocolError | None]:
             # Whoever sent these has to hear which rule they break when they are connected.
-            self._choose(core)
+            self._writer.choose_now()
             return core.submit_chain(packages[:sound], now_ms)
 
-        done, error = await self.call(submit)
+        done, error = await self._call(submit)
         if error is None and sound < len(packages):
             error = await self._submit_forged(packages[sound])
         return done, error
+
+    async def submit_proven(self, packages: Sequence[Package]) -> BatchOutcome:
+        """Take in anchors, lowest first, all of whose proofs have been verified; stop at the first
+        that breaks a rule of its own. What is found wrong when they are connected is told through
+        `changes`."""
+        now_ms = self._clock.now_ms()
+        return await self._call(lambda core: core.submit_proven(packages, now_ms))
 
     async def _submit_forged(self, package: Package) -> ProtocolError | None:
         """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
@@ -519,14 +407,14 @@ class ChainService:
         relayed. What the chain does not allow is refused before any signature is looked at.
         """
         now_ms = self._clock.now_ms()
-        sized = await self.call(lambda core: _check_transfer(core, raw, now_ms))
+        sized = await self._call(lambda core: _check_transfer(core, raw, now_ms))
         if isinstance(sized, Outcome):
             return sized
         transfer = sized
         (verdict,) = await self.judge_transfers((raw,))
         verdict.raise_alone()
         verdict.raise_witness()
-        return await self.call(lambda core: core.submit_transfer(transfer, now_ms))
+        return await self._call(lambda core: core.submit_transfer(transfer, now_ms))
 
     # Verifying
 
@@ -539,15 +427,12 @@ class ChainService:
 
         Coins that are known, or that fail without a look at their mix, are passed over.
         """
-        unknown = await self.call(
-            lambda core: [coin for coin in coins if not core.knows_coin(coin.id)]
-        )
-        return await self._verification.find_forged(unknown)
+        return await self._verification.find_forged(await self.queries.unknown_coins(coins))
 
     async def judge_transfers(self, raws: Collection[bytes]) -> list[TransferVerdict]:
         """Judge transfers by their bytes, several at a time; remember and return the verdicts."""
         wids = [wid_of(raw) for raw in raws]
-        known = await self.call(lambda core: [core.verdicts.get(wid) for wid in wids])
+        known = await self._call(lambda core: [core.verdicts.get(wid) for wid in wids])
         open_cases = [
             (wid, raw)
             for wid, raw, verdict in zip(wids, raws, known, strict=True)
@@ -560,7 +445,7 @@ class ChainService:
                 for wid, verdict in news.items():
                     core.verdicts.remember(wid, verdict)
 
-            await self.call(remember)
+            await self._call(remember)
             return [
                 news[wid] if verdict is None else verdict
                 for wid, verdict in zip(wids, known, strict=True)

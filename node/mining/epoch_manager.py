@@ -8,7 +8,6 @@ here has its body at once: the template's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -24,7 +23,7 @@ from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.primitives.body import Body
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin
 from unchained.node.primitives.types import CoinId, Lock
 
@@ -67,15 +66,11 @@ class EpochStatistics(msgspec.Struct, frozen=True):
     """Coins of the epoch being mined that the template would include."""
 
 
-Announce = Callable[[Coin, Body | None], Awaitable[None]]
-"""Tells the network of a coin found here, with its body if it is an anchor."""
-
-
 class EpochManager:
     """Keeps a miner at work on the chain's tip.
 
-    `may_mine` is false while the node is behind. `announce` is called once for every coin that
-    the chain accepted.
+    `may_mine` is false while the node is behind. `mined` follows every coin that the chain
+    accepted.
     """
 
     def __init__(
@@ -86,7 +81,7 @@ class EpochManager:
         *,
         clock: Clock,
         may_mine: Watch[bool],
-        announce: Announce,
+        mined: MinedCoins,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
@@ -94,7 +89,7 @@ class EpochManager:
         self._payout = payout
         self._clock = clock
         self._may_mine = may_mine
-        self._announce = announce
+        self._mined = mined
         self._log = log
         self._template: Template | None = None
         self._last_time_ms = 0
@@ -197,7 +192,7 @@ class EpochManager:
             self._rejected += 1
             self._log.warning("coin.rejected", id=coin.id.hex(), rule=error.name, why=str(error))
             return
-        await self._announce(coin, template.body if anchor else None)
+        self._mined.add(coin)
 
     def statistics(self) -> EpochStatistics:
         """Return counts since the start."""

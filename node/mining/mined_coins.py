@@ -8,12 +8,10 @@ from typing import Final
 import msgspec
 import trio
 
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.storage import schema
 from unchained.storage.schema import CoinKind
 
 SETTLED: Final = 3
@@ -58,16 +56,8 @@ class MinedCoins:
 
     async def _look(self) -> None:
         followed = tuple(self._heights)
-
-        def read(core: ChainCore) -> tuple[int, dict[CoinId, tuple[CoinKind, int]]]:
-            found = {}
-            for coin_id in followed:
-                history = schema.HISTORY.get(core.ledger.view, coin_id)
-                if history is not None:
-                    found[coin_id] = (history.kind, history.value)
-            return core.tip.height, found
-
-        height, self._fates = await self._chain.call(read)
+        found = await self._chain.queries.coin_fates(followed)
+        height, self._fates = found.height, found.included
         for coin_id in followed:
             if self._heights[coin_id] + self._chain.network.window + SETTLED < height:
                 self._settle(coin_id)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.exchanges import Exchanges, Penalize
@@ -149,16 +148,7 @@ class Fetcher:
             (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
         ]
 
-        def find_lacking(core: ChainCore) -> tuple[list[CoinId], list[Wid]]:
-            coins: dict[CoinId, None] = {}
-            wids: dict[Wid, None] = {}
-            for _, body in parts:
-                lacking = core.lacking(body)
-                coins.update(dict.fromkeys(lacking[0]))
-                wids.update(dict.fromkeys(lacking[1]))
-            return list(coins), list(wids)
-
-        ids, wids = await self._chain.call(find_lacking)
+        ids, wids = await self._chain.queries.lacking(bodies)
         have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
         raws: dict[Wid, bytes] = {}
         for source in (peer, *others):

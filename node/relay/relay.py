@@ -1,8 +1,9 @@
 """Gossip in and out: coins, anchor announcements, transfers (Protocol §11).
 
-What comes in goes through the chain manager, and is forwarded only if that accepts it. What the
-chain takes in by any other way (mined here, fetched, released) is published once it is known to
-be valid; an anchor only when its whole body is there and has passed Protocol §5.2.
+What comes in goes through the chain, and is forwarded by gossip only if that accepts it. What the
+chain takes in by any other way (mined or handed in here, fetched, released) is published as soon
+as the chain says so: nobody else announces anything. An anchor is published only when its whole
+body is there and has passed Protocol §5.2.
 """
 
 from __future__ import annotations
@@ -18,26 +19,21 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Lost
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
 from unchained.node.consensus.errors import BadBodyRootError, TooManyCoinsError
 from unchained.node.peers.eviction import News
 from unchained.node.peers.exchanges import Penalize
 from unchained.node.peers.penalty import Penalty
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
-from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import judge
-from unchained.node.sync.body_plan import anchor_work, deserves_bodies
-from unchained.node.sync.header_walk import main_work_above
 from unchained.node.transport.contract import (
     NotRunningError,
     PeerId,
@@ -88,6 +84,20 @@ class RelayStatistics(msgspec.Struct, frozen=True):
     """Messages that broke a rule, by its name."""
 
 
+class _InHand:
+    """What gossip is having validated, by how many tasks."""
+
+    def __init__(self) -> None:
+        self.validations = 0
+        self.became_known = False
+
+    def settle(self, verdict: Verdict) -> Verdict:
+        """Have what another way made known meanwhile forwarded: nobody else publishes it."""
+        if verdict is Verdict.IGNORE and self.became_known:
+            return Verdict.ACCEPT
+        return verdict
+
+
 class Relay:
     """Takes part in the three topics. Construct before the transport runs; `run` publishes.
 
@@ -120,7 +130,7 @@ class Relay:
         self._note_news = note_news
         self._log = log
         self._mix_ms = MIX_MS_AT_16_MIB * chain.network.mem_kib / 16_384
-        self._judging: Counter[bytes] = Counter()
+        self._in_hand: dict[bytes, _InHand] = {}
         self._proving: dict[PeerId, trio.Semaphore] = {}
         self._verdicts: Counter[Verdict] = Counter()
         self._rules: Counter[str] = Counter()
@@ -172,15 +182,24 @@ class Relay:
         return SIGNATURE_MS if isinstance(error, PolicyError) else CHEAP_MS
 
     @contextmanager
-    def _in_hand(self, key: bytes) -> Iterator[None]:
-        """Leave the forwarding of what is being judged to gossip."""
-        self._judging[key] += 1
+    def _take_in_hand(self, key: bytes) -> Iterator[_InHand]:
+        """Leave the forwarding of what is being validated to gossip."""
+        in_hand = self._in_hand.setdefault(key, _InHand())
+        in_hand.validations += 1
         try:
-            yield
+            yield in_hand
         finally:
-            self._judging[key] -= 1
-            if not self._judging[key]:
-                del self._judging[key]
+            in_hand.validations -= 1
+            if not in_hand.validations:
+                del self._in_hand[key]
+
+    def _is_left_to_gossip(self, key: bytes) -> bool:
+        """Tell whether gossip forwards what has come to be known, since it is in hand there."""
+        in_hand = self._in_hand.get(key)
+        if in_hand is None:
+            return False
+        in_hand.became_known = True
+        return True
 
     # In
 
@@ -196,14 +215,14 @@ class Relay:
 
     async def _judge_coin(self, peer: PeerId, data: bytes) -> Verdict:
         coin = parse_coin(data)
-        with self._in_hand(coin.id):
+        with self._take_in_hand(coin.id) as in_hand:
             outcome = await self._submit_coin(peer, coin)
         if isinstance(outcome, Held):
             if outcome.parent is not None:
                 # Protocol §3.3: UNKNOWN_PARENT is asked of the sender only
                 self._hold(peer, outcome.parent)
             return Verdict.IGNORE
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return in_hand.settle(_verdict_of(outcome))
 
     def _hold(self, peer: PeerId, wanted: CoinId) -> None:
         """Ask the sender for what it knows and we do not; it pays for the place that this takes."""
@@ -212,6 +231,7 @@ class Relay:
         self._penalize(peer, Penalty.COST, "unknown parent", ms=price)
 
     async def _judge_anchor(self, peer: PeerId, data: bytes) -> Verdict:
+        """Validate an announcement by itself, then its coin, then its body."""
         header = AnchorHeader.from_bytes(data)
         coin = Coin.from_bytes(header.coin)
         check_coin_alone(coin, self._chain.network)
@@ -221,20 +241,23 @@ class Relay:
             raise BadBodyRootError(
                 expected=coin.header.body_root.hex(), actual=header.body_root().hex()
             )
-        with self._in_hand(_anchor_key(coin.id)):
-            outcome = await self._submit_coin(peer, coin)
-            if isinstance(outcome, Held):
-                if outcome.parent is not None:
-                    self._hold(peer, coin.id)
-                return Verdict.IGNORE
-            # Protocol §5.2: TOO_MANY_COINS
-            most = self._chain.network.max_listed
-            for digest in (header.fresh, header.uncles):
-                if digest.n > most:
-                    raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
-            if not await self._chain.call(lambda core: _deserves_body(core, coin.id)):
-                return Verdict.IGNORE
-            return await self._take_body(peer, coin, header)
+        with self._take_in_hand(_anchor_key(coin.id)) as in_hand:
+            return in_hand.settle(await self._take_anchor(peer, coin, header))
+
+    async def _take_anchor(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
+        outcome = await self._submit_coin(peer, coin)
+        if isinstance(outcome, Held):
+            if outcome.parent is not None:
+                self._hold(peer, coin.id)
+            return Verdict.IGNORE
+        # Protocol §5.2: TOO_MANY_COINS
+        most = self._chain.network.max_listed
+        for digest in (header.fresh, header.uncles):
+            if digest.n > most:
+                raise TooManyCoinsError(expected=f"at most {most}", actual=digest.n)
+        if not await self._chain.queries.deserves_body(coin.id):
+            return Verdict.IGNORE
+        return await self._take_body(peer, coin, header)
 
     async def _take_body(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
         """Fetch an anchor's body from its announcer, or from others, and judge it."""
@@ -251,7 +274,7 @@ class Relay:
             self._rules[error.name] += 1
             self._penalize(source, judge(error).served, f"body: {error}", ms=self._mix_ms)
             return judge(error).verdict
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return _verdict_of(outcome)
 
     async def _fetch_body(
         self, peer: PeerId, coin: Coin, header: AnchorHeader
@@ -287,9 +310,9 @@ class Relay:
         return found
 
     async def _judge_transfer(self, _peer: PeerId, data: bytes) -> Verdict:
-        with self._in_hand(wid_of(data)):
+        with self._take_in_hand(wid_of(data)) as in_hand:
             outcome = await self._chain.submit_transfer(data)
-        return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
+        return in_hand.settle(_verdict_of(outcome))
 
     # Out
 
@@ -306,35 +329,24 @@ class Relay:
 
     async def _publish_step(self, step: Changes, news_from: int) -> None:
         for coin in step.coins:
-            if coin.height >= news_from and coin.id not in self._judging:
+            if coin.height >= news_from and not self._is_left_to_gossip(coin.id):
                 await self._publish(COIN_GOSSIP, coin.raw)
-        for anchor_id in step.counting:
-            if _anchor_key(anchor_id) not in self._judging:
-                header = await self._header_of(anchor_id)
-                if header is not None and _height_of(header) >= news_from:
+        for anchor in step.counted:
+            if anchor.height >= news_from and not self._is_left_to_gossip(_anchor_key(anchor.id)):
+                header = await self._header_of(anchor.id)
+                if header is not None:
                     await self._publish(ANCHOR_GOSSIP, header.to_bytes())
         for event in step.events:
-            if isinstance(event, TransferEntered) and event.wid not in self._judging:
-                raw = await self._chain.call(partial(ChainCore.transfer_bytes, wid=Wid(event.wid)))
+            if isinstance(event, TransferEntered) and not self._is_left_to_gossip(event.wid):
+                raw = await self._chain.queries.transfer_bytes(event.wid)
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)
 
     async def _header_of(self, anchor_id: CoinId) -> AnchorHeader | None:
-        recent = self._chain.recent_body(anchor_id)
-        if recent is not None:
-            return AnchorHeader.of(*recent)
-        return await self._chain.call(partial(_header_of, anchor_id=anchor_id))
-
-    async def announce(self, coin: Coin, body: Body | None) -> None:
-        """Publish a coin found here at once, with its announcement if it is an anchor whose body
-        the chain has accepted."""
-        await self._publish(COIN_GOSSIP, coin.raw)
-        if body is not None:
-            await self._publish(ANCHOR_GOSSIP, AnchorHeader.of(coin, body).to_bytes())
-
-    async def announce_transfer(self, raw: bytes) -> None:
-        """Publish a transfer that the mempool has accepted."""
-        await self._publish(TRANSFER_GOSSIP, raw)
+        anchor = self._chain.recent_body(anchor_id)
+        if anchor is None:
+            anchor = await self._chain.queries.counting_anchor(anchor_id)
+        return None if anchor is None else AnchorHeader.of(*anchor)
 
     async def _publish(self, limits: GossipLimits, data: bytes) -> None:
         try:
@@ -356,31 +368,9 @@ class Relay:
         )
 
 
-def _height_of(header: AnchorHeader) -> int:
-    return Coin.from_bytes(header.coin).height
+def _verdict_of(outcome: Outcome) -> Verdict:
+    return Verdict.ACCEPT if outcome is Outcome.ACCEPTED else Verdict.IGNORE
 
 
 def _anchor_key(anchor_id: CoinId) -> bytes:
     return b"anchor" + anchor_id
-
-
-def _header_of(core: ChainCore, anchor_id: CoinId) -> AnchorHeader | None:
-    node = core.tree.get(anchor_id)
-    if node is None or node.status is not AnchorStatus.COUNTS:
-        return None
-    return AnchorHeader.of(node.coin, node.judged.body)
-
-
-def _deserves_body(core: ChainCore, anchor_id: CoinId) -> bool:
-    """Tell whether a known anchor's body is to be asked for (Protocol §11)."""
-    node = core.tree.get(anchor_id)
-    if node is None or node.status is not AnchorStatus.BODYLESS:
-        return False
-    fork = core.tree.fork_point(node)
-    depth = core.tip.height - fork.height
-    if depth <= core.network.window:
-        return True
-    branch = sum(
-        anchor_work(step.coin.header.target, core.network) for step in core.tree.path(fork, node)
-    )
-    return deserves_bodies(branch, main_work_above(core, fork.height), depth, core.network)

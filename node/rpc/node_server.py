@@ -44,12 +44,11 @@ from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import EpochCounts, MinerRoom
-from unchained.node.rpc.methods.mining import Announce, LockOf, MiningRoom
+from unchained.node.rpc.methods.mining import LockOf, MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.reading import Reading
-from unchained.node.rpc.methods.transfer import Announce as AnnounceTransfer
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
@@ -77,8 +76,6 @@ class Parts:
     epochs: Callable[[], EpochCounts] | None
     harvest: Callable[[], MinedCoinsStatistics] | None
     own_lock: LockOf | None
-    announce_coin: Announce
-    announce_transfer: AnnounceTransfer
     synced: Callable[[], bool]
     peers: Callable[[], int] | None
     net: NetRoom | None
@@ -105,7 +102,6 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         pool=parts.pool,
         own_lock=parts.own_lock,
         synced=parts.synced,
-        announce=parts.announce_coin,
         backend=parts.backend,
         runner=parts.runner,
         clock=clock,
@@ -124,7 +120,7 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         node,
         ChainRoom(chain, reading, exporter, clock),
         CoinRoom(chain, reading),
-        TransferRoom(chain, clock, parts.announce_transfer),
+        TransferRoom(chain, clock),
         MempoolRoom(chain, reading, clock),
         mining,
         MinerRoom(chain, control=parts.mining, epochs=parts.epochs, harvest=parts.harvest),

@@ -14,12 +14,12 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from unchained.node.chain.tree import Judgement
+from unchained.node.chain.answers import HeaderBase
 from unchained.node.consensus.anchors import check_anchor_grade
 from unchained.node.consensus.coins import ParentContext, check_coin_alone, check_coin_in_context
 from unchained.node.consensus.difficulty import child_target
 from unchained.node.consensus.errors import BadHistoryRootError, TooManyCoinsError
-from unchained.node.consensus.params import Network, work
+from unchained.node.consensus.params import Network
 from unchained.node.crypto.mmr import History
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED
@@ -27,26 +27,12 @@ from unchained.node.wire.messages import AnchorHeader
 
 P = TypeVar("P", bound=Hashable)
 
-LINEAR: Final = 10
-"""Heights below the tip that a locator has one by one; then the steps double."""
 HEDGE_FACTOR: Final = 3
 """So many times what a batch usually takes has to pass before another peer is asked for it too."""
 
 
-def locator_heights(tip: int) -> list[int]:
-    """Return the heights of a locator's anchors, from the tip down to genesis."""
-    heights = []
-    height, step = tip, 1
-    while height > 0:
-        heights.append(height)
-        if len(heights) >= LINEAR:
-            step *= 2
-        height -= step
-    return [*heights, 0]
-
-
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """An anchor as the headers above it see it: what `chain.tree.Judgement` has without a body.
+    """An anchor as the headers above it see it.
 
     `history` is None where it is not kept any more: above so old an anchor it is not checked, and
     no body is asked for.
@@ -58,9 +44,9 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     origin_n_total: int
 
     @classmethod
-    def of(cls, judged: Judgement) -> Point:
+    def of(cls, base: HeaderBase) -> Point:
         """Return the point of an anchor that counts."""
-        return cls(judged.context, judged.history, judged.origin_time, judged.origin_n_total)
+        return cls(base.context, base.history, base.origin_time, base.origin_n_total)
 
     def extend(self, coin: Coin, header: AnchorHeader, network: Network, now_ms: int) -> Point:
         """Return the point of a child, all of whose rules that need no body it has passed.
@@ -97,20 +83,6 @@ class Point(msgspec.Struct, frozen=True, gc=False):
             origin_time,
             origin_n_total,
         )
-
-
-def anchor_work(target: int, network: Network) -> int:
-    """Return what an anchor's header shows of its epoch's work: K * work(target)."""
-    return network.coins_per_epoch * work(target)
-
-
-def deserves_bodies(branch_work: int, main_work: int, depth: int, network: Network) -> bool:
-    """Tell whether the bodies of a branch are to be asked for.
-
-    Both sums are of `anchor_work` above the fork, which is `depth` anchors below the tip.
-    """
-    # Protocol §11: header chains of little work are neither stored nor fetched
-    return depth <= network.window or 4 * branch_work >= main_work
 
 
 class DownloadBatch(msgspec.Struct, frozen=True, gc=False):

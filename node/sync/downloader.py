@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
-from functools import partial
 from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.clock import Clock
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import judge
@@ -64,13 +59,11 @@ class Downloader:
         fetcher: Fetcher,
         peers: PeerManager,
         *,
-        clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._fetcher = fetcher
         self._peers = peers
-        self._clock = clock
         self._log = log
         self.in_flight = 0
         self.bodies = 0
@@ -217,14 +210,10 @@ class _Run:
             while number not in self._ready:
                 await self._changed.wait()
             packages = self._ready.pop(number)
-            now_ms = self._owner._clock.now_ms()
-            error = await chain.call(partial(connect, packages=packages, now_ms=now_ms))
-            if error is None and await chain.call(lambda core: core.root.is_full):
-                self._error = BranchTooLongError(self._leader, "too long to be weighed")
-                all_of_it.cancel()
-                return
-            if error is not None:
-                self._error = error
+            outcome = await chain.submit_proven(packages)
+            if outcome.error is not None or outcome.is_full:
+                too_long = BranchTooLongError(self._leader, "too long to be weighed")
+                self._error = outcome.error or too_long
                 all_of_it.cancel()
                 return
             self._owner.bodies += len(packages)
@@ -232,17 +221,3 @@ class _Run:
             self._wake()
         # Whoever is still being asked was too slow.
         all_of_it.cancel()
-
-
-def connect(core: ChainCore, packages: Sequence[Package], now_ms: int) -> ProtocolError | None:
-    """Submit anchors, lowest first, all of whose proofs have been verified; return the first
-    error."""
-    # A choice goes up from the root, which is far below while a deep branch is weighed.
-    with core.choosing_once() if core.root.held else nullcontext():
-        for package in packages:
-            try:
-                core.submit_coin(package.anchor, now_ms, proven=True)
-                core.submit_package(package, proven=True)
-            except ProtocolError as error:
-                return error
-    return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -21,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.header_work import deserves_bodies
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
@@ -28,11 +28,10 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import judge
-from unchained.node.sync.body_plan import SyncProgress, deserves_bodies
+from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HeaderWalk, Seen
-from unchained.node.sync.tip_comparison import are_apart, is_known
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import AnchorHeader
@@ -137,7 +136,7 @@ class SyncService:
         self._clock = clock
         self._rng = rng
         self._log = log
-        self._downloader = Downloader(chain, fetcher, peers, clock=clock, log=log)
+        self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(
             chain, fetcher, penalize=peers.penalize, follow=self._follow_vote, log=log
         )
@@ -256,7 +255,7 @@ class SyncService:
             # Most often, and then nobody has to ask the writer.
             if anchor_id == self._chain.status.value.tip:
                 continue
-            if await self._chain.call(partial(is_known, anchor_id=anchor_id)):
+            if await self._chain.queries.is_known(anchor_id):
                 continue
             before = self._chain.status.value.tip
             why = await self._try_to_follow(peer, anchor_id)
@@ -311,7 +310,7 @@ class SyncService:
             # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
                 await other.wait()
-            if await self._chain.call(partial(is_known, anchor_id=tip)):
+            if await self._chain.queries.is_known(tip):
                 return None
         done = self._following[tip] = trio.Event()
         try:
@@ -411,17 +410,8 @@ class SyncService:
         """Return why a branch that leaves the main chain below the tree is not followed."""
         if scan.gain <= 0:
             return "a branch of little work"
-
-        if await self._chain.call(lambda core: core.may_undo_from(scan.fork_height)):
-            return None
-        return await self._refuse(scan)
-
-    async def _refuse(self, scan: HeaderScan) -> str:
-        """Leave a better branch to the operator; return why it is not followed."""
-        await self._chain.call(
-            lambda core: core.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
-        )
-        return LEFT_TO_OPERATOR
+        may = await self._chain.may_undo(scan.fork_height, CoinId(scan.tip), scan.gain)
+        return None if may else LEFT_TO_OPERATOR
 
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused
@@ -431,20 +421,21 @@ class SyncService:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
         it has not. Whoever offered it pays for that."""
         above = scan.fork_height + 1
-        before = await self._chain.call(lambda core: core.archive.main_id(above))
+        before = await self._chain.queries.anchor_at(above)
         why = "a deep branch that did not win"
         try:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
                     await self._fetch_long(scan, seen)
         except BranchTooLongError:
-            return await self._refuse(scan)
+            await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
+            return LEFT_TO_OPERATOR
         except FetchError as error:
             why = error.why
         except ProtocolError as error:
             self._peers.penalize(scan.peer, judge(error).served, f"deep branch: {error}")
             why = str(error)
-        if await self._chain.call(lambda core: core.archive.main_id(above)) != before:
+        if await self._chain.queries.anchor_at(above) != before:
             return None
         self._peers.penalize(scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS)
         return why
@@ -473,7 +464,7 @@ class SyncService:
     async def _compare(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Ask for votes if a peer's tip and our own are on different branches."""
         own = self._chain.status.value.tip
-        if tip == own or not await self._chain.call(partial(are_apart, tip_id=tip)):
+        if tip == own or not await self._chain.queries.are_apart(tip):
             return
         now = trio.current_time()
         if (

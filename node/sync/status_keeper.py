@@ -7,13 +7,11 @@ from typing import Final
 import trio
 
 from unchained.node.base.clock import Clock
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.body_plan import anchor_work
 from unchained.node.wire.messages import VERSION, Status
 
-AT_ONCE: Final = 2_000
+SUMMED_AT_ONCE: Final = 2_000
 """Anchors whose work is summed up in one operation of the chain."""
 KEPT: Final = 1_024
 """Heights below the tip whose sums are kept, for reorganisations."""
@@ -50,24 +48,20 @@ class StatusKeeper:
         while True:
             version, status = await self._chain.status.wait_newer(version)
             while tip != status.tip:
-                tip = await self._chain.call(self._follow)
+                tip = await self._follow()
                 status = self._chain.status.value
 
-    def _follow(self, core: ChainCore) -> CoinId:
+    async def _follow(self) -> CoinId:
         """Go some anchors towards the tip; return the last one summed up."""
+        known = [anchor_id for anchor_id, _ in self._sums]
+        stretch = await self._chain.queries.main_stretch(self._lowest, known, SUMMED_AT_ONCE)
         sums = self._sums
-        while sums and core.archive.main_id(self._lowest + len(sums) - 1) != sums[-1][0]:
-            sums.pop()
+        del sums[stretch.kept :]
         if not sums:
             self._lowest = 0
             sums.append((self._genesis_id, 0))
-        height = self._lowest + len(sums) - 1
-        for _ in range(AT_ONCE):
-            coin = core.archive.main_anchor(height + 1)
-            if coin is None:
-                break
-            height += 1
-            sums.append((coin.id, sums[-1][1] + anchor_work(coin.header.target, core.network)))
+        for anchor_id, work in stretch.anchors:
+            sums.append((anchor_id, sums[-1][1] + work))
         drop = max(0, len(sums) - KEPT)
         del sums[:drop]
         self._lowest += drop

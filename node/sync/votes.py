@@ -8,15 +8,12 @@ asked for in turn.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.exchanges import Penalize
 from unchained.node.primitives.coin import Coin
@@ -24,7 +21,6 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import judge
-from unchained.node.sync.tip_comparison import above_fork
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import CANDIDATES
 from unchained.node.wire.messages import CandidatesRequest
@@ -62,7 +58,7 @@ class Votes:
     async def ask(self, peer: PeerId, one: CoinId, other: CoinId) -> None:
         """Ask for the candidates bound to all anchors above the last common ancestor of two tips;
         of one chain, for those that its next anchors may list."""
-        anchors = await self._chain.call(partial(above_fork, one_id=one, other_id=other))
+        anchors = await self._chain.queries.above_fork(one, other)
         request: CandidatesRequest | None = None
         try:
             for _ in range(MAX_PAGES):
@@ -75,16 +71,14 @@ class Votes:
                 coins, request = await self._fetcher.candidates(peer, request)
                 if not await self._take_in(peer, coins):
                     return
-                beside = await self._chain.call(partial(_without_bodies, coins=coins))
+                beside = await self._chain.queries.without_bodies([coin.id for coin in coins])
                 anchors += [anchor for anchor in beside if await self._follow(peer, anchor)]
         except FetchError as error:
             self._log.debug("sync.not_compared", peer=peer, why=error.why)
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
         """Submit candidates, two proofs at a time; tell whether the peer may go on."""
-        unknown = await self._chain.call(
-            lambda core: [coin for coin in coins if not core.knows_coin(coin.id)]
-        )
+        unknown = await self._chain.queries.unknown_coins(coins)
         queue = iter(unknown)
         forged = False
 
@@ -107,8 +101,3 @@ class Votes:
             for _ in range(min(PROVING, len(unknown))):
                 nursery.start_soon(submit)
         return not forged
-
-
-def _without_bodies(core: ChainCore, coins: Sequence[Coin]) -> list[CoinId]:
-    nodes = (core.tree.get(coin.id) for coin in coins)
-    return [node.id for node in nodes if node is not None and node.status is AnchorStatus.BODYLESS]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.framework.forge import BACKEND, Forged
 from tests.framework.model import Known, Model, State
 from tests.framework.trees import RandomTree
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome
+from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.coins import check_mix
 from unchained.node.consensus.errors import (
@@ -42,6 +43,14 @@ NOT_YET: Final = (UnknownParentError, BodyMissingError)
 def zero_ms() -> int:
     """A node that has only begun to run."""
     return 0
+
+
+T = TypeVar("T")
+
+
+async def in_writer(chain: ChainService, work: Callable[[ChainCore], T]) -> T:
+    """Return ``work(core)``, between the operations of a running chain."""
+    return await chain._call(work)
 
 
 def submit_coin(core: ChainCore, coin: Coin, now_ms: int) -> Outcome:

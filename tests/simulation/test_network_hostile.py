@@ -179,8 +179,7 @@ def test_garbage_on_each_topic_bans() -> None:
 def test_answers_to_other_questions_ban() -> None:
     async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
         # Headers that are no child of anything in the locator.
-        node = nodes[0].chain
-        header = await node.call(_first_header)
+        header = await nodes[0].core(_first_header)
         odd = msgspec.structs.replace(header, coin=Coin.from_bytes(header.coin).raw)
         hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer((odd, odd))
         hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10

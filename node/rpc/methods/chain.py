@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from unchained.node.base.clock import Clock
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.opened_chain import there
+from unchained.node.chain.answers import AnchorStanding
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorNode, AnchorStatus
 from unchained.node.consensus.params import Network, work
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
-from unchained.node.primitives.types import CoinId
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
@@ -23,16 +20,10 @@ from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
 from unchained.node.rpc.methods.reading import Header, Height, Reading, shown_target
 from unchained.storage import schema
 from unchained.storage.kv import Reader
+from unchained.storage.presence import there
 
 MAX_POINTS = 2_000
 MAX_FORKS = 100
-
-Standing = Literal["main", "side", "bodyless", "invalid"]
-_SIDE_STANDING: dict[AnchorStatus, Standing] = {
-    AnchorStatus.COUNTS: "side",
-    AnchorStatus.BODYLESS: "bodyless",
-    AnchorStatus.INVALID: "invalid",
-}
 
 
 class Tip(msgspec.Struct, frozen=True):
@@ -60,7 +51,7 @@ class Anchor(msgspec.Struct, frozen=True):
     """
 
     header: Header
-    standing: Standing
+    standing: AnchorStanding
     next: Hash | None
     votes: int
     confirmations: int
@@ -86,7 +77,7 @@ class Fork(msgspec.Struct, frozen=True):
 
     id: Hash
     height: int
-    standing: Standing
+    standing: AnchorStanding
     fork_height: int
     length: int
     votes: int
@@ -177,7 +168,7 @@ class ChainRoom:
         if found is None:
             raise NotFoundError(f"no anchor {anchor_id.hex()} is known")
         coin, body, minted, fees, votes = found
-        place = await self._chain.call(lambda core: place_of(core, coin, votes))
+        place = await self._chain.queries.anchor_place(coin, votes)
         on_main = place.standing == "main" and coin.height > 0
         return Anchor(
             Header.of(coin),
@@ -215,7 +206,18 @@ class ChainRoom:
     @method("chain.forks", Access.READ)
     async def forks(self) -> list[Fork]:
         """Return the ends of all known branches, the main chain's first, at most 100."""
-        return await self._chain.call(_forks)
+        return [
+            Fork(
+                Hash(end.id),
+                end.height,
+                end.standing,
+                end.fork_height,
+                end.height - end.fork_height,
+                end.votes,
+                None if end.score is None else str(end.score),
+            )
+            for end in await self._chain.queries.branch_ends(MAX_FORKS)
+        ]
 
     @method("chain.params", Access.READ)
     async def params(self) -> Params:
@@ -277,50 +279,6 @@ class ChainRoom:
         return await self._exporter.export(name)
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where an anchor stands, as of one moment."""
-
-    standing: Standing
-    next: bytes | None
-    votes: int
-    confirmations: int
-
-
-def place_of(core: ChainCore, coin: Coin, recorded_votes: int) -> Place:
-    """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
-    node = core.tree.get(coin.id)
-    on_main = node.on_main if node is not None else core.archive.main_id(coin.height) == coin.id
-    if not on_main:
-        status = AnchorStatus.INVALID if node is None else node.status
-        votes = recorded_votes if node is None else node.votes
-        return Place(_SIDE_STANDING[status], None, votes, 0)
-    return Place(
-        "main",
-        core.archive.main_id(coin.height + 1),
-        recorded_votes if node is None else node.votes,
-        votes_since(core, coin.height),
-    )
-
-
-def votes_since(core: ChainCore, height: int) -> int:
-    """Return how many coins are known to be bound to the main chain's anchor at a height or to
-    one above: confirmations in votes (Protocol §6). Below the tree, those listed above it.
-    """
-    tree = core.tree
-    lowest = max(height, tree.root.height)
-    votes = 0
-    step: AnchorNode | None = tree.tip
-    while step is not None and step.height >= lowest:
-        votes += step.votes
-        step = step.parent
-    if height < lowest:
-        above = core.archive.main_anchor(height + 1)
-        assert above is not None, "the main chain reaches up to the tree"
-        # What is bound to an anchor is listed from the next one on.
-        votes += tree.root.context.child_n_total - above.header.n_total
-    return votes
-
-
 def _read_anchor(store: Reader, anchor_id: bytes) -> tuple[Coin, Body | None, int, int, int] | None:
     record = schema.ANCHOR.get(store, anchor_id)
     if record is None:
@@ -339,29 +297,6 @@ def _read_anchor(store: Reader, anchor_id: bytes) -> tuple[Coin, Body | None, in
 def _fee(store: Reader, wid: bytes) -> int:
     raw = there(schema.TRANSFER.get(store, wid), f"transfer {wid.hex()}")
     return Transfer.from_bytes(raw).fee
-
-
-def _forks(core: ChainCore) -> list[Fork]:
-    scores = core.tree.scores()
-    ends = [node for node in core.tree.nodes.values() if not node.children]
-    ends.sort(key=lambda node: (not node.on_main, -node.height, node.id))
-    if core.tip.children:
-        ends.insert(0, core.tip)
-    return [_fork(core, node, scores) for node in ends[:MAX_FORKS]]
-
-
-def _fork(core: ChainCore, node: AnchorNode, scores: dict[CoinId, int]) -> Fork:
-    fork = core.tree.fork_point(node)
-    score = scores.get(node.id)
-    return Fork(
-        Hash(node.id),
-        node.height,
-        "main" if node.on_main else _SIDE_STANDING[node.status],
-        fork.height,
-        node.height - fork.height,
-        node.votes,
-        None if score is None else str(score),
-    )
 
 
 def _params(network: Network, genesis_id: bytes) -> Params:

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.opened_chain import there
+from unchained.node.chain.answers import KnownCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.merkle import merkle_root, prove
 from unchained.node.primitives.body import Body
@@ -16,11 +15,10 @@ from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.chain import votes_since
 from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
 from unchained.storage import schema
 from unchained.storage.kv import Reader
-from unchained.storage.rebuild import lock_of
+from unchained.storage.presence import there
 from unchained.storage.schema import CoinHistory, CoinKind
 
 KindName = Literal["anchor", "fresh", "late", "stray", "output"]
@@ -121,18 +119,18 @@ class CoinRoom:
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
         """Return what is known of a coin: minted, or an output of a transfer."""
-        found = await self._chain.call(lambda core: _coin(core, CoinId(id)))
+        found = await self._chain.queries.coin(CoinId(id))
         if found is None:
             raise _unknown(id)
-        return found
+        return _describe(id, found, self._chain.network.maturity)
 
     @method("coin.history", Access.READ, errors=(NotFoundError,))
     async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
         """Return the life of a coin on the main chain, oldest first."""
-        events = await self._chain.call(lambda core: _history(core, CoinId(id)))
-        if not events:
+        found = await self._chain.queries.coin(CoinId(id))
+        if found is None:
             raise _unknown(id)
-        return events
+        return _history(found)
 
     @method("coin.proof", Access.READ, errors=(NotFoundError,))
     async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
@@ -175,43 +173,35 @@ def _unknown(coin_id: bytes) -> NotFoundError:
     return NotFoundError(f"no coin {coin_id.hex()} is known")
 
 
-def _coin(core: ChainCore, coin_id: CoinId) -> CoinInfo | None:
-    view = core.ledger.view
-    history = schema.HISTORY.get(view, coin_id)
-    minted = core.archive.coin(coin_id)
-    spender = core.mempool.spender_of(coin_id)
+def _describe(coin_id: bytes, found: KnownCoin, maturity: int) -> CoinInfo:
+    """Describe a coin. `maturity`: anchors until a minted one can be spent."""
+    spent_by = None if found.spender is None else found.spender.txid
+    if found.output is not None:
+        return _info(
+            coin_id,
+            status="waiting",
+            value=found.output.value,
+            lock=found.output.lock,
+            txid=found.output.txid,
+            spent_by=spent_by,
+        )
+    history = found.history
     if history is None:
-        waiting = core.mempool.output(coin_id)
-        if waiting is not None:
-            value, lock, wid = waiting
-            entry = core.mempool.get(wid)
-            return _info(
-                coin_id,
-                status="waiting",
-                value=value,
-                lock=lock,
-                txid=None if entry is None else entry.txid,
-                spent_by=None if spender is None else spender.txid,
-            )
-        if minted is None:
-            return None
-        return _info(coin_id, status="candidate", lock=minted.header.lock, minted=minted)
-    unspent = schema.UNSPENT.get(view, coin_id)
-    output = history.kind is CoinKind.OUTPUT
-    maturity = 0 if output else core.network.maturity
-    spent_by = history.spent_by or (spender.txid if spender is not None else None)
+        lock = None if found.minted is None else found.minted.header.lock
+        return _info(coin_id, status="candidate", lock=lock, minted=found.minted)
+    is_output = history.kind is CoinKind.OUTPUT
     return _info(
         coin_id,
-        status="spent" if unspent is None else "unspent",
+        status="unspent" if found.is_unspent else "spent",
         history=history,
         value=history.value,
-        lock=lock_of(view, coin_id, history) if unspent is None else unspent.lock,
-        anchor=core.archive.main_id(history.height),
-        mature_at=history.height + maturity,
-        confirmations=votes_since(core, history.height),
+        lock=found.lock,
+        anchor=None if found.included_in is None else found.included_in.id,
+        mature_at=history.height + (0 if is_output else maturity),
+        confirmations=found.confirmations,
         txid=history.txid or None,
-        minted=minted,
-        spent_by=spent_by,
+        minted=found.minted,
+        spent_by=history.spent_by or spent_by,
     )
 
 
@@ -252,29 +242,25 @@ def _hash(value: bytes | None) -> Hash | None:
     return None if value is None else Hash(value)
 
 
-def _history(core: ChainCore, coin_id: CoinId) -> list[CoinEvent]:
-    history = schema.HISTORY.get(core.ledger.view, coin_id)
-    minted = core.archive.coin(coin_id)
-    spender = core.mempool.spender_of(coin_id)
+def _history(found: KnownCoin) -> list[CoinEvent]:
     events = []
+    minted, history = found.minted, found.history
     if minted is not None:
         time = minted.header.time
         events.append(CoinEvent("mined", minted.height, time, Hash(minted.parent), None))
     if history is not None:
-        events.append(_at(core, "included", history.height, history.txid))
+        events.append(_event("included", found.included_in, history.txid))
         if history.spent_by:
-            events.append(_at(core, "spent", history.spent_height, history.spent_by))
-    if spender is not None:
+            events.append(_event("spent", found.spent_in, history.spent_by))
+    if found.spender is not None:
+        spender = found.spender
         events.append(CoinEvent("spending", None, spender.added_ms, None, Hash(spender.txid)))
     return events
 
 
-def _at(
-    core: ChainCore, event: Literal["included", "spent"], height: int, txid: bytes
-) -> CoinEvent:
-    anchor = core.archive.main_anchor(height)
+def _event(event: Literal["included", "spent"], anchor: Coin | None, txid: bytes) -> CoinEvent:
     assert anchor is not None, "the main chain has every height up to its tip"
-    return CoinEvent(event, height, anchor.header.time, Hash(anchor.id), _hash(txid or None))
+    return CoinEvent(event, anchor.height, anchor.header.time, Hash(anchor.id), _hash(txid or None))
 
 
 def _prove(store: Reader, coin_id: bytes) -> CoinProof | None:

@@ -7,12 +7,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from unchained.node.base.clock import Clock
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import CAPACITY, EXPIRY_MS, PoolEntry
+from unchained.node.chain.answers import WaitingTransfer
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import Txid, Wid
 from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
@@ -81,15 +79,14 @@ class MempoolRoom:
     @method("mempool.info", Access.READ)
     async def info(self) -> MempoolInfo:
         """Return how full the mempool is and what it asks for."""
-        now_ms = self._clock.now_ms()
-        found = await self._chain.call(lambda core: core.mempool.statistics(now_ms))
+        found = await self._chain.queries.mempool_state(self._clock.now_ms())
         return MempoolInfo(
             found.transfers,
             found.bytes,
-            CAPACITY,
+            found.capacity,
             Amount(found.fees),
             _ceil(found.min_fee_rate),
-            EXPIRY_MS,
+            found.expiry_ms,
         )
 
     @method("mempool.list", Access.READ)
@@ -100,15 +97,16 @@ class MempoolRoom:
         offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> list[MempoolEntry]:
         """Return waiting transfers: by fee rate, the best first, or by time, the latest first."""
-        return await self._chain.call(lambda core: _list(core, sort, limit, offset))
+        found = await self._chain.queries.waiting_transfers(sort, limit, offset)
+        return [_describe(entry) for entry in found]
 
     @method("mempool.entry", Access.READ, errors=(NotFoundError,))
     async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
         """Return one waiting transfer."""
-        found = await self._chain.call(lambda core: _entry(core, id))
+        found = await self._chain.queries.waiting_transfer(id)
         if found is None:
             raise NotFoundError(f"the mempool has no transfer {id.hex()}")
-        return found
+        return _describe(found)
 
     @method("mempool.fee_estimate", Access.READ)
     async def fee_estimate(
@@ -125,21 +123,15 @@ class MempoolRoom:
         that fewer than `anchors` of them had room.
         """
         network = self._chain.network
-        now_ms = self._clock.now_ms()
-
-        def waiting(core: ChainCore) -> tuple[float, list[tuple[int, int]]]:
-            sizes = [(entry.fee, entry.size) for entry in core.mempool]
-            return core.mempool.min_fee_rate(now_ms), sizes
-
-        least, sizes = await self._chain.call(waiting)
-        minimum = _ceil(least)
+        waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
+        minimum = _ceil(waiting.min_fee_rate)
         height = self._chain.status.value.height
         full_rates = await self._reading.run(
             lambda store: _full_bodies(store, height, int(network.max_body_size * FULL_SHARE))
         )
         options: list[tuple[int, Literal["minimum", "mempool", "recent bodies"]]] = [
             (minimum, "minimum"),
-            (_rate_to_beat(sizes, anchors * network.max_body_size), "mempool"),
+            (_rate_to_beat(waiting.fees, anchors * network.max_body_size), "mempool"),
         ]
         if full_rates and min(height, LOOKED_BACK) - len(full_rates) < anchors:
             options.append((sorted(full_rates)[len(full_rates) // 2], "recent bodies"))
@@ -151,22 +143,7 @@ def _ceil(rate: float) -> int:
     return -(-int(rate * MICROGRAINS) // MICROGRAINS)
 
 
-def _list(
-    core: ChainCore, sort: Literal["rate", "time"], limit: int, offset: int
-) -> list[MempoolEntry]:
-    entries = sorted(
-        core.mempool,
-        key=lambda entry: (-entry.rate if sort == "rate" else 0.0, -entry.arrival),
-    )
-    return [_describe(core, entry) for entry in entries[offset : offset + limit]]
-
-
-def _entry(core: ChainCore, transfer_id: bytes) -> MempoolEntry | None:
-    entry = core.mempool.by_txid(Txid(transfer_id)) or core.mempool.get(Wid(transfer_id))
-    return None if entry is None else _describe(core, entry)
-
-
-def _describe(core: ChainCore, entry: PoolEntry) -> MempoolEntry:
+def _describe(entry: WaitingTransfer) -> MempoolEntry:
     return MempoolEntry(
         Hash(entry.txid),
         Hash(entry.wid),
@@ -175,16 +152,11 @@ def _describe(core: ChainCore, entry: PoolEntry) -> MempoolEntry:
         entry.size,
         entry.fee // entry.size,
         entry.added_ms,
-        len(entry.inputs),
-        len(entry.outputs),
-        _txids(core, entry.parents),
-        _txids(core, entry.children),
+        entry.inputs,
+        entry.outputs,
+        [Hash(txid) for txid in entry.parents],
+        [Hash(txid) for txid in entry.children],
     )
-
-
-def _txids(core: ChainCore, wids: set[Wid]) -> list[Hash]:
-    entries = [core.mempool.get(wid) for wid in wids]
-    return sorted(Hash(entry.txid) for entry in entries if entry is not None)
 
 
 def _rate_to_beat(sizes: list[tuple[int, int]], room: int) -> int:

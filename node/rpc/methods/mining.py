@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final, Literal
 
@@ -16,7 +16,7 @@ from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
 from unchained.node.base.clock import Clock
 from unchained.node.base.runner import Runner
-from unchained.node.chain.results import Held, Outcome, Package
+from unchained.node.chain.results import Held, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import Template
@@ -55,9 +55,6 @@ LockOf = Callable[[CoinId, int], Lock]
 
 BENCHMARK: Final = "benchmark"
 """Why the node's own workers pause while the proof of work is measured."""
-
-Announce = Callable[[Coin, Body | None], Awaitable[None]]
-"""Tells the network of a coin found here, with its body if it is an anchor."""
 
 
 class MiningTemplate(msgspec.Struct, frozen=True):
@@ -125,7 +122,6 @@ class MiningRoom:
         pool: MiningPool | None,
         own_lock: LockOf | None,
         synced: Callable[[], bool],
-        announce: Announce,
         backend: ProofOfWork,
         runner: Runner,
         clock: Clock,
@@ -134,7 +130,6 @@ class MiningRoom:
         self._pool = pool
         self._own_lock = own_lock
         self._synced = synced
-        self._announce = announce
         self._backend = backend
         self._runner = runner
         self._clock = clock
@@ -246,8 +241,6 @@ class MiningRoom:
             body = self._bodies.get(mined.header.body_root)
         if body is not None:
             await self._chain.submit_package(Package(mined, body, {}, {}))
-        if outcome is Outcome.ACCEPTED:
-            await self._announce(mined, body)
         return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
@@ -331,7 +324,6 @@ class MiningRoom:
         await self._chain.submit_coin(mined, proven=True)
         if as_anchor:
             await self._chain.submit_package(Package(mined, template.body, {}, {}))
-        await self._announce(mined, template.body if as_anchor else None)
         return mined
 
     def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 import msgspec
 
 from unchained.node.base.clock import Clock
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import PolicyError, PoolEntry
-from unchained.node.chain.opened_chain import there
+from unchained.node.chain.answers import TransferEncoding
+from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
@@ -26,20 +24,13 @@ from unchained.node.primitives.transfer import (
     Input,
     SizedTransfer,
     output_id,
-    wid_of,
 )
-from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.rpc.core.errors import NotFoundError, ProtocolRuleError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.chain import votes_since
-from unchained.storage import schema
-from unchained.storage.kv import Getter
 
 RawTransfer = Annotated[Hex, msgspec.Meta(description="a transfer's whole encoding, in hex")]
 TransferId = Annotated[Hash, msgspec.Meta(description="a txid or a wid")]
-Announce = Callable[[bytes], Awaitable[None]]
-"""Tells the network of a transfer's encoding that the mempool took in."""
 
 
 class ConditionInfo(msgspec.Struct, frozen=True):
@@ -130,23 +121,22 @@ class Submitted(msgspec.Struct, frozen=True):
 class TransferRoom:
     """Methods about transfers."""
 
-    def __init__(self, chain: ChainService, clock: Clock, announce: Announce) -> None:
+    def __init__(self, chain: ChainService, clock: Clock) -> None:
         self._chain = chain
         self._clock = clock
-        self._announce = announce
 
     @method("transfer.get", Access.READ, errors=(NotFoundError,))
     async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
         """Return a transfer of the main chain or the mempool."""
-        found = await self._chain.call(lambda core: _find(core, id))
+        found = await self._chain.queries.transfer(id)
         if found is None:
             raise _unknown(id)
-        return found
+        return _place(found)
 
     @method("transfer.raw", Access.READ, errors=(NotFoundError,))
     async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
         """Return the whole encoding of a transfer of the main chain or the mempool."""
-        raw = await self._chain.call(lambda core: _bytes_of(core, id))
+        raw = await self._chain.queries.transfer_bytes(id)
         if raw is None:
             raise _unknown(id)
         return Hex(raw)
@@ -155,7 +145,7 @@ class TransferRoom:
     async def decode(self, raw: RawTransfer) -> TransferInfo:
         """Return what an encoded transfer says; it need not be valid, only decode."""
         sized = decode_transfer(raw)
-        values = await self._chain.call(lambda core: _values(core, sized))
+        values = await self._chain.queries.input_values(sized)
         return _describe(sized, values)
 
     @method("transfer.test", Access.READ)
@@ -167,15 +157,13 @@ class TransferRoom:
             return _failed(error, None)
         try:
             check_transfer_alone(sized.transfer, self._chain.network)
-            now_ms = self._clock.now_ms()
-            checked = await self._chain.call(lambda core: core.check_transfer(sized, now_ms))
+            replaced = await self._chain.queries.try_transfer(sized, self._clock.now_ms())
             (verdict,) = await self._chain.judge_transfers((bytes(raw),))
             verdict.raise_alone()
             verdict.raise_witness()
         except (ProtocolError, PolicyError) as error:
             return _failed(error, sized)
-        known = isinstance(checked, Outcome)
-        replaced: list[PoolEntry] = [] if isinstance(checked, Outcome) else checked
+        known = replaced is None
         return Trial(
             not known,
             known,
@@ -184,7 +172,7 @@ class TransferRoom:
             Hash(sized.txid),
             Amount(sized.transfer.fee),
             sized.size,
-            [Hash(entry.txid) for entry in replaced],
+            [Hash(txid) for txid in replaced or ()],
         )
 
     @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
@@ -197,8 +185,6 @@ class TransferRoom:
         """
         encoded = bytes(raw)
         outcome = await self._chain.submit_transfer(encoded)
-        if outcome is Outcome.ACCEPTED:
-            await self._announce(encoded)
         sized = decode_transfer(encoded)
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 
@@ -222,52 +208,20 @@ def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> 
     )
 
 
-def _bytes_of(core: ChainCore, transfer_id: bytes) -> bytes | None:
-    """Return the encoding of a transfer that is named by its txid or its wid."""
-    entry = core.mempool.by_txid(Txid(transfer_id))
-    if entry is not None:
-        return core.transfer_bytes(entry.wid)
-    place = schema.TXID.get(core.ledger.view, transfer_id)
-    return core.transfer_bytes(Wid(transfer_id if place is None else place.wid))
-
-
-def _find(core: ChainCore, transfer_id: bytes) -> PlacedTransfer | None:
-    raw = _bytes_of(core, transfer_id)
-    if raw is None:
-        return None
-    sized = SizedTransfer.from_bytes(raw)
-    info = _describe(sized, _values(core, sized))
-    entry = core.mempool.get(sized.wid)
-    if entry is not None:
-        return PlacedTransfer("waiting", info, None, None, None, 0, entry.added_ms)
-    place = schema.TXID.get(core.ledger.view, sized.txid)
-    if place is None or place.wid != wid_of(raw):
-        # Its bytes are kept for a body of a side branch.
-        return None
-    anchor = there(core.archive.main_anchor(place.height), f"anchor at height {place.height}")
+def _place(found: TransferEncoding) -> PlacedTransfer:
+    info = _describe(SizedTransfer.from_bytes(found.raw), found.values)
+    if found.added_ms is not None:
+        return PlacedTransfer("waiting", info, None, None, None, 0, found.added_ms)
+    assert found.anchor is not None, "what does not wait is on the chain"
     return PlacedTransfer(
         "included",
         info,
-        place.height,
-        Hash(anchor.id),
-        place.index,
-        votes_since(core, place.height),
-        anchor.header.time,
+        found.anchor.height,
+        Hash(found.anchor.id),
+        found.index,
+        found.confirmations,
+        found.anchor.header.time,
     )
-
-
-def _values(core: ChainCore, sized: SizedTransfer) -> list[int | None]:
-    """Return the values of the coins that a transfer spends, where they are known."""
-    return [_value(core, CoinId(entry.coin_id)) for entry in sized.transfer.inputs]
-
-
-def _value(core: ChainCore, coin_id: CoinId) -> int | None:
-    view: Getter = core.ledger.view
-    history = schema.HISTORY.get(view, coin_id)
-    if history is not None:
-        return history.value
-    waiting = core.mempool.output(coin_id)
-    return None if waiting is None else waiting[0]
 
 
 def _describe(sized: SizedTransfer, values: list[int | None]) -> TransferInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,7 +11,6 @@ from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.methods.chain import votes_since
 from unchained.node.rpc.methods.reading import Height, Limit
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
@@ -253,10 +252,10 @@ class WalletRoom:
             ]
 
         listed = await self._wallets.call(name, look)
-        votes = await self._votes(height for _, height in listed)
+        votes = await self._votes([height for _, height in listed])
         return [
-            msgspec.structs.replace(coin, confirmations=votes.get(height, 0))
-            for coin, height in listed
+            msgspec.structs.replace(coin, confirmations=count)
+            for (coin, _), count in zip(listed, votes, strict=True)
         ]
 
     @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
@@ -270,17 +269,14 @@ class WalletRoom:
         found = await self._wallets.call(
             name, lambda wallet: read_history(wallet.store, limit, offset)
         )
-        votes = await self._votes(entry.height for entry in found)
-        return [HistoryItem.of(entry, votes.get(entry.height, 0)) for entry in found]
+        votes = await self._votes([entry.height for entry in found])
+        return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
 
-    async def _votes(self, heights: Iterable[int | None]) -> dict[int | None, int]:
-        """Return the confirmations of each height, in votes (Protocol §6)."""
+    async def _votes(self, heights: Sequence[int | None]) -> list[int]:
+        """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
         wanted = {height for height in heights if height is not None}
-        return await self._chain.call(
-            lambda core: {
-                height: votes_since(core, height) for height in wanted if height <= core.tip.height
-            }
-        )
+        found = await self._chain.queries.confirmations(wanted)
+        return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
     async def label(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 import structlog
 import trio
 
+from tests.framework.chains import in_writer
 from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
@@ -26,7 +27,8 @@ from unchained.node.chain.template import build_template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
-from unchained.node.mining.epoch_manager import EpochManager
+from unchained.node.mining.epoch_manager import EpochManager, Payout
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
@@ -104,13 +106,19 @@ class SimMiner:
             job = self._job
             if job is None or self.paused:
                 continue
-            header = CoinHeader.from_bytes(job.header_prefix + self._nonce.to_bytes(8, "big"))
-            coin = solve(header, msgspec.structs.replace(SIM, mem_kib=job.mem_kib))
-            self._nonce = coin.header.nonce + 1
-            try:
-                self._send.send_nowait(Solution(job.number, coin.raw[:166], coin.mix, coin.id, 0))
-            except trio.WouldBlock:
-                continue
+            self._find(job, None)
+
+    def find(self, *, grade: bool) -> None:
+        """Find a coin on the job of the moment at once; it is of anchor grade, or it is not."""
+        assert self._job is not None
+        self._find(self._job, grade)
+
+    def _find(self, job: Job, grade: bool | None) -> None:
+        header = CoinHeader.from_bytes(job.header_prefix + self._nonce.to_bytes(8, "big"))
+        coin = solve(header, msgspec.structs.replace(SIM, mem_kib=job.mem_kib), grade)
+        self._nonce = coin.header.nonce + 1
+        with suppress(trio.WouldBlock):
+            self._send.send_nowait(Solution(job.number, coin.raw[:166], coin.mix, coin.id, 0))
 
 
 class SimPayout:
@@ -127,6 +135,7 @@ class SimNode:
     chain: ChainService
     transport: MemoryTransport
     network: NodeNetwork
+    store: MemoryStore
     epochs: EpochManager
     miner: SimMiner
 
@@ -137,6 +146,7 @@ class SimNode:
         self.ip = ip
         self.coins_per_s = coins_per_s
         self.disk = MemoryDisk()
+        self.payout: Payout = SimPayout(name)
         self.bootstrap: tuple[str, ...] = ()
         self.limits = PeerLimits(outbound=4, inbound=32)
         self.sync_settings = SyncSettings()
@@ -158,7 +168,7 @@ class SimNode:
         return self.chain.status.value.height
 
     async def core(self, work: Callable[[ChainCore], Any]) -> Any:
-        return await self.chain.call(work)
+        return await in_writer(self.chain, work)
 
     async def start(self) -> None:
         assert self.net.nursery is not None
@@ -175,7 +185,7 @@ class SimNode:
         log = structlog.get_logger().bind(node=self.name)
         rng = random.Random(f"{self.net.seed} {self.name} {self.starts}")
         clock = TrioClock(self.net.start_ms + self.clock_offset_ms + int(trio.current_time() * 1e3))
-        store = MemoryStore(self.disk)
+        store = self.store = MemoryStore(self.disk)
         inline = InlineRunner()
         try:
             self.chain = await ChainService.open(
@@ -209,10 +219,10 @@ class SimNode:
             self.epochs = EpochManager(
                 self.chain,
                 self.miner,
-                SimPayout(self.name),
+                self.payout,
                 clock=clock,
                 may_mine=self.network.synced,
-                announce=self.network.relay.announce,
+                mined=MinedCoins(self.chain),
                 log=log,
             )
             # As services stop: what uses the chain is gone before the chain is.

@@ -13,7 +13,7 @@ import trio
 from structlog.testing import CapturingLogger
 from trio.testing import MockClock
 
-from tests.framework.chains import replay_events
+from tests.framework.chains import in_writer, replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
@@ -21,7 +21,8 @@ from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
 from unchained.node.chain.results import Held, Outcome, Package
-from unchained.node.chain.service import AT_ONCE, QUEUE, ChainService
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.writer import OPERATIONS_AT_ONCE, WRITER_QUEUE_MAX
 from unchained.node.consensus.errors import (
     BadMixError,
     BadSignatureError,
@@ -174,7 +175,7 @@ def test_a_forged_coin_fails_for_every_task(forge: Forge) -> None:
             for _ in range(2):
                 with pytest.raises(BadMixError):
                     await service.manager.submit_coin(coin)
-            assert not await service.manager.call(lambda core: core.knows_coin(coin.id))
+            assert not await in_writer(service.manager, lambda core: core.knows_coin(coin.id))
 
     run(scenario)
 
@@ -200,7 +201,7 @@ def test_orphans_wait_for_their_parents_body(forge: Forge) -> None:
             await service.settled()
             assert manager.statistics().orphans == 0
             assert manager.status.value.tip == second.id
-            assert await manager.call(lambda core: core.tip.votes) == 3
+            assert await in_writer(manager, lambda core: core.tip.votes) == 3
 
     run(scenario)
 
@@ -286,16 +287,16 @@ def test_no_orphan_is_held_past_its_parent(forge: Forge) -> None:
             package = anchor.package()
             async with trio.open_nursery() as nursery:
                 # while the writer is busy, first the coin and then its parent's body queue up
-                nursery.start_soon(manager.call, ChainCore.running_ms)
+                nursery.start_soon(in_writer, manager, ChainCore.running_ms)
                 await trio.sleep(0.001)
                 nursery.start_soon(manager.submit_coin, coin)
                 await trio.sleep(0.001)
                 nursery.start_soon(
-                    manager.call, lambda core: core.submit_package(package, proven=True)
+                    in_writer, manager, lambda core: core.submit_package(package, proven=True)
                 )
             await service.settled()
             assert manager.statistics().orphans == 0
-            assert await manager.call(lambda core: core.knows_coin(coin.id))
+            assert await in_writer(manager, lambda core: core.knows_coin(coin.id))
 
     run(scenario)
 
@@ -313,10 +314,12 @@ def test_a_coin_ahead_of_the_clock_is_taken_in_when_its_time_comes(forge: Forge)
                 assert await service.manager.submit_coin(coin) == Held(None)
             assert service.manager.statistics().early == 3
             for coin, after_s in ((coins[1], 2), (coins[2], 30), (coins[0], 30)):
-                assert not await service.manager.call(lambda core, c=coin: core.knows_coin(c.id))
+                assert not await in_writer(
+                    service.manager, lambda core, c=coin: core.knows_coin(c.id)
+                )
                 await trio.sleep(after_s)
                 await service.settled()
-                assert await service.manager.call(lambda core, c=coin: core.knows_coin(c.id))
+                assert await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
             assert service.manager.statistics().early == 0
 
     run(scenario)
@@ -357,7 +360,7 @@ def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(forge: Fo
                 async for step in changes:
                     assert not isinstance(step, Lost)
                     assert not step.connected
-                    if step.counting == [anchor.id]:
+                    if [counted.id for counted in step.counted] == [anchor.id]:
                         break
             second = forge.anchor(anchor)
             await manager.submit_coin(second.coin)
@@ -572,13 +575,13 @@ def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
         async def ask() -> None:
             nonlocal turned_away
             with pytest.raises(trio.ClosedResourceError):
-                await manager.call(ChainCore.running_ms)
+                await in_writer(manager, ChainCore.running_ms)
             turned_away += 1
 
         async def fail() -> None:
             with pytest.raises(StoreFullError):
-                await manager.call(
-                    lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
+                await in_writer(
+                    manager, lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
                 )
 
         store.full = True
@@ -586,15 +589,15 @@ def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
             nursery.start_soon(fail)
             await trio.testing.wait_all_tasks_blocked()
             # More than there is room for: some wait in the queue, and some before it.
-            for _ in range(QUEUE + 10):
+            for _ in range(WRITER_QUEUE_MAX + 10):
                 nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(ExceptionGroup) as caught:
                 await manager.run()
         assert caught.group_contains(StoreFullError)
-        assert turned_away >= QUEUE + 10 - AT_ONCE
+        assert turned_away >= WRITER_QUEUE_MAX + 10 - OPERATIONS_AT_ONCE
         with pytest.raises(trio.ClosedResourceError):
-            await manager.call(ChainCore.running_ms)
+            await in_writer(manager, ChainCore.running_ms)
 
     run(scenario)
 
@@ -633,7 +636,7 @@ def test_a_bug_of_ours_is_not_swallowed(forge: Forge) -> None:
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
             async with running(forge) as service:
                 with pytest.raises(RuntimeError):
-                    await service.manager.call(broken)
+                    await in_writer(service.manager, broken)
                 await trio.sleep_forever()
         assert caught.group_contains(RuntimeError, match="a bug")
 

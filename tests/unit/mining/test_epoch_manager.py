@@ -13,15 +13,16 @@ import trio.testing
 from tests.framework.forge import BACKEND, key_lock
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.search import search
-from unchained.node.base.fanout import Watch
+from unchained.node.base.fanout import Lost, Watch
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.accounts import derive_account
 from unchained.node.mining.epoch_manager import JOBS_REMEMBERED, EpochManager, Payout
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.mining.payout import AccountPayout, FixedPayout
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin, CoinHeader
+from unchained.node.primitives.types import CoinId
 from unchained.storage.memory import MemoryStore
 
 START_MS = REG.birth_ms + 1_000_000
@@ -90,19 +91,27 @@ class Bench:
         self.clock = SettableClock()
         self.miner = HandMiner()
         self.may_mine = Watch(True)
-        self.announced: list[tuple[Coin, Body | None]] = []
+        self.mined = MinedCoins(chain)
+        self.news = chain.changes.subscribe()
         self.epochs = EpochManager(
             chain,
             self.miner,
             payout,
             clock=self.clock,
             may_mine=self.may_mine,
-            announce=self._announce,
+            mined=self.mined,
             log=quiet(),
         )
 
-    async def _announce(self, coin: Coin, body: Body | None) -> None:
-        self.announced.append((coin, body))
+    async def until_counted(self, anchor_id: CoinId) -> list[Coin]:
+        """Return the coins that became known until an anchor counted: what relay publishes."""
+        coins: list[Coin] = []
+        async for step in self.news:
+            assert not isinstance(step, Lost)
+            coins += step.coins
+            if anchor_id in step.counting:
+                break
+        return coins
 
     async def new_job(self) -> Job:
         """Return the present job, once there is one."""
@@ -176,11 +185,12 @@ def test_a_coin_refreshes_the_template_and_an_anchor_seals_it() -> None:
             status = await bench.chain.status.wait_for(lambda status: status.height == 1)
             assert status.tip == anchor.id
             await bench.miner.wait_for(lambda job: job is not None and header_of(job).height == 2)
-            assert [announced[0].id for announced in bench.announced] == [coin.id, anchor.id]
-            assert bench.announced[0][1] is None
-            body = bench.announced[1][1]
-            assert body is not None
-            assert body.fresh == (coin.id,)
+            known = await bench.until_counted(anchor.id)
+            assert [known.id for known in known] == [coin.id, anchor.id]
+            recent = bench.chain.recent_body(anchor.id)
+            assert recent is not None
+            assert recent[1].fresh == (coin.id,)
+            assert bench.mined.statistics().waiting == 2
             counted = bench.epochs.statistics()
             assert (counted.coins_found, counted.anchors_found, counted.coins_rejected) == (2, 1, 0)
 
@@ -264,7 +274,7 @@ def test_a_forged_coin_of_a_worker_is_rejected_and_counted() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert bench.epochs.statistics().coins_rejected == 1
             assert bench.chain.status.value.coins == 0
-            assert bench.announced == []
+            assert bench.mined.statistics().waiting == 0
 
     run(main)
 

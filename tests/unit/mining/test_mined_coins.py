@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +10,11 @@ import trio
 import trio.testing
 
 from unchained.node.base.fanout import Watch
+from unchained.node.chain.answers import CoinFates
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.mined_coins import SETTLED, MinedCoins, MinedCoinsStatistics
-from unchained.storage import schema
-from unchained.storage.kv import Batch
-from unchained.storage.memory import MemoryStore
-from unchained.storage.schema import CoinHistory, CoinKind
+from unchained.node.primitives.types import CoinId
+from unchained.storage.schema import CoinKind
 
 
 class FakeChain:
@@ -24,25 +23,21 @@ class FakeChain:
     network = LOCAL
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
+        self.queries = self
+        self.fates: dict[CoinId, tuple[CoinKind, int]] = {}
         self.height = 0
         self.status = Watch(SimpleNamespace(tip=bytes(32)))
 
-    async def call(self, work: Callable[[Any], Any]) -> Any:
+    async def coin_fates(self, ids: Collection[CoinId]) -> CoinFates:
         await trio.lowlevel.checkpoint()
-        ledger = SimpleNamespace(view=self.store)
-        return work(SimpleNamespace(ledger=ledger, tip=SimpleNamespace(height=self.height)))
+        included = {coin_id: self.fates[coin_id] for coin_id in ids if coin_id in self.fates}
+        return CoinFates(self.height, included)
 
-    def include(self, coin_id: bytes, kind: CoinKind, value: int) -> None:
-        history = CoinHistory(kind, self.height, value, b"", 0, 0, b"")
-        batch = Batch()
-        batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(history))
-        self.store.write(batch, sync=False)
+    def include(self, coin_id: CoinId, kind: CoinKind, value: int) -> None:
+        self.fates[coin_id] = kind, value
 
-    def undo(self, coin_id: bytes) -> None:
-        batch = Batch()
-        batch.delete(schema.HISTORY.key(coin_id))
-        self.store.write(batch, sync=False)
+    def undo(self, coin_id: CoinId) -> None:
+        del self.fates[coin_id]
 
     async def advance(self, height: int) -> None:
         """Move the tip, and let whoever watches it look."""

@@ -12,16 +12,10 @@ from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
-from unchained.node.primitives.body import Body
-from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import NotReadyError
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
-
-
-async def tell_nobody(_coin: Coin, _body: Body | None) -> None:
-    await trio.lowlevel.checkpoint()
 
 
 def test_a_node_that_is_behind_gives_no_work() -> None:
@@ -43,7 +37,6 @@ def test_a_node_that_is_behind_gives_no_work() -> None:
             pool=None,
             own_lock=lambda _parent, _time: Lock(bytes(32)),
             synced=level.is_set,
-            announce=tell_nobody,
             backend=BACKEND,
             runner=InlineRunner(),
             clock=clock,

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from tests.framework.simulation.simnet import lengthen
+from unchained.node.chain.anchor_reads import header_base
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus import errors as rules
-from unchained.node.consensus.params import LOCAL, REG, work
+from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.primitives.coin import Coin
 from unchained.node.sync.body_plan import (
     HEDGE_FACTOR,
@@ -18,12 +19,8 @@ from unchained.node.sync.body_plan import (
     DownloadBatch,
     Point,
     SyncProgress,
-    anchor_work,
     cut,
-    deserves_bodies,
-    locator_heights,
 )
-from unchained.node.wire.limits import MAX_LOCATOR
 from unchained.node.wire.messages import AnchorHeader
 from unchained.storage.memory import MemoryStore
 
@@ -51,31 +48,26 @@ def header_of(node: AnchorNode) -> AnchorHeader:
     return AnchorHeader.of(node.coin, node.judged.body)
 
 
-def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:
-    assert locator_heights(0) == [0]
-    assert locator_heights(3) == [3, 2, 1, 0]
-    for tip in (9, 10, 11, 12, 500, 2**32):
-        heights = locator_heights(tip)
-        assert heights[0] == tip
-        assert heights[-1] == 0
-        assert heights == sorted(set(heights), reverse=True)
-        assert len(heights) <= MAX_LOCATOR
-        assert heights[: min(10, tip)] == list(range(tip, tip - min(10, tip), -1))
+def point_of(core: ChainCore, node: AnchorNode) -> Point:
+    base = header_base(core.view, node.id)
+    assert base is not None
+    assert base.fork_height == node.height
+    return Point.of(base)
 
 
 def test_headers_alone_give_what_the_bodies_give(core: ChainCore) -> None:
-    point = Point.of(core.tree.root.judged)
+    point = point_of(core, core.tree.root)
     targets = set()
     for node in main_chain(core):
         point = point.extend(node.coin, header_of(node), NETWORK, NOW)
-        assert point == Point.of(node.judged)
+        assert point == point_of(core, node)
         targets.add(point.context.child_target)
     assert len(targets) > 3
 
 
 def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     below, node = main_chain(core)[4:6]
-    point, header = Point.of(below.judged), header_of(node)
+    point, header = point_of(core, below), header_of(node)
 
     def fails(error: type[Exception], **changes: object) -> None:
         changed = msgspec.structs.replace(node.coin.header, **changes)
@@ -102,13 +94,6 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     odd = msgspec.structs.replace(header, history_root=bytes(32))
     with pytest.raises(rules.BadHistoryRootError):
         point.extend(node.coin, odd, NETWORK, NOW)
-
-
-def test_little_work_is_not_worth_bodies() -> None:
-    assert anchor_work(REG.target0, REG) == 4 * work(REG.target0)
-    assert deserves_bodies(0, 10**9, REG.window, REG)
-    assert not deserves_bodies(24, 100, REG.window + 1, REG)
-    assert deserves_bodies(25, 100, REG.window + 1, REG)
 
 
 def cut_at(

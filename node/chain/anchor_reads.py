@@ -1,0 +1,428 @@
+"""Reads of anchors: which are known, where they stand, what peers ask of them.
+
+Pure functions of a `ChainView`; `chain.queries` runs them in the writer's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from unchained.node.chain.answers import (
+    AnchorPlace,
+    AnchorStanding,
+    BranchEnd,
+    CandidatesFound,
+    HeaderBase,
+    MainStretch,
+    MainWeight,
+)
+from unchained.node.chain.tree import AnchorNode, AnchorStatus
+from unchained.node.chain.view import ChainView
+from unchained.node.consensus.header_work import anchor_work, deserves_bodies
+from unchained.node.crypto.mmr import History
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
+from unchained.node.wire.messages import AnchorHeader
+from unchained.storage import schema
+
+_STANDING: dict[AnchorStatus, AnchorStanding] = {
+    AnchorStatus.COUNTS: "side",
+    AnchorStatus.BODYLESS: "bodyless",
+    AnchorStatus.INVALID: "invalid",
+}
+
+
+LINEAR_HEIGHTS: Final = 10
+"""Heights below the tip that a locator has one by one; then the steps double."""
+
+
+# What is known
+
+
+def main_coin(view: ChainView, anchor_id: CoinId) -> Coin | None:
+    """Return the coin of an anchor of the main chain, in the tree or below it."""
+    coin = view.archive.coin(anchor_id)
+    return coin if coin is not None and view.archive.main_id(coin.height) == coin.id else None
+
+
+def is_known(view: ChainView, anchor_id: CoinId) -> bool:
+    """Tell whether there is nothing to ask about an anchor."""
+    node = view.tree.get(anchor_id)
+    if node is not None:
+        return node.status is not AnchorStatus.BODYLESS
+    return main_coin(view, anchor_id) is not None
+
+
+def unknown_coins(view: ChainView, coins: Sequence[Coin]) -> list[Coin]:
+    """Return the coins that are not known."""
+    return [coin for coin in coins if not view.archive.knows(coin.id)]
+
+
+def without_bodies(view: ChainView, ids: Iterable[CoinId]) -> list[CoinId]:
+    """Return those of some coins that are anchors whose bodies are unknown."""
+    nodes = (view.tree.get(coin_id) for coin_id in ids)
+    return [node.id for node in nodes if node is not None and node.status is AnchorStatus.BODYLESS]
+
+
+def counting_anchor(view: ChainView, anchor_id: CoinId) -> tuple[Coin, Body] | None:
+    """Return an anchor of the tree that counts, with its body."""
+    node = view.tree.get(anchor_id)
+    if node is None or node.status is not AnchorStatus.COUNTS:
+        return None
+    return node.coin, node.judged.body
+
+
+def standings(view: ChainView, ids: Iterable[CoinId]) -> list[AnchorStanding | None]:
+    """Return where anchors stand, None for each that is unknown."""
+    return [_standing(view, anchor_id) for anchor_id in ids]
+
+
+def _standing(view: ChainView, anchor_id: CoinId) -> AnchorStanding | None:
+    node = view.tree.get(anchor_id)
+    if node is None:
+        return None if main_coin(view, anchor_id) is None else "main"
+    return "main" if node.on_main else _STANDING[node.status]
+
+
+def header_page(
+    view: ChainView, base_id: CoinId | None, ids: Iterable[CoinId]
+) -> tuple[HeaderBase | None, list[AnchorStanding | None]]:
+    """Return an anchor, if one is named, as the headers above it see it; and where others stand."""
+    base = None if base_id is None else header_base(view, base_id)
+    return base, standings(view, ids)
+
+
+# Branches
+
+
+def are_apart(view: ChainView, tip_id: CoinId) -> bool:
+    """Tell whether a known tip and our own are not on one chain."""
+    node = view.tree.get(tip_id)
+    if node is None or node.status is not AnchorStatus.COUNTS or node.on_main:
+        return False
+    return view.tree.fork_point(node) is not view.tree.tip
+
+
+def above_fork(view: ChainView, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
+    """Return the anchors above the last common ancestor of two, lowest first: on both branches and
+    on those that leave them, as their votes count too. Where one descends from the other, the last
+    W + 1 up to the higher one."""
+    one, other = view.tree.get(one_id), view.tree.get(other_id)
+    if one is None or other is None or AnchorStatus.COUNTS not in (one.status, other.status):
+        return []
+    low, high = sorted((one, other), key=lambda node: node.height)
+    ancestor = _common_ancestor(low, high)
+    if ancestor is low:
+        return _last_of(high, view.network.window + 1)
+    # Protocol §6: candidates bound to all anchors above the last common ancestor
+    found: list[AnchorNode] = []
+    level = [ancestor]
+    while level:
+        level = [
+            child
+            for node in level
+            for child in node.children
+            if child.status is AnchorStatus.COUNTS
+        ]
+        found += level
+    return [node.id for node in found]
+
+
+def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
+    while low is not high:
+        if low.height > high.height:
+            low, high = high, low
+        assert high.parent is not None, "at the latest they meet at the root"
+        high = high.parent
+    return low
+
+
+def _last_of(node: AnchorNode, count: int) -> list[CoinId]:
+    found: list[CoinId] = []
+    step: AnchorNode | None = node
+    while step is not None and len(found) < count:
+        found.append(step.id)
+        step = step.parent
+    return found[::-1]
+
+
+def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
+    """Return the ends of all known branches, the main chain's first, at most `limit`."""
+    tree = view.tree
+    scores = tree.scores()
+    ends = [node for node in tree.nodes.values() if not node.children]
+    ends.sort(key=lambda node: (not node.on_main, -node.height, node.id))
+    if tree.tip.children:
+        ends.insert(0, tree.tip)
+    return [
+        BranchEnd(
+            node.id,
+            node.height,
+            "main" if node.on_main else _STANDING[node.status],
+            tree.fork_point(node).height,
+            node.votes,
+            scores.get(node.id),
+        )
+        for node in ends[:limit]
+    ]
+
+
+def main_weight(view: ChainView, height: int) -> MainWeight:
+    """Return what the main chain has above a height."""
+    return MainWeight(
+        _main_work_above(view, height),
+        view.tree.tip.height - height,
+        height < view.tree.root.height,
+    )
+
+
+def _main_work_above(view: ChainView, height: int) -> int:
+    total = 0
+    for step in range(height + 1, view.tree.tip.height + 1):
+        node = view.tree.main_at(step)
+        coin = view.archive.main_anchor(step) if node is None else node.coin
+        assert coin is not None, "the main chain has no gap"
+        total += anchor_work(coin.header.target, view.network)
+    return total
+
+
+def deserves_body(view: ChainView, anchor_id: CoinId) -> bool:
+    """Tell whether a known anchor's body is to be asked for (Protocol §11)."""
+    node = view.tree.get(anchor_id)
+    if node is None or node.status is not AnchorStatus.BODYLESS:
+        return False
+    fork = view.tree.fork_point(node)
+    depth = view.tree.tip.height - fork.height
+    if depth <= view.network.window:
+        return True
+    branch = sum(
+        anchor_work(step.coin.header.target, view.network) for step in view.tree.path(fork, node)
+    )
+    return deserves_bodies(branch, _main_work_above(view, fork.height), depth, view.network)
+
+
+# The main chain
+
+
+def anchor_at(view: ChainView, height: int) -> CoinId | None:
+    """Return the main chain's anchor at a height."""
+    return view.archive.main_id(height)
+
+
+def locator_heights(tip: int) -> list[int]:
+    """Return the heights of a locator's anchors, from the tip down to genesis."""
+    heights = []
+    height, step = tip, 1
+    while height > 0:
+        heights.append(height)
+        if len(heights) >= LINEAR_HEIGHTS:
+            step *= 2
+        height -= step
+    return [*heights, 0]
+
+
+def locator(view: ChainView) -> tuple[CoinId, ...]:
+    """Return ids of the main chain from the tip downwards, genesis last: at `locator_heights`, and
+    the lowest ones of the tree and of what can be undone."""
+    tip = view.tree.tip.height
+    # The lowest that can be undone, so that no branch seems to leave the chain below it.
+    floor = min(view.window.undo_floor, tip)
+    heights = {*locator_heights(tip), view.tree.root.height, floor}
+    ids = (view.archive.main_id(height) for height in sorted(heights, reverse=True))
+    return tuple(anchor_id for anchor_id in ids if anchor_id is not None)
+
+
+def main_stretch(view: ChainView, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
+    """Return how many of some anchors that follow one another, from height `lowest` on, are on the
+    main chain, and at most `limit` of those after the last such."""
+    kept = len(known)
+    while kept and view.archive.main_id(lowest + kept - 1) != known[kept - 1]:
+        kept -= 1
+    first = lowest + kept if kept else 1
+    anchors: list[tuple[CoinId, int]] = []
+    for height in range(first, first + limit):
+        coin = view.archive.main_anchor(height)
+        if coin is None:
+            break
+        anchors.append((coin.id, anchor_work(coin.header.target, view.network)))
+    return MainStretch(kept, anchors)
+
+
+def header_base(view: ChainView, anchor_id: CoinId) -> HeaderBase | None:
+    """Return an anchor that counts as the headers above it see it: on any branch of the tree, or
+    on the main chain below."""
+    node = view.tree.get(anchor_id)
+    if node is not None and node.status is AnchorStatus.COUNTS:
+        judged = node.judged
+        return HeaderBase(
+            judged.context,
+            judged.history,
+            judged.origin_time,
+            judged.origin_n_total,
+            view.tree.fork_point(node).height,
+        )
+    coin = main_coin(view, anchor_id)
+    if node is not None or coin is None:
+        return None
+    above = view.tree.root.judged
+    context = view.archive.main_context(coin.height, above)
+    assert context is not None, "it is on the main chain"
+    state = schema.STATE.get(view.store, coin.height)
+    history = None if state is None else History.from_bytes(state.history)
+    return HeaderBase(context, history, above.origin_time, above.origin_n_total, coin.height)
+
+
+def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlace:
+    """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
+    node = view.tree.get(coin.id)
+    on_main = node.on_main if node is not None else view.archive.main_id(coin.height) == coin.id
+    votes = recorded_votes if node is None else node.votes
+    if not on_main:
+        standing = "invalid" if node is None else _STANDING[node.status]
+        return AnchorPlace(standing, None, votes, 0)
+    return AnchorPlace(
+        "main", view.archive.main_id(coin.height + 1), votes, votes_since(view, coin.height)
+    )
+
+
+def votes_since(view: ChainView, height: int) -> int:
+    """Return how many coins are known to be bound to the main chain's anchor at a height or to
+    one above: confirmations in votes (Protocol §6). Below the tree, those listed above it.
+    """
+    tree = view.tree
+    lowest = max(height, tree.root.height)
+    votes = 0
+    step: AnchorNode | None = tree.tip
+    while step is not None and step.height >= lowest:
+        votes += step.votes
+        step = step.parent
+    if height < lowest:
+        above = view.archive.main_anchor(height + 1)
+        assert above is not None, "the main chain reaches up to the tree"
+        # What is bound to an anchor is listed from the next one on.
+        votes += tree.root.context.child_n_total - above.header.n_total
+    return votes
+
+
+def confirmations(view: ChainView, heights: Iterable[int]) -> dict[int, int]:
+    """Return `votes_since` of each height that the main chain has."""
+    return {
+        height: votes_since(view, height) for height in heights if height <= view.tree.tip.height
+    }
+
+
+# What peers ask for
+
+
+def headers_above(
+    view: ChainView, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
+) -> list[AnchorHeader] | None:
+    """Return the headers of the chain that ends in a tip (None: our own), lowest first, above the
+    first of `known` that is on it: at most `limit`. None if there is no such tip."""
+    if tip_id is None:
+        tip = view.tree.tip
+    else:
+        node = view.tree.get(tip_id)
+        if node is None:
+            return _old_headers(view, known, tip_id, limit)
+        tip = node
+    if tip.status is not AnchorStatus.COUNTS:
+        return None
+    fork = view.tree.fork_point(tip)
+    side = {node.id: node for node in view.tree.path(fork, tip)}
+    start = _start_height(view, known, side, fork.height)
+    found: list[AnchorHeader] = []
+    for height in range(start + 1, min(tip.height, start + limit) + 1):
+        if height <= fork.height:
+            header = _main_header(view, height)
+        else:
+            step = view.tree.ancestor(tip, height)
+            assert step is not None, "between the fork and the tip"
+            header = AnchorHeader.of(step.coin, step.judged.body)
+        if header is None:
+            break
+        found.append(header)
+    return found
+
+
+def _old_headers(
+    view: ChainView, known: Sequence[CoinId], tip_id: CoinId, limit: int
+) -> list[AnchorHeader] | None:
+    """Return the headers up to an anchor of the main chain below the tree."""
+    coin = main_coin(view, tip_id)
+    if coin is None:
+        return None
+    start = _start_height(view, known, {}, coin.height)
+    last = min(coin.height, start + limit)
+    found = (_main_header(view, height) for height in range(start + 1, last + 1))
+    return [header for header in found if header is not None]
+
+
+def _start_height(
+    view: ChainView, known: Sequence[CoinId], side: dict[CoinId, AnchorNode], fork_height: int
+) -> int:
+    for anchor_id in known:
+        node = side.get(anchor_id)
+        if node is not None:
+            return node.height
+        coin = view.archive.coin(anchor_id)
+        if (
+            coin is not None
+            and coin.height <= fork_height
+            and view.archive.main_id(coin.height) == coin.id
+        ):
+            return coin.height
+    return 0
+
+
+def _main_header(view: ChainView, height: int) -> AnchorHeader | None:
+    anchor_id = view.archive.main_id(height)
+    record = None if anchor_id is None else schema.ANCHOR.get(view.store, anchor_id)
+    if record is None or not record.body:
+        return None
+    return AnchorHeader.of(Coin.from_bytes(record.coin), Body.from_bytes(record.body))
+
+
+def bodies(view: ChainView, ids: Iterable[CoinId], most_bytes: int) -> list[bytes]:
+    """Return the encoded bodies of anchors that count, empty bytes for others: as many of the
+    first as have `most_bytes` together, one at least."""
+    found: list[bytes] = []
+    size = 0
+    for anchor_id in ids:
+        record = schema.ANCHOR.get(view.store, anchor_id)
+        if record is None or record.status != AnchorStatus.COUNTS:
+            found.append(b"")
+            continue
+        if found and record.body and size + len(record.body) > most_bytes:
+            break
+        size += len(record.body)
+        found.append(record.body)
+    return found
+
+
+def coin_bytes(view: ChainView, ids: Sequence[CoinId]) -> list[bytes]:
+    """Return known coins, empty bytes for others."""
+    return [raw or b"" for raw in schema.COIN.get_many(view.store, ids)]
+
+
+def candidates(
+    view: ChainView, anchors: Iterable[CoinId], after: bytes, limit: int
+) -> CandidatesFound:
+    """Return coins bound to anchors that count, by anchor and then by id, at most `limit`: of the
+    first anchor those whose ids come after `after`."""
+    found: list[bytes] = []
+    for anchor_id in anchors:
+        node = view.tree.get(anchor_id)
+        ids = sorted(node.bound) if node is not None and node.status is AnchorStatus.COUNTS else []
+        for coin_id in ids:
+            if coin_id <= after:
+                continue
+            if len(found) == limit:
+                return CandidatesFound(found, True)
+            raw = schema.COIN.get(view.store, coin_id)
+            if raw is not None:
+                found.append(raw)
+        after = bytes(32)
+    return CandidatesFound(found, False)

@@ -1,0 +1,224 @@
+"""Reads of coins and transfers: what became of them, what waits, what is lacking.
+
+Pure functions of a `ChainView`; `chain.queries` runs them in the writer's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from unchained.node.chain.anchor_reads import votes_since
+from unchained.node.chain.answers import (
+    CoinFates,
+    KnownCoin,
+    MempoolState,
+    TransferEncoding,
+    WaitingFees,
+    WaitingOrder,
+    WaitingOutput,
+    WaitingSpend,
+    WaitingTransfer,
+)
+from unchained.node.chain.mempool.mempool import CAPACITY, EXPIRY_MS, Mempool, PoolEntry
+from unchained.node.chain.results import Outcome
+from unchained.node.chain.view import ChainView
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.transfer import SizedTransfer, wid_of
+from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.storage import schema
+from unchained.storage.presence import there
+from unchained.storage.rebuild import lock_of
+
+# Coins
+
+
+def known_coin(view: ChainView, coin_id: CoinId) -> KnownCoin | None:
+    """Return what is known of a coin: minted, or an output of a transfer."""
+    mempool = view.waiting.mempool
+    history = schema.HISTORY.get(view.store, coin_id)
+    minted = view.archive.coin(coin_id)
+    spending = mempool.spender_of(coin_id)
+    spender = None if spending is None else WaitingSpend(spending.txid, spending.added_ms)
+    if history is None:
+        output = _waiting_output(mempool, coin_id)
+        if minted is None and output is None and spender is None:
+            return None
+        return KnownCoin(minted, None, False, None, None, None, 0, output, spender)
+    unspent = schema.UNSPENT.get(view.store, coin_id)
+    return KnownCoin(
+        minted,
+        history,
+        unspent is not None,
+        lock_of(view.store, coin_id, history) if unspent is None else unspent.lock,
+        view.archive.main_anchor(history.height),
+        view.archive.main_anchor(history.spent_height) if history.spent_by else None,
+        votes_since(view, history.height),
+        None,
+        spender,
+    )
+
+
+def _waiting_output(mempool: Mempool, coin_id: CoinId) -> WaitingOutput | None:
+    found = mempool.output(coin_id)
+    if found is None:
+        return None
+    value, lock, wid = found
+    maker = there(mempool.get(wid), f"waiting transfer {wid.hex()}")
+    return WaitingOutput(value, lock, maker.txid)
+
+
+def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
+    """Return which coins the main chain includes."""
+    found = {}
+    for coin_id in ids:
+        history = schema.HISTORY.get(view.store, coin_id)
+        if history is not None:
+            found[coin_id] = (history.kind, history.value)
+    return CoinFates(view.tree.tip.height, found)
+
+
+def lacking(view: ChainView, bodies: Iterable[Body]) -> tuple[list[CoinId], list[Wid]]:
+    """Return the coins and transfers of bodies that are not known, each once."""
+    coins: dict[CoinId, None] = {}
+    wids: dict[Wid, None] = {}
+    for body in bodies:
+        for coin_id in map(CoinId, (*body.fresh, *body.uncles)):
+            if not view.archive.knows(coin_id):
+                coins[coin_id] = None
+        for wid in map(Wid, body.transfers):
+            if not has_transfer(view, wid):
+                wids[wid] = None
+    return list(coins), list(wids)
+
+
+# Transfers
+
+
+def has_transfer(view: ChainView, wid: Wid) -> bool:
+    """Tell whether a transfer's bytes are stored, as those of all that wait are."""
+    waits = view.waiting.mempool.get(wid) is not None
+    return waits or schema.TRANSFER.get(view.store, wid) is not None
+
+
+def transfer_bytes(view: ChainView, wid: Wid) -> bytes | None:
+    """Return the encoding of a transfer that a body or the mempool holds."""
+    return schema.TRANSFER.get(view.store, wid)
+
+
+def transfers(view: ChainView, wids: Iterable[Wid], most_bytes: int) -> list[bytes]:
+    """Return the encodings of transfers, empty bytes for unknown ones: as many of the first as
+    have `most_bytes` together, one at least."""
+    found: list[bytes] = []
+    size = 0
+    for wid in wids:
+        raw = transfer_bytes(view, wid) or b""
+        if found and size + len(raw) > most_bytes:
+            break
+        size += len(raw)
+        found.append(raw)
+    return found
+
+
+def transfer_named(view: ChainView, transfer_id: bytes) -> bytes | None:
+    """Return the encoding of a transfer that is named by its txid or its wid."""
+    entry = view.waiting.mempool.by_txid(Txid(transfer_id))
+    if entry is not None:
+        return transfer_bytes(view, entry.wid)
+    place = schema.TXID.get(view.store, transfer_id)
+    return transfer_bytes(view, Wid(transfer_id if place is None else place.wid))
+
+
+def find_transfer(view: ChainView, transfer_id: bytes) -> TransferEncoding | None:
+    """Return a transfer of the main chain or the mempool, named by its txid or its wid."""
+    raw = transfer_named(view, transfer_id)
+    if raw is None:
+        return None
+    sized = SizedTransfer.from_bytes(raw)
+    values = input_values(view, sized)
+    entry = view.waiting.mempool.get(sized.wid)
+    if entry is not None:
+        return TransferEncoding(raw, values, entry.added_ms, None, 0, 0)
+    place = schema.TXID.get(view.store, sized.txid)
+    if place is None or place.wid != wid_of(raw):
+        # Its bytes are kept for a body of a side branch.
+        return None
+    anchor = there(view.archive.main_anchor(place.height), f"anchor at height {place.height}")
+    return TransferEncoding(raw, values, None, anchor, place.index, votes_since(view, place.height))
+
+
+def input_values(view: ChainView, sized: SizedTransfer) -> list[int | None]:
+    """Return the values (grains) of the coins that a transfer spends, where they are known."""
+    return [_value(view, CoinId(entry.coin_id)) for entry in sized.transfer.inputs]
+
+
+def _value(view: ChainView, coin_id: CoinId) -> int | None:
+    history = schema.HISTORY.get(view.store, coin_id)
+    if history is not None:
+        return history.value
+    waiting = view.waiting.mempool.output(coin_id)
+    return None if waiting is None else waiting[0]
+
+
+def try_transfer(view: ChainView, sized: SizedTransfer, now_ms: int) -> list[Txid] | None:
+    """Check a transfer for the mempool by all but its witness; return the txids that it would
+    replace, None if it is known already.
+
+    Raises a `PolicyError` or a `TransferError`.
+    """
+    checked = view.waiting.check(sized, now_ms)
+    return None if isinstance(checked, Outcome) else [entry.txid for entry in checked]
+
+
+# The mempool
+
+
+def mempool_state(view: ChainView, now_ms: int) -> MempoolState:
+    """Return how full the mempool is and what it asks for."""
+    found = view.waiting.mempool.statistics(now_ms)
+    return MempoolState(
+        found.transfers, found.bytes, CAPACITY, found.fees, found.min_fee_rate, EXPIRY_MS
+    )
+
+
+def waiting_fees(view: ChainView, now_ms: int) -> WaitingFees:
+    """Return what all waiting transfers pay."""
+    mempool = view.waiting.mempool
+    return WaitingFees(mempool.min_fee_rate(now_ms), [(entry.fee, entry.size) for entry in mempool])
+
+
+def waiting_transfers(
+    view: ChainView, order: WaitingOrder, limit: int, offset: int
+) -> list[WaitingTransfer]:
+    """Return waiting transfers in an order, `limit` of them after the first `offset`."""
+    mempool = view.waiting.mempool
+    entries = sorted(
+        mempool, key=lambda entry: (-entry.rate if order == "rate" else 0.0, -entry.arrival)
+    )
+    return [_describe(mempool, entry) for entry in entries[offset : offset + limit]]
+
+
+def waiting_transfer(view: ChainView, transfer_id: bytes) -> WaitingTransfer | None:
+    """Return one waiting transfer, named by its txid or its wid."""
+    mempool = view.waiting.mempool
+    entry = mempool.by_txid(Txid(transfer_id)) or mempool.get(Wid(transfer_id))
+    return None if entry is None else _describe(mempool, entry)
+
+
+def _describe(mempool: Mempool, entry: PoolEntry) -> WaitingTransfer:
+    return WaitingTransfer(
+        entry.wid,
+        entry.txid,
+        entry.fee,
+        entry.size,
+        entry.raw_size,
+        entry.added_ms,
+        len(entry.inputs),
+        len(entry.outputs),
+        _txids(mempool, entry.parents),
+        _txids(mempool, entry.children),
+    )
+
+
+def _txids(mempool: Mempool, wids: Iterable[Wid]) -> tuple[Txid, ...]:
+    entries = (mempool.get(wid) for wid in wids)
+    return tuple(sorted(entry.txid for entry in entries if entry is not None))

@@ -1,0 +1,162 @@
+"""What others ask of the chain, by name.
+
+What is settled, and so on disk for good, is read of a store's snapshot without asking here (the
+`Reading` of RPC). Whatever depends on the tip, on branches or on what waits is answered in one
+trip to the chain's writer, by one pure function of `anchor_reads` or `coin_reads`: see
+`LiveQueries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from unchained.node.chain.answers import (
+    AnchorPlace,
+    AnchorStanding,
+    BranchEnd,
+    CandidatesFound,
+    CoinFates,
+    HeaderBase,
+    KnownCoin,
+    MainStretch,
+    MainWeight,
+    MempoolState,
+    TransferEncoding,
+    WaitingFees,
+    WaitingOrder,
+    WaitingTransfer,
+)
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.wire.messages import AnchorHeader
+
+
+class ChainQueries(Protocol):
+    """The chain as sync, relay, RPC and mining read it. Any of these may raise a `StoreError`, or
+    `trio.ClosedResourceError` once the chain has stopped."""
+
+    # What is known
+
+    async def is_known(self, anchor_id: CoinId) -> bool:
+        """Tell whether there is nothing to ask about an anchor."""
+
+    async def unknown_coins(self, coins: Sequence[Coin]) -> list[Coin]:
+        """Return the coins that are not known."""
+
+    async def without_bodies(self, ids: Collection[CoinId]) -> list[CoinId]:
+        """Return those of some coins that are anchors whose bodies are unknown."""
+
+    async def deserves_body(self, anchor_id: CoinId) -> bool:
+        """Tell whether a known anchor's body is unknown and to be asked for (Protocol §11)."""
+
+    async def lacking(self, bodies: Sequence[Body]) -> tuple[list[CoinId], list[Wid]]:
+        """Return the coins and transfers of bodies that are not known, each once."""
+
+    # The main chain and its branches
+
+    async def anchor_at(self, height: int) -> CoinId | None:
+        """Return the main chain's anchor at a height."""
+
+    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
+        """Return how many of some anchors that follow one another, from height `lowest` on, are
+        on the main chain, and at most `limit` of those after the last such."""
+
+    async def main_weight(self, height: int) -> MainWeight:
+        """Return what the main chain has above a height."""
+
+    async def locator(self) -> tuple[CoinId, ...]:
+        """Return ids of the main chain from the tip downwards, genesis last: every one at first,
+        then in steps that double, and the lowest ones of the tree and of what can be undone."""
+
+    async def header_page(
+        self, base_id: CoinId | None, ids: Sequence[CoinId]
+    ) -> tuple[HeaderBase | None, list[AnchorStanding | None]]:
+        """Return an anchor, if one is named, as the headers above it see it (None unless it counts
+        and is on the main chain or in the tree); and where anchors stand, None for each that is
+        unknown."""
+
+    async def are_apart(self, tip_id: CoinId) -> bool:
+        """Tell whether a known tip and our own are not on one chain."""
+
+    async def above_fork(self, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
+        """Return the anchors above the last common ancestor of two, lowest first: on both
+        branches and on those that leave them. Where one descends from the other, the last W + 1 up
+        to the higher one."""
+
+    async def branch_ends(self, limit: int) -> list[BranchEnd]:
+        """Return the ends of all known branches, the main chain's first, at most `limit`."""
+
+    async def anchor_place(self, coin: Coin, recorded_votes: int) -> AnchorPlace:
+        """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
+
+    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
+        """Return, for each height that the main chain has, how many coins are known to be bound
+        to its anchor there or to one above (Protocol §6). Below the tree, those listed above."""
+
+    # What peers ask for
+
+    async def headers_above(
+        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
+    ) -> list[AnchorHeader] | None:
+        """Return the headers of the chain that ends in a tip (None: our own), lowest first, above
+        the first of `known` that is on it: at most `limit`. None if there is no such tip."""
+
+    async def counting_anchor(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
+        """Return an anchor of the tree that counts, with its body."""
+
+    async def bodies(self, ids: Sequence[CoinId], most_bytes: int) -> list[bytes]:
+        """Return the encoded bodies of anchors that count, empty bytes for others: as many of the
+        first as have `most_bytes` together, one at least."""
+
+    async def coin_bytes(self, ids: Sequence[CoinId]) -> list[bytes]:
+        """Return known coins, empty bytes for others."""
+
+    async def transfers(self, wids: Sequence[Wid], most_bytes: int) -> list[bytes]:
+        """Return the encodings of transfers, empty bytes for unknown ones: as many of the first
+        as have `most_bytes` together, one at least."""
+
+    async def candidates(
+        self, anchors: Sequence[CoinId], after: bytes, limit: int
+    ) -> CandidatesFound:
+        """Return coins bound to anchors that count, by anchor and then by id, at most `limit`: of
+        the first anchor those whose ids come after `after`."""
+
+    # Coins and transfers
+
+    async def coin(self, coin_id: CoinId) -> KnownCoin | None:
+        """Return what is known of a coin: minted, or an output of a transfer."""
+
+    async def coin_fates(self, ids: Collection[CoinId]) -> CoinFates:
+        """Return which coins the main chain includes."""
+
+    async def transfer_bytes(self, transfer_id: bytes) -> bytes | None:
+        """Return the encoding of a transfer that is named by its txid or its wid."""
+
+    async def transfer(self, transfer_id: bytes) -> TransferEncoding | None:
+        """Return a transfer of the main chain or the mempool, named by its txid or its wid."""
+
+    async def input_values(self, sized: SizedTransfer) -> list[int | None]:
+        """Return the values (grains) of the coins that a transfer spends, where known."""
+
+    async def try_transfer(self, sized: SizedTransfer, now_ms: int) -> list[Txid] | None:
+        """Check a transfer for the mempool by all but its witness; return the txids that it would
+        replace, None if it is known already. Raises a `PolicyError` or a `TransferError`."""
+
+    # The mempool
+
+    async def mempool_state(self, now_ms: int) -> MempoolState:
+        """Return how full the mempool is and what it asks for."""
+
+    async def waiting_fees(self, now_ms: int) -> WaitingFees:
+        """Return what all waiting transfers pay."""
+
+    async def waiting_transfers(
+        self, order: WaitingOrder, limit: int, offset: int
+    ) -> list[WaitingTransfer]:
+        """Return waiting transfers in an order, `limit` of them after the first `offset`."""
+
+    async def waiting_transfer(self, transfer_id: bytes) -> WaitingTransfer | None:
+        """Return one waiting transfer, named by its txid or its wid."""

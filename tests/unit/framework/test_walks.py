@@ -1,0 +1,22 @@
+"""The walks through the house, which its documentation shows."""
+
+from __future__ import annotations
+
+from tests.framework.walks import OMITTED, as_json, as_markdown, make_walks
+
+
+def test_walks_are_the_same_each_time_and_hold_what_an_event_causes() -> None:
+    walks = make_walks()
+    assert as_json(walks, "") == as_json(make_walks(), "")
+    coin, payment, sync = walks
+    for walk in walks:
+        assert not any(file.startswith(OMITTED) for file in walk.files)
+        assert f"{len(walk.files)}. `" in as_markdown(walk)
+        assert any(file.startswith("node/chain/") for file in walk.files)
+        assert any(file.startswith("storage/") for file in walk.files)
+    # What the event does not touch, and what other nodes do, is not in it.
+    assert not any(file.startswith(("node/wallet/", "node/rpc/", "miner/")) for file in coin.files)
+    assert any(file.startswith("node/wallet/") for file in payment.files)
+    assert not any(file.startswith("node/wallet/") for file in sync.files)
+    assert coin.decoded.total() == coin.verified.total() == 0
+    assert sync.per_batch.total() <= sync.trips.total()
