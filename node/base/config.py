@@ -185,11 +185,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings, by section."""
 
-    node: NodeConfig = NodeConfig()
-    mining: MiningConfig = MiningConfig()
-    storage: StorageConfig = StorageConfig()
-    network: NetworkConfig = NetworkConfig()
-    rpc: RpcConfig = RpcConfig()
+    node: Annotated[NodeConfig, Meta(description="The node itself.")] = NodeConfig()
+    mining: Annotated[MiningConfig, Meta(description="Mining coins.")] = MiningConfig()
+    storage: Annotated[StorageConfig, Meta(description="The store on disk.")] = StorageConfig()
+    network: Annotated[NetworkConfig, Meta(description="Connections to other nodes.")] = (
+        NetworkConfig()
+    )
+    rpc: Annotated[RpcConfig, Meta(description="The node over HTTP.")] = RpcConfig()
 
 
 class Key(NamedTuple):
@@ -237,9 +239,9 @@ def phrase(kind: inspect.Type, extra: Mapping[str, object] | None = None) -> str
 def declared_keys() -> dict[str, Key]:
     """Return every setting in the order in which it is documented."""
     keys: dict[str, Key] = {}
-    for section in msgspec.structs.fields(Config):
-        for field in msgspec.structs.fields(section.type):
-            name = f"{section.name}.{field.name}"
+    for section, (kind_of_section, _) in _sections().items():
+        for field in msgspec.structs.fields(kind_of_section):
+            name = f"{section}.{field.name}"
             kind = inspect.type_info(field.type)
             (meta,) = (m for m in field.type.__metadata__ if isinstance(m, Meta))
             secret = bool((meta.extra or {}).get("secret"))
@@ -249,10 +251,15 @@ def declared_keys() -> dict[str, Key]:
 
 def section_titles() -> dict[str, str]:
     """Return the sections and what each is about."""
-    return {
-        section.name: (section.type.__doc__ or "").split("\n")[0]
-        for section in msgspec.structs.fields(Config)
-    }
+    return {name: title for name, (_, title) in _sections().items()}
+
+
+def _sections() -> dict[str, tuple[type[msgspec.Struct], str]]:
+    found = {}
+    for section in msgspec.structs.fields(Config):
+        kind, meta = get_args(section.type)
+        found[section.name] = (kind, meta.description)
+    return found
 
 
 def toml_value(value: object) -> str:

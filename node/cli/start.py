@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from unchained.node.cli.screen import Screen
 
 
+@user_text("Run a node until Ctrl-C, SIGTERM or a failure.")
 def start(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -71,7 +73,6 @@ def start(
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a node until Ctrl-C, SIGTERM or a failure."""
     settings = settings_from(
         {
             "node.network": ("--network", network),

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import FAMILIES, RpcError
 from unchained.node.rpc.core.registry import Access, Method, Registry, method
 from unchained.node.rpc.core.values import encode, schema
@@ -21,8 +22,8 @@ class Discovery:
         self._document = describe(Registry(*rooms, Discovery), version=version)
 
     @method("rpc.discover", Access.PUBLIC)
+    @user_text("Return this description of all methods: an OpenRPC document.")
     async def discover(self) -> dict[str, Any]:
-        """Return this description of all methods: an OpenRPC document."""
         return self._document
 
 

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.export import export_chain
 from unchained.node.consensus.params import Network
 from unchained.node.rpc.core.errors import BusyError, RefusedError
@@ -27,9 +28,10 @@ ANCHORS_AT_ONCE: Final = 256
 """Anchors that are written in one hop to the worker thread; between two the call can end."""
 
 
+@user_text(
+    "A finished chain file: its path on the node's machine, its size, and the tip it ends in."
+)
 class ExportInfo(msgspec.Struct, frozen=True):
-    """A finished chain file: its path on the node's machine, its size, and the tip it ends in."""
-
     path: str
     bytes: int
     height: int

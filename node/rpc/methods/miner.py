@@ -9,6 +9,7 @@ import msgspec
 
 from unchained.miner.advisor import Advice
 from unchained.miner.jobs import PoolStatistics
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import work
 from unchained.node.mining.control import ControlChanges, ControlStatistics, MiningControl
@@ -46,9 +47,8 @@ class EpochCounts(Protocol):
         """Coins among them that broke a rule."""
 
 
+@user_text("One worker process; `rate` in hashes per second.")
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """One worker process; `rate` in hashes per second."""
-
     worker: int
     state: str
     rate: float
@@ -58,11 +58,12 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     last_failure: str | None
 
 
-class Harvested(msgspec.Struct, frozen=True):
+@user_text(
     """What became of the coins found: `included` by the anchor of their own epoch, `late` or
     `stray` by a later one, `waiting` for it, or `lost`: the chain went on without them. `earned`
     with fees."""
-
+)
+class Harvested(msgspec.Struct, frozen=True):
     included: int
     late: int
     stray: int
@@ -71,11 +72,12 @@ class Harvested(msgspec.Struct, frozen=True):
     earned: Amount
 
 
-class MinerSettings(msgspec.Struct, frozen=True):
+@user_text(
     """How the workers run at present. `affinity` lists CPUs, none: all; `cpu_cap` in percent of a
     CPU for each; `pause_above_load` in percent of the machine, `pause_after_input_s` in seconds, 0:
     never."""
-
+)
+class MinerSettings(msgspec.Struct, frozen=True):
     workers: int
     automatic_workers: bool
     nice: int
@@ -87,25 +89,27 @@ class MinerSettings(msgspec.Struct, frozen=True):
     pause_after_input_s: int
 
 
-class MachineState(msgspec.Struct, frozen=True):
+@user_text(
     """What the machine tells of itself, None where it does not. `load`: the share of it that other
     programs use; `temperature` in degrees Celsius; `clock` as a share of the highest; `throttled`:
     how often heat has held a core back."""
-
+)
+class MachineState(msgspec.Struct, frozen=True):
     load: float | None
     temperature: float | None
     clock: float | None
     throttled: int | None
 
 
-class MiningStatus(msgspec.Struct, frozen=True):
+@user_text(
     """The node's own miner. `state`: `off` where the node was started without one, `waiting`
     while the chain is behind. `pauses` says why it is paused. Rates in hashes per second over the
     last 10 s, minute and quarter of an hour; `work` the hashes that a coin takes on average;
     `expected_ms` between two coins of this node, at the rate of 10 s. `advice`: what to expect at
     the rate of the minute, and how lucky it was so far. What there is not without a miner is None.
     """
-
+)
+class MiningStatus(msgspec.Struct, frozen=True):
     state: Literal["off", "paused", "waiting", "mining"]
     pauses: list[str]
     height: int
@@ -145,8 +149,8 @@ class MinerRoom:
         self._harvest = harvest
 
     @method("mine.status", Access.READ)
+    @user_text("Return what the node's own miner does and what to expect of it.")
     async def status(self) -> MiningStatus:
-        """Return what the node's own miner does and what to expect of it."""
         target = self._chain.status.value.target
         hashes_per_coin = work(target)
         control = self._control
@@ -181,25 +185,36 @@ class MinerRoom:
         )
 
     @method("mine.start", Access.FULL, errors=(UnavailableError,))
+    @user_text("Let the node's workers go on after mine.stop.")
     async def start(self) -> MiningStatus:
-        """Let the node's workers go on after mine.stop."""
         self._own().resume()
         return await self.status()
 
     @method("mine.stop", Access.FULL, errors=(UnavailableError,))
+    @user_text("Let the node's workers pause until mine.start, or until the node starts again.")
     async def stop(self) -> MiningStatus:
-        """Let the node's workers pause until mine.start, or until the node starts again."""
         self._own().pause()
         return await self.status()
 
     @method("mine.set_workers", Access.FULL, errors=(UnavailableError, InvalidParamsError))
-    async def set_workers(self, workers: Workers) -> MiningStatus:
+    @user_text(
         """Let so many worker processes mine, until the node starts again; `auto`: as many as
         suit the machine."""
+    )
+    async def set_workers(self, workers: Workers) -> MiningStatus:
         self._own().set_workers(workers)
         return await self.status()
 
     @method("mine.set", Access.FULL, errors=(UnavailableError, InvalidParamsError))
+    @user_text(
+        """Change settings of the running miner, until the node starts again.
+
+        What is left out stays as it is; where one cannot be, none is changed. `affinity`: the CPUs
+        that workers are pinned to, an empty list frees them. `cpu_cap`: percent of a CPU for each
+        worker. `pause_above_load`: pause while other programs use more than so many percent of the
+        machine; `pause_after_input_s`: until nobody has typed at a terminal for so long; 0: never.
+        """
+    )
     async def set(
         self,
         workers: Workers | None = None,
@@ -214,13 +229,6 @@ class MinerRoom:
         pause_above_load: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None,
         pause_after_input_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None,
     ) -> MiningStatus:
-        """Change settings of the running miner, until the node starts again.
-
-        What is left out stays as it is; where one cannot be, none is changed. `affinity`: the CPUs
-        that workers are pinned to, an empty list frees them. `cpu_cap`: percent of a CPU for each
-        worker. `pause_above_load`: pause while other programs use more than so many percent of the
-        machine; `pause_after_input_s`: until nobody has typed at a terminal for so long; 0: never.
-        """
         self._own().change(
             ControlChanges(
                 workers=workers,

@@ -16,6 +16,7 @@ from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
 from unchained.node.base.clock import Clock
 from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
@@ -57,7 +58,7 @@ BENCHMARK: Final = "benchmark"
 """Why the node's own workers pause while the proof of work is measured."""
 
 
-class MiningTemplate(msgspec.Struct, frozen=True):
+@user_text(
     """Work for a miner: find a nonce for `header`.
 
     `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
@@ -66,7 +67,8 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     `id` names the template: pass it as `after` to wait for another. `body_root` stays the same
     for all headers on it. `mem_kib` is the memory of the proof of work.
     """
-
+)
+class MiningTemplate(msgspec.Struct, frozen=True):
     id: Hash
     header: Hex
     parent: Hash
@@ -84,18 +86,18 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     fees: Amount
 
 
-class SubmittedCoin(msgspec.Struct, frozen=True):
+@user_text(
     """What became of a coin. `held`: its time is ahead of the node's clock, or its parent is
     unknown. `anchor`: it is of anchor grade and its body was published."""
-
+)
+class SubmittedCoin(msgspec.Struct, frozen=True):
     id: Hash
     outcome: Literal["accepted", "known", "held"]
     anchor: bool
 
 
+@user_text("How fast the proof of work of this network is here. Rates in hashes per second.")
 class Benchmark(msgspec.Struct, frozen=True):
-    """How fast the proof of work of this network is here. Rates in hashes per second."""
-
     backend: str
     mem_kib: int
     threads: int
@@ -104,9 +106,8 @@ class Benchmark(msgspec.Struct, frozen=True):
     rate: float
 
 
+@user_text("Anchors that were mined on demand, in order, and the tip's height after them.")
 class Generated(msgspec.Struct, frozen=True):
-    """Anchors that were mined on demand, in order, and the tip's height after them."""
-
     anchors: list[Hash]
     height: int
 
@@ -145,9 +146,7 @@ class MiningRoom:
         long_poll=True,
         errors=(InvalidParamsError, NotReadyError),
     )
-    async def template(
-        self, address: Payee | None = None, after: Hash | None = None
-    ) -> MiningTemplate:
+    @user_text(
         """Return work for a miner that is not the node's own.
 
         The coin pays `address`, or whom the node's own miner pays. With `after`, the id of the
@@ -155,6 +154,10 @@ class MiningRoom:
         learn of a new tip, coins and transfers at once. There is none while the node is behind its
         peers: what is mined on an old tip is of no use.
         """
+    )
+    async def template(
+        self, address: Payee | None = None, after: Hash | None = None
+    ) -> MiningTemplate:
         if not self._synced():
             raise NotReadyError(
                 "the chain is behind that of the peers: there is nothing to mine on"
@@ -221,15 +224,17 @@ class MiningRoom:
             self._bodies.popitem(last=False)
 
     @method("mine.submit", Access.MINE, errors=(ProtocolRuleError, InvalidParamsError))
-    async def submit(
-        self,
-        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
-    ) -> SubmittedCoin:
+    @user_text(
         """Hand in a coin that was mined elsewhere.
 
         One of anchor grade on a template of this node becomes an anchor with that template's
         body. Refused with the rule that it breaks (Protocol §3.3, §5).
         """
+    )
+    async def submit(
+        self,
+        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
+    ) -> SubmittedCoin:
         if len(coin) != COIN_SIZE:
             raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
         mined = Coin.from_bytes(bytes(coin))
@@ -244,12 +249,12 @@ class MiningRoom:
         return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
+    @user_text("Measure the proof of work of this network; the node's own workers pause meanwhile.")
     async def benchmark(
         self,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 3.0,
         threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1,
     ) -> Benchmark:
-        """Measure the proof of work of this network; the node's own workers pause meanwhile."""
         if self._measuring:
             raise BusyError("a benchmark is under way", retry_after=int(seconds) + 1)
         self._measuring = True
@@ -284,6 +289,13 @@ class MiningRoom:
         return hashes
 
     @method("mine.generate", Access.FULL, timeout=600, errors=(RefusedError, InvalidParamsError))
+    @user_text(
+        """Mine so many anchors at once, on the network `reg` alone.
+
+        The coins pay `address`, or whom the node's own miner pays. Given up in between, the
+        anchors so far stay.
+        """
+    )
     async def generate(
         self,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1,
@@ -292,11 +304,6 @@ class MiningRoom:
             int, msgspec.Meta(ge=0, le=64, description="fresh coins mined before each anchor")
         ] = 0,
     ) -> Generated:
-        """Mine so many anchors at once, on the network `reg` alone.
-
-        The coins pay `address`, or whom the node's own miner pays. Given up in between, the
-        anchors so far stay.
-        """
         network = self._chain.network
         if network.name != ON_DEMAND:
             raise RefusedError(f"anchors are mined on demand on reg alone, this is {network.name}")

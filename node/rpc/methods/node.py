@@ -16,6 +16,7 @@ import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.logs import make_plain
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
@@ -42,19 +43,19 @@ class Control:
     statistics: Mapping[str, Callable[[], object]]
 
 
+@user_text("A better chain that would undo more than the node undoes by itself (Protocol §6).")
 class ReorgInfo(msgspec.Struct, frozen=True):
-    """A better chain that would undo more than the node undoes by itself (Protocol §6)."""
-
     fork_height: int
     depth: int
     winner: Hash
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+@user_text(
     """The node at a glance. Times in ms; `rate` in hashes per second, 0 where it does not mine;
     `last_event` is the number of the newest event of /events. `peers` is missing where the node
     has no network."""
-
+)
+class NodeStatus(msgspec.Struct, frozen=True):
     version: str
     network: str
     genesis: Hash
@@ -75,33 +76,29 @@ class NodeStatus(msgspec.Struct, frozen=True):
     refused_reorg: ReorgInfo | None
 
 
+@user_text("Versions of the node and of what it runs on.")
 class Version(msgspec.Struct, frozen=True):
-    """Versions of the node and of what it runs on."""
-
     unchained: str
     python: str
     system: str
 
 
+@user_text("One setting; secrets are masked. `origin` says where the value comes from.")
 class Setting(msgspec.Struct, frozen=True):
-    """One setting; secrets are masked. `origin` says where the value comes from."""
-
     key: str
     value: str
     origin: str
 
 
+@user_text("A task of the event loop. `depth` below the root; `waiting_at` is where it stands.")
 class TaskInfo(msgspec.Struct, frozen=True):
-    """A task of the event loop. `depth` below the root; `waiting_at` is where it stands."""
-
     name: str
     depth: int
     waiting_at: str
 
 
+@user_text("Memory of the node's process, in bytes, and its most frequent kinds of objects.")
 class MemoryInfo(msgspec.Struct, frozen=True):
-    """Memory of the node's process, in bytes, and its most frequent kinds of objects."""
-
     resident: int
     virtual: int
     threads: int
@@ -138,8 +135,8 @@ class NodeRoom:
         self._peers = peers
 
     @method("node.status", Access.READ)
+    @user_text("Return the state of the node at a glance.")
     async def status(self) -> NodeStatus:
-        """Return the state of the node at a glance."""
         status = self._chain.status.value
         now_ms = self._clock.now_ms()
         readiness = self._readiness()
@@ -168,14 +165,14 @@ class NodeRoom:
         )
 
     @method("node.stop", Access.FULL)
+    @user_text("Stop the node in good order; the answer comes before it is gone.")
     async def stop(self) -> bool:
-        """Stop the node in good order; the answer comes before it is gone."""
         self._control.request_stop("rpc")
         return True
 
     @method("node.version", Access.PUBLIC)
+    @user_text("Return the versions of the node and of what it runs on.")
     async def version(self) -> Version:
-        """Return the versions of the node and of what it runs on."""
         return Version(
             importlib.metadata.version("unchained"),
             platform.python_version(),
@@ -183,16 +180,18 @@ class NodeRoom:
         )
 
     @method("node.config", Access.FULL)
+    @user_text("Return every setting that the node was started with, and where each comes from.")
     async def config(self) -> list[Setting]:
-        """Return every setting that the node was started with, and where each comes from."""
         return [Setting(*row) for row in self._control.settings]
 
     @method("node.log_level", Access.FULL)
-    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
+    @user_text(
         """Return the least level of the events that are logged, after setting it if one is given.
 
         It holds until the node starts again.
         """
+    )
+    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
         if level is not None:
             self._control.set_log_level(level)
             self._level = level
@@ -206,8 +205,8 @@ class DebugRoom:
         self._statistics = statistics
 
     @method("debug.tasks", Access.FULL)
+    @user_text("Return the tasks of the event loop, parents before children; at most 2,000.")
     async def tasks(self) -> list[TaskInfo]:
-        """Return the tasks of the event loop, parents before children; at most 2,000."""
         root = trio.lowlevel.current_root_task()
         found: list[TaskInfo] = []
         waiting = [] if root is None else [(root, 0)]
@@ -219,21 +218,23 @@ class DebugRoom:
         return found
 
     @method("debug.statistics", Access.FULL)
+    @user_text("Return a snapshot of what every part of the node counts, by part.")
     async def statistics(self) -> dict[str, Any]:
-        """Return a snapshot of what every part of the node counts, by part."""
         return {name: _plain(give()) for name, give in self._statistics.items()}
 
     @method("debug.memory", Access.FULL)
+    @user_text(
+        """Return what memory the node's process uses.
+
+        To count kinds of objects holds up the node for some tens of milliseconds.
+        """
+    )
     async def memory(
         self,
         kinds: Annotated[
             int, msgspec.Meta(ge=0, le=100, description="kinds of objects to count; 0: none")
         ] = 20,
     ) -> MemoryInfo:
-        """Return what memory the node's process uses.
-
-        To count kinds of objects holds up the node for some tens of milliseconds.
-        """
         process = psutil.Process()
         usage = process.memory_info()
         objects = gc.get_objects() if kinds else []
