@@ -194,6 +194,11 @@ class EpochManager:
             return
         self._mined.add(coin)
 
+    @property
+    def coins_found(self) -> int:
+        """Coins found since the start."""
+        return self._found
+
     def statistics(self) -> EpochStatistics:
         """Return counts since the start."""
         return EpochStatistics(

@@ -19,7 +19,7 @@ from tests.bench._result import result
 from tests.framework.benchchain import Forger, open_core
 from unchained.miner.jobs import Job
 from unchained.miner.pool import MiningPool
-from unchained.node.app import open_node
+from unchained.node.app import build
 from unchained.node.base.clock import SystemClock
 from unchained.node.base.logs import open_logs
 from unchained.node.base.services import Supervisor
@@ -100,7 +100,7 @@ async def _connect(file: Path, directory: Path) -> float:
     )
     clock = SystemClock()
     with open_logs(clock=clock, level="error") as logs:
-        node = await open_node(settings, directory, clock=clock, log=logs.log)
+        node = await build(settings, directory, clock=clock, log=logs.log)
         supervisor = Supervisor(node.services(), log=logs.log, on_overdue=lambda _names: None)
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)

@@ -37,6 +37,16 @@ class Paid(msgspec.Struct, frozen=True):
     note: Hex
 
 
+class Reports:
+    """Gives the last of some reports of readiness."""
+
+    def __init__(self) -> None:
+        self.given = [Readiness(True, {"synced": "ok"})]
+
+    def check(self) -> Readiness:
+        return self.given[-1]
+
+
 class SampleRoom:
     """Methods that show what a method can do."""
 
@@ -183,7 +193,7 @@ class RunningServer:
     log: list[dict[str, Any]]
     client: TrioClient
     stop: Callable[[], None]
-    readiness: list[Readiness] = field(default_factory=lambda: [Readiness(True, {"synced": "ok"})])
+    readiness: list[Readiness] = field(default_factory=list)
 
 
 def captured() -> tuple[list[dict[str, Any]], Any]:
@@ -211,13 +221,13 @@ async def running(
     """
     room, events = SampleRoom(), SampleLog()
     entries, log = captured()
-    readiness = [Readiness(True, {"synced": "ok"})]
+    readiness = Reports()
     server = Server(
         registry(room, version="0.1.0"),
         settings=change(RpcSettings(directory)),
         runner=ThreadRunner(2),
         log=log,
-        readiness=lambda: readiness[-1],
+        readiness=readiness,
         events=events.open,
         pages=pages,
         translations=translations,
@@ -239,6 +249,6 @@ async def running(
             entries,
             client,
             nursery.cancel_scope.cancel,
-            readiness,
+            readiness.given,
         )
         nursery.cancel_scope.cancel()

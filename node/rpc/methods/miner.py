@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,6 +13,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import work
 from unchained.node.mining.control import ControlChanges, ControlStatistics, MiningControl
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
+from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
@@ -21,30 +21,6 @@ from unchained.node.rpc.methods.mining import ON_DEMAND
 from unchained.node.rpc.methods.reading import shown_target
 
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
-
-
-class EpochCounts(Protocol):
-    """What is told of the epoch manager."""
-
-    @property
-    def mining(self) -> bool:
-        """Whether the miner has a job."""
-
-    @property
-    def height(self) -> int:
-        """Height of the coins being mined."""
-
-    @property
-    def coins_found(self) -> int:
-        """Coins that the node's workers found."""
-
-    @property
-    def anchors_found(self) -> int:
-        """Coins of anchor grade among them."""
-
-    @property
-    def coins_rejected(self) -> int:
-        """Coins among them that broke a rule."""
 
 
 @user_text("One worker process; `rate` in hashes per second.")
@@ -132,21 +108,17 @@ class MiningStatus(msgspec.Struct, frozen=True):
 
 
 class MinerRoom:
-    """Methods about the node's own miner; `control`, `epochs` and `harvest` are None where it has
-    none."""
+    """Methods about the node's own miner; `miner` is None where it has none."""
 
     def __init__(
         self,
         chain: ChainService,
         *,
-        control: MiningControl | None,
-        epochs: Callable[[], EpochCounts] | None,
-        harvest: Callable[[], MinedCoinsStatistics] | None,
+        miner: OwnMiner | None,
     ) -> None:
         self._chain = chain
-        self._control = control
-        self._epochs = epochs
-        self._harvest = harvest
+        self._miner = miner
+        self._control = None if miner is None else miner.control
 
     @method("mine.status", Access.READ)
     @user_text("Return what the node's own miner does and what to expect of it.")
@@ -156,7 +128,7 @@ class MinerRoom:
         control = self._control
         pool = None if control is None else control.pool_statistics()
         governed = None if control is None else control.statistics()
-        counts = None if self._epochs is None else self._epochs()
+        counts = None if self._miner is None else self._miner.epochs.statistics()
         state: Literal["off", "paused", "waiting", "mining"] = "off"
         if pool is not None:
             mining = counts is not None and counts.mining
@@ -175,7 +147,7 @@ class MinerRoom:
             coins_found=0 if counts is None else counts.coins_found,
             anchors_found=0 if counts is None else counts.anchors_found,
             coins_rejected=0 if counts is None else counts.coins_rejected,
-            harvest=None if self._harvest is None else _harvested(self._harvest()),
+            harvest=None if self._miner is None else _harvested(self._miner.mined.statistics()),
             target=shown_target(target),
             work=str(hashes_per_coin),
             expected_ms=int(hashes_per_coin / rate * 1000) if rate >= 1e-6 else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final, Literal
 
@@ -15,6 +14,7 @@ import trio
 from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
 from unchained.node.base.clock import Clock
+from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, Package
@@ -23,9 +23,10 @@ from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
+from unchained.node.mining.epoch_manager import Payout
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
-from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import (
     BusyError,
     InvalidParamsError,
@@ -50,9 +51,6 @@ ON_DEMAND: Final = "reg"
 """The network that mines on demand alone (Protocol §10)."""
 
 NONCES: Final = 2**64
-
-LockOf = Callable[[CoinId, int], Lock]
-"""Gives the lock that pays the node's own miner, for a parent and a header time in ms."""
 
 BENCHMARK: Final = "benchmark"
 """Why the node's own workers pause while the proof of work is measured."""
@@ -113,23 +111,23 @@ class Generated(msgspec.Struct, frozen=True):
 
 
 class MiningRoom:
-    """Methods about mining. `pool` is None where the node does not mine itself; `synced` tells
-    whether its chain is level with its peers'."""
+    """Methods about mining. `pool` is None where the node does not mine itself, `payout` whom it
+    mines to; `synced` tells whether its chain is level with its peers'."""
 
     def __init__(
         self,
         chain: ChainService,
         *,
         pool: MiningPool | None,
-        own_lock: LockOf | None,
-        synced: Callable[[], bool],
+        payout: Payout | None,
+        synced: Watch[bool],
         backend: ProofOfWork,
         runner: Runner,
         clock: Clock,
     ) -> None:
         self._chain = chain
         self._pool = pool
-        self._own_lock = own_lock
+        self._payout = payout
         self._synced = synced
         self._backend = backend
         self._runner = runner
@@ -158,12 +156,12 @@ class MiningRoom:
     async def template(
         self, address: Payee | None = None, after: Hash | None = None
     ) -> MiningTemplate:
-        if not self._synced():
+        if not self._synced.value:
             raise NotReadyError(
                 "the chain is behind that of the peers: there is nothing to mine on"
             )
         lock = None if address is None else lock_of_payee(address, self._chain.network)
-        if lock is None and self._own_lock is None:
+        if lock is None and self._payout is None:
             raise InvalidParamsError("this node mines to nobody: name an address")
         template = await self._present()
         if after == template.body_root:
@@ -176,8 +174,8 @@ class MiningRoom:
             time_ms = template.parent_time + 1
         self._last_time_ms = time_ms
         if lock is None:
-            assert self._own_lock is not None, "seen to above"
-            lock = self._own_lock(template.parent, time_ms)
+            assert self._payout is not None, "seen to above"
+            lock = self._payout.lock_for(template.parent, time_ms)
         # Miners that were given the same header all the same shall not search the same nonces.
         header = template.header(lock=lock, time=time_ms, nonce=secrets.randbits(64))
         network = self._chain.network
@@ -308,7 +306,7 @@ class MiningRoom:
         if network.name != ON_DEMAND:
             raise RefusedError(f"anchors are mined on demand on reg alone, this is {network.name}")
         lock = None if address is None else lock_of_payee(address, network)
-        if lock is None and self._own_lock is None:
+        if lock is None and self._payout is None:
             raise InvalidParamsError("this node mines to nobody: name an address")
         found = []
         for _ in range(anchors):
@@ -322,8 +320,8 @@ class MiningRoom:
         template = await self._chain.template()
         time_ms = max(self._clock.now_ms(), template.parent_time + 1)
         if lock is None:
-            assert self._own_lock is not None, "seen to by the caller"
-            lock = self._own_lock(template.parent, time_ms)
+            assert self._payout is not None, "seen to by the caller"
+            lock = self._payout.lock_for(template.parent, time_ms)
         header = template.header(lock=lock, time=time_ms).to_bytes()
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor

@@ -6,9 +6,8 @@ import gc
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 import psutil
@@ -18,9 +17,11 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.logs import make_plain
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
+from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
-from unchained.node.rpc.http.server import Readiness
+from unchained.node.rpc.http.readiness import GreetedPeers
+from unchained.node.rpc.http.server import ReadinessSource
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -28,19 +29,33 @@ MAX_TASKS: Final = 2_000
 """Tasks that one answer lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What the process around the node lets a caller do and see.
+class Counted(Protocol):
+    """A part of the process or the node that gives a snapshot of what it counts."""
 
-    `settings` are rows of key, value as text and origin, secrets masked; `statistics` gives
-    snapshots of the process's own parts by name.
-    """
+    def statistics(self) -> object:
+        """Return the snapshot."""
 
-    request_stop: Callable[[str], None]
-    set_log_level: Callable[[LogLevel], None]
-    log_level: LogLevel
-    settings: Sequence[tuple[str, str, str]]
-    statistics: Mapping[str, Callable[[], object]]
+
+class Control(Protocol):
+    """What the process around the node lets a caller do and see."""
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The level of the log at the start."""
+
+    @property
+    def setting_rows(self) -> Sequence[tuple[str, str, str]]:
+        """Key, value as text and origin of each setting, secrets masked."""
+
+    @property
+    def parts(self) -> Mapping[str, Counted]:
+        """The process's own parts by name."""
+
+    def request_stop(self, reason: str) -> None:
+        """Begin a stop in good order."""
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Change the level of the log."""
 
 
 @user_text("A better chain that would undo more than the node undoes by itself (Protocol §6).")
@@ -118,10 +133,9 @@ class NodeRoom:
         control: Control,
         clock: Clock,
         *,
-        readiness: Callable[[], Readiness],
-        rate: Callable[[], float],
-        mining: Callable[[], bool],
-        peers: Callable[[], int] | None,
+        readiness: ReadinessSource,
+        miner: OwnMiner | None,
+        peers: GreetedPeers | None,
     ) -> None:
         self._chain = chain
         self._genesis = genesis
@@ -130,8 +144,7 @@ class NodeRoom:
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._readiness = readiness
-        self._rate = rate
-        self._mining = mining
+        self._miner = miner
         self._peers = peers
 
     @method("node.status", Access.READ)
@@ -139,7 +152,7 @@ class NodeRoom:
     async def status(self) -> NodeStatus:
         status = self._chain.status.value
         now_ms = self._clock.now_ms()
-        readiness = self._readiness()
+        readiness = self._readiness.check()
         refused = status.refused
         return NodeStatus(
             importlib.metadata.version("unchained"),
@@ -155,9 +168,9 @@ class NodeRoom:
             readiness.checks,
             status.mempool.transfers,
             status.mempool.bytes,
-            self._mining(),
-            self._rate(),
-            None if self._peers is None else self._peers(),
+            self._miner is not None and self._miner.mines(),
+            0.0 if self._miner is None else self._miner.pool.statistics().rate,
+            None if self._peers is None else len(self._peers.greeted()),
             status.next_event,
             None
             if refused is None
@@ -182,7 +195,7 @@ class NodeRoom:
     @method("node.config", Access.FULL)
     @user_text("Return every setting that the node was started with, and where each comes from.")
     async def config(self) -> list[Setting]:
-        return [Setting(*row) for row in self._control.settings]
+        return [Setting(*row) for row in self._control.setting_rows]
 
     @method("node.log_level", Access.FULL)
     @user_text(
@@ -201,8 +214,8 @@ class NodeRoom:
 class DebugRoom:
     """Methods for whoever looks after a node that misbehaves."""
 
-    def __init__(self, statistics: Mapping[str, Callable[[], object]]) -> None:
-        self._statistics = statistics
+    def __init__(self, parts: Mapping[str, Counted]) -> None:
+        self._parts = parts
 
     @method("debug.tasks", Access.FULL)
     @user_text("Return the tasks of the event loop, parents before children; at most 2,000.")
@@ -220,7 +233,7 @@ class DebugRoom:
     @method("debug.statistics", Access.FULL)
     @user_text("Return a snapshot of what every part of the node counts, by part.")
     async def statistics(self) -> dict[str, Any]:
-        return {name: _plain(give()) for name, give in self._statistics.items()}
+        return {name: _plain(part.statistics()) for name, part in self._parts.items()}
 
     @method("debug.memory", Access.FULL)
     @user_text(

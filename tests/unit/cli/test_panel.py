@@ -178,15 +178,29 @@ class FakeControl:
         self.workers = workers
 
 
+class Observed:
+    def statistics(self) -> NodeStatistics:
+        return node(None)
+
+
+class Stop:
+    def __init__(self, reasons: list[str]) -> None:
+        self._reasons = reasons
+
+    def request_stop(self, reason: str) -> None:
+        self._reasons.append(reason)
+
+
 def test_keys() -> None:
     async def main() -> None:
-        control, reasons = FakeControl(), []
+        reasons: list[str] = []
+        control = FakeControl()
         panel = MinerPanel(
             Screen(Console(file=io.StringIO()), -1),
             LOCAL,
             control,  # type: ignore[arg-type]
-            lambda: node(None),
-            request_stop=reasons.append,
+            Observed(),
+            stop=Stop(reasons),
             clock=SystemClock(),
             log=structlog.get_logger(),
         )

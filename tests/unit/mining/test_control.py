@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from unchained.miner.errors import (
 from unchained.miner.machine import Sensors, Usage, usable_cpus
 from unchained.miner.pool import BY_HAND, MiningPool
 from unchained.node.base.config import MiningConfig
+from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import (
@@ -59,6 +61,18 @@ class Machine:
         return Readings(self.battery, usage, self.input_s, Sensors(None, None, None))
 
 
+@dataclass(frozen=True)
+class Found:
+    coins_found: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """As much of a `ChainStatus` as the control reads."""
+
+    target: int
+
+
 def play(
     rules: PauseRules, act: Callable[[Machine, MiningPool, MiningControl], Awaitable[None]]
 ) -> None:
@@ -77,8 +91,8 @@ def play(
             pool,
             LOCAL,
             config,
-            target=lambda: LOCAL.target0,
-            found=lambda: 3,
+            status=Watch(Status(LOCAL.target0)),  # type: ignore[arg-type]
+            epochs=Found(3),
             runner=InlineRunner(),
             log=structlog.get_logger(),
             read=machine.read,
