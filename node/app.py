@@ -31,11 +31,11 @@ from unchained.node.base.logs import iso_time
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
@@ -64,7 +64,7 @@ from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
 if TYPE_CHECKING:
-    from unchained.node.network import NetworkStatistics, NodeNetwork
+    from unchained.node.sync.node_network import NetworkStatistics, NodeNetwork
 
 PEER_KEY_NAME: Final = "peer-key"
 """File of the data directory with the key that peers know the node by."""
@@ -334,10 +334,10 @@ def _make_network(
     Raises `BadIdentityError`, `CannotListenError` or `BadAddressError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-    from unchained.node.network import NodeNetwork
     from unchained.node.peers.dialler import PeerSettings
-    from unchained.node.peers.reputation import VISITORS, PeerLimits
+    from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
     from unchained.node.sync.assumed_valid import assumed_valid
+    from unchained.node.sync.node_network import NodeNetwork
     from unchained.node.sync.service import SyncSettings
     from unchained.node.transport.identity import Identity
     from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
@@ -346,7 +346,7 @@ def _make_network(
         HostConfig(
             listen=config.listen,
             announce=config.announce,
-            max_connections=config.outbound + config.inbound + VISITORS,
+            max_connections=config.outbound + config.inbound + VISITORS_MAX,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,

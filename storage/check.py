@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.crypto.lthash import Member, StateCommitment
 from unchained.node.primitives.body import Body
@@ -22,7 +23,7 @@ from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Reader
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import lock_of
-from unchained.storage.schema import CoinHistory, CoinKind, OwnedCoin, TransferPlace
+from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
 from unchained.storage.tables import NumberTable, Table
 
 MAX_PROBLEMS: Final = 100

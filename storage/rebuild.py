@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
@@ -22,7 +23,7 @@ from unchained.storage import schema
 from unchained.storage.errors import NotRepairableError, StoreCorruptError
 from unchained.storage.kv import Batch, Getter, KeyValueStore
 from unchained.storage.progress import Report, counted, silent
-from unchained.storage.schema import CoinHistory, CoinKind, OwnedCoin, TransferPlace
+from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
 
 UNFINISHED_REBUILD: Final = b"rebuild"
 """What the meta table's `META_UNFINISHED` says while a rebuild is under way."""

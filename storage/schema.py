@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Annotated, Any, Final
 
 import msgspec
 
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.body import MAX_BODY_ENCODED
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -109,16 +109,6 @@ class UndoRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     from its body."""
 
     spent: tuple[SpentCoin, ...]
-
-
-class CoinKind(IntEnum):
-    """How a coin came to be on the main chain (Protocol §5.4)."""
-
-    ANCHOR = 1
-    FRESH = 2
-    LATE = 3
-    STRAY = 4
-    OUTPUT = 5
 
 
 class CoinHistory(msgspec.Struct, array_like=True, frozen=True, gc=False):

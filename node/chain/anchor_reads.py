@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
@@ -255,23 +257,15 @@ def header_base(view: ChainView, anchor_id: CoinId) -> HeaderBase | None:
     on the main chain below."""
     node = view.tree.get(anchor_id)
     if node is not None and node.status is AnchorStatus.COUNTS:
-        judged = node.judged
-        return HeaderBase(
-            judged.context,
-            judged.history,
-            judged.origin_time,
-            judged.origin_n_total,
-            view.tree.fork_point(node).height,
-        )
+        return HeaderBase(node.context, view.tree.fork_point(node).height)
     coin = main_coin(view, anchor_id)
     if node is not None or coin is None:
         return None
-    above = view.tree.root.judged
-    context = view.archive.main_context(coin.height, above)
+    context = view.archive.main_context(coin.height, view.tree.root.context)
     assert context is not None, "it is on the main chain"
     state = schema.STATE.get(view.store, coin.height)
     history = None if state is None else History.from_bytes(state.history)
-    return HeaderBase(context, history, above.origin_time, above.origin_n_total, coin.height)
+    return HeaderBase(msgspec.structs.replace(context, history=history), coin.height)
 
 
 def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlace:

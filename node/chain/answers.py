@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from unchained.node.consensus.coins import ParentContext
-from unchained.node.crypto.mmr import History
+from unchained.node.consensus.context import AnchorContext
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
-from unchained.storage.schema import CoinHistory, CoinKind
+from unchained.storage.schema import CoinHistory
 
 AnchorStanding = Literal["main", "side", "bodyless", "invalid"]
 """On the main chain; on a side branch that counts; with an unknown body; invalid."""
@@ -20,16 +20,9 @@ WaitingOrder = Literal["rate", "time"]
 
 
 class HeaderBase(msgspec.Struct, frozen=True, gc=False):
-    """A known anchor as the headers above it see it, and where its chain leaves the main chain.
+    """A known anchor as the headers above it see it, and where its chain leaves the main chain."""
 
-    `history` is None where it is not kept any more. `origin_time` (ms) and `origin_n_total` are
-    those of R of Protocol §7.
-    """
-
-    context: ParentContext
-    history: History | None
-    origin_time: int
-    origin_n_total: int
+    context: AnchorContext
     fork_height: int
 
 

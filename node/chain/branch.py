@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from unchained.node.chain.tree import AnchorNode, AnchorTree, Judgement, genesis_context
-from unchained.node.consensus.coins import ParentContext
+import msgspec
+
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
+from unchained.node.consensus.context import AnchorContext, child_context, genesis_context
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -70,19 +72,48 @@ class Archive:
         found = schema.HISTORY.get(self._view, coin_id)
         return None if found is None else found.height
 
-    def main_context(self, height: int, origin: Judgement) -> ParentContext | None:
-        """Return the main chain's anchor at a height as its children see it.
+    def main_context(self, height: int, later: AnchorContext) -> AnchorContext | None:
+        """Return the main chain's anchor at a height as its children see it, without the history.
 
-        `origin` is the judgement of any later anchor of the main chain.
+        `later` is any later anchor of the main chain: it has the same R of Protocol §7.
         """
         coin = self.main_anchor(height)
         if coin is not None and height == 0:
-            return genesis_context(coin, self._network)
+            return genesis_context(coin, None, self._network)
         body = None if coin is None else self.body(coin.id)
         if coin is None or body is None:
             return None
-        # All that `of_child` takes from a parent beyond R of Protocol §7 is the history.
-        return Judgement.of_child(coin, body, origin, self._network).context
+        origin = msgspec.structs.replace(later, history=None)
+        return child_context(coin, len(body.fresh) + len(body.uncles), origin, self._network)
+
+
+class KnownParents:
+    """What the chain knows of the coins that others are bound to: a `ParentView` for the rules."""
+
+    def __init__(self, tree: AnchorTree, archive: Archive) -> None:
+        self._tree = tree
+        self._archive = archive
+
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        """Return a known coin."""
+        node = self._tree.get(coin_id)
+        return self._archive.coin(coin_id) if node is None else node.coin
+
+    def context_of(self, anchor_id: CoinId) -> AnchorContext | None:
+        """Return the context of an anchor that counts and can still be voted for."""
+        node = self._tree.get(anchor_id)
+        if node is None or node.status is not AnchorStatus.COUNTS:
+            return None
+        return node.context
+
+    def is_invalid(self, anchor_id: CoinId) -> bool:
+        """Tell whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
+        node = self._tree.get(anchor_id)
+        return node is not None and node.status is AnchorStatus.INVALID
+
+    def is_settled(self, anchor: Coin) -> bool:
+        """Tell whether a coin is an anchor of the main chain, too deep to be voted for."""
+        return self._archive.main_id(anchor.height) == anchor.id
 
 
 class Branch:
@@ -93,14 +124,14 @@ class Branch:
         self._tip = tip
         self._archive = archive
 
-    def anchor_at(self, height: int) -> ParentContext | None:
+    def anchor_at(self, height: int) -> AnchorContext | None:
         """Return this chain's anchor at a height, or None above its end or below genesis."""
         if not 0 <= height <= self._tip.height:
             return None
         node = self._tree.ancestor(self._tip, height)
         if node is not None:
             return node.context
-        return self._archive.main_context(height, self._tip.judged)
+        return self._archive.main_context(height, self._tip.context)
 
     def target_at(self, height: int) -> int | None:
         """Return the target in the header of this chain's anchor at a height."""
@@ -122,7 +153,3 @@ class Branch:
             if height is None or height >= root_height:
                 return None
         return self._archive.coin(coin_id)
-
-    def history_root(self) -> bytes:
-        """Return the history root after the last anchor of this chain."""
-        return self._tip.judged.history.root()

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.held_coins import Blame, EarlyCoins, Entry, Orphans
-from unchained.node.chain.results import Held, NeedsProof, Outcome
+from unchained.node.chain.results import Held, Outcome, ProvenCoin
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import ProtocolError, TimeTooNewError, UnknownParentError
@@ -61,14 +61,15 @@ class CoinIntake:
         return self._orphans.parents()
 
     async def submit(
-        self, coin: Coin, *, proven: bool = False, blame: Blame | None = None
+        self, submitted: Coin | ProvenCoin, *, blame: Blame | None = None
     ) -> Outcome | Held:
         """Take in a coin, as `ChainService.submit_coin` does."""
+        coin = submitted.coin if isinstance(submitted, ProvenCoin) else submitted
         while (pending := self._in_flight.get(coin.id)) is not None:
             await pending.wait()
         self._in_flight[coin.id] = trio.Event()
         try:
-            return await self._submit_known_parent(coin, proven=proven)
+            return await self._submit_known_parent(submitted)
         except UnknownParentError:
             return await self._hold_orphan(coin, blame)
         except TimeTooNewError:
@@ -78,16 +79,18 @@ class CoinIntake:
         finally:
             self._in_flight.pop(coin.id).set()
 
-    async def _submit_known_parent(self, coin: Coin, *, proven: bool) -> Outcome:
+    async def _submit_known_parent(self, coin: Coin | ProvenCoin) -> Outcome:
         now_ms = self._clock.now_ms()
-        result = await self._writer.call(lambda core: core.submit_coin(coin, now_ms, proven=proven))
-        if isinstance(result, NeedsProof):
+        if isinstance(coin, Coin):
+            unproven = coin
+            result = await self._writer.call(lambda core: core.submit_coin(unproven, now_ms))
+            if isinstance(result, Outcome):
+                return result
             await self._verifier.verify_mixes(result.coins)
-            result = await self._writer.call(
-                lambda core: core.submit_coin(coin, now_ms, proven=True)
-            )
-        assert isinstance(result, Outcome), "what is proven needs no proof"
-        return result
+            proven = ProvenCoin(coin)
+        else:
+            proven = coin
+        return await self._writer.call(lambda core: core.submit_proven_coin(proven, now_ms))
 
     async def _hold_orphan(self, coin: Coin, blame: Blame | None) -> Held:
         self._orphans.hold(coin, blame)

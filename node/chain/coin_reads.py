@@ -19,9 +19,10 @@ from unchained.node.chain.answers import (
     WaitingSpend,
     WaitingTransfer,
 )
-from unchained.node.chain.mempool.mempool import CAPACITY, EXPIRY_MS, Mempool, PoolEntry
+from unchained.node.chain.mempool.mempool import Mempool, PoolEntry
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.view import ChainView
+from unchained.node.consensus.policy import CAPACITY, EXPIRY_MS
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
@@ -96,8 +97,16 @@ def lacking(view: ChainView, bodies: Iterable[Body]) -> tuple[list[CoinId], list
 
 def has_transfer(view: ChainView, wid: Wid) -> bool:
     """Tell whether a transfer's bytes are stored, as those of all that wait are."""
-    waits = view.waiting.mempool.get(wid) is not None
-    return waits or schema.TRANSFER.get(view.store, wid) is not None
+    return encoded_length(view, wid) is not None
+
+
+def encoded_length(view: ChainView, wid: Wid) -> int | None:
+    """Return how many bytes a transfer's encoding has, None if they are not stored."""
+    entry = view.waiting.mempool.get(wid)
+    if entry is not None:
+        return entry.raw_size
+    raw = schema.TRANSFER.get(view.store, wid)
+    return None if raw is None else len(raw)
 
 
 def transfer_bytes(view: ChainView, wid: Wid) -> bytes | None:

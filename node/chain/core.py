@@ -2,8 +2,8 @@
 
 Everything here runs in one thread at a time and may read and write the store. Time comes in as an
 argument, proofs of work are verified elsewhere: what comes in unproven is judged by all that is
-cheap, then handed back as `NeedsProof`, to be submitted again as proven (Protocol §3.3, §5.2: "all
-cheap checks before any Argon2").
+cheap, then handed back as `NeedsProof`, to be submitted again as a `ProvenCoin` or `ProvenAnchor`
+(Protocol §3.3, §5.2: "all cheap checks before any Argon2").
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from unchained.node.chain.branch import Archive, Branch
-from unchained.node.chain.coin_reads import has_transfer
+import msgspec
+
+from unchained.node.chain.branch import Archive, Branch, KnownParents
+from unchained.node.chain.coin_reads import encoded_length, has_transfer
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
-from unchained.node.chain.mempool.mempool import FeeTooLowError, PoolEntry
+from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
@@ -27,35 +29,34 @@ from unchained.node.chain.results import (
     NeedsProof,
     Outcome,
     Package,
+    ProvenAnchor,
+    ProvenCoin,
     ReorgRefused,
 )
-from unchained.node.chain.transfer_verdict import VerdictMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.anchors import (
-    Mint,
-    check_anchor_grade,
-    check_body,
-    check_body_root,
-)
 from unchained.node.consensus.coins import (
     check_coin_alone,
     check_coin_in_context,
+    check_parent,
     is_anchor_grade,
 )
 from unchained.node.consensus.errors import (
-    BadHeightError,
-    BodyMissingError,
     CoinError,
-    ParentInvalidError,
-    ParentNotAnchorError,
     ProtocolError,
-    StaleParentError,
     UnknownParentError,
 )
+from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transition import (
+    NOT_CONDEMNING,
+    check_anchor_grade,
+    count_anchor,
+)
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransfer
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
@@ -78,6 +79,7 @@ class ChainCore:
         self.ledger: Ledger = opened.ledger
         self.archive: Archive = opened.archive
         self.verdicts = VerdictMemory()
+        self._parents = KnownParents(self.tree, self.archive)
         self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.verdicts)
         self.mempool = self._waiting.mempool
         self._ran_before_ms = opened.running_ms
@@ -137,67 +139,48 @@ class ChainCore:
 
     # Coins
 
-    def submit_coin(self, coin: Coin, now_ms: int, *, proven: bool) -> Outcome | NeedsProof:
-        """Take in a candidate or an anchor's coin (Protocol §3.3).
+    def submit_coin(self, coin: Coin, now_ms: int) -> Outcome | NeedsProof:
+        """Take in a candidate or an anchor's coin whose proof nobody has verified yet.
 
         Raises a `CoinError`; `UnknownParentError` and `TimeTooNewError` mean "not yet".
         """
-        known = self.archive.knows(coin.id)
-        home = self.tree.get(coin.parent)
-        if known and (
-            home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
-        ):
+        home = self._home_of(coin, now_ms)
+        if home is None:
             return Outcome.KNOWN
         # A coin may be known for a body that lists it, and have been no vote until its parent
         # counted; its mix has been verified then.
-        proven = proven or known
+        if not self.archive.knows(coin.id):
+            return NeedsProof((coin,))
+        return self._accept(home, coin)
+
+    def submit_proven_coin(self, proven: ProvenCoin, now_ms: int) -> Outcome:
+        """Take in a candidate or an anchor's coin (Protocol §3.3).
+
+        Raises what `submit_coin` raises.
+        """
+        home = self._home_of(proven.coin, now_ms)
+        return Outcome.KNOWN if home is None else self._accept(home, proven.coin)
+
+    def _home_of(self, coin: Coin, now_ms: int) -> AnchorNode | None:
+        """Check a coin by all but its mix; return the anchor that it is a vote for, None if it is
+        known and adds nothing. Raises a `CoinError`."""
+        home = self.tree.get(coin.parent)
+        if self.archive.knows(coin.id) and (
+            home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
+        ):
+            return None
         check_coin_alone(coin, self.network)
-        parent = self._parent_of(coin)
+        context = check_parent(coin, self._parents, self.network)
         # What a lowered tree holds is not stale: it is being weighed.
         tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
-        check_coin_in_context(
-            coin, parent.context, self.network, tip_height=tip_height, now_ms=now_ms
-        )
-        if not proven:
-            return NeedsProof((coin,))
-        self._take_in(parent, coin)
+        check_coin_in_context(coin, context, self.network, tip_height=tip_height, now_ms=now_ms)
+        return self.tree.nodes[context.id]
+
+    def _accept(self, home: AnchorNode, coin: Coin) -> Outcome:
+        self._take_in(home, coin)
         self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
-
-    def _parent_of(self, coin: Coin) -> AnchorNode:
-        node = self.tree.get(coin.parent)
-        if node is None:
-            self._explain_absent_parent(coin)
-            # Protocol §3.3: UNKNOWN_PARENT
-            raise UnknownParentError(expected="a known anchor", actual=coin.parent.hex())
-        # Protocol §3.3: UNKNOWN_PARENT, of a parent whose body is missing
-        if node.status is AnchorStatus.BODYLESS:
-            raise UnknownParentError(
-                expected="an anchor whose body is known", actual=coin.parent.hex()
-            )
-        # Protocol §3.3: PARENT_INVALID
-        if node.status is AnchorStatus.INVALID:
-            raise ParentInvalidError(expected="a valid anchor", actual=coin.parent.hex())
-        return node
-
-    def _explain_absent_parent(self, coin: Coin) -> None:
-        """Raise what is known to be wrong with a parent that the tree does not hold."""
-        parent = self.archive.coin(coin.parent)
-        if parent is None:
-            return
-        # Protocol §3.3: PARENT_NOT_ANCHOR
-        if parent.height > 0 and not is_anchor_grade(parent, self.network):
-            raise ParentNotAnchorError(expected="an anchor", actual=coin.parent.hex())
-        if self.archive.main_id(parent.height) == parent.id:
-            # Protocol §3.3: BAD_HEIGHT
-            if coin.height != parent.height + 1:
-                raise BadHeightError(expected=parent.height + 1, actual=coin.height)
-            # Protocol §3.3: STALE_PARENT
-            raise StaleParentError(
-                expected=f"a parent at height {self.tree.root.height} or above",
-                actual=parent.height,
-            )
 
     def _take_in(self, parent: AnchorNode, coin: Coin) -> None:
         """Store a coin that passes §3.3 against a counting anchor: it is a vote for that."""
@@ -213,89 +196,90 @@ class ChainCore:
 
     # Bodies
 
-    def submit_package(
-        self, package: Package, *, proven: bool, choose: bool = True
-    ) -> Outcome | NeedsProof:
-        """Take in the body of an anchor whose coin is known (Protocol §5.2).
+    def submit_package(self, package: Package, *, choose: bool = True) -> Outcome | NeedsProof:
+        """Take in the body of an anchor whose coin is known; it may list coins that nobody has
+        verified yet.
 
-        `proven` says that the mixes of the coins in the package have been verified. Without
-        `choose`, whether it makes another tip is left to the next `advance`. Raises
+        Without `choose`, whether it makes another tip is left to the next `advance`. Raises
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault; any other `ProtocolError` has made the anchor invalid for good.
         """
+        counted = self._check_package(package)
+        if counted is None:
+            return Outcome.KNOWN
+        if counted.news:
+            return NeedsProof(tuple(counted.news))
+        return self._count(counted, package, choose=choose)
+
+    def submit_proven_anchor(self, proven: ProvenAnchor, *, choose: bool = True) -> Outcome:
+        """Take in the body of an anchor whose coin is known (Protocol §5.2).
+
+        As `submit_package`, which see.
+        """
+        counted = self._check_package(proven.package)
+        if counted is None:
+            return Outcome.KNOWN
+        return self._count(counted, proven.package, choose=choose)
+
+    def _check_package(self, package: Package) -> _Passed | None:
+        """Check an anchor by §5.2 but for mixes; None if it has been judged before."""
         anchor, body = package.anchor, package.body
         node = self.tree.get(anchor.id)
         if node is None:
-            # Protocol §5.2: NOT_ANCHOR
             check_anchor_grade(anchor, self.network)
             raise UnknownParentError(
                 expected="an anchor whose coin is known", actual=anchor.id.hex()
             )
         if node.status is not AnchorStatus.BODYLESS:
-            return Outcome.KNOWN
-        parent = self._parent_of(anchor)
-        check_body_root(anchor, body)
-        self._check_transfers_present(package)
-        known = {**package.coins}
-
-        def coin_of(coin_id: CoinId) -> Coin | None:
-            return known.get(coin_id) or self.archive.coin(coin_id)
-
+            return None
+        parent = self.tree.nodes[check_parent(anchor, self._parents, self.network).id]
+        contents = _PackageContents(package, self)
         try:
-            mints = check_body(anchor, body, coin_of, self.branch_of(parent), self.network)
-        except BodyMissingError:
+            mints = count_anchor(anchor, body, contents, self.branch_of(parent), self.network)
+        except NOT_CONDEMNING:
             raise
         except ProtocolError as error:
             self._main.rule_out(node, error)
             self.journal.flush()
             raise
         news = [mint.coin for mint in mints[1:] if not self.archive.knows(mint.coin.id)]
-        if news and not proven:
-            return NeedsProof(tuple(news))
-        self._let_count(node, package, mints, news)
+        return _Passed(node, mints, news)
+
+    def _count(self, passed: _Passed, package: Package, *, choose: bool) -> Outcome:
+        self._let_count(passed.node, package, passed.mints, passed.news)
         if choose:
             self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
 
-    def _check_transfers_present(self, package: Package) -> None:
-        for wid in package.body.transfers:
-            raw = package.transfers.get(Wid(wid))
-            # Protocol §5.3: above 256 KiB they are not read
-            if raw is not None and len(raw) <= MAX_TRANSFER_ENCODED:
-                continue
-            if not self._has_transfer(Wid(wid)):
-                raise BodyMissingError(expected=f"transfer {wid.hex()}", actual="not seen yet")
-
     def submit_chain(
-        self, packages: Sequence[Package], now_ms: int
+        self, anchors: Sequence[ProvenAnchor], now_ms: int
     ) -> tuple[int, ProtocolError | None]:
-        """Take in anchors in order, all proofs verified; stop at the first that breaks a rule.
+        """Take in anchors in order; stop at the first that breaks a rule.
 
         Returns how many were taken in or known already, and the broken rule: also one that an
         anchor broke when it was connected.
         """
-        for done, package in enumerate(packages):
+        for done, anchor in enumerate(anchors):
             ruled_out = len(self.journal.changes.ruled_out)
             try:
-                self.submit_coin(package.anchor, now_ms, proven=True)
-                self.submit_package(package, proven=True)
+                self.submit_proven_coin(anchor.coin, now_ms)
+                self.submit_proven_anchor(anchor)
             except ProtocolError as error:
                 return done, error
             for anchor_id, broken in self.journal.changes.ruled_out[ruled_out:]:
-                if anchor_id == package.anchor.id:
+                if anchor_id == anchor.package.anchor.id:
                     return done, broken
-        return len(packages), None
+        return len(anchors), None
 
-    def submit_proven(self, packages: Sequence[Package], now_ms: int) -> BatchOutcome:
-        """Take in anchors, lowest first, all of whose proofs have been verified; stop at the first
-        that breaks a rule of its own."""
+    def submit_batch(self, anchors: Sequence[ProvenAnchor], now_ms: int) -> BatchOutcome:
+        """Take in anchors, lowest first; stop at the first that breaks a rule of its own."""
         # A choice goes up from the root, which is far below while a deep branch is weighed.
         with self.choosing_once() if self.root.held else nullcontext():
-            for package in packages:
+            for anchor in anchors:
                 try:
-                    self.submit_coin(package.anchor, now_ms, proven=True)
-                    self.submit_package(package, proven=True)
+                    self.submit_proven_coin(anchor.coin, now_ms)
+                    self.submit_proven_anchor(anchor)
                 except ProtocolError as error:
                     return BatchOutcome(error, False)
         return BatchOutcome(None, self.root.is_full)
@@ -326,7 +310,7 @@ class ChainCore:
         record = AnchorRecord(node.coin.raw, package.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
         self.tree.count_in(
-            node, Judgement.of_child(node.coin, package.body, parent.judged, self.network)
+            node, Judgement.of_child(node.coin, package.body, parent.context, self.network)
         )
         self._main.remember_mints(node.id, mints)
         self.journal.changes.counted.append(CountedAnchor(node.id, node.height, parent.id))
@@ -390,14 +374,14 @@ class ChainCore:
         """Let the tree reach down to an anchor of the main chain and stay so; tell whether that
         is done, or the next part of it is to be asked for."""
         self.root.held = True
-        done = self.root.lower(height)
+        done = self.root.extend(height)
         self.journal.flush()
         return done
 
     def let_root_rise(self) -> bool:
         """Let the tree have its ordinary depth again; tell whether it has."""
         self.root.held = False
-        self.journal.changes.barren += self.root.lift()
+        self.journal.changes.barren += self.root.shrink()
         self.journal.flush()
         return not self.root.is_deep
 
@@ -458,3 +442,29 @@ class ChainCore:
     def take_changes(self) -> Changes:
         """Return what happened since the last time, and begin anew."""
         return self.journal.take_changes()
+
+
+class _Passed(msgspec.Struct, frozen=True):
+    """An anchor that has passed §5.2 but for the mixes of `news`, the listed coins that are not
+    known."""
+
+    node: AnchorNode
+    mints: list[Mint]
+    news: list[Coin]
+
+
+class _PackageContents:
+    """What a package brings and what is known already: the `BodyContents` of its body."""
+
+    def __init__(self, package: Package, core: ChainCore) -> None:
+        self._package = package
+        self._core = core
+
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        """Return a coin of the package, or one that is known."""
+        return self._package.coins.get(coin_id) or self._core.archive.coin(coin_id)
+
+    def encoded_length(self, wid: Wid) -> int | None:
+        """Return how many bytes a transfer's encoding has, None if it has not been seen."""
+        raw = self._package.transfers.get(wid)
+        return encoded_length(self._core.view, wid) if raw is None else len(raw)

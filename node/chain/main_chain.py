@@ -13,9 +13,11 @@ from unchained.node.chain.pruning import drop_transfer, prune_undo
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
-from unchained.node.consensus.anchors import Kind, Mint, mints_of
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.params import Network, work
+from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.mints import CoinKind, Mint
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.transition import connect_anchor, mints_of
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
@@ -73,7 +75,7 @@ class MainChain:
                 # The branch goes with the anchors that it leaves; the rest is chosen from anew.
                 self._root.held = False
                 while self._root.is_deep:
-                    self._journal.changes.barren += self._root.lift()
+                    self._journal.changes.barren += self._root.shrink()
                 continue
             depth = max(depth, self._tree.tip.height - fork.height)
             while self._tree.tip is not fork:
@@ -88,16 +90,23 @@ class MainChain:
     def _connect_up_to(self, best: AnchorNode, fork: AnchorNode) -> None:
         for node in self._tree.path(fork, best):
             try:
-                transfers = self._ledger.connect(
-                    node.coin, node.judged.body, self._mints_of(node), self._waiting.judged
+                change = connect_anchor(
+                    node.coin,
+                    node.judged.body,
+                    self._mints_of(node),
+                    self._waiting,
+                    self._ledger,
+                    self._network,
                 )
             except ProtocolError as error:
                 self.rule_out(node, error)
                 self._journal.changes.dead.append((node.id, error))
                 return
+            assert node.context.history is not None, "the tree keeps it"
+            self._ledger.apply(change, node.context.history)
             self._tree.set_tip(node)
             self._note_connected(node)
-            self._waiting.mempool.chain_grew(transfers)
+            self._waiting.mempool.chain_grew(change.transfers)
             self._journal.write(tip_moved=True)
 
     def _note_connected(self, node: AnchorNode) -> None:
@@ -115,14 +124,14 @@ class MainChain:
                 node.id,
                 node.height,
                 node.coin.header.time,
-                kinds.count(Kind.FRESH),
-                kinds.count(Kind.LATE),
-                kinds.count(Kind.STRAY),
+                kinds.count(CoinKind.FRESH),
+                kinds.count(CoinKind.LATE),
+                kinds.count(CoinKind.STRAY),
                 len(node.judged.body.transfers),
             )
         )
         if not self._root.held:
-            self._journal.changes.barren += self._root.lift()
+            self._journal.changes.barren += self._root.shrink()
         if self.refused is not None:
             self._refused_lead -= self._work_of([node])
             if self._refused_lead < 0:
@@ -139,7 +148,9 @@ class MainChain:
             sized, _, _ = self._waiting.judged(Wid(wid))
             assert sized is not None, "it was connected"
             transfers.append(sized)
-        self._ledger.disconnect(node.coin, parent.judged.history, self._mints_of(node), transfers)
+        history = parent.context.history
+        assert history is not None, "the tree keeps it"
+        self._ledger.disconnect(node.coin, history, self._mints_of(node), transfers)
         for sized in transfers:
             # They wait again from here on: a crash before the mempool is rebuilt loses none.
             if schema.MEMPOOL.get(self._ledger.view, sized.wid) is not None:
@@ -160,9 +171,8 @@ class MainChain:
         return self._root.is_settled(fork.height + 1, self._journal.running_ms())
 
     def _work_of(self, nodes: Sequence[AnchorNode]) -> int:
-        """Return what headers show of the work of anchors: K * work(target) of each."""
-        shown = sum(work(node.coin.header.target) for node in nodes)
-        return self._network.coins_per_epoch * shown
+        """Return what headers show of the work of anchors."""
+        return sum(anchor_work(node.coin.header.target, self._network) for node in nodes)
 
     def _mints_of(self, node: AnchorNode) -> list[Mint]:
         found = self._mints.get(node.id)
@@ -171,7 +181,7 @@ class MainChain:
             found = mints_of(
                 node.coin,
                 node.judged.body,
-                self._archive.coin,
+                self._archive,
                 Branch(self._tree, node.parent, self._archive),
                 self._network,
             )

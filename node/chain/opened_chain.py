@@ -9,6 +9,7 @@ import msgspec
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.consensus.context import child_context
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.lthash import StateCommitment
@@ -45,7 +46,6 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     state = there(schema.STATE.get(store, tip.height), f"state at height {tip.height}")
     ledger = Ledger(
         store,
-        network,
         commitment=StateCommitment.from_bytes(state.lthash),
         history=History.from_bytes(state.history),
         supply=state.supply,
@@ -128,7 +128,7 @@ def _load_children(
                 continue
             if record.status == AnchorStatus.COUNTS:
                 body = Body.from_bytes(record.body)
-                judgement = Judgement.of_child(child.coin, body, node.judged, network)
+                judgement = Judgement.of_child(child.coin, body, node.context, network)
                 tree.count_in(child, judgement)
                 counting.append((child, record.votes))
             elif record.status == AnchorStatus.INVALID:
@@ -157,16 +157,17 @@ def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
     if height == 0:
         return Judgement.of_genesis(genesis_of(network), network)
     anchor_id = there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
-    # R of Protocol §7: a parent that knows of it is all that the judgement takes.
-    origin = Judgement.of_genesis(genesis_of(network), network)
+    # R of Protocol §7: an anchor that knows of it is all that the judgement takes of a parent.
+    origin = Judgement.of_genesis(genesis_of(network), network).context
     if height > 1:
         origin_id = there(schema.HEIGHT.get(store, 1), "anchor at height 1")
-        origin = Judgement.of_child(
-            _coin(store, origin_id), _body(store, origin_id), origin, network
-        )
+        first = _body(store, origin_id)
+        listed = len(first.fresh) + len(first.uncles)
+        origin = child_context(_coin(store, origin_id), listed, origin, network)
     judged = Judgement.of_child(_coin(store, anchor_id), _body(store, anchor_id), origin, network)
     state = there(schema.STATE.get(store, height), f"state at height {height}")
-    return msgspec.structs.replace(judged, history=History.from_bytes(state.history))
+    context = msgspec.structs.replace(judged.context, history=History.from_bytes(state.history))
+    return msgspec.structs.replace(judged, context=context)
 
 
 def _coin(store: Getter, coin_id: CoinId) -> Coin:

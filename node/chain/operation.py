@@ -8,7 +8,7 @@ import outcome
 import trio
 
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import PolicyError
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.errors import ProtocolError
 
 

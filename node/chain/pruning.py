@@ -7,6 +7,7 @@ from typing import Final
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
+from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer
@@ -91,7 +92,7 @@ def prune_undo(ledger: Ledger, tree: AnchorTree, network: Network, running_ms: i
         anchor_id = schema.HEIGHT.get(ledger.view, height)
         record = None if anchor_id is None else schema.ANCHOR.get(ledger.view, anchor_id)
         assert record is not None, "it is on the main chain"
-        if running_ms - record.connected_running_ms < network.max_reorg * network.epoch_ms:
+        if not is_settled(running_ms - record.connected_running_ms, network):
             return
         ledger.batch.delete(schema.UNDO.key(height))
         ledger.batch.delete(schema.STATE.key(height))

@@ -46,6 +46,28 @@ class Package(msgspec.Struct, frozen=True):
     transfers: Mapping[Wid, bytes]
 
 
+class ProvenCoin(msgspec.Struct, frozen=True, gc=False):
+    """A coin whose mix is known to be the Argon2id of its header: verified, or mined here.
+
+    What has been proven is a type, so that nobody can forget to prove a coin, or prove it twice.
+    Only those make one who know the mix: whoever has called the verifier, and own mining.
+    """
+
+    coin: Coin
+
+
+class ProvenAnchor(msgspec.Struct, frozen=True):
+    """An anchor with what its body lists, the mixes of all of them known to be right: verified,
+    mined here, known before, or of an anchor that the operator trusts."""
+
+    package: Package
+
+    @property
+    def coin(self) -> ProvenCoin:
+        """The anchor's own coin."""
+        return ProvenCoin(self.package.anchor)
+
+
 class ReorgRefused(msgspec.Struct, frozen=True):
     """A chain won that would undo more than this node undoes by itself (Protocol §6)."""
 

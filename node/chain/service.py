@@ -33,10 +33,11 @@ from unchained.node.chain.results import (
     NeedsProof,
     Outcome,
     Package,
+    ProvenAnchor,
+    ProvenCoin,
 )
 from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
 from unchained.node.chain.template import Template, build_template
-from unchained.node.chain.transfer_verdict import TransferVerdict
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import (
@@ -44,6 +45,7 @@ from unchained.node.consensus.errors import (
     ProtocolError,
 )
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body
@@ -198,8 +200,11 @@ class ChainService:
             )
         dead = {anchor_id for anchor_id, _ in step.dead}
         for anchor_id, error in step.ruled_out:
-            event = "anchor.dead" if anchor_id in dead else "anchor.invalid"
-            self._log.warning(event, id=anchor_id.hex(), rule=error.name, why=str(error))
+            told = {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
+            if anchor_id in dead:
+                self._log.warning("anchor.dead", **told)
+            else:
+                self._log.warning("anchor.invalid", **told)
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
@@ -293,19 +298,17 @@ class ChainService:
     # Submitting
 
     async def submit_coin(
-        self, coin: Coin, *, proven: bool = False, blame: Blame | None = None
+        self, coin: Coin | ProvenCoin, *, blame: Blame | None = None
     ) -> Outcome | Held:
-        """Take in a coin from anywhere; `proven` if its mix has been verified or was mined here.
+        """Take in a coin from anywhere.
 
         Raises the `CoinError` that it breaks. A coin whose parent is unknown or whose time is too
         new is held, without its proof having been looked at; `blame` is told what it breaks when
         it can be judged.
         """
-        return await self._intake.submit(coin, proven=proven, blame=blame)
+        return await self._intake.submit(coin, blame=blame)
 
-    async def submit_package(
-        self, package: Package, *, proven: bool = False, connected: bool = True
-    ) -> Outcome:
+    async def submit_package(self, package: Package, *, connected: bool = True) -> Outcome:
         """Take in an anchor's body, with all that it lists and that may be unknown here.
 
         The anchor's coin has to be known (`submit_coin`). Returns when the anchor has also been
@@ -316,7 +319,7 @@ class ChainService:
         """
         if package.transfers:
             await self.judge_transfers(package.transfers.values())
-        result = await self._call(lambda core: self._take_body(core, package, proven=proven))
+        result = await self._call(lambda core: self._take_body(core, package))
         if isinstance(result, NeedsProof):
             try:
                 await self.verify_mixes(result.coins)
@@ -324,7 +327,8 @@ class ChainService:
                 forged = error
                 await self._call(lambda core: core.condemn(package.anchor.id, forged))
                 raise
-            result = await self._call(lambda core: self._take_body(core, package, proven=True))
+            proven = ProvenAnchor(package)
+            result = await self._call(lambda core: self._take_body(core, proven))
         assert isinstance(result, Outcome | Operation), "what is proven needs no proof"
         if isinstance(result, Outcome):
             return result
@@ -333,11 +337,17 @@ class ChainService:
         return Outcome.ACCEPTED
 
     def _take_body(
-        self, core: ChainCore, package: Package, *, proven: bool
+        self, core: ChainCore, submitted: Package | ProvenAnchor
     ) -> Outcome | NeedsProof | Operation:
         """Judge a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
-        result = core.submit_package(package, proven=proven, choose=False)
+        result: Outcome | NeedsProof
+        if isinstance(submitted, ProvenAnchor):
+            package = submitted.package
+            result = core.submit_proven_anchor(submitted, choose=False)
+        else:
+            package = submitted
+            result = core.submit_package(submitted, choose=False)
         if result is not Outcome.ACCEPTED:
             return result
         self._recent[package.anchor.id] = (package.anchor, package.body)
@@ -372,24 +382,24 @@ class ChainService:
         await self.judge_transfers(
             [raw for package in packages[:sound] for raw in package.transfers.values()]
         )
+        anchors = [ProvenAnchor(package) for package in packages[:sound]]
         now_ms = self._clock.now_ms()
 
         def submit(core: ChainCore) -> tuple[int, ProtocolError | None]:
             # Whoever sent these has to hear which rule they break when they are connected.
             self._writer.choose_now()
-            return core.submit_chain(packages[:sound], now_ms)
+            return core.submit_chain(anchors, now_ms)
 
         done, error = await self._call(submit)
         if error is None and sound < len(packages):
             error = await self._submit_forged(packages[sound])
         return done, error
 
-    async def submit_proven(self, packages: Sequence[Package]) -> BatchOutcome:
-        """Take in anchors, lowest first, all of whose proofs have been verified; stop at the first
-        that breaks a rule of its own. What is found wrong when they are connected is told through
-        `changes`."""
+    async def submit_batch(self, anchors: Sequence[ProvenAnchor]) -> BatchOutcome:
+        """Take in anchors, lowest first; stop at the first that breaks a rule of its own.
+        What is found wrong when they are connected is told through `changes`."""
         now_ms = self._clock.now_ms()
-        return await self._call(lambda core: core.submit_proven(packages, now_ms))
+        return await self._call(lambda core: core.submit_batch(anchors, now_ms))
 
     async def _submit_forged(self, package: Package) -> ProtocolError | None:
         """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""

@@ -6,9 +6,11 @@ import msgspec
 
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.tree import AnchorNode
-from unchained.node.consensus.anchors import Kind, Mint, body_root, judge_uncle
 from unchained.node.consensus.coins import COIN_VERSION
 from unchained.node.consensus.errors import ProtocolError
+from unchained.node.consensus.mints import CoinKind, Mint
+from unchained.node.consensus.transition import body_root
+from unchained.node.consensus.uncles import check_uncle
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId, Lock
@@ -56,8 +58,8 @@ def build_template(core: ChainCore) -> Template:
     context = tip.context
     fresh = sorted(list(tip.bound)[: network.max_listed])
     uncles = _eligible_uncles(core, tip)
-    # The dearest first where there are more than fit; a stray's parent is never dearer to lose
-    # than the stray, since it is late or fresh, or a stray of a lower height.
+    # Those that mint most first where there are more than fit; a stray's parent never goes before
+    # the stray, since it is late or fresh, or a stray of a lower height.
     uncles.sort(key=lambda mint: (-mint.value, mint.coin.height, mint.coin.id))
     uncles = uncles[: network.max_listed]
     wids = core.mempool.select(network.max_body_size)
@@ -65,7 +67,7 @@ def build_template(core: ChainCore) -> Template:
         tuple(fresh),
         tuple(sorted(mint.coin.id for mint in uncles)),
         tuple(wids),
-        core.ledger.commitment.root(),
+        core.ledger.state_root(),
         core.ledger.history.root(),
     )
     entries = [core.mempool.get(wid) for wid in wids]
@@ -78,21 +80,21 @@ def build_template(core: ChainCore) -> Template:
         parent_time=context.time,
         body=body,
         body_root=body_root(body),
-        late=sum(mint.kind is Kind.LATE for mint in uncles),
-        stray=sum(mint.kind is Kind.STRAY for mint in uncles),
+        late=sum(mint.kind is CoinKind.LATE for mint in uncles),
+        stray=sum(mint.kind is CoinKind.STRAY for mint in uncles),
         fees=sum(entry.fee for entry in entries if entry is not None),
     )
 
 
 def _eligible_uncles(core: ChainCore, tip: AnchorNode) -> list[Mint]:
-    """Judge every known coin that the next anchor could list as late or stray, as a peer will."""
+    """Check every known coin that the next anchor could list as late or stray, as a peer will."""
     network = core.network
     branch = core.branch_of(tip)
     lowest = max(core.tree.root.height, tip.height - network.window)
     found: list[Mint] = []
     listed: dict[CoinId, Coin] = {}
     homes = [core.tree.main_at(height) for height in range(lowest, tip.height)]
-    # Lowest first: a stray's parent is judged, and listed, before the stray.
+    # Lowest first: a stray's parent is checked, and listed, before the stray.
     sides = sorted(core.tree.side_nodes(lowest - 1), key=lambda node: node.height)
     for home in (*homes, *sides):
         for coin_id in home.bound if home is not None else ():
@@ -101,7 +103,7 @@ def _eligible_uncles(core: ChainCore, tip: AnchorNode) -> list[Mint]:
             coin = core.archive.coin(coin_id)
             assert coin is not None, "what is bound is stored"
             try:
-                mint = judge_uncle(
+                mint = check_uncle(
                     coin, tip.height + 1, tip.context.child_target, listed, branch, network
                 )
             except ProtocolError:

@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from unchained.node.consensus.coins import ParentContext
-from unchained.node.consensus.difficulty import child_target
+from unchained.node.consensus.context import AnchorContext, child_context, genesis_context
+from unchained.node.consensus.fork_choice import count_plain, descend, score, vote_work
 from unchained.node.consensus.genesis import Genesis
-from unchained.node.consensus.params import Network, work
-from unchained.node.crypto.mmr import History
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
@@ -43,63 +42,30 @@ class AnchorStatus(enum.IntEnum):
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     """What passing Protocol §5.2 makes known of an anchor.
 
-    `history` is the range after it. `origin_time` (ms) and `origin_n_total` are those of R of §7:
-    the time of this chain's anchor of height 1 and the n_total of its children. `plain_fresh`
-    counts the fresh coins that are not of anchor grade: the second term of score(X).
+    `context` is the anchor as its children see it; `plain_fresh` counts the fresh coins that are
+    not of anchor grade: the second term of score(X).
     """
 
     body: Body
-    context: ParentContext
-    history: History
-    origin_time: int
-    origin_n_total: int
+    context: AnchorContext
     plain_fresh: int
 
     @classmethod
-    def of_child(cls, anchor: Coin, body: Body, parent: Judgement, network: Network) -> Judgement:
-        """Return the judgement of an anchor that passed, from its parent's."""
-        header = anchor.header
-        # Protocol §6: n_total(child of A)
-        n_total = header.n_total + len(body.fresh) + len(body.uncles) + 1
-        first = header.height == 1
-        origin_time = header.time if first else parent.origin_time
-        origin_n_total = n_total if first else parent.origin_n_total
+    def of_child(
+        cls, anchor: Coin, body: Body, parent: AnchorContext, network: Network
+    ) -> Judgement:
+        """Return the judgement of an anchor that passed, from its parent's context."""
         return cls(
             body,
-            ParentContext(
-                anchor.id,
-                header.height,
-                header.time,
-                n_total,
-                child_target(
-                    network,
-                    anchor_height=header.height,
-                    elapsed_ms=header.time - origin_time,
-                    n=n_total - origin_n_total,
-                ),
-            ),
-            parent.history.append(anchor.id),
-            origin_time,
-            origin_n_total,
+            child_context(anchor, len(body.fresh) + len(body.uncles), parent, network),
             # A fresh coin has the anchor's own target: both are bound to the same parent.
-            _above(network.grade_target(header.target), body.fresh),
+            count_plain(body.fresh, anchor.header.target, network),
         )
 
     @classmethod
     def of_genesis(cls, genesis: Genesis, network: Network) -> Judgement:
-        """Return what holds of genesis: no coins are counted through it (Protocol §6)."""
-        context = genesis_context(genesis.coin, network)
-        return cls(genesis.body, context, genesis.history, 0, 0, 0)
-
-
-def genesis_context(coin: Coin, network: Network) -> ParentContext:
-    """Return genesis as its children see it: it counts no coins (Protocol §6, §7)."""
-    return ParentContext(coin.id, 0, coin.header.time, 0, network.target0)
-
-
-def _above(limit: int, ids: Sequence[bytes]) -> int:
-    bound = limit.to_bytes(32, "big")
-    return sum(coin_id > bound for coin_id in ids)
+        """Return what holds of genesis."""
+        return cls(genesis.body, genesis_context(genesis.coin, genesis.history, network), 0)
 
 
 class AnchorNode:
@@ -148,15 +114,17 @@ class AnchorNode:
         return self.judgement
 
     @property
-    def context(self) -> ParentContext:
+    def context(self) -> AnchorContext:
         """This anchor as the coins bound to it see it."""
         return self.judged.context
 
+    def contenders(self) -> list[AnchorNode]:
+        """Return the children that the descent of Protocol §6 may lead to."""
+        return [child for child in self.children if child.status is AnchorStatus.COUNTS]
+
     def score(self) -> int:
         """Return score(X) of Protocol §6, once the tree has been summed up."""
-        assert self.parent is not None, "the root is never one of several"
-        bonus = self.judged.plain_fresh * work(self.parent.context.child_target)
-        return 2 * self.sub + bonus
+        return score(self.sub, self.judged.plain_fresh, self.coin.header.target)
 
     def __repr__(self) -> str:
         return f"<AnchorNode {self.height} {self.id.hex()[:8]} {self.status.name}>"
@@ -281,15 +249,14 @@ class AnchorTree:
             # It may be one of those, and no coin counts twice.
             node.forgotten -= 1
             return
-        # Protocol §6: votes(A)
-        self._add_work(node, work(node.context.child_target))
+        self._add_work(node, vote_work(node.context.child_target))
         node.votes += 1
 
     def recall_votes(self, node: AnchorNode, votes: int) -> None:
         """Let an anchor that was known to have so many votes have no fewer."""
         node.forgotten = max(0, votes - node.votes)
         if node.forgotten:
-            self._add_work(node, node.forgotten * work(node.context.child_target))
+            self._add_work(node, node.forgotten * vote_work(node.context.child_target))
             node.votes = votes
 
     def keep_bound(self, node: AnchorNode, coin_id: CoinId) -> None:
@@ -345,21 +312,12 @@ class AnchorTree:
             step.on_best_path = False
             assert step.parent is not None
             step = step.parent
-        step = self.root
-        while True:
-            counting = [child for child in step.children if child.status is AnchorStatus.COUNTS]
-            if not counting:
-                break
-            # Protocol §6: the child of greatest score, on a tie that of lower id
-            step = (
-                counting[0]
-                if len(counting) == 1
-                else min(counting, key=lambda child: (-child.score(), child.id))
-            )
+        self.best = self.root
+        for step in descend(self.root):
             step.on_best_path = True
-        self.best = step
+            self.best = step
         self._choice_is_open = False
-        return step
+        return self.best
 
     def scores(self) -> dict[CoinId, int]:
         """Return score(X) of every counting anchor above the root, for display and tests."""

@@ -8,10 +8,10 @@ from typing import TypeVar, cast
 import trio
 
 from unchained.node.base.runner import Runner
-from unchained.node.chain.transfer_verdict import TransferVerdict, judge_transfer
 from unchained.node.consensus.coins import check_coin_alone, check_mix
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Verifier:
-    """Shares out what is dear among `count` runs of `runner`; knows nothing of the chain."""
+    """Shares out expensive work among `count` runs of `runner`; knows nothing of the chain."""
 
     def __init__(self, network: Network, runner: Runner, count: int, backend: ProofOfWork) -> None:
         self._network = network

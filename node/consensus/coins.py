@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
-import msgspec
-
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.errors import (
     BadHeightError,
     BadLengthError,
@@ -14,9 +13,12 @@ from unchained.node.consensus.errors import (
     BadTargetError,
     BadVersionError,
     HighHashError,
+    ParentInvalidError,
+    ParentNotAnchorError,
     StaleParentError,
     TimeNotAfterParentError,
     TimeTooNewError,
+    UnknownParentError,
     WrongChainError,
 )
 from unchained.node.consensus.params import Network
@@ -28,23 +30,25 @@ COIN_VERSION: Final = 1
 """The only version of coins."""
 
 
-class ParentContext(msgspec.Struct, frozen=True, gc=False):
-    """An anchor as its children see it.
+class ParentView(Protocol):
+    """What a node knows of the coins that others are bound to."""
 
-    `time` in ms; `child_n_total` and `child_target` are what every coin bound to the anchor
-    carries (Protocol §6, §7).
-    """
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        """Return a known coin."""
 
-    id: CoinId
-    height: int
-    time: int
-    child_n_total: int
-    child_target: int
+    def context_of(self, anchor_id: CoinId) -> AnchorContext | None:
+        """Return the context of an anchor that counts and can still be voted for."""
+
+    def is_invalid(self, anchor_id: CoinId) -> bool:
+        """Tell whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
+
+    def is_settled(self, anchor: Coin) -> bool:
+        """Tell whether a coin is an anchor of the main chain, too deep to be voted for."""
 
 
 def parse_coin(raw: bytes) -> Coin:
     """Return the coin of bytes that came by themselves. Raises `BadLengthError`."""
-    # Protocol §3.3: BAD_LENGTH
+    # Protocol §3.3: BAD_LENGTH: "of a coin that comes by itself"
     if len(raw) != COIN_SIZE:
         raise BadLengthError(expected=f"{COIN_SIZE} bytes", actual=f"{len(raw)} bytes")
     return Coin.from_bytes(raw)
@@ -53,20 +57,51 @@ def parse_coin(raw: bytes) -> Coin:
 def check_coin_alone(coin: Coin, network: Network) -> None:
     """Check what needs nothing but the coin. Raises a `CoinError`."""
     header = coin.header
-    # Protocol §3.3: BAD_VERSION
+    # Protocol §3.1: BAD_VERSION: "`version` is 1."
     if header.version != COIN_VERSION:
         raise BadVersionError(expected=COIN_VERSION, actual=header.version)
-    # Protocol §3.3: WRONG_CHAIN
+    # Protocol §3.3: WRONG_CHAIN: "`BAD_VERSION`, `WRONG_CHAIN`, `HIGH_HASH`"
     if header.chain_id != network.chain_id:
         raise WrongChainError(expected=f"{network.chain_id:#x}", actual=f"{header.chain_id:#x}")
-    # Protocol §3.3: HIGH_HASH
+    # Protocol §3.3: HIGH_HASH: "id above the header's own target"
     if int.from_bytes(coin.id, "big") > header.target:
         raise HighHashError(expected=f"at most {header.target:064x}", actual=coin.id.hex())
 
 
+def check_parent(coin: Coin, known: ParentView, network: Network) -> AnchorContext:
+    """Return the anchor that a coin is bound to, as its children see it.
+
+    Raises `UnknownParentError` for "not yet", else the `CoinError` that the parent makes it break.
+    """
+    # Protocol §3.3: UNKNOWN_PARENT: "asked of the sender only"
+    parent = known.coin(coin.parent)
+    if parent is None:
+        raise UnknownParentError(expected="a known anchor", actual=coin.parent.hex())
+    # Protocol §3.3: PARENT_NOT_ANCHOR: "the parent is not of anchor grade"
+    # Protocol §10: "it counts as of anchor grade and its body as valid"
+    if parent.height > 0 and not is_anchor_grade(parent, network):
+        raise ParentNotAnchorError(expected="an anchor", actual=coin.parent.hex())
+    # Protocol §3.3: PARENT_INVALID: "`PARENT_INVALID`"
+    if known.is_invalid(parent.id):
+        raise ParentInvalidError(expected="a valid anchor", actual=coin.parent.hex())
+    context = known.context_of(parent.id)
+    if context is not None:
+        return context
+    if known.is_settled(parent):
+        # Protocol §3.3: BAD_HEIGHT: "`BAD_HEIGHT`; `STALE_PARENT`"
+        if coin.height != parent.height + 1:
+            raise BadHeightError(expected=parent.height + 1, actual=coin.height)
+        # Protocol §3.3: STALE_PARENT: "the parent is more than MAX_REORG below the tip"
+        raise StaleParentError(
+            expected="a parent that can still be voted for", actual=parent.height
+        )
+    # Protocol §3.3: UNKNOWN_PARENT: "also when the parent's body is missing"
+    raise UnknownParentError(expected="an anchor whose body is known", actual=coin.parent.hex())
+
+
 def check_coin_in_context(
     coin: Coin,
-    parent: ParentContext,
+    parent: AnchorContext,
     network: Network,
     *,
     tip_height: int | None,
@@ -79,24 +114,23 @@ def check_coin_in_context(
     Raises a `CoinError`.
     """
     header = coin.header
-    # Protocol §3.3: BAD_HEIGHT
+    # Protocol §3.1: BAD_HEIGHT: "`height` is the parent's height + 1."
     if header.height != parent.height + 1:
         raise BadHeightError(expected=parent.height + 1, actual=header.height)
-    # Protocol §3.3: STALE_PARENT
+    # Protocol §3.3: STALE_PARENT: "the parent is more than MAX_REORG below the tip"
     if tip_height is not None and tip_height - parent.height > network.max_reorg:
         raise StaleParentError(
             expected=f"a parent at height {tip_height - network.max_reorg} or above",
             actual=parent.height,
         )
-    # Protocol §3.3: BAD_N_TOTAL
+    # Protocol §3.1: BAD_N_TOTAL: "the number of coins counted on the chain through the parent (§6)"
     if header.n_total != parent.child_n_total:
         raise BadNTotalError(expected=parent.child_n_total, actual=header.n_total)
-    # Protocol §3.3: BAD_TARGET
+    # Protocol §3.3: BAD_TARGET: "`BAD_TARGET` (§7)"
     if header.target != parent.child_target:
         raise BadTargetError(expected=f"{parent.child_target:064x}", actual=f"{header.target:064x}")
-    # Protocol §3.3: TIME_NOT_AFTER_PARENT
     check_time_after_parent(coin, parent.time)
-    # Protocol §3.3: TIME_TOO_NEW
+    # Protocol §3.3: TIME_TOO_NEW: "more than FUTURE_LIMIT ahead of the local clock"
     if now_ms is not None and header.time > now_ms + network.future_limit_ms:
         raise TimeTooNewError(
             expected=f"at most {now_ms + network.future_limit_ms} ms", actual=f"{header.time} ms"
@@ -105,6 +139,7 @@ def check_coin_in_context(
 
 def check_time_after_parent(coin: Coin, parent_time: int) -> None:
     """Check that the coin's time (ms) exceeds its parent's. Raises `TimeNotAfterParentError`."""
+    # Protocol §3.3: TIME_NOT_AFTER_PARENT: "time must exceed the parent's"
     if coin.header.time <= parent_time:
         raise TimeNotAfterParentError(
             expected=f"after {parent_time} ms", actual=f"{coin.header.time} ms"
@@ -112,13 +147,14 @@ def check_time_after_parent(coin: Coin, parent_time: int) -> None:
 
 
 def check_mix(coin: Coin, network: Network, backend: ProofOfWork) -> None:
-    """Recompute the coin's Argon2id: the dearest check, always last. Raises `BadMixError`."""
-    # Protocol §3.3: BAD_MIX
+    """Recompute the coin's Argon2id: by far the most expensive check. Raises `BadMixError`."""
+    # Protocol §3.3: BAD_MIX: "last, `BAD_MIX` (recompute Argon2id"
     mix = compute_mix(backend, coin.raw[:HEADER_SIZE], network.mem_kib)
     if mix != coin.mix:
         raise BadMixError(expected=mix.hex(), actual=coin.mix.hex())
 
 
 def is_anchor_grade(coin: Coin, network: Network) -> bool:
-    """Tell whether the id is at most target / K by the coin's own target (Protocol §3.2)."""
+    """Tell whether the id is of anchor grade by the coin's own target."""
+    # Protocol §3.2: "anchor grade iff id <= target // K"
     return int.from_bytes(coin.id, "big") <= coin.header.target // network.coins_per_epoch

@@ -8,9 +8,9 @@ from unchained.node.consensus.params import Network
 from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.merkle import merkle_root
 from unchained.node.crypto.mmr import EMPTY_HISTORY, History
-from unchained.node.primitives.body import Body
+from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.coin import MIX_SIZE, Coin, CoinHeader
-from unchained.node.primitives.hashing import BODY, LOCK, PARAMS
+from unchained.node.primitives.hashing import LOCK, PARAMS
 from unchained.node.primitives.types import CoinId, Lock
 
 
@@ -35,7 +35,7 @@ def genesis_of(network: Network) -> Genesis:
     """Return genesis of a network."""
     state = StateCommitment()
     body = Body((), (), (), state.root(), EMPTY_HISTORY.root())
-    lists_root = merkle_root(())
+    no_ids = merkle_root(())
     header = CoinHeader(
         chain_id=network.chain_id,
         version=1,
@@ -45,7 +45,7 @@ def genesis_of(network: Network) -> Genesis:
         n_total=0,
         target=network.target0,
         lock=Lock(LOCK(b"genesis " + network.name.encode())),
-        body_root=BODY(3 * lists_root + body.state_root + body.history_root),
+        body_root=body_root_of(no_ids, no_ids, no_ids, body.state_root, body.history_root),
         nonce=0,
     )
     coin = Coin.assemble(header, bytes(MIX_SIZE))

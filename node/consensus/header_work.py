@@ -6,7 +6,8 @@ from unchained.node.consensus.params import Network, work
 
 
 def anchor_work(target: int, network: Network) -> int:
-    """Return what an anchor's header shows of its epoch's work: K * work(target)."""
+    """Return what an anchor's header shows of its epoch's work."""
+    # Protocol §11: "its sum of K * work(target)"
     return network.coins_per_epoch * work(target)
 
 
@@ -15,5 +16,6 @@ def deserves_bodies(branch_work: int, main_work: int, depth: int, network: Netwo
 
     Both sums are of `anchor_work` above the fork, which is `depth` anchors below the tip.
     """
-    # Protocol §11: header chains of little work are neither stored nor fetched
+    # Protocol §11: "a branch that leaves the main chain more than W below the tip"
+    # Protocol §11: "at least a quarter of the main chain's above the fork"
     return depth <= network.window or 4 * branch_work >= main_work

@@ -1,8 +1,8 @@
 """What makes a transfer valid: the checks of Protocol §8.3, in its order.
 
 Three stages: `decode_transfer` and `check_transfer_alone` need only the transfer,
-`check_transfer_in_context` needs the coin set and a height, `check_witness` the locks' conditions
-and, dearest, the signatures.
+`check_transfer_in_context` needs the coin set and a height, `check_conditions` the locks'
+conditions, and `check_signatures`, by far the most expensive, the signatures.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class UnspentCoin(msgspec.Struct, frozen=True, gc=False):
 
 
 class CoinSetView(Protocol):
-    """The coin set as it is before the transfer under judgement."""
+    """The coin set as it is before the transfer in hand."""
 
     def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
         """Return the coin if it is in the coin set."""
@@ -91,59 +91,62 @@ def decode_transfer(raw: bytes, wid: Wid | None = None) -> SizedTransfer:
 
     Raises `TransferTooLargeError` before anything is decoded, then `NonCanonicalError`.
     """
-    # Protocol §8.3: TRANSFER_TOO_LARGE, NON_CANONICAL
+    # Protocol §8.3: TRANSFER_TOO_LARGE: "before decoding where it comes by itself"
     if len(raw) > MAX_TRANSFER_ENCODED:
         raise TransferTooLargeError(
             expected=f"at most {MAX_TRANSFER_ENCODED} bytes", actual=f"{len(raw)} bytes"
         )
+    # Protocol §2: NON_CANONICAL: "re-encodes what it decoded and rejects bytes that differ"
     return SizedTransfer.from_bytes(raw, wid)
 
 
 def check_transfer_alone(transfer: Transfer, network: Network) -> None:
     """Check what needs nothing but the transfer. Raises a `TransferError` or
     `BadConditionError`."""
-    # Protocol §8.3: BAD_VERSION
+    # Protocol §8.2: BAD_VERSION: "version 1"
     if transfer.version != TRANSFER_VERSION:
         raise BadVersionError(expected=TRANSFER_VERSION, actual=transfer.version)
-    # Protocol §8.3: WRONG_CHAIN
+    # Protocol §8.3: WRONG_CHAIN: "`BAD_VERSION`, `WRONG_CHAIN`, `NO_INPUTS`, `NO_OUTPUTS`"
     if transfer.chain_id != network.chain_id:
         raise WrongChainError(expected=f"{network.chain_id:#x}", actual=f"{transfer.chain_id:#x}")
-    # Protocol §8.3: NO_INPUTS
+    # Protocol §8.3: NO_INPUTS: "`NO_INPUTS`"
     if not transfer.inputs:
         raise NoInputsError(expected="at least one input")
-    # Protocol §8.3: NO_OUTPUTS
+    # Protocol §8.3: NO_OUTPUTS: "`NO_OUTPUTS`"
     if not transfer.outputs:
         raise NoOutputsError(expected="at least one output")
-    # Protocol §8.3: TOO_MANY_INPUTS
+    # Protocol §8.3: TOO_MANY_INPUTS: "`TOO_MANY_INPUTS` (1,024)"
     if len(transfer.inputs) > MAX_INPUTS:
         raise TooManyInputsError(expected=f"at most {MAX_INPUTS}", actual=len(transfer.inputs))
-    # Protocol §8.3: TOO_MANY_OUTPUTS
+    # Protocol §8.3: TOO_MANY_OUTPUTS: "`TOO_MANY_OUTPUTS` (256)"
     if len(transfer.outputs) > MAX_OUTPUTS:
         raise TooManyOutputsError(expected=f"at most {MAX_OUTPUTS}", actual=len(transfer.outputs))
-    # Protocol §8.3: DUPLICATE_INPUT
+    # Protocol §8.3: DUPLICATE_INPUT: "`DUPLICATE_INPUT`"
     if len({spent.coin_id for spent in transfer.inputs}) != len(transfer.inputs):
         raise DuplicateInputError(expected="each coin spent once")
-    # Protocol §8.3: BAD_CONDITION
+    # Protocol §8.1: BAD_CONDITION: "A condition's first byte is its kind; no trailing bytes"
     for spent in transfer.inputs:
         parse_condition(spent.condition)
-    # Protocol §8.3: BAD_NOTE
+    # Protocol §8.2: BAD_NOTE: "note empty or 1,088-byte ML-KEM-768 ciphertext ‖ 16 to 272 bytes"
     for output in transfer.outputs:
         if output.note and not MIN_NOTE <= len(output.note) <= MAX_NOTE:
             raise BadNoteError(
                 expected=f"0 or {MIN_NOTE} to {MAX_NOTE} bytes", actual=f"{len(output.note)} bytes"
             )
-    # Protocol §8.3: ZERO_VALUE
+    # Protocol §8.2: ZERO_VALUE: "value 1 to 2**63-1"
     if any(output.value == 0 for output in transfer.outputs):
         raise ZeroValueError(expected="outputs of at least 1 grain")
-    # Protocol §8.3: VALUE_OVERFLOW
+    # Protocol §8.3: VALUE_OVERFLOW: "outputs + fee above 2**63-1"
     total = sum(output.value for output in transfer.outputs) + transfer.fee
     if total > MAX_AMOUNT:
         raise ValueOverflowError(expected=f"at most {MAX_AMOUNT} grains", actual=total)
-    # Protocol §8.3: BAD_ORDER. One signature, the usual number, is in order unhashed.
+    # Protocol §8.2: BAD_ORDER: "one per distinct key, strictly ascending by key hash"
+    # One signature, the usual number, is in order unhashed.
     if len(transfer.signatures) > 1:
         key_hashes = [KEY(signature.public_key) for signature in transfer.signatures]
         if any(left >= right for left, right in pairwise(key_hashes)):
             raise BadOrderError(expected="signatures strictly ascending by key hash")
+    # Protocol §8.2: BAD_ORDER: "`preimages` of 32 bytes, strictly ascending"
     if any(left >= right for left, right in pairwise(transfer.preimages)):
         raise BadOrderError(expected="preimages strictly ascending")
 
@@ -155,30 +158,31 @@ def check_transfer_in_context(
 
     Returns the coins that it spends, in the order of its inputs. Raises a `TransferError`.
     """
-    # Protocol §8.3: LOCKED_UNTIL_HEIGHT
+    # Protocol §8.3: LOCKED_UNTIL_HEIGHT: "lock_height > H"
     if transfer.lock_height > height:
         raise LockedUntilHeightError(expected=f"height {transfer.lock_height}", actual=height)
-    # Protocol §8.3: COIN_UNKNOWN
+    # Protocol §8.3: COIN_UNKNOWN: "not in the coin set"
     spent: list[UnspentCoin] = []
     for entry in transfer.inputs:
         coin = coins.unspent(CoinId(entry.coin_id))
         if coin is None:
+            # Protocol §8.3: COIN_SPENT: "`COIN_SPENT` where one can tell"
             if coins.was_spent(CoinId(entry.coin_id)):
                 raise CoinSpentError(expected="a coin of the coin set", actual=entry.coin_id.hex())
             raise CoinUnknownError(expected="a coin of the coin set", actual=entry.coin_id.hex())
         spent.append(coin)
-    # Protocol §8.3: IMMATURE_COIN
+    # Protocol §8.3: IMMATURE_COIN: "minted, and H - height of inclusion < MATURITY"
     for coin in spent:
         if coin.minted and height - coin.height < network.maturity:
             raise ImmatureCoinError(
                 expected=f"height {coin.height + network.maturity}", actual=height
             )
-    # Protocol §8.3: LOCK_MISMATCH
+    # Protocol §8.1: LOCK_MISMATCH: "`lock = H("lock", condition ‖ salt)`"
     for entry, coin in zip(transfer.inputs, spent, strict=True):
         lock = lock_of(entry.condition, entry.salt)
         if lock != coin.lock:
             raise LockMismatchError(expected=coin.lock.hex(), actual=lock.hex())
-    # Protocol §8.3: FEE_MISMATCH
+    # Protocol §8.3: FEE_MISMATCH: "inputs ≠ outputs + fee"
     taken = sum(coin.value for coin in spent)
     given = sum(output.value for output in transfer.outputs) + transfer.fee
     if taken != given:
@@ -199,18 +203,18 @@ def check_conditions(transfer: Transfer) -> None:
     used_keys: set[KeyHash] = set()
     used_preimages: set[bytes] = set()
     present = frozenset(signed)
-    # Protocol §8.3: CONDITION_UNMET
+    # Protocol §8.3: CONDITION_UNMET: "last and dearest `CONDITION_UNMET`"
     for entry in transfer.inputs:
         condition = parse_condition(entry.condition)
         needed = _keys_to_use(condition, present, preimages, transfer.lock_height)
         used_keys.update(needed)
         if isinstance(condition, HashTimeLockCondition) and condition.hash in preimages:
             used_preimages.add(preimages[condition.hash])
-    # Protocol §8.3: UNUSED_SIGNATURE
+    # Protocol §8.3: UNUSED_SIGNATURE: "used by no input"
     for key_hash in signed:
         if key_hash not in used_keys:
             raise UnusedSignatureError(expected="a use for each signature", actual=key_hash.hex())
-    # Protocol §8.3: UNUSED_PREIMAGE
+    # Protocol §8.3: UNUSED_PREIMAGE: "used by no input"
     for preimage in transfer.preimages:
         if preimage not in used_preimages:
             raise UnusedPreimageError(expected="a use for each preimage", actual=preimage.hex())
@@ -223,8 +227,10 @@ def _keys_to_use(
     lock_height: int,
 ) -> Sequence[KeyHash]:
     """Return the key hashes whose signatures an input uses (Protocol §8.2, last paragraph)."""
+    # Protocol §8.2: "kind 00, its key's signature"
     if isinstance(condition, KeyCondition):
         return _require((condition.key_hash,), signed)
+    # Protocol §8.2: "kind 01, those of the m lowest of its key hashes that signed"
     if isinstance(condition, MultisigCondition):
         lowest = [key for key in condition.key_hashes if key in signed][: condition.threshold]
         if len(lowest) < condition.threshold:
@@ -233,8 +239,10 @@ def _keys_to_use(
                 actual=len(lowest),
             )
         return lowest
+    # Protocol §8.2: "kind 02, *claims* if a listed preimage fits its hash"
     if condition.hash in preimages:
         return _require((condition.claim_key_hash,), signed)
+    # Protocol §8.1: "or lock_height >= height and the refund key's signature"
     if lock_height < condition.height:
         raise ConditionUnmetError(
             expected=f"the preimage, or a lock height of {condition.height}", actual=lock_height
@@ -251,7 +259,7 @@ def _require(keys: tuple[KeyHash, ...], signed: frozenset[KeyHash]) -> Sequence[
 
 def check_signatures(sized: SizedTransfer) -> None:
     """Verify every signature of a transfer over its sighash. Raises `BadSignatureError`."""
-    # Protocol §8.3: BAD_SIGNATURE
+    # Protocol §8.2: BAD_SIGNATURE: "the signed message is `H("sighash", same bytes)`"
     for signature in sized.transfer.signatures:
         if not verify_signature(signature.public_key, sized.sighash, signature.signature):
             raise BadSignatureError(

@@ -10,9 +10,9 @@ import trio
 
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.storage.schema import CoinKind
 
 SETTLED: Final = 3
 """Anchors beyond the window of inclusion after which a coin is not looked for any more."""

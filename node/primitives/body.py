@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.hashing import BODY
 from unchained.node.primitives.types import Bytes32
 
 MAX_BODY_ENCODED: Final = 1 << 20
@@ -32,6 +33,18 @@ class Body(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def from_bytes(cls, raw: bytes) -> Body:
         """Decode a body. Raises `NonCanonicalError`."""
         return _DECODER.decode(raw)
+
+
+def body_root_of(
+    fresh_root: bytes,
+    uncles_root: bytes,
+    transfers_root: bytes,
+    state_root: bytes,
+    history_root: bytes,
+) -> bytes:
+    """Return what the header of an anchor commits to, from the Merkle roots of the three lists
+    and the two commitments (Protocol §5.1). All are 32 bytes."""
+    return BODY(fresh_root + uncles_root + transfers_root + state_root + history_root)
 
 
 _DECODER = CanonicalDecoder(Body, max_size=MAX_BODY_ENCODED)

@@ -13,8 +13,8 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError
@@ -39,7 +39,7 @@ Ts = TypeVarTuple("Ts")
 
 Anchors = Sequence[tuple[Coin, AnchorHeader]]
 
-LEAST_SIZE: Final = 1_024
+TRANSFER_SIZE_MIN: Final = 1_024
 """Bytes of size that a transfer has at least: those of one output (Protocol §8.2)."""
 
 
@@ -63,10 +63,10 @@ class NotNowError(NotServedByPeerError):
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and candidates."""
 
-    def __init__(self, chain: ChainService, exchanges: Exchanges, penalize: Penalize) -> None:
+    def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
         self._chain = chain
         self._exchanges = exchanges
-        self._penalize = penalize
+        self._penalizer = penalizer
 
     async def headers(
         self, peer: PeerId, request: HeadersRequest
@@ -141,7 +141,7 @@ class Fetcher:
         for bodies that list more than a body may hold (BODY_TOO_LARGE): they are not read.
         """
         size = self._chain.network.max_body_size
-        if any(header.transfers.n > size // LEAST_SIZE for _, header in anchors):
+        if any(header.transfers.n > size // TRANSFER_SIZE_MIN for _, header in anchors):
             raise FetchError(peer, "a body with more transfers than fit one")
         bodies = await self.bodies(peer, anchors)
         parts = [
@@ -163,7 +163,7 @@ class Fetcher:
                 if source == peer and not others:
                     raise
         if any(coin_id not in have for coin_id in ids) or any(wid not in raws for wid in wids):
-            self._penalize(peer, Penalty.FAULT, "bodies without what they list")
+            self._penalizer.penalize(peer, Penalty.FAULT, "bodies without what they list")
             raise FetchError(peer, "coins or transfers of a body are missing")
         return [
             Package(
@@ -190,12 +190,12 @@ class Fetcher:
         except RequestError as error:
             raise NotNowError(peer, str(error)) from None
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(peer, Penalty.FAULT, str(error))
+            self._penalizer.penalize(peer, Penalty.FAULT, str(error))
             raise FetchError(peer, str(error)) from None
 
     def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return read(*args)
         except MismatchedAnswerError as error:
-            self._penalize(peer, Penalty.BAN, str(error))
+            self._penalizer.penalize(peer, Penalty.BAN, str(error))
             raise FetchError(peer, str(error)) from None

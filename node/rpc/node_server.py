@@ -15,9 +15,9 @@ from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.mining.epoch_manager import Payout

@@ -1,8 +1,6 @@
 """What to ask for and what to make of it, without a network, a clock or a store.
 
-Headers are checked by all that needs no body: linkage, height, grade, n_total and so the target,
-times, the digests against body_root (Protocol §11), and even the history. Bodies are shared out
-among peers in batches.
+Bodies are shared out among peers in batches, of headers that have been checked.
 """
 
 from __future__ import annotations
@@ -14,13 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from unchained.node.chain.answers import HeaderBase
-from unchained.node.consensus.anchors import check_anchor_grade
-from unchained.node.consensus.coins import ParentContext, check_coin_alone, check_coin_in_context
-from unchained.node.consensus.difficulty import child_target
-from unchained.node.consensus.errors import BadHistoryRootError, TooManyCoinsError
 from unchained.node.consensus.params import Network
-from unchained.node.crypto.mmr import History
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED
 from unchained.node.wire.messages import AnchorHeader
@@ -29,60 +21,6 @@ P = TypeVar("P", bound=Hashable)
 
 HEDGE_FACTOR: Final = 3
 """So many times what a batch usually takes has to pass before another peer is asked for it too."""
-
-
-class Point(msgspec.Struct, frozen=True, gc=False):
-    """An anchor as the headers above it see it.
-
-    `history` is None where it is not kept any more: above so old an anchor it is not checked, and
-    no body is asked for.
-    """
-
-    context: ParentContext
-    history: History | None
-    origin_time: int
-    origin_n_total: int
-
-    @classmethod
-    def of(cls, base: HeaderBase) -> Point:
-        """Return the point of an anchor that counts."""
-        return cls(base.context, base.history, base.origin_time, base.origin_n_total)
-
-    def extend(self, coin: Coin, header: AnchorHeader, network: Network, now_ms: int) -> Point:
-        """Return the point of a child, all of whose rules that need no body it has passed.
-
-        The digests have been checked against body_root. Raises a `ProtocolError`.
-        """
-        check_coin_alone(coin, network)
-        check_coin_in_context(coin, self.context, network, tip_height=None, now_ms=now_ms)
-        check_anchor_grade(coin, network)
-        # Protocol §5.2: TOO_MANY_COINS
-        for digest in (header.fresh, header.uncles):
-            if digest.n > network.max_listed:
-                raise TooManyCoinsError(expected=f"at most {network.max_listed}", actual=digest.n)
-        # Protocol §5.2: BAD_HISTORY_ROOT
-        if self.history is not None and header.history_root != self.history.root():
-            raise BadHistoryRootError(
-                expected=self.history.root().hex(), actual=header.history_root.hex()
-            )
-        fixed = coin.header
-        # Protocol §6: n_total(child of A)
-        n_total = fixed.n_total + header.fresh.n + header.uncles.n + 1
-        first = fixed.height == 1
-        origin_time = fixed.time if first else self.origin_time
-        origin_n_total = n_total if first else self.origin_n_total
-        target = child_target(
-            network,
-            anchor_height=fixed.height,
-            elapsed_ms=fixed.time - origin_time,
-            n=n_total - origin_n_total,
-        )
-        return Point(
-            ParentContext(coin.id, fixed.height, fixed.time, n_total, target),
-            None if self.history is None else self.history.append(coin.id),
-            origin_time,
-            origin_n_total,
-        )
 
 
 class DownloadBatch(msgspec.Struct, frozen=True, gc=False):

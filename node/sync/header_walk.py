@@ -10,25 +10,26 @@ import trio
 from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.transition import check_header
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, NotServedByPeerError
-from unchained.node.sync.body_plan import Point
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
 
-CHECKED_AT_ONCE: Final = 64
+HEADERS_CHECKED_AT_ONCE: Final = 64
 """Headers checked before other tasks get a turn: some 5 ms."""
 
-PAGE: Final = HEADERS_EXCHANGE.limits.max_items
+HEADERS_PER_PAGE: Final = HEADERS_EXCHANGE.limits.max_items
 
 
 class Seen(msgspec.Struct):
     """Ends of pages that have been checked already, whoever sent them: an anchor's id commits to
     all below it, so nobody has to check the same chain twice."""
 
-    points: dict[CoinId, tuple[Point, int]] = msgspec.field(default_factory=dict)
+    points: dict[CoinId, tuple[AnchorContext, int]] = msgspec.field(default_factory=dict)
 
 
 class Weight(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +63,7 @@ class HeaderWalk:
         self._clock = clock
         self._peer = peer
         self._tip = tip
-        self._point: Point | None = None
+        self._point: AnchorContext | None = None
         self._request: HeadersRequest | None = None
         self.work = 0
         self.fork_height = 0
@@ -77,7 +78,7 @@ class HeaderWalk:
         if self._request is None:
             self._request = HeadersRequest(await self._queries.locator(), self._tip)
         page = await self._fetcher.headers(self._peer, self._request)
-        self.at_end = len(page) < PAGE
+        self.at_end = len(page) < HEADERS_PER_PAGE
         if not page:
             return []
         base_id = page[0][0].parent if self._point is None else None
@@ -100,7 +101,7 @@ class HeaderWalk:
         if base is None:
             # Protocol §6: asked for back to a known anchor, at most MAX_REORG deep
             raise NotServedByPeerError(self._peer, "its chain leaves ours too deep to be followed")
-        self._point = Point.of(base)
+        self._point = base.context
         self.fork_height = base.fork_height
         self.height = base.context.height
 
@@ -119,14 +120,22 @@ class HeaderWalk:
                 raise NotServedByPeerError(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
-                self._point = self._point.extend(coin, header, self._network, now_ms)
+                self._point = check_header(
+                    coin,
+                    header.fresh.n,
+                    header.uncles.n,
+                    header.history_root,
+                    self._point,
+                    self._network,
+                    now_ms,
+                )
             if standing == "main":
                 self.fork_height, self.work = coin.height, 0
             else:
                 self.work += anchor_work(coin.header.target, self._network)
             if standing not in {"main", "side"}:
                 fresh.append((coin, header))
-            if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+            if number % HEADERS_CHECKED_AT_ONCE == HEADERS_CHECKED_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
         if shared is not None:
             self._point = shared[0]

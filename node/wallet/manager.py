@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, TransferRefusedError
@@ -123,7 +124,7 @@ class WalletManager(WalletFollower):
 
     def fee(self, rate: int | None = None, target: int | None = None) -> Fee:
         """Return a fee as asked for, or at what the mempool takes at present."""
-        least = max(1, math.ceil(self._link.tip.min_fee_rate))
+        least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
         return Fee(least if rate is None else rate, target)
 
     async def send(

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import msgspec
 
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.addresses import (
     MAX_MEMO,
     MalformedPayeeError,
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 SCHEME: Final = "unchained:"
 """What a payment URI begins with."""
-
-LEAST_OUTPUT: Final = 1_000
-"""Grains below which nodes do not relay an output (Protocol §8.4)."""
 
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]{1,8}))?")
 _LOCK: Final = re.compile(r"[0-9a-f]{64}")
@@ -70,8 +68,8 @@ def output_for(network: Network, payee: Payee) -> Output:
     Raises `BadPaymentError` naming what is wrong.
     """
     value, memo = payee.value, payee.memo
-    if not LEAST_OUTPUT <= value <= MAX_AMOUNT:
-        raise BadPaymentError(f"a payment is at least {LEAST_OUTPUT} grains, got {value}")
+    if not DUST <= value <= MAX_AMOUNT:
+        raise BadPaymentError(f"a payment is at least {DUST} grains, got {value}")
     if len(memo) > MAX_MEMO:
         raise BadPaymentError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
     text = payee.payee
@@ -131,7 +129,7 @@ class PaymentRequest(msgspec.Struct, frozen=True):
                 )
             value = parse_amount(fields["amount"]) if "amount" in fields else None
             memo = fields.get("memo", "")
-            probe = Payee(payee, LEAST_OUTPUT if value is None else value, memo.encode())
+            probe = Payee(payee, DUST if value is None else value, memo.encode())
             if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
             output_for(network, probe)

@@ -21,7 +21,8 @@ from unchained.node.consensus.coins import (
     is_anchor_grade,
 )
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.params import Network, work
+from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     check_conditions,
     check_signatures,
@@ -32,11 +33,10 @@ from unchained.node.crypto import merkle, mmr
 from unchained.node.crypto.merkle import MerkleProof
 from unchained.node.crypto.mmr import HistoryProof
 from unchained.node.crypto.pow import ProofOfWork
-from unchained.node.primitives.body import Body
+from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
-from unchained.node.primitives.hashing import BODY
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, Output
 from unchained.node.primitives.types import Bytes32, CoinId, Txid, UInt64, Wid
 from unchained.node.wallet.errors import ReceiptError
@@ -166,7 +166,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
         first.header.time,
         last.height,
         last.id,
-        sum(network.coins_per_epoch * work(anchor.header.target) for anchor in anchors),
+        sum(anchor_work(anchor.header.target, network) for anchor in anchors),
     )
 
 
@@ -174,12 +174,12 @@ def _check_inclusion(receipt: Receipt, wid: Wid, anchor: Coin, network: Network)
     if not merkle.verify(receipt.place, wid, receipt.transfers_root):
         raise ReceiptError("the transfer is not in the anchor's list of transfers")
     # Protocol §5.1
-    root = BODY(
-        receipt.fresh_root
-        + receipt.uncles_root
-        + receipt.transfers_root
-        + receipt.state_root
-        + receipt.history_root
+    root = body_root_of(
+        receipt.fresh_root,
+        receipt.uncles_root,
+        receipt.transfers_root,
+        receipt.state_root,
+        receipt.history_root,
     )
     if root != anchor.header.body_root:
         raise ReceiptError("the lists are not those that the anchor commits to")

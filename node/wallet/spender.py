@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, seal_note
@@ -43,7 +44,7 @@ from unchained.node.wallet.errors import (
     NoSuchTransferError,
     NothingToDoError,
 )
-from unchained.node.wallet.payment_request import LEAST_OUTPUT, output_for
+from unchained.node.wallet.payment_request import output_for
 from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.selection import MAX_SEARCHED, Candidate, Costs, Selection, select
 from unchained.node.wallet.unsigned import Unsigned
@@ -256,7 +257,7 @@ class Spender:
 
         Raises `NothingToDoError` if no coin is worth its fee.
         """
-        return self._gather(account, fee, Payee(to, LEAST_OUTPUT, memo), least_inputs=1)
+        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1)
 
     def consolidate(
         self, fee: Fee, *, account: int = 0, below: int | None = None
@@ -289,11 +290,11 @@ class Spender:
         prepared = []
         for start in range(0, len(worth), MAX_INPUTS):
             share = worth[start : start + MAX_INPUTS]
-            probe = self._gathered(account, payee, LEAST_OUTPUT)
+            probe = self._gathered(account, payee, DUST)
             total = sum(value for _, value in share)
             plan_costs = _costs(probe, fee)
             value = total - plan_costs.bare - plan_costs.per_input * len(share)
-            if len(share) < least_inputs or value < LEAST_OUTPUT:
+            if len(share) < least_inputs or value < DUST:
                 continue
             plan = self._gathered(account, payee, value)
             paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
@@ -337,11 +338,7 @@ class Spender:
     def _check_replaces(self, old: Outgoing, prepared: Prepared) -> None:
         unsigned = prepared.unsigned
         size = _size_bound(unsigned, 1)
-        least = max(
-            -(-5 * old.fee * size // (4 * old.size)),
-            sum(step.fee for step in self._with_descendants(old)) + size,
-        )
-        # Protocol §8.4: a conflicting transfer replaces if ...
+        least = replacement_fee(size, (old,), self._with_descendants(old))
         if unsigned.fee < least:
             raise BadPaymentError(
                 f"a fee of {unsigned.fee} grains does not replace one of {old.fee}: "
@@ -423,11 +420,11 @@ def _costs(plan: _Plan, fee: Fee) -> Costs:
             f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
         )
     if fee.target is not None:
-        return Costs(fee.target, 0, 0, 0, LEAST_OUTPUT, most)
+        return Costs(fee.target, 0, 0, 0, DUST, most)
     size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
     per_input = fee.rate * (71 + condition)
     change = fee.rate * back
-    return Costs(fee.rate * size, per_input, change, change + per_input, LEAST_OUTPUT, most)
+    return Costs(fee.rate * size, per_input, change, change + per_input, DUST, most)
 
 
 def _worth(coins: Sequence[Candidate], costs: Costs) -> list[Candidate]:

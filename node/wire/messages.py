@@ -13,10 +13,9 @@ from typing import Annotated, Final, Generic, TypeVar
 import msgspec
 
 from unchained.node.crypto.merkle import MAX_LEAVES, merkle_top, root_of
-from unchained.node.primitives.body import Body
+from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE, Coin
-from unchained.node.primitives.hashing import BODY
 from unchained.node.primitives.types import ZERO32, Bytes32, UInt64
 from unchained.node.wire.errors import MalformedAnswerError, RefusedAnswerError
 from unchained.node.wire.limits import (
@@ -107,8 +106,13 @@ class AnchorHeader(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def body_root(self) -> bytes:
         """Return what the coin's header has to commit to (Protocol §5.1)."""
-        lists = self.fresh.root() + self.uncles.root() + self.transfers.root()
-        return BODY(lists + self.state_root + self.history_root)
+        return body_root_of(
+            self.fresh.root(),
+            self.uncles.root(),
+            self.transfers.root(),
+            self.state_root,
+            self.history_root,
+        )
 
     def matches(self, body: Body) -> bool:
         """Tell whether a body is the one that these digests are of."""

@@ -21,7 +21,7 @@ from tests.framework.benchchain import Forger
 from tests.framework.network import Net, NetNode, network
 from tests.framework.processes import NodeProcess
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import LOCAL, TEST, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
@@ -117,9 +117,9 @@ def lay(
             for left in range(fresh, -1, -1):
                 template = build_template(core)
                 coin = forge(forger, template, rules, anchor=not left, step_ms=step_ms)
-                core.submit_coin(coin, coin.header.time, proven=True)
+                core.submit_proven_coin(ProvenCoin(coin), coin.header.time)
                 made.append(coin)
-            core.submit_package(Package(coin, template.body, {}, {}), proven=True)
+            core.submit_proven_anchor(ProvenAnchor(Package(coin, template.body, {}, {})))
         core.end_bulk()
         assert core.tip.id == made[-1].id
         assert core.tip.height == anchors

@@ -22,8 +22,8 @@ from unchained.node.base.runner import ThreadRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.crypto.keys import SpendKey, verify_signature
 from unchained.node.crypto.pow import default_backend
 from unchained.node.primitives.conditions import KeyCondition, lock_of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
@@ -65,7 +65,7 @@ class Forger:
                 lock=lock or Lock(self._random.randbytes(32)),
                 wanted=lambda value: grade(first.target) < value <= first.target,
             )
-            core.submit_coin(coin, coin.header.time, proven=True)
+            core.submit_proven_coin(ProvenCoin(coin), coin.header.time)
             coins.append(coin)
         template = build_template(core)
         anchor = self.coin(
@@ -80,8 +80,8 @@ class Forger:
             {coin.id: coin for coin in coins},
             {Wid(wid): core.transfer_bytes(Wid(wid)) or b"" for wid in template.body.transfers},
         )
-        core.submit_coin(anchor, anchor.header.time, proven=True)
-        core.submit_package(package, proven=True)
+        core.submit_proven_coin(ProvenCoin(anchor), anchor.header.time)
+        core.submit_proven_anchor(ProvenAnchor(package))
         assert core.tip.id == anchor.id
         return package
 
@@ -93,6 +93,6 @@ class Forger:
 
 def connect(core: ChainCore, package: Package) -> CoinId:
     """Submit an anchor with all that its body lists, all proofs verified; return its id."""
-    core.submit_coin(package.anchor, package.anchor.header.time, proven=True)
-    core.submit_package(package, proven=True)
+    core.submit_proven_coin(ProvenCoin(package.anchor), package.anchor.header.time)
+    core.submit_proven_anchor(ProvenAnchor(package))
     return package.anchor.id

@@ -10,7 +10,7 @@ from tests.framework.forge import BACKEND, Forged
 from tests.framework.model import Known, Model, State
 from tests.framework.trees import RandomTree
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import NeedsProof, Outcome
+from unchained.node.chain.results import NeedsProof, Outcome, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.coins import check_mix
@@ -55,10 +55,10 @@ async def in_writer(chain: ChainService, work: Callable[[ChainCore], T]) -> T:
 
 def submit_coin(core: ChainCore, coin: Coin, now_ms: int) -> Outcome:
     """Submit a coin and verify its mix when asked to. Raises a `ProtocolError`."""
-    result = core.submit_coin(coin, now_ms, proven=False)
+    result = core.submit_coin(coin, now_ms)
     if isinstance(result, NeedsProof):
         check_mix(coin, core.network, BACKEND)
-        result = core.submit_coin(coin, now_ms, proven=True)
+        result = core.submit_proven_coin(ProvenCoin(coin), now_ms)
     assert isinstance(result, Outcome)
     return result
 
@@ -66,7 +66,7 @@ def submit_coin(core: ChainCore, coin: Coin, now_ms: int) -> Outcome:
 def submit_body(core: ChainCore, anchor: Forged) -> Outcome:
     """Submit an anchor's package and verify mixes when asked to. Raises a `ProtocolError`."""
     package = anchor.package()
-    result = core.submit_package(package, proven=False)
+    result = core.submit_package(package)
     if isinstance(result, NeedsProof):
         try:
             for coin in result.coins:
@@ -74,7 +74,7 @@ def submit_body(core: ChainCore, anchor: Forged) -> Outcome:
         except BadMixError as error:
             core.condemn(anchor.id, error)
             raise
-        result = core.submit_package(package, proven=True)
+        result = core.submit_proven_anchor(ProvenAnchor(package))
     assert isinstance(result, Outcome)
     return result
 

@@ -17,9 +17,9 @@ import msgspec
 
 from tests.framework.slow import SlowNetwork, slow_child_target
 from unchained.node.chain.results import Package
-from unchained.node.consensus.anchors import body_root
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transition import body_root
 from unchained.node.crypto.keys import SpendKey
 from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.mmr import History

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from tests.framework.forge import spend_key
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
@@ -222,9 +223,17 @@ class Net:
 
 
 @contextlib.contextmanager
-def network(name: str = "reg", *, cuttable: bool = False) -> Iterator[Net]:
-    """Give a test a network of nodes, with a switchboard between them if it is to be cut."""
-    with node_home() as home:
+def network(
+    name: str = "reg",
+    *,
+    cuttable: bool = False,
+    request: pytest.FixtureRequest | None = None,
+) -> Iterator[Net]:
+    """Give a test a network of nodes, with a switchboard between them if it is to be cut.
+
+    A fixture gives its `request`, as to `node_home`.
+    """
+    with node_home(request) as home:
         board = Switchboard() if cuttable else None
         try:
             yield Net(home, name, board)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 import trio
-import trio._core._run as trio_run
-import trio.testing
 
+from tests.framework.async_tests import reseed_scheduler
 from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
 from unchained.node.transport.contract import (
@@ -25,27 +24,6 @@ from unchained.node.transport.contract import (
 
 TOPIC = "/t/coin/1"
 ECHO = "/t/echo/1"
-
-
-@contextmanager
-def seeded_scheduler(seed: int) -> Iterator[None]:
-    """Let Trio choose the order of its tasks from a seed, so that a run can be repeated."""
-    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
-    state = trio_run._r.getstate()
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_run._r.seed(seed)
-    try:
-        yield
-    finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before
-        trio_run._r.setstate(state)
-
-
-def run_virtual(seed: int, main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run `main` under a clock that jumps while all tasks wait; the seed is printed."""
-    print(f"seed {seed}")
-    with seeded_scheduler(seed):
-        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @dataclass
@@ -80,6 +58,7 @@ class Cluster:
     def __init__(self, seed: int, model: LinkModel | None = None) -> None:
         self.network = MemoryNetwork(seed, model)
         self.rng = random.Random(seed)
+        self._seed = seed
         self.nodes: list[Node] = []
         self._nursery: trio.Nursery | None = None
 
@@ -123,7 +102,8 @@ class Cluster:
                     await self.connect(node, other)
 
     @asynccontextmanager
-    async def running(self) -> Any:
+    async def running(self) -> AsyncIterator[Cluster]:
+        reseed_scheduler(self._seed)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.network.run)

@@ -1,7 +1,7 @@
 """Real processes for functional tests: `unchained-node` with its log read as it comes.
 
-A test waits for events of the log, never for time to pass. When a test fails inside
-`node_home`, the data directories stay and how to look at it is printed.
+A test waits for events of the log, never for time to pass. When a test fails, the data directories
+of its `home` stay and how to look at them is printed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+import pytest
 
 Event = dict[str, object]
 
@@ -227,22 +229,30 @@ class NodeHome:
             check=False,
         )
 
+    def close(self, *, keep: bool) -> None:
+        """End all processes; keep the files and say where they are, or remove them."""
+        for process in self.processes:
+            process.end()
+        if not keep:
+            shutil.rmtree(self.path)
+            return
+        for process in self.processes:
+            print(process.tail())
+        print(f"the nodes' files are kept: ls -R {self.path}; tail {self.path}/*/node.log")
+
 
 @contextlib.contextmanager
-def node_home() -> Iterator[NodeHome]:
+def node_home(request: pytest.FixtureRequest | None = None) -> Iterator[NodeHome]:
     """Give a test a home for nodes; what still runs is killed at the end.
 
-    If the test fails the home is kept, and its place and the ends of all output are printed.
+    If the test fails the home is kept, and its place and the ends of all output are printed. A
+    fixture sees no failure of the tests that use it, and gives its `request`.
     """
     home = NodeHome(Path(tempfile.mkdtemp(prefix="unchained-test-")))
+    failures = 0 if request is None else request.session.testsfailed
+    keep = True
     try:
         yield home
-    except BaseException:
-        for process in home.processes:
-            process.end()
-            print(process.tail())
-        print(f"the nodes' files are kept: ls -R {home.path}; tail {home.path}/*/node.log")
-        raise
-    for process in home.processes:
-        process.end()
-    shutil.rmtree(home.path)
+        keep = request is not None and request.session.testsfailed > failures
+    finally:
+        home.close(keep=keep)

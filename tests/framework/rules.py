@@ -7,15 +7,25 @@ from collections.abc import Callable
 import pytest
 
 from tests.framework.forge import Forged
-from unchained.node.consensus.coins import ParentContext
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 
 
-def context_of(anchor: Forged) -> ParentContext:
+def context_of(anchor: Forged) -> AnchorContext:
     """Return a forged anchor as its children see it."""
-    return ParentContext(anchor.id, anchor.height, anchor.time, anchor.n_total, anchor.target)
+    first = anchor.chain()[1] if anchor.height else None
+    return AnchorContext(
+        anchor.id,
+        anchor.height,
+        anchor.time,
+        anchor.n_total,
+        anchor.target,
+        0 if first is None else first.time,
+        0 if first is None else first.n_total,
+        anchor.history,
+    )
 
 
 class ForgedBranch:
@@ -25,7 +35,7 @@ class ForgedBranch:
         self._tip = tip
         self._chain = tip.chain()
 
-    def anchor_at(self, height: int) -> ParentContext | None:
+    def anchor_at(self, height: int) -> AnchorContext | None:
         """Return the anchor at a height."""
         inside = 0 <= height < len(self._chain)
         return context_of(self._chain[height]) if inside else None
@@ -39,10 +49,6 @@ class ForgedBranch:
         """Return the coin if it is an anchor of the chain or was listed by one."""
         assert since >= 0
         return self._tip.listed.get(coin_id)
-
-    def history_root(self) -> bytes:
-        """Return the history root after the tip."""
-        return self._tip.history.root()
 
 
 def rule_broken(judge: Callable[[], object]) -> str:

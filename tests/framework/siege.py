@@ -26,6 +26,7 @@ from tests.framework.p2p_peer import BarePeer, bare_peer
 from tests.framework.processes import PATIENCE_S
 from unchained.node.base.clock import SystemClock
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import ProvenAnchor, ProvenCoin
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
@@ -78,8 +79,8 @@ class Siege:
             core = ChainCore(store, REG, lambda: 0)
             for _ in range(HEIGHT):
                 tip = self.forge.anchor(tip)
-                core.submit_coin(tip.coin, self.forge.now_ms, proven=True)
-                core.submit_package(tip.package(), proven=True)
+                core.submit_proven_coin(ProvenCoin(tip.coin), self.forge.now_ms)
+                core.submit_proven_anchor(ProvenAnchor(tip.package()))
             assert core.tip.id == tip.id
         return tip
 

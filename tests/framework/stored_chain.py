@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.crypto.lthash import StateCommitment
@@ -22,7 +23,6 @@ from unchained.storage.schema import (
     AnchorRecord,
     CoinAccepted,
     CoinHistory,
-    CoinKind,
     MempoolRecord,
     OwnedCoin,
     SpentCoin,

@@ -32,6 +32,7 @@ import structlog
 import trio
 import trio.testing
 
+from tests.framework.async_tests import run_virtual
 from tests.framework.simulation.link_model import LinkModel
 
 # All that is imported of the project: what a move of modules has to touch here.
@@ -65,7 +66,7 @@ OMITTED: Final = (*BASE, "node/primitives/", "node/crypto/", *SIMULATION)
 DECODING: Final = "Transfer.from_bytes"
 """What every decoding of a transfer's bytes comes down to."""
 VERIFYING: Final = "verify_signature"
-ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainService._call")
+ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainWriter.call")
 """What every trip to the chain's writer goes through: the one of these that there is."""
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -347,16 +348,16 @@ class _Made:
 def make_walks() -> list[Walk]:
     """Walk all three, and once more with two batches, to see what one of them takes."""
 
-    async def body(net: SimNet) -> list[Walk]:
+    async def walk() -> list[Walk]:
         with tempfile.TemporaryDirectory() as directory:
-            house = House(net, Path(directory))
-            await house.open()
-            coin, payment = await house.walk_coin(), await house.walk_payment()
-            one, two = await house.walk_sync(1), await house.walk_sync(2)
+            async with simulate(1, model=NO_TIME, params=NETWORK) as net:
+                house = House(net, Path(directory))
+                await house.open()
+                coin, payment = await house.walk_coin(), await house.walk_payment()
+                one, two = await house.walk_sync(1), await house.walk_sync(2)
         return [coin, payment, replace(one, per_batch=two.trips - one.trips)]
 
-    walks: list[Walk] = simulate(1, body, model=NO_TIME, params=NETWORK)
-    return walks
+    return run_virtual(walk)
 
 
 # Shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tests.framework.wallets import CHEAP
 from unchained.node.app import WalletLink
 from unchained.node.base.clock import Clock, TrioClock
 from unchained.node.base.runner import InlineRunner, Runner
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix
@@ -103,7 +103,7 @@ class WalletNode:
 
     async def settle(self) -> None:
         """Wait until nothing goes on."""
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked()
 
     async def caught_up(self) -> None:
         """Wait until every open wallet has read the whole chain, in real time."""
@@ -133,8 +133,8 @@ class WalletNode:
         await self.settle()
 
     async def _take(self, package: Package) -> None:
-        await self.chain.submit_coin(package.anchor, proven=True)
-        await self.chain.submit_package(package, proven=True)
+        await self.chain.submit_coin(ProvenCoin(package.anchor))
+        await self.chain.submit_package(package)
 
     def _anchor(self, template: Any, lock: Lock, time_ms: int) -> Coin:
         while True:
@@ -153,8 +153,3 @@ def _nobody(parent: CoinId, time_ms: int) -> Lock:
 def wallet_node(directory: Path, network: Network = REG) -> WalletNode:
     """Return a node, not yet running, whose chain outlives its runs."""
     return WalletNode(network, directory, MemoryStore())
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a test in virtual time."""
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))

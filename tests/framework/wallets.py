@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Outcome, Package
+from unchained.node.chain.results import Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
-from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN
 from unchained.node.primitives.transfer import SizedTransfer
@@ -73,7 +73,7 @@ class WalletChain:
         *fresh, last = payouts or (self._nobody,)
         coins = [self._coin(build_template(self.core), payout, False) for payout in fresh]
         for coin in coins:
-            self.core.submit_coin(coin, self.now_ms, proven=True)
+            self.core.submit_proven_coin(ProvenCoin(coin), self.now_ms)
         template = build_template(self.core)
         anchor = self._coin(template, last, True)
         package = Package(
@@ -116,10 +116,10 @@ class WalletChain:
 
     def _take(self, coins: Sequence[Coin], package: Package) -> None:
         for coin in (*coins, package.anchor):
-            self.core.submit_coin(coin, self.now_ms, proven=True)
+            self.core.submit_proven_coin(ProvenCoin(coin), self.now_ms)
         for raw in package.transfers.values():
             self._judge(raw)
-        self.core.submit_package(package, proven=True)
+        self.core.submit_proven_anchor(ProvenAnchor(package))
         self.packages.append((list(coins), package))
 
     def _judge(self, raw: bytes) -> SizedTransfer:

@@ -55,8 +55,8 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    with node_home() as home:
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    with node_home(request) as home:
         node = home.start("--network", "reg")
         node.wait_event("node.started")
         made = Shell(home)
@@ -165,17 +165,16 @@ def test_errors_say_what_to_do(shell: Shell) -> None:
     cookie.write_text(right)
 
 
-def test_without_a_node() -> None:
-    with node_home() as home:
-        shell = Shell(home)
-        where = f"--network reg --data-dir {home.data_dir()}"
-        for command in (["status"], ["stop"], ["chain", "tip"], ["rpc", "chain.tip"]):
-            assert shell.fails(*command) == (
-                "unchained-node: the node is not running "
-                f"(start it with `unchained-node start {where}`)\n"
-            )
-        assert "start it with `unchained-node start`)" in home.run("status").stderr
-        assert "there is no such directory" in shell.fails("chain", "export", str(home.path / "x"))
+def test_without_a_node(home: NodeHome) -> None:
+    shell = Shell(home)
+    where = f"--network reg --data-dir {home.data_dir()}"
+    for command in (["status"], ["stop"], ["chain", "tip"], ["rpc", "chain.tip"]):
+        assert shell.fails(*command) == (
+            "unchained-node: the node is not running "
+            f"(start it with `unchained-node start {where}`)\n"
+        )
+    assert "start it with `unchained-node start`)" in home.run("status").stderr
+    assert "there is no such directory" in shell.fails("chain", "export", str(home.path / "x"))
 
 
 def test_a_chain_file_goes_round(shell: Shell) -> None:
@@ -223,16 +222,15 @@ def test_a_chain_file_that_is_none_or_damaged(shell: Shell) -> None:
     assert "No such file" in shell.home.run("chain", "verify", "/none/such").stderr
 
 
-def test_a_new_key_is_printed_and_kept_nowhere() -> None:
-    with node_home() as home:
-        done = home.run("key", "new", "--network", "test", "--json")
-        key = json.loads(done.stdout)
-        network = NETWORKS["test"]
-        account = derive_account(mnemonic_seed(key["mnemonic"]), network.chain_id, 0)
-        assert key["address"] == encode_address(network, account.key_hash)
-        assert decode_paycode(network, key["paycode"]).key_hash == account.key_hash
-        assert "not stored anywhere" in home.run("key", "new").stderr
-        assert list(home.path.iterdir()) == []
+def test_a_new_key_is_printed_and_kept_nowhere(home: NodeHome) -> None:
+    done = home.run("key", "new", "--network", "test", "--json")
+    key = json.loads(done.stdout)
+    network = NETWORKS["test"]
+    account = derive_account(mnemonic_seed(key["mnemonic"]), network.chain_id, 0)
+    assert key["address"] == encode_address(network, account.key_hash)
+    assert decode_paycode(network, key["paycode"]).key_hash == account.key_hash
+    assert "not stored anywhere" in home.run("key", "new").stderr
+    assert list(home.path.iterdir()) == []
 
 
 def on_terminal(home: NodeHome, *arguments: str, until: str, ctrl_c: bool = False) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.framework.processes import clean_environment, node_home, node_program
+from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
 from tests.framework.wallet_shell import PASSPHRASE, Person
 
 
 @pytest.fixture(scope="module")
-def person() -> Iterator[Person]:
-    with node_home() as home:
+def person(request: pytest.FixtureRequest) -> Iterator[Person]:
+    with node_home(request) as home:
         made = Person(home)
         node = made.start()
         yield made
@@ -133,24 +133,23 @@ def test_a_passphrase_comes_by_a_file_descriptor(person: Person) -> None:
     assert person.json("wallet", "add-account", "-w", "fd", "--passphrase-file", str(new)) == 1
 
 
-def test_a_wallet_is_opened_again_with_the_node() -> None:
-    with node_home() as home:
-        person = Person(home)
-        node = person.start()
-        person.mine(2)
-        mined = person.json("wallet", "balance", "-w", "mining")
-        assert mined["total"] == "2.00000000", "there is no other wallet yet"
-        person.json("wallet", "create")
-        person.mine(2)
-        assert person.json("wallet", "balance", "-w", "mining")["total"] == mined["total"]
-        before = person.json("wallet", "balance")
-        assert node.stop() == 0
-        node = person.start()
-        person.caught_up()
-        assert person.json("wallet", "balance") == before
-        assert person.json("wallet", "close")["open"] is False
-        assert person.json("wallet", "list")[0]["name"] == "default"
-        assert person.json("wallet", "open")["locked"]
-        assert person.json("wallet", "rescan", "--from", "1")["open"]
-        assert person.json("wallet", "rescan", "--cancel")["open"]
-        assert node.stop() == 0
+def test_a_wallet_is_opened_again_with_the_node(home: NodeHome) -> None:
+    person = Person(home)
+    node = person.start()
+    person.mine(2)
+    mined = person.json("wallet", "balance", "-w", "mining")
+    assert mined["total"] == "2.00000000", "there is no other wallet yet"
+    person.json("wallet", "create")
+    person.mine(2)
+    assert person.json("wallet", "balance", "-w", "mining")["total"] == mined["total"]
+    before = person.json("wallet", "balance")
+    assert node.stop() == 0
+    node = person.start()
+    person.caught_up()
+    assert person.json("wallet", "balance") == before
+    assert person.json("wallet", "close")["open"] is False
+    assert person.json("wallet", "list")[0]["name"] == "default"
+    assert person.json("wallet", "open")["locked"]
+    assert person.json("wallet", "rescan", "--from", "1")["open"]
+    assert person.json("wallet", "rescan", "--cancel")["open"]
+    assert node.stop() == 0

@@ -17,6 +17,8 @@ from tests.framework.p2p_attacker import Attacker, attacker
 from tests.framework.p2p_node import ECHO, TOPIC
 from tests.framework.p2p_process import Process, node
 
+pytestmark = pytest.mark.real_time
+
 Attack = Callable[[Attacker], Awaitable[None]]
 
 
@@ -51,17 +53,14 @@ async def garbage_key(attack: Attacker) -> None:
         (garbage_key, "deserialize_public_key"),
     ],
 )
-def test_stock_dies(attack: Attack, cause: str) -> None:
+async def test_stock_dies(attack: Attack, cause: str) -> None:
     """Faults 1 and 2."""
 
-    async def main() -> None:
-        async with node(1, module="p2p_stock") as victim, attacker(victim.address, 3) as peer:
-            await attack(peer)
-            with trio.fail_after(20):
-                await victim.ended.wait()
-            assert cause in victim.stderr()
-
-    trio.run(main)
+    async with node(1, module="p2p_stock") as victim, attacker(victim.address, 3) as peer:
+        await attack(peer)
+        with trio.fail_after(20):
+            await victim.ended.wait()
+        assert cause in victim.stderr()
 
 
 async def still_serves(victim: Process, honest: Process) -> None:
@@ -69,27 +68,24 @@ async def still_serves(victim: Process, honest: Process) -> None:
     assert answer == ["ok", "still there"]
 
 
-def test_ours_goes_on() -> None:
-    async def main() -> None:
-        async with node(1) as victim, node(2) as honest:
-            await honest.ok("connect", victim.address, 10)
-            for seed, (attack, kind) in enumerate(
-                [(garbage_protobuf, "bad_gossip"), (garbage_key, "bad_gossip")], 3
-            ):
-                async with attacker(victim.address, seed) as peer:
-                    await attack(peer)
-                    who = peer.identity.peer
-                    await victim.event("misbehaved", "127.0.0.1", who, kind)
-                    await victim.event("disconnected", who, "misbehaved")
-                    with trio.fail_after(10):
-                        await peer.closed.wait()
-            kind, _ = await honest.tell("request", victim.id, "/t/fail/1", "", 100, 10)
-            assert kind == "RequestFailedError"
-            await honest.ok("publish", "raise in the validator")
-            state = await victim.state(lambda state: state["statistics"]["faults"] == 2)
-            assert state["peers"] == [honest.id]
-            assert "a fault of the handler" in victim.stderr()
-            assert "a fault of the validator" in victim.stderr()
-            await still_serves(victim, honest)
-
-    trio.run(main)
+async def test_ours_goes_on() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        for seed, (attack, kind) in enumerate(
+            [(garbage_protobuf, "bad_gossip"), (garbage_key, "bad_gossip")], 3
+        ):
+            async with attacker(victim.address, seed) as peer:
+                await attack(peer)
+                who = peer.identity.peer
+                await victim.event("misbehaved", "127.0.0.1", who, kind)
+                await victim.event("disconnected", who, "misbehaved")
+                with trio.fail_after(10):
+                    await peer.closed.wait()
+        kind, _ = await honest.tell("request", victim.id, "/t/fail/1", "", 100, 10)
+        assert kind == "RequestFailedError"
+        await honest.ok("publish", "raise in the validator")
+        state = await victim.state(lambda state: state["statistics"]["faults"] == 2)
+        assert state["peers"] == [honest.id]
+        assert "a fault of the handler" in victim.stderr()
+        assert "a fault of the validator" in victim.stderr()
+        await still_serves(victim, honest)

@@ -14,6 +14,8 @@ from tests.framework.p2p_process import Process, node, started
 from unchained.node.transport.address import Address
 from unchained.node.transport.libp2p.streams import TcpStream, agree, propose
 
+pytestmark = pytest.mark.real_time
+
 
 async def pair_connects(one: Process, other: Process) -> None:
     await one.ok("connect", other.address, 10)
@@ -21,62 +23,56 @@ async def pair_connects(one: Process, other: Process) -> None:
     await other.state(lambda state: one.id in state["mesh"])
 
 
-def test_requests_between_processes() -> None:
-    async def main() -> None:
-        async with node(1) as one, node(2) as other:
-            await pair_connects(one, other)
-            await other.event("connected", one.id, "127.0.0.1", "inbound")
-            await one.event("connected", other.id, "127.0.0.1", "outbound")
+async def test_requests_between_processes() -> None:
+    async with node(1) as one, node(2) as other:
+        await pair_connects(one, other)
+        await other.event("connected", one.id, "127.0.0.1", "inbound")
+        await one.event("connected", other.id, "127.0.0.1", "outbound")
 
-            async def ask(protocol: str, text: str, most: int = 100, patience: float = 10) -> str:
-                answer = await one.tell("request", other.id, protocol, text, most, patience)
-                return str(answer[0] if answer[0] != "ok" else answer[1])
+        async def ask(protocol: str, text: str, most: int = 100, patience: float = 10) -> str:
+            answer = await one.tell("request", other.id, protocol, text, most, patience)
+            return str(answer[0] if answer[0] != "ok" else answer[1])
 
-            assert await ask(ECHO, "hello") == "hello"
-            assert await ask(ECHO, "x" * 1_000_000, most=1_000_000) == "1000000"
-            assert await ask(ECHO, "x" * 1_100_000) == "RequestTooLargeError"
-            assert await ask(LARGE, "101") == "ResponseTooLargeError"
-            assert await ask("/t/fail/1", "") == "RequestFailedError"
-            assert await ask("/t/none/1", "") == "ProtocolUnsupportedError"
-            assert await ask(STALL, "", patience=0.5) == "RequestTimeoutError"
-            # Who gives up is noticed: the handler is cancelled, its place is free.
-            await other.state(lambda state: state["stalled"] == 0)
-            refused = []
+        assert await ask(ECHO, "hello") == "hello"
+        assert await ask(ECHO, "x" * 1_000_000, most=1_000_000) == "1000000"
+        assert await ask(ECHO, "x" * 1_100_000) == "RequestTooLargeError"
+        assert await ask(LARGE, "101") == "ResponseTooLargeError"
+        assert await ask("/t/fail/1", "") == "RequestFailedError"
+        assert await ask("/t/none/1", "") == "ProtocolUnsupportedError"
+        assert await ask(STALL, "", patience=0.5) == "RequestTimeoutError"
+        # Who gives up is noticed: the handler is cancelled, its place is free.
+        await other.state(lambda state: state["stalled"] == 0)
+        refused = []
 
-            async def one_of_three(patience: float) -> None:
-                refused.append(await ask(STALL, "", patience=patience))
+        async def one_of_three(patience: float) -> None:
+            refused.append(await ask(STALL, "", patience=patience))
 
-            async with trio.open_nursery() as nursery:
-                for _ in range(3):
-                    nursery.start_soon(one_of_three, 2.0)
-            assert sorted(refused) == [
-                "RequestRefusedError",
-                "RequestTimeoutError",
-                "RequestTimeoutError",
-            ]
-            kinds = [event[3] for event in other.events if event[0] == "misbehaved"]
-            assert kinds == ["oversized_request"]
-            await one.ok("disconnect", other.id)
-            await one.event("disconnected", other.id, "local")
-            await other.event("disconnected", one.id, "remote")
-            assert await ask(ECHO, "hello") == "PeerGoneError"
-
-    trio.run(main)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(one_of_three, 2.0)
+        assert sorted(refused) == [
+            "RequestRefusedError",
+            "RequestTimeoutError",
+            "RequestTimeoutError",
+        ]
+        kinds = [event[3] for event in other.events if event[0] == "misbehaved"]
+        assert kinds == ["oversized_request"]
+        await one.ok("disconnect", other.id)
+        await one.event("disconnected", other.id, "local")
+        await other.event("disconnected", one.id, "remote")
+        assert await ask(ECHO, "hello") == "PeerGoneError"
 
 
-def test_gossip_goes_through_a_line_of_processes() -> None:
-    async def main() -> None:
-        async with node(1) as one, node(2) as middle, node(3) as last:
-            await pair_connects(one, middle)
-            await pair_connects(last, middle)
-            await one.ok("publish many", 20, 200_000, 0)
-            await one.ok("publish", "reject this")
-            await one.ok("publish", "coin")
-            state = await last.state(lambda state: len(state["heard"]) == 21)
-            assert b"coin".hex() in state["heard"]
-            await middle.event("misbehaved", "127.0.0.1", one.id, "rejected_gossip")
-
-    trio.run(main)
+async def test_gossip_goes_through_a_line_of_processes() -> None:
+    async with node(1) as one, node(2) as middle, node(3) as last:
+        await pair_connects(one, middle)
+        await pair_connects(last, middle)
+        await one.ok("publish many", 20, 200_000, 0)
+        await one.ok("publish", "reject this")
+        await one.ok("publish", "coin")
+        state = await last.state(lambda state: len(state["heard"]) == 21)
+        assert b"coin".hex() in state["heard"]
+        await middle.event("misbehaved", "127.0.0.1", one.id, "rejected_gossip")
 
 
 async def heard(process: Process, count: int) -> None:
@@ -91,168 +87,144 @@ async def flow(publisher: Process, middle: Process) -> None:
             await heard(middle, 2 * number + 2)
 
 
-def test_stock_kills_a_late_joiner_while_large_messages_flow() -> None:
+async def test_stock_kills_a_late_joiner_while_large_messages_flow() -> None:
     """Fault 3: two tasks write one stream, and their frames mix."""
 
-    async def main() -> None:
-        async with node(1, module="p2p_stock") as one, node(2, module="p2p_stock") as middle:
-            await one.ok("connect", middle.address)
-            await one.state(lambda state: state["mesh"])
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(flow, one, middle)
-                for seed in range(3, 9):
-                    async with node(seed, module="p2p_stock") as joiner:
-                        await joiner.send("connect", middle.address)
-                        with trio.move_on_after(5):
-                            await joiner.ended.wait()
-                        if "DecodeError" in joiner.stderr():
-                            break
-                else:
-                    pytest.fail("six joiners lived")
-                nursery.cancel_scope.cancel()
-
-    trio.run(main)
+    async with node(1, module="p2p_stock") as one, node(2, module="p2p_stock") as middle:
+        await one.ok("connect", middle.address)
+        await one.state(lambda state: state["mesh"])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flow, one, middle)
+            for seed in range(3, 9):
+                async with node(seed, module="p2p_stock") as joiner:
+                    await joiner.send("connect", middle.address)
+                    with trio.move_on_after(5):
+                        await joiner.ended.wait()
+                    if "DecodeError" in joiner.stderr():
+                        break
+            else:
+                pytest.fail("six joiners lived")
+            nursery.cancel_scope.cancel()
 
 
-def test_a_late_joiner_lives_while_large_messages_flow() -> None:
-    async def main() -> None:
-        async with node(1) as one, node(2) as middle:
-            await pair_connects(one, middle)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(flow, one, middle)
-                for seed in (3, 4):
-                    async with node(seed) as joiner:
-                        await pair_connects(joiner, middle)
-                        await joiner.state(lambda state: len(state["heard"]) > 10)
-                        assert (await joiner.ok("state"))["statistics"]["misbehaviours"] == 0
-                nursery.cancel_scope.cancel()
-            assert (await middle.ok("state"))["statistics"]["misbehaviours"] == 0
-
-    trio.run(main)
+async def test_a_late_joiner_lives_while_large_messages_flow() -> None:
+    async with node(1) as one, node(2) as middle:
+        await pair_connects(one, middle)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flow, one, middle)
+            for seed in (3, 4):
+                async with node(seed) as joiner:
+                    await pair_connects(joiner, middle)
+                    await joiner.state(lambda state: len(state["heard"]) > 10)
+                    assert (await joiner.ok("state"))["statistics"]["misbehaviours"] == 0
+            nursery.cancel_scope.cancel()
+        assert (await middle.ok("state"))["statistics"]["misbehaviours"] == 0
 
 
-def test_stock_cannot_read_a_large_answer() -> None:
+async def test_stock_cannot_read_a_large_answer() -> None:
     """Fault 10: at most 101 reads."""
 
-    async def main() -> None:
-        async with (
-            node(1, module="p2p_stock") as one,
-            node(2, module="p2p_stock") as stock,
-            node(3) as ours,
-            node(4) as other,
-        ):
-            await one.ok("connect", stock.address)
-            assert (await one.tell("large", stock.id, 8_000_000))[0] == "IncompleteReadError"
-            await ours.ok("connect", other.address, 10)
-            answer = await ours.tell("request", other.id, LARGE, "8000000", 8_000_000, 20)
-            assert answer == ["ok", 8_000_000]
-            # Stock's requests are served by ours: the wire is libp2p's.
-            await one.ok("connect", ours.address)
-            assert await one.ok("large", ours.id, 100_000) == 100_000
-
-    trio.run(main)
+    async with (
+        node(1, module="p2p_stock") as one,
+        node(2, module="p2p_stock") as stock,
+        node(3) as ours,
+        node(4) as other,
+    ):
+        await one.ok("connect", stock.address)
+        assert (await one.tell("large", stock.id, 8_000_000))[0] == "IncompleteReadError"
+        await ours.ok("connect", other.address, 10)
+        answer = await ours.tell("request", other.id, LARGE, "8000000", 8_000_000, 20)
+        assert answer == ["ok", 8_000_000]
+        # Stock's requests are served by ours: the wire is libp2p's.
+        await one.ok("connect", ours.address)
+        assert await one.ok("large", ours.id, 100_000) == 100_000
 
 
-def test_a_node_that_listens_nowhere_dials_others() -> None:
-    async def main() -> None:
-        async with node(1) as one, started("p2p_node", "2") as silent:
-            await silent.until(lambda: silent.listening)
-            assert silent.addresses == []
-            assert await silent.ok("connect", one.address, 10) == one.id
-            assert await silent.ok("request", one.id, ECHO, "hello", 100, 10) == "hello"
-
-    trio.run(main)
+async def test_a_node_that_listens_nowhere_dials_others() -> None:
+    async with node(1) as one, started("p2p_node", "2") as silent:
+        await silent.until(lambda: silent.listening)
+        assert silent.addresses == []
+        assert await silent.ok("connect", one.address, 10) == one.id
+        assert await silent.ok("request", one.id, ECHO, "hello", 100, 10) == "hello"
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+async def test_a_port_in_use_is_one_clear_line() -> None:
     """Fault 12: stock starts without any address."""
 
-    async def main() -> None:
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", 0))
-            holder.listen()
-            address = f"/ip4/127.0.0.1/tcp/{holder.getsockname()[1]}"
-            async with started("p2p_stock", "1", address) as stock:
-                # It says that it listens, and has nothing to say where.
-                await stock.until(lambda: stock.listening or stock.ended.is_set())
-                assert stock.addresses == []
-            async with started("p2p_node", "1", "/ip4/127.0.0.1/tcp/0", address) as ours:
-                await ours.ended.wait()
-                error = f"cannot listen on {address}: the port is in use"
-                assert ours.events == [["failed", "CannotListenError", error]]
-                assert ours.stderr() == ""
-
-    trio.run(main)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = f"/ip4/127.0.0.1/tcp/{holder.getsockname()[1]}"
+        async with started("p2p_stock", "1", address) as stock:
+            # It says that it listens, and has nothing to say where.
+            await stock.until(lambda: stock.listening or stock.ended.is_set())
+            assert stock.addresses == []
+        async with started("p2p_node", "1", "/ip4/127.0.0.1/tcp/0", address) as ours:
+            await ours.ended.wait()
+            error = f"cannot listen on {address}: the port is in use"
+            assert ours.events == [["failed", "CannotListenError", error]]
+            assert ours.stderr() == ""
 
 
-def test_a_ban() -> None:
+async def test_a_ban() -> None:
     """Fault 13: stock keeps the connection of who is blacklisted."""
 
-    async def main() -> None:
-        async with (
-            node(1, module="p2p_stock") as stock,
-            node(2, module="p2p_stock") as banned,
-            node(3) as ours,
-            node(4) as other,
-        ):
-            await banned.ok("connect", stock.address)
-            await stock.state(lambda state: state["pubsub peers"])
-            await stock.ok("blacklist", banned.id)
-            assert (await stock.ok("state"))["peers"] == [banned.id]
-            await other.ok("connect", ours.address, 10)
-            await ours.ok("gate", other.id)
-            await ours.ok("disconnect", other.id)
-            await other.event("disconnected", ours.id, "remote")
-            assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
-            assert (await ours.tell("connect", other.address, 10))[0] == "DialRefusedError"
-            await ours.ok("gate", "127.0.0.1")
-            assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
-            await ours.ok("gate")
-            await other.ok("connect", ours.address, 10)
-
-    trio.run(main)
+    async with (
+        node(1, module="p2p_stock") as stock,
+        node(2, module="p2p_stock") as banned,
+        node(3) as ours,
+        node(4) as other,
+    ):
+        await banned.ok("connect", stock.address)
+        await stock.state(lambda state: state["pubsub peers"])
+        await stock.ok("blacklist", banned.id)
+        assert (await stock.ok("state"))["peers"] == [banned.id]
+        await other.ok("connect", ours.address, 10)
+        await ours.ok("gate", other.id)
+        await ours.ok("disconnect", other.id)
+        await other.event("disconnected", ours.id, "remote")
+        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
+        assert (await ours.tell("connect", other.address, 10))[0] == "DialRefusedError"
+        await ours.ok("gate", "127.0.0.1")
+        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
+        await ours.ok("gate")
+        await other.ok("connect", ours.address, 10)
 
 
-def test_a_failed_dial_can_be_repeated() -> None:
+async def test_a_failed_dial_can_be_repeated() -> None:
     """Fault 15: stock refuses to dial a peer for 60 s after a failure."""
 
-    async def main() -> None:
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", 0))
-            port = holder.getsockname()[1]
-        listen = f"/ip4/127.0.0.1/tcp/{port}"
-        async with node(1, module="p2p_stock") as stock, node(2) as ours:
-            async with node(3) as target:
-                address = f"{listen}/p2p/{target.id}"
-            assert (await stock.tell("connect", address))[0] != "ok"
-            assert (await ours.tell("connect", address, 10))[0] == "DialUnreachableError"
-            async with node(3, listen) as target:
-                assert (await stock.tell("connect", target.address))[0] != "ok"
-                await ours.ok("connect", target.address, 10)
-
-    trio.run(main)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+    listen = f"/ip4/127.0.0.1/tcp/{port}"
+    async with node(1, module="p2p_stock") as stock, node(2) as ours:
+        async with node(3) as target:
+            address = f"{listen}/p2p/{target.id}"
+        assert (await stock.tell("connect", address))[0] != "ok"
+        assert (await ours.tell("connect", address, 10))[0] == "DialUnreachableError"
+        async with node(3, listen) as target:
+            assert (await stock.tell("connect", target.address))[0] != "ok"
+            await ours.ok("connect", target.address, 10)
 
 
-def test_simultaneous_dials_make_one_connection() -> None:
-    async def main() -> None:
-        async with node(1) as one, node(2) as other:
-            for _ in range(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(one.ok, "connect", other.address, 10)
-                    nursery.start_soon(one.ok, "connect", other.address, 10)
-                    nursery.start_soon(other.ok, "connect", one.address, 10)
-                for here, there in ((one, other), (other, one)):
-                    await here.state(
-                        lambda state, there=there: (
-                            state["peers"] == [there.id] and there.id in state["mesh"]
-                        )
+async def test_simultaneous_dials_make_one_connection() -> None:
+    async with node(1) as one, node(2) as other:
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.ok, "connect", other.address, 10)
+                nursery.start_soon(one.ok, "connect", other.address, 10)
+                nursery.start_soon(other.ok, "connect", one.address, 10)
+            for here, there in ((one, other), (other, one)):
+                await here.state(
+                    lambda state, there=there: (
+                        state["peers"] == [there.id] and there.id in state["mesh"]
                     )
-                answer = await one.tell("request", other.id, ECHO, "hello", 100, 10)
-                assert answer == ["ok", "hello"]
-                await one.ok("disconnect", other.id)
-                await other.state(lambda state: not state["peers"])
-
-    trio.run(main)
+                )
+            answer = await one.tell("request", other.id, ECHO, "hello", 100, 10)
+            assert answer == ["ok", "hello"]
+            await one.ok("disconnect", other.id)
+            await other.state(lambda state: not state["peers"])
 
 
 async def deliveries_after_restart(module: str, listener: Process) -> int:
@@ -276,114 +248,99 @@ async def deliveries_after_restart(module: str, listener: Process) -> int:
 
 
 @pytest.mark.slow
-def test_messages_after_a_restart_are_delivered() -> None:
+async def test_messages_after_a_restart_are_delivered() -> None:
     """Stock's sequence numbers start at the time in seconds, and may have been used before."""
 
-    async def main() -> None:
-        async with node(1, module="p2p_stock") as stock, node(1) as ours:
-            assert await deliveries_after_restart("p2p_stock", stock) < 10
-            assert await deliveries_after_restart("p2p_node", ours) == 20
-
-    trio.run(main)
+    async with node(1, module="p2p_stock") as stock, node(1) as ours:
+        assert await deliveries_after_restart("p2p_stock", stock) < 10
+        assert await deliveries_after_restart("p2p_node", ours) == 20
 
 
 @pytest.mark.slow
-def test_dead_peers_are_noticed() -> None:
+async def test_dead_peers_are_noticed() -> None:
     """A stopped peer within 20 s, which stock never notices; a killed one at once."""
 
-    async def main() -> None:
-        async with (
-            node(1, module="p2p_stock") as stock,
-            node(2, module="p2p_stock") as stopped_stock,
-            node(3) as ours,
-            node(4) as stopped,
-            node(5) as killed,
+    async with (
+        node(1, module="p2p_stock") as stock,
+        node(2, module="p2p_stock") as stopped_stock,
+        node(3) as ours,
+        node(4) as stopped,
+        node(5) as killed,
+    ):
+        await stock.ok("connect", stopped_stock.address)
+        await pair_connects(ours, stopped)
+        await pair_connects(ours, killed)
+        stopped_stock.signal(signal.SIGSTOP)
+        stopped.signal(signal.SIGSTOP)
+        killed.signal(signal.SIGKILL)
+        await ours.event("disconnected", killed.id, "remote")
+        await ours.event("disconnected", stopped.id, "dead", patience=20)
+        assert (await stock.ok("state"))["peers"] == [stopped_stock.id]
+        stopped.signal(signal.SIGCONT)
+        # It was the one that slept: it learns of its loss from us, not by its own clock.
+        await stopped.event("disconnected", ours.id, "remote")
+
+
+async def test_addresses_of_every_kind() -> None:
+    async with node(1, "/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0") as one, node(2) as other:
+        four, six = (Address.parse(address) for address in one.addresses)
+        for place, ip in (
+            (str(four), "127.0.0.1"),
+            (str(six), "::1"),
+            (f"/dns4/localhost/tcp/{four.port}/p2p/{one.id}", "127.0.0.1"),
+            (f"/dns/localhost/tcp/{four.port}/p2p/{one.id}", "127.0.0.1"),
         ):
-            await stock.ok("connect", stopped_stock.address)
-            await pair_connects(ours, stopped)
-            await pair_connects(ours, killed)
-            stopped_stock.signal(signal.SIGSTOP)
-            stopped.signal(signal.SIGSTOP)
-            killed.signal(signal.SIGKILL)
-            await ours.event("disconnected", killed.id, "remote")
-            await ours.event("disconnected", stopped.id, "dead", patience=20)
-            assert (await stock.ok("state"))["peers"] == [stopped_stock.id]
-            stopped.signal(signal.SIGCONT)
-            # It was the one that slept: it learns of its loss from us, not by its own clock.
-            await stopped.event("disconnected", ours.id, "remote")
-
-    trio.run(main)
-
-
-def test_addresses_of_every_kind() -> None:
-    async def main() -> None:
-        async with node(1, "/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0") as one, node(2) as other:
-            four, six = (Address.parse(address) for address in one.addresses)
-            for place, ip in (
-                (str(four), "127.0.0.1"),
-                (str(six), "::1"),
-                (f"/dns4/localhost/tcp/{four.port}/p2p/{one.id}", "127.0.0.1"),
-                (f"/dns/localhost/tcp/{four.port}/p2p/{one.id}", "127.0.0.1"),
-            ):
-                other.events.clear()
-                assert await other.ok("connect", place, 10) == one.id
-                await other.event("connected", one.id, ip, "outbound")
-                await other.ok("disconnect", one.id)
-                await one.state(lambda state: not state["peers"])
-            errors = {
-                f"/dns4/nowhere.invalid/tcp/1/p2p/{one.id}": "DialUnreachableError",
-                f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{'1' * 44}": "DialWrongPeerError",
-                f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{other.id[:-1]}1": "DialWrongPeerError",
-                f"/ip4/127.0.0.1/tcp/{four.port}": "DialRefusedError",
-                other.address: "DialRefusedError",
-                "/ip4/127.0.0.1/udp/1/quic-v1": "BadAddressError",
-            }
-            for place, error in errors.items():
-                assert (await other.tell("connect", place, 10))[0] == error, place
-
-    trio.run(main)
+            other.events.clear()
+            assert await other.ok("connect", place, 10) == one.id
+            await other.event("connected", one.id, ip, "outbound")
+            await other.ok("disconnect", one.id)
+            await one.state(lambda state: not state["peers"])
+        errors = {
+            f"/dns4/nowhere.invalid/tcp/1/p2p/{one.id}": "DialUnreachableError",
+            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{'1' * 44}": "DialWrongPeerError",
+            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{other.id[:-1]}1": "DialWrongPeerError",
+            f"/ip4/127.0.0.1/tcp/{four.port}": "DialRefusedError",
+            other.address: "DialRefusedError",
+            "/ip4/127.0.0.1/udp/1/quic-v1": "BadAddressError",
+        }
+        for place, error in errors.items():
+            assert (await other.tell("connect", place, 10))[0] == error, place
 
 
-def test_nothing_weaker_than_noise_is_accepted() -> None:
-    async def main() -> None:
-        async with node(1) as victim:
-            place = Address.parse(victim.address)
-            for protocol in ("/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"):
-                victim.events.clear()
-                stream = await trio.open_tcp_stream(place.host, place.port)
-                tcp = TcpStream(stream)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tcp.flush)
-                    with pytest.raises(Exception, match=protocol):
-                        await propose(tcp, protocol)
-                    nursery.cancel_scope.cancel()
-                tcp.abort()
-                await victim.event("misbehaved", "127.0.0.1", None, "handshake_failed")
-
-    trio.run(main)
-
-
-def test_a_dial_to_silence_times_out() -> None:
-    async def main() -> None:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listeners[0].socket.getsockname()[1]
-        async with node(1) as one, node(2) as other:
-            address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.id}"
-            assert (await one.tell("connect", address, 0.5))[0] == "DialTimeoutError"
-
-            async def only_multistream(stream: trio.SocketStream) -> None:
-                tcp = TcpStream(stream)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tcp.flush)
-                    await agree(tcp, ("/noise",))
-                    await tcp.write(b"\0\3abc")
-                    await trio.sleep(0.5)
-                    nursery.cancel_scope.cancel()
-                tcp.abort()
-
+async def test_nothing_weaker_than_noise_is_accepted() -> None:
+    async with node(1) as victim:
+        place = Address.parse(victim.address)
+        for protocol in ("/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"):
+            victim.events.clear()
+            stream = await trio.open_tcp_stream(place.host, place.port)
+            tcp = TcpStream(stream)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.serve_listeners, only_multistream, listeners)
-                assert (await one.tell("connect", address, 10))[0] == "DialUnreachableError"
+                nursery.start_soon(tcp.flush)
+                with pytest.raises(Exception, match=protocol):
+                    await propose(tcp, protocol)
                 nursery.cancel_scope.cancel()
+            tcp.abort()
+            await victim.event("misbehaved", "127.0.0.1", None, "handshake_failed")
 
-    trio.run(main)
+
+async def test_a_dial_to_silence_times_out() -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    async with node(1) as one, node(2) as other:
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.id}"
+        assert (await one.tell("connect", address, 0.5))[0] == "DialTimeoutError"
+
+        async def only_multistream(stream: trio.SocketStream) -> None:
+            tcp = TcpStream(stream)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tcp.flush)
+                await agree(tcp, ("/noise",))
+                await tcp.write(b"\0\3abc")
+                await trio.sleep(0.5)
+                nursery.cancel_scope.cancel()
+            tcp.abort()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, only_multistream, listeners)
+            assert (await one.tell("connect", address, 10))[0] == "DialUnreachableError"
+            nursery.cancel_scope.cancel()

@@ -23,7 +23,9 @@ from tests.framework.p2p_node import ECHO, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
 from unchained.node.transport.address import Address
-from unchained.node.transport.libp2p.handshakes import MAX_PER_IP
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_IP_MAX
+
+pytestmark = pytest.mark.real_time
 
 MIB = 1 << 20
 
@@ -39,30 +41,24 @@ async def come_and_go(victim: Process, times: int) -> None:
             pass
 
 
-def test_stock_never_gives_inbound_places_back() -> None:
+async def test_stock_never_gives_inbound_places_back() -> None:
     """Fault 4."""
 
-    async def main() -> None:
-        async with node(1, module="p2p_stock") as victim:
-            await come_and_go(victim, MAX_CONNECTIONS)
-            await victim.state(lambda state: state["connections"] == 0)
-            with pytest.raises(RefusedError):
-                await come_and_go(victim, 1)
-
-    trio.run(main)
+    async with node(1, module="p2p_stock") as victim:
+        await come_and_go(victim, MAX_CONNECTIONS)
+        await victim.state(lambda state: state["connections"] == 0)
+        with pytest.raises(RefusedError):
+            await come_and_go(victim, 1)
 
 
-def test_ours_gives_inbound_places_back() -> None:
-    async def main() -> None:
-        async with node(1) as victim, node(2) as honest:
-            await come_and_go(victim, 150)
-            await honest.ok("connect", victim.address, 10)
-            await still_serves(victim, honest)
-            state = await victim.state(lambda state: state["peers"] == [honest.id])
-            assert state["statistics"]["connections_refused"] == 0
-            assert state["statistics"]["inbound"] == 1
-
-    trio.run(main)
+async def test_ours_gives_inbound_places_back() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await come_and_go(victim, 150)
+        await honest.ok("connect", victim.address, 10)
+        await still_serves(victim, honest)
+        state = await victim.state(lambda state: state["peers"] == [honest.id])
+        assert state["statistics"]["connections_refused"] == 0
+        assert state["statistics"]["inbound"] == 1
 
 
 async def overrun(attack: Attacker, size: int) -> None:
@@ -74,33 +70,27 @@ async def overrun(attack: Attacker, size: int) -> None:
             await attack.frame(DATA, 0, 1, len(body), body)
 
 
-def test_stock_buffers_what_overruns_its_window() -> None:
+async def test_stock_buffers_what_overruns_its_window() -> None:
     """Fault 5."""
 
-    async def main() -> None:
-        async with node(1, module="p2p_stock") as victim:
-            before = (await victim.ok("state"))["rss"]
-            async with attacker(victim.address, 3) as peer:
-                await overrun(peer, 100 * MIB)
-                await victim.state(lambda state: state["rss"] - before > 80 * MIB)
-
-    trio.run(main)
+    async with node(1, module="p2p_stock") as victim:
+        before = (await victim.ok("state"))["rss"]
+        async with attacker(victim.address, 3) as peer:
+            await overrun(peer, 100 * MIB)
+            await victim.state(lambda state: state["rss"] - before > 80 * MIB)
 
 
-def test_ours_closes_who_overruns_its_window() -> None:
-    async def main() -> None:
-        async with node(1) as victim, node(2) as honest:
-            await honest.ok("connect", victim.address, 10)
-            before = (await victim.ok("state"))["rss"]
-            async with attacker(victim.address, 3) as peer:
-                await overrun(peer, 100 * MIB)
-                who = peer.identity.peer
-                await victim.event("misbehaved", "127.0.0.1", who, "window_overrun")
-                await victim.event("disconnected", who, "misbehaved")
-            await still_serves(victim, honest)
-            assert (await victim.ok("state"))["rss"] - before < 8 * MIB
-
-    trio.run(main)
+async def test_ours_closes_who_overruns_its_window() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        before = (await victim.ok("state"))["rss"]
+        async with attacker(victim.address, 3) as peer:
+            await overrun(peer, 100 * MIB)
+            who = peer.identity.peer
+            await victim.event("misbehaved", "127.0.0.1", who, "window_overrun")
+            await victim.event("disconnected", who, "misbehaved")
+        await still_serves(victim, honest)
+        assert (await victim.ok("state"))["rss"] - before < 8 * MIB
 
 
 async def oversized_frame(attack: Attacker) -> None:
@@ -129,73 +119,64 @@ async def empty_frames(attack: Attacker) -> None:
             await attack.frame(WINDOW_UPDATE, 0, 2, 0)
 
 
-def test_ours_closes_who_breaks_the_multiplexer() -> None:
-    async def main() -> None:
-        attacks = [
-            (oversized_frame, "oversized_frame"),
-            (no_frame, "oversized_frame"),
-            (many_streams, "stream_flood"),
-            (many_pings, "stream_flood"),
-            (empty_frames, "stream_flood"),
-        ]
-        async with node(1) as victim, node(2) as honest:
-            await honest.ok("connect", victim.address, 10)
-            before = (await victim.ok("state"))["rss"]
-            for seed, (attack, kind) in enumerate(attacks, 3):
-                async with attacker(victim.address, seed) as peer:
-                    await attack(peer)
-                    who = peer.identity.peer
-                    await victim.event("misbehaved", "127.0.0.1", who, kind)
-                    await victim.event("disconnected", who, "misbehaved")
-            await still_serves(victim, honest)
-            assert (await victim.ok("state"))["rss"] - before < 16 * MIB
-
-    trio.run(main)
+async def test_ours_closes_who_breaks_the_multiplexer() -> None:
+    attacks = [
+        (oversized_frame, "oversized_frame"),
+        (no_frame, "oversized_frame"),
+        (many_streams, "stream_flood"),
+        (many_pings, "stream_flood"),
+        (empty_frames, "stream_flood"),
+    ]
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        before = (await victim.ok("state"))["rss"]
+        for seed, (attack, kind) in enumerate(attacks, 3):
+            async with attacker(victim.address, seed) as peer:
+                await attack(peer)
+                who = peer.identity.peer
+                await victim.event("misbehaved", "127.0.0.1", who, kind)
+                await victim.event("disconnected", who, "misbehaved")
+        await still_serves(victim, honest)
+        assert (await victim.ok("state"))["rss"] - before < 16 * MIB
 
 
-def test_stock_keeps_messages_without_end() -> None:
+async def test_stock_keeps_messages_without_end() -> None:
     """Faults 6, 7 and 8."""
 
-    async def main() -> None:
-        async with (
-            node(1, module="p2p_stock") as victim,
-            node(2, module="p2p_stock") as other,
-            attacker(victim.address, 3),
-        ):
-            await other.ok("connect", victim.address)
-            await other.state(lambda state: state["topic peers"])
-            await victim.state(lambda state: state["topic peers"] and state["pubsub peers"] == 2)
-            size = 60_000
-            await victim.ok("publish many", 100, size, 0)
-            for number in range(20):
-                await other.ok("publish many", 1, size, 100 + number)
-            # Its own messages too: what it published itself, what the attacker never asked for.
-            state = await victim.state(lambda state: state["kept"] > 110 * size)
-            assert state["pending"] > 90 * size
-            assert state["deliveries"] > 110
-
-    trio.run(main)
+    async with (
+        node(1, module="p2p_stock") as victim,
+        node(2, module="p2p_stock") as other,
+        attacker(victim.address, 3),
+    ):
+        await other.ok("connect", victim.address)
+        await other.state(lambda state: state["topic peers"])
+        await victim.state(lambda state: state["topic peers"] and state["pubsub peers"] == 2)
+        size = 60_000
+        await victim.ok("publish many", 100, size, 0)
+        for number in range(20):
+            await other.ok("publish many", 1, size, 100 + number)
+        # Its own messages too: what it published itself, what the attacker never asked for.
+        state = await victim.state(lambda state: state["kept"] > 110 * size)
+        assert state["pending"] > 90 * size
+        assert state["deliveries"] > 110
 
 
 async def heard(victim: Process, count: int) -> dict[str, Any]:
     return await victim.state(lambda state: len(state["heard"]) == count)
 
 
-def test_ours_forgets_messages() -> None:
-    async def main() -> None:
-        async with node(1) as victim, node(2) as other:
-            await other.ok("connect", victim.address, 10)
-            await other.state(lambda state: state["mesh"])
-            async with attacker(victim.address, 3):
-                before = (await victim.state(lambda state: len(state["peers"]) == 2))["rss"]
-                for number in range(10):
-                    await other.ok("publish many", 10, 240_000, 10 * number)
-                    await victim.ok("publish many", 10, 240_000, 1000 + 10 * number)
-                    state = await heard(victim, 10 * number + 10)
-                # 48 MB went through; kept are at most the cache's 16 MiB and the queues'.
-                assert state["rss"] - before < 32 * MIB
-
-    trio.run(main)
+async def test_ours_forgets_messages() -> None:
+    async with node(1) as victim, node(2) as other:
+        await other.ok("connect", victim.address, 10)
+        await other.state(lambda state: state["mesh"])
+        async with attacker(victim.address, 3):
+            before = (await victim.state(lambda state: len(state["peers"]) == 2))["rss"]
+            for number in range(10):
+                await other.ok("publish many", 10, 240_000, 10 * number)
+                await victim.ok("publish many", 10, 240_000, 1000 + 10 * number)
+                state = await heard(victim, 10 * number + 10)
+            # 48 MB went through; kept are at most the cache's 16 MiB and the queues'.
+            assert state["rss"] - before < 32 * MIB
 
 
 async def silent_sockets(
@@ -234,26 +215,23 @@ async def count_open(sockets: list[trio.SocketStream]) -> int:
     return still_open
 
 
-def test_silent_sockets() -> None:
+async def test_silent_sockets() -> None:
     """Fault 9: stock keeps them all; ours keeps few per address and lets honest peers in."""
 
-    async def main() -> None:
-        async with (
-            node(1, module="p2p_stock") as stock,
-            node(1) as ours,
-            node(2) as honest,
-            AsyncExitStack() as stack,
-        ):
-            theirs = await silent_sockets(stock, MAX_CONNECTIONS, stack)
-            assert await count_open(theirs) == MAX_CONNECTIONS
-            sockets = await silent_sockets(ours, 300, stack)
-            await honest.ok("connect", ours.address, 10)
-            await still_serves(ours, honest)
-            assert await count_open(sockets) <= MAX_PER_IP
-            state = await ours.ok("state")
-            assert state["statistics"]["connections_refused"] >= 300 - MAX_PER_IP
-
-    trio.run(main)
+    async with (
+        node(1, module="p2p_stock") as stock,
+        node(1) as ours,
+        node(2) as honest,
+        AsyncExitStack() as stack,
+    ):
+        theirs = await silent_sockets(stock, MAX_CONNECTIONS, stack)
+        assert await count_open(theirs) == MAX_CONNECTIONS
+        sockets = await silent_sockets(ours, 300, stack)
+        await honest.ok("connect", ours.address, 10)
+        await still_serves(ours, honest)
+        assert await count_open(sockets) <= HANDSHAKES_PER_IP_MAX
+        state = await ours.ok("state")
+        assert state["statistics"]["connections_refused"] >= 300 - HANDSHAKES_PER_IP_MAX
 
 
 async def empty_messages(attack: Attacker) -> None:
@@ -273,49 +251,43 @@ async def many_streams_by_turns(attack: Attacker) -> None:
             await attack.frame(WINDOW_UPDATE, RST, 1 + 2 * number, 0)
 
 
-def test_ours_serves_others_while_one_peer_floods_it() -> None:
-    async def main() -> None:
-        async with node(1) as victim, node(2) as honest:
-            await honest.ok("connect", victim.address, 10)
-            async with (
-                attacker(victim.address, 3) as talker,
-                attacker(victim.address, 4) as asker,
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(empty_messages, talker)
-                for _ in range(20):
-                    await still_serves(victim, honest)
-                nursery.start_soon(many_streams_by_turns, asker)
-                for _ in range(20):
-                    await still_serves(victim, honest)
-                who = asker.identity.peer
-                await victim.event("misbehaved", "127.0.0.1", who, "stream_flood")
-                await victim.event("disconnected", who, "misbehaved")
+async def test_ours_serves_others_while_one_peer_floods_it() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        async with (
+            attacker(victim.address, 3) as talker,
+            attacker(victim.address, 4) as asker,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(empty_messages, talker)
+            for _ in range(20):
                 await still_serves(victim, honest)
-                state = await victim.ok("state")
-                assert talker.identity.peer in state["peers"]
-                nursery.cancel_scope.cancel()
+            nursery.start_soon(many_streams_by_turns, asker)
+            for _ in range(20):
+                await still_serves(victim, honest)
+            who = asker.identity.peer
+            await victim.event("misbehaved", "127.0.0.1", who, "stream_flood")
+            await victim.event("disconnected", who, "misbehaved")
+            await still_serves(victim, honest)
+            state = await victim.ok("state")
+            assert talker.identity.peer in state["peers"]
+            nursery.cancel_scope.cancel()
 
-    trio.run(main)
 
-
-def test_gossip_that_is_not_allowed_is_reported() -> None:
-    async def main() -> None:
-        message = rpc_pb2.Message(data=b"x" * 300_001, topicIDs=[TOPIC])
-        cases = [
-            (message, "oversized_gossip"),
-            (rpc_pb2.Message(data=b"x", topicIDs=["/other"]), "unknown_topic"),
-            (rpc_pb2.Message(data=b"reject", topicIDs=[TOPIC]), "rejected_gossip"),
-            (rpc_pb2.Message(data=b"x", topicIDs=[TOPIC, TOPIC]), "bad_gossip"),
-        ]
-        async with node(1) as victim:
-            for seed, (bad, kind) in enumerate(cases, 3):
-                async with attacker(victim.address, seed) as peer:
-                    await peer.gossip(bad)
-                    await victim.event("misbehaved", "127.0.0.1", peer.identity.peer, kind)
-            async with attacker(victim.address, 9) as peer:
-                stream = await peer.gossip()
-                await stream.write(b"\xff\xff\xff\x7f")
-                await victim.event("misbehaved", "127.0.0.1", peer.identity.peer, "bad_gossip")
-
-    trio.run(main)
+async def test_gossip_that_is_not_allowed_is_reported() -> None:
+    message = rpc_pb2.Message(data=b"x" * 300_001, topicIDs=[TOPIC])
+    cases = [
+        (message, "oversized_gossip"),
+        (rpc_pb2.Message(data=b"x", topicIDs=["/other"]), "unknown_topic"),
+        (rpc_pb2.Message(data=b"reject", topicIDs=[TOPIC]), "rejected_gossip"),
+        (rpc_pb2.Message(data=b"x", topicIDs=[TOPIC, TOPIC]), "bad_gossip"),
+    ]
+    async with node(1) as victim:
+        for seed, (bad, kind) in enumerate(cases, 3):
+            async with attacker(victim.address, seed) as peer:
+                await peer.gossip(bad)
+                await victim.event("misbehaved", "127.0.0.1", peer.identity.peer, kind)
+        async with attacker(victim.address, 9) as peer:
+            stream = await peer.gossip()
+            await stream.write(b"\xff\xff\xff\x7f")
+            await victim.event("misbehaved", "127.0.0.1", peer.identity.peer, "bad_gossip")

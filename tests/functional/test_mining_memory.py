@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import NodeHome, NodeProcess
 
 WARM_COINS = 12
 MORE_COINS = 24
@@ -24,19 +24,18 @@ def start(home: NodeHome) -> NodeProcess:
 
 
 @pytest.mark.slow
-def test_a_mining_node_and_its_workers_do_not_grow() -> None:
-    with node_home() as home:
-        node = start(home)
-        node.wait_events(WARM_COINS, "coin.found", timeout_s=300)
-        process = psutil.Process(node.pid)
-        workers = process.children()
-        assert len(workers) == 2
-        before = [memory(worker) for worker in workers]
-        node_before = memory(process)
-        node.wait_events(WARM_COINS + MORE_COINS, "coin.found", timeout_s=600)
-        after = [memory(worker) for worker in workers]
-        print(f"node {node_before} -> {memory(process)}, workers {before} -> {after}")
-        assert memory(process) - node_before < NODE_MAY_GROW
-        for had, has in zip(before, after, strict=True):
-            assert has - had < WORKER_MAY_GROW
-        assert node.stop() == 0
+def test_a_mining_node_and_its_workers_do_not_grow(home: NodeHome) -> None:
+    node = start(home)
+    node.wait_events(WARM_COINS, "coin.found", timeout_s=300)
+    process = psutil.Process(node.pid)
+    workers = process.children()
+    assert len(workers) == 2
+    before = [memory(worker) for worker in workers]
+    node_before = memory(process)
+    node.wait_events(WARM_COINS + MORE_COINS, "coin.found", timeout_s=600)
+    after = [memory(worker) for worker in workers]
+    print(f"node {node_before} -> {memory(process)}, workers {before} -> {after}")
+    assert memory(process) - node_before < NODE_MAY_GROW
+    for had, has in zip(before, after, strict=True):
+        assert has - had < WORKER_MAY_GROW
+    assert node.stop() == 0

@@ -21,8 +21,10 @@ from tests.framework.p2p_peer import bare_peer
 from tests.framework.siege import Siege
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.transport.contract import PeerId
-from unchained.node.transport.libp2p.handshakes import MAX_TOTAL
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_MAX
 from unchained.node.wire import messages as wire
+
+pytestmark = pytest.mark.real_time
 
 T = TypeVar("T")
 
@@ -33,8 +35,8 @@ FEW = 32
 
 
 @pytest.fixture(scope="module")
-def siege() -> Iterator[Siege]:
-    with network() as net:
+def siege(request: pytest.FixtureRequest) -> Iterator[Siege]:
+    with network(request=request) as net:
         made = Siege(net)
         yield made
         assert made.victim.process.stop() == 0
@@ -42,12 +44,12 @@ def siege() -> Iterator[Siege]:
         net.check(made.victim)
 
 
-def under(siege: Siege, attack: Callable[[Siege], Awaitable[T]]) -> T:
+async def under(siege: Siege, attack: Callable[[Siege], Awaitable[T]]) -> T:
     """Let an attack run, and see that the node is none the worse for it."""
     began = len(siege.victim.process.events)
     siege.reset_peak()
     try:
-        result = trio.run(attack, siege)
+        result = await attack(siege)
         siege.goes_on()
         assert siege.peak_mb() <= siege.normal_mb + MORE_MB
         events = siege.victim.process.events[began:]
@@ -68,12 +70,12 @@ def debugging(siege: Siege) -> Iterator[None]:
     siege.victim.call("node.log_level", level="info")
 
 
-def test_garbage_protobuf_bans(siege: Siege) -> None:
-    banned = under(siege, attacks.garbage_protobuf)
+async def test_garbage_protobuf_bans(siege: Siege) -> None:
+    banned = await under(siege, attacks.garbage_protobuf)
     assert "bad_gossip" in str(siege.ban_of(banned))
 
 
-def test_who_is_banned_is_not_let_in_again(siege: Siege) -> None:
+async def test_who_is_banned_is_not_let_in_again(siege: Siege) -> None:
     async def main(siege: Siege) -> None:
         seed = siege.seed()
         async with attacker(siege.victim.full_address, seed) as peer:
@@ -83,31 +85,32 @@ def test_who_is_banned_is_not_let_in_again(siege: Siege) -> None:
             async with attacker(siege.victim.full_address, seed):
                 pass
 
-    under(siege, main)
+    await under(siege, main)
 
 
 @pytest.mark.parametrize(
     ("attack", "kind"),
     [(attacks.garbage_streams, "bad_request"), (attacks.garbage_requests, "NON_CANONICAL")],
 )
-def test_garbage_streams_run_into_debt(
+async def test_garbage_streams_run_into_debt(
     siege: Siege, attack: Callable[[Siege], Awaitable[PeerId]], kind: str
 ) -> None:
-    why = str(siege.ban_of(under(siege, attack)))
+    why = str(siege.ban_of(await under(siege, attack)))
     assert "too much useless work" in why
     assert kind in why
 
 
-def test_garbage_objects_ban(siege: Siege) -> None:
-    reasons = [str(siege.ban_of(peer)) for peer in under(siege, attacks.garbage_objects)]
+async def test_garbage_objects_ban(siege: Siege) -> None:
+    banned = await under(siege, attacks.garbage_objects)
+    reasons = [str(siege.ban_of(peer)) for peer in banned]
     assert ["BAD_LENGTH" in reasons[0], *("NON_CANONICAL" in why for why in reasons[1:])] == [
         True
     ] * 3
 
 
-def test_forged_proofs_ban_before_many_are_verified(siege: Siege) -> None:
+async def test_forged_proofs_ban_before_many_are_verified(siege: Siege) -> None:
     before = siege.statistics()
-    banned = under(siege, attacks.forged_proofs)
+    banned = await under(siege, attacks.forged_proofs)
     assert "BAD_MIX" in str(siege.ban_of(banned))
     after = siege.statistics()
     # Two at a time, and those that were begun before the line was cut.
@@ -118,9 +121,9 @@ def _broken(statistics: dict[str, dict[str, dict[str, dict[str, int]]]], rule: s
     return statistics["network"]["relay"]["rules"].get(rule, 0)
 
 
-def test_duplicates_are_judged_once(siege: Siege) -> None:
+async def test_duplicates_are_judged_once(siege: Siege) -> None:
     before = siege.statistics()
-    assert siege.ban_of(under(siege, attacks.duplicates)) is None
+    assert siege.ban_of(await under(siege, attacks.duplicates)) is None
     accepted = siege.statistics()["network"]["relay"]["accepted"]
     # The coin, and the anchors of the honest nodes.
     assert 1 <= accepted - before["network"]["relay"]["accepted"] < 10
@@ -135,17 +138,17 @@ def test_duplicates_are_judged_once(siege: Siege) -> None:
         (attacks.window_overrun, "window_overrun"),
     ],
 )
-def test_what_is_too_large_bans(
+async def test_what_is_too_large_bans(
     siege: Siege, attack: Callable[[Siege], Awaitable[PeerId]], kind: str
 ) -> None:
-    assert kind in str(siege.ban_of(under(siege, attack)))
+    assert kind in str(siege.ban_of(await under(siege, attack)))
 
 
-def test_a_thousand_silent_sockets_shut_nobody_out(siege: Siege) -> None:
+async def test_a_thousand_silent_sockets_shut_nobody_out(siege: Siege) -> None:
     async def main(siege: Siege) -> None:
         before = siege.sockets()
         async with attacks.silent_sockets(siege):
-            assert siege.sockets() <= before + MAX_TOTAL + FEW
+            assert siege.sockets() <= before + HANDSHAKES_MAX + FEW
             async with siege.peer() as newcomer:
                 victim = PeerId(siege.victim.id)
                 answer = await newcomer.ask(victim, wire.STATUS_EXCHANGE, newcomer.status())
@@ -153,28 +156,32 @@ def test_a_thousand_silent_sockets_shut_nobody_out(siege: Siege) -> None:
             await trio.to_thread.run_sync(siege.goes_on)
         await siege.until(lambda: siege.sockets() <= before + FEW, "all closed")
 
-    under(siege, main)
+    await under(siege, main)
 
 
-def test_headers_that_never_get_bodies_are_not_waited_for(siege: Siege, debugging: None) -> None:
-    peer = under(siege, attacks.headers_without_bodies)
+async def test_headers_that_never_get_bodies_are_not_waited_for(
+    siege: Siege, debugging: None
+) -> None:
+    peer = await under(siege, attacks.headers_without_bodies)
     assert siege.ban_of(peer.transport.id) is None
     assert siege.statistics()["network"]["sync"]["synced"]
 
 
-def test_announcing_anchors_without_bodies_runs_into_debt(siege: Siege) -> None:
-    banned = under(siege, attacks.announced_without_bodies)
+async def test_announcing_anchors_without_bodies_runs_into_debt(siege: Siege) -> None:
+    banned = await under(siege, attacks.announced_without_bodies)
     assert "without its body" in str(siege.ban_of(banned))
 
 
-def test_a_stale_fork_is_not_fetched(siege: Siege, debugging: None) -> None:
-    peer = under(siege, attacks.stale_fork)
+async def test_a_stale_fork_is_not_fetched(siege: Siege, debugging: None) -> None:
+    peer = await under(siege, attacks.stale_fork)
     assert peer.asked["headers"]
     assert not peer.asked["bodies"]
     assert siege.ban_of(peer.transport.id) is None
 
 
-def test_a_heavier_chain_that_is_only_claimed_stops_nobody(siege: Siege, debugging: None) -> None:
+async def test_a_heavier_chain_that_is_only_claimed_stops_nobody(
+    siege: Siege, debugging: None
+) -> None:
     async def main(siege: Siege) -> None:
         async with siege.peer(connect=False) as peer:
             await attacks.claim_a_chain(siege, peer)
@@ -185,30 +192,30 @@ def test_a_heavier_chain_that_is_only_claimed_stops_nobody(siege: Siege, debuggi
             assert not peer.asked["bodies"]
             assert siege.ban_of(peer.transport.id) is None
 
-    under(siege, main)
+    await under(siege, main)
 
 
-def test_coins_of_the_future_are_held(siege: Siege) -> None:
+async def test_coins_of_the_future_are_held(siege: Siege) -> None:
     many = 100
 
     async def main(siege: Siege) -> PeerId:
         return await attacks.future_coins(siege, many)
 
-    assert siege.ban_of(under(siege, main)) is None
+    assert siege.ban_of(await under(siege, main)) is None
 
 
-def test_coins_of_the_past_run_into_debt(siege: Siege) -> None:
-    banned = under(siege, attacks.past_coins)
+async def test_coins_of_the_past_run_into_debt(siege: Siege) -> None:
+    banned = await under(siege, attacks.past_coins)
     assert "TIME_NOT_AFTER_PARENT" in str(siege.ban_of(banned))
 
 
-def test_a_million_addresses_in_one_answer_are_not_read(siege: Siege) -> None:
+async def test_a_million_addresses_in_one_answer_are_not_read(siege: Siege) -> None:
     # It costs a fault of `FAULT_MS`; nobody is asked so often that it comes to a ban.
-    banned = under(siege, attacks.addresses_by_the_million)
+    banned = await under(siege, attacks.addresses_by_the_million)
     assert siege.ban_of(banned) is None
 
 
-def test_addresses_of_one_network_get_into_few_places(siege: Siege) -> None:
+async def test_addresses_of_one_network_get_into_few_places(siege: Siege) -> None:
     pages = 6
 
     async def main(siege: Siege) -> None:
@@ -219,33 +226,28 @@ def test_addresses_of_one_network_get_into_few_places(siege: Siege) -> None:
                 await attacks.be_dialled(siege, peer)
                 await siege.until(lambda peer=peer: peer.asked["addresses"], "asked")  # type: ignore[misc]
 
-    under(siege, main)
+    await under(siege, main)
     book = siege.statistics()["network"]["peers"]["book"]
     assert book["new"] <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE
 
 
-def test_peers_that_fill_all_places_keep_nobody_out() -> None:
+async def test_peers_that_fill_all_places_keep_nobody_out() -> None:
     places = 14
     with network() as net:
         victim = net.node("--no-mine", "--set", f"network.inbound={places}")
         victim.start()
         newcomer = net.node("--no-mine", bootstrap=victim)
 
-        async def main() -> None:
-            async with AsyncExitStack() as stack:
-                for seed in range(places):
-                    peer = await stack.enter_async_context(bare_peer(seed))
-                    await peer.transport.connect(victim.full_address)
-                await trio.to_thread.run_sync(net.mingle, [victim], places)
-                await trio.to_thread.run_sync(newcomer.start)
-                evicted = await trio.to_thread.run_sync(victim.process.wait_event, "peer.evicted")
-                assert evicted["by"] == newcomer.id
-                assert evicted["peer"] != newcomer.id
-                await trio.to_thread.run_sync(net.mingle, [newcomer])
-                await trio.to_thread.run_sync(
-                    until, lambda: victim.peers() == places, "one less again"
-                )
-
-        trio.run(main)
+        async with AsyncExitStack() as stack:
+            for seed in range(places):
+                peer = await stack.enter_async_context(bare_peer(seed))
+                await peer.transport.connect(victim.full_address)
+            await trio.to_thread.run_sync(net.mingle, [victim], places)
+            await trio.to_thread.run_sync(newcomer.start)
+            evicted = await trio.to_thread.run_sync(victim.process.wait_event, "peer.evicted")
+            assert evicted["by"] == newcomer.id
+            assert evicted["peer"] != newcomer.id
+            await trio.to_thread.run_sync(net.mingle, [newcomer])
+            await trio.to_thread.run_sync(until, lambda: victim.peers() == places, "one less again")
         assert victim.process.stop() == 0
         assert victim.process.errors == []

@@ -33,14 +33,14 @@ ONE_OUTBOUND = ("--set", "network.outbound=1")
 
 
 @pytest.fixture
-def net() -> Iterator[Net]:
-    with network() as made:
+def net(request: pytest.FixtureRequest) -> Iterator[Net]:
+    with network(request=request) as made:
         yield made
 
 
 @pytest.fixture
-def cuttable() -> Iterator[Net]:
-    with network(cuttable=True) as made:
+def cuttable(request: pytest.FixtureRequest) -> Iterator[Net]:
+    with network(cuttable=True, request=request) as made:
         yield made
 
 

@@ -7,24 +7,17 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.payout import MINING_WALLET
 from unchained.node.wallet.keystore import Keystore
 
 SEED = 3
 KILLS = 10
-
-
-@pytest.fixture
-def home() -> Iterator[NodeHome]:
-    with node_home() as made:
-        yield made
 
 
 def start(home: NodeHome, *arguments: str) -> NodeProcess:

@@ -18,6 +18,8 @@ import trio
 from unchained.miner.page import MINING, STATE, Orders, Page, make_page_file
 from unchained.miner.process import WorkerProcess
 
+pytestmark = pytest.mark.real_time
+
 DRIVER: Final = """
 import sys
 import trio
@@ -113,27 +115,24 @@ def test_an_interrupt_from_the_terminal_is_the_parents_business() -> None:
         assert not any(is_running(pid) for pid in workers)
 
 
-def test_a_worker_ends_when_its_pipe_does() -> None:
+async def test_a_worker_ends_when_its_pipe_does() -> None:
     """Where no signal tells of the parent's death, the end of the wake pipe does."""
 
-    async def main() -> None:
-        fd = make_page_file()
-        process = WorkerProcess(fd, "cryptography")
-        page = Page(fd)
-        os.close(fd)
-        page.write(Orders(0, 100, 1, 8, 0, 2**54, 0, bytes(32), bytes(158)))
-        with trio.fail_after(60):
-            await process.receive()
-            while page.words[STATE] != MINING:  # noqa: ASYNC110 - another process writes it
-                await trio.sleep(0.005)
-            process.close_wake()
-            assert await process.receive() == b""
-        await process.end()
-        assert process.describe_end() == "exit status 0"
-        process.close()
-        page.close()
-
-    trio.run(main)
+    fd = make_page_file()
+    process = WorkerProcess(fd, "cryptography")
+    page = Page(fd)
+    os.close(fd)
+    page.write(Orders(0, 100, 1, 8, 0, 2**54, 0, bytes(32), bytes(158)))
+    with trio.fail_after(60):
+        await process.receive()
+        while page.words[STATE] != MINING:  # noqa: ASYNC110 - another process writes it
+            await trio.sleep(0.005)
+        process.close_wake()
+        assert await process.receive() == b""
+    await process.end()
+    assert process.describe_end() == "exit status 0"
+    process.close()
+    page.close()
 
 
 def test_a_worker_of_another_parent_ends_at_once() -> None:
@@ -149,17 +148,14 @@ def test_a_worker_of_another_parent_ends_at_once() -> None:
     assert ended.returncode == 0
 
 
-def test_what_ended_a_worker_is_told_by_its_last_line() -> None:
-    async def main() -> None:
-        fd = make_page_file()
-        process = WorkerProcess(fd, "abacus")
-        os.close(fd)
-        with trio.fail_after(60):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(process.drain_errors)
-                assert await process.receive() == b""
-                await process.end()
-        assert process.describe_end().startswith("exit status 1: ValueError: UNCHAINED_POW_BACKEND")
-        process.close()
-
-    trio.run(main)
+async def test_what_ended_a_worker_is_told_by_its_last_line() -> None:
+    fd = make_page_file()
+    process = WorkerProcess(fd, "abacus")
+    os.close(fd)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(process.drain_errors)
+            assert await process.receive() == b""
+            await process.end()
+    assert process.describe_end().startswith("exit status 1: ValueError: UNCHAINED_POW_BACKEND")
+    process.close()

@@ -21,7 +21,7 @@ from unchained.node.rpc.client.client import (
     EventParser,
     LogEvent,
     NodeNotRunningError,
-    TimedOutError,
+    NodeTimedOutError,
     TrioClient,
     UnreachableError,
 )
@@ -142,7 +142,7 @@ async def test_a_node_that_is_down(tmp_path: Path, kind: str) -> None:
 async def test_a_node_that_is_slow(tmp_path: Path, kind: str) -> None:
     async with running(tmp_path) as node:
         call, _ = asking(kind, Endpoint.of(tmp_path), timeout=0.1)
-        with pytest.raises(TimedOutError, match=r"within 0\.1 s"):
+        with pytest.raises(NodeTimedOutError, match=r"within 0\.1 s"):
             await call("test.wait")
         node.room.gate.set()
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.framework.wallet_node import WalletNode, run, wallet_node
+from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.consensus.params import REG
@@ -53,322 +53,285 @@ async def balance(node: WalletNode, name: str) -> int:
     return (await node.wallets.call(name, Wallet.balance)).on_chain
 
 
-def test_a_payment_from_wallet_to_wallet(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 3)
-            await wallet(node, "b")
-            with node.wallets.changes.subscribe() as changes:
-                to = node.wallets.wallet("b").paycode()
-                sent = await node.wallets.send("a", [Payee(to, UNC, b"hello")])
-                seen = {}
-                while len(seen) < 2:
-                    change = await changes.receive()
-                    assert isinstance(change, WalletChange)
-                    seen[change.wallet] = change.touched
-                assert all(sent.txid in touched for touched in seen.values())
-            await node.mine(3)
-            assert await balance(node, "b") == UNC
-            outgoing = await node.wallets.call("a", lambda w: w.store.outgoing(sent.txid))
-            assert outgoing.height == 4
-            # the anchor at height 4 and those on top of it: two are bound to it or above
-            statistics = node.wallets.statistics()
-            assert (statistics.open, statistics.behind, statistics.sent) == (2, 0, 1)
-            with pytest.raises(ReceiptError):
-                await node.wallets.receipt("a", bytes(32))
-            assert await node.wallets.receipt("a", sent.txid)
-
-    run(main)
+async def test_a_payment_from_wallet_to_wallet(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        with node.wallets.changes.subscribe() as changes:
+            to = node.wallets.wallet("b").paycode()
+            sent = await node.wallets.send("a", [Payee(to, UNC, b"hello")])
+            seen = {}
+            while len(seen) < 2:
+                change = await changes.receive()
+                assert isinstance(change, WalletChange)
+                seen[change.wallet] = change.touched
+            assert all(sent.txid in touched for touched in seen.values())
+        await node.mine(3)
+        assert await balance(node, "b") == UNC
+        outgoing = await node.wallets.call("a", lambda w: w.store.outgoing(sent.txid))
+        assert outgoing.height == 4
+        # the anchor at height 4 and those on top of it: two are bound to it or above
+        statistics = node.wallets.statistics()
+        assert (statistics.open, statistics.behind, statistics.sent) == (2, 0, 1)
+        with pytest.raises(ReceiptError):
+            await node.wallets.receipt("a", bytes(32))
+        assert await node.wallets.receipt("a", sent.txid)
 
 
-def test_unlocking_ends_by_itself(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await node.wallets.create("a", "pass")
-            await node.mine(1, "a")
-            pay = [Payee(node.wallets.wallet("a").paycode(), UNC // 2, b"")]
-            with pytest.raises(WalletLockedError):
-                await node.wallets.send("a", pay)
-            with pytest.raises(WrongPassphraseError):
-                await node.wallets.unlock("a", "wrong", 60)
-            await node.wallets.unlock("a", "pass", 60)
-            await trio.sleep(59)
-            assert not node.wallets.wallet("a").locked
-            await trio.sleep(2)
-            assert node.wallets.wallet("a").locked
-            await node.wallets.unlock("a", "pass", 60)
-            node.wallets.lock("a")
-            with pytest.raises(WalletLockedError):
-                await node.wallets.send("a", pay)
-
-    run(main)
+async def test_unlocking_ends_by_itself(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await node.wallets.create("a", "pass")
+        await node.mine(1, "a")
+        pay = [Payee(node.wallets.wallet("a").paycode(), UNC // 2, b"")]
+        with pytest.raises(WalletLockedError):
+            await node.wallets.send("a", pay)
+        with pytest.raises(WrongPassphraseError):
+            await node.wallets.unlock("a", "wrong", 60)
+        await node.wallets.unlock("a", "pass", 60)
+        await trio.sleep(59)
+        assert not node.wallets.wallet("a").locked
+        await trio.sleep(2)
+        assert node.wallets.wallet("a").locked
+        await node.wallets.unlock("a", "pass", 60)
+        node.wallets.lock("a")
+        with pytest.raises(WalletLockedError):
+            await node.wallets.send("a", pay)
 
 
-def test_wallets_are_opened_again_with_the_node(tmp_path: Path) -> None:
+async def test_wallets_are_opened_again_with_the_node(tmp_path: Path) -> None:
     node = wallet_node(tmp_path)
 
-    async def main() -> None:
-        async with node.running():
-            words = await wallet(node, "a", 2)
-            await wallet(node, "b")
-            with pytest.raises(WalletExistsError):
-                await node.wallets.create("a", "pass")
-            await node.wallets.close("b")
-            with pytest.raises(WalletClosedError):
-                node.wallets.wallet("b")
-            with pytest.raises(NoSuchWalletError):
-                await node.wallets.open("c")
-            statuses = await node.wallets.wallets()
-            assert [(s.name, s.info is None) for s in statuses] == [("a", False), ("b", True)]
-        (tmp_path / "c.wallet").write_bytes(b"nonsense")
-        async with node.running():
-            await node.settle()
-            assert any("wallet.unusable" in line for line in node.told.lines)
-            assert await balance(node, "a") == 2 * UNC
-            assert node.wallets.wallet("a").locked
-            await node.wallets.create("again", "other", mnemonic=words)
-            assert await balance(node, "again") == 2 * UNC
-            await node.wallets.rescan("again", 1)
-            assert await balance(node, "again") == 2 * UNC
-            await node.wallets.cancel_rescan("again")
-            exported = node.wallets.wallet("a").export_watch()
-            await node.wallets.import_watch("view", exported)
-            assert await balance(node, "view") == 2 * UNC
-            with pytest.raises(WatchOnlyError):
-                await node.wallets.unlock("view", "", 60)
-
-    run(main)
+    async with node.running():
+        words = await wallet(node, "a", 2)
+        await wallet(node, "b")
+        with pytest.raises(WalletExistsError):
+            await node.wallets.create("a", "pass")
+        await node.wallets.close("b")
+        with pytest.raises(WalletClosedError):
+            node.wallets.wallet("b")
+        with pytest.raises(NoSuchWalletError):
+            await node.wallets.open("c")
+        statuses = await node.wallets.wallets()
+        assert [(s.name, s.info is None) for s in statuses] == [("a", False), ("b", True)]
+    (tmp_path / "c.wallet").write_bytes(b"nonsense")
+    async with node.running():
+        await node.settle()
+        assert any("wallet.unusable" in line for line in node.told.lines)
+        assert await balance(node, "a") == 2 * UNC
+        assert node.wallets.wallet("a").locked
+        await node.wallets.create("again", "other", mnemonic=words)
+        assert await balance(node, "again") == 2 * UNC
+        await node.wallets.rescan("again", 1)
+        assert await balance(node, "again") == 2 * UNC
+        await node.wallets.cancel_rescan("again")
+        exported = node.wallets.wallet("a").export_watch()
+        await node.wallets.import_watch("view", exported)
+        assert await balance(node, "view") == 2 * UNC
+        with pytest.raises(WatchOnlyError):
+            await node.wallets.unlock("view", "", 60)
 
 
-def test_what_was_not_heard_is_sent_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 1)
-            a = node.wallets.wallet("a")
-            prepared = a.spender.pay([Payee(a.paycode(), UNC // 2, b"")], Fee(1))
-            # noted, but the node went down before it was sent
-            kept = a.record(a.finish(prepared), 0, change=prepared.change)
-            await trio.sleep(REBROADCAST_S + 1)
-            await node.mine()
-            assert a.store.outgoing(kept.txid).height == 2
-            assert node.wallets.statistics().rebroadcast == 1
-
-    run(main)
+async def test_what_was_not_heard_is_sent_again(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        prepared = a.spender.pay([Payee(a.paycode(), UNC // 2, b"")], Fee(1))
+        # noted, but the node went down before it was sent
+        kept = a.record(a.finish(prepared), 0, change=prepared.change)
+        await trio.sleep(REBROADCAST_S + 1)
+        await node.mine()
+        assert a.store.outgoing(kept.txid).height == 2
+        assert node.wallets.statistics().rebroadcast == 1
 
 
-def test_what_a_reorganisation_lost_is_sent_again_at_once(tmp_path: Path) -> None:
-    async def main() -> None:
-        here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
-        async with here.running(), there.running():
-            await wallet(here, "a", 1)
-            await there.hear(here.mined)
-            a = here.wallets.wallet("a")
-            prepared = a.spender.pay([Payee(a.paycode(), UNC // 2, b"")], Fee(1))
-            # the mempool does not have it, as if it had not taken it back
-            kept = a.record(a.finish(prepared), 0, change=prepared.change)
-            await here.mine()
-            assert a.store.outgoing(kept.txid).height is None
-            await there.mine(2)
-            await here.hear(there.mined)
-            assert here.chain.status.value.tip == there.chain.status.value.tip
-            assert here.wallets.statistics().rebroadcast == 1
-            await here.mine()
-            assert a.store.outgoing(kept.txid).height == 4
-
-    run(main)
+async def test_what_a_reorganisation_lost_is_sent_again_at_once(tmp_path: Path) -> None:
+    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        await wallet(here, "a", 1)
+        await there.hear(here.mined)
+        a = here.wallets.wallet("a")
+        prepared = a.spender.pay([Payee(a.paycode(), UNC // 2, b"")], Fee(1))
+        # the mempool does not have it, as if it had not taken it back
+        kept = a.record(a.finish(prepared), 0, change=prepared.change)
+        await here.mine()
+        assert a.store.outgoing(kept.txid).height is None
+        await there.mine(2)
+        await here.hear(there.mined)
+        assert here.chain.status.value.tip == there.chain.status.value.tip
+        assert here.wallets.statistics().rebroadcast == 1
+        await here.mine()
+        assert a.store.outgoing(kept.txid).height == 4
 
 
-def test_a_refused_transfer_frees_its_coins(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 1)
-            a = node.wallets.wallet("a")
-            first = await node.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"")])
-            twin_words = a.mnemonic("pass")
-            await node.wallets.create("twin", "pass", mnemonic=twin_words)
-            await node.wallets.unlock("twin", "pass", 600)
-            await node.settle()
-            twin = node.wallets.wallet("twin")
-            twin.store.clear_waiting()
-            with pytest.raises(TransferRefusedError) as caught:
-                await node.wallets.send("twin", [Payee(a.paycode(), UNC // 4, b"")])
-            assert caught.value.rule == "REPLACEMENT_TOO_CHEAP"
-            assert twin.store.waiting_outgoing() == []
-            bumped = await node.wallets.bump_fee("a", first.txid, Fee(5))
-            await node.mine()
-            assert a.store.outgoing(bumped.txid).height == 2
-
-    run(main)
+async def test_a_refused_transfer_frees_its_coins(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        first = await node.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"")])
+        twin_words = a.mnemonic("pass")
+        await node.wallets.create("twin", "pass", mnemonic=twin_words)
+        await node.wallets.unlock("twin", "pass", 600)
+        await node.settle()
+        twin = node.wallets.wallet("twin")
+        twin.store.clear_waiting()
+        with pytest.raises(TransferRefusedError) as caught:
+            await node.wallets.send("twin", [Payee(a.paycode(), UNC // 4, b"")])
+        assert caught.value.rule == "REPLACEMENT_TOO_CHEAP"
+        assert twin.store.waiting_outgoing() == []
+        bumped = await node.wallets.bump_fee("a", first.txid, Fee(5))
+        await node.mine()
+        assert a.store.outgoing(bumped.txid).height == 2
 
 
-def test_signers_hand_their_files_back(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 1)
-            await node.wallets.import_watch("view", node.wallets.wallet("a").export_watch())
-            await node.settle()
-            view, signer = node.wallets.wallet("view"), node.wallets.wallet("a")
-            prepared = view.spender.pay([Payee(signer.paycode(), UNC // 2, b"")], Fee(1))
-            signed = signer.sign(prepared.unsigned)
-            with pytest.raises(SigningError):
-                await node.wallets.broadcast("view", [])
-            with pytest.raises(SigningError):
-                await node.wallets.broadcast("view", [prepared.unsigned.to_file()])
-            sent = await node.wallets.broadcast(
-                "view", [prepared.unsigned.to_file(), signed.to_file()]
-            )
-            await node.mine()
-            assert view.store.outgoing(sent.txid).height == 2
-
-    run(main)
+async def test_signers_hand_their_files_back(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        await node.wallets.import_watch("view", node.wallets.wallet("a").export_watch())
+        await node.settle()
+        view, signer = node.wallets.wallet("view"), node.wallets.wallet("a")
+        prepared = view.spender.pay([Payee(signer.paycode(), UNC // 2, b"")], Fee(1))
+        signed = signer.sign(prepared.unsigned)
+        with pytest.raises(SigningError):
+            await node.wallets.broadcast("view", [])
+        with pytest.raises(SigningError):
+            await node.wallets.broadcast("view", [prepared.unsigned.to_file()])
+        sent = await node.wallets.broadcast("view", [prepared.unsigned.to_file(), signed.to_file()])
+        await node.mine()
+        assert view.store.outgoing(sent.txid).height == 2
 
 
-def test_sweeping_and_joining(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 4)
-            await wallet(node, "b")
-            await node.wallets.consolidate("a")
-            await node.mine()
-            assert len(node.wallets.wallet("a").store.coins()) == 1
-            (sent,) = await node.wallets.sweep("a", node.wallets.wallet("b").paycode())
-            await node.wallets.abandon("a", sent.txid)
-            await node.mine()
-            assert await balance(node, "a") == 0
-            assert await balance(node, "b") == sent.payees[0].value
-
-    run(main)
+async def test_sweeping_and_joining(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 4)
+        await wallet(node, "b")
+        await node.wallets.consolidate("a")
+        await node.mine()
+        assert len(node.wallets.wallet("a").store.coins()) == 1
+        (sent,) = await node.wallets.sweep("a", node.wallets.wallet("b").paycode())
+        await node.wallets.abandon("a", sent.txid)
+        await node.mine()
+        assert await balance(node, "a") == 0
+        assert await balance(node, "b") == sent.payees[0].value
 
 
-def test_two_payments_at_once_do_not_take_the_same_coins(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 8)
-            await wallet(node, "b")
-            to = node.wallets.wallet("b").address()
+async def test_two_payments_at_once_do_not_take_the_same_coins(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 8)
+        await wallet(node, "b")
+        to = node.wallets.wallet("b").address()
 
-            async def pay() -> None:
-                await node.wallets.send("a", [Payee(to, UNC // 2, b"")])
+        async def pay() -> None:
+            await node.wallets.send("a", [Payee(to, UNC // 2, b"")])
 
-            async with trio.open_nursery() as nursery:
-                for _ in range(6):
-                    nursery.start_soon(pay)
-            await node.mine()
-            assert await balance(node, "b") == 3 * UNC
-
-    run(main)
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(pay)
+        await node.mine()
+        assert await balance(node, "b") == 3 * UNC
 
 
-def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "a", 1)
-            await wallet(node, "b", 1)
-            other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
-            node.wallets.wallet("a").store.run("PRAGMA busy_timeout = 0")
-            other.execute("BEGIN EXCLUSIVE")
-            await node.mine(1, "b")
-            assert await balance(node, "b") == 2 * UNC
-            (a, _) = await node.wallets.wallets()
-            assert "locked" in a.failure
-            other.execute("ROLLBACK")
-            other.close()
-            await trio.sleep(60)
-            (a, _) = await node.wallets.wallets()
-            assert a.failure == ""
-            assert a.progress is not None
-            assert a.progress.height == 3
-
-    run(main)
+async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        await wallet(node, "b", 1)
+        other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+        node.wallets.wallet("a").store.run("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN EXCLUSIVE")
+        await node.mine(1, "b")
+        assert await balance(node, "b") == 2 * UNC
+        (a, _) = await node.wallets.wallets()
+        assert "locked" in a.failure
+        other.execute("ROLLBACK")
+        other.close()
+        await trio.sleep(60)
+        (a, _) = await node.wallets.wallets()
+        assert a.failure == ""
+        assert a.progress is not None
+        assert a.progress.height == 3
 
 
-def test_a_swap_between_two_networks(tmp_path: Path) -> None:
+async def test_a_swap_between_two_networks(tmp_path: Path) -> None:
     """Alice has coins on one network and wants Bob's on the other; neither has to trust."""
 
-    async def main() -> None:
-        here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there", OTHER)
-        async with here.running(), there.running():
-            await wallet(here, "alice", 3)
-            await wallet(here, "bob")
-            await wallet(there, "bob", 6)
-            await wallet(there, "alice")
-            on = {
-                (node, name): node.wallets.wallet(name)
-                for node in (here, there)
-                for name in ("alice", "bob")
-            }
-            # Alice draws the secret and locks hers first, for longer
-            first = hash_time_lock(
-                REG, on[here, "bob"].address(), on[here, "alice"].address(), here_height(here) + 40
-            )
-            text = first.contract.to_text()
-            await here.wallets.add_contract("alice", first.contract, preimage=first.preimage)
-            await here.wallets.send("alice", [Payee(text, 2 * UNC, b"")])
-            await here.mine(2)
+    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there", OTHER)
+    async with here.running(), there.running():
+        await wallet(here, "alice", 3)
+        await wallet(here, "bob")
+        await wallet(there, "bob", 6)
+        await wallet(there, "alice")
+        on = {
+            (node, name): node.wallets.wallet(name)
+            for node in (here, there)
+            for name in ("alice", "bob")
+        }
+        # Alice draws the secret and locks hers first, for longer
+        first = hash_time_lock(
+            REG, on[here, "bob"].address(), on[here, "alice"].address(), here_height(here) + 40
+        )
+        text = first.contract.to_text()
+        await here.wallets.add_contract("alice", first.contract, preimage=first.preimage)
+        await here.wallets.send("alice", [Payee(text, 2 * UNC, b"")])
+        await here.mine(2)
 
-            # Bob sees it, and locks his under the same hash, for less long
-            contract = Contract.from_text(text, REG)
-            await here.wallets.add_contract("bob", contract)
-            await here.wallets.rescan("bob")
-            await here.settle()
-            assert on[here, "bob"].contract(contract.lock).value == 2 * UNC
-            terms = contract.terms
-            second = hash_time_lock(
-                OTHER,
-                on[there, "alice"].address(),
-                on[there, "bob"].address(),
-                here_height(there) + 20,
-                terms.hash,  # type: ignore[union-attr]
-            )
-            assert second.preimage is None
-            lock = second.contract.lock
-            await there.wallets.add_contract("bob", second.contract)
-            await there.wallets.add_contract("alice", second.contract)
-            await there.wallets.send("bob", [Payee(second.contract.to_text(), 3 * UNC, b"")])
-            await there.mine(2)
+        # Bob sees it, and locks his under the same hash, for less long
+        contract = Contract.from_text(text, REG)
+        await here.wallets.add_contract("bob", contract)
+        await here.wallets.rescan("bob")
+        await here.settle()
+        assert on[here, "bob"].contract(contract.lock).value == 2 * UNC
+        terms = contract.terms
+        second = hash_time_lock(
+            OTHER,
+            on[there, "alice"].address(),
+            on[there, "bob"].address(),
+            here_height(there) + 20,
+            terms.hash,  # type: ignore[union-attr]
+        )
+        assert second.preimage is None
+        lock = second.contract.lock
+        await there.wallets.add_contract("bob", second.contract)
+        await there.wallets.add_contract("alice", second.contract)
+        await there.wallets.send("bob", [Payee(second.contract.to_text(), 3 * UNC, b"")])
+        await there.mine(2)
 
-            # Alice claims, and by that shows Bob the secret
-            claimed = await there.wallets.claim("alice", lock, preimage=first.preimage)
-            await there.mine()
-            assert await balance(there, "alice") == 3 * UNC - claimed.fee
-            shown = on[there, "bob"].contract(lock).preimage
-            assert shown == first.preimage
-            assert shown is not None
-            assert hashlib.sha256(shown).digest() == terms.hash  # type: ignore[union-attr]
-            taken = await here.wallets.claim("bob", contract.lock, preimage=shown)
-            await here.mine()
-            assert await balance(here, "bob") == 2 * UNC - taken.fee
-
-    run(main)
+        # Alice claims, and by that shows Bob the secret
+        claimed = await there.wallets.claim("alice", lock, preimage=first.preimage)
+        await there.mine()
+        assert await balance(there, "alice") == 3 * UNC - claimed.fee
+        shown = on[there, "bob"].contract(lock).preimage
+        assert shown == first.preimage
+        assert shown is not None
+        assert hashlib.sha256(shown).digest() == terms.hash  # type: ignore[union-attr]
+        taken = await here.wallets.claim("bob", contract.lock, preimage=shown)
+        await here.mine()
+        assert await balance(here, "bob") == 2 * UNC - taken.fee
 
 
-def test_a_swap_that_nobody_answers_is_refunded(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with wallet_node(tmp_path).running() as node:
-            await wallet(node, "alice", 2)
-            await wallet(node, "bob")
-            alice, bob = node.wallets.wallet("alice"), node.wallets.wallet("bob")
-            made = hash_time_lock(REG, bob.address(), alice.address(), here_height(node) + 5)
-            lock = made.contract.lock
-            await node.wallets.add_contract("alice", made.contract, preimage=made.preimage)
-            await node.wallets.send("alice", [Payee(made.contract.to_text(), UNC, b"")])
-            await node.mine(4)
-            refunded = await node.wallets.refund("alice", lock)
-            await node.mine()
-            assert alice.store.outgoing(refunded.txid).height == here_height(node)
-            assert alice.contract(lock).value == 0
-
-    run(main)
+async def test_a_swap_that_nobody_answers_is_refunded(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "alice", 2)
+        await wallet(node, "bob")
+        alice, bob = node.wallets.wallet("alice"), node.wallets.wallet("bob")
+        made = hash_time_lock(REG, bob.address(), alice.address(), here_height(node) + 5)
+        lock = made.contract.lock
+        await node.wallets.add_contract("alice", made.contract, preimage=made.preimage)
+        await node.wallets.send("alice", [Payee(made.contract.to_text(), UNC, b"")])
+        await node.mine(4)
+        refunded = await node.wallets.refund("alice", lock)
+        await node.mine()
+        assert alice.store.outgoing(refunded.txid).height == here_height(node)
+        assert alice.contract(lock).value == 0
 
 
 def here_height(node: WalletNode) -> int:
     return node.chain.status.value.height
 
 
-def test_with_threads_and_a_store_on_disk(tmp_path: Path) -> None:
+@pytest.mark.real_time
+async def test_with_threads_and_a_store_on_disk(tmp_path: Path) -> None:
     store = open_store(tmp_path / "chain", REG, create=True)
 
-    async def main() -> None:
+    try:
         node = WalletNode(REG, tmp_path / "wallets", store, ThreadRunner(3))
         async with node.running():
             for name in ("a", "b", "c"):
@@ -390,54 +353,48 @@ def test_with_threads_and_a_store_on_disk(tmp_path: Path) -> None:
             for name in ("b", "c"):
                 balance = await node.wallets.call(name, Wallet.balance)
                 assert balance.on_chain == 5 * (UNC // 2)
-
-    try:
-        trio.run(main)
     finally:
         store.close()
 
 
-def test_no_secret_is_told(tmp_path: Path) -> None:
+async def test_no_secret_is_told(tmp_path: Path) -> None:
     """Search all that was logged, shown and written in clear for what must stay hidden."""
     node = wallet_node(tmp_path)
     hidden: list[bytes] = []
     told: list[str] = []
 
-    async def main() -> None:
-        async with node.running():
-            words = await wallet(node, "a", 2)
-            a = node.wallets.wallet("a")
-            secret = Keystore.load(tmp_path / "a.wallet", REG).unlock("pass")
-            account = secret.account(REG.chain_id, 0)
-            hidden.extend([words.encode(), *[w.encode() for w in (words[:30], words[-30:])]])
-            hidden.extend([account.view.seed(), account.mine_secret, secret.to_bytes()[2:34]])
-            hidden.extend([b"my label", b"my memo"])
-            made = hash_time_lock(REG, a.address(), a.address(), 50)
-            assert made.preimage is not None
-            hidden.append(made.preimage)
-            await node.wallets.add_contract("a", made.contract, label="my label")
-            await node.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"my memo")])
-            await node.mine()
-            try:
-                await node.wallets.send("a", [Payee(a.paycode(), 100 * UNC, b"my memo")])
-            except Exception as error:  # noqa: BLE001
-                told.append(repr(error) + str(error))
-            told.extend([repr(a), repr(made), repr(secret), repr(account), repr(a.info())])
-            told.extend(repr(vars(a)).split("\n"))
-            told.append(repr(await node.wallets.wallets()))
-            with node.wallets.changes.subscribe() as changes:
-                await node.mine(1, "a")
-                change = await changes.receive()
-                assert not isinstance(change, Lost)
-                told.append(repr(change))
-
-    run(main)
+    async with node.running():
+        words = await wallet(node, "a", 2)
+        a = node.wallets.wallet("a")
+        secret = Keystore.load(tmp_path / "a.wallet", REG).unlock("pass")
+        account = secret.account(REG.chain_id, 0)
+        hidden.extend([words.encode(), *[w.encode() for w in (words[:30], words[-30:])]])
+        hidden.extend([account.view.seed(), account.mine_secret, secret.to_bytes()[2:34]])
+        hidden.extend([b"my label", b"my memo"])
+        made = hash_time_lock(REG, a.address(), a.address(), 50)
+        assert made.preimage is not None
+        hidden.append(made.preimage)
+        await node.wallets.add_contract("a", made.contract, label="my label")
+        await node.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"my memo")])
+        await node.mine()
+        try:
+            await node.wallets.send("a", [Payee(a.paycode(), 100 * UNC, b"my memo")])
+        except Exception as error:  # noqa: BLE001
+            told.append(repr(error) + str(error))
+        told.extend([repr(a), repr(made), repr(secret), repr(account), repr(a.info())])
+        told.extend(repr(vars(a)).split("\n"))
+        told.append(repr(await node.wallets.wallets()))
+        with node.wallets.changes.subscribe() as changes:
+            await node.mine(1, "a")
+            change = await changes.receive()
+            assert not isinstance(change, Lost)
+            told.append(repr(change))
     assert node.told.lines
     text = "\n".join([*told, *node.told.lines])
     for secret in hidden:
         assert secret.hex() not in text
         assert repr(secret)[2:-1] not in text
-    for path in tmp_path.glob("*.db*"):
+    for path in tmp_path.glob("*.db*"):  # noqa: ASYNC240 - nothing else runs
         raw = path.read_bytes()
         for secret in hidden:
             assert secret not in raw

@@ -64,8 +64,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    with node_home() as home, command_lines() as lines:
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    with node_home(request) as home, command_lines() as lines:
         made = Pair(Person(home, "ann"), Person(home, "bob"))
         made.ann.mine(3, "--coins", "2")
         made.agree()

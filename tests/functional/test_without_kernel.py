@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.processes import LUCK_S, node_home
+from tests.framework.processes import LUCK_S, NodeHome
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,20 +72,19 @@ def test_its_proofs_of_work_are_the_same(built: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_mines_and_measures_with_it(built: Path) -> None:
+def test_a_node_mines_and_measures_with_it(home: NodeHome, built: Path) -> None:
     env = {"PYTHONPATH": str(built)}
-    with node_home() as home:
-        node = home.start("--network", "local", "--workers", "1", env=env)
-        node.wait_event("coin.found", timeout_s=LUCK_S)
-        asked = ("mine", "status", "--json", "--data-dir", str(home.data_dir()))
-        status = json.loads(home.run(*asked, env=env).stdout)
-        assert status["backend"] == "cryptography"
-        assert node.stop() == 0
-        bench = ("bench", "pow", "--mem-kib", "64", "--seconds", "0.2", "--workers", "1", "--json")
-        done = home.run(*bench, env=env)
-        report = json.loads(done.stdout)
-        assert report["backend"] == "cryptography"
-        assert report["results"][0]["ratio"] == 1
+    node = home.start("--network", "local", "--workers", "1", env=env)
+    node.wait_event("coin.found", timeout_s=LUCK_S)
+    asked = ("mine", "status", "--json", "--data-dir", str(home.data_dir()))
+    status = json.loads(home.run(*asked, env=env).stdout)
+    assert status["backend"] == "cryptography"
+    assert node.stop() == 0
+    bench = ("bench", "pow", "--mem-kib", "64", "--seconds", "0.2", "--workers", "1", "--json")
+    done = home.run(*bench, env=env)
+    report = json.loads(done.stdout)
+    assert report["backend"] == "cryptography"
+    assert report["results"][0]["ratio"] == 1
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import pytest
 import structlog
 import trio
 from structlog.testing import CapturingLogger
-from trio.testing import MockClock
 
 from tests.framework.chains import Feeder, Item, accept, open_core, shuffled, submit_coin
 from tests.framework.forge import BACKEND, Forge
@@ -112,34 +111,31 @@ async def feed(manager: ChainService, items: Sequence[Item]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_services_agree(seed: int) -> None:
+async def test_services_agree(seed: int) -> None:
     rng = random.Random(seed)
     tree = make_tree(REG, seed + 50, 20)
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            managers = []
-            for _ in range(2):
-                manager = await ChainService.open(
-                    MemoryStore(),
-                    REG,
-                    clock=TrioClock(tree.forge.now_ms),
-                    writer=InlineRunner(),
-                    verifier=InlineRunner(),
-                    verifiers=2,
-                    backend=BACKEND,
-                    log=structlog.wrap_logger(
-                        CapturingLogger(), wrapper_class=structlog.make_filtering_bound_logger(0)
-                    ),
-                )
-                await nursery.start(manager.run)
-                managers.append(manager)
-            async with trio.open_nursery() as feeding:
-                for manager in managers:
-                    feeding.start_soon(feed, manager, shuffled(rng, items_of(tree)))
-            await trio.sleep(10)
-            tips = {manager.status.value.tip for manager in managers}
-            assert tips == {Model(REG, tree.known()).tip.id}
-            nursery.cancel_scope.cancel()
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    async with trio.open_nursery() as nursery:
+        managers = []
+        for _ in range(2):
+            manager = await ChainService.open(
+                MemoryStore(),
+                REG,
+                clock=TrioClock(tree.forge.now_ms),
+                writer=InlineRunner(),
+                verifier=InlineRunner(),
+                verifiers=2,
+                backend=BACKEND,
+                log=structlog.wrap_logger(
+                    CapturingLogger(), wrapper_class=structlog.make_filtering_bound_logger(0)
+                ),
+            )
+            await nursery.start(manager.run)
+            managers.append(manager)
+        async with trio.open_nursery() as feeding:
+            for manager in managers:
+                feeding.start_soon(feed, manager, shuffled(rng, items_of(tree)))
+        await trio.sleep(10)
+        tips = {manager.status.value.tip for manager in managers}
+        assert tips == {Model(REG, tree.known()).tip.id}
+        nursery.cancel_scope.cancel()

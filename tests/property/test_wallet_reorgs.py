@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus.errors import CoinUnknownError
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.wallet.errors import WalletError
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.records import Payee

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 import trio
@@ -27,7 +27,7 @@ from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.relay.relay import HEDGE_S
+from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
@@ -86,21 +86,21 @@ class Hostile:
         await self.transport.publish(name_of(GENESIS, kind), data)
 
     def is_banned_by(self, node: SimNode) -> bool:
-        groups = [ban.group for ban in node.network.peers.standing.active_bans()]
+        groups = [ban.group for ban in node.network.peers.reputation.active_bans()]
         return groups == [self.transport.ip]
 
     def is_connected_to(self, node: SimNode) -> bool:
         return any(info.peer == self.transport.id for info in node.transport.peers())
 
 
-def against(seed: int, body: Callable[[SimNet, list[SimNode], Hostile], Awaitable[Any]]) -> None:
-    """Run `body` with three honest miners and a hostile peer of the first; they go on."""
-
-    async def main(net: SimNet) -> None:
+@asynccontextmanager
+async def against(seed: int) -> AsyncIterator[tuple[SimNet, list[SimNode], Hostile]]:
+    """Give three honest miners and a hostile peer of the first; they go on."""
+    async with simulate(seed) as net:
         nodes = await net.grow(3)
         await net.until(lambda: nodes[0].height >= 2, "under way", 200)
         hostile = Hostile(net)
-        await body(net, nodes, hostile)
+        yield net, nodes, hostile
         height = nodes[0].height
         await net.until(lambda: min(node.height for node in nodes) >= height + 2, "going on", 200)
         await net.agree(within_s=EPOCH_S)
@@ -109,11 +109,9 @@ def against(seed: int, body: Callable[[SimNet, list[SimNode], Hostile], Awaitabl
             assert statistics.transport.faults == 0
             assert not any(
                 ban.group == other.ip
-                for ban in node.network.peers.standing.active_bans()
+                for ban in node.network.peers.reputation.active_bans()
                 for other in nodes
             )
-
-    simulate(seed, main)
 
 
 async def template_of(node: SimNode) -> Template:
@@ -130,8 +128,8 @@ def forged(template: Template, nonce: int) -> Coin:
             return coin
 
 
-def test_forged_proofs_ban_at_once_and_two_at_most_are_verified() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_forged_proofs_ban_at_once_and_two_at_most_are_verified() -> None:
+    async with against(21) as (net, nodes, hostile):
         await hostile.join(nodes[:1])
         before = nodes[0].chain.statistics()
         template = await template_of(nodes[0])
@@ -144,11 +142,9 @@ def test_forged_proofs_ban_at_once_and_two_at_most_are_verified() -> None:
         assert nodes[0].network.relay.statistics().rules["BAD_MIX"] <= 2
         assert not hostile.is_banned_by(nodes[1])
 
-    against(21, body)
 
-
-def test_a_forged_proof_bans_even_when_the_coin_had_to_wait() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_a_forged_proof_bans_even_when_the_coin_had_to_wait() -> None:
+    async with against(31) as (net, nodes, hostile):
         net.pause_mining()
         await net.agree(within_s=EPOCH_S)
         hidden = await hidden_chain(net, nodes[0], 1)
@@ -161,11 +157,9 @@ def test_a_forged_proof_bans_even_when_the_coin_had_to_wait() -> None:
         assert nodes[0].chain.statistics().orphans == 0
         net.resume_mining()
 
-    against(31, body)
 
-
-def test_garbage_on_each_topic_bans() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_garbage_on_each_topic_bans() -> None:
+    async with against(22) as (net, nodes, hostile):
         await net.run_transport(hostile.transport)
         for kind, node in zip(("coin", "anchor", "transfer"), nodes, strict=True):
             await hostile.transport.connect(node.transport.address)
@@ -173,11 +167,9 @@ def test_garbage_on_each_topic_bans() -> None:
             await hostile.gossip(kind, b"\xc1 garbage " + kind.encode())
             await net.until(lambda node=node: hostile.is_banned_by(node), kind, 5)  # type: ignore[misc]
 
-    against(22, body)
 
-
-def test_answers_to_other_questions_ban() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_answers_to_other_questions_ban() -> None:
+    async with against(23) as (net, nodes, hostile):
         # Headers that are no child of anything in the locator.
         header = await nodes[0].core(_first_header)
         odd = msgspec.structs.replace(header, coin=Coin.from_bytes(header.coin).raw)
@@ -186,8 +178,6 @@ def test_answers_to_other_questions_ban() -> None:
         await hostile.join(nodes[:1])
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
 
-    against(23, body)
-
 
 def _first_header(core: ChainCore) -> wire.AnchorHeader:
     node = core.tree.main_at(1)
@@ -195,8 +185,8 @@ def _first_header(core: ChainCore) -> wire.AnchorHeader:
     return wire.AnchorHeader.of(node.coin, node.judged.body)
 
 
-def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
+    async with against(24) as (_net, nodes, hostile):
         hostile.tip, hostile.height, hostile.work = CoinId(b"\x01" * 32), 10**6, b"\xff" * 32
         await hostile.join(nodes)
         for _ in range(20):
@@ -204,8 +194,6 @@ def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
             assert all(node.network.synced.value for node in nodes)
         assert hostile.asked.count("headers") < 3 * 12
         assert "bodies" not in hostile.asked
-
-    against(24, body)
 
 
 async def hidden_chain(net: SimNet, node: SimNode, count: int) -> SimNode:
@@ -218,8 +206,8 @@ async def hidden_chain(net: SimNet, node: SimNode, count: int) -> SimNode:
     return hidden
 
 
-def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
+    async with against(25) as (net, nodes, hostile):
         hidden = await hidden_chain(net, nodes[0], 5)
         base = hidden.height - 5
         headers = await hidden.core(
@@ -240,8 +228,6 @@ def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
             assert node.network.synced.value
             assert await node.core(lambda core: core.tree.get(hostile.tip)) is None
 
-    against(25, body)
-
 
 async def mined(node: SimNode) -> tuple[Coin, Body]:
     """Return an anchor on a node's tip that nobody has, and its body."""
@@ -255,8 +241,8 @@ async def mined(node: SimNode) -> tuple[Coin, Body]:
     return found
 
 
-def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
+    async with against(30) as (net, nodes, hostile):
         net.pause_mining()
         await net.agree(within_s=EPOCH_S)
         await hostile.join(nodes[:1])
@@ -270,16 +256,18 @@ def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)
         await nodes[1].chain.submit_coin(anchor)
         await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
-        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", HEDGE_S + 1)
+        await net.until(
+            lambda: relay.statistics().bodies_fetched > fetched,
+            "fetched",
+            ANNOUNCED_BODY_HEDGE_S + 1,
+        )
         await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
         net.resume_mining()
 
-    against(30, body)
 
-
-def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
+    async with against(31) as (net, nodes, hostile):
         net.pause_mining()
         await net.agree(within_s=EPOCH_S)
         await hostile.join(nodes[:1])
@@ -302,11 +290,9 @@ def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
         assert "bodies" not in hostile.asked
         net.resume_mining()
 
-    against(31, body)
 
-
-def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
+    async with against(26) as (net, nodes, hostile):
         hidden = net.node(name="hidden")
         await hidden.start()
         await hidden.core(lambda core: lengthen(core, 3, lock=b"hidden"))
@@ -330,11 +316,9 @@ def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
         assert await nodes[0].core(lambda core: core.tree.get(tip)) is None
         assert not hostile.is_banned_by(nodes[0])
 
-    against(26, body)
 
-
-def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> None:
+    async with against(27) as (net, nodes, hostile):
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
         future = net.start_ms + 10**9
@@ -349,11 +333,9 @@ def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> None:
             await hostile.gossip("coin", solve(header, SIM).raw)
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 5)
 
-    against(27, body)
 
-
-def test_coins_of_made_up_parents_run_into_debt() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_coins_of_made_up_parents_run_into_debt() -> None:
+    async with against(28) as (_net, nodes, hostile):
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
         number = 0
@@ -369,11 +351,9 @@ def test_coins_of_made_up_parents_run_into_debt() -> None:
             await trio.sleep(0.001)
         assert nodes[0].chain.statistics().orphans <= 4_096
 
-    against(28, body)
 
-
-def test_addresses_by_the_million_fill_few_places() -> None:
-    async def body(net: SimNet, nodes: list[SimNode], hostile: Hostile) -> None:
+async def test_addresses_by_the_million_fill_few_places() -> None:
+    async with against(29) as (net, nodes, hostile):
         fresh = net.node(name="fresh", ip="77.7.0.1")
         fresh.bootstrap = (hostile.transport.address, nodes[0].transport.address)
         await net.run_transport(hostile.transport)
@@ -404,5 +384,3 @@ def test_addresses_by_the_million_fill_few_places() -> None:
         assert len(book) <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE + 16
         await fresh.stop()
         net.nodes.remove(fresh)
-
-    against(29, body)

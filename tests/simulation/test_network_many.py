@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.framework.simulation.simnet import EPOCH_S, SimNet, simulate
+from tests.framework.simulation.simnet import EPOCH_S, simulate
 
 NODES = 104
 
 
-def test_a_hundred_nodes_find_each_other_fork_and_heal() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_hundred_nodes_find_each_other_fork_and_heal() -> None:
+    async with simulate(40) as net:
         nodes = [net.node(share=1 / 4 if number < 4 else 0.0) for number in range(NODES)]
         for number, node in enumerate(nodes):
             known = nodes[max(0, number - 12) : number : 4]
@@ -31,5 +31,3 @@ def test_a_hundred_nodes_find_each_other_fork_and_heal() -> None:
             assert statistics.transport.faults == 0
             assert statistics.peers.bans == 0
             assert set(statistics.peers.penalties) <= {"cost"}
-
-    simulate(40, body)

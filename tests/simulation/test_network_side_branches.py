@@ -16,7 +16,7 @@ from tests.framework.simulation.simnet import (
     solve,
 )
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import build_template
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
@@ -48,9 +48,9 @@ def grow(below: Sequence[Step], name: bytes, anchors: int, votes: int) -> list[S
 def take_in(core: ChainCore, steps: Sequence[Step]) -> None:
     """Submit coins and bodies in order."""
     for coin, package in steps:
-        core.submit_coin(coin, NOW_MS, proven=True)
+        core.submit_proven_coin(ProvenCoin(coin), NOW_MS)
         if package is not None:
-            core.submit_package(package, proven=True)
+            core.submit_proven_anchor(ProvenAnchor(package))
 
 
 async def meet(net: SimNet, one: Sequence[Step], other: Sequence[Step]) -> tuple[SimNode, SimNode]:
@@ -66,8 +66,8 @@ async def meet(net: SimNet, one: Sequence[Step], other: Sequence[Step]) -> tuple
 
 
 @pytest.mark.parametrize("knows_the_branch", [False, True])
-def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
-    async def body(net: SimNet) -> None:
+async def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
+    async with simulate(21) as net:
         base = grow([], b"base", 2, 0)
         root = grow(base, b"left", 1, 0)
         left = grow([*base, *root], b"left", 1, 3)
@@ -83,5 +83,3 @@ def test_votes_on_a_side_branch_are_found(knows_the_branch: bool) -> None:
         assert one.tip == left[0][0].id
         for node in (one, other):
             assert node.network.peers.statistics().penalties == {}
-
-    simulate(21, body)

@@ -8,12 +8,12 @@ import trio
 
 from tests.framework.simulation.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.downloader import HEDGE_S
-from unchained.node.sync.service import LONG, SyncSettings
+from unchained.node.sync.downloader import SYNC_HEDGE_S
+from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
 from unchained.storage.memory import MemoryDisk
 
-ANCHORS = LONG + 150
+ANCHORS = LONG_SYNC_ANCHORS + 150
 
 
 def copy_of(disk: MemoryDisk) -> MemoryDisk:
@@ -59,8 +59,8 @@ async def under_way(net: SimNet) -> tuple[list[SimNode], SimNode, PeerId | None]
     return nodes, newcomer, newcomer.network.sync.statistics().leader
 
 
-def test_a_newcomer_compares_headers_and_takes_bodies_from_all() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_newcomer_compares_headers_and_takes_bodies_from_all() -> None:
+    async with simulate(11) as net:
         nodes = await old_nodes(net, 3)
         newcomer = newcomer_of(net, nodes)
         await newcomer.start()
@@ -77,11 +77,9 @@ def test_a_newcomer_compares_headers_and_takes_bodies_from_all() -> None:
         for node in [newcomer, *nodes]:
             assert set(node.network.peers.statistics().penalties) <= {"cost"}
 
-    simulate(11, body)
 
-
-def test_proofs_below_the_assumed_valid_anchor_are_skipped() -> None:
-    async def body(net: SimNet) -> None:
+async def test_proofs_below_the_assumed_valid_anchor_are_skipped() -> None:
+    async with simulate(12) as net:
         nodes = await old_nodes(net, 2)
         height = ANCHORS - 100
         anchor_id = await nodes[0].core(lambda core: core.archive.main_id(height))
@@ -99,11 +97,9 @@ def test_proofs_below_the_assumed_valid_anchor_are_skipped() -> None:
         await until_synced(net, other, nodes)
         assert other.network.sync.statistics().proofs_skipped == 0
 
-    simulate(12, body)
 
-
-def test_a_sync_goes_on_after_each_of_ten_crashes() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_sync_goes_on_after_each_of_ten_crashes() -> None:
+    async with simulate(13) as net:
         nodes = await old_nodes(net, 3)
         newcomer = newcomer_of(net, nodes)
         rng = random.Random(net.seed)
@@ -118,34 +114,28 @@ def test_a_sync_goes_on_after_each_of_ten_crashes() -> None:
         await until_synced(net, newcomer, nodes)
         assert heights[-1] > 0
 
-    simulate(13, body)
 
-
-def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_source_that_stops_in_the_middle_does_not_stop_the_sync() -> None:
+    async with simulate(14) as net:
         _, newcomer, leader = await under_way(net)
         # It is still connected and says nothing more: a stopped process.
         net.weather.partition([[leader]])
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 240)
 
-    simulate(14, body)
 
-
-def test_a_source_that_falls_silent_delays_the_others_little() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_source_that_falls_silent_delays_the_others_little() -> None:
+    async with simulate(15) as net:
         nodes, newcomer, leader = await under_way(net)
         silent = next(node for node in nodes if node.id != leader)
         # Its line is cut, and nobody knows yet.
         net.weather.partition([[silent.id]])
         began = trio.current_time()
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 60, step_s=0.05)
-        assert trio.current_time() - began < 4 * HEDGE_S
-
-    simulate(15, body)
+        assert trio.current_time() - began < 4 * SYNC_HEDGE_S
 
 
-def test_a_node_without_peers_mines_after_a_while() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_node_without_peers_mines_after_a_while() -> None:
+    async with simulate(15) as net:
         alone = net.node(share=1.0)
         alone.bootstrap = ("/ip4/9.9.9.9/tcp/9000/p2p/" + "1" * 44,)
         await alone.start()
@@ -155,5 +145,3 @@ def test_a_node_without_peers_mines_after_a_while() -> None:
         first = net.node(share=1.0)
         await first.start()
         assert first.network.synced.value
-
-    simulate(15, body)

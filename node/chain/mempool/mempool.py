@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, Final
+from typing import Protocol
 
 import msgspec
 
 from unchained.node.consensus.errors import CoinSpentError
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import (
+    CAPACITY,
+    EXPIRY_MS,
+    check_ancestors,
+    check_descendants,
+    check_dust,
+    check_fee_rate,
+    check_replacement,
+    min_fee_rate,
+    raised_rate,
+)
 from unchained.node.consensus.transfers import (
     CoinSetView,
     UnspentCoin,
@@ -21,28 +32,6 @@ from unchained.node.consensus.transfers import (
 )
 from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
-
-MIN_FEE_RATE: Final = 1
-"""Grains per byte of size below which nothing is relayed."""
-
-DUST: Final = 1_000
-"""Grains below which an output is not relayed."""
-
-MAX_ANCESTORS: Final = 25
-MAX_DESCENDANTS: Final = 25
-"""Unconfirmed transfers that one may build on, and that may build on one."""
-
-MAX_REPLACED: Final = 100
-"""Transfers that one replacement may evict, descendants included."""
-
-CAPACITY: Final = 64 << 20
-"""Bytes of encoded transfers."""
-
-EXPIRY_MS: Final = 72 * 3_600_000
-"""Milliseconds after which a transfer is dropped."""
-
-HALVING_MS: Final = 3_600_000
-"""Milliseconds in which the minimum fee rate that evictions raised falls by half."""
 
 
 class Reason(enum.IntEnum):
@@ -54,55 +43,6 @@ class Reason(enum.IntEnum):
     EVICTED = 4
     EXPIRED = 5
     INVALID = 6
-
-
-class PolicyError(Exception):
-    """A valid transfer is not relayed. `name` says why; nobody is at fault.
-
-    PolicyError
-    ├── DustError                   DUST
-    ├── FeeTooLowError              FEE_TOO_LOW
-    ├── TooManyAncestorsError       TOO_MANY_ANCESTORS
-    ├── TooManyDescendantsError     TOO_MANY_DESCENDANTS
-    └── ReplacementTooCheapError    REPLACEMENT_TOO_CHEAP
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self, *, expected: object, actual: object) -> None:
-        super().__init__(f"{self.name}: expected {expected}, got {actual}")
-        self.expected = expected
-        self.actual = actual
-
-
-class DustError(PolicyError):
-    """An output is worth too little."""
-
-    name = "DUST"
-
-
-class FeeTooLowError(PolicyError):
-    """The fee rate is below the mempool's present minimum."""
-
-    name = "FEE_TOO_LOW"
-
-
-class TooManyAncestorsError(PolicyError):
-    """It builds on too many transfers that are not confirmed."""
-
-    name = "TOO_MANY_ANCESTORS"
-
-
-class TooManyDescendantsError(PolicyError):
-    """Too many unconfirmed transfers build on one that it builds on."""
-
-    name = "TOO_MANY_DESCENDANTS"
-
-
-class ReplacementTooCheapError(PolicyError):
-    """It conflicts with transfers that it does not outbid."""
-
-    name = "REPLACEMENT_TOO_CHEAP"
 
 
 class PoolEntry(msgspec.Struct, gc=False):
@@ -135,23 +75,30 @@ class MempoolStatistics(msgspec.Struct, frozen=True):
     min_fee_rate: float
 
 
+class MempoolOwner(Protocol):
+    """Who keeps the transfers' bytes: the mempool itself writes nothing."""
+
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
+        """Take note of an entry that has left the mempool."""
+
+
 class Mempool:
     """Waiting transfers, free of conflicts among themselves and with the chain.
 
-    `left` is called with each entry that leaves and the reason. One owner, one thread at a time.
+    `owner` hears of each entry that leaves. One owner, one thread at a time.
     """
 
     def __init__(
         self,
         network: Network,
         chain: CoinSetView,
-        left: Callable[[PoolEntry, Reason], None],
+        owner: MempoolOwner,
         *,
         capacity: int = CAPACITY,
     ) -> None:
         self._network = network
         self._chain = chain
-        self._left = left
+        self._owner = owner
         self._capacity = capacity
         self._entries: dict[Wid, PoolEntry] = {}
         self._by_txid: dict[Txid, Wid] = {}
@@ -187,10 +134,7 @@ class Mempool:
 
     def min_fee_rate(self, now_ms: int) -> float:
         """Return the grains per byte of size that a transfer must pay at least."""
-        if self._raised_rate <= MIN_FEE_RATE:
-            return MIN_FEE_RATE
-        halvings = max(0, now_ms - self._raised_ms) / HALVING_MS
-        return max(float(MIN_FEE_RATE), self._raised_rate * float(0.5**halvings))
+        return min_fee_rate(self._raised_rate, now_ms - self._raised_ms)
 
     def statistics(self, now_ms: int) -> MempoolStatistics:
         """Return how full the mempool is."""
@@ -205,25 +149,15 @@ class Mempool:
 
         Raises a `PolicyError`, or the `TransferError` that the chain and the mempool give.
         """
-        transfer = sized.transfer
-        # Protocol §8.4: outputs under 1,000 grains are not relayed
-        least = min(output.value for output in transfer.outputs)
-        if least < DUST:
-            raise DustError(expected=f"outputs of at least {DUST} grains", actual=least)
-        # Protocol §8.4: minimum fee rate
-        rate = self.min_fee_rate(now_ms)
-        if transfer.fee < rate * sized.size:
-            raise FeeTooLowError(
-                expected=f"a fee of at least {int(rate * sized.size) + 1} grains",
-                actual=transfer.fee,
-            )
+        check_dust(sized)
+        check_fee_rate(sized.transfer.fee, sized.size, self.min_fee_rate(now_ms))
         conflicts = self._conflicts(sized)
         evicted = self._with_descendants(conflicts)
         view = _MempoolCoins(self, self._chain, {entry.wid for entry in evicted}, height)
-        check_transfer_in_context(transfer, view, height, self._network)
+        check_transfer_in_context(sized.transfer, view, height, self._network)
         self._check_links(sized, evicted)
         if conflicts:
-            self._check_replacement(sized, conflicts, evicted)
+            check_replacement(sized.transfer.fee, sized.size, conflicts, evicted)
         return evicted
 
     def _conflicts(self, sized: SizedTransfer) -> list[PoolEntry]:
@@ -235,37 +169,12 @@ class Mempool:
         return list(found.values())
 
     def _check_links(self, sized: SizedTransfer, evicted: list[PoolEntry]) -> None:
-        # Protocol §8.4: at most 25 unconfirmed ancestors and 25 descendants
         ancestors = self._walk(self._parents_of(sized), lambda entry: entry.parents)
-        if len(ancestors) > MAX_ANCESTORS:
-            raise TooManyAncestorsError(expected=f"at most {MAX_ANCESTORS}", actual=len(ancestors))
+        check_ancestors(len(ancestors))
         leaving = {entry.wid for entry in evicted}
         for ancestor in ancestors:
             descendants = self._walk(ancestor.children, lambda entry: entry.children)
-            count = sum(entry.wid not in leaving for entry in descendants) + 1
-            if count > MAX_DESCENDANTS:
-                raise TooManyDescendantsError(
-                    expected=f"at most {MAX_DESCENDANTS} of each", actual=count
-                )
-
-    def _check_replacement(
-        self, sized: SizedTransfer, conflicts: list[PoolEntry], evicted: list[PoolEntry]
-    ) -> None:
-        # Protocol §8.4: a conflicting transfer replaces if ...
-        if len(evicted) > MAX_REPLACED:
-            raise ReplacementTooCheapError(
-                expected=f"at most {MAX_REPLACED} transfers to evict", actual=len(evicted)
-            )
-        fee = sized.transfer.fee
-        for entry in conflicts:
-            if 4 * fee * entry.size < 5 * entry.fee * sized.size:
-                raise ReplacementTooCheapError(
-                    expected=f"a rate a quarter above {entry.rate:.3f} grains per byte",
-                    actual=f"{fee / sized.size:.3f}",
-                )
-        needed = sum(entry.fee for entry in evicted) + MIN_FEE_RATE * sized.size
-        if fee < needed:
-            raise ReplacementTooCheapError(expected=f"a fee of {needed} grains", actual=fee)
+            check_descendants(sum(entry.wid not in leaving for entry in descendants) + 1)
 
     def add(
         self, sized: SizedTransfer, evicted: Iterable[PoolEntry], now_ms: int
@@ -332,7 +241,7 @@ class Mempool:
         while self._bytes > self._capacity:
             # Protocol §8.4: lowest rate evicted first, with descendants
             lowest = min(self._entries.values(), key=lambda entry: entry.rate)
-            self._raised_rate = max(self.min_fee_rate(now_ms), lowest.rate + 1)
+            self._raised_rate = raised_rate(self.min_fee_rate(now_ms), lowest.rate)
             self._raised_ms = max(self._raised_ms, now_ms)
             for entry in self._with_descendants([lowest]):
                 self._remove(entry, Reason.EVICTED)
@@ -356,13 +265,8 @@ class Mempool:
         for entry in self._with_descendants(old):
             self._remove(entry, Reason.EXPIRED)
 
-    def drop_invalid(self, entry: PoolEntry) -> None:
-        """Drop an entry, and its descendants, that the chain does not allow any more."""
-        for step in self._with_descendants([entry]):
-            self._remove(step, Reason.INVALID)
-
     def clear(self) -> list[PoolEntry]:
-        """Take everything out without a word, and return it by arrival: to judge it anew."""
+        """Take everything out, reporting nothing, and return it by arrival: to check it anew."""
         entries = sorted(self._entries.values(), key=lambda entry: entry.arrival)
         for table in (self._entries, self._by_txid, self._spender, self._outputs):
             table.clear()
@@ -382,7 +286,7 @@ class Mempool:
             self._entries[child].parents.discard(entry.wid)
         self._bytes -= entry.raw_size
         self._fees -= entry.fee
-        self._left(entry, reason)
+        self._owner.note_left(entry, reason)
 
     # Walking
 

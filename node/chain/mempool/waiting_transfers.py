@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.mempool.mempool import FeeTooLowError, Mempool, PoolEntry, Reason
+from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
 from unchained.node.chain.results import Outcome
-from unchained.node.chain.transfer_verdict import TransferVerdict, VerdictMemory, judge_transfer
 from unchained.node.chain.tree import AnchorTree
+from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.consensus.errors import NonCanonicalError, ProtocolError
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid, Wid
 from unchained.storage import schema
@@ -39,7 +41,7 @@ class WaitingTransfers:
         self._ledger = ledger
         self._tree = tree
         self._verdicts = verdicts
-        self.mempool = Mempool(network, ledger, self._left)
+        self.mempool = Mempool(network, ledger, self)
 
     def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
         """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
@@ -148,7 +150,8 @@ class WaitingTransfers:
         record = MempoolRecord(entry.arrival, entry.added_ms, entry.fee, entry.size)
         self._ledger.batch.put(schema.MEMPOOL.key(entry.wid), schema.MEMPOOL.encode(record))
 
-    def _left(self, entry: PoolEntry, reason: Reason) -> None:
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
+        """Take the rows of an entry that has left the mempool off the disk."""
         self._forget(entry.wid, entry.txid, reason)
 
     def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:

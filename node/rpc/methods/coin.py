@@ -9,6 +9,7 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import KnownCoin
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.crypto.merkle import merkle_root, prove
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -20,7 +21,7 @@ from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_pa
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.presence import there
-from unchained.storage.schema import CoinHistory, CoinKind
+from unchained.storage.schema import CoinHistory
 
 KindName = Literal["anchor", "fresh", "late", "stray", "output"]
 _KINDS: dict[CoinKind, KindName] = {

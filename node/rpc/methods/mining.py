@@ -17,7 +17,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.results import Held, Package
+from unchained.node.chain.results import Held, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import Template
@@ -326,7 +326,7 @@ class MiningRoom:
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor
         )
-        await self._chain.submit_coin(mined, proven=True)
+        await self._chain.submit_coin(ProvenCoin(mined))
         if as_anchor:
             await self._chain.submit_package(Package(mined, template.body, {}, {}))
         return mined

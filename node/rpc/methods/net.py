@@ -146,15 +146,15 @@ class NetRoom:
         minutes: Annotated[int, msgspec.Meta(ge=1, le=525_600)] = 1440,
         reason: Annotated[str, msgspec.Meta(max_length=200)] = "by hand",
     ) -> list[BanInfo]:
-        self._manager.standing.ban(self._group(who), reason, minutes * 60_000)
+        self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
     @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError))
     @user_text("End a ban, of an address or as net.bans names it.")
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
-        bans = {ban.group for ban in self._manager.standing.active_bans()}
+        bans = {ban.group for ban in self._manager.reputation.active_bans()}
         group = who if who in bans else self._group(who)
-        if not self._manager.standing.lift(group):
+        if not self._manager.reputation.lift(group):
             raise NotFoundError(f"{short(who)} is not banned")
         return self._bans()
 
@@ -166,7 +166,7 @@ class NetRoom:
     def _bans(self) -> list[BanInfo]:
         return [
             BanInfo(ban.group, ban.since, ban.until, ban.count, ban.reason)
-            for ban in self._manager.standing.active_bans()
+            for ban in self._manager.reputation.active_bans()
         ]
 
     def _group(self, who: str) -> str:

@@ -9,9 +9,9 @@ import msgspec
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import TransferEncoding
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.primitives.conditions import (
     Condition,

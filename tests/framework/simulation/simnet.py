@@ -14,14 +14,14 @@ import msgspec
 import structlog
 import trio
 
+from tests.framework.async_tests import reseed_scheduler
 from tests.framework.chains import in_writer
-from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.coins import is_anchor_grade
@@ -29,11 +29,11 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.mining.epoch_manager import EpochManager, Payout
 from unchained.node.mining.mined_coins import MinedCoins
-from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.sync.node_network import NodeNetwork
 from unchained.node.sync.service import SyncSettings
 from unchained.node.transport.contract import Transport
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -72,16 +72,13 @@ def lengthen(
         for at in range(plain):
             template = build_template(core)
             time_ms = template.parent_time + 1 + at
-            core.submit_coin(
-                solve(template.header(lock=fixed, time=time_ms), core.network, False),
-                now_ms,
-                proven=True,
-            )
+            coin = solve(template.header(lock=fixed, time=time_ms), core.network, False)
+            core.submit_proven_coin(ProvenCoin(coin), now_ms)
         template = build_template(core)
         header = template.header(lock=fixed, time=template.parent_time + step_ms)
         anchor = solve(header, core.network, True)
-        core.submit_coin(anchor, now_ms, proven=True)
-        core.submit_package(Package(anchor, template.body, {}, {}), proven=True)
+        core.submit_proven_coin(ProvenCoin(anchor), now_ms)
+        core.submit_proven_anchor(ProvenAnchor(Package(anchor, template.body, {}, {})))
         anchors.append(anchor)
     return anchors
 
@@ -346,11 +343,12 @@ class SimNet:
         self.weather.partition([[node.id for node in group] for group in groups])
 
 
-def simulate(
-    seed: int, body: Callable[[SimNet], Any], *, expected: Collection[str] = (), **options: Any
-) -> Any:
-    """Run `body` on a network in virtual time; the seed is printed, errors in the log fail, but
-    for the `expected` events."""
+@asynccontextmanager
+async def simulate(
+    seed: int, *, expected: Collection[str] = (), **options: Any
+) -> AsyncIterator[SimNet]:
+    """Give a test a network in virtual time; the seed is printed, errors in the log fail, but for
+    the `expected` events."""
     errors: list[Any] = []
 
     def note(_logger: Any, _name: str, event: Any) -> Any:
@@ -358,18 +356,13 @@ def simulate(
             errors.append(structlog.processors.format_exc_info(_logger, _name, event))
         raise structlog.DropEvent
 
-    async def main() -> Any:
-        structlog.configure(
-            processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40)
-        )
-        try:
-            async with SimNet(seed, **options).running() as net:
-                return await body(net)
-        finally:
-            structlog.reset_defaults()
-
-    result = run_virtual(seed, main)
+    reseed_scheduler(seed)
+    structlog.configure(processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40))
+    try:
+        async with SimNet(seed, **options).running() as net:
+            yield net
+    finally:
+        structlog.reset_defaults()
     for event in errors:
         print(event.pop("exception", ""))
     assert not errors
-    return result

@@ -32,13 +32,13 @@ async def open_at(directory: Path, now_ms: int) -> None:
         await trio.to_thread.run_sync(node.store.close)
 
 
-def test_a_clock_set_back_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_clock_set_back_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     earliest = REG.birth_ms - REG.future_limit_ms
     with pytest.raises(ClockError) as caught:
-        trio.run(open_at, tmp_path, earliest - 1)
+        await open_at(tmp_path, earliest - 1)
     text = str(caught.value)
     assert text.startswith("this machine's clock says ")
     assert "set the clock" in text
     assert "\n" not in text
     # The store was let go, and opens once the clock is right.
-    trio.run(open_at, tmp_path, earliest)
+    await open_at(tmp_path, earliest)

@@ -80,15 +80,12 @@ def test_a_line_holds_time_level_name_and_fields_made_plain() -> None:
     ]
 
 
-def test_a_line_holds_its_task_and_the_context_also_from_threads() -> None:
+async def test_a_line_holds_its_task_and_the_context_also_from_threads() -> None:
     logs, kept = keep()
 
-    async def main() -> None:
-        with structlog.contextvars.bound_contextvars(service="chain"):
-            logs.log.info("a.b")
-            await trio.to_thread.run_sync(logs.log.info, "c.d")
-
-    trio.run(main)
+    with structlog.contextvars.bound_contextvars(service="chain"):
+        logs.log.info("a.b")
+        await trio.to_thread.run_sync(logs.log.info, "c.d")
     logs.close()
     first, second = kept.events
     assert (str(first["task"]).split(".")[-1], first["service"]) == ("main", "chain")

@@ -20,7 +20,7 @@ class Hands:
         return self.seconds
 
 
-def run_steps(steps: list[tuple[str, float]]) -> tuple[LoopMonitor, list[dict[str, object]]]:
+async def run_steps(steps: list[tuple[str, float]]) -> tuple[LoopMonitor, list[dict[str, object]]]:
     """Run tasks one after the other, each holding the loop for its seconds; return what the
     instrument counted and said."""
     hands = Hands()
@@ -31,17 +31,16 @@ def run_steps(steps: list[tuple[str, float]]) -> tuple[LoopMonitor, list[dict[st
     async def hold(seconds: float) -> None:
         hands.seconds += seconds
 
-    async def main() -> None:
-        for name, seconds in steps:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(hold, seconds, name=name)
-
-    trio.run(main, instruments=[instrument])
+    trio.lowlevel.add_instrument(instrument)
+    for name, seconds in steps:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold, seconds, name=name)
+    trio.lowlevel.remove_instrument(instrument)
     return instrument, [dict(entry) for entry in said.entries]
 
 
-def test_a_step_over_the_limit_is_counted_and_named() -> None:
-    instrument, said = run_steps([("quick", 0.049), ("slow", 0.2)])
+async def test_a_step_over_the_limit_is_counted_and_named() -> None:
+    instrument, said = await run_steps([("quick", 0.049), ("slow", 0.2)])
     statistics = instrument.statistics()
     assert statistics.blocking_steps == 1
     assert statistics.longest_ms == pytest.approx(200)
@@ -51,15 +50,15 @@ def test_a_step_over_the_limit_is_counted_and_named() -> None:
     ]
 
 
-def test_warnings_are_limited_in_rate_and_the_next_tells_what_was_left_out() -> None:
+async def test_warnings_are_limited_in_rate_and_the_next_tells_what_was_left_out() -> None:
     steps = [("slow", 1.0), ("slow", 1.0), ("slow", 1.0), ("idle", 0.0), ("other", 11.0)]
-    instrument, said = run_steps(steps)
+    instrument, said = await run_steps(steps)
     assert [(entry["task"], entry["untold"]) for entry in said] == [("slow", 0), ("other", 2)]
     assert [task.steps for task in instrument.statistics().tasks] == [3, 1]
 
 
-def test_the_names_counted_are_bounded() -> None:
-    instrument, _ = run_steps([(f"task {n}", 0.1) for n in range(loop_monitor.MAX_NAMES + 5)])
+async def test_the_names_counted_are_bounded() -> None:
+    instrument, _ = await run_steps([(f"task {n}", 0.1) for n in range(loop_monitor.MAX_NAMES + 5)])
     tasks = instrument.statistics().tasks
     assert len(tasks) == loop_monitor.MAX_NAMES + 1
     assert tasks[0].name == loop_monitor.OTHERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -72,10 +72,6 @@ class House:
         return Service(name, run, restartable=restartable)
 
 
-def play(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
 async def stop_after(supervisor: Supervisor, seconds: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
@@ -83,52 +79,44 @@ async def stop_after(supervisor: Supervisor, seconds: float) -> None:
         supervisor.request_stop("asked")
 
 
-def test_stages_start_upwards_and_stop_downwards_one_after_the_other() -> None:
+async def test_stages_start_upwards_and_stop_downwards_one_after_the_other() -> None:
     house = House()
     supervisor = house.supervisor(
         house.service("miner", 2, stop_s=3), house.service("store", 0), house.service("chain", 1)
     )
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(lambda *, task_status: supervisor.run(task_status=task_status))
-            assert house.said == ["+store", "+chain", "+miner"]
-            assert [service.state for service in supervisor.statistics().services] == [
-                "running"
-            ] * 3
-            supervisor.request_stop("asked")
-            supervisor.request_stop("asked again")
-            await trio.sleep(2)
-            assert [service.state for service in supervisor.statistics().services] == [
-                "running",
-                "running",
-                "stopping",
-            ]
-        assert house.said[3:] == ["-miner", "-chain", "-store"]
-
-    play(main)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda *, task_status: supervisor.run(task_status=task_status))
+        assert house.said == ["+store", "+chain", "+miner"]
+        assert [service.state for service in supervisor.statistics().services] == ["running"] * 3
+        supervisor.request_stop("asked")
+        supervisor.request_stop("asked again")
+        await trio.sleep(2)
+        assert [service.state for service in supervisor.statistics().services] == [
+            "running",
+            "running",
+            "stopping",
+        ]
+    assert house.said[3:] == ["-miner", "-chain", "-store"]
     assert [entry["event"] for entry in house.logged.entries] == ["node.stopping"]
     assert house.late == []
 
 
-def test_cancelling_the_supervisor_stops_in_order_too() -> None:
+async def test_cancelling_the_supervisor_stops_in_order_too() -> None:
     house = House()
     supervisor = house.supervisor(
         house.service("store", 0), house.service("chain", 1, stop_s=2), house.service("miner", 2)
     )
 
-    async def main() -> None:
-        with trio.move_on_after(10):
-            await supervisor.run()
-
-    play(main)
+    with trio.move_on_after(10):
+        await supervisor.run()
     assert house.said[3:] == ["-miner", "-chain", "-store"]
 
 
-def test_a_stop_during_the_start_ends_only_what_has_begun() -> None:
+async def test_a_stop_during_the_start_ends_only_what_has_begun() -> None:
     house = House()
     supervisor = house.supervisor(house.service("store", 0), house.service("chain", 1))
-    play(lambda: stop_after(supervisor, 0.5))
+    await stop_after(supervisor, 0.5)
     assert house.said == []
     assert [service.state for service in supervisor.statistics().services] == [
         "stopped",
@@ -136,11 +124,11 @@ def test_a_stop_during_the_start_ends_only_what_has_begun() -> None:
     ]
 
 
-def test_a_restartable_service_is_restarted_with_growing_delays_and_counted() -> None:
+async def test_a_restartable_service_is_restarted_with_growing_delays_and_counted() -> None:
     house = House()
     errors: Iterator[Exception] = (OSError(f"no {n}") for n in range(10))
     supervisor = house.supervisor(house.failing("net", errors, restartable=True))
-    play(lambda: stop_after(supervisor, 400))
+    await stop_after(supervisor, 400)
     times = [float(line.split("@")[1]) for line in house.said]
     delays = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert delays == [0.5, 1, 2, 4, 8, 16, 32, LONGEST_DELAY_S, LONGEST_DELAY_S, LONGEST_DELAY_S]
@@ -150,46 +138,40 @@ def test_a_restartable_service_is_restarted_with_growing_delays_and_counted() ->
     assert [entry["restarts"] for entry in failures] == list(range(10))
 
 
-def test_a_service_that_ran_steadily_is_restarted_soon() -> None:
+async def test_a_service_that_ran_steadily_is_restarted_soon() -> None:
     house = House()
     errors: Iterator[Exception] = (OSError() for _ in range(4))
     service = house.failing("net", errors, restartable=True, steady_s=STEADY_S)
     supervisor = house.supervisor(service)
-    play(lambda: stop_after(supervisor, 4 * (STEADY_S + 1)))
+    await stop_after(supervisor, 4 * (STEADY_S + 1))
     times = [float(line.split("@")[1]) for line in house.said]
     assert [later - sooner for sooner, later in itertools.pairwise(times)] == [STEADY_S + 0.5] * 4
 
 
-def test_a_service_that_cannot_be_restarted_stops_the_node_in_order() -> None:
+async def test_a_service_that_cannot_be_restarted_stops_the_node_in_order() -> None:
     house = House()
     supervisor = house.supervisor(
         house.service("store"), house.failing("chain", iter([KeyError("tip")]), restartable=False)
     )
 
-    async def main() -> None:
-        with pytest.raises(ServiceFailedError, match=r"^chain: KeyError: 'tip'$") as caught:
-            await supervisor.run()
-        assert isinstance(caught.value.__cause__, KeyError)
-        assert isinstance(root_cause(caught.value), KeyError)
-
-    play(main)
+    with pytest.raises(ServiceFailedError, match=r"^chain: KeyError: 'tip'$") as caught:
+        await supervisor.run()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(root_cause(caught.value), KeyError)
     assert "service.failed_for_good" in [entry["event"] for entry in house.logged.entries]
 
 
-def test_a_service_that_ends_by_itself_has_failed() -> None:
+async def test_a_service_that_ends_by_itself_has_failed() -> None:
     async def run(*, task_status: Status) -> None:
         task_status.started()
 
     supervisor = House().supervisor(Service("clock", run))
 
-    async def main() -> None:
-        with pytest.raises(ServiceFailedError, match="ended by itself, expected to run until"):
-            await supervisor.run()
-
-    play(main)
+    with pytest.raises(ServiceFailedError, match="ended by itself, expected to run until"):
+        await supervisor.run()
 
 
-def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None:
+async def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None:
     house = House()
 
     async def run(*, task_status: Status) -> None:
@@ -201,22 +183,19 @@ def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None:
 
     supervisor = house.supervisor(house.service("store", 0), Service("chain", run, 1))
 
-    async def main() -> None:
-        with pytest.RaisesGroup(
-            pytest.RaisesExc(ServiceFailedError, match="chain: OSError: disk full")
-        ):
-            await stop_after(supervisor, 5)
-
-    play(main)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(ServiceFailedError, match="chain: OSError: disk full")
+    ):
+        await stop_after(supervisor, 5)
     assert house.said == ["+store", "-store"]
 
 
-def test_a_service_that_does_not_stop_in_time_is_named() -> None:
+async def test_a_service_that_does_not_stop_in_time_is_named() -> None:
     house = House()
     supervisor = house.supervisor(
         house.service("store", 0), house.service("chain", 1, stop_s=100), grace_s=30
     )
-    play(lambda: stop_after(supervisor, 5))
+    await stop_after(supervisor, 5)
     assert house.late == [("chain",)]
     assert [entry["event"] for entry in house.logged.entries] == [
         "node.stopping",
@@ -224,7 +203,7 @@ def test_a_service_that_does_not_stop_in_time_is_named() -> None:
     ]
 
 
-def test_a_service_runs_under_its_name() -> None:
+async def test_a_service_runs_under_its_name() -> None:
     seen: list[object] = []
 
     async def child() -> None:
@@ -237,35 +216,33 @@ def test_a_service_runs_under_its_name() -> None:
             task_status.started()
             await trio.sleep_forever()
 
-    play(lambda: stop_after(House().supervisor(Service("epochs", run)), 1))
+    await stop_after(House().supervisor(Service("epochs", run)), 1)
     assert seen == ["service epochs", {"service": "epochs"}]
 
 
-def test_the_first_signal_asks_and_the_second_aborts() -> None:
+async def test_the_first_signal_asks_and_the_second_aborts() -> None:
     asked: list[str] = []
     aborted: list[int] = []
 
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-
-            def abort(number: int) -> None:
-                aborted.append(number)
-                nursery.cancel_scope.cancel()
-
-            await nursery.start(
-                lambda *, task_status: stop_on_signals(asked.append, abort, task_status=task_status)
-            )
-            signal.raise_signal(signal.SIGTERM)
-            await trio.testing.wait_all_tasks_blocked()
-            # A terminal and a process manager may both tell of the same wish.
-            signal.raise_signal(signal.SIGINT)
-            await trio.testing.wait_all_tasks_blocked()
-            assert (asked, aborted) == (["SIGTERM"], [])
-            await trio.sleep(SAME_SIGNAL_S)
-            signal.raise_signal(signal.SIGINT)
-
     before = signal.getsignal(signal.SIGTERM)
-    play(main)
+
+    async with trio.open_nursery() as nursery:
+
+        def abort(number: int) -> None:
+            aborted.append(number)
+            nursery.cancel_scope.cancel()
+
+        await nursery.start(
+            lambda *, task_status: stop_on_signals(asked.append, abort, task_status=task_status)
+        )
+        signal.raise_signal(signal.SIGTERM)
+        await trio.testing.wait_all_tasks_blocked()
+        # A terminal and a process manager may both tell of the same wish.
+        signal.raise_signal(signal.SIGINT)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (asked, aborted) == (["SIGTERM"], [])
+        await trio.sleep(SAME_SIGNAL_S)
+        signal.raise_signal(signal.SIGINT)
     assert (asked, aborted) == (["SIGTERM"], [signal.SIGINT])
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -21,11 +21,11 @@ from tests.framework.forge import Forge, Forged, key_lock, of
 from tests.framework.rules import rule_broken
 from unchained.node.chain import journal, main_chain
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import NeedsProof, Outcome, Package
+from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor
 from unchained.node.chain.template import build_template
-from unchained.node.chain.transfer_verdict import judge_transfer
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -45,14 +45,14 @@ def chain() -> Chain:
 def test_a_known_coin_is_known(chain: Chain) -> None:
     coin = chain.vote(chain.genesis)[0]
     assert chain.coin(coin) is Outcome.KNOWN
-    assert chain.core.submit_coin(coin, chain.now_ms, proven=False) is Outcome.KNOWN
+    assert chain.core.submit_coin(coin, chain.now_ms) is Outcome.KNOWN
     chain.restart()
     assert chain.coin(coin) is Outcome.KNOWN
 
 
 def test_what_is_not_proven_is_judged_but_not_kept(chain: Chain) -> None:
     coin = chain.forge.coin(chain.genesis)
-    assert chain.core.submit_coin(coin, chain.now_ms, proven=False) == NeedsProof((coin,))
+    assert chain.core.submit_coin(coin, chain.now_ms) == NeedsProof((coin,))
     assert not chain.core.knows_coin(coin.id)
     forged = chain.forge.forged_mix(chain.genesis)
     assert rule_broken(lambda: chain.coin(forged)) == "BAD_MIX"
@@ -146,7 +146,7 @@ def test_a_body_of_another_root_leaves_the_anchor_unjudged(chain: Chain) -> None
     chain.coin(anchor.coin)
     other = msgspec.structs.replace(anchor.body, state_root=bytes(32))
     package = Package(anchor.coin, other, {}, {})
-    rule = rule_broken(lambda: chain.core.submit_package(package, proven=True))
+    rule = rule_broken(lambda: chain.core.submit_proven_anchor(ProvenAnchor(package)))
     assert rule == "BAD_BODY_ROOT"
     assert submit_body(chain.core, anchor) is Outcome.ACCEPTED
 
@@ -160,9 +160,11 @@ def test_a_package_waits_for_its_anchor_and_for_what_it_lists(chain: Chain) -> N
     assert rule_broken(lambda: submit_body(chain.core, plain)) == "NOT_ANCHOR"
     chain.coin(anchor.coin)
     bare = Package(anchor.coin, anchor.body, {}, {})
-    assert rule_broken(lambda: chain.core.submit_package(bare, proven=True)) == "BODY_MISSING"
+    assert (
+        rule_broken(lambda: chain.core.submit_proven_anchor(ProvenAnchor(bare))) == "BODY_MISSING"
+    )
     chain.coin(fresh)
-    assert chain.core.submit_package(bare, proven=False) is Outcome.ACCEPTED
+    assert chain.core.submit_package(bare) is Outcome.ACCEPTED
 
 
 def test_a_package_of_unproven_coins_needs_proof_and_is_condemned_for_a_forged_one(
@@ -172,7 +174,7 @@ def test_a_package_of_unproven_coins_needs_proof_and_is_condemned_for_a_forged_o
     good, forged = forge.coin(chain.genesis), forge.forged_mix(chain.genesis)
     anchor = forge.anchor(chain.genesis, [good, forged])
     chain.coin(anchor.coin)
-    answer = chain.core.submit_package(anchor.package(), proven=False)
+    answer = chain.core.submit_package(anchor.package())
     assert isinstance(answer, NeedsProof)
     assert set(answer.coins) == {good, forged}
     assert rule_broken(lambda: submit_body(chain.core, anchor)) == "BAD_MIX"

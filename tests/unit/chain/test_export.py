@@ -86,43 +86,41 @@ def joined(records: list[bytes]) -> bytes:
     return HEAD + b"".join(struct.pack(">I", len(record)) + record for record in records)
 
 
-def imported(content: bytes, path: Path, forge: Forge, into: MemoryStore) -> tuple[int, bytes]:
+async def imported(
+    content: bytes, path: Path, forge: Forge, into: MemoryStore
+) -> tuple[int, bytes]:
     """Import a file into a store; return the anchors it holds and the tip that results."""
-    path.write_bytes(content)
+    path.write_bytes(content)  # noqa: ASYNC240 - nothing else runs
     seen: list[ImportProgress] = []
-
-    async def main() -> tuple[int, bytes]:
-        chain = await ChainService.open(
-            into,
-            REG,
-            clock=TrioClock(forge.now_ms),
-            writer=InlineRunner(),
-            verifier=InlineRunner(),
-            verifiers=2,
-            backend=BACKEND,
-            log=structlog.wrap_logger(
-                structlog.ReturnLogger(),
-                wrapper_class=structlog.make_filtering_bound_logger("critical"),
-            ),
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(chain.run)
-            try:
-                count = await import_chain(chain, path, InlineRunner(), seen.append)
-                return count, chain.status.value.tip
-            finally:
-                nursery.cancel_scope.cancel()
-
-    result = trio.run(main, strict_exception_groups=True)
+    chain = await ChainService.open(
+        into,
+        REG,
+        clock=TrioClock(forge.now_ms),
+        writer=InlineRunner(),
+        verifier=InlineRunner(),
+        verifiers=2,
+        backend=BACKEND,
+        log=structlog.wrap_logger(
+            structlog.ReturnLogger(),
+            wrapper_class=structlog.make_filtering_bound_logger("critical"),
+        ),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        try:
+            count = await import_chain(chain, path, InlineRunner(), seen.append)
+            tip = chain.status.value.tip
+        finally:
+            nursery.cancel_scope.cancel()
     assert not seen or seen[-1].read_bytes == seen[-1].file_bytes == len(content)
-    return result
+    return count, tip
 
 
-def failure(content: bytes, path: Path, forge: Forge) -> ImportFailedError:
+async def failure(content: bytes, path: Path, forge: Forge) -> ImportFailedError:
     with pytest.RaisesGroup(
         pytest.RaisesExc(ImportFailedError), flatten_subgroups=True, allow_unwrapped=True
     ) as caught:
-        imported(content, path, forge, MemoryStore())
+        await imported(content, path, forge, MemoryStore())
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -130,31 +128,37 @@ def failure(content: bytes, path: Path, forge: Forge) -> ImportFailedError:
     return error
 
 
-def test_a_chain_goes_through_a_file_unchanged(tmp_path: Path) -> None:
+async def test_a_chain_goes_through_a_file_unchanged(tmp_path: Path) -> None:
     forge = Forge()
     core = stored(grown(forge), forge)
     content = exported(core)
     store = MemoryStore()
-    assert imported(content, tmp_path / "chain", forge, store) == (core.tip.height, core.tip.id)
+    assert await imported(content, tmp_path / "chain", forge, store) == (
+        core.tip.height,
+        core.tip.id,
+    )
     again = open_core(store, REG)
     assert again.ledger.commitment == core.ledger.commitment
     assert again.ledger.supply == core.ledger.supply
     assert exported(again) == content
 
 
-def test_an_import_is_resumed_by_running_it_again(tmp_path: Path) -> None:
+async def test_an_import_is_resumed_by_running_it_again(tmp_path: Path) -> None:
     forge = Forge()
     core = stored(grown(forge), forge)
     content = exported(core)
     store = MemoryStore()
     part = joined(frames(content)[:3])
-    assert imported(part, tmp_path / "part", forge, store)[0] == 3
-    assert imported(content, tmp_path / "chain", forge, store) == (core.tip.height, core.tip.id)
+    assert (await imported(part, tmp_path / "part", forge, store))[0] == 3
+    assert await imported(content, tmp_path / "chain", forge, store) == (
+        core.tip.height,
+        core.tip.id,
+    )
 
 
-def test_a_file_without_frames_is_valid(tmp_path: Path) -> None:
+async def test_a_file_without_frames_is_valid(tmp_path: Path) -> None:
     forge = Forge()
-    assert imported(HEAD, tmp_path / "chain", forge, MemoryStore()) == (0, forge.genesis.id)
+    assert await imported(HEAD, tmp_path / "chain", forge, MemoryStore()) == (0, forge.genesis.id)
     assert list(read_packages(io.BytesIO(b""), REG)) == []
 
 
@@ -186,55 +190,55 @@ def too_long(records: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize(("spoil", "height"), [(cut_length, 7), (cut_record, 6), (too_long, 7)])
-def test_bad_frames_are_named_with_their_height(
+async def test_bad_frames_are_named_with_their_height(
     tmp_path: Path, spoil: Callable[[list[bytes]], bytes], height: int
 ) -> None:
     forge = Forge()
     records = frames(exported(stored(grown(forge), forge)))
-    found = failure(spoil(records), tmp_path / "chain", forge)
+    found = await failure(spoil(records), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (height, ExportBadFrameError)
 
 
-def test_a_record_out_of_its_place_is_not_linked(tmp_path: Path) -> None:
+async def test_a_record_out_of_its_place_is_not_linked(tmp_path: Path) -> None:
     forge = Forge()
     records = frames(exported(stored(grown(forge), forge)))
-    found = failure(joined([records[0], records[2]]), tmp_path / "chain", forge)
+    found = await failure(joined([records[0], records[2]]), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (2, ExportNotLinkedError)
 
 
-def test_what_is_before_a_bad_record_stays(tmp_path: Path) -> None:
+async def test_what_is_before_a_bad_record_stays(tmp_path: Path) -> None:
     forge = Forge()
     records = frames(exported(stored(grown(forge), forge)))
     spoiled = [*records[:3], records[3] + b"\x00"]
     store = MemoryStore()
     with pytest.RaisesGroup(ImportFailedError, flatten_subgroups=True, allow_unwrapped=True):
-        imported(joined(spoiled), tmp_path / "chain", forge, store)
+        await imported(joined(spoiled), tmp_path / "chain", forge, store)
     assert open_core(store, REG).tip.height == 3
 
 
-def test_a_record_that_is_not_canonical(tmp_path: Path) -> None:
+async def test_a_record_that_is_not_canonical(tmp_path: Path) -> None:
     forge = Forge()
     records = frames(exported(stored(grown(forge), forge)))
-    found = failure(joined([records[0] + b"\x00"]), tmp_path / "chain", forge)
+    found = await failure(joined([records[0] + b"\x00"]), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (1, NonCanonicalError)
 
 
-def test_a_forged_mix_is_found(tmp_path: Path) -> None:
+async def test_a_forged_mix_is_found(tmp_path: Path) -> None:
     forge = Forge()
     first = forge.anchor(forge.genesis, [forge.forged_mix(forge.genesis)])
-    found = failure(joined([record_of(first)]), tmp_path / "chain", forge)
+    found = await failure(joined([record_of(first)]), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (1, BadMixError)
 
 
-def test_a_rule_of_connecting_is_named(tmp_path: Path) -> None:
+async def test_a_rule_of_connecting_is_named(tmp_path: Path) -> None:
     forge = Forge()
     first = forge.anchor(forge.genesis)
     second = forge.anchor(first, body_fields={"state_root": bytes(32)})
-    found = failure(joined([record_of(first), record_of(second)]), tmp_path / "chain", forge)
+    found = await failure(joined([record_of(first), record_of(second)]), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (2, BadStateRootError)
 
 
-def test_a_transfer_above_the_limit_is_named(tmp_path: Path) -> None:
+async def test_a_transfer_above_the_limit_is_named(tmp_path: Path) -> None:
     forge = Forge()
     first = forge.anchor(forge.genesis, [forge.coin(forge.genesis)])
     coins = [(first.id, 0)]
@@ -248,7 +252,7 @@ def test_a_transfer_above_the_limit_is_named(tmp_path: Path) -> None:
     record = Record(
         second.coin.raw, (), (), (huge.transfer,), second.body.state_root, second.body.history_root
     )
-    found = failure(joined([record_of(first), encode(record)]), tmp_path / "chain", forge)
+    found = await failure(joined([record_of(first), encode(record)]), tmp_path / "chain", forge)
     assert (found.height, type(found.error)) == (2, TransferTooLargeError)
 
 

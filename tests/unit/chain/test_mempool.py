@@ -7,20 +7,18 @@ from collections.abc import Sequence
 import pytest
 
 from tests.framework.forge import Forge, key_lock
-from unchained.node.chain.mempool.mempool import (
+from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
+from unchained.node.consensus.errors import ProtocolError
+from unchained.node.consensus.params import REG
+from unchained.node.consensus.policy import (
     DUST,
     EXPIRY_MS,
     HALVING_MS,
     MAX_ANCESTORS,
     MAX_DESCENDANTS,
     MAX_REPLACED,
-    Mempool,
     PolicyError,
-    PoolEntry,
-    Reason,
 )
-from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.params import REG
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.node.primitives.types import CoinId
@@ -56,9 +54,9 @@ class Pool:
     def __init__(self, capacity: int = 64 << 20) -> None:
         self.coins = Coins()
         self.left: list[tuple[bytes, Reason]] = []
-        self.mempool = Mempool(REG, self.coins, self._left, capacity=capacity)
+        self.mempool = Mempool(REG, self.coins, self, capacity=capacity)
 
-    def _left(self, entry: PoolEntry, reason: Reason) -> None:
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
         self.left.append((entry.wid, reason))
 
     def enter(self, sized: SizedTransfer, now_ms: int = NOW) -> PoolEntry | None:

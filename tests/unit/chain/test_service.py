@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -11,7 +11,6 @@ import pytest
 import structlog
 import trio
 from structlog.testing import CapturingLogger
-from trio.testing import MockClock
 
 from tests.framework.chains import in_writer, replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
@@ -19,8 +18,7 @@ from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import EXPIRY_MS, PolicyError
-from unchained.node.chain.results import Held, Outcome, Package
+from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.writer import OPERATIONS_AT_ONCE, WRITER_QUEUE_MAX
 from unchained.node.consensus.errors import (
@@ -32,6 +30,7 @@ from unchained.node.consensus.errors import (
     ProtocolError,
 )
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
@@ -144,297 +143,253 @@ def forge() -> Forge:
     return Forge()
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    trio.run(scenario, clock=MockClock(autojump_threshold=0))
+async def test_a_coin_that_many_tasks_submit_is_verified_once(forge: Forge) -> None:
+    async with running(forge) as service:
+        coin = forge.coin(forge.genesis)
+        outcomes: list[object] = []
+
+        async def submit() -> None:
+            outcomes.append(await service.manager.submit_coin(coin))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(submit)
+        assert outcomes.count(Outcome.ACCEPTED) == 1
+        assert outcomes.count(Outcome.KNOWN) == 19
+        assert list(service.backend.counts.values()) == [1]
+        assert service.manager.statistics().mixes_verified == 1
 
 
-def test_a_coin_that_many_tasks_submit_is_verified_once(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            coin = forge.coin(forge.genesis)
-            outcomes: list[object] = []
-
-            async def submit() -> None:
-                outcomes.append(await service.manager.submit_coin(coin))
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(20):
-                    nursery.start_soon(submit)
-            assert outcomes.count(Outcome.ACCEPTED) == 1
-            assert outcomes.count(Outcome.KNOWN) == 19
-            assert list(service.backend.counts.values()) == [1]
-            assert service.manager.statistics().mixes_verified == 1
-
-    run(scenario)
-
-
-def test_a_forged_coin_fails_for_every_task(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            coin = forge.forged_mix(forge.genesis)
-            for _ in range(2):
-                with pytest.raises(BadMixError):
-                    await service.manager.submit_coin(coin)
-            assert not await in_writer(service.manager, lambda core: core.knows_coin(coin.id))
-
-    run(scenario)
-
-
-def test_orphans_wait_for_their_parents_body(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            manager = service.manager
-            first = forge.anchor(forge.genesis)
-            second = forge.anchor(first)
-            votes = [forge.coin(second) for _ in range(3)]
-            for coin in (*votes, second.coin):
-                assert await manager.submit_coin(coin) == Held(coin.parent)
-            assert set(manager.awaited_anchors()) == {first.id, second.id}
-            assert manager.statistics().orphans == 4
-            assert service.backend.counts == {}
-            await manager.submit_coin(first.coin)
-            assert manager.statistics().orphans == 4
-            await manager.submit_package(first.package())
-            await service.settled()
-            assert manager.awaited_anchors() == [second.id]
-            await manager.submit_package(second.package())
-            await service.settled()
-            assert manager.statistics().orphans == 0
-            assert manager.status.value.tip == second.id
-            assert await in_writer(manager, lambda core: core.tip.votes) == 3
-
-    run(scenario)
-
-
-def test_no_orphan_waits_for_an_anchor_that_is_invalid(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            manager = service.manager
-            first = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
-            second = forge.anchor(first)
-            await manager.submit_coin(first.coin)
-            for coin in (second.coin, forge.coin(second)):
-                assert await manager.submit_coin(coin) == Held(coin.parent)
-            # it fails when it is connected, the third by its body alone
-            await manager.submit_package(first.package())
-            await service.settled()
-            assert manager.awaited_anchors() == []
-            third = forge.anchor(forge.genesis, body_fields={"history_root": bytes(32)})
-            await manager.submit_coin(third.coin)
-            await manager.submit_coin(forge.coin(third))
-            assert manager.awaited_anchors() == [third.id]
-            with pytest.raises(ProtocolError):
-                await manager.submit_package(third.package())
-            await service.settled()
-            assert manager.awaited_anchors() == []
-
-    run(scenario)
-
-
-def test_no_orphan_waits_for_an_anchor_that_falls_with_its_parent(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            manager = service.manager
-            good = forge.anchor(forge.genesis)
-            await service.take(good)
-            for _ in range(3):
-                await manager.submit_coin(forge.coin(good))
-            bad = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
-            child = forge.anchor(bad)
-            await service.take(bad)
-            await manager.submit_coin(child.coin)
-            await manager.submit_coin(forge.coin(child))
-            assert manager.awaited_anchors() == [child.id]
-            with suppress(ParentInvalidError):
-                for _ in range(4):
-                    await manager.submit_coin(forge.coin(bad))
-            await service.settled()
-            assert manager.awaited_anchors() == []
-
-    run(scenario)
-
-
-def test_who_sent_a_held_coin_answers_for_it(forge: Forge) -> None:
-    async def scenario() -> None:
-        start_ms = forge.network.birth_ms
-        async with running(forge, start_ms=start_ms) as service:
-            manager = service.manager
-            told: list[str] = []
-            anchor = forge.anchor(forge.genesis)
-            forged = forge.forged_mix(anchor)
-            ahead = start_ms + REG.future_limit_ms + 1_000
-            early = forge.forged_mix(forge.genesis, time=ahead)
-            for coin in (forged, early, forge.coin(anchor)):
-                await manager.submit_coin(coin, blame=lambda error: told.append(error.name))
-            assert told == []
-            await service.take(anchor)
-            await service.settled()
-            assert told == ["BAD_MIX"]
-            await trio.sleep(2)
-            await service.settled()
-            assert told == ["BAD_MIX", "BAD_MIX"]
-
-    run(scenario)
-
-
-def test_no_orphan_is_held_past_its_parent(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge, writer=SlowRunner()) as service:
-            manager = service.manager
-            anchor = forge.anchor(forge.genesis)
-            coin = forge.coin(anchor)
-            await manager.submit_coin(anchor.coin)
-            package = anchor.package()
-            async with trio.open_nursery() as nursery:
-                # while the writer is busy, first the coin and then its parent's body queue up
-                nursery.start_soon(in_writer, manager, ChainCore.running_ms)
-                await trio.sleep(0.001)
-                nursery.start_soon(manager.submit_coin, coin)
-                await trio.sleep(0.001)
-                nursery.start_soon(
-                    in_writer, manager, lambda core: core.submit_package(package, proven=True)
-                )
-            await service.settled()
-            assert manager.statistics().orphans == 0
-            assert await in_writer(manager, lambda core: core.knows_coin(coin.id))
-
-    run(scenario)
-
-
-def test_a_coin_ahead_of_the_clock_is_taken_in_when_its_time_comes(forge: Forge) -> None:
-    async def scenario() -> None:
-        start_ms = forge.network.birth_ms
-        async with running(forge, start_ms=start_ms) as service:
-            limit_ms = REG.future_limit_ms
-            coins = [
-                forge.coin(forge.genesis, time=start_ms + limit_ms + ahead)
-                for ahead in (60_000, 1_000, 30_000)
-            ]
-            for coin in coins:
-                assert await service.manager.submit_coin(coin) == Held(None)
-            assert service.manager.statistics().early == 3
-            for coin, after_s in ((coins[1], 2), (coins[2], 30), (coins[0], 30)):
-                assert not await in_writer(
-                    service.manager, lambda core, c=coin: core.knows_coin(c.id)
-                )
-                await trio.sleep(after_s)
-                await service.settled()
-                assert await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
-            assert service.manager.statistics().early == 0
-
-    run(scenario)
-
-
-def test_a_package_is_condemned_for_a_forged_coin_only(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            manager = service.manager
-            forged = forge.forged_mix(forge.genesis)
-            anchor = forge.anchor(forge.genesis, [forged, forge.coin(forge.genesis)])
-            await manager.submit_coin(anchor.coin)
-            with pytest.raises(BodyMissingError):
-                await manager.submit_package(Package(anchor.coin, anchor.body, {}, {}))
+async def test_a_forged_coin_fails_for_every_task(forge: Forge) -> None:
+    async with running(forge) as service:
+        coin = forge.forged_mix(forge.genesis)
+        for _ in range(2):
             with pytest.raises(BadMixError):
-                await manager.submit_package(anchor.package())
-            with pytest.raises(ParentInvalidError):
-                await manager.submit_coin(forge.coin(anchor))
-            assert manager.status.value.height == 0
-
-    run(scenario)
+                await service.manager.submit_coin(coin)
+        assert not await in_writer(service.manager, lambda core: core.knows_coin(coin.id))
 
 
-def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge, writer=SlowRunner()) as service:
-            manager = service.manager
-            anchor = forge.anchor(forge.genesis, [forge.coin(forge.genesis)])
-            await manager.submit_coin(anchor.coin)
-            with manager.changes.subscribe() as changes:
-                outcome = await manager.submit_package(anchor.package(), connected=False)
-                assert outcome is Outcome.ACCEPTED
-                assert manager.recent_body(anchor.id) == (anchor.coin, anchor.body)
-                assert manager.status.value.height == 0
-                # Known from here on, whoever else hands it in.
-                assert await manager.submit_package(anchor.package()) is Outcome.KNOWN
-                await manager.status.wait_for(lambda status: status.tip == anchor.id)
-                async for step in changes:
-                    assert not isinstance(step, Lost)
-                    assert not step.connected
-                    if [counted.id for counted in step.counted] == [anchor.id]:
-                        break
-            second = forge.anchor(anchor)
-            await manager.submit_coin(second.coin)
-            await manager.submit_package(second.package())
-            assert manager.status.value.tip == second.id
-
-    run(scenario)
+async def test_orphans_wait_for_their_parents_body(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        first = forge.anchor(forge.genesis)
+        second = forge.anchor(first)
+        votes = [forge.coin(second) for _ in range(3)]
+        for coin in (*votes, second.coin):
+            assert await manager.submit_coin(coin) == Held(coin.parent)
+        assert set(manager.awaited_anchors()) == {first.id, second.id}
+        assert manager.statistics().orphans == 4
+        assert service.backend.counts == {}
+        await manager.submit_coin(first.coin)
+        assert manager.statistics().orphans == 4
+        await manager.submit_package(first.package())
+        await service.settled()
+        assert manager.awaited_anchors() == [second.id]
+        await manager.submit_package(second.package())
+        await service.settled()
+        assert manager.statistics().orphans == 0
+        assert manager.status.value.tip == second.id
+        assert await in_writer(manager, lambda core: core.tip.votes) == 3
 
 
-def test_what_has_passed_is_connected_though_who_submitted_it_is_cancelled(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge, writer=SlowRunner()) as service:
-            manager = service.manager
-            anchor = forge.anchor(forge.genesis)
-            await manager.submit_coin(anchor.coin)
-            with manager.changes.subscribe() as changes, trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(manager.submit_package, anchor.package())
-                    while manager.recent_body(anchor.id) is None:
-                        await changes.receive()
-                    assert manager.status.value.height == 0
-                    scope.cancel()
-            await manager.status.wait_for(lambda status: status.tip == anchor.id)
+async def test_no_orphan_waits_for_an_anchor_that_is_invalid(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        first = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
+        second = forge.anchor(first)
+        await manager.submit_coin(first.coin)
+        for coin in (second.coin, forge.coin(second)):
+            assert await manager.submit_coin(coin) == Held(coin.parent)
+        # it fails when it is connected, the third by its body alone
+        await manager.submit_package(first.package())
+        await service.settled()
+        assert manager.awaited_anchors() == []
+        third = forge.anchor(forge.genesis, body_fields={"history_root": bytes(32)})
+        await manager.submit_coin(third.coin)
+        await manager.submit_coin(forge.coin(third))
+        assert manager.awaited_anchors() == [third.id]
+        with pytest.raises(ProtocolError):
+            await manager.submit_package(third.package())
+        await service.settled()
+        assert manager.awaited_anchors() == []
 
-    run(scenario)
+
+async def test_no_orphan_waits_for_an_anchor_that_falls_with_its_parent(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        good = forge.anchor(forge.genesis)
+        await service.take(good)
+        for _ in range(3):
+            await manager.submit_coin(forge.coin(good))
+        bad = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
+        child = forge.anchor(bad)
+        await service.take(bad)
+        await manager.submit_coin(child.coin)
+        await manager.submit_coin(forge.coin(child))
+        assert manager.awaited_anchors() == [child.id]
+        with suppress(ParentInvalidError):
+            for _ in range(4):
+                await manager.submit_coin(forge.coin(bad))
+        await service.settled()
+        assert manager.awaited_anchors() == []
 
 
-def test_what_fails_when_it_is_connected_is_at_hand_no_more(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge, writer=SlowRunner()) as service:
-            manager = service.manager
-            wrong = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
-            await manager.submit_coin(wrong.coin)
-            await manager.submit_package(wrong.package(), connected=False)
-            assert manager.recent_body(wrong.id) is not None
+async def test_who_sent_a_held_coin_answers_for_it(forge: Forge) -> None:
+    start_ms = forge.network.birth_ms
+    async with running(forge, start_ms=start_ms) as service:
+        manager = service.manager
+        told: list[str] = []
+        anchor = forge.anchor(forge.genesis)
+        forged = forge.forged_mix(anchor)
+        ahead = start_ms + REG.future_limit_ms + 1_000
+        early = forge.forged_mix(forge.genesis, time=ahead)
+        for coin in (forged, early, forge.coin(anchor)):
+            await manager.submit_coin(coin, blame=lambda error: told.append(error.name))
+        assert told == []
+        await service.take(anchor)
+        await service.settled()
+        assert told == ["BAD_MIX"]
+        await trio.sleep(2)
+        await service.settled()
+        assert told == ["BAD_MIX", "BAD_MIX"]
+
+
+async def test_no_orphan_is_held_past_its_parent(forge: Forge) -> None:
+    async with running(forge, writer=SlowRunner()) as service:
+        manager = service.manager
+        anchor = forge.anchor(forge.genesis)
+        coin = forge.coin(anchor)
+        await manager.submit_coin(anchor.coin)
+        package = anchor.package()
+        async with trio.open_nursery() as nursery:
+            # while the writer is busy, first the coin and then its parent's body queue up
+            nursery.start_soon(in_writer, manager, ChainCore.running_ms)
+            await trio.sleep(0.001)
+            nursery.start_soon(manager.submit_coin, coin)
+            await trio.sleep(0.001)
+            nursery.start_soon(
+                in_writer,
+                manager,
+                lambda core: core.submit_proven_anchor(ProvenAnchor(package)),
+            )
+        await service.settled()
+        assert manager.statistics().orphans == 0
+        assert await in_writer(manager, lambda core: core.knows_coin(coin.id))
+
+
+async def test_a_coin_ahead_of_the_clock_is_taken_in_when_its_time_comes(forge: Forge) -> None:
+    start_ms = forge.network.birth_ms
+    async with running(forge, start_ms=start_ms) as service:
+        limit_ms = REG.future_limit_ms
+        coins = [
+            forge.coin(forge.genesis, time=start_ms + limit_ms + ahead)
+            for ahead in (60_000, 1_000, 30_000)
+        ]
+        for coin in coins:
+            assert await service.manager.submit_coin(coin) == Held(None)
+        assert service.manager.statistics().early == 3
+        for coin, after_s in ((coins[1], 2), (coins[2], 30), (coins[0], 30)):
+            assert not await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
+            await trio.sleep(after_s)
             await service.settled()
-            assert manager.recent_body(wrong.id) is None
-            with pytest.raises(ParentInvalidError):
-                await manager.submit_coin(forge.coin(wrong))
-
-    run(scenario)
+            assert await in_writer(service.manager, lambda core, c=coin: core.knows_coin(c.id))
+        assert service.manager.statistics().early == 0
 
 
-def test_a_chain_is_told_which_rule_it_breaks_though_a_choice_is_still_to_be_made(
+async def test_a_package_is_condemned_for_a_forged_coin_only(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        forged = forge.forged_mix(forge.genesis)
+        anchor = forge.anchor(forge.genesis, [forged, forge.coin(forge.genesis)])
+        await manager.submit_coin(anchor.coin)
+        with pytest.raises(BodyMissingError):
+            await manager.submit_package(Package(anchor.coin, anchor.body, {}, {}))
+        with pytest.raises(BadMixError):
+            await manager.submit_package(anchor.package())
+        with pytest.raises(ParentInvalidError):
+            await manager.submit_coin(forge.coin(anchor))
+        assert manager.status.value.height == 0
+
+
+async def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(forge: Forge) -> None:
+    async with running(forge, writer=SlowRunner()) as service:
+        manager = service.manager
+        anchor = forge.anchor(forge.genesis, [forge.coin(forge.genesis)])
+        await manager.submit_coin(anchor.coin)
+        with manager.changes.subscribe() as changes:
+            outcome = await manager.submit_package(anchor.package(), connected=False)
+            assert outcome is Outcome.ACCEPTED
+            assert manager.recent_body(anchor.id) == (anchor.coin, anchor.body)
+            assert manager.status.value.height == 0
+            # Known from here on, whoever else hands it in.
+            assert await manager.submit_package(anchor.package()) is Outcome.KNOWN
+            await manager.status.wait_for(lambda status: status.tip == anchor.id)
+            async for step in changes:
+                assert not isinstance(step, Lost)
+                assert not step.connected
+                if [counted.id for counted in step.counted] == [anchor.id]:
+                    break
+        second = forge.anchor(anchor)
+        await manager.submit_coin(second.coin)
+        await manager.submit_package(second.package())
+        assert manager.status.value.tip == second.id
+
+
+async def test_what_has_passed_is_connected_though_who_submitted_it_is_cancelled(
     forge: Forge,
 ) -> None:
-    async def scenario() -> None:
-        async with running(forge, writer=SlowRunner()) as service:
-            manager = service.manager
-            first = forge.anchor(forge.genesis)
-            wrong = forge.anchor(first, body_fields={"state_root": bytes(32)})
-            await manager.submit_coin(first.coin)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(manager.submit_package, first.package()))
-                done, error = await manager.submit_chain([first.package(), wrong.package()])
-            assert done == 1
-            assert isinstance(error, BadStateRootError)
-            assert manager.status.value.tip == first.id
-
-    run(scenario)
-
-
-def test_a_restart_connects_what_had_passed(forge: Forge) -> None:
-    async def scenario() -> None:
-        store = MemoryStore()
+    async with running(forge, writer=SlowRunner()) as service:
+        manager = service.manager
         anchor = forge.anchor(forge.genesis)
-        async with running(forge, store, writer=SlowRunner()) as service:
-            await service.manager.submit_coin(anchor.coin)
-            await service.manager.submit_package(anchor.package(), connected=False)
-            assert service.manager.status.value.height == 0
-        manager = await open_service(store, forge.now_ms, BACKEND, InlineRunner())
-        assert manager.status.value.tip == anchor.id
+        await manager.submit_coin(anchor.coin)
+        with manager.changes.subscribe() as changes, trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(manager.submit_package, anchor.package())
+                while manager.recent_body(anchor.id) is None:
+                    await changes.receive()
+                assert manager.status.value.height == 0
+                scope.cancel()
+        await manager.status.wait_for(lambda status: status.tip == anchor.id)
 
-    run(scenario)
+
+async def test_what_fails_when_it_is_connected_is_at_hand_no_more(forge: Forge) -> None:
+    async with running(forge, writer=SlowRunner()) as service:
+        manager = service.manager
+        wrong = forge.anchor(forge.genesis, body_fields={"state_root": bytes(32)})
+        await manager.submit_coin(wrong.coin)
+        await manager.submit_package(wrong.package(), connected=False)
+        assert manager.recent_body(wrong.id) is not None
+        await service.settled()
+        assert manager.recent_body(wrong.id) is None
+        with pytest.raises(ParentInvalidError):
+            await manager.submit_coin(forge.coin(wrong))
+
+
+async def test_a_chain_is_told_which_rule_it_breaks_though_a_choice_is_still_to_be_made(
+    forge: Forge,
+) -> None:
+    async with running(forge, writer=SlowRunner()) as service:
+        manager = service.manager
+        first = forge.anchor(forge.genesis)
+        wrong = forge.anchor(first, body_fields={"state_root": bytes(32)})
+        await manager.submit_coin(first.coin)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(manager.submit_package, first.package()))
+            done, error = await manager.submit_chain([first.package(), wrong.package()])
+        assert done == 1
+        assert isinstance(error, BadStateRootError)
+        assert manager.status.value.tip == first.id
+
+
+async def test_a_restart_connects_what_had_passed(forge: Forge) -> None:
+    store = MemoryStore()
+    anchor = forge.anchor(forge.genesis)
+    async with running(forge, store, writer=SlowRunner()) as service:
+        await service.manager.submit_coin(anchor.coin)
+        await service.manager.submit_package(anchor.package(), connected=False)
+        assert service.manager.status.value.height == 0
+    manager = await open_service(store, forge.now_ms, BACKEND, InlineRunner())
+    assert manager.status.value.tip == anchor.id
 
 
 async def ripe_coin(forge: Forge, service: Service) -> tuple[Forged, SizedTransfer]:
@@ -444,90 +399,78 @@ async def ripe_coin(forge: Forge, service: Service) -> tuple[Forged, SizedTransf
     return first, sized
 
 
-def test_a_transfer_is_verified_and_waits_across_restarts(forge: Forge) -> None:
-    async def scenario() -> None:
-        disk = MemoryDisk()
-        async with running(forge, MemoryStore(disk)) as service:
-            first, sized = await ripe_coin(forge, service)
-            flipped = bytearray(sized.raw)
-            flipped[-40] ^= 1
-            with pytest.raises(BadSignatureError):
-                await service.manager.submit_transfer(bytes(flipped))
-            assert await service.manager.submit_transfer(sized.raw) is Outcome.ACCEPTED
-            assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
-            dust = forge.transfer([(first.id, 0)], [(1, 1)], fee=REG.subsidy - 1)
-            with pytest.raises(PolicyError):
-                await service.manager.submit_transfer(dust.raw)
-            template = await service.manager.template()
-            assert template.body.transfers == (sized.wid,)
-        async with running(forge, MemoryStore(disk)) as service:
-            assert service.manager.status.value.mempool.transfers == 1
-            assert (await service.manager.template()).body.transfers == (sized.wid,)
-            anchor = forge.anchor(first, (), (), [sized])
-            await service.take(anchor)
-            assert service.manager.status.value.tip == anchor.id
-            assert service.manager.status.value.mempool.transfers == 0
-            assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
-
-    run(scenario)
+async def test_a_transfer_is_verified_and_waits_across_restarts(forge: Forge) -> None:
+    disk = MemoryDisk()
+    async with running(forge, MemoryStore(disk)) as service:
+        first, sized = await ripe_coin(forge, service)
+        flipped = bytearray(sized.raw)
+        flipped[-40] ^= 1
+        with pytest.raises(BadSignatureError):
+            await service.manager.submit_transfer(bytes(flipped))
+        assert await service.manager.submit_transfer(sized.raw) is Outcome.ACCEPTED
+        assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
+        dust = forge.transfer([(first.id, 0)], [(1, 1)], fee=REG.subsidy - 1)
+        with pytest.raises(PolicyError):
+            await service.manager.submit_transfer(dust.raw)
+        template = await service.manager.template()
+        assert template.body.transfers == (sized.wid,)
+    async with running(forge, MemoryStore(disk)) as service:
+        assert service.manager.status.value.mempool.transfers == 1
+        assert (await service.manager.template()).body.transfers == (sized.wid,)
+        anchor = forge.anchor(first, (), (), [sized])
+        await service.take(anchor)
+        assert service.manager.status.value.tip == anchor.id
+        assert service.manager.status.value.mempool.transfers == 0
+        assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
 
 
-def test_transfers_expire(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            _, sized = await ripe_coin(forge, service)
-            await service.manager.submit_transfer(sized.raw)
-            await trio.sleep(EXPIRY_MS / 1000 - 60)
-            assert service.manager.status.value.mempool.transfers == 1
-            await trio.sleep(1_200)
-            assert service.manager.status.value.mempool.transfers == 0
-
-    run(scenario)
+async def test_transfers_expire(forge: Forge) -> None:
+    async with running(forge) as service:
+        _, sized = await ripe_coin(forge, service)
+        await service.manager.submit_transfer(sized.raw)
+        await trio.sleep(EXPIRY_MS / 1000 - 60)
+        assert service.manager.status.value.mempool.transfers == 1
+        await trio.sleep(1_200)
+        assert service.manager.status.value.mempool.transfers == 0
 
 
-def test_in_bulk_a_batch_logs_its_last_anchor_alone(forge: Forge) -> None:
-    async def scenario() -> None:
-        anchors = [forge.anchor(forge.genesis)]
-        for _ in range(3):
-            anchors.append(forge.anchor(anchors[-1]))
-        async with running(forge) as service:
-            async with service.manager.bulk():
-                await service.manager.submit_chain([anchor.package() for anchor in anchors[:3]])
-            await service.manager.submit_chain([anchors[3].package()])
-            said = [call.kwargs for call in service.logger.calls]
-            heights = [told["height"] for told in said if told["event"] == "anchor.connected"]
-            assert heights == [3, 4]
-
-    run(scenario)
+async def test_in_bulk_a_batch_logs_its_last_anchor_alone(forge: Forge) -> None:
+    anchors = [forge.anchor(forge.genesis)]
+    for _ in range(3):
+        anchors.append(forge.anchor(anchors[-1]))
+    async with running(forge) as service:
+        async with service.manager.bulk():
+            await service.manager.submit_chain([anchor.package() for anchor in anchors[:3]])
+        await service.manager.submit_chain([anchors[3].package()])
+        said = [call.kwargs for call in service.logger.calls]
+        heights = [told["height"] for told in said if told["event"] == "anchor.connected"]
+        assert heights == [3, 4]
 
 
-def test_changes_tell_every_event_once(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            manager = service.manager
-            with manager.changes.subscribe() as subscription:
-                first = forge.anchor(forge.genesis)
-                other = forge.anchor(forge.genesis)
-                await service.take(first, other)
-                async with manager.bulk():
-                    tip = first
-                    for _ in range(3):
-                        tip = forge.anchor(tip)
-                        await service.take(tip)
-                for _ in range(6):
-                    await manager.submit_coin(forge.coin(other))
-                assert manager.status.value.tip == other.id
-                events = []
-                while len(events) < manager.status.value.next_event:
-                    step = await subscription.receive()
-                    assert not isinstance(step, Lost)
-                    if step.events:
-                        assert step.first_event == len(events)
-                    events.extend(step.events)
-            main, _, _ = replay_events(service.store, forge.genesis.id)
-            assert main == [forge.genesis.id, other.id]
-
-    run(scenario)
+async def test_changes_tell_every_event_once(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        with manager.changes.subscribe() as subscription:
+            first = forge.anchor(forge.genesis)
+            other = forge.anchor(forge.genesis)
+            await service.take(first, other)
+            async with manager.bulk():
+                tip = first
+                for _ in range(3):
+                    tip = forge.anchor(tip)
+                    await service.take(tip)
+            for _ in range(6):
+                await manager.submit_coin(forge.coin(other))
+            assert manager.status.value.tip == other.id
+            events = []
+            while len(events) < manager.status.value.next_event:
+                step = await subscription.receive()
+                assert not isinstance(step, Lost)
+                if step.events:
+                    assert step.first_event == len(events)
+                events.extend(step.events)
+        main, _, _ = replay_events(service.store, forge.genesis.id)
+        assert main == [forge.genesis.id, other.id]
 
 
 class FullStore(MemoryStore):
@@ -541,103 +484,85 @@ class FullStore(MemoryStore):
         super().write(batch, sync=sync)
 
 
-def test_a_failing_store_ends_the_service_and_leaves_a_chain_to_open(forge: Forge) -> None:
+async def test_a_failing_store_ends_the_service_and_leaves_a_chain_to_open(forge: Forge) -> None:
     disk = MemoryDisk()
     first = forge.anchor(forge.genesis)
     second = forge.anchor(first)
-
-    async def failing() -> None:
-        store = FullStore(disk)
-        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
-            async with running(forge, store) as service:
-                await service.take(first)
-                store.full = True
-                await service.take(second)
-        assert caught.group_contains(StoreFullError)
-
-    async def again() -> None:
-        async with running(forge, MemoryStore(disk)) as service:
-            assert service.manager.status.value.tip == first.id
+    store = FullStore(disk)
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
+        async with running(forge, store) as service:
+            await service.take(first)
+            store.full = True
             await service.take(second)
-            assert service.manager.status.value.tip == second.id
+    assert caught.group_contains(StoreFullError)
+    async with running(forge, MemoryStore(disk)) as service:
+        assert service.manager.status.value.tip == first.id
+        await service.take(second)
+        assert service.manager.status.value.tip == second.id
 
-    run(failing)
-    run(again)
 
+async def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
+    store = FullStore()
+    manager = await open_service(store, forge.now_ms, CountingBackend(), SlowRunner())
+    anchor = forge.anchor(forge.genesis)
+    turned_away = 0
 
-def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
-    async def scenario() -> None:
-        store = FullStore()
-        manager = await open_service(store, forge.now_ms, CountingBackend(), SlowRunner())
-        anchor = forge.anchor(forge.genesis)
-        turned_away = 0
-
-        async def ask() -> None:
-            nonlocal turned_away
-            with pytest.raises(trio.ClosedResourceError):
-                await in_writer(manager, ChainCore.running_ms)
-            turned_away += 1
-
-        async def fail() -> None:
-            with pytest.raises(StoreFullError):
-                await in_writer(
-                    manager, lambda core: core.submit_coin(anchor.coin, forge.now_ms, proven=True)
-                )
-
-        store.full = True
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fail)
-            await trio.testing.wait_all_tasks_blocked()
-            # More than there is room for: some wait in the queue, and some before it.
-            for _ in range(WRITER_QUEUE_MAX + 10):
-                nursery.start_soon(ask)
-            await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(ExceptionGroup) as caught:
-                await manager.run()
-        assert caught.group_contains(StoreFullError)
-        assert turned_away >= WRITER_QUEUE_MAX + 10 - OPERATIONS_AT_ONCE
+    async def ask() -> None:
+        nonlocal turned_away
         with pytest.raises(trio.ClosedResourceError):
             await in_writer(manager, ChainCore.running_ms)
+        turned_away += 1
 
-    run(scenario)
+    async def fail() -> None:
+        with pytest.raises(StoreFullError):
+            await in_writer(
+                manager,
+                lambda core: core.submit_proven_coin(ProvenCoin(anchor.coin), forge.now_ms),
+            )
 
-
-def test_what_breaks_a_rule_does_not_end_the_service(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            first = forge.anchor(forge.genesis, body_fields={"history_root": bytes(32)})
-            await service.manager.submit_coin(first.coin)
-            with pytest.raises(ProtocolError):
-                await service.manager.submit_package(first.package())
-            with pytest.raises(ProtocolError):
-                await service.manager.submit_transfer(b"")
-            await service.take(forge.anchor(forge.genesis))
-            assert service.manager.status.value.height == 1
-
-    run(scenario)
-
-
-def test_a_cancelled_task_leaves_no_coin_in_flight(forge: Forge) -> None:
-    async def scenario() -> None:
-        async with running(forge) as service:
-            coin = forge.coin(forge.genesis)
-            with trio.move_on_after(0.005):
-                await service.manager.submit_coin(coin)
-            assert await service.manager.submit_coin(coin) is Outcome.ACCEPTED
-
-    run(scenario)
+    store.full = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        await trio.testing.wait_all_tasks_blocked()
+        # More than there is room for: some wait in the queue, and some before it.
+        for _ in range(WRITER_QUEUE_MAX + 10):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ExceptionGroup) as caught:
+            await manager.run()
+    assert caught.group_contains(StoreFullError)
+    assert turned_away >= WRITER_QUEUE_MAX + 10 - OPERATIONS_AT_ONCE
+    with pytest.raises(trio.ClosedResourceError):
+        await in_writer(manager, ChainCore.running_ms)
 
 
-def test_a_bug_of_ours_is_not_swallowed(forge: Forge) -> None:
+async def test_what_breaks_a_rule_does_not_end_the_service(forge: Forge) -> None:
+    async with running(forge) as service:
+        first = forge.anchor(forge.genesis, body_fields={"history_root": bytes(32)})
+        await service.manager.submit_coin(first.coin)
+        with pytest.raises(ProtocolError):
+            await service.manager.submit_package(first.package())
+        with pytest.raises(ProtocolError):
+            await service.manager.submit_transfer(b"")
+        await service.take(forge.anchor(forge.genesis))
+        assert service.manager.status.value.height == 1
+
+
+async def test_a_cancelled_task_leaves_no_coin_in_flight(forge: Forge) -> None:
+    async with running(forge) as service:
+        coin = forge.coin(forge.genesis)
+        with trio.move_on_after(0.005):
+            await service.manager.submit_coin(coin)
+        assert await service.manager.submit_coin(coin) is Outcome.ACCEPTED
+
+
+async def test_a_bug_of_ours_is_not_swallowed(forge: Forge) -> None:
     def broken(_core: ChainCore) -> CoinId:
         raise RuntimeError("a bug")
 
-    async def scenario() -> None:
-        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
-            async with running(forge) as service:
-                with pytest.raises(RuntimeError):
-                    await in_writer(service.manager, broken)
-                await trio.sleep_forever()
-        assert caught.group_contains(RuntimeError, match="a bug")
-
-    run(scenario)
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - it fails as it is left
+        async with running(forge) as service:
+            with pytest.raises(RuntimeError):
+                await in_writer(service.manager, broken)
+            await trio.sleep_forever()
+    assert caught.group_contains(RuntimeError, match="a bug")

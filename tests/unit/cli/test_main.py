@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.services import SAME_SIGNAL_S
 from unchained.node.cli import main, process
 
@@ -116,10 +116,9 @@ def test_a_new_key_is_for_the_network_of_the_data_directory(
     assert "network reg\n" in capsys.readouterr().out
 
 
-def test_the_shell_completes_commands() -> None:
-    with node_home() as home:
-        asked = {"_UNCHAINED_NODE_COMPLETE": "complete_bash", "COMP_WORDS": "unchained-node versi"}
-        done = home.run(env=asked | {"COMP_CWORD": "1"})
+def test_the_shell_completes_commands(home: NodeHome) -> None:
+    asked = {"_UNCHAINED_NODE_COMPLETE": "complete_bash", "COMP_WORDS": "unchained-node versi"}
+    done = home.run(env=asked | {"COMP_CWORD": "1"})
     assert done.stdout.split() == ["version"]
 
 
@@ -166,63 +165,58 @@ def start(home: NodeHome, service: str) -> NodeProcess:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_node_stops_as_asked_with_exit_code_0(number: int) -> None:
-    with node_home() as home:
-        node = start(home, "quiet")
-        started = node.wait_event("node.started")
-        assert started["data_dir"] == str(home.data_dir())
-        assert started["pid"] == node.pid
-        assert node.stop(number) == process.STOPPED
-        # A busy machine may let the loop be told of as blocked.
-        events = [event for event in node.events if event["event"] != "loop.blocked"]
-        assert [event["event"] for event in events] == [
-            "node.started",
-            "node.stopping",
-            "node.stopped",
-        ]
-        assert events[1]["reason"] == signal.Signals(number).name
-        assert node.errors == []
-        logged = (home.data_dir() / "node.log").read_text().splitlines()
-        assert [json.loads(line)["event"] for line in logged][-1] == "node.stopped"
+def test_a_node_stops_as_asked_with_exit_code_0(home: NodeHome, number: int) -> None:
+    node = start(home, "quiet")
+    started = node.wait_event("node.started")
+    assert started["data_dir"] == str(home.data_dir())
+    assert started["pid"] == node.pid
+    assert node.stop(number) == process.STOPPED
+    # A busy machine may let the loop be told of as blocked.
+    events = [event for event in node.events if event["event"] != "loop.blocked"]
+    assert [event["event"] for event in events] == [
+        "node.started",
+        "node.stopping",
+        "node.stopped",
+    ]
+    assert events[1]["reason"] == signal.Signals(number).name
+    assert node.errors == []
+    logged = (home.data_dir() / "node.log").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in logged][-1] == "node.stopped"
 
 
-def test_a_part_of_the_node_can_ask_for_the_stop() -> None:
-    with node_home() as home:
-        node = start(home, "asking")
-        assert node.wait() == process.STOPPED
-        assert node.wait_event("node.stopping")["reason"] == "enough"
+def test_a_part_of_the_node_can_ask_for_the_stop(home: NodeHome) -> None:
+    node = start(home, "asking")
+    assert node.wait() == process.STOPPED
+    assert node.wait_event("node.stopping")["reason"] == "enough"
 
 
-def test_a_second_signal_ends_at_once_what_does_not_stop() -> None:
-    with node_home() as home:
-        node = start(home, "stubborn")
-        node.wait_event("node.started")
-        node.send(signal.SIGINT)
-        node.wait_event("node.stopping")
-        with pytest.raises(subprocess.TimeoutExpired):
-            node.wait(SAME_SIGNAL_S)
-        assert node.stop(signal.SIGINT) == process.FAILED
-        assert node.wait_event("node.stopped")["error"] == "signal 2 again"
+def test_a_second_signal_ends_at_once_what_does_not_stop(home: NodeHome) -> None:
+    node = start(home, "stubborn")
+    node.wait_event("node.started")
+    node.send(signal.SIGINT)
+    node.wait_event("node.stopping")
+    with pytest.raises(subprocess.TimeoutExpired):
+        node.wait(SAME_SIGNAL_S)
+    assert node.stop(signal.SIGINT) == process.FAILED
+    assert node.wait_event("node.stopped")["error"] == "signal 2 again"
 
 
-def test_a_failure_has_a_clear_last_line_and_its_traceback_in_the_log_file() -> None:
-    with node_home() as home:
-        node = start(home, "broken")
-        assert node.wait() == process.FAILED
-        log = home.data_dir() / "node.log"
-        line = f"internal error in broken: KeyError: 'tip' (details: {log})"
-        assert node.errors == [f"unchained-node: {line}"]
-        assert node.events[-1]["event"] == "node.stopped"
-        assert node.events[-1]["error"] == line
-        assert not any("traceback" in event for event in node.events)
-        assert "Traceback (most recent call last)" in log.read_text()
+def test_a_failure_has_a_clear_last_line_and_its_traceback_in_the_log_file(home: NodeHome) -> None:
+    node = start(home, "broken")
+    assert node.wait() == process.FAILED
+    log = home.data_dir() / "node.log"
+    line = f"internal error in broken: KeyError: 'tip' (details: {log})"
+    assert node.errors == [f"unchained-node: {line}"]
+    assert node.events[-1]["event"] == "node.stopped"
+    assert node.events[-1]["error"] == line
+    assert not any("traceback" in event for event in node.events)
+    assert "Traceback (most recent call last)" in log.read_text()
 
 
-def test_an_expected_failure_is_told_by_its_own_text() -> None:
-    with node_home() as home:
-        node = start(home, "expected")
-        assert node.wait() == process.FAILED
-        assert node.errors == ["unchained-node: the store is of network main, expected local"]
+def test_an_expected_failure_is_told_by_its_own_text(home: NodeHome) -> None:
+    node = start(home, "expected")
+    assert node.wait() == process.FAILED
+    assert node.errors == ["unchained-node: the store is of network main, expected local"]
 
 
 def test_every_command_can_speak_json() -> None:

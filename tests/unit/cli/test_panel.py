@@ -9,7 +9,6 @@ import re
 import msgspec
 import pytest
 import structlog
-import trio
 from rich.console import Console
 from rich.text import Text
 
@@ -191,32 +190,29 @@ class Stop:
         self._reasons.append(reason)
 
 
-def test_keys() -> None:
-    async def main() -> None:
-        reasons: list[str] = []
-        control = FakeControl()
-        panel = MinerPanel(
-            Screen(Console(file=io.StringIO()), -1),
-            LOCAL,
-            control,  # type: ignore[arg-type]
-            Observed(),
-            stop=Stop(reasons),
-            clock=SystemClock(),
-            log=structlog.get_logger(),
-        )
-        for key in "prx":
-            panel.press(key)
-        assert control.did == ["pause", "resume"]
-        counts = []
-        for key in "+=---":
-            panel.press(key)
-            counts.append(control.workers)
-        # The pool refuses a fourth; the last always stays.
-        assert counts == [3, 3, 2, 1, 1]
-        panel.press("q")
-        assert reasons == ["q pressed"]
-
-    trio.run(main)
+async def test_keys() -> None:
+    reasons: list[str] = []
+    control = FakeControl()
+    panel = MinerPanel(
+        Screen(Console(file=io.StringIO()), -1),
+        LOCAL,
+        control,  # type: ignore[arg-type]
+        Observed(),
+        stop=Stop(reasons),
+        clock=SystemClock(),
+        log=structlog.get_logger(),
+    )
+    for key in "prx":
+        panel.press(key)
+    assert control.did == ["pause", "resume"]
+    counts = []
+    for key in "+=---":
+        panel.press(key)
+        counts.append(control.workers)
+    # The pool refuses a fourth; the last always stays.
+    assert counts == [3, 3, 2, 1, 1]
+    panel.press("q")
+    assert reasons == ["q pressed"]
 
 
 def test_a_screen_that_is_no_terminal_is_a_log() -> None:

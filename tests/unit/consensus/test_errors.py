@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 TESTS = (
     "consensus/test_coins.py",
-    "consensus/test_anchors.py",
+    "consensus/test_transition.py",
     "consensus/test_transfers.py",
     "chain/test_core.py",
 )

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.framework.vectors import label, load
-from unchained.node.consensus.anchors import body_root, late_value, stray_value
 from unchained.node.consensus.difficulty import child_target
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.mints import late_value, stray_value
 from unchained.node.consensus.params import NETWORKS, Network
+from unchained.node.consensus.transition import body_root
 from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.merkle import merkle_root
 

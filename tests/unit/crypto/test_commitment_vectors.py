@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.framework.vectors import load, unhex, unhex_all
-from unchained.node.consensus.anchors import body_root
+from unchained.node.consensus.transition import body_root
 from unchained.node.crypto import merkle, mmr
 from unchained.node.crypto.lthash import StateCommitment, element
 from unchained.node.primitives.body import Body

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
-from tests.framework.p2p_memory import ECHO, TOPIC, Cluster, Node, run_virtual
+from tests.framework.async_tests import run_virtual
+from tests.framework.p2p_memory import ECHO, TOPIC, Cluster, Node
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
 from tests.framework.simulation.memory_network import DEAD_AFTER_S
 from unchained.node.transport.contract import (
@@ -41,13 +42,9 @@ SEED = 7
 
 
 def in_cluster(
-    body: Callable[[Cluster], Awaitable[Any]], seed: int = SEED, model: LinkModel | None = None
-) -> Any:
-    async def main() -> Any:
-        async with Cluster(seed, model).running() as cluster:
-            return await body(cluster)
-
-    return run_virtual(seed, main)
+    seed: int = SEED, model: LinkModel | None = None
+) -> AbstractAsyncContextManager[Cluster]:
+    return Cluster(seed, model).running()
 
 
 async def line(cluster: Cluster, count: int) -> list[Node]:
@@ -63,8 +60,8 @@ async def ask(node: Node, other: Node, payload: bytes = b"hello", **changes: Any
     return await node.transport.request(other.id, protocol, payload, **options)
 
 
-def test_connection_is_seen_by_both_sides_once() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_connection_is_seen_by_both_sides_once() -> None:
+    async with in_cluster() as cluster:
         one, other = await line(cluster, 2)
         assert await one.transport.connect(other.transport.address) == other.id
         (mine,) = one.transport.peers()
@@ -82,22 +79,18 @@ def test_connection_is_seen_by_both_sides_once() -> None:
         assert [e.reason for e in other.seen(PeerDisconnected)] == [DisconnectReason.REMOTE]
         assert one.transport.peers() == other.transport.peers() == ()
 
-    in_cluster(body)
 
-
-def test_simultaneous_dials_make_one_connection() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_simultaneous_dials_make_one_connection() -> None:
+    async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cluster.connect, one, other)
             nursery.start_soon(cluster.connect, other, one)
         assert len(one.seen(PeerConnected)) == len(other.seen(PeerConnected)) == 1
 
-    in_cluster(body)
 
-
-def test_dial_errors_are_named() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_dial_errors_are_named() -> None:
+    async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
         connect = one.transport.connect
         with pytest.raises(BadAddressError):
@@ -125,20 +118,16 @@ def test_dial_errors_are_named() -> None:
         assert one.transport.statistics().dials_failed == 5
         assert one.transport.peers() == other.transport.peers() == ()
 
-    in_cluster(body)
 
-
-def test_names_are_resolved_by_the_network() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_names_are_resolved_by_the_network() -> None:
+    async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
         cluster.network.set_name("seed.example", "10.0.0.1")
         assert await one.transport.connect(f"/dns/seed.example/tcp/9000/p2p/{other.id}") == other.id
 
-    in_cluster(body)
 
-
-def test_a_stopped_transport_says_so() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_a_stopped_transport_says_so() -> None:
+    async with in_cluster() as cluster:
         one, other = await line(cluster, 2)
         one.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
@@ -152,11 +141,9 @@ def test_a_stopped_transport_says_so() -> None:
         await trio.sleep(1)
         assert [e.reason for e in other.seen(PeerDisconnected)] == [DisconnectReason.REMOTE]
 
-    in_cluster(body)
 
-
-def test_request_takes_latency_and_bandwidth() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_request_takes_latency_and_bandwidth() -> None:
+    async with in_cluster(model=LinkModel(latency=1.0, bandwidth=1000.0)) as cluster:
         one, other = await line(cluster, 2)
         await trio.sleep(5)
         start = trio.current_time()
@@ -166,11 +153,9 @@ def test_request_takes_latency_and_bandwidth() -> None:
         assert len(await ask(one, other, b"x" * 1000, timeout=50)) == 1000
         assert trio.current_time() - start == pytest.approx(2.0 + 2 * 1.06)
 
-    in_cluster(body, model=LinkModel(latency=1.0, bandwidth=1e3))
 
-
-def test_request_errors_are_named() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_request_errors_are_named() -> None:
+    async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
 
         async def fail(peer: PeerId, payload: bytes) -> bytes:
@@ -233,11 +218,9 @@ def test_request_errors_are_named() -> None:
             assert len(refused) == 1
             await one.transport.disconnect(other.id)
 
-    in_cluster(body)
 
-
-def test_gossip_goes_hop_by_hop() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_gossip_goes_hop_by_hop() -> None:
+    async with in_cluster() as cluster:
         nodes = await line(cluster, 5)
         await trio.sleep(3)
         start = trio.current_time()
@@ -249,12 +232,10 @@ def test_gossip_goes_hop_by_hop() -> None:
             assert sender == nodes[hops - 1].id
         assert b"coin" not in nodes[0].heard
 
-    in_cluster(body)
-
 
 @pytest.mark.parametrize("verdict", [Verdict.IGNORE, Verdict.REJECT])
-def test_only_accepted_messages_are_forwarded(verdict: Verdict) -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_only_accepted_messages_are_forwarded(verdict: Verdict) -> None:
+    async with in_cluster() as cluster:
         first, middle, last = await line(cluster, 3)
         await trio.sleep(3)
         middle.verdicts[b"coin"] = verdict
@@ -266,11 +247,9 @@ def test_only_accepted_messages_are_forwarded(verdict: Verdict) -> None:
         expected = [(first.id, Misbehaviour.REJECTED_GOSSIP, TOPIC)]
         assert accused == (expected if verdict is Verdict.REJECT else [])
 
-    in_cluster(body)
 
-
-def test_duplicates_that_arrive_during_validation_are_not_judged_again() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_duplicates_that_arrive_during_validation_are_not_judged_again() -> None:
+    async with in_cluster() as cluster:
         nodes = [await cluster.add() for _ in range(6)]
         for number, one in enumerate(nodes):
             for other in nodes[:number]:
@@ -285,11 +264,9 @@ def test_duplicates_that_arrive_during_validation_are_not_judged_again() -> None
         assert sum(node.transport.statistics().gossip_duplicates for node in nodes) > 0
         assert nodes[0].transport.statistics().gossip_published == 1
 
-    in_cluster(body)
 
-
-def test_a_validator_that_raises_is_counted_and_forwards_nothing() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_a_validator_that_raises_is_counted_and_forwards_nothing() -> None:
+    async with in_cluster() as cluster:
         first, middle, last = await line(cluster, 3)
         await trio.sleep(3)
         middle.validation_s = float("nan")
@@ -302,11 +279,9 @@ def test_a_validator_that_raises_is_counted_and_forwards_nothing() -> None:
         await trio.sleep(5)
         assert last.judged == [b"second"]
 
-    in_cluster(body)
 
-
-def test_oversized_gossip_is_reported() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_oversized_gossip_is_reported() -> None:
+    async with in_cluster() as cluster:
         one = await cluster.add(limits=TopicLimits(max_size=2000))
         other = await cluster.add()
         await cluster.connect(one, other)
@@ -319,11 +294,9 @@ def test_oversized_gossip_is_reported() -> None:
         with pytest.raises(ValueError, match="not subscribed"):
             await one.transport.publish("/t/other", b"x")
 
-    in_cluster(body)
 
-
-def test_a_flood_does_not_starve_other_peers() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_a_flood_does_not_starve_other_peers() -> None:
+    async with in_cluster() as cluster:
         flooder, honest = await cluster.add(), await cluster.add()
         limits = TopicLimits(max_size=1000, max_validating=4, max_per_peer=2, max_waiting=50)
         victim = await cluster.add(limits=limits)
@@ -340,24 +313,20 @@ def test_a_flood_does_not_starve_other_peers() -> None:
         assert victim.heard[b"coin"][0] - start < 0.4
         assert victim.transport.statistics().gossip_dropped >= 400
 
-    in_cluster(body)
 
-
-def test_lost_gossip_is_offered_again_outside_the_mesh() -> None:
-    async def body(cluster: Cluster) -> int:
+async def test_lost_gossip_is_offered_again_outside_the_mesh() -> None:
+    async with in_cluster(model=LinkModel(gossip_loss=0.2)) as cluster:
         nodes = [await cluster.add() for _ in range(30)]
         await cluster.connect_random(6)
         await trio.sleep(5)
         for number in range(20):
             await nodes[number].transport.publish(TOPIC, b"coin %d" % number)
         await trio.sleep(30)
-        return sum(len(node.heard) for node in nodes)
-
-    assert in_cluster(body, model=LinkModel(gossip_loss=0.2)) == 20 * 29
+        assert sum(len(node.heard) for node in nodes) == 20 * 29
 
 
-def test_partition_holds_frames_and_heals() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_partition_holds_frames_and_heals() -> None:
+    async with in_cluster() as cluster:
         one, other = await line(cluster, 2)
         await trio.sleep(3)
         cluster.network.partition([[one.id], [other.id]])
@@ -371,11 +340,9 @@ def test_partition_holds_frames_and_heals() -> None:
         assert await ask(one, other) == b"hello"
         assert one.seen(PeerDisconnected) == []
 
-    in_cluster(body)
 
-
-def test_partition_that_lasts_breaks_connections() -> None:
-    async def body(cluster: Cluster) -> None:
+async def test_partition_that_lasts_breaks_connections() -> None:
+    async with in_cluster() as cluster:
         one, other, third = await line(cluster, 3)
         cluster.network.partition([[one.id]])
         start = trio.current_time()
@@ -389,24 +356,23 @@ def test_partition_that_lasts_breaks_connections() -> None:
         await cluster.connect(one, other)
         assert await ask(one, other) == b"hello"
 
-    in_cluster(body)
-
 
 def spread(count: int, seed: int) -> list[tuple[PeerId, float, PeerId]]:
     """Return when each node heard a message of the first, and from whom."""
 
-    async def body(cluster: Cluster) -> list[tuple[PeerId, float, PeerId]]:
-        nodes = [await cluster.add() for _ in range(count)]
-        await cluster.connect_random(5)
-        await trio.sleep(5)
-        start = trio.current_time()
-        await nodes[0].transport.publish(TOPIC, b"coin")
-        await trio.sleep(5)
-        heard = [(node.id, node.heard.get(b"coin")) for node in nodes[1:]]
-        return [(peer, when[0] - start, when[1]) for peer, when in heard if when is not None]
+    async def main() -> list[tuple[PeerId, float, PeerId]]:
+        async with in_cluster(seed, model) as cluster:
+            nodes = [await cluster.add() for _ in range(count)]
+            await cluster.connect_random(5)
+            await trio.sleep(5)
+            start = trio.current_time()
+            await nodes[0].transport.publish(TOPIC, b"coin")
+            await trio.sleep(5)
+            heard = [(node.id, node.heard.get(b"coin")) for node in nodes[1:]]
+            return [(peer, when[0] - start, when[1]) for peer, when in heard if when is not None]
 
     model = LinkModel(latency=0.05, jitter=0.05, loss=0.01, reorder=0.05)
-    return in_cluster(body, seed=seed, model=model)
+    return run_virtual(main, seed=seed)
 
 
 def test_two_hundred_nodes_hear_a_message() -> None:

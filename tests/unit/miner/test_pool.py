@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -135,20 +135,16 @@ class Stage:
             yield pool
 
 
-def play(act: Callable[[Stage], Awaitable[None]]) -> Stage:
-    """Run a test in virtual time."""
+@asynccontextmanager
+async def played() -> AsyncIterator[Stage]:
+    """Give a stage that all players have left at the end."""
     stage = Stage()
-
-    async def main() -> None:
-        await act(stage)
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    yield stage
     assert all(player.ended for player in stage.players)
-    return stage
 
 
-def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> None:
-    async def act(stage: Stage) -> None:
+async def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> None:
+    async with played() as stage:
         stage.on_start = lambda player: player.send.close()
         async with stage.running() as pool:
             await trio.sleep(250)
@@ -157,16 +153,14 @@ def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> None:
             assert worker.pid is None
             assert worker.restarts == pool.statistics().restarts == len(stage.starts)
             assert worker.last_failure == "the worker ended: as told"
-
-    stage = play(act)
     gaps = [later - start for start, later in itertools.pairwise(stage.starts)]
     assert gaps == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
     assert [delay for _, _, delay in stage.reports] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
     assert all(isinstance(failure, WorkerDiedError) for _, failure, _ in stage.reports)
 
 
-def test_a_worker_that_held_for_a_minute_is_restarted_quickly_again() -> None:
-    async def act(stage: Stage) -> None:
+async def test_a_worker_that_held_for_a_minute_is_restarted_quickly_again() -> None:
+    async with played() as stage:
         stage.on_start = lambda player: player.send.close()
         async with stage.running():
             await trio.sleep(5)
@@ -176,60 +170,50 @@ def test_a_worker_that_held_for_a_minute_is_restarted_quickly_again() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert stage.reports[-1][2] == 1
 
-    play(act)
 
-
-def test_a_system_that_starts_no_process_is_asked_again() -> None:
-    async def act(stage: Stage) -> None:
+async def test_a_system_that_starts_no_process_is_asked_again() -> None:
+    async with played() as stage:
         stage.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
         async with stage.running():
             stage.refusal = None
             await trio.sleep(2)
             assert len(stage.starts) == 2
-
-    stage = play(act)
     assert isinstance(stage.reports[0][1], WorkerNotStartedError)
     assert "Resource temporarily unavailable" in str(stage.reports[0][1])
 
 
-def test_an_honest_coin_is_passed_on_also_of_a_superseded_job() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            first, second = job(1), job(2)
-            pool.set_job(first)
-            pool.set_job(second)
-            (player,) = stage.players
-            assert (player.orders.job_number, player.orders.header_prefix) == (
-                2,
-                second.header_prefix,
-            )
-            assert player.woken == 2
-            for of in (first, second):
-                found = find(of, range(1000))
-                await player.send.send(Frame(COIN_FOUND, of.number, *found).to_bytes())
-                solution = await pool.solutions.receive()
-                assert (solution.job_number, solution.header) == (of.number, found.header)
-            assert pool.statistics().solutions == 2
-            assert pool.statistics().restarts == 0
-
-    play(act)
+async def test_an_honest_coin_is_passed_on_also_of_a_superseded_job() -> None:
+    async with played() as stage, stage.running() as pool:
+        first, second = job(1), job(2)
+        pool.set_job(first)
+        pool.set_job(second)
+        (player,) = stage.players
+        assert (player.orders.job_number, player.orders.header_prefix) == (
+            2,
+            second.header_prefix,
+        )
+        assert player.woken == 2
+        for of in (first, second):
+            found = find(of, range(1000))
+            await player.send.send(Frame(COIN_FOUND, of.number, *found).to_bytes())
+            solution = await pool.solutions.receive()
+            assert (solution.job_number, solution.header) == (of.number, found.header)
+        assert pool.statistics().solutions == 2
+        assert pool.statistics().restarts == 0
 
 
-def test_what_a_sound_worker_does_not_send_is_a_crash() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            pool.set_job(job(1))
-            forged = Frame(COIN_FOUND, 1, *find(job(1), range(1000)))._replace(mix=bytes(32))
-            never_set = forged._replace(job_number=9)
-            for raw in (forged.to_bytes(), never_set.to_bytes(), b"cut short"):
-                player = stage.players[-1]
-                await player.send.send(raw)
-                await trio.sleep(10)
-                assert player.ended
-            assert pool.statistics().restarts == 3
-            assert pool.statistics().solutions == 0
-
-    stage = play(act)
+async def test_what_a_sound_worker_does_not_send_is_a_crash() -> None:
+    async with played() as stage, stage.running() as pool:
+        pool.set_job(job(1))
+        forged = Frame(COIN_FOUND, 1, *find(job(1), range(1000)))._replace(mix=bytes(32))
+        never_set = forged._replace(job_number=9)
+        for raw in (forged.to_bytes(), never_set.to_bytes(), b"cut short"):
+            player = stage.players[-1]
+            await player.send.send(raw)
+            await trio.sleep(10)
+            assert player.ended
+        assert pool.statistics().restarts == 3
+        assert pool.statistics().solutions == 0
     assert [type(failure) for _, failure, _ in stage.reports] == [
         WrongIdError,
         BadFrameError,
@@ -237,62 +221,53 @@ def test_what_a_sound_worker_does_not_send_is_a_crash() -> None:
     ]
 
 
-def test_a_coin_of_a_job_long_gone_is_dropped_and_counted() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            for number in range(1, REMEMBERED_JOBS + 2):
-                pool.set_job(job(number))
-            found = find(job(1), range(1000))
-            await stage.players[0].send.send(Frame(COIN_FOUND, 1, *found).to_bytes())
-            await trio.testing.wait_all_tasks_blocked()
-            assert pool.statistics().stale == 1
-            assert pool.statistics().restarts == 0
-
-    play(act)
+async def test_a_coin_of_a_job_long_gone_is_dropped_and_counted() -> None:
+    async with played() as stage, stage.running() as pool:
+        for number in range(1, REMEMBERED_JOBS + 2):
+            pool.set_job(job(number))
+        found = find(job(1), range(1000))
+        await stage.players[0].send.send(Frame(COIN_FOUND, 1, *found).to_bytes())
+        await trio.testing.wait_all_tasks_blocked()
+        assert pool.statistics().stale == 1
+        assert pool.statistics().restarts == 0
 
 
-def test_a_replacement_goes_on_behind_what_was_hashed() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running(workers=2) as pool:
-            pool.set_job(job(1, nonce_start=100, nonce_count=1000))
-            second = max(stage.players, key=lambda player: player.orders.nonce_first)
-            assert (second.orders.nonce_first, second.orders.nonce_count) == (600, 500)
-            for done, left in ((200, 300), (300, 0)):
-                second.hash_some(1, done)
-                second.send.close()
-                await trio.sleep(5)
-                second = stage.players[-1]
-                assert (second.orders.nonce_first, second.orders.nonce_count) == (1100 - left, left)
-            assert pool.statistics().hashes == 500
-            pool.set_job(job(2, nonce_count=10))
-            assert second.orders.nonce_count == 5
-
-    play(act)
+async def test_a_replacement_goes_on_behind_what_was_hashed() -> None:
+    async with played() as stage, stage.running(workers=2) as pool:
+        pool.set_job(job(1, nonce_start=100, nonce_count=1000))
+        second = max(stage.players, key=lambda player: player.orders.nonce_first)
+        assert (second.orders.nonce_first, second.orders.nonce_count) == (600, 500)
+        for done, left in ((200, 300), (300, 0)):
+            second.hash_some(1, done)
+            second.send.close()
+            await trio.sleep(5)
+            second = stage.players[-1]
+            assert (second.orders.nonce_first, second.orders.nonce_count) == (1100 - left, left)
+        assert pool.statistics().hashes == 500
+        pool.set_job(job(2, nonce_count=10))
+        assert second.orders.nonce_count == 5
 
 
-def test_jobs_pauses_and_caps_reach_the_page() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            (player,) = stage.players
-            assert player.orders == shared.NO_JOB
-            pool.set_job(job(3, max_coins=2))
-            pool.pause()
-            pool.set_cpu_cap(40)
-            orders = player.orders
-            assert (orders.job_number, orders.max_coins) == (3, 2)
-            assert (orders.paused, orders.cpu_cap) == (1, 40)
-            statistics = pool.statistics()
-            assert (statistics.job_number, statistics.paused, statistics.cpu_cap) == (3, True, 40)
-            pool.resume()
-            pool.set_job(None)
-            assert player.orders == shared.NO_JOB._replace(cpu_cap=40)
-            assert pool.statistics().job_number == 0
-
-    play(act)
+async def test_jobs_pauses_and_caps_reach_the_page() -> None:
+    async with played() as stage, stage.running() as pool:
+        (player,) = stage.players
+        assert player.orders == shared.NO_JOB
+        pool.set_job(job(3, max_coins=2))
+        pool.pause()
+        pool.set_cpu_cap(40)
+        orders = player.orders
+        assert (orders.job_number, orders.max_coins) == (3, 2)
+        assert (orders.paused, orders.cpu_cap) == (1, 40)
+        statistics = pool.statistics()
+        assert (statistics.job_number, statistics.paused, statistics.cpu_cap) == (3, True, 40)
+        pool.resume()
+        pool.set_job(None)
+        assert player.orders == shared.NO_JOB._replace(cpu_cap=40)
+        assert pool.statistics().job_number == 0
 
 
-def test_what_was_set_before_the_start_holds_after_it() -> None:
-    async def act(stage: Stage) -> None:
+async def test_what_was_set_before_the_start_holds_after_it() -> None:
+    async with played() as stage:
         pool = MiningPool(workers=1, backend="cryptography", spawn=stage.spawn)
         pool.set_workers(2)
         pool.set_job(job(1))
@@ -313,74 +288,60 @@ def test_what_was_set_before_the_start_holds_after_it() -> None:
             assert len(stage.players) == 4
             nursery.cancel_scope.cancel()
 
-    play(act)
+
+async def test_workers_come_and_go() -> None:
+    async with played() as stage, stage.running(workers=2) as pool:
+        pool.set_job(job(1))
+        stage.players[0].page.words[shared.HASHES] = 1
+        stage.players[1].page.words[shared.HASHES] = 1
+        pool.set_workers(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sum(player.ended for player in stage.players) == 1
+        assert len(pool.statistics().workers) == 1
+        assert pool.statistics().hashes == 2
+        pool.set_workers(4)
+        pool.set_workers(3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [worker.worker for worker in pool.statistics().workers] == [0, 1, 2]
+        alive = [player for player in stage.players if not player.ended]
+        assert len(alive) == 3
+        assert len({player.orders.nonce_first for player in alive}) == 3
+        assert pool.statistics().restarts == 0
 
 
-def test_workers_come_and_go() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running(workers=2) as pool:
-            pool.set_job(job(1))
-            stage.players[0].page.words[shared.HASHES] = 1
-            stage.players[1].page.words[shared.HASHES] = 1
-            pool.set_workers(1)
-            await trio.testing.wait_all_tasks_blocked()
-            assert sum(player.ended for player in stage.players) == 1
-            assert len(pool.statistics().workers) == 1
-            assert pool.statistics().hashes == 2
-            pool.set_workers(4)
-            pool.set_workers(3)
-            await trio.testing.wait_all_tasks_blocked()
-            assert [worker.worker for worker in pool.statistics().workers] == [0, 1, 2]
-            alive = [player for player in stage.players if not player.ended]
-            assert len(alive) == 3
-            assert len({player.orders.nonce_first for player in alive}) == 3
-            assert pool.statistics().restarts == 0
-
-    play(act)
-
-
-def test_waiting_for_readiness_ends_with_the_last_hello_or_without_the_worker() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running(workers=2) as pool:
-            with trio.move_on_after(1) as scope:
-                await pool.wait_ready()
-            assert scope.cancelled_caught
-            for player in stage.players:
-                await player.send.send(HELLO)
+async def test_waiting_for_readiness_ends_with_the_last_hello_or_without_the_worker() -> None:
+    async with played() as stage, stage.running(workers=2) as pool:
+        with trio.move_on_after(1) as scope:
             await pool.wait_ready()
-            pool.set_workers(3)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(pool.wait_ready)
-                await trio.testing.wait_all_tasks_blocked()
-                pool.set_workers(2)
-
-    play(act)
-
-
-def test_rates_are_taken_over_ten_seconds() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            words = stage.players[0].page.words
-            for _ in range(30):
-                words[shared.HASHES] += 100
-                await trio.sleep(1)
-            assert pool.statistics().rate == pytest.approx(100, rel=0.11)
-            await trio.sleep(20)
-            assert pool.statistics().workers[0].rate == 0
-
-    play(act)
+        assert scope.cancelled_caught
+        for player in stage.players:
+            await player.send.send(HELLO)
+        await pool.wait_ready()
+        pool.set_workers(3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.wait_ready)
+            await trio.testing.wait_all_tasks_blocked()
+            pool.set_workers(2)
 
 
-def test_an_unknown_state_is_told_as_such() -> None:
-    async def act(stage: Stage) -> None:
-        async with stage.running() as pool:
-            stage.players[0].page.words[shared.STATE] = 99
-            assert pool.statistics().workers[0].state == "unknown"
+async def test_rates_are_taken_over_ten_seconds() -> None:
+    async with played() as stage, stage.running() as pool:
+        words = stage.players[0].page.words
+        for _ in range(30):
+            words[shared.HASHES] += 100
+            await trio.sleep(1)
+        assert pool.statistics().rate == pytest.approx(100, rel=0.11)
+        await trio.sleep(20)
+        assert pool.statistics().workers[0].rate == 0
 
-    play(act)
+
+async def test_an_unknown_state_is_told_as_such() -> None:
+    async with played() as stage, stage.running() as pool:
+        stage.players[0].page.words[shared.STATE] = 99
+        assert pool.statistics().workers[0].state == "unknown"
 
 
-def test_where_nice_cannot_be_lowered_the_workers_are_replaced(
+async def test_where_nice_cannot_be_lowered_the_workers_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
@@ -389,7 +350,7 @@ def test_where_nice_cannot_be_lowered_the_workers_are_replaced(
         asked.append(nice)
         return False
 
-    async def act(stage: Stage) -> None:
+    async with played() as stage:
         monkeypatch.setattr(pool_module, "apply_nice", refuse)
         async with stage.running() as pool:
             pool.set_nice(19)
@@ -397,8 +358,6 @@ def test_where_nice_cannot_be_lowered_the_workers_are_replaced(
             assert len(stage.players) == 2
             assert asked[-2:] == [19, 19]
             assert pool.statistics().restarts == 0
-
-    play(act)
 
 
 def test_job_numbers_rise() -> None:

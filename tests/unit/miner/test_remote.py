@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
 import trio
@@ -68,28 +69,20 @@ class FakeNode:
         self.coins.append(coin)
 
 
-def play(
-    nodes: Sequence[FakeNode], act: Callable[[FakePool, RemoteMiner], Awaitable[None]]
-) -> FakePool:
-    pools: list[FakePool] = []
-
-    async def main() -> None:
-        pool = FakePool()
-        pools.append(pool)
-        miner = RemoteMiner(pool, nodes, log=structlog.get_logger())  # type: ignore[arg-type]
-        async with trio.open_nursery() as nursery:
-            await nursery.start(miner.run)
-            await act(pool, miner)
-            nursery.cancel_scope.cancel()
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    return pools[0]
+@asynccontextmanager
+async def mining_for(nodes: Sequence[FakeNode]) -> AsyncIterator[tuple[FakePool, RemoteMiner]]:
+    pool = FakePool()
+    miner = RemoteMiner(pool, nodes, log=structlog.get_logger())  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(miner.run)
+        yield pool, miner
+        nursery.cancel_scope.cancel()
 
 
-def test_work_is_followed_and_coins_go_where_it_came_from() -> None:
+async def test_work_is_followed_and_coins_go_where_it_came_from() -> None:
     node = FakeNode("a")
 
-    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+    async with mining_for([node]) as (pool, miner):
         await trio.sleep(120)
         assert [after for _, after in node.asked] == [None, b"a", b"a", b"a"]
         await pool.find(2)
@@ -100,8 +93,6 @@ def test_work_is_followed_and_coins_go_where_it_came_from() -> None:
         await trio.sleep(1)
         found = miner.statistics()
         assert (found.node, found.templates, found.accepted) == ("a", 3, 1)
-
-    pool = play([node], act)
     jobs = [job for job in pool.jobs if job is not None]
     assert [job.number for job in jobs] == [1, 2, 3]
     assert jobs[0].header_prefix == HEADER[:158]
@@ -111,11 +102,11 @@ def test_work_is_followed_and_coins_go_where_it_came_from() -> None:
     assert pool.jobs[-1] is None
 
 
-def test_another_node_takes_over_until_the_first_is_back() -> None:
+async def test_another_node_takes_over_until_the_first_is_back() -> None:
     first, second = FakeNode("a"), FakeNode("b")
     first.up = False
 
-    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+    async with mining_for([first, second]) as (pool, miner):
         await trio.sleep(1)
         assert miner.statistics().node == "b"
         assert miner.statistics().moves == 1
@@ -126,15 +117,13 @@ def test_another_node_takes_over_until_the_first_is_back() -> None:
         await trio.sleep(RETURN_S + 60)
         assert miner.statistics().node == "a"
 
-    play([first, second], act)
 
-
-def test_while_no_node_answers_nothing_is_mined_and_they_are_asked_ever_less() -> None:
+async def test_while_no_node_answers_nothing_is_mined_and_they_are_asked_ever_less() -> None:
     nodes = [FakeNode("a"), FakeNode("b")]
     for node in nodes:
         node.up = False
 
-    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+    async with mining_for(nodes) as (pool, miner):
         await trio.sleep(200)
         assert miner.statistics().node is None
         times = [at for at, _ in nodes[0].asked]
@@ -146,13 +135,11 @@ def test_while_no_node_answers_nothing_is_mined_and_they_are_asked_ever_less() -
         await trio.sleep(LONGEST_DELAY_S + 1)
         assert miner.statistics().node == "b"
 
-    play(nodes, act)
 
-
-def test_a_coin_goes_elsewhere_when_its_node_is_gone_and_is_lost_at_last() -> None:
+async def test_a_coin_goes_elsewhere_when_its_node_is_gone_and_is_lost_at_last() -> None:
     first, second = FakeNode("a"), FakeNode("b")
 
-    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+    async with mining_for([first, second]) as (pool, miner):
         await trio.sleep(1)
         first.up = False
         await pool.find(1)
@@ -168,16 +155,12 @@ def test_a_coin_goes_elsewhere_when_its_node_is_gone_and_is_lost_at_last() -> No
         await trio.sleep(1)
         assert miner.statistics().refused == 1
 
-    play([first, second], act)
 
-
-def test_only_the_newest_jobs_are_remembered() -> None:
+async def test_only_the_newest_jobs_are_remembered() -> None:
     node = FakeNode("a")
 
-    async def act(pool: FakePool, miner: RemoteMiner) -> None:
+    async with mining_for([node]) as (pool, _miner):
         await trio.sleep(50 * (JOBS_REMEMBERED + 5))
         await pool.find(1)
         await trio.sleep(1)
         assert node.coins == []
-
-    play([node], act)

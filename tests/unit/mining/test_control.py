@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,39 +74,36 @@ class Status:
     target: int
 
 
-def play(
-    rules: PauseRules, act: Callable[[Machine, MiningPool, MiningControl], Awaitable[None]]
-) -> None:
-    """Run a control over a pool without workers, on virtual time."""
-
-    async def main() -> None:
-        machine = Machine()
-        pool = MiningPool(workers=2, backend="cryptography")
-        config = MiningConfig(
-            workers=2,
-            pause_on_battery=rules.on_battery,
-            pause_above_load=rules.above_load,
-            pause_after_input_s=rules.after_input_s,
-        )
-        control = MiningControl(
-            pool,
-            LOCAL,
-            config,
-            status=Watch(Status(LOCAL.target0)),  # type: ignore[arg-type]
-            epochs=Found(3),
-            runner=InlineRunner(),
-            log=structlog.get_logger(),
-            read=machine.read,
-        )
-        assert control.statistics().rules == rules
-        async with trio.open_nursery() as nursery:
-            await nursery.start(control.run)
-            await trio.sleep(0.1)
-            await act(machine, pool, control)
-            nursery.cancel_scope.cancel()
-        assert set(pool.statistics().pauses) <= {BY_HAND}
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+@asynccontextmanager
+async def controlled(
+    rules: PauseRules,
+) -> AsyncIterator[tuple[Machine, MiningPool, MiningControl]]:
+    """Give a control over a pool without workers."""
+    machine = Machine()
+    pool = MiningPool(workers=2, backend="cryptography")
+    config = MiningConfig(
+        workers=2,
+        pause_on_battery=rules.on_battery,
+        pause_above_load=rules.above_load,
+        pause_after_input_s=rules.after_input_s,
+    )
+    control = MiningControl(
+        pool,
+        LOCAL,
+        config,
+        status=Watch(Status(LOCAL.target0)),  # type: ignore[arg-type]
+        epochs=Found(3),
+        runner=InlineRunner(),
+        log=structlog.get_logger(),
+        read=machine.read,
+    )
+    assert control.statistics().rules == rules
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.run)
+        await trio.sleep(0.1)
+        yield machine, pool, control
+        nursery.cancel_scope.cancel()
+    assert set(pool.statistics().pauses) <= {BY_HAND}
 
 
 @pytest.mark.parametrize(
@@ -127,8 +125,8 @@ def test_what_is_not_known_is_no_reason(
     assert reasons_to_pause(off, battery, load, since_input) == set()
 
 
-def test_battery_pauses_and_mains_resume_at_once() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_battery_pauses_and_mains_resume_at_once() -> None:
+    async with controlled(ALL_RULES) as (machine, pool, _control):
         machine.battery = True
         await trio.sleep(POLL_S)
         assert pool.statistics().pauses == (BATTERY,)
@@ -136,18 +134,16 @@ def test_battery_pauses_and_mains_resume_at_once() -> None:
         await trio.sleep(POLL_S)
         assert not pool.statistics().paused
 
-    play(ALL_RULES, act)
-
 
 @pytest.mark.parametrize("reason", [LOAD, INPUT])
-def test_a_machine_in_use_is_left_alone_until_it_has_been_calm(reason: str) -> None:
+async def test_a_machine_in_use_is_left_alone_until_it_has_been_calm(reason: str) -> None:
     def use(machine: Machine, used: bool) -> None:
         if reason == LOAD:
             machine.load = 0.9 if used else 0.1
         else:
             machine.input_s = 1.0 if used else 100.0
 
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+    async with controlled(ALL_RULES) as (machine, pool, _control):
         use(machine, True)
         await trio.sleep(POLL_S)
         assert pool.statistics().pauses == (reason,)
@@ -161,11 +157,9 @@ def test_a_machine_in_use_is_left_alone_until_it_has_been_calm(reason: str) -> N
         await trio.sleep(POLL_S)
         assert not pool.statistics().paused
 
-    play(ALL_RULES, act)
 
-
-def test_a_rule_that_is_lifted_ends_its_pause() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_a_rule_that_is_lifted_ends_its_pause() -> None:
+    async with controlled(ALL_RULES) as (machine, pool, control):
         machine.load = 0.9
         await trio.sleep(2 * POLL_S)
         assert pool.statistics().pauses == (LOAD,)
@@ -174,11 +168,9 @@ def test_a_rule_that_is_lifted_ends_its_pause() -> None:
         await trio.sleep(POLL_S)
         assert not pool.statistics().paused
 
-    play(ALL_RULES, act)
 
-
-def test_a_person_s_pause_and_the_machine_s_stand_side_by_side() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_a_person_s_pause_and_the_machine_s_stand_side_by_side() -> None:
+    async with controlled(ALL_RULES) as (machine, pool, control):
         control.pause()
         machine.battery = True
         await trio.sleep(POLL_S)
@@ -193,11 +185,9 @@ def test_a_person_s_pause_and_the_machine_s_stand_side_by_side() -> None:
         # One that is in force when the control ends must not outlast it; a person's does.
         control.pause()
 
-    play(ALL_RULES, act)
 
-
-def test_everything_can_be_changed_while_it_runs() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_everything_can_be_changed_while_it_runs() -> None:
+    async with controlled(ALL_RULES) as (_machine, _pool, control):
         assert not control.statistics().automatic_workers
         assert control.set_workers("auto") >= 1
         assert control.statistics().automatic_workers
@@ -228,8 +218,6 @@ def test_everything_can_be_changed_while_it_runs() -> None:
         assert control.pool_statistics().affinity is None
         assert control.statistics().rules == rules
 
-    play(ALL_RULES, act)
-
 
 @pytest.mark.parametrize(
     ("bad", "error"),
@@ -240,10 +228,10 @@ def test_everything_can_be_changed_while_it_runs() -> None:
         (ControlChanges(workers=1, cpu_cap=0), BadCpuCapError),
     ],
 )
-def test_where_one_setting_is_refused_none_is_changed(
+async def test_where_one_setting_is_refused_none_is_changed(
     bad: ControlChanges, error: type[SettingError]
 ) -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+    async with controlled(ALL_RULES) as (_machine, _pool, control):
         before = control.pool_statistics()
         with pytest.raises(error):
             control.change(bad)
@@ -253,11 +241,9 @@ def test_where_one_setting_is_refused_none_is_changed(
         )  # fmt: skip
         assert not control.statistics().automatic_workers
 
-    play(ALL_RULES, act)
 
-
-def test_with_automatic_workers_their_number_follows_the_cpus() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_with_automatic_workers_their_number_follows_the_cpus() -> None:
+    async with controlled(ALL_RULES) as (_machine, pool, control):
         chosen: list[int] = []
         pool.set_workers = chosen.append  # type: ignore[method-assign]
         control.set_workers("auto")
@@ -267,11 +253,9 @@ def test_with_automatic_workers_their_number_follows_the_cpus() -> None:
         assert chosen[1:3] == [1, 1]
         assert chosen[0] == chosen[3] >= 1
 
-    play(ALL_RULES, act)
 
-
-def test_hashes_are_worth_what_the_target_of_their_time_makes_them() -> None:
-    async def act(machine: Machine, pool: MiningPool, control: MiningControl) -> None:
+async def test_hashes_are_worth_what_the_target_of_their_time_makes_them() -> None:
+    async with controlled(ALL_RULES) as (_machine, pool, control):
         hashes = 0
         original = pool.statistics
 
@@ -286,8 +270,6 @@ def test_hashes_are_worth_what_the_target_of_their_time_makes_them() -> None:
         advice = control.advice()
         assert advice.luck is not None
         assert (advice.luck.found, advice.luck.expected) == (3, pytest.approx(6))
-
-    play(ALL_RULES, act)
 
 
 def test_this_machine_can_be_read() -> None:

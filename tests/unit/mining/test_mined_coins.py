@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,10 @@ import trio.testing
 
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.answers import CoinFates
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.mined_coins import SETTLED, MinedCoins, MinedCoinsStatistics
 from unchained.node.primitives.types import CoinId
-from unchained.storage.schema import CoinKind
 
 
 class FakeChain:
@@ -46,24 +47,22 @@ class FakeChain:
         await trio.sleep(1)
 
 
-def play(act: Callable[[FakeChain, MinedCoins], Awaitable[None]]) -> None:
-    async def main() -> None:
-        chain = FakeChain()
-        harvest = MinedCoins(chain)  # type: ignore[arg-type]
-        async with trio.open_nursery() as nursery:
-            await nursery.start(harvest.run)
-            await act(chain, harvest)
-            nursery.cancel_scope.cancel()
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+@asynccontextmanager
+async def harvesting() -> AsyncIterator[tuple[FakeChain, MinedCoins]]:
+    chain = FakeChain()
+    harvest = MinedCoins(chain)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(harvest.run)
+        yield chain, harvest
+        nursery.cancel_scope.cancel()
 
 
 def coin(number: int, height: int) -> Any:
     return SimpleNamespace(id=number.to_bytes(32, "big"), height=height)
 
 
-def test_every_fate_is_counted_and_stays_so() -> None:
-    async def act(chain: FakeChain, harvest: MinedCoins) -> None:
+async def test_every_fate_is_counted_and_stays_so() -> None:
+    async with harvesting() as (chain, harvest):
         kinds = [CoinKind.ANCHOR, CoinKind.FRESH, CoinKind.LATE, CoinKind.STRAY, None, None]
         coins = [coin(number, 1) for number in range(len(kinds))]
         for found in coins:
@@ -83,11 +82,9 @@ def test_every_fate_is_counted_and_stays_so() -> None:
         await chain.advance(100)
         assert harvest.statistics() == MinedCoinsStatistics(2, 1, 1, 0, 2, 100)
 
-    play(act)
 
-
-def test_a_reorganisation_takes_back_and_gives_another_fate() -> None:
-    async def act(chain: FakeChain, harvest: MinedCoins) -> None:
+async def test_a_reorganisation_takes_back_and_gives_another_fate() -> None:
+    async with harvesting() as (chain, harvest):
         found = coin(1, 5)
         harvest.add(found)
         chain.include(found.id, CoinKind.FRESH, 16)
@@ -99,5 +96,3 @@ def test_a_reorganisation_takes_back_and_gives_another_fate() -> None:
         chain.include(found.id, CoinKind.LATE, 15)
         await chain.advance(7)
         assert harvest.statistics() == MinedCoinsStatistics(0, 1, 0, 0, 0, 15)
-
-    play(act)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 import structlog
 import trio
 
-from tests.framework.p2p_memory import run_virtual
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
@@ -22,7 +21,7 @@ from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
-from unchained.node.peers.reputation import VISITORS, PeerLimits
+from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import BadAddressError
@@ -46,7 +45,7 @@ class Peer:
         self.make()
 
     def make(self) -> None:
-        clock = TrioClock(NOW_MS + int(trio.current_time() * 1000))
+        self.clock = clock = TrioClock(NOW_MS + int(trio.current_time() * 1000))
         self.store = MemoryStore(self.disk)
         self.transport = MemoryTransport(
             self.world.weather, self.ip, self.ip, structlog.get_logger()
@@ -56,15 +55,18 @@ class Peer:
             self.store,
             PeerSettings(**self.settings),
             genesis_id=GENESIS,
-            own_status=lambda: Status(
-                GENESIS, GENESIS, 0, bytes(32), 1, clock.now_ms() + self.clock_offset_ms
-            ),
+            own_status=self,
             clock=clock,
             rng=random.Random(self.ip),
             writer=InlineRunner(),
-            resolve_all=self.world.resolve,
+            resolver=self.world,
             log=structlog.get_logger().bind(node=self.ip),
         )
+
+    def current(self) -> Status:
+        """Return what it says of itself."""
+        now_ms = self.clock.now_ms() + self.clock_offset_ms
+        return Status(GENESIS, GENESIS, 0, bytes(32), 1, now_ms)
 
     async def start(self) -> Peer:
         self.scope = trio.CancelScope()
@@ -122,35 +124,27 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(log: list[dict[str, Any]]) -> AsyncIterator[World]:
-    async with trio.open_nursery() as nursery:
-        world = World(nursery, log)
-        await nursery.start(world.weather.run)
-        yield world
-        nursery.cancel_scope.cancel()
-
-
-def virtually(body: Callable[[World], Awaitable[None]]) -> None:
+async def a_world() -> AsyncIterator[World]:
     log: list[dict[str, Any]] = []
 
     def note(_logger: Any, level: str, event: Any) -> Any:
         log.append({**event, "level": level})
         raise structlog.DropEvent
 
-    async def main() -> None:
-        structlog.configure(processors=[note])
-        try:
-            async with a_world(log) as world:
-                await body(world)
-        finally:
-            structlog.reset_defaults()
-
-    run_virtual(1, main)
+    structlog.configure(processors=[note])
+    try:
+        async with trio.open_nursery() as nursery:
+            world = World(nursery, log)
+            await nursery.start(world.weather.run)
+            yield world
+            nursery.cancel_scope.cancel()
+    finally:
+        structlog.reset_defaults()
     assert not [event for event in log if event["level"] == "error"]
 
 
-def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missing() -> None:
-    async def body(world: World) -> None:
+async def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missing() -> None:
+    async with a_world() as world:
         others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
         newcomer = await Peer(world, "30.1.0.1", seeds=("/dns/seed.example/tcp/9000",)).start()
         await world.until(lambda: world.logged("peer.seed_failed"), 30)
@@ -171,22 +165,18 @@ def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missing() ->
         assert len(satisfied.dialled()) == 3
         assert len(world.looked_up) == asked
 
-    virtually(body)
-
 
 @pytest.mark.parametrize("where", ["bootstrap", "seeds"])
-def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
-    async def body(world: World) -> None:
+async def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
+    async with a_world() as world:
         with pytest.raises(BadAddressError, match=r"/ip4/1\.2\.3/tcp/1"):
             Peer(world, "20.1.0.1", **{where: ("/ip4/1.2.3/tcp/1",)})
         with pytest.raises(BadAddressError, match="NAME"):
             Peer(world, "20.1.0.1", seeds=("/ip4/1.2.3.4/tcp/1",))
 
-    virtually(body)
 
-
-def test_outbound_peers_are_of_different_networks() -> None:
-    async def body(world: World) -> None:
+async def test_outbound_peers_are_of_different_networks() -> None:
+    async with a_world() as world:
         same = [f"20.1.{number}.1" for number in range(6)]
         others = await world.peers(*same, "21.1.0.1", "22.1.0.1")
         chooser = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=5))
@@ -197,11 +187,9 @@ def test_outbound_peers_are_of_different_networks() -> None:
         networks = [network_group(ip) for ip in chooser.dialled()]
         assert sorted(networks) == ["20.1.0.0/16", "21.1.0.0/16", "22.1.0.0/16"]
 
-    virtually(body)
 
-
-def test_feelers_try_what_was_only_heard_of_and_let_go() -> None:
-    async def body(world: World) -> None:
+async def test_probes_try_what_was_only_heard_of_and_let_go() -> None:
+    async with a_world() as world:
         first, other = await world.peers("20.1.0.1", "21.1.0.1")
         limits = PeerLimits(outbound=1)
         node = Peer(world, "30.1.0.1", bootstrap=(first.transport.address,), limits=limits)
@@ -211,14 +199,12 @@ def test_feelers_try_what_was_only_heard_of_and_let_go() -> None:
         node.manager.book.add(other.transport.address, "44.4.0.0/16", NOW_MS)
         await world.until(lambda: node.manager.book.statistics().tried > tried, 300)
         await trio.sleep(5)
-        assert node.manager.statistics().feelers >= 1
+        assert node.manager.statistics().probes >= 1
         assert node.dialled() == {first.ip}
 
-    virtually(body)
 
-
-def test_the_last_outbound_peers_come_first_after_a_restart() -> None:
-    async def body(world: World) -> None:
+async def test_the_last_outbound_peers_come_first_after_a_restart() -> None:
+    async with a_world() as world:
         two = await world.peers("20.1.0.1", "21.1.0.1")
         node = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=2))
         for peer in two:
@@ -233,13 +219,11 @@ def test_the_last_outbound_peers_come_first_after_a_restart() -> None:
         await world.until(lambda: len(node.dialled()) == 2, 60)
         assert node.dialled() == {peer.ip for peer in two}
 
-    virtually(body)
 
-
-def test_what_strangers_say_of_private_networks_is_not_believed(
+async def test_what_strangers_say_of_private_networks_is_not_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def body(world: World) -> None:
+    async with a_world() as world:
         (teller,) = await world.peers("20.1.0.1")
         book = teller.manager.book
         told = ("192.168.1.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "25.5.0.1")
@@ -254,11 +238,9 @@ def test_what_strangers_say_of_private_networks_is_not_believed(
         await world.until(lambda: texts[-1] in node.manager.book, 30)
         assert not any(text in node.manager.book for text in texts[:-1])
 
-    virtually(body)
 
-
-def test_outbound_clocks_are_compared_and_a_difference_is_told_loudly() -> None:
-    async def body(world: World) -> None:
+async def test_outbound_clocks_are_compared_and_a_difference_is_told_loudly() -> None:
+    async with a_world() as world:
         others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
         for other in others:
             other.clock_offset_ms = 60_000
@@ -279,28 +261,24 @@ def test_outbound_clocks_are_compared_and_a_difference_is_told_loudly() -> None:
         assert len(world.logged("net.clock_off")) == 1
         assert len(node.dialled()) == 3
 
-    virtually(body)
 
-
-def test_bans_are_on_disk_at_once() -> None:
-    async def body(world: World) -> None:
+async def test_bans_are_on_disk_at_once() -> None:
+    async with a_world() as world:
         node = (await world.peers("20.1.0.1"))[0]
         other = await Peer(world, "21.1.0.1", bootstrap=(node.transport.address,)).start()
         await world.until(node.manager.peers, 30)
-        node.manager.penalize(other.transport.id, Penalty.BAN, "forged")
+        node.manager.reputation.penalize(other.transport.id, Penalty.BAN, "forged")
         await trio.sleep(1)
         assert node.manager.peers() == []
         (ban,) = BanList(node.store).active(NOW_MS)
         assert (ban.group, ban.reason) == (other.ip, "forged")
-        assert node.manager.standing.lift(ban.group)
+        assert node.manager.reputation.lift(ban.group)
         await trio.sleep(1)
         assert BanList(node.store).active(NOW_MS) == []
 
-    virtually(body)
 
-
-def test_a_peer_that_answers_nothing_is_let_go() -> None:
-    async def body(world: World) -> None:
+async def test_a_peer_that_answers_nothing_is_let_go() -> None:
+    async with a_world() as world:
         mute = MemoryTransport(world.weather, "mute", "20.1.0.1", structlog.get_logger())
         await world.nursery.start(mute.run)
         node = await Peer(world, "30.1.0.1", bootstrap=(mute.address,)).start()
@@ -309,11 +287,9 @@ def test_a_peer_that_answers_nothing_is_let_go() -> None:
         await trio.sleep(1)
         assert node.manager.statistics().greeted == 0
 
-    virtually(body)
 
-
-def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:
-    async def body(world: World) -> None:
+async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:
+    async with a_world() as world:
         hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
         through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
         first = [await Peer(world, ip, **through).start() for ip in ("30.1.0.1", "31.1.0.1")]
@@ -324,11 +300,9 @@ def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> N
         inbound = {view.ip for view in hub.manager.peers()}
         assert inbound == {peer.ip for peer in first}
 
-    virtually(body)
 
-
-def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
-    async def body(world: World) -> None:
+async def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
+    async with a_world() as world:
         (hub,) = await world.peers("20.1.0.1")
         through = {"bootstrap": (hub.transport.address,)}
         pair = [Peer(world, ip, **through) for ip in ("30.1.0.1", "31.1.0.1")]
@@ -336,11 +310,9 @@ def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
             await peer.start()
         await world.until(lambda: all(len(peer.manager.greeted()) == 2 for peer in pair), 30)
 
-    virtually(body)
 
-
-def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_friends() -> None:
-    async def body(world: World) -> None:
+async def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_friends() -> None:
+    async with a_world() as world:
         hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=40)).start()
         through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
         # One that has served for an hour and one that brings coins, before and amid the flood.
@@ -365,16 +337,14 @@ def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its_frien
         await world.until(lambda: late.ip in kept(), 30)
         await trio.sleep(manager.VISIT_S * 2)
         assert {old.ip, useful.ip, late.ip} <= kept()
-        assert len(kept()) <= 40 + VISITORS
+        assert len(kept()) <= 40 + VISITORS_MAX
         evicted = {event["peer"] for event in world.logged("peer.evicted")}
         assert evicted
         assert evicted <= {peer.transport.id for peer in flood}
 
-    virtually(body)
 
-
-def test_who_comes_and_goes_is_asked_how_it_stands_all_the_same() -> None:
-    async def body(world: World) -> None:
+async def test_who_comes_and_goes_is_asked_how_it_stands_all_the_same() -> None:
+    async with a_world() as world:
         one, other = await world.peers("20.1.0.1", "20.2.0.1")
         for _ in range(6):
             await one.transport.connect(other.transport.address)
@@ -385,5 +355,3 @@ def test_who_comes_and_goes_is_asked_how_it_stands_all_the_same() -> None:
         # At once, and every 15 s: questions for addresses that have to wait do not delay it.
         await trio.sleep(50)
         assert one.transport.statistics().requests_sent >= sent + 3
-
-    virtually(body)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.framework.failing_store import FailingStore
 from tests.framework.stored_chain import ChainWriter
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL, TEST
 from unchained.storage import maintenance, schema
 from unchained.storage.check import MAX_PROBLEMS, check
@@ -30,7 +31,6 @@ from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, open_store, prepare
 from unchained.storage.progress import STEP, Progress, counted
 from unchained.storage.rebuild import rebuild
-from unchained.storage.schema import CoinKind
 from unchained.storage.tables import NumberTable, Table
 
 ANCHORS = 12

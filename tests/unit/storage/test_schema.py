@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.framework.vectors import load
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.storage import schema
 from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
-from unchained.storage.schema import CoinKind
 from unchained.storage.tables import Table
 
 A, B, C = b"\xaa" * 32, b"\xbb" * 32, b"\xcc" * 32

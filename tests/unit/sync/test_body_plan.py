@@ -11,13 +11,14 @@ from unchained.node.chain.anchor_reads import header_base
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus import errors as rules
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.consensus.transition import check_header
 from unchained.node.primitives.coin import Coin
 from unchained.node.sync.body_plan import (
     HEDGE_FACTOR,
     BodyPlan,
     DownloadBatch,
-    Point,
     SyncProgress,
     cut,
 )
@@ -48,20 +49,26 @@ def header_of(node: AnchorNode) -> AnchorHeader:
     return AnchorHeader.of(node.coin, node.judged.body)
 
 
-def point_of(core: ChainCore, node: AnchorNode) -> Point:
+def extend(point: AnchorContext, coin: Coin, header: AnchorHeader) -> AnchorContext:
+    return check_header(
+        coin, header.fresh.n, header.uncles.n, header.history_root, point, NETWORK, NOW
+    )
+
+
+def point_of(core: ChainCore, node: AnchorNode) -> AnchorContext:
     base = header_base(core.view, node.id)
     assert base is not None
     assert base.fork_height == node.height
-    return Point.of(base)
+    return base.context
 
 
 def test_headers_alone_give_what_the_bodies_give(core: ChainCore) -> None:
     point = point_of(core, core.tree.root)
     targets = set()
     for node in main_chain(core):
-        point = point.extend(node.coin, header_of(node), NETWORK, NOW)
+        point = extend(point, node.coin, header_of(node))
         assert point == point_of(core, node)
-        targets.add(point.context.child_target)
+        targets.add(point.child_target)
     assert len(targets) > 3
 
 
@@ -75,7 +82,7 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
         # The id is lucky whatever the header says: what is checked here comes after HIGH_HASH.
         coin = msgspec.structs.replace(coin, id=node.coin.id)
         with pytest.raises(error):
-            point.extend(coin, header, NETWORK, NOW)
+            extend(point, coin, header)
 
     fails(rules.BadVersionError, version=2)
     fails(rules.WrongChainError, chain_id=REG.chain_id)
@@ -87,13 +94,13 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     fails(rules.TimeTooNewError, time=NOW + NETWORK.future_limit_ms + 1)
     plain = msgspec.structs.replace(node.coin, id=node.coin.header.target.to_bytes(32, "big"))
     with pytest.raises(rules.NotAnchorError):
-        point.extend(plain, header, NETWORK, NOW)
+        extend(point, plain, header)
     many = msgspec.structs.replace(header.fresh, n=NETWORK.max_listed + 1)
     with pytest.raises(rules.TooManyCoinsError):
-        point.extend(node.coin, msgspec.structs.replace(header, fresh=many), NETWORK, NOW)
+        extend(point, node.coin, msgspec.structs.replace(header, fresh=many))
     odd = msgspec.structs.replace(header, history_root=bytes(32))
     with pytest.raises(rules.BadHistoryRootError):
-        point.extend(node.coin, odd, NETWORK, NOW)
+        extend(point, node.coin, odd)
 
 
 def cut_at(

@@ -5,7 +5,7 @@ import socket
 import pytest
 import trio
 
-from unchained.node.transport.address import MAX_LENGTH, Address
+from unchained.node.transport.address import ADDRESS_LENGTH_MAX, Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
 from unchained.node.transport.libp2p.listener import announced, listen, parse_listen, places, plain
 
@@ -49,7 +49,7 @@ def test_literals_come_out_canonical() -> None:
         "/dnsaddr/example.org/tcp/1",
         "/ip4/127.0.0.1/tcp/1/p2p/0OIl",
         f"/ip4/127.0.0.1/tcp/1/ipfs/{PEER}",
-        "/dns4/" + "a" * MAX_LENGTH + "/tcp/1",
+        "/dns4/" + "a" * ADDRESS_LENGTH_MAX + "/tcp/1",
     ],
 )
 def test_refuses_in_one_line(text: str) -> None:
@@ -66,22 +66,19 @@ def test_listening_needs_a_literal() -> None:
         parse_listen("localhost:80")
 
 
-def test_binds_all_or_none() -> None:
-    async def main() -> None:
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", 0))
-            holder.listen()
-            taken = Address("ip4", "127.0.0.1", holder.getsockname()[1])
-            free = Address("ip4", "127.0.0.2", 0)
-            with pytest.raises(CannotListenError, match="the port is in use"):
-                await listen([free, taken])
-            with pytest.raises(CannotListenError, match="Cannot assign"):
-                await listen([Address("ip4", "192.0.2.1", 0)])
-        ((address, listener),) = await listen([free])
-        assert address.port != 0
-        listener.socket.close()
-
-    trio.run(main)
+async def test_binds_all_or_none() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = Address("ip4", "127.0.0.1", holder.getsockname()[1])
+        free = Address("ip4", "127.0.0.2", 0)
+        with pytest.raises(CannotListenError, match="the port is in use"):
+            await listen([free, taken])
+        with pytest.raises(CannotListenError, match="Cannot assign"):
+            await listen([Address("ip4", "192.0.2.1", 0)])
+    ((address, listener),) = await listen([free])
+    assert address.port != 0
+    listener.socket.close()
 
 
 def test_an_unspecified_address_is_told_as_those_of_the_machine() -> None:
@@ -91,19 +88,16 @@ def test_an_unspecified_address_is_told_as_those_of_the_machine() -> None:
     assert len(told) >= 2
 
 
-def test_names_are_looked_up_in_a_thread() -> None:
+async def test_names_are_looked_up_in_a_thread() -> None:
     def resolver(host: str, port: int, family: int) -> list[str]:
         assert (host, port, family) == ("seed.example", 7, socket.AF_INET6)
         return ["2001:db8::1", "2001:db8::1", "::ffff:1.2.3.4"]
 
-    async def main() -> None:
-        limiter = trio.CapacityLimiter(1)
-        name = Address.parse("/dns6/seed.example/tcp/7")
-        assert await places(name, resolver, limiter) == ["2001:db8::1", "1.2.3.4"]
-        literal = Address.parse("/ip4/1.2.3.4/tcp/7")
-        assert await places(literal, resolver, limiter) == ("1.2.3.4",)
-
-    trio.run(main)
+    limiter = trio.CapacityLimiter(1)
+    name = Address.parse("/dns6/seed.example/tcp/7")
+    assert await places(name, resolver, limiter) == ["2001:db8::1", "1.2.3.4"]
+    literal = Address.parse("/ip4/1.2.3.4/tcp/7")
+    assert await places(literal, resolver, limiter) == ("1.2.3.4",)
 
 
 def test_limits_go_by_plain_literals() -> None:

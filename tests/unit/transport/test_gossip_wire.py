@@ -4,7 +4,6 @@ import random
 from contextlib import suppress
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.pubsub.pb import rpc_pb2
@@ -17,15 +16,15 @@ from unchained.node.transport.contract import (
     Verdict,
 )
 from unchained.node.transport.gossip_router import (
-    DEGREE_HIGH,
-    MAX_CACHE_BYTES,
-    MAX_IDS,
+    CACHE_BYTES_MAX,
+    IDS_PER_HEARTBEAT_MAX,
+    MESH_PEERS_MAX,
     GossipRouter,
     Rpc,
 )
 from unchained.node.transport.gossip_wire import (
-    MAX_ENTRIES,
-    MAX_MESSAGES,
+    RPC_ENTRIES_MAX,
+    RPC_MESSAGES_MAX,
     BadRpcError,
     decode,
     encode,
@@ -76,9 +75,9 @@ def line(text: str) -> bytes:
 
 
 @given(rpcs)
-def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
+async def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
     pipe = Pipe(encode([rpc]))
-    size = trio.run(read_varint, pipe, 1 << 20)
+    size = await read_varint(pipe, 1 << 20)
     assert size == len(pipe.data) <= 3 * rpc.size() + 200
     assert decode(pipe.data) == rpc
 
@@ -103,26 +102,26 @@ def test_signed_messages_are_refused(field: str) -> None:
 
 def test_lists_are_bounded() -> None:
     with pytest.raises(BadRpcError, match="entries"):
-        decode(encode([Rpc(graft=("a",) * (MAX_ENTRIES + 1))])[2:])
+        decode(encode([Rpc(graft=("a",) * (RPC_ENTRIES_MAX + 1))])[2:])
     with pytest.raises(BadRpcError, match="messages"):
-        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (MAX_MESSAGES + 1))])[2:])
+        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))])[2:])
 
 
 @given(st.integers(0, 2**28))
-def test_lengths(value: int) -> None:
-    assert trio.run(read_varint, Pipe(varint(value)), value) == value
+async def test_lengths(value: int) -> None:
+    assert await read_varint(Pipe(varint(value)), value) == value
 
 
 @pytest.mark.parametrize("data", [varint(101), b"\xff" * 20, b"\x80" * 20])
-def test_a_length_is_bounded(data: bytes) -> None:
+async def test_a_length_is_bounded(data: bytes) -> None:
     with pytest.raises(StreamFaultError):
-        trio.run(read_varint, Pipe(data), 100)
+        await read_varint(Pipe(data), 100)
 
 
-def test_agreeing() -> None:
+async def test_agreeing() -> None:
     hello = line("/multistream/1.0.0")
     pipe = Pipe(hello + line("/x") + line("/y"))
-    assert trio.run(agree, pipe, ("/y",)) == "/y"
+    assert await agree(pipe, ("/y",)) == "/y"
     assert pipe.written == hello + line("na") + line("/y")
     for data, error in [
         (line("hello"), StreamFaultError),
@@ -132,13 +131,13 @@ def test_agreeing() -> None:
         (varint(2000), StreamFaultError),
     ]:
         with pytest.raises(error):
-            trio.run(agree, Pipe(data), ("/y",))
+            await agree(Pipe(data), ("/y",))
 
 
-def test_proposing() -> None:
+async def test_proposing() -> None:
     hello = line("/multistream/1.0.0")
     pipe = Pipe(hello + line("/x"))
-    trio.run(propose, pipe, "/x", b"more")
+    await propose(pipe, "/x", b"more")
     assert pipe.written == hello + line("/x") + b"more"
     for data, error in [
         (line("hello"), StreamFaultError),
@@ -146,7 +145,7 @@ def test_proposing() -> None:
         (hello + line("/y"), StreamFaultError),
     ]:
         with pytest.raises(error):
-            trio.run(propose, Pipe(data), "/x")
+            await propose(Pipe(data), "/x")
 
 
 class Net:
@@ -156,13 +155,13 @@ class Net:
         self.sent: list[tuple[PeerId, Rpc]] = []
         self.accused: list[tuple[PeerId, Misbehaviour]] = []
         self.full = False
-        self.router = GossipRouter(self.send, self.accuse, random.Random(1))
+        self.router = GossipRouter(self, self, random.Random(1))
         self.router.subscribe(TOPIC, self.validate, TopicLimits(max_size=1 << 20, **limits))
 
     async def validate(self, peer: PeerId, data: bytes) -> Verdict:
         return Verdict.ACCEPT
 
-    def send(self, peer: PeerId, rpc: Rpc) -> bool:
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
         if not self.full:
             self.sent.append((peer, rpc))
         return not self.full
@@ -186,11 +185,11 @@ def test_a_full_house_of_strangers_is_pruned_but_for_those_we_dialled() -> None:
     net.join("out 1", "out 2", "out 3", outbound=True)
     for number in range(30):
         net.receive(f"in {number}", graft=(TOPIC,))
-    assert len(net.router.mesh(TOPIC)) == DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) == MESH_PEERS_MAX
     net.router.heartbeat(1.0)
     assert sum(peer.startswith("out") for peer in net.router.mesh(TOPIC)) == 2
     net.router.heartbeat(2.0)
-    assert len(net.router.mesh(TOPIC)) <= DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) <= MESH_PEERS_MAX
 
 
 def test_a_pruned_peer_is_left_alone_for_a_while() -> None:
@@ -218,7 +217,7 @@ def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
     net.router.heartbeat(1.0)
     net.receive("one", have=((TOPIC, (mid, *unknown)),))
     ((_, rpc),) = net.sent
-    assert len(rpc.want) == MAX_IDS - 1
+    assert len(rpc.want) == IDS_PER_HEARTBEAT_MAX - 1
     net.sent.clear()
     net.router.heartbeat(2.0)
     net.receive("one", now=2.0, have=((TOPIC, unknown[:10]),))
@@ -250,7 +249,7 @@ def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them()
     net.receive("two", unwanted=(mid,))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.ACCEPT)
+    net.router.validated(job, Verdict.ACCEPT)
     assert [peer for peer, _ in net.sent] == ["three"]
 
 
@@ -258,7 +257,7 @@ def test_the_cache_is_bounded_and_forgets() -> None:
     net = Net()
     for number in range(40):
         net.router.publish(TOPIC, number.to_bytes(2, "big") * (1 << 19), 0.0)
-    assert net.router._cache_bytes <= MAX_CACHE_BYTES
+    assert net.router._cache_bytes <= CACHE_BYTES_MAX
     for second in range(6):
         net.router.heartbeat(float(second))
     assert net.router._cache_bytes == 0
@@ -273,7 +272,7 @@ def test_a_peer_that_leaves_takes_its_waiting_messages_along() -> None:
     assert job is not None
     assert net.router.next_job() is None
     net.router.peer_down(PeerId("one"))
-    net.router.judged(job, Verdict.REJECT)
+    net.router.validated(job, Verdict.REJECT)
     assert net.router.next_job() is None
     assert net.accused == [(PeerId("one"), Misbehaviour.REJECTED_GOSSIP)]
     net.receive("two", messages=((TOPIC, b"\1"), ("/other", b"x")))
@@ -289,7 +288,7 @@ def test_a_message_that_was_ignored_can_be_published() -> None:
     net.receive("one", messages=((TOPIC, b"coin"),))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.IGNORE)
+    net.router.validated(job, Verdict.IGNORE)
     assert net.sent == []
     net.router.publish(TOPIC, b"coin", 1.0)
     assert len(net.sent) == 2

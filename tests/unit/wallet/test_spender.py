@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.chain.mempool.mempool import PolicyError
 from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import Output
 from unchained.node.wallet.contracts import hash_time_lock, multisig

@@ -13,20 +13,19 @@ from tests.framework.forge import Forge, Forged
 from tests.framework.model import slow_body_root
 from tests.framework.rules import ForgedBranch, context_of, rule_broken
 from tests.framework.vectors import load
-from unchained.node.consensus.anchors import (
-    Kind,
-    Mint,
+from unchained.node.consensus.mints import CoinKind, Mint
+from unchained.node.consensus.params import MAIN, REG
+from unchained.node.consensus.transition import (
     body_root,
     check_anchor_grade,
-    check_body,
     check_body_root,
-    judge_uncle,
+    count_anchor,
     mints_of,
 )
-from unchained.node.consensus.params import MAIN, REG
+from unchained.node.consensus.uncles import check_uncle
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 
 RETARGETING = msgspec.structs.replace(REG, tau_ms=20_000)
 
@@ -42,18 +41,27 @@ def tip(forge: Forge) -> Forged:
     return forge.grow(forge.genesis, 12)
 
 
+class Contents:
+    """All that an anchor lists but the coins that are `unseen`."""
+
+    def __init__(self, anchor: Forged, unseen: Sequence[Coin]) -> None:
+        self._anchor = anchor
+        self._hidden = {coin.id for coin in unseen}
+
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        return None if coin_id in self._hidden else self._anchor.coins.get(coin_id)
+
+    def encoded_length(self, wid: Wid) -> int | None:
+        raw = self._anchor.transfers.get(wid)
+        return None if raw is None else len(raw)
+
+
 def judge(forge: Forge, parent: Forged, anchor: Forged, unseen: Sequence[Coin] = ()) -> list[Mint]:
     """Judge an anchor by all of §5.2 but mixes, knowing what it lists but `unseen`."""
-    hidden = {coin.id for coin in unseen}
-
-    def coin_of(coin_id: CoinId) -> Coin | None:
-        return None if coin_id in hidden else anchor.coins.get(coin_id)
-
-    check_anchor_grade(anchor.coin, forge.network)
-    check_body_root(anchor.coin, anchor.body)
+    contents = Contents(anchor, unseen)
     branch = ForgedBranch(parent)
-    mints = check_body(anchor.coin, anchor.body, coin_of, branch, forge.network)
-    assert mints == mints_of(anchor.coin, anchor.body, coin_of, branch, forge.network)
+    mints = count_anchor(anchor.coin, anchor.body, contents, branch, forge.network)
+    assert mints == mints_of(anchor.coin, anchor.body, contents, branch, forge.network)
     return mints
 
 
@@ -75,12 +83,12 @@ def test_a_full_body_passes_and_mints(forge: Forge, tip: Forged) -> None:
     stray = forge.coin(loser)
     anchor = forge.anchor(tip, fresh, [*late, loser.coin, stray])
     mints = judge(forge, tip, anchor)
-    assert mints[0] == Mint(anchor.coin, Kind.ANCHOR, REG.subsidy)
+    assert mints[0] == Mint(anchor.coin, CoinKind.ANCHOR, REG.subsidy)
     listed = [*anchor.body.fresh, *anchor.body.uncles]
     assert [mint.coin.id for mint in mints[1:]] == listed
     kinds = {mint.coin.id: mint.kind for mint in mints}
-    assert kinds[stray.id] is Kind.STRAY
-    assert kinds[loser.id] is kinds[late[0].id] is Kind.LATE
+    assert kinds[stray.id] is CoinKind.STRAY
+    assert kinds[loser.id] is kinds[late[0].id] is CoinKind.LATE
     assert body_root(anchor.body) == slow_body_root(anchor.body)
 
 
@@ -93,10 +101,16 @@ def test_the_body_has_to_be_that_of_the_header(forge: Forge, tip: Forged) -> Non
     anchor = forge.anchor(tip)
     for field in ("state_root", "history_root"):
         other = msgspec.structs.replace(anchor.body, **{field: bytes(32)})
-        assert rule_broken(lambda body=other: check_body_root(anchor.coin, body)) == "BAD_BODY_ROOT"
+        assert (
+            rule_broken(lambda body=other: check_body_root(anchor.coin, body_root(body)))
+            == "BAD_BODY_ROOT"
+        )
     for field in ("fresh", "uncles", "transfers"):
         other = msgspec.structs.replace(anchor.body, **{field: (bytes(32),)})
-        assert rule_broken(lambda body=other: check_body_root(anchor.coin, body)) == "BAD_BODY_ROOT"
+        assert (
+            rule_broken(lambda body=other: check_body_root(anchor.coin, body_root(body)))
+            == "BAD_BODY_ROOT"
+        )
 
 
 MOST = REG.max_listed
@@ -194,7 +208,7 @@ def test_listed_coins_may_be_stale_and_ahead_of_any_clock(forge: Forge, tip: For
 def test_a_late_coin_mints_by_its_age(forge: Forge, tip: Forged, age: int) -> None:
     coin = forge.coin(back(tip, age))
     mints = judge(forge, tip, forge.anchor(tip, (), [coin]))
-    assert mints[1] == Mint(coin, Kind.LATE, load("amounts")["late"][str(age)])
+    assert mints[1] == Mint(coin, CoinKind.LATE, load("amounts")["late"][str(age)])
 
 
 def test_the_window_of_late_coins(forge: Forge, tip: Forged) -> None:
@@ -217,9 +231,9 @@ def test_a_late_coin_of_another_height_has_no_ancestry(forge: Forge, tip: Forged
 
 def test_a_losing_anchor_may_be_late_and_fresh(forge: Forge, tip: Forged) -> None:
     loser = forge.anchor(back(tip, 1)).coin
-    assert judge(forge, tip, forge.anchor(tip, (), [loser]))[1].kind is Kind.LATE
+    assert judge(forge, tip, forge.anchor(tip, (), [loser]))[1].kind is CoinKind.LATE
     brother = forge.anchor(tip).coin
-    assert judge(forge, tip, forge.anchor(tip, [brother]))[1].kind is Kind.FRESH
+    assert judge(forge, tip, forge.anchor(tip, [brother]))[1].kind is CoinKind.FRESH
 
 
 # Coins that were included before
@@ -260,7 +274,7 @@ def test_a_stray_mints_a_quarter(forge: Forge, tip: Forged) -> None:
     stray = forge.coin(loser)
     mints = judge(forge, tip, forge.anchor(tip, (), [loser.coin, stray]))
     by_id = {mint.coin.id: mint for mint in mints}
-    assert by_id[stray.id] == Mint(stray, Kind.STRAY, load("amounts")["stray"])
+    assert by_id[stray.id] == Mint(stray, CoinKind.STRAY, load("amounts")["stray"])
 
 
 @pytest.mark.parametrize("age", range(REG.window + 2))
@@ -276,7 +290,7 @@ def test_the_window_of_strays(forge: Forge, tip: Forged, age: int) -> None:
     assert anchor.height - stray.height == age
     if age <= REG.window:
         kinds = {mint.coin.id: mint.kind for mint in judge(forge, listing, anchor)}
-        assert kinds[stray.id] is Kind.STRAY
+        assert kinds[stray.id] is CoinKind.STRAY
     else:
         assert rule_of(forge, listing, anchor) == "UNCLE_OUT_OF_WINDOW"
 
@@ -299,11 +313,11 @@ def test_a_strays_parent_may_have_been_listed_long_ago(forge: Forge, tip: Forged
     after = forge.anchor(tip, (), [loser.coin])
     far = forge.grow(after, 5)
     stray = forge.coin(loser)
-    assert judge(forge, far, forge.anchor(far, (), [stray]))[1].kind is Kind.STRAY
+    assert judge(forge, far, forge.anchor(far, (), [stray]))[1].kind is CoinKind.STRAY
     second = forge.anchor(loser)
     of_stray = forge.coin(second)
     anchor = forge.anchor(far, (), [stray, second.coin, of_stray])
-    assert {mint.kind for mint in judge(forge, far, anchor)[1:]} == {Kind.STRAY}
+    assert {mint.kind for mint in judge(forge, far, anchor)[1:]} == {CoinKind.STRAY}
 
 
 def test_a_strays_parent_has_to_be_listed_as_uncle_or_before(forge: Forge, tip: Forged) -> None:
@@ -403,11 +417,14 @@ def test_coins_are_judged_in_body_order_fresh_first(forge: Forge, tip: Forged) -
 def test_uncles_at_the_beginning_of_a_chain(forge: Forge) -> None:
     first = forge.anchor(forge.genesis)
     late = forge.coin(forge.genesis)
-    assert judge(forge, first, forge.anchor(first, (), [late]))[1].kind is Kind.LATE
+    assert judge(forge, first, forge.anchor(first, (), [late]))[1].kind is CoinKind.LATE
     loser = forge.anchor(forge.genesis)
     stray = forge.coin(loser)
     anchor = forge.anchor(first, (), [loser.coin, stray])
-    assert {mint.kind for mint in judge(forge, first, anchor)[1:]} == {Kind.LATE, Kind.STRAY}
+    assert {mint.kind for mint in judge(forge, first, anchor)[1:]} == {
+        CoinKind.LATE,
+        CoinKind.STRAY,
+    }
     bottom = forge.coin(forge.genesis, height=0)
     assert rule_of(forge, first, forge.anchor(first, (), [bottom])) == "UNCLE_BAD_ANCESTRY"
     orphan = forge.mine(
@@ -434,8 +451,8 @@ def test_a_body_lacks_what_has_not_been_seen(forge: Forge, tip: Forged) -> None:
 def test_an_uncle_is_judged_alone_as_in_a_body(forge: Forge, tip: Forged) -> None:
     coin = forge.coin(back(tip, 4))
     branch = ForgedBranch(tip)
-    mint = judge_uncle(coin, tip.height + 1, tip.target, {}, branch, REG)
-    assert mint == Mint(coin, Kind.LATE, load("amounts")["late"]["4"])
+    mint = check_uncle(coin, tip.height + 1, tip.target, {}, branch, REG)
+    assert mint == Mint(coin, CoinKind.LATE, load("amounts")["late"]["4"])
     assert context_of(tip).child_target == tip.target
 
 

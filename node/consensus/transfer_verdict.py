@@ -1,14 +1,11 @@
-"""What a transfer's bytes alone decide, judged once and remembered by wid.
+"""What a transfer's bytes alone decide, whatever chain it stands on: judged once.
 
 Decoding, the context-free checks, conditions and signatures depend on nothing but the bytes, and
 the wid is the hash of all of them: a verdict never changes, whatever chain the transfer stands
-on (Protocol §5.1). The signatures are by far the dearest part of connecting an anchor.
+on (Protocol §5.1). The signatures are by far the most expensive part of connecting an anchor.
 """
 
 from __future__ import annotations
-
-from collections import OrderedDict
-from typing import Final
 
 import msgspec
 
@@ -22,9 +19,6 @@ from unchained.node.consensus.transfers import (
 )
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Wid
-
-REMEMBERED: Final = 65_536
-"""Verdicts kept: more than the transfers of sixteen full bodies, about 10 MB."""
 
 
 class TransferVerdict(msgspec.Struct, frozen=True, gc=False):
@@ -70,27 +64,6 @@ def judge_transfer(
     except ProtocolError as error:
         return sized, TransferVerdict(None, error.with_traceback(None))
     return sized, TransferVerdict(None, None)
-
-
-class VerdictMemory:
-    """Verdicts by wid, the oldest forgotten first."""
-
-    def __init__(self, capacity: int = REMEMBERED) -> None:
-        self._capacity = capacity
-        self._verdicts: OrderedDict[Wid, TransferVerdict] = OrderedDict()
-
-    def get(self, wid: Wid) -> TransferVerdict | None:
-        """Return the verdict on a transfer, if it is remembered."""
-        return self._verdicts.get(wid)
-
-    def remember(self, wid: Wid, verdict: TransferVerdict) -> None:
-        """Keep a verdict."""
-        self._verdicts[wid] = verdict
-        while len(self._verdicts) > self._capacity:
-            self._verdicts.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._verdicts)
 
 
 def _fresh(error: ProtocolError) -> ProtocolError:

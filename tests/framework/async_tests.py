@@ -1,0 +1,52 @@
+"""How an async test runs: in virtual time from a seed, or in real time.
+
+`tests/conftest.py` runs every `async def test_…` through here; a test calls none of it, but for one
+that compares whole runs with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import trio
+import trio._core._run as trio_run
+import trio.testing
+
+T = TypeVar("T")
+
+SEED = 1
+"""From which tasks are scheduled where a test does not say otherwise."""
+
+
+@contextmanager
+def seeded_scheduler(seed: int) -> Iterator[None]:
+    """Let Trio choose the order of its tasks from a seed, so that a run can be repeated."""
+    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    state = trio_run._r.getstate()
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        trio_run._r.setstate(state)
+
+
+def reseed_scheduler(seed: int) -> None:
+    """Choose the order of tasks from this seed on; for a network that has a seed of its own."""
+    print(f"seed {seed}")
+    trio_run._r.seed(seed)
+
+
+def run_virtual(main: Callable[[], Awaitable[T]], *, seed: int = SEED) -> T:
+    """Run `main` under a clock that jumps while all tasks wait; the seed is printed."""
+    print(f"seed {seed}")
+    with seeded_scheduler(seed):
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def run_real(main: Callable[[], Awaitable[T]]) -> T:
+    """Run `main` under the machine's clock."""
+    return trio.run(main)
