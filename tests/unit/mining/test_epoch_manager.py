@@ -190,6 +190,11 @@ async def test_a_coin_refreshes_the_template_and_an_anchor_seals_it() -> None:
         assert (counted.coins_found, counted.anchors_found, counted.coins_rejected) == (2, 1, 0)
 
 
+class NoWallets:
+    def account(self, name: str) -> WatchAccount | None:
+        return None
+
+
 async def test_the_next_job_comes_at_once_with_a_time_of_its_own() -> None:
     account = derive_account(bytes(64), REG.chain_id, 0).watch()
     async with working(AccountPayout(account, NoWallets())) as bench:
@@ -205,11 +210,6 @@ async def test_the_next_job_comes_at_once_with_a_time_of_its_own() -> None:
         assert len(set(locks)) == len(locks)
         parent = header_of(job).parent
         assert locks[-1] == account.mining_lock(parent, times[-1])
-
-
-class NoWallets:
-    def account(self, name: str) -> WatchAccount | None:
-        return None
 
 
 async def test_work_on_an_older_template_stays_valid() -> None:
