@@ -248,7 +248,10 @@ class MiningPool:
                 slot.process.terminate()
 
     def set_affinity(self, affinity: Sequence[int] | None) -> None:
-        """Change the CPUs that the workers are pinned to; None frees them. Raises BadAffinityError."""
+        """Change the CPUs that the workers are pinned to; None frees them.
+
+        Raises BadAffinityError.
+        """
         self._affinity = check_affinity(affinity)
         for slot in self._slots.values():
             if slot.process is not None:

@@ -23,7 +23,8 @@ def check_workers(workers: int) -> int:
 
 
 def check_nice(nice: int | None) -> int:
-    """Return a nice level from this process's own, which None stands for, to 19. Raises BadNiceError.
+    """Return a nice level from this process's own, which None stands for, to 19. Raises
+    BadNiceError.
 
     Any process may become nicer than the one that started it, none needs a privilege for it.
     """

@@ -23,7 +23,8 @@ from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Reader
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import lock_of
-from unchained.storage.schema import CoinHistory, NumberTable, OwnedCoin, Table, TransferPlace
+from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
+from unchained.storage.tables import NumberTable, Table
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report names; it counts them all."""

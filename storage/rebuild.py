@@ -50,8 +50,8 @@ def finish_rebuild(store: KeyValueStore, report: Report = silent) -> None:
 def rebuild(store: KeyValueStore, report: Report = silent) -> Rebuilt:
     """Put every derivable row right. Nobody else may write meanwhile.
 
-    Raises `NotRepairableError` when something is missing that nothing else tells, `StoreCorruptError`
-    when it does not decode, or what reading and writing raise.
+    Raises `NotRepairableError` when something is missing that nothing else tells,
+    `StoreCorruptError` when it does not decode, or what reading and writing raise.
     """
     mark = Batch()
     mark.put(schema.META.key(schema.META_UNFINISHED), UNFINISHED_REBUILD)

@@ -173,8 +173,8 @@ class Supervisor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all services until `request_stop`; started when the last stage has.
 
-        Cancelling it stops the services in the same order. Raises `ServiceFailedError` after everything
-        has stopped.
+        Cancelling it stops the services in the same order. Raises `ServiceFailedError` after
+        everything has stopped.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._supervise, task_status, name="supervisor")

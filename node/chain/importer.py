@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
@@ -48,8 +48,8 @@ async def import_chain(
     """Take in the anchors of a file; return how many it holds.
 
     Those that are known already are passed over, so an import that was cut off is resumed by
-    running it again. What precedes a bad record stays. Raises `ImportFailedError`, a `ProtocolError`
-    for the file's head, OSError.
+    running it again. What precedes a bad record stays. Raises `ImportFailedError`, a
+    `ProtocolError` for the file's head, OSError.
     """
     file = await reader.run(path.open, "rb")
     try:

@@ -104,7 +104,10 @@ class Asker:
             raise CommandFailedError(_refusal(error), error.error) from None
 
     def is_running(self) -> bool:
-        """Tell whether the node answers. Raises `CommandFailedError` if something else is in the way."""
+        """Tell whether the node answers.
+
+        Raises `CommandFailedError` if something else is in the way.
+        """
         from unchained.node.rpc.client.client import ClientError, NodeNotRunningError
 
         try:

@@ -11,8 +11,9 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.config import prepare_data_dir
-from unchained.node.base.runtime import SystemClock, ThreadRunner
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.settings import prepare_data_dir
 from unchained.node.chain.export import MAGIC, ImportFailedError, export_chain, read_head
 from unchained.node.chain.importer import ImportProgress, import_chain
 from unchained.node.chain.service import ChainService

@@ -15,9 +15,10 @@ from unchained.miner.errors import MinerError, WorkerError
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.miner.remote import CoinRefusedError, NodeUnavailableError, RemoteMiner, Work
+from unchained.node.base.clock import SystemClock
 from unchained.node.base.logs import open_logs
-from unchained.node.base.runtime import SystemClock
 from unchained.node.base.services import stop_on_signals
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
@@ -93,6 +94,7 @@ class RpcNode:
             raise NodeUnavailableError(str(error)) from None
 
 
+@user_text("Mine for a node elsewhere, until Ctrl-C or SIGTERM.")
 def miner(
     connect: Annotated[
         list[str],
@@ -126,7 +128,6 @@ def miner(
     ] = 100,
     json: JsonOption = False,
 ) -> None:
-    """Mine for a node elsewhere, until Ctrl-C or SIGTERM."""
     try:
         nodes = [RpcNode(url, token_file, address) for url in connect]
     except ValueError as error:

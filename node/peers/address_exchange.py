@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.penalty import Penalizer, Penalty

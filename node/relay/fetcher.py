@@ -1,9 +1,9 @@
 """Asking peers for parts of the chain: every answer is checked before it is used, and whoever lies
 or wastes time pays for it.
 
-    FetchError           the peer gave nothing that can be used; it has paid already
-    +-- NotServed        it does not have it, is busy, or is gone
-        +-- NotNowError  it is busy or gone, or did not answer in time
+    FetchError                  the peer gave nothing that can be used; it has paid already
+    +-- NotServedByPeerError    it does not have it, is busy, or is gone
+        +-- NotNowError         it is busy or gone, or did not answer in time
 """
 
 from __future__ import annotations

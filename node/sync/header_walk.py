@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext

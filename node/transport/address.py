@@ -29,7 +29,8 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read a multiaddr. IP literals come out in their canonical form; raises `BadAddressError`."""
+        """Read a multiaddr. IP literals come out in their canonical form; raises
+        `BadAddressError`."""
         parts = text.split("/") if len(text) <= ADDRESS_LENGTH_MAX else []
         if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp":
             raise BadAddressError(text[:ADDRESS_LENGTH_MAX], ADDRESS_FORM)

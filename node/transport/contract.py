@@ -27,7 +27,7 @@ Errors::
         +-- RequestTimeoutError       no whole answer in time
         +-- RequestTooLargeError      the peer does not take a request of this size
         +-- ResponseTooLargeError     the peer announced more than `max_response`
-        +-- RequestRefusedError       the peer is overloaded, or declined
+        +-- RequestRefusedError       the peer is overloaded
         +-- RequestFailedError        the peer's handler failed
         +-- ProtocolUnsupportedError  the peer does not serve this protocol
         +-- BadResponseError          bytes that are no answer
@@ -38,7 +38,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import ClassVar, NewType, Protocol
 
 import trio
 
@@ -78,7 +78,9 @@ class NotRunningError(TransportError):
 
 
 class DialError(TransportError):
-    """A connection to an address was not made."""
+    """A connection to an address was not made; `word` says why, for programs."""
+
+    word: ClassVar[str] = "DIAL_ERROR"
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"cannot connect to {address}: {why}")
@@ -88,17 +90,25 @@ class DialError(TransportError):
 class DialUnreachableError(DialError):
     """Nobody answers at the address, or its name does not resolve."""
 
+    word = "DIAL_UNREACHABLE"
+
 
 class DialTimeoutError(DialError):
     """The handshake was not finished in time."""
+
+    word = "DIAL_TIMEOUT"
 
 
 class DialWrongPeerError(DialError):
     """Another identity than the address names answered."""
 
+    word = "DIAL_WRONGPEER"
+
 
 class DialRefusedError(DialError):
     """Our own gate or limit forbids the connection, or the address is our own."""
+
+    word = "DIAL_REFUSED"
 
 
 class RequestError(TransportError):
@@ -127,7 +137,7 @@ class ResponseTooLargeError(RequestError):
 
 
 class RequestRefusedError(RequestError):
-    """The peer is overloaded or declined."""
+    """The peer is overloaded."""
 
 
 class RequestFailedError(RequestError):
@@ -140,10 +150,6 @@ class ProtocolUnsupportedError(RequestError):
 
 class BadResponseError(RequestError):
     """The peer sent bytes that are no answer."""
-
-
-class Decline(Exception):
-    """Raised by a request handler to answer `RequestRefusedError` (a rate limit, say)."""
 
 
 class Direction(enum.Enum):
@@ -260,7 +266,7 @@ Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
-"""Answers one request. Cancelled if the peer goes away. May raise `Decline`."""
+"""Answers one request. Cancelled if the peer goes away."""
 
 Validator = Callable[[PeerId, bytes], Awaitable[Verdict]]
 """Judges, and takes in, one gossiped message, given who sent it (not who made it)."""
@@ -373,7 +379,8 @@ class Transport(Protocol):
     async def identify(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
         """Ask who answers at an address that names no peer, and return who it proved to be.
 
-        No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`, `NotRunningError`.
+        No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`,
+        `NotRunningError`.
         """
 
     async def disconnect(self, peer: PeerId) -> None:

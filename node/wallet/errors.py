@@ -24,20 +24,27 @@ WalletError
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
 ├── ContractError                 a condition shared with others that is malformed or does not apply
 ├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
-├── RequestError                  a payment URI that is malformed
+├── PaymentRequestError           a payment URI that is malformed
 ├── ReceiptError                  a receipt that is malformed or does not prove what it says
 └── TransferRefusedError          the node did not take the transfer; `rule` names why
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class WalletError(Exception):
-    """Something a wallet cannot do. The message is one line, fit for its user."""
+    """Something a wallet cannot do. The message is one line, fit for its user; `word` is for
+    programs."""
+
+    word: ClassVar[str] = "WALLET_ERROR"
 
 
 class NoSuchWalletError(WalletError):
     """There is no wallet of that name."""
+
+    word = "NO_SUCH_WALLET"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no wallet is named {name!r}")
@@ -46,12 +53,16 @@ class NoSuchWalletError(WalletError):
 class WalletClosedError(WalletError):
     """The wallet is there, but closed."""
 
+    word = "WALLET_CLOSED"
+
     def __init__(self, name: str) -> None:
         super().__init__(f"the wallet {name!r} is closed: open it first")
 
 
 class WalletExistsError(WalletError):
     """A wallet of that name is there already."""
+
+    word = "WALLET_EXISTS"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"a wallet named {name!r} is there already")
@@ -60,12 +71,16 @@ class WalletExistsError(WalletError):
 class BadWalletNameError(WalletError):
     """The name is none that a wallet may have."""
 
+    word = "BAD_WALLET_NAME"
+
     def __init__(self, name: str) -> None:
         super().__init__(f"{name!r} cannot name a wallet: expected 1 to 64 letters, digits, - or _")
 
 
 class WalletLockedError(WalletError):
     """The spend key is needed and the wallet is locked."""
+
+    word = "WALLET_LOCKED"
 
     def __init__(self) -> None:
         super().__init__("the wallet is locked: unlock it with its passphrase")
@@ -74,6 +89,8 @@ class WalletLockedError(WalletError):
 class WatchOnlyError(WalletError):
     """The spend key is needed and the wallet never had it."""
 
+    word = "WATCH_ONLY"
+
     def __init__(self) -> None:
         super().__init__("the wallet is watch-only: sign where the spend key is")
 
@@ -81,13 +98,19 @@ class WatchOnlyError(WalletError):
 class KeystoreError(WalletError):
     """A wallet's file cannot be used."""
 
+    word = "KEYSTORE_ERROR"
+
 
 class KeystoreCorruptError(KeystoreError):
     """The file is damaged, cut, or of another version."""
 
+    word = "KEYSTORE_CORRUPT"
+
 
 class WrongPassphraseError(KeystoreError):
     """The file is sound, but the passphrase does not open it."""
+
+    word = "WRONG_PASSPHRASE"
 
     def __init__(self) -> None:
         super().__init__("the passphrase is wrong")
@@ -96,6 +119,8 @@ class WrongPassphraseError(KeystoreError):
 class EmptyPassphraseError(KeystoreError):
     """No passphrase was given, and to have none was not asked for."""
 
+    word = "EMPTY_PASSPHRASE"
+
     def __init__(self) -> None:
         super().__init__("the passphrase is empty: choose one, or ask for none explicitly")
 
@@ -103,17 +128,25 @@ class EmptyPassphraseError(KeystoreError):
 class OtherNetworkWalletError(KeystoreError):
     """The file is a wallet of another network."""
 
+    word = "OTHER_NETWORK_WALLET"
+
 
 class StoreDamagedError(WalletError):
     """The file of what the wallet knows is damaged. It can be deleted: the chain has it all."""
+
+    word = "STORE_DAMAGED"
 
 
 class StoreUnavailableError(WalletError):
     """The file of what the wallet knows cannot be read or written at present: a full disk."""
 
+    word = "STORE_UNAVAILABLE"
+
 
 class NoSuchAccountError(WalletError):
     """The wallet has no such account."""
+
+    word = "NO_SUCH_ACCOUNT"
 
     def __init__(self, index: int) -> None:
         super().__init__(f"the wallet has no account {index}")
@@ -122,21 +155,31 @@ class NoSuchAccountError(WalletError):
 class NoSuchCoinError(WalletError):
     """The wallet does not have the coin, or cannot spend it."""
 
+    word = "NO_SUCH_COIN"
+
 
 class NoSuchTransferError(WalletError):
     """The wallet made no such transfer, or it is settled."""
+
+    word = "NO_SUCH_TRANSFER"
 
 
 class SpendingError(WalletError):
     """No transfer can be made as asked."""
 
+    word = "SPENDING_ERROR"
+
 
 class BadPaymentError(SpendingError):
     """An amount, payee, memo or fee is none."""
 
+    word = "BAD_PAYMENT"
+
 
 class InsufficientFundsError(SpendingError):
     """The coins that can be spent do not suffice. Amounts in grains."""
+
+    word = "INSUFFICIENT_FUNDS"
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(f"the transfer takes {needed} grains, {available} can be spent")
@@ -146,6 +189,8 @@ class InsufficientFundsError(SpendingError):
 
 class ConsolidationNeededError(SpendingError):
     """The coins are so small that one transfer does not hold enough of them."""
+
+    word = "TOO_MANY_COINS"
 
     def __init__(self, needed: int, most: int) -> None:
         super().__init__(
@@ -159,25 +204,37 @@ class ConsolidationNeededError(SpendingError):
 class NothingToDoError(SpendingError):
     """No coin is worth spending for it."""
 
+    word = "NOTHING_TO_DO"
+
 
 class ContractError(WalletError):
     """A condition shared with others is malformed, or does not apply."""
+
+    word = "CONTRACT_ERROR"
 
 
 class SigningError(WalletError):
     """An unsigned transfer is malformed, lies about its coins, or lacks signatures."""
 
+    word = "SIGNING_ERROR"
+
 
 class PaymentRequestError(WalletError):
     """A payment URI is malformed."""
+
+    word = "REQUEST_ERROR"
 
 
 class ReceiptError(WalletError):
     """A receipt is malformed, or does not prove what it says."""
 
+    word = "RECEIPT_ERROR"
+
 
 class TransferRefusedError(WalletError):
     """The node did not take a transfer. `rule` is the rule's or the policy's name."""
+
+    word = "TRANSFER_REFUSED"
 
     def __init__(self, rule: str, why: str) -> None:
         super().__init__(why)

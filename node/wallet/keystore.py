@@ -364,7 +364,10 @@ def wallet_names(directory: Path) -> list[str]:
 
 
 def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
-    """Write a wallet that is not there yet; return its path. Raises OSError, `WalletExistsError`."""
+    """Write a wallet that is not there yet; return its path.
+
+    Raises OSError, `WalletExistsError`.
+    """
     path = wallet_path(directory, name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():

@@ -139,7 +139,8 @@ class WalletManager(WalletFollower):
         """Pay, and return the transfer that the node has taken.
 
         Cancelled before that, it may still be sent later. Raises `SpendingError`,
-        `WalletLockedError`, `WatchOnlyError`, `TransferRefusedError` (then the coins are free again).
+        `WalletLockedError`, `WatchOnlyError`, `TransferRefusedError` (then the coins are free
+        again).
         """
         chosen = fee or self.fee()
         return await self._dispatch(

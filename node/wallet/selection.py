@@ -53,7 +53,8 @@ def select(
 
     `candidates` are the largest coins, largest first, at least `costs.max_inputs` of them if
     there are so many; `fitting` those that the search for an exact match looks at. Raises
-    `InsufficientFundsError`, and `ConsolidationNeededError` where only the limit on inputs stands against it.
+    `InsufficientFundsError`, and `ConsolidationNeededError` where only the limit on inputs stands
+    against it.
     """
     exact = _search(amount + costs.bare, fitting[:MAX_SEARCHED], costs)
     if exact is not None:

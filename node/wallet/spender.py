@@ -316,7 +316,8 @@ class Spender:
     def bump(self, txid: bytes, fee: Fee) -> Prepared:
         """Make a transfer that replaces a waiting one and pays more.
 
-        Raises `NoSuchTransferError`, and `BadPaymentError` for a fee that no node would replace for.
+        Raises `NoSuchTransferError`, and `BadPaymentError` for a fee that no node would replace
+        for.
         """
         old = self._store.outgoing(txid)
         if old.height is not None or old.state is not OutgoingState.WAITING:

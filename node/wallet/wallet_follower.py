@@ -15,8 +15,9 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
     NoSuchWalletError,
@@ -255,7 +256,10 @@ class WalletFollower:
     # Wallets
 
     async def open(self, name: str) -> None:
-        """Open a wallet, locked; nothing if it is open. Raises `NoSuchWalletError`, `WalletError`."""
+        """Open a wallet, locked; nothing if it is open.
+
+        Raises `NoSuchWalletError`, `WalletError`.
+        """
         if name in self._open:
             return
         try:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.rpc.client.client import Endpoint, TrioClient
 from unchained.node.rpc.core.dispatcher import Translation
@@ -35,6 +35,16 @@ class Paid(msgspec.Struct, frozen=True):
     txid: Hash
     value: Amount
     note: Hex
+
+
+class Reports:
+    """Gives the last of some reports of readiness."""
+
+    def __init__(self) -> None:
+        self.given = [Readiness(True, {"synced": "ok"})]
+
+    def check(self) -> Readiness:
+        return self.given[-1]
 
 
 class SampleRoom:
@@ -183,7 +193,7 @@ class RunningServer:
     log: list[dict[str, Any]]
     client: TrioClient
     stop: Callable[[], None]
-    readiness: list[Readiness] = field(default_factory=lambda: [Readiness(True, {"synced": "ok"})])
+    readiness: list[Readiness] = field(default_factory=list)
 
 
 def captured() -> tuple[list[dict[str, Any]], Any]:
@@ -211,13 +221,13 @@ async def running(
     """
     room, events = SampleRoom(), SampleLog()
     entries, log = captured()
-    readiness = [Readiness(True, {"synced": "ok"})]
+    readiness = Reports()
     server = Server(
         registry(room, version="0.1.0"),
         settings=change(RpcSettings(directory)),
         runner=ThreadRunner(2),
         log=log,
-        readiness=lambda: readiness[-1],
+        readiness=readiness,
         events=events.open,
         pages=pages,
         translations=translations,
@@ -239,6 +249,6 @@ async def running(
             entries,
             client,
             nursery.cancel_scope.cancel,
-            readiness,
+            readiness.given,
         )
         nursery.cancel_scope.cancel()

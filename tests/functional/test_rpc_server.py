@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from trio.testing import trio_test
 
 from tests.framework.rpc_raw import call, raw, until
-from tests.framework.rpc_server import RunningServer, SampleRoom, captured, running
-from unchained.node.base.runtime import ThreadRunner
+from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.rpc.client.client import Endpoint, TrioClient, UnreachableError
 from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
@@ -360,7 +360,7 @@ async def test_a_token_file_of_rubbish_stops_the_start(tmp_path: Path) -> None:
         settings=RpcSettings(tmp_path),
         runner=ThreadRunner(1),
         log=log,
-        readiness=lambda: Readiness(True, {}),
+        readiness=Reports(),
     )
     with pytest.raises(ValueError, match="delete it"):
         await server.serve()
@@ -375,7 +375,7 @@ async def test_a_node_without_a_log_says_so(tmp_path: Path) -> None:
         settings=RpcSettings(tmp_path, open_read=True),
         runner=ThreadRunner(1),
         log=log,
-        readiness=lambda: Readiness(True, {}),
+        readiness=Reports(),
     )
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(lambda task_status: server.serve(task_status=task_status))

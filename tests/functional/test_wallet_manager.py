@@ -12,7 +12,7 @@ import trio
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (

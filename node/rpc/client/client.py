@@ -47,7 +47,7 @@ __all__ = [
     "NodeNotRunningError",
     "NodeTimedOutError",
     "TrioClient",
-    "Unreachable",
+    "UnreachableError",
 ]
 
 T = TypeVar("T")

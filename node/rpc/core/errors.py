@@ -38,6 +38,8 @@ Data = dict[str, object]
 class RpcError(Exception):
     """A call failed. `error` is the word for programs, `data` further members for them."""
 
+    family: ClassVar[str] = "RpcError"
+    """Its name in docs/rpc.md and `rpc.discover`."""
     code: ClassVar[int] = -32603
     status: ClassVar[int] = 200
     """HTTP status of a request whose only outcome is this error."""
@@ -54,6 +56,7 @@ class RpcError(Exception):
 class ParseError(RpcError):
     """The body is not JSON, or JSON that is ambiguous or too deep."""
 
+    family = "ParseError"
     code = -32700
     status = 400
     word = "PARSE_ERROR"
@@ -63,6 +66,7 @@ class ParseError(RpcError):
 class InvalidRequestError(RpcError):
     """The body is JSON but no JSON-RPC 2.0 request."""
 
+    family = "InvalidRequest"
     code = -32600
     status = 400
     word = "INVALID_REQUEST"
@@ -72,6 +76,7 @@ class InvalidRequestError(RpcError):
 class MethodNotFoundError(RpcError):
     """There is no such method."""
 
+    family = "MethodNotFound"
     code = -32601
     word = "METHOD_NOT_FOUND"
     summary = "There is no such method; the nearest known name is in the message."
@@ -80,6 +85,7 @@ class MethodNotFoundError(RpcError):
 class InvalidParamsError(RpcError):
     """A parameter is missing, unknown or of the wrong type."""
 
+    family = "InvalidParams"
     code = -32602
     word = "INVALID_PARAMS"
     summary = "A parameter is missing, unknown, of the wrong type or out of range."
@@ -88,6 +94,7 @@ class InvalidParamsError(RpcError):
 class InternalError(RpcError):
     """The node has a bug; the log names it."""
 
+    family = "InternalError"
     code = -32603
     word = "INTERNAL_ERROR"
     summary = "A bug of the node. The log's event `rpc.failed` says where."
@@ -96,6 +103,7 @@ class InternalError(RpcError):
 class ProtocolRuleError(RpcError):
     """A rule of the protocol is broken; `error` is the rule's name."""
 
+    family = "ProtocolRule"
     code = -32000
     word = "PROTOCOL_ERROR"
     summary = "A rule of docs/protocol.md is broken: `data.error` names it, with expected, actual."
@@ -104,6 +112,7 @@ class ProtocolRuleError(RpcError):
 class NotFoundError(RpcError):
     """The node knows no such thing."""
 
+    family = "NotFound"
     code = -32001
     word = "NOT_FOUND"
     summary = "The node does not know what was asked for."
@@ -112,6 +121,7 @@ class NotFoundError(RpcError):
 class WalletRefusedError(RpcError):
     """The wallet cannot do it: locked, unknown, short of funds…"""
 
+    family = "WalletRefused"
     code = -32002
     word = "WALLET_REFUSED"
     summary = "The wallet cannot do it; `data.error` says why (WALLET_LOCKED…)."
@@ -120,6 +130,7 @@ class WalletRefusedError(RpcError):
 class NotReadyError(RpcError):
     """The node is starting, syncing or stopping."""
 
+    family = "NotReady"
     code = -32003
     word = "NOT_READY"
     summary = "The node is starting, syncing or stopping; the same call works later."
@@ -128,6 +139,7 @@ class NotReadyError(RpcError):
 class BusyError(RpcError):
     """Too many calls at once; `retry_after` is in seconds."""
 
+    family = "Busy"
     code = -32004
     status = 429
     word = "BUSY"
@@ -147,6 +159,7 @@ class BusyError(RpcError):
 class UnauthorizedError(RpcError):
     """No credentials, wrong ones, or too weak for the method."""
 
+    family = "Unauthorized"
     code = -32005
     status = 401
     word = "UNAUTHORIZED"
@@ -156,6 +169,7 @@ class UnauthorizedError(RpcError):
 class ForbiddenError(RpcError):
     """Where the request comes from or goes to is not allowed."""
 
+    family = "Forbidden"
     code = -32006
     status = 403
     word = "FORBIDDEN"
@@ -165,6 +179,7 @@ class ForbiddenError(RpcError):
 class TimedOutError(RpcError):
     """The call or the request took longer than its limit."""
 
+    family = "TimedOut"
     code = -32007
     word = "TIMED_OUT"
     summary = "The call took longer than the method's limit."
@@ -173,6 +188,7 @@ class TimedOutError(RpcError):
 class TooLargeError(RpcError):
     """A request, a batch or an answer is above its limit."""
 
+    family = "TooLarge"
     code = -32008
     status = 413
     word = "TOO_LARGE"
@@ -182,6 +198,7 @@ class TooLargeError(RpcError):
 class RefusedError(RpcError):
     """Well-formed, but the node's state or policy is against it."""
 
+    family = "Refused"
     code = -32009
     word = "REFUSED"
     summary = "Well-formed, but the node's state or policy is against it; `data.error` says why."
@@ -190,6 +207,7 @@ class RefusedError(RpcError):
 class UnavailableError(RpcError):
     """This node runs without the part that would answer."""
 
+    family = "Unavailable"
     code = -32010
     word = "UNAVAILABLE"
     summary = "This node runs without the part that would answer (wallet, miner…)."

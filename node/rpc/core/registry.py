@@ -63,7 +63,8 @@ def method(
 
     timeout: seconds, where the server's own limit is not right. long_poll: the method waits for
     something to happen; it is counted apart and cancelled when its caller goes away. errors:
-    families that it raises of its own accord, for the documentation.
+    families that it raises of its own accord, for the documentation. What it does is told by
+    `user_text`, the decorator below.
     """
     mark = Mark(name, access, timeout, long_poll, tuple(errors))
 
@@ -165,7 +166,10 @@ class Registry(Mapping[str, Method]):
         return len(self._methods)
 
     def find(self, name: str) -> Method:
-        """Return the method called `name`. Raises MethodNotFoundError with the nearest known name."""
+        """Return the method called `name`.
+
+        Raises MethodNotFoundError with the nearest known name.
+        """
         found = self._methods.get(name)
         if found is None:
             hint = nearest(name, self._methods) or ": rpc.discover lists the methods"
@@ -199,7 +203,7 @@ def _describe(
 ) -> Method:
     summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
     if not summary:
-        raise TypeError(f"{mark.name} has no docstring")
+        raise TypeError(f"{mark.name} has no user_text")
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:

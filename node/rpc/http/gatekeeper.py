@@ -26,7 +26,7 @@ from typing import Final
 import trio
 
 from unchained.node.base.files import write_private
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 
@@ -147,8 +147,8 @@ class Gatekeeper:
     async def access(self, header: bytes | None) -> Access:
         """Return what a request with this Authorization header (none: no header) may do.
 
-        Raises UnauthorizedError for credentials that are wrong or not understood, Busy when too many
-        unknown passwords wait to be checked.
+        Raises UnauthorizedError for credentials that are wrong or not understood, Busy when too
+        many unknown passwords wait to be checked.
         """
         if header is None:
             return self._anonymous

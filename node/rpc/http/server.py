@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.dispatcher import (
     CallLimits,
     CallStatistics,
@@ -107,6 +107,13 @@ class Readiness:
     checks: Mapping[str, str]
 
 
+class ReadinessSource(Protocol):
+    """Who can say whether the node can be relied upon."""
+
+    def check(self) -> Readiness:
+        """Return the state of each check."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebPage:
     """A page of another room's: `GET path` gives what `endpoint` returns to callers with
@@ -148,7 +155,7 @@ class Server:
         settings: RpcSettings,
         runner: Runner,
         log: FilteringBoundLogger,
-        readiness: Callable[[], Readiness],
+        readiness: ReadinessSource,
         events: EventSource | None = None,
         pages: Iterable[WebPage] = (),
         translations: Iterable[Translation] = (),
@@ -316,7 +323,7 @@ class Server:
         return _json(200, {"status": "ok"})
 
     async def _readyz(self, _: Request) -> Response:
-        report = self._readiness()
+        report = self._readiness.check()
         return _json(200 if report.ready else 503, report)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import AnchorStanding
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import Network, work
@@ -26,10 +27,11 @@ MAX_POINTS = 2_000
 MAX_FORKS = 100
 
 
-class Tip(msgspec.Struct, frozen=True):
+@user_text(
     """The main chain's last anchor. `target`, `work` and `n_total` are those of the coins that
     are mined on it; `votes` counts those that are known."""
-
+)
+class Tip(msgspec.Struct, frozen=True):
     id: Hash
     height: int
     time: int
@@ -41,7 +43,7 @@ class Tip(msgspec.Struct, frozen=True):
     votes: int
 
 
-class Anchor(msgspec.Struct, frozen=True):
+@user_text(
     """An anchor with its body; the lists are empty while the body is unknown.
 
     `standing`: on the main chain, on a side branch that counts, with an unknown body, or invalid.
@@ -49,7 +51,8 @@ class Anchor(msgspec.Struct, frozen=True):
     descendants on the main chain; for anchors that are too old to be undone both count at least
     what the chain lists. `minted` and `fees` are there for the main chain alone.
     """
-
+)
+class Anchor(msgspec.Struct, frozen=True):
     header: Header
     standing: AnchorStanding
     next: Hash | None
@@ -64,17 +67,17 @@ class Anchor(msgspec.Struct, frozen=True):
     fees: Amount | None
 
 
+@user_text("The bytes of a coin (198), and of an anchor's body if it is known.")
 class Raw(msgspec.Struct, frozen=True):
-    """The bytes of a coin (198), and of an anchor's body if it is known."""
-
     coin: Hex
     body: Hex | None
 
 
-class Fork(msgspec.Struct, frozen=True):
+@user_text(
     """The end of a branch. `length` counts its anchors above `fork_height`, where it leaves the
     main chain. `score` is that of Protocol §6; none for anchors that do not count."""
-
+)
+class Fork(msgspec.Struct, frozen=True):
     id: Hash
     height: int
     standing: AnchorStanding
@@ -84,9 +87,8 @@ class Fork(msgspec.Struct, frozen=True):
     score: str | None
 
 
+@user_text("The constants of the network (Protocol §10). Times in ms, sizes in bytes.")
 class Params(msgspec.Struct, frozen=True):
-    """The constants of the network (Protocol §10). Times in ms, sizes in bytes."""
-
     name: str
     genesis: Hash
     chain_id: int
@@ -106,16 +108,14 @@ class Params(msgspec.Struct, frozen=True):
     address_prefix: str
 
 
+@user_text("All that is in the coin set after the anchor at a height.")
 class Supply(msgspec.Struct, frozen=True):
-    """All that is in the coin set after the anchor at a height."""
-
     height: int
     supply: Amount
 
 
+@user_text("The difficulty that an anchor was mined at.")
 class DifficultyPoint(msgspec.Struct, frozen=True):
-    """The difficulty that an anchor was mined at."""
-
     height: int
     time: int
     n_total: int
@@ -135,8 +135,8 @@ class ChainRoom:
         self._clock = clock
 
     @method("chain.tip", Access.READ)
+    @user_text("Return the main chain's last anchor.")
     async def tip(self) -> Tip:
-        """Return the main chain's last anchor."""
         status = self._chain.status.value
         return Tip(
             Hash(status.tip),
@@ -151,13 +151,13 @@ class ChainRoom:
         )
 
     @method("chain.anchor", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the anchor of an id, on whatever branch.")
     async def anchor(self, id: Hash) -> Anchor:  # noqa: A002 - the parameter's public name
-        """Return the anchor of an id, on whatever branch."""
         return await self._anchor(id)
 
     @method("chain.anchor_at", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the main chain's anchor at a height.")
     async def anchor_at(self, height: Height) -> Anchor:
-        """Return the main chain's anchor at a height."""
         anchor_id = await self._reading.run(lambda store: schema.HEIGHT.get(store, height))
         if anchor_id is None:
             raise NotFoundError(f"the main chain has no anchor at height {height}: see chain.tip")
@@ -186,13 +186,13 @@ class ChainRoom:
         )
 
     @method("chain.header", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the header of a minted coin, anchors included.")
     async def header(self, id: Hash) -> Header:  # noqa: A002 - the parameter's public name
-        """Return the header of a minted coin, anchors included."""
         return Header.of(await self._coin(id))
 
     @method("chain.raw", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the bytes of an anchor and its body.")
     async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
-        """Return the bytes of an anchor and its body."""
         coin = await self._coin(id)
         record = await self._reading.run(lambda store: schema.ANCHOR.get(store, id))
         return Raw(Hex(coin.raw), Hex(record.body) if record and record.body else None)
@@ -204,8 +204,8 @@ class ChainRoom:
         return Coin.from_bytes(raw)
 
     @method("chain.forks", Access.READ)
+    @user_text("Return the ends of all known branches, the main chain's first, at most 100.")
     async def forks(self) -> list[Fork]:
-        """Return the ends of all known branches, the main chain's first, at most 100."""
         return [
             Fork(
                 Hash(end.id),
@@ -220,19 +220,21 @@ class ChainRoom:
         ]
 
     @method("chain.params", Access.READ)
+    @user_text("Return the constants of the network.")
     async def params(self) -> Params:
-        """Return the constants of the network."""
         genesis_id = await self._reading.run(
             lambda store: there(schema.HEIGHT.get(store, 0), "genesis")
         )
         return _params(self._chain.network, genesis_id)
 
     @method("chain.supply", Access.READ, errors=(NotFoundError,))
-    async def supply(self, height: Height | None = None) -> Supply:
+    @user_text(
         """Return how much there is, at the tip or after the anchor at a height.
 
         Old heights are forgotten once they cannot be undone any more.
         """
+    )
+    async def supply(self, height: Height | None = None) -> Supply:
         if height is None:
             status = self._chain.status.value
             return Supply(status.height, Amount(status.supply))
@@ -242,16 +244,18 @@ class ChainRoom:
         return Supply(height, Amount(state.supply))
 
     @method("chain.difficulty_history", Access.READ, errors=(InvalidParamsError,))
+    @user_text(
+        """Return target and time of the main chain's anchors, every `step`th of a range.
+
+        `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
+        """
+    )
     async def difficulty_history(
         self,
         first: Height = 1,
         last: Height | None = None,
         step: Annotated[int, msgspec.Meta(ge=1)] = 1,
     ) -> list[DifficultyPoint]:
-        """Return target and time of the main chain's anchors, every `step`th of a range.
-
-        `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
-        """
         end = self._chain.status.value.height
         heights = range(first, (end if last is None else min(last, end)) + 1, step)
         if len(heights) > MAX_POINTS:
@@ -262,6 +266,13 @@ class ChainRoom:
         return await self._reading.run(lambda store: _difficulty(store, heights))
 
     @method("chain.export", Access.FULL, timeout=3600, errors=(RefusedError, InvalidParamsError))
+    @user_text(
+        """Write the main chain into one file that can be verified without a node (Protocol §12).
+
+        The file is made in the folder `exports` of the node's data directory and nowhere else,
+        whole or not at all, and never over another one. Given up when the call is.
+        """
+    )
     async def export(
         self,
         name: Annotated[
@@ -271,11 +282,6 @@ class ChainRoom:
             ),
         ],
     ) -> ExportInfo:
-        """Write the main chain into one file that can be verified without a node (Protocol §12).
-
-        The file is made in the folder `exports` of the node's data directory and nowhere else,
-        whole or not at all, and never over another one. Given up when the call is.
-        """
         return await self._exporter.export(name)
 
 

@@ -12,7 +12,8 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.export import export_chain
 from unchained.node.consensus.params import Network
 from unchained.node.rpc.core.errors import BusyError, RefusedError
@@ -27,9 +28,10 @@ ANCHORS_AT_ONCE: Final = 256
 """Anchors that are written in one hop to the worker thread; between two the call can end."""
 
 
+@user_text(
+    "A finished chain file: its path on the node's machine, its size, and the tip it ends in."
+)
 class ExportInfo(msgspec.Struct, frozen=True):
-    """A finished chain file: its path on the node's machine, its size, and the tip it ends in."""
-
     path: str
     bytes: int
     height: int
@@ -51,8 +53,8 @@ class Exporter:
     async def export(self, name: str) -> ExportInfo:
         """Write the chain to a file of this name. Cancelling it leaves no file.
 
-        Raises `RefusedError` if there is one already or the disk does not take it, `BusyError` while
-        another export runs, a `StoreError`.
+        Raises `RefusedError` if there is one already or the disk does not take it, `BusyError`
+        while another export runs, a `StoreError`.
         """
         if self._busy:
             raise BusyError("another export is under way", retry_after=10)

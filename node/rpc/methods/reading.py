@@ -11,7 +11,8 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.consensus.params import Network, work
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
 from unchained.node.primitives.coin import Coin
@@ -48,10 +49,11 @@ class Reading:
         return await self._runner.run(read)
 
 
-class Header(msgspec.Struct, frozen=True):
+@user_text(
     """The header of a coin, and its mix. `work` is the hashes that a coin of its target stands
     for on average; `nonce` has 8 bytes."""
-
+)
+class Header(msgspec.Struct, frozen=True):
     id: Hash
     chain_id: int
     version: int

@@ -87,7 +87,8 @@ class Upgrader:
         return self._multiplexed(tcp, session)
 
     async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
-        """Begin a handshake with an expected peer; raises `WrongPeerError` and whatever goes wrong."""
+        """Begin a handshake with an expected peer; raises `WrongPeerError` and whatever goes
+        wrong."""
         await propose(tcp, NOISE_PROTOCOL)
         raw: IRawConnection = RawConnection(tcp, initiator=True)
         try:

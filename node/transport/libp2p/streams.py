@@ -215,7 +215,8 @@ def varint(value: int) -> bytes:
 
 
 async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
-    """Agree on a protocol as the side that opened; raises `ProtocolNotServedError`, `StreamFaultError`.
+    """Agree on a protocol as the side that opened; raises `ProtocolNotServedError`,
+    `StreamFaultError`.
 
     `first` is sent along, so that whoever serves the protocol need not wait for it."""
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
@@ -229,7 +230,8 @@ async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
 
 
 async def agree(stream: Bytes, served: Container[str]) -> str:
-    """Agree on a protocol as the side that accepted; raises `ProtocolNotServedError`, `StreamFaultError`."""
+    """Agree on a protocol as the side that accepted; raises `ProtocolNotServedError`,
+    `StreamFaultError`."""
     if await _read_line(stream) != MULTISTREAM:
         raise StreamFaultError("no multistream-select")
     greeting = _line(MULTISTREAM)

@@ -13,21 +13,24 @@ import pytest
 
 from unchained.node.base import config
 from unchained.node.base.config import (
-    BadDataDirectoryError,
-    BadFileError,
-    BadValueError,
     Config,
-    ConfigError,
     Key,
-    Settings,
-    UnknownKeyError,
-    check,
     commented_file,
     declared_keys,
     documentation,
+    toml_value,
+)
+from unchained.node.base.settings import (
+    BadDataDirectoryError,
+    BadFileError,
+    BadValueError,
+    ConfigError,
+    SettingOrigin,
+    Settings,
+    UnknownKeyError,
+    check,
     load,
     prepare_data_dir,
-    toml_value,
     write_file,
 )
 
@@ -198,7 +201,7 @@ def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     declared = declared_keys()["mining.nice"]
     key = Key("rpc.secret", declared.kind, declared.declared, 0, "", secret=True)
     with pytest.raises(BadValueError) as caught:
-        check(key, "hunter2", config.SettingOrigin("--set"), from_text=True)
+        check(key, "hunter2", SettingOrigin("--set"), from_text=True)
     assert "hunter2" not in str(caught.value)
     assert "***" in str(caught.value)
 

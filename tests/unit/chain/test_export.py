@@ -14,7 +14,8 @@ import trio
 
 from tests.framework.chains import open_core, submit_body, submit_coin
 from tests.framework.forge import BACKEND, Forge, Forged, of
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.export import (
     MAGIC,

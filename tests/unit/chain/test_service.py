@@ -14,8 +14,9 @@ from structlog.testing import CapturingLogger
 
 from tests.framework.chains import in_writer, replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
+from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
+from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.framework.simulation.link_model import LinkModel, memory_peer_id
 from tests.framework.simulation.memory_network import DEAD_AFTER_S
 from unchained.node.transport.contract import (
     BadAddressError,
-    Decline,
     DialRefusedError,
     DialTimeoutError,
     DialUnreachableError,
@@ -158,17 +158,19 @@ async def test_request_errors_are_named() -> None:
     async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
 
-        async def decline(peer: PeerId, payload: bytes) -> bytes:
-            raise Decline
-
         async def fail(peer: PeerId, payload: bytes) -> bytes:
             raise KeyError("our own fault")
 
         async def stall(peer: PeerId, payload: bytes) -> bytes:
+            stalled.append(peer)
+            if len(stalled) == 2:
+                both.set()
             await trio.sleep_forever()
             raise AssertionError
 
-        for handler in (decline, fail, stall):
+        stalled: list[PeerId] = []
+        both = trio.Event()
+        for handler in (fail, stall):
             other.transport.serve(f"/t/{handler.__name__}", handler, ServeLimits(1000, 2, 3))
         with pytest.raises(ValueError, match="already serving"):
             other.transport.serve("/t/fail", fail, ServeLimits(1000, 2, 3))
@@ -179,8 +181,13 @@ async def test_request_errors_are_named() -> None:
             await ask(one, other, b"x" * 1001)
         with pytest.raises(ResponseTooLargeError):
             await ask(one, other, max_response=4)
-        with pytest.raises(RequestRefusedError):
-            await ask(one, other, protocol="/t/decline")
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(partial(ask, one, other, protocol="/t/stall"))
+            await both.wait()
+            with pytest.raises(RequestRefusedError):
+                await ask(one, other, protocol="/t/stall")
+            nursery.cancel_scope.cancel()
         with pytest.raises(RequestFailedError):
             await ask(one, other, protocol="/t/fail")
         with pytest.raises(ProtocolUnsupportedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,7 +23,8 @@ from unchained.miner.errors import (
 from unchained.miner.machine import Sensors, Usage, usable_cpus
 from unchained.miner.pool import BY_HAND, MiningPool
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import (
     BATTERY,
@@ -60,6 +62,18 @@ class Machine:
         return Readings(self.battery, usage, self.input_s, Sensors(None, None, None))
 
 
+@dataclass(frozen=True)
+class Found:
+    coins_found: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """As much of a `ChainStatus` as the control reads."""
+
+    target: int
+
+
 @asynccontextmanager
 async def controlled(
     rules: PauseRules,
@@ -77,8 +91,8 @@ async def controlled(
         pool,
         LOCAL,
         config,
-        target=lambda: LOCAL.target0,
-        found=lambda: 3,
+        status=Watch(Status(LOCAL.target0)),  # type: ignore[arg-type]
+        epochs=Found(3),
         runner=InlineRunner(),
         log=structlog.get_logger(),
         read=machine.read,

@@ -12,7 +12,8 @@ import structlog
 import trio
 
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.peers import address_exchange, manager
 from unchained.node.peers.address_exchange import fit_to_tell
 from unchained.node.peers.ban_list import BanList

@@ -16,7 +16,7 @@ import trio
 from trio.testing import trio_test, wait_all_tasks_blocked
 
 from unchained.node.base.files import write_private
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import (

@@ -118,7 +118,7 @@ class Variadic:
 @pytest.mark.parametrize(
     ("rooms", "message"),
     [
-        ((NoDocstring,), "no docstring"),
+        ((NoDocstring,), "no user_text"),
         ((NoResult,), "what it returns"),
         ((NoAnnotation,), "no annotation"),
         ((Variadic,), "cannot be given by name"),

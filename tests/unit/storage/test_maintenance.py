@@ -31,6 +31,7 @@ from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, open_store, prepare
 from unchained.storage.progress import STEP, Progress, counted
 from unchained.storage.rebuild import rebuild
+from unchained.storage.tables import NumberTable, Table
 
 ANCHORS = 12
 
@@ -60,15 +61,15 @@ def apply(store: KeyValueStore, damage: Damage) -> None:
     store.write(batch, sync=True)
 
 
-def first_of(store: KeyValueStore, table: schema.Table[object]) -> bytes:
+def first_of(store: KeyValueStore, table: Table[object]) -> bytes:
     return next(store.keys(table.start, table.stop))
 
 
-def drop(table: schema.Table[object]) -> Damage:
+def drop(table: Table[object]) -> Damage:
     return lambda store, batch: batch.delete(first_of(store, table))
 
 
-def drop_number(table: schema.NumberTable[object], number: int) -> Damage:
+def drop_number(table: NumberTable[object], number: int) -> Damage:
     return lambda _store, batch: batch.delete(table.key(number))
 
 

@@ -15,12 +15,13 @@ from unchained.storage import schema
 from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
+from unchained.storage.tables import Table
 
 A, B, C = b"\xaa" * 32, b"\xbb" * 32, b"\xcc" * 32
 COIN = bytes(range(198))
 U64 = 2**64 - 1
 
-ROWS: list[tuple[schema.Table[Any], bytes, Any]] = [
+ROWS: list[tuple[Table[Any], bytes, Any]] = [
     (schema.META, schema.META.key(schema.META_TIP), A),
     (schema.META, schema.META.key(schema.META_NEXT_EVENT), schema.encode_number(258)),
     (schema.ANCHOR, schema.ANCHOR.key(A), schema.AnchorRecord(COIN, b"body", 1, 17, 99)),
@@ -79,7 +80,7 @@ def test_layout_is_as_recorded() -> None:
 
 
 @pytest.mark.parametrize(("table", "key", "value"), ROWS)
-def test_values_come_back(table: schema.Table[Any], key: bytes, value: object) -> None:
+def test_values_come_back(table: Table[Any], key: bytes, value: object) -> None:
     table.check_key(key)
     assert table.decode(key, table.encode(value)) == value
 
@@ -95,9 +96,7 @@ def test_every_table_has_a_row_here_and_a_prefix_of_its_own() -> None:
     ("table", "key", "value"),
     [row for row in ROWS if row[0] not in (schema.META, schema.ADDRESS, schema.BAN)],
 )
-def test_damaged_values_name_table_and_key(
-    table: schema.Table[Any], key: bytes, value: object
-) -> None:
+def test_damaged_values_name_table_and_key(table: Table[Any], key: bytes, value: object) -> None:
     raw = table.encode(value)
     cases = [raw + b"\x00" * (1 << 21)]
     if table is not schema.TRANSFER:
@@ -117,7 +116,7 @@ def test_minted_is_one_or_zero() -> None:
 
 
 @pytest.mark.parametrize("table", [t for t in schema.TABLES if t.key_size is not None])
-def test_keys_of_another_length_are_damage(table: schema.Table[Any]) -> None:
+def test_keys_of_another_length_are_damage(table: Table[Any]) -> None:
     with pytest.raises(StoreCorruptError, match=f"table {table.name}"):
         table.check_key(table.prefix + b"short")
 
