@@ -213,9 +213,19 @@ class _Worker:
             verdict = self._ask("serve", request, mutant)
             if verdict is not None:
                 return replace(verdict, served=True)
-        request = {"files": self._tester.files_of(tests), "tests": tests}
-        verdict = self._ask("import", request, mutant)
-        assert verdict is not None, "what is imported has its own code"
+        # What is imported costs most: first only the file of the likeliest test.
+        first = self._tester.files_of(tests[:1])
+        near = [test for test in tests if self._tester.files_of([test]) == first]
+        far = [test for test in tests if self._tester.files_of([test]) != first]
+        verdict = None
+        for part in (near, far):
+            if part:
+                request = {"files": self._tester.files_of(part), "tests": part}
+                verdict = self._ask("import", request, mutant)
+                assert verdict is not None, "what is imported has its own code"
+                if verdict.outcome != "survived":
+                    break
+        assert verdict is not None, "a mutant is judged by at least one test"
         return verdict
 
     def interrupt(self) -> None:
