@@ -8,7 +8,8 @@
     the rest       True and False, min and max, two arguments swapped, an element of a collection
                    that is gone through or looked up in left out, `continue` and `break`
 
-Left alone: types, decorators, asserts, log lines, f-strings, and what an error is raised with.
+Left alone: types, decorators, asserts, log lines, f-strings, `__all__`, and what an error is raised
+with.
 """
 
 from __future__ import annotations
@@ -338,6 +339,8 @@ class _Finder(ast.NodeVisitor):
         ):
             self._emit(node, "write-left-out", "pass")
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        if names == ["__all__"]:
+            return
         self._assigned(names, node.value)
         self._visit_all([each for each in node.targets if not isinstance(each, ast.Name)])
 

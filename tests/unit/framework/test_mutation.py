@@ -193,6 +193,7 @@ def test_each_kind_of_fault(source: str, kind: str, mutated: str) -> None:
         "@cache(maxsize=5)\ndef f(a): ...",
         "def f(a: Literal[1]) -> Literal[2]: ...",
         "while True: ...",
+        "__all__ = ['a', 'b']",
         "if TYPE_CHECKING:\n A = 1",
     ],
 )
