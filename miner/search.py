@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 
 class Found(NamedTuple):
@@ -36,7 +36,7 @@ def search(
     for nonce in nonces:
         header = header_prefix + nonce.to_bytes(8, "big")
         mix = compute_mix(backend, header, mem_kib)
-        coin_id = COIN(header + mix)
+        coin_id = COIN_HASH(header + mix)
         if coin_id <= limit:
             return Found(header, mix, coin_id)
         if stop():

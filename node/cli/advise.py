@@ -31,7 +31,7 @@ from unchained.node.rpc.client.client import Client, ClientError, Endpoint
 from unchained.node.rpc.core.errors import RpcError
 
 FAILED: Final = 1
-PATIENCE_S: Final = 5.0
+NODE_ANSWER_S: Final = 5.0
 """Seconds that a node has to say how it mines."""
 
 
@@ -99,7 +99,7 @@ def give_advice(
 def _ask_node(settings: Settings) -> Mined | None:
     """Return what the node on the data directory says; None where none does."""
     try:
-        client = Client(Endpoint.of(settings.data_dir), timeout=PATIENCE_S)
+        client = Client(Endpoint.of(settings.data_dir), timeout=NODE_ANSWER_S)
         return client.call("mine.status", into=Mined)
     except (ClientError, RpcError, ValueError):
         return None

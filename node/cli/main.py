@@ -32,7 +32,7 @@ PROGRAM = "unchained-node"
 # What the parser raises for wrong use; typer exports this one member of its family only.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
-ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
+COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "bench": ("bench",),
     "chain": ("chain",),
     "coin": ("ledger",),
@@ -73,9 +73,9 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     app.command()(start)
     app.command()(version)
-    wanted = ROOMS.get(arguments[0]) if arguments else None
+    wanted = COMMAND_MODULES.get(arguments[0]) if arguments else None
     if wanted is None:
-        wanted = tuple(dict.fromkeys(name for names in ROOMS.values() for name in names))
+        wanted = tuple(dict.fromkeys(name for names in COMMAND_MODULES.values() for name in names))
     for name in wanted:
         import_module(f"unchained.node.cli.{name}").add_to(app)
     return app

@@ -11,7 +11,8 @@ import msgspec
 import trio
 import typer
 
-from unchained.miner.errors import MinerError, WorkerError
+from unchained.miner.errors import MinerError
+from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.miner.remote import CoinRefusedError, NodeUnavailableError, RemoteMiner, Work
@@ -145,11 +146,7 @@ def miner(
 async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json: bool) -> None:
     with open_logs(clock=SystemClock(), stream=sys.stdout, json=json) as logs:
         log = logs.log
-
-        def report(worker: int, why: WorkerError, delay_s: float) -> None:
-            log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
-
-        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, report=report)
+        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, losses=LossLog(log))
         remote = RemoteMiner(pool, nodes, log=log)
         async with trio.open_nursery() as nursery:
 

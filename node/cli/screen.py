@@ -31,7 +31,7 @@ LEAST_ROWS: Final = 12
 LEAST_COLUMNS: Final = 50
 """A terminal smaller than this gets log lines."""
 
-PATIENCE_S: Final = 1.0
+LOCK_WAIT_S: Final = 1.0
 """How long giving back waits for a drawing that a stalled terminal holds up."""
 
 
@@ -132,7 +132,7 @@ class Screen:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the lock if it can be had in time: a stalled drawing must not keep it for ever."""
-        held = self._lock.acquire(timeout=PATIENCE_S)
+        held = self._lock.acquire(timeout=LOCK_WAIT_S)
         try:
             yield
         finally:

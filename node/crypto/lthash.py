@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unchained.node.primitives.hashing import LTHASH, STATE
+from unchained.node.primitives.hashing import LTHASH, STATE_HASH
 
 LANES: Final = 1_024
 """Lanes of the state vector, 16 bits each."""
@@ -82,7 +82,7 @@ class StateCommitment:
 
     def root(self) -> bytes:
         """Return the state root, 32 bytes."""
-        return STATE(self.to_bytes())
+        return STATE_HASH(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return vector and count, 2,056 bytes: what the root is the hash of."""

@@ -9,7 +9,7 @@ import msgspec
 
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.primitives.hashing import HISTORY, LEAF, NODE
+from unchained.node.primitives.hashing import HISTORY_HASH, LEAF, NODE
 from unchained.node.primitives.types import U64_MAX, Bytes32, UInt64
 
 MAX_PEAKS: Final = 64
@@ -34,7 +34,7 @@ class History(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def root(self) -> bytes:
         """Return the history root, 32 bytes."""
-        return HISTORY(self.count.to_bytes(8, "big") + b"".join(self.peaks))
+        return HISTORY_HASH(self.count.to_bytes(8, "big") + b"".join(self.peaks))
 
     def to_bytes(self) -> bytes:
         """Return the canonical encoding."""

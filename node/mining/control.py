@@ -9,7 +9,6 @@ comes back does not end a person's pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -38,7 +37,7 @@ from unchained.node.base.runner import Runner
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
 
-POLL_S: Final = 5.0
+MACHINE_POLL_S: Final = 5.0
 """Seconds between two looks at the machine."""
 
 CALM_POLLS: Final = 6
@@ -105,9 +104,19 @@ class ControlStatistics(msgspec.Struct, frozen=True):
     expected: float
 
 
-def read_machine() -> Readings:
-    """Look at the machine; blocks for some milliseconds."""
-    return Readings(on_battery(), read_usage(), since_input_s(), read_sensors())
+class Machine(Protocol):
+    """What the miner runs on."""
+
+    def read(self) -> Readings:
+        """Look at the machine; may block for some milliseconds."""
+
+
+class ThisMachine:
+    """The machine that this process runs on."""
+
+    def read(self) -> Readings:
+        """Look at the machine; blocks for some milliseconds."""
+        return Readings(on_battery(), read_usage(), since_input_s(), read_sensors())
 
 
 def reasons_to_pause(
@@ -148,7 +157,7 @@ class MiningControl:
         epochs: CoinCount,
         runner: Runner,
         log: FilteringBoundLogger,
-        read: Callable[[], Readings] = read_machine,
+        machine: Machine | None = None,
     ) -> None:
         self._pool = pool
         self._network = network
@@ -156,7 +165,7 @@ class MiningControl:
         self._epochs = epochs
         self._runner = runner
         self._log = log
-        self._read = read
+        self._machine: Machine = ThisMachine() if machine is None else machine
         self._cores = physical_cores(usable_cpus())
         self._rules = PauseRules.of(config)
         self._automatic = config.workers == "auto"
@@ -174,8 +183,8 @@ class MiningControl:
                 nursery.start_soon(self._count)
                 task_status.started()
                 while True:
-                    self._judge(await self._runner.run(self._read))
-                    await trio.sleep(POLL_S)
+                    self._judge(await self._runner.run(self._machine.read))
+                    await trio.sleep(MACHINE_POLL_S)
         finally:
             self._apply(frozenset())
 

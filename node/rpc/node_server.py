@@ -151,7 +151,7 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         runner=parts.runner,
         log=parts.log,
         readiness=readiness,
-        events=EventLog(chain, reading).open,
+        events=EventLog(chain, reading),
         translations=TRANSLATIONS,
     )
     counted["rpc"] = server

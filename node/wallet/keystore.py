@@ -57,10 +57,10 @@ DEFAULT_WALLET: Final = "default"
 SUFFIX: Final = ".wallet"
 """What a wallet's file is called after its name."""
 
-MAGIC: Final = b"UNCHAINED-WALLET\x01"
+WALLET_MAGIC: Final = b"UNCHAINED-WALLET\x01"
 """What a file begins with: the name, then the version."""
 
-MAX_FILE: Final = 1 << 20
+WALLET_FILE_BYTES_MAX: Final = 1 << 20
 """Bytes of a file that is looked at."""
 
 MAX_ACCOUNTS: Final = 64
@@ -212,24 +212,24 @@ class Keystore(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls, path: Path, network: Network) -> Keystore:
         """Read a file. Raises OSError, `KeystoreCorruptError`, `OtherNetworkWalletError`."""
-        return cls.from_bytes(path.read_bytes()[: MAX_FILE + 1], network, path.name)
+        return cls.from_bytes(path.read_bytes()[: WALLET_FILE_BYTES_MAX + 1], network, path.name)
 
     @classmethod
     def from_bytes(cls, raw: bytes, network: Network, name: str = "the wallet file") -> Keystore:
         """Read a file's content. Raises `KeystoreCorruptError`, `OtherNetworkWalletError`."""
-        if not raw.startswith(MAGIC[:-1]):
+        if not raw.startswith(WALLET_MAGIC[:-1]):
             raise KeystoreCorruptError(f"{name} is no wallet file: it does not begin like one")
-        if not raw.startswith(MAGIC):
+        if not raw.startswith(WALLET_MAGIC):
             raise KeystoreCorruptError(
-                f"{name} is of another version, expected version {MAGIC[-1]}"
+                f"{name} is of another version, expected version {WALLET_MAGIC[-1]}"
             )
         body, checksum = raw[:-32], raw[-32:]
-        if len(raw) > MAX_FILE or _CHECKSUM(body) != checksum:
+        if len(raw) > WALLET_FILE_BYTES_MAX or _CHECKSUM(body) != checksum:
             raise KeystoreCorruptError(
                 f"{name} is damaged: its checksum is wrong; restore a backup"
             )
         try:
-            file = _FILE.decode(body[len(MAGIC) :])
+            file = _FILE.decode(body[len(WALLET_MAGIC) :])
         except NonCanonicalError as error:
             raise KeystoreCorruptError(f"{name} is damaged: {error}") from None
         if file.clear.chain_id != network.chain_id:
@@ -243,7 +243,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        body = MAGIC + encode(self.file)
+        body = WALLET_MAGIC + encode(self.file)
         return body + _CHECKSUM(body)
 
     @property
@@ -283,7 +283,7 @@ class Keystore(msgspec.Struct, frozen=True):
         clear = self.file.clear
         cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
         try:
-            raw = cipher.decrypt(self.file.nonce, self.file.sealed, MAGIC + encode(clear))
+            raw = cipher.decrypt(self.file.nonce, self.file.sealed, WALLET_MAGIC + encode(clear))
         except InvalidTag:
             raise WrongPassphraseError from None
         try:
@@ -331,7 +331,7 @@ def _seal(
     )
     nonce = secrets.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
-    sealed = cipher.encrypt(nonce, secret.to_bytes(), MAGIC + encode(clear))
+    sealed = cipher.encrypt(nonce, secret.to_bytes(), WALLET_MAGIC + encode(clear))
     return Keystore(network, _File(clear, nonce, sealed))
 
 
@@ -381,5 +381,5 @@ def new_secret() -> SpendSecret:
     return SpendSecret.of(new_mnemonic(secrets.token_bytes(32)))
 
 
-_FILE = CanonicalDecoder(_File, max_size=MAX_FILE)
+_FILE = CanonicalDecoder(_File, max_size=WALLET_FILE_BYTES_MAX)
 _SECRET = CanonicalDecoder(_Secret, max_size=4_096)

@@ -43,13 +43,13 @@ from unchained.node.wallet.errors import ReceiptError
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 
-MAGIC: Final = b"UNCHAINED-RECEIPT\x01"
+RECEIPT_MAGIC: Final = b"UNCHAINED-RECEIPT\x01"
 """What a file begins with: the name, then the version."""
 
 MAX_ANCHORS: Final = 1_024
 """Most anchors of a receipt."""
 
-MAX_FILE: Final = MAX_TRANSFER_ENCODED + (COIN_SIZE + 2) * MAX_ANCHORS + (16 << 10)
+RECEIPT_BYTES_MAX: Final = MAX_TRANSFER_ENCODED + (COIN_SIZE + 2) * MAX_ANCHORS + (16 << 10)
 """Bytes of a file that is looked at."""
 
 CoinBytes = Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)]
@@ -120,7 +120,7 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         mmr.prove(before, 0),
         tuple(coin.raw for coin in coins),
     )
-    return MAGIC + encode(receipt)
+    return RECEIPT_MAGIC + encode(receipt)
 
 
 def _anchor(view: Reader, height: int) -> tuple[Coin | None, Body | None]:
@@ -137,10 +137,10 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
     `ReceiptError` naming what does not hold.
     """
-    if not raw.startswith(MAGIC):
+    if not raw.startswith(RECEIPT_MAGIC):
         raise ReceiptError("not a receipt of version 1: it does not begin like one")
     try:
-        receipt = _DECODER.decode(raw[len(MAGIC) :])
+        receipt = _DECODER.decode(raw[len(RECEIPT_MAGIC) :])
         sized = decode_transfer(receipt.transfer)
         if receipt.chain_id != network.chain_id:
             raise ReceiptError(f"the receipt is of another network, expected {network.name}")
@@ -208,4 +208,4 @@ def _check_anchors(anchors: list[Coin], network: Network, backend: ProofOfWork) 
         check_mix(anchor, network, backend)
 
 
-_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=MAX_FILE)
+_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=RECEIPT_BYTES_MAX)

@@ -15,7 +15,7 @@ from tests.framework.benchchain import Forger, connect, new_store, open_core
 from unchained.node.chain.results import Package
 from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.merkle import merkle_root
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
@@ -76,7 +76,7 @@ def _hash_and_write(packages: list[Package], store: KeyValueStore) -> None:
     for package in packages:
         coins = [package.anchor, *package.coins.values()]
         for coin in coins:
-            COIN(coin.raw)
+            COIN_HASH(coin.raw)
             for table in (schema.COIN, schema.HISTORY, schema.OWNER, schema.UNSPENT, schema.BOUND):
                 batch.put(table.prefix + coin.id, coin.raw[:60])
         merkle_root(package.body.fresh)

@@ -16,7 +16,7 @@ from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.open import NodeStore, open_store
@@ -51,7 +51,7 @@ class Forger:
         raw = header.to_bytes()
         while True:
             mix = self._random.randbytes(32)
-            if wanted(int.from_bytes(COIN(raw + mix), "big")):
+            if wanted(int.from_bytes(COIN_HASH(raw + mix), "big")):
                 return Coin.assemble(header, mix)
 
     def epoch(self, core: ChainCore, fresh: int, lock: Lock | None = None) -> Package:

@@ -11,7 +11,7 @@ from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
@@ -104,7 +104,7 @@ class WalletChain:
         grade = self.network.grade_target(template.target)
         while True:
             mix = self._random.randbytes(32)
-            number = int.from_bytes(COIN(raw + mix), "big")
+            number = int.from_bytes(COIN_HASH(raw + mix), "big")
             if (number <= grade) if anchor else (grade < number <= template.target):
                 return Coin.assemble(header, mix)
 

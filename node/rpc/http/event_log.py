@@ -47,7 +47,7 @@ class EventLog:
 
     @asynccontextmanager
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
-        """Follow the log; an `EventSource`. A number that lies ahead is of another store's log:
+        """Follow the log. A number that lies ahead is of another store's log:
         raises `EventsGoneError`, as for a log that begins later."""
         end = self._chain.status.value.next_event
         if since is not None and since > end:

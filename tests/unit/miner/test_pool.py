@@ -120,14 +120,12 @@ class Stage:
         self.on_start(player)
         return player
 
-    def report(self, index: int, failure: WorkerError, delay: float) -> None:
-        self.reports.append((index, failure, delay))
+    def worker_lost(self, index: int, why: WorkerError, restart_in_s: float) -> None:
+        self.reports.append((index, why, restart_in_s))
 
     @asynccontextmanager
     async def running(self, workers: int = 1) -> AsyncIterator[MiningPool]:
-        pool = MiningPool(
-            workers=workers, backend="cryptography", report=self.report, spawn=self.spawn
-        )
+        pool = MiningPool(workers=workers, backend="cryptography", losses=self, spawn=self.spawn)
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             await nursery.start(pool.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -337,7 +335,7 @@ async def test_rates_are_taken_over_ten_seconds() -> None:
 
 async def test_an_unknown_state_is_told_as_such() -> None:
     async with played() as stage, stage.running() as pool:
-        stage.players[0].page.words[shared.STATE] = 99
+        stage.players[0].page.words[shared.ACTIVITY] = 99
         assert pool.statistics().workers[0].state == "unknown"
 
 

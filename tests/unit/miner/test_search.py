@@ -10,7 +10,7 @@ import pytest
 
 from unchained.miner.search import search
 from unchained.node.crypto.pow import compute_mix, reference_backend
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 CASES = json.loads((Path(__file__).parents[2] / "vectors" / "pow.json").read_text())["cases"]
 PREFIX = bytes(range(158))
@@ -22,7 +22,7 @@ def ids(nonces: range) -> list[tuple[int, int]]:
     """Each nonce with its id as an integer."""
     headers = [(nonce, PREFIX + nonce.to_bytes(8, "big")) for nonce in nonces]
     return [
-        (nonce, int.from_bytes(COIN(header + compute_mix(BACKEND, header, 8)), "big"))
+        (nonce, int.from_bytes(COIN_HASH(header + compute_mix(BACKEND, header, 8)), "big"))
         for nonce, header in headers
     ]
 

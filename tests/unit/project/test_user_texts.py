@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from unchained.node.cli.main import ROOMS
+from unchained.node.cli.main import COMMAND_MODULES
 
 TELL = """
 import json, sys
@@ -40,7 +40,7 @@ def told(*options: str) -> str:
 
 def test_help_methods_and_settings_read_the_same_without_docstrings() -> None:
     plain = told()
-    for name in ROOMS:
+    for name in COMMAND_MODULES:
         assert f"$ {name}\n" in plain
     assert '"rpc.discover"' in plain
     assert told("-OO").splitlines() == plain.splitlines()

@@ -23,7 +23,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import (
     DEFAULT_COST,
-    MAGIC,
+    WALLET_MAGIC,
     Keystore,
     SpendSecret,
     new_secret,
@@ -64,7 +64,7 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(WrongPassphraseError):
         loaded.unlock("wrong")
     raw = path.read_bytes()
-    for at in (len(MAGIC), len(raw) // 2, len(raw) - 1):
+    for at in (len(WALLET_MAGIC), len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
         with pytest.raises(KeystoreCorruptError, match="damaged"):
             Keystore.load(path, REG)
@@ -74,7 +74,7 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(KeystoreCorruptError, match="no wallet file"):
         Keystore.load(path, REG)
-    path.write_bytes(MAGIC[:-1] + b"\x02" + raw[len(MAGIC) :])
+    path.write_bytes(WALLET_MAGIC[:-1] + b"\x02" + raw[len(WALLET_MAGIC) :])
     with pytest.raises(KeystoreCorruptError, match="another version"):
         Keystore.load(path, REG)
 
