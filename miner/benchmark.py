@@ -73,7 +73,7 @@ def advised_workers(results: Sequence[Measurement]) -> int:
 
 
 def affordable(workers: int, mem_kib: int, free_kib: int) -> bool:
-    """Tell whether there is memory for the two pools of a measurement."""
+    """Return whether there is memory for the two pools of a measurement."""
     return 2 * workers * (mem_kib + WORKER_KIB) + SPARE_KIB <= free_kib
 
 

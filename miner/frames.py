@@ -59,7 +59,7 @@ class Frame(NamedTuple):
 def believe(frame: Frame, job: Job, share: range, worker: int) -> Solution:
     """Return the solution in a frame that is of `job` and in the worker's share of its nonces.
 
-    Costs one BLAKE3; the mix is believed, since only an Argon2 could tell. Raises
+    Costs one BLAKE3; the mix is believed, since only an Argon2 could disprove it. Raises
     ForeignPrefixError, NonceOutOfShareError, WrongIdError, HighHash. Protocol §3.2.
     """
     if frame.header[:NONCE_OFFSET] != job.header_prefix:

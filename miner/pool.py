@@ -402,7 +402,7 @@ class MiningPool:
         """Pass on what a worker finds, until it ends or sends what is not to be believed."""
         while raw := await process.receive():
             try:
-                solution = self._judge(Frame.from_bytes(raw), slot)
+                solution = self._validate(Frame.from_bytes(raw), slot)
             except CorruptResultError as failure:
                 return failure
             if solution is not None:
@@ -410,7 +410,7 @@ class MiningPool:
                 await self._send.send(solution)
         return None
 
-    def _judge(self, frame: Frame, slot: _Slot) -> Solution | None:
+    def _validate(self, frame: Frame, slot: _Slot) -> Solution | None:
         if frame.kind == READY:
             slot.ready.set()
             return None

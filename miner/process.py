@@ -63,7 +63,7 @@ class WorkerHandle(Protocol):
         """Return how the worker, ended, came to its end, and its last word."""
 
     def close(self) -> None:
-        """Let go of the pipes of a worker that was ended."""
+        """Close the pipes of a worker that was ended."""
 
 
 class Spawn(Protocol):
@@ -168,7 +168,7 @@ class WorkerProcess:
         return f"{how}: {lines[-1]}" if lines else how
 
     def close(self) -> None:
-        """Let go of the pipes of a worker that was ended."""
+        """Close the pipes of a worker that was ended."""
         self.close_wake()
         self._frames.close()
         self._errors.close()

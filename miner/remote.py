@@ -46,7 +46,7 @@ class NodeUnavailableError(Exception):
 
 
 class CoinRefusedError(Exception):
-    """A node judged a coin and refused it; the message names the rule."""
+    """A node validated a coin and refused it; the message names the rule."""
 
 
 class RemoteNode(Protocol):

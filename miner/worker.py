@@ -175,7 +175,7 @@ def watch_pool(fd: int, wake: threading.Event) -> None:
 def use_huge_pages(backend: ProofOfWork, wanted: bool) -> None:
     """Have the backend's memory lie in huge pages from here on where the system gives any, or not.
 
-    Only Linux can be told; only a kernel that keeps its memory asks for them.
+    Only Linux has such a switch; only a kernel that keeps its memory asks for them.
     """
     if sys.platform == "linux" and isinstance(backend, NativeArgon2id):
         import ctypes

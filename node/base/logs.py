@@ -1,6 +1,6 @@
 """The log: events with fixed dotted names, to a rotating file and to the terminal.
 
-Whoever logs never waits: an event is made plain where it happens, put into the bounded queue of
+A task that logs never waits: an event is made plain where it happens, put into the bounded queue of
 each sink and written by that sink's own thread. A full queue drops and counts. Several nodes in
 one process have a `Logs` each; nothing here is global but structlog's context variables, which
 follow tasks and worker threads.
@@ -46,7 +46,7 @@ FILE_BYTES = 16 * 1024 * 1024
 FILE_COUNT = 5
 """Files kept when the log rotates: NAME, NAME.1 and so on."""
 SECRET = re.compile(r"mnemonic|passphrase|password|secret|seed|private|cookie|token", re.IGNORECASE)
-"""Names of fields that are never written, whoever passed them: a last line of defence."""
+"""Names of fields that are never written, wherever they come from: a last line of defence."""
 MASK = "***"
 
 Event = Mapping[str, object]

@@ -140,10 +140,10 @@ class _Record:
 
 
 class Supervisor:
-    """Runs services until it is told to stop, or one of them fails for good.
+    """Runs services until it is asked to stop, or one of them fails for good.
 
     `on_overdue` is called with the names of the services that are still there `grace_s` seconds
-    after the stop began: whoever owns the process ends it then.
+    after the stop began: the owner of the process ends it then.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Token buckets: what may happen so many times at once, and then so often per second.
 
-Whoever keeps a bucket says what time it is, in seconds of any clock that does not go back.
+The owner of a bucket says what time it is, in seconds of any clock that does not go back.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def add_to(_root: typer.Typer) -> None:
 
 
 @user_text(
-    "Tell what this machine may expect to mine, with what a running node says or without one."
+    "Show what this machine may expect to mine, with what a running node says or without one."
 )
 def give_advice(
     network: NetworkOption = None,
@@ -145,7 +145,7 @@ def shown(answer: AdviceAnswer) -> dict[str, object]:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people tell it."""
+    """Return a time as people say it."""
     if seconds is None:
         return "never"
     for size, unit in ((86_400 * 365.25, "years"), (86_400, "days"), (3600, "h"), (60, "min")):

@@ -141,7 +141,7 @@ def _tell_exported(file: Path, height: int, size: int) -> None:
 @user_text(
     """Take the anchors of a chain file into the store of a node that is not running.
 
-    Each is judged as if a peer had sent it. Those that are there are passed over: an import that
+    Each is validated as if a peer had sent it. Those that are there are passed over: an import that
     was cut off goes on when it is run again.
     """
 )
@@ -164,7 +164,7 @@ def import_(
 
 @app.command()
 @user_text(
-    """Judge every anchor of a chain file, in memory: without a node, a store or a network.
+    """Validate every anchor of a chain file, in memory: without a node, a store or a network.
 
     It says nothing about whether another chain is heavier: compare the tip with what others have.
     """

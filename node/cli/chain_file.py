@@ -101,7 +101,7 @@ def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
 
 
 def verify_file(path: Path) -> TakenIn:
-    """Judge the anchors of a file in memory. Raises `CommandFailedError`."""
+    """Validate the anchors of a file in memory. Raises `CommandFailedError`."""
     network = _network_of(path)
     store = MemoryStore()
     prepare(store, network)
@@ -191,5 +191,5 @@ async def _cancel_on_signals(scope: trio.CancelScope) -> None:
 
 
 def _drop(*_: object) -> str:
-    """Leave out what the chain would log: failures are told, progress is shown."""
+    """Leave out what the chain would log: failures are reported, progress is shown."""
     raise structlog.DropEvent

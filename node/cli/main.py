@@ -143,7 +143,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def usage_line(error: Exception) -> str:
-    """Return what was wrong with the command line, and where the right use is told."""
+    """Return what was wrong with the command line, and where the right use is explained."""
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM

@@ -39,7 +39,7 @@ SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
 
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
-htlc_app = typer.Typer(no_args_is_help=True, help="Swap: whoever has a hash's preimage claims.")
+htlc_app = typer.Typer(no_args_is_help=True, help="Swap: anyone who has a hash's preimage claims.")
 
 app.add_typer(multisig_app, name="multisig")
 app.add_typer(htlc_app, name="htlc")

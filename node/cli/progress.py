@@ -1,4 +1,4 @@
-"""How far long work along the chain is, for whoever waits for it."""
+"""How far long work along the chain is, for a person who waits for it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ LOCK_WAIT_S: Final = 1.0
 
 
 def panel_possible(stdin: TextIO, stdout: TextIO, env: Mapping[str, str]) -> bool:
-    """Tell whether the panel can be shown: a terminal that is ours, large enough, not dumb."""
+    """Return whether the panel can be shown: a terminal that is ours, large enough, not dumb."""
     try:
         if not (stdin.isatty() and stdout.isatty()) or env.get("TERM", "dumb") == "dumb":
             return False

@@ -87,7 +87,7 @@ def create(
 
     def human() -> None:
         typer.echo(found["mnemonic"])
-        typer.echo("write these words down: whoever has them has the coins", err=True)
+        typer.echo("write these words down: anyone who has them has the coins", err=True)
 
     node.show(found, human)
 
@@ -342,7 +342,7 @@ def freeze(
     node: Asker,
     coin: Annotated[str, typer.Argument(metavar="ID")],
     wallet: WalletOption = DEFAULT_WALLET,
-    thaw: Annotated[bool, typer.Option("--thaw", help="Let go of it.")] = False,
+    thaw: Annotated[bool, typer.Option("--thaw", help="Free it again.")] = False,
 ) -> None:
     found = node.call("wallet.freeze", coin=coin, name=wallet, frozen=not thaw)
     node.show(found, lambda: typer.echo("frozen" if found else "thawed"))
@@ -373,7 +373,7 @@ def import_watch(
 
 
 @asking(app, "rescan")
-@user_text("Read the chain again; `wallet info` tells how far it is.")
+@user_text("Read the chain again; `wallet info` shows how far it is.")
 def rescan(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
@@ -387,7 +387,7 @@ def rescan(
 
 
 @asking(app, "receipt")
-@user_text("Write a file that proves a transfer to whoever has no node (`verify-receipt`).")
+@user_text("Write a file that proves a transfer to anyone without a node (`verify-receipt`).")
 def receipt(
     node: Asker,
     txid: Annotated[str, typer.Argument(metavar="TXID")],
@@ -403,8 +403,8 @@ def receipt(
 
 
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
-    """Show a person how a wallet reads the chain, until it has read it all; tell a program at once
-    that this has begun. Raises `CommandFailedError`."""
+    """Show a person how a wallet reads the chain, until it has read it all; answer a program
+    at once that this has begun. Raises `CommandFailedError`."""
     if node.json or not sys.stderr.isatty():
         node.show_fields(begun)
         return
@@ -413,7 +413,7 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
             while not _has_read(found := node.call("wallet.info", name=wallet), show):
                 time.sleep(LOOK_S)
     except KeyboardInterrupt:
-        typer.echo("the node goes on reading: `wallet info` tells how far it is", err=True)
+        typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return
     node.show_fields(found)
 

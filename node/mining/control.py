@@ -1,4 +1,4 @@
-"""What governs the miner besides the chain: the machine's state and whoever sits in front of it.
+"""What governs the miner besides the chain: the machine's state and the person in front of it.
 
 `MiningControl` is the one place where a running miner is changed: a person pauses it, sets
 workers, priority, cores, processor time or memory pages through it, and it pauses the workers by
@@ -84,7 +84,7 @@ class ControlChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readings(msgspec.Struct, frozen=True):
-    """One look at the machine; what it does not tell is None."""
+    """One look at the machine; what it does not report is None."""
 
     battery: bool | None
     usage: Usage
@@ -183,7 +183,7 @@ class MiningControl:
                 nursery.start_soon(self._count)
                 task_status.started()
                 while True:
-                    self._judge(await self._runner.run(self._machine.read))
+                    self._decide(await self._runner.run(self._machine.read))
                     await trio.sleep(MACHINE_POLL_S)
         finally:
             self._apply(frozenset())
@@ -196,7 +196,7 @@ class MiningControl:
             self._hashes = hashes
             await trio.sleep(1)
 
-    def _judge(self, seen: Readings) -> None:
+    def _decide(self, seen: Readings) -> None:
         if self._last is not None:
             self._load = others_load(self._last.usage, seen.usage)
         self._last = seen
@@ -212,7 +212,7 @@ class MiningControl:
         self._apply(wanted | lasting)
 
     def _ruled(self, reason: str) -> bool:
-        """Tell whether a reason can still arise under the present rules."""
+        """Return whether a reason can still arise under the present rules."""
         return bool(self._rules.above_load if reason == LOAD else self._rules.after_input_s)
 
     def _apply(self, reasons: frozenset[str]) -> None:

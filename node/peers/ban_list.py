@@ -51,7 +51,7 @@ class BanList:
         self._changed: set[str] = set()
 
     def is_banned(self, group: str, now_ms: int) -> bool:
-        """Tell whether a group is banned at a time."""
+        """Return whether a group is banned at a time."""
         record = self._records.get(group)
         return record is not None and now_ms < record.until
 

@@ -52,7 +52,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Dialler:
     """Keeps up the number of outbound peers. Construct before the transport runs.
 
-    `connected` holds the peers of the moment; who owns it tells of those that are gone.
+    `connected` holds the peers of the moment; its owner reports those that are gone.
     """
 
     def __init__(

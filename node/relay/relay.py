@@ -203,7 +203,7 @@ class Relay:
                 del self._in_hand[key]
 
     def _is_left_to_gossip(self, key: bytes) -> bool:
-        """Tell whether gossip forwards what has come to be known, since it is in hand there."""
+        """Return whether gossip forwards what has come to be known, since it is in hand there."""
         in_hand = self._in_hand.get(key)
         if in_hand is None:
             return False

@@ -5,7 +5,7 @@
 The mnemonic is sealed with ChaCha20-Poly1305 under an Argon2id key of the passphrase. The watch
 keys of each account stand in clear, so that a node finds and mines coins without the passphrase;
 the file is mode 0600, and what stands in clear is authenticated together with what is sealed. The
-checksum tells a damaged file from a wrong passphrase.
+checksum distinguishes a damaged file from a wrong passphrase.
 """
 
 from __future__ import annotations

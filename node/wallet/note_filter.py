@@ -1,4 +1,4 @@
-"""Tells in bulk which notes may be an account's, a few times faster than decapsulating each.
+"""Finds in bulk which notes may be an account's, a few times faster than decapsulating each.
 
 Decapsulating ML-KEM-768 (FIPS 203, algorithm 18) decrypts a message and then encrypts it again, to
 reject ciphertexts that were tampered with; that second part takes most of the time. Whoever only

@@ -180,5 +180,5 @@ def _output(
     )
 
 
-# The chain has judged these bytes: to encode them again would only take time.
+# The chain has validated these bytes: to encode them again would only take time.
 _TRANSFER = msgspec.msgpack.Decoder(Transfer)

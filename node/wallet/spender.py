@@ -456,7 +456,7 @@ def _assemble(
     outputs = list(plan.outputs)
     at = None
     if change:
-        # wherever it stands, so that it is not told from a payment
+        # wherever it stands, so that it cannot be distinguished from a payment
         at = secrets.randbelow(len(outputs) + 1)
         outputs.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)

@@ -42,7 +42,7 @@ RETRY_S: Final = 30.0
 """Seconds after which a wallet whose file could not be written is tried again."""
 
 CHANGES_KEPT: Final = 256
-"""Changes that a slow listener may be behind before it is told that it lost some."""
+"""Changes that a slow listener may be behind before it is notified that it lost some."""
 
 LONGEST_UNLOCK_S: Final = 7 * 86_400.0
 """Seconds for which a wallet can be unlocked at most."""

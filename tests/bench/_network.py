@@ -1,4 +1,4 @@
-"""Five nodes on this machine that a benchmark watches: when each hears of what one is told."""
+"""Five nodes on this machine that a benchmark watches: when each hears of what one is sent."""
 
 from __future__ import annotations
 

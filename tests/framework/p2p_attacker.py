@@ -83,7 +83,7 @@ class Attacker:
 
 @asynccontextmanager
 async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[Attacker]:
-    """Connect to a victim, from another loopback address if told so."""
+    """Connect to a victim, from another loopback address if asked so."""
     parsed = Address.parse(address)
     assert parsed.peer is not None
     identity = Identity.from_seed(seed.to_bytes(2, "big") * 16)

@@ -36,7 +36,7 @@ def _subtree(ids: Sequence[bytes]) -> bytes:
 
 
 def slow_peaks(ids: Sequence[bytes]) -> list[bytes]:
-    """The mountains of Protocol §4, as the text tells it: append, then join equal neighbours."""
+    """The mountains of Protocol §4, as the text says it: append, then join equal neighbours."""
     mountains: list[tuple[int, bytes]] = []
     for anchor_id in ids:
         mountains.append((0, slow_hash("leaf", anchor_id)))

@@ -1,4 +1,4 @@
-"""Three walks through the house, made by walking them: scripts/walks.
+"""Three walks through the code, made by walking them: scripts/walks.
 
     a coin        from gossip to disk: a peer finds one, and this node takes it in
     a payment     from `wallet.send` to a mined body
@@ -266,7 +266,7 @@ class House:
     # What is recorded
 
     def _is_delivery(self, frame: FrameType) -> bool:
-        """Tell whether the in-memory network, whose one task works for all nodes, delivers
+        """Return whether the in-memory network, whose one task works for all nodes, delivers
         something to the watched one."""
         above: FrameType | None = frame
         while above is not None:

@@ -37,7 +37,7 @@ class Told:
         self.lines: list[str] = []
 
     def logger(self) -> structlog.typing.FilteringBoundLogger:
-        """Return a logger that keeps what it is told, at every level."""
+        """Return a logger that keeps what it is given, at every level."""
         bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             self,
             processors=[structlog.processors.KeyValueRenderer()],

@@ -118,11 +118,11 @@ class WalletChain:
         for coin in (*coins, package.anchor):
             self.core.submit_proven_coin(ProvenCoin(coin), self.now_ms)
         for raw in package.transfers.values():
-            self._judge(raw)
+            self._validate(raw)
         self.core.submit_proven_anchor(ProvenAnchor(package))
         self.packages.append((list(coins), package))
 
-    def _judge(self, raw: bytes) -> SizedTransfer:
+    def _validate(self, raw: bytes) -> SizedTransfer:
         sized, verdict = judge_transfer(raw, self.network)
         assert sized is not None
         self.core.verdicts.remember(sized.wid, verdict)
@@ -132,7 +132,7 @@ class WalletChain:
 
     def submit(self, raw: bytes) -> Outcome:
         """Put a transfer into the mempool. Raises what the node raises."""
-        return self.core.submit_transfer(self._judge(raw), self.now_ms)
+        return self.core.submit_transfer(self._validate(raw), self.now_ms)
 
     def fork(self, height: int, seed: int) -> WalletChain:
         """Return another chain that agrees up to a height."""

@@ -112,7 +112,7 @@ def test_five_nodes_whose_miners_race_agree() -> None:
 
 
 def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
-    """Return what a node tells of coins, nothing while it does not know them all."""
+    """Return what a node says of coins, nothing while it does not know them all."""
     try:
         return [node.call("coin.get", id=coin) for coin in ids]
     except NotFoundError:
@@ -166,7 +166,7 @@ def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) ->
 
 
 def is_as_high(event: Event, least: int) -> bool:
-    """Tell whether an event of the log is about this height or a greater one."""
+    """Return whether an event of the log is about this height or a greater one."""
     height = event["height"]
     assert isinstance(height, int)
     return height >= least

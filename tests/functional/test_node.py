@@ -195,7 +195,7 @@ def _fill(descriptor: int) -> None:
         return
 
 
-def test_damaged_files_are_told_and_kept(home: NodeHome) -> None:
+def test_damaged_files_are_reported_and_kept(home: NodeHome) -> None:
     node = start(home)
     node.wait_event("anchor.connected")
     assert node.stop() == 0
@@ -211,7 +211,7 @@ def test_damaged_files_are_told_and_kept(home: NodeHome) -> None:
     assert again.stop() == 0
 
 
-def test_it_tells_others_the_address_that_it_was_given(home: NodeHome) -> None:
+def test_it_sends_others_the_address_that_it_was_given(home: NodeHome) -> None:
     address = "/ip4/203.0.113.9/tcp/4001"
     node = start(
         home, "--network", "reg", "--listen", "/ip4/127.0.0.1/tcp/0", "--announce", address

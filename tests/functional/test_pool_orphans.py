@@ -116,7 +116,7 @@ def test_an_interrupt_from_the_terminal_is_the_parents_business() -> None:
 
 
 async def test_a_worker_ends_when_its_pipe_does() -> None:
-    """Where no signal tells of the parent's death, the end of the wake pipe does."""
+    """Where no signal reports the parent's death, the end of the wake pipe does."""
 
     fd = make_page_file()
     process = WorkerProcess(fd, "cryptography")
@@ -148,7 +148,7 @@ def test_a_worker_of_another_parent_ends_at_once() -> None:
     assert ended.returncode == 0
 
 
-async def test_what_ended_a_worker_is_told_by_its_last_line() -> None:
+async def test_what_ended_a_worker_is_reported_by_its_last_line() -> None:
     fd = make_page_file()
     process = WorkerProcess(fd, "abacus")
     os.close(fd)

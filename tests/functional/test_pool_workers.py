@@ -253,7 +253,7 @@ async def test_nice_affinity_and_cap_change_while_mining() -> None:
         assert pool.statistics().restarts == 0
 
 
-async def test_a_worker_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_is_given_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNCHAINED_WALLET__PASSPHRASE", "a secret")
 
     async with running(workers=1) as pool:

@@ -357,7 +357,7 @@ async def test_with_threads_and_a_store_on_disk(tmp_path: Path) -> None:
         store.close()
 
 
-async def test_no_secret_is_told(tmp_path: Path) -> None:
+async def test_no_secret_is_shown(tmp_path: Path) -> None:
     """Search all that was logged, shown and written in clear for what must stay hidden."""
     node = wallet_node(tmp_path)
     hidden: list[bytes] = []

@@ -91,7 +91,7 @@ def entry(person: Person, txid: str) -> dict[str, Any]:
     return next(item for item in found if item["id"] == txid)
 
 
-def test_mining_pays_the_default_wallet_without_being_told(pair: Pair) -> None:
+def test_mining_pays_the_default_wallet_without_being_asked(pair: Pair) -> None:
     assert total(pair.ann) == 9
     assert total(pair.bob) == 0
 

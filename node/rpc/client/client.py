@@ -394,7 +394,7 @@ def _json(answer: bytes) -> Any:
 
 
 def _result(reply: Any) -> Any:
-    """Return the result in a reply, or the error that it tells."""
+    """Return the result in a reply, or raise the error that it reports."""
     if isinstance(reply, dict):
         error = reply.get("error")
         if isinstance(error, dict):

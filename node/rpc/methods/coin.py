@@ -97,7 +97,7 @@ class CoinProof(msgspec.Struct, frozen=True):
     transfer: Hex | None
 
 
-@user_text("A coin under a lock. `spent` tells whether the main chain has spent it.")
+@user_text("A coin under a lock. `spent`: whether the main chain has spent it.")
 class Owned(msgspec.Struct, frozen=True):
     id: Hash
     value: Amount

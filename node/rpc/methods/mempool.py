@@ -118,7 +118,7 @@ class MempoolRoom:
     @user_text(
         """Return the fee rate at which a transfer should be included within so many anchors.
 
-        The dearest of three: the mempool's present minimum; one grain above the rate at which
+        The highest of three: the mempool's present minimum; one grain above the rate at which
         the waiting transfers, the best first, fill so many bodies, if they do; and the median of
         the lowest rates in those of the last eight bodies that were full, if so many were full
         that fewer than `anchors` of them had room.

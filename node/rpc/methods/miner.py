@@ -66,9 +66,9 @@ class MinerSettings(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """What the machine tells of itself, None where it does not. `load`: the share of it that other
-    programs use; `temperature` in degrees Celsius; `clock` as a share of the highest; `throttled`:
-    how often heat has held a core back."""
+    """What the machine reports of itself, None where it does not. `load`: the share of it that
+    other programs use; `temperature` in degrees Celsius; `clock` as a share of the highest;
+    `throttled`: how often heat has held a core back."""
 )
 class MachineState(msgspec.Struct, frozen=True):
     load: float | None

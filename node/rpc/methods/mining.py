@@ -112,7 +112,7 @@ class Generated(msgspec.Struct, frozen=True):
 
 class MiningRoom:
     """Methods about mining. `pool` is None where the node does not mine itself, `payout` whom it
-    mines to; `synced` tells whether its chain is level with its peers'."""
+    mines to; `synced`: whether its chain is level with its peers'."""
 
     def __init__(
         self,
@@ -346,5 +346,5 @@ class MiningRoom:
 
 
 def _has_coins(new: ChainStatus, seen: ChainStatus) -> bool:
-    """Tell whether there is another tip or another coin than was seen."""
+    """Return whether there is another tip or another coin than was seen."""
     return (new.tip, new.coins) != (seen.tip, seen.coins)

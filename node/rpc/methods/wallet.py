@@ -61,7 +61,7 @@ class WalletRoom:
     @user_text(
         """Make a wallet with a new mnemonic, and open it, locked.
 
-        The answer holds the mnemonic, this once: whoever has it has the coins.
+        The answer holds the mnemonic, this once: anyone who has it has the coins.
         """
     )
     async def create(
@@ -88,7 +88,7 @@ class WalletRoom:
     @user_text(
         """Make a wallet from its mnemonic, open it, locked, and find its coins.
 
-        wallet.info tells how far it has read the chain.
+        wallet.info shows how far it has read the chain.
         """
     )
     async def restore(
@@ -182,7 +182,7 @@ class WalletRoom:
         return await self.info(name)
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
-    @user_text("Return a wallet's mnemonic, for a backup: whoever has it has the coins.")
+    @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
     async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
         return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
 
@@ -311,13 +311,13 @@ class WalletRoom:
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Keep a coin back from being spent unless it is named, or let go of it.")
+    @user_text("Keep a coin back from being spent unless it is named, or free it again.")
     async def freeze(
         self,
         coin: Hash,
         name: WalletName = DEFAULT_WALLET,
         *,
-        frozen: Annotated[bool, msgspec.Meta(description="false: let go of it")] = True,
+        frozen: Annotated[bool, msgspec.Meta(description="false: free it again")] = True,
     ) -> bool:
         await self._wallets.call(
             name, lambda wallet: wallet.store.freeze(bytes(coin), frozen=frozen)
@@ -325,7 +325,7 @@ class WalletRoom:
         return frozen
 
     @method("wallet.rescan", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Read the chain again from a height on; wallet.info tells how far it is.")
+    @user_text("Read the chain again from a height on; wallet.info shows how far it is.")
     async def rescan(self, name: WalletName = DEFAULT_WALLET, height: Height = 0) -> WalletEntry:
         await self._wallets.rescan(name, height)
         return await self.info(name)
@@ -337,7 +337,7 @@ class WalletRoom:
         return await self.info(name)
 
     @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
-    @user_text("Return a file that proves a transfer on the chain to whoever has no node.")
+    @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
     async def receipt(
         self,
         txid: Hash,

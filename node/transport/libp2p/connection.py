@@ -100,7 +100,7 @@ class Upgrader:
         return self._multiplexed(tcp, session)
 
     async def identify(self, tcp: TcpStream) -> PeerId:
-        """Begin a handshake with whoever answers, and return who it proved to be."""
+        """Begin a handshake with the peer that answers, and return who it proved to be."""
         await propose(tcp, NOISE_PROTOCOL)
         raw: IRawConnection = RawConnection(tcp, initiator=True)
         secured = await self._noise.get_pattern().handshake_outbound(raw, None)
@@ -190,7 +190,7 @@ class Connection:
         served: tuple[str, ...],
         serve: Callable[[str, MuxedStream], Awaitable[None]],
     ) -> None:
-        """Run until closed by either side; `reason` then tells by whom."""
+        """Run until closed by either side; `reason` then says by whom."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._multiplex)

@@ -182,7 +182,7 @@ async def test_a_service_that_ends_by_itself_has_failed() -> None:
         await supervisor.run()
 
 
-async def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None:
+async def test_a_failure_while_stopping_is_reported_after_all_have_stopped() -> None:
     house = House()
 
     async def run(*, task_status: Status) -> None:
@@ -248,7 +248,7 @@ async def test_the_first_signal_asks_and_the_second_aborts() -> None:
         )
         signal.raise_signal(signal.SIGTERM)
         await trio.testing.wait_all_tasks_blocked()
-        # A terminal and a process manager may both tell of the same wish.
+        # A terminal and a process manager may both signal the same wish.
         signal.raise_signal(signal.SIGINT)
         await trio.testing.wait_all_tasks_blocked()
         assert (asked, aborted) == (["SIGTERM"], [])

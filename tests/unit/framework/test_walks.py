@@ -1,4 +1,4 @@
-"""The walks through the house, which its documentation shows."""
+"""The walks through the code, which its documentation shows."""
 
 from __future__ import annotations
 

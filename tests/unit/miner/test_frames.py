@@ -59,6 +59,6 @@ def test_a_malformed_frame(raw: bytes) -> None:
         (high(), ResultHighHashError),
     ],
 )
-def test_a_lie_is_told_by_name(lie: Frame, error: type[CorruptResultError]) -> None:
+def test_a_lie_is_reported_by_name(lie: Frame, error: type[CorruptResultError]) -> None:
     with pytest.raises(error):
         believe(lie, JOB, SHARE, 0)

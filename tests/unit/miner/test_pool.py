@@ -92,7 +92,7 @@ class Player:
         self.ended = True
 
     def describe_end(self) -> str:
-        return "as told"
+        return "as asked"
 
     def close(self) -> None:
         self.page.close()
@@ -150,7 +150,7 @@ async def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> N
             assert worker.state == "backing-off"
             assert worker.pid is None
             assert worker.restarts == pool.statistics().restarts == len(stage.starts)
-            assert worker.last_failure == "the worker ended: as told"
+            assert worker.last_failure == "the worker ended: as asked"
     gaps = [later - start for start, later in itertools.pairwise(stage.starts)]
     assert gaps == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
     assert [delay for _, _, delay in stage.reports] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
@@ -333,7 +333,7 @@ async def test_rates_are_taken_over_ten_seconds() -> None:
         assert pool.statistics().workers[0].rate == 0
 
 
-async def test_an_unknown_state_is_told_as_such() -> None:
+async def test_an_unknown_state_is_reported_as_such() -> None:
     async with played() as stage, stage.running() as pool:
         stage.players[0].page.words[shared.ACTIVITY] = 99
         assert pool.statistics().workers[0].state == "unknown"

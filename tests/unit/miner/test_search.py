@@ -60,7 +60,7 @@ def test_an_id_equal_to_the_target_is_a_coin() -> None:
     assert search(BACKEND, PREFIX, value - 1, 8, range(7, 8), lambda: False) is None
 
 
-def test_asks_after_every_hash_that_is_no_coin_and_stops_when_told() -> None:
+def test_asks_after_every_hash_that_is_no_coin_and_stops_when_asked() -> None:
     asked = itertools.count(1)
     assert search(BACKEND, PREFIX, 0, 8, range(100), lambda: next(asked) == 5) is None
     assert next(asked) == 6

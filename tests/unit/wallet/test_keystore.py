@@ -1,4 +1,4 @@
-"""The wallet's file: sealed, told apart when wrong, replaced as a whole."""
+"""The wallet's file: sealed, distinguished when wrong, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_keeps_the_passphrase_of_bip_39() -> None:
     assert made.unlock("right").account(REG.chain_id, 0).key_hash == expected.key_hash
 
 
-def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+def test_a_wrong_passphrase_is_distinguished_from_a_damaged_file(tmp_path: Path) -> None:
     path = save_new(keystore(), tmp_path / "wallets", "w")
     loaded = Keystore.load(path, REG)
     with pytest.raises(WrongPassphraseError):
@@ -153,11 +153,11 @@ def test_a_watch_only_wallet_has_nothing_to_unlock() -> None:
 def test_no_secret_in_any_repr() -> None:
     made = keystore()
     secret = made.unlock("right")
-    told = repr(made) + repr(secret) + repr(made.accounts) + str(made.file)
+    shown = repr(made) + repr(secret) + repr(made.accounts) + str(made.file)
     for hidden in (mnemonic_seed(WORDS), secret.to_bytes(), made.accounts[0].mine_secret):
-        assert repr(hidden)[2:20] not in told
-        assert hidden.hex() not in told
-    assert "abandon" not in told
+        assert repr(hidden)[2:20] not in shown
+        assert hidden.hex() not in shown
+    assert "abandon" not in shown
 
 
 def test_no_error_repeats_a_word() -> None:

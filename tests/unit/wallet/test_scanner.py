@@ -351,7 +351,7 @@ def test_somebody_elses_coins_are_left_alone() -> None:
     assert a.wallet.store.statistics().coins == 0
 
 
-def test_reads_the_mempool_whole_where_the_log_does_not_tell() -> None:
+def test_reads_the_mempool_whole_where_the_log_does_not_say() -> None:
     chain = WalletChain()
     a, b = purses(chain)
     chain.grow(2, a.mine_to)
