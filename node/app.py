@@ -54,7 +54,7 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
-from unchained.node.rpc.node_server import Parts, node_server
+from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.link import ChainTip
@@ -287,7 +287,7 @@ async def build(
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
         rpc = None
         if config.rpc.enabled and control is not None:
-            parts = Parts(
+            parts = ServerParts(
                 chain=chain,
                 store=store,
                 data_dir=data_dir,

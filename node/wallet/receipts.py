@@ -71,7 +71,7 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     anchors: Annotated[tuple[CoinBytes, ...], msgspec.Meta(min_length=1, max_length=MAX_ANCHORS)]
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerifiedReceipt(msgspec.Struct, frozen=True):
     """What a sound receipt shows. Times in ms, amounts in grains; `work` is the number of hashes
     that the anchors from the including one on stand for, coins of lesser grade included on
     average (K for each anchor)."""
@@ -131,7 +131,7 @@ def _anchor(view: Reader, height: int) -> tuple[Coin | None, Body | None]:
     return Coin.from_bytes(record.coin), Body.from_bytes(record.body)
 
 
-def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verified:
+def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> VerifiedReceipt:
     """Check a receipt by itself: hashes, proofs of work, signatures.
 
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
@@ -155,7 +155,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     except ProtocolError as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
-    return Verified(
+    return VerifiedReceipt(
         network.name,
         sized.txid,
         sized.wid,

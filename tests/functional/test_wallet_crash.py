@@ -25,7 +25,7 @@ from pathlib import Path
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.records import Origin
-from unchained.node.wallet.recogniser import Found
+from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.wallet import Wallet
 
 wallet = Wallet.open(Path(sys.argv[1]), "w", REG)
@@ -34,7 +34,7 @@ height = 0 if last is None else last[0]
 while True:
     height += 1
     found = [
-        Found(
+        FoundCoin(
             CoinId(hashlib.sha256(b"%d %d" % (height, at)).digest()), 0, Origin.MINTED, 1000,
             Lock(bytes(32)), b"", 0, height, 0, bytes(32), b"",
         )

@@ -17,8 +17,8 @@ from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.methods.header import shown_target
 from unchained.node.rpc.methods.mining import ON_DEMAND
-from unchained.node.rpc.methods.reading import shown_target
 
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
 

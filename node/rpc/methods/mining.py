@@ -36,7 +36,8 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.reading import Payee, lock_of_payee, shown_target
+from unchained.node.rpc.methods.header import shown_target
+from unchained.node.rpc.methods.parameters import Payee, lock_of_payee
 
 TEMPLATES_REMEMBERED: Final = 512
 """Templates whose bodies are still published when an anchor on them is handed in."""

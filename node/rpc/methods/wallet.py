@@ -12,7 +12,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.methods.reading import Height, Limit
+from unchained.node.rpc.methods.parameters import Height, Limit
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     BalanceInfo,

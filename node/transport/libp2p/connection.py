@@ -37,7 +37,7 @@ from unchained.node.transport.libp2p.streams import (
     agree,
     propose,
 )
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Guard, MemoryBudget, Yamux
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, MemoryBudget, Yamux, YamuxGuard
 from unchained.node.transport.switchboard import Switchboard
 
 DEAD_AFTER_S: Final = 15
@@ -64,7 +64,7 @@ class Upgraded:
 
     peer: PeerId
     tcp: TcpStream
-    guard: Guard
+    guard: YamuxGuard
     muxer: Yamux
 
 
@@ -107,7 +107,7 @@ class Upgrader:
         return PeerId(cast(SecureSession, secured).get_remote_peer().to_base58())
 
     def _multiplexed(self, tcp: TcpStream, session: SecureSession) -> Upgraded:
-        guard = Guard(session, tcp, self._budget)
+        guard = YamuxGuard(session, tcp, self._budget)
         remote = session.get_remote_peer()
         return Upgraded(PeerId(remote.to_base58()), tcp, guard, Yamux(guard, remote))
 

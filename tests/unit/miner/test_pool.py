@@ -31,7 +31,7 @@ from unchained.miner.jobs import MAX_WORKERS, Job
 from unchained.miner.page import Orders, Page
 from unchained.miner.pool import REMEMBERED_JOBS, MiningPool
 from unchained.miner.process import WorkerHandle, signal_name
-from unchained.miner.search import Found, search
+from unchained.miner.search import SearchResult, search
 from unchained.node.crypto.pow import reference_backend
 
 HELLO = Frame(READY, 1, bytes(166), bytes(32), bytes(32)).to_bytes()
@@ -42,7 +42,7 @@ def job(number: int, **fields: int) -> Job:
     return Job(number=number, header_prefix=prefix, target=2**254, mem_kib=8, **fields)
 
 
-def find(of: Job, share: range) -> Found:
+def find(of: Job, share: range) -> SearchResult:
     found = search(reference_backend(), of.header_prefix, of.target, 8, share, lambda: False)
     assert found is not None
     return found

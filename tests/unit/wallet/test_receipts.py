@@ -17,7 +17,7 @@ from unchained.node.wallet.errors import ReceiptError
 from unchained.node.wallet.receipts import (
     RECEIPT_MAGIC,
     Receipt,
-    Verified,
+    VerifiedReceipt,
     make_receipt,
     verify_receipt,
 )
@@ -55,7 +55,7 @@ def scene() -> tuple[ProvenChain, bytes, bytes]:
         return chain, sent.txid, make_receipt(view, REG, sent.txid)
 
 
-def verify(raw: bytes) -> Verified:
+def verify(raw: bytes) -> VerifiedReceipt:
     return verify_receipt(raw, REG, BACKEND)
 
 
