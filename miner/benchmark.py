@@ -193,7 +193,7 @@ async def _slice_rate(pool: MiningPool, seconds: float) -> float:
 async def _until(pool: MiningPool, condition: Callable[[], bool], what: str) -> None:
     """Return once a condition that the workers bring about holds. Raises MeasurementFailedError."""
     with trio.move_on_after(START_S) as waiting:
-        # Workers tell of themselves in shared memory, which wakes nobody.
+        # Workers report in shared memory, which wakes nobody.
         while not condition():
             lost = [w.last_failure for w in pool.statistics().workers if w.restarts]
             if lost:

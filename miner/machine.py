@@ -192,7 +192,7 @@ def others_load(before: Usage, after: Usage) -> float:
     passed = after.total - before.total
     if passed <= 0:
         return 0.0
-    # Where the system does not tell of children that ended, the sum may fall.
+    # Where the system does not report children that ended, the sum may fall.
     own = max(0.0, after.own - before.own)
     return min(1.0, max(0.0, (after.busy - before.busy - own) / passed))
 

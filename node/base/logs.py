@@ -81,7 +81,7 @@ class Sink:
         self._output = output
         self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
         self._written = self._dropped = self._failed = 0
-        self._told = 0
+        self._reported = 0
         self._thread = threading.Thread(target=self._work, name=f"log {name}", daemon=True)
         self._thread.start()
 
@@ -105,8 +105,8 @@ class Sink:
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
             self._write(event)
-            if self._dropped > self._told:
-                lost, self._told = self._dropped - self._told, self._dropped
+            if self._dropped > self._reported:
+                lost, self._reported = self._dropped - self._reported, self._dropped
                 self._write(
                     {
                         "time": event["time"],

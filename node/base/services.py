@@ -211,7 +211,7 @@ class Supervisor:
 
     async def _supervise(self, task_status: trio.TaskStatus[None]) -> None:
         try:
-            # Whoever cancels the supervisor still wants its services to go in order.
+            # A caller that cancels the supervisor still wants its services to go in order.
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     start = trio.CancelScope()

@@ -119,7 +119,7 @@ def export(
 
     settings = settings_from(node.flags, config=None)
     done = export_store(settings.data_dir, settings.config.node.network, file)
-    node.show(done, lambda: _tell_exported(file, done.height, done.bytes))
+    node.show(done, lambda: _show_exported(file, done.height, done.bytes))
 
 
 def _export_by_node(node: Asker, file: Path) -> None:
@@ -130,10 +130,10 @@ def _export_by_node(node: Asker, file: Path) -> None:
         raise CommandFailedError(f"the node wrote {made} on its own machine: fetch it from there")
     shutil.move(made, file)
     found["path"] = str(file)
-    node.show(found, lambda: _tell_exported(file, found["height"], found["bytes"]))
+    node.show(found, lambda: _show_exported(file, found["height"], found["bytes"]))
 
 
-def _tell_exported(file: Path, height: int, size: int) -> None:
+def _show_exported(file: Path, height: int, size: int) -> None:
     typer.echo(f"{file}: {height:,} anchors, {size:,} bytes")
 
 
@@ -159,7 +159,7 @@ def import_(
         config=config,
     )
     done = import_file(settings.data_dir, settings.config.node.network, file)
-    _tell_taken_in(done.to_builtins(), json=json)
+    _show_taken_in(done.to_builtins(), json=json)
 
 
 @app.command()
@@ -172,8 +172,8 @@ def import_(
 def verify(file: FileArgument, json: JsonOption = False) -> None:
     from unchained.node.cli.chain_file import verify_file
 
-    _tell_taken_in(verify_file(file).to_builtins(), json=json)
+    _show_taken_in(verify_file(file).to_builtins(), json=json)
 
 
-def _tell_taken_in(done: dict[str, object], *, json: bool) -> None:
+def _show_taken_in(done: dict[str, object], *, json: bool) -> None:
     Asker(None, None, None, json).show_fields(done)

@@ -116,29 +116,29 @@ def run(arguments: Sequence[str]) -> int:
         try:
             default_backend()
         except ValueError as error:
-            return _tell(str(error), WRONG_USE)
+            return _fail(str(error), WRONG_USE)
     try:
         result = build(arguments)(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except USAGE_ERROR as error:
-        return _tell(usage_line(error), WRONG_USE)
+        return _fail(usage_line(error), WRONG_USE)
     except ConfigError as error:
-        return _tell(str(error), WRONG_USE)
+        return _fail(str(error), WRONG_USE)
     except typer.Abort:
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     except (StoreError, CommandFailedError) as error:
-        return _tell(str(error), FAILED)
+        return _fail(str(error), FAILED)
     except OSError as error:
-        return _tell(_describe(error), FAILED)
+        return _fail(_describe(error), FAILED)
     except Exception as error:  # noqa: BLE001
         # A running node writes the traceback to its log; people get one line in any case.
-        return _tell(f"internal error: {_describe(error)}", FAILED)
+        return _fail(f"internal error: {_describe(error)}", FAILED)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
             raise
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     if result == INTERRUPTED:
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     return result if isinstance(result, int) else 0
 
 
@@ -157,7 +157,7 @@ def _describe(error: Exception) -> str:
     return describe(error)
 
 
-def _tell(line: str, code: int) -> int:
+def _fail(line: str, code: int) -> int:
     print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201
     return code
 

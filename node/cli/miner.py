@@ -52,7 +52,7 @@ class RpcNode:
     """A node behind its RPC. The credentials are read anew for each call: a cookie changes."""
 
     def __init__(self, url: str, token_file: Path | None, address: str | None) -> None:
-        # A URL that is none shall be told at once.
+        # A malformed URL is refused at once.
         self._url = url
         self._token_file = token_file
         self._address = address
@@ -158,14 +158,14 @@ async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json
             await nursery.start(pool.run)
             await nursery.start(remote.run)
             log.info("miner.started", workers=workers, nodes=[node.name for node in nodes])
-            await _tell(pool, remote, log.info)
+            await _report(pool, remote, log.info)
 
 
 def _ignore(_number: int) -> None:
     """Do nothing about another signal: ending takes a second at most."""
 
 
-async def _tell(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
+async def _report(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
     while True:
         await trio.sleep(REPORT_S)
         mined, done = pool.statistics(), remote.statistics()

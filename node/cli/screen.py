@@ -40,7 +40,7 @@ def panel_possible(stdin: TextIO, stdout: TextIO, env: Mapping[str, str]) -> boo
     try:
         if not (stdin.isatty() and stdout.isatty()) or env.get("TERM", "dumb") == "dumb":
             return False
-        # Whoever is in the background is stopped for touching the terminal's modes.
+        # A process in the background is stopped for touching the terminal's modes.
         if os.tcgetpgrp(stdin.fileno()) != os.getpgrp():
             return False
         size = os.get_terminal_size(stdout.fileno())

@@ -419,7 +419,7 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
 
 
 def _has_read(found: dict[str, Any], show: Show) -> bool:
-    """Show how far a wallet is by its state; tell whether it has read all. Raises
+    """Show how far a wallet is by its state; return whether it has read all. Raises
     `CommandFailedError`."""
     if found["failure"]:
         raise CommandFailedError(f"the wallet does not follow the chain: {found['failure']}")

@@ -279,7 +279,7 @@ class MiningControl:
             after_input_s=_either(changes.pause_after_input_s, self._rules.after_input_s),
         )
 
-    # What there is to tell
+    # What there is to report
 
     def pool_statistics(self) -> PoolStatistics:
         """Return a snapshot of the pool."""

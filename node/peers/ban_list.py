@@ -73,7 +73,7 @@ class BanList:
         return self._shown(group)
 
     def lift(self, group: str) -> bool:
-        """End a ban and forget it; tell whether there was one."""
+        """End a ban and forget it; return whether there was one."""
         self._changed.add(group)
         return self._records.pop(group, None) is not None
 

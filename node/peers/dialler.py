@@ -121,7 +121,7 @@ class Dialler:
         ]
 
     def end_probe(self, peer: PeerId) -> bool:
-        """Note that a peer was greeted; tell whether it was only to be probed, and may go."""
+        """Note that a peer was greeted; return whether it was only to be probed, and may go."""
         if peer not in self._probed:
             return False
         self._probed.discard(peer)

@@ -186,7 +186,7 @@ class Reputation:
                 self._observer.drop(info.peer)
 
     def lift(self, group: str) -> bool:
-        """End a ban; tell whether there was one."""
+        """End a ban; return whether there was one."""
         self._observer.bans_changed()
         return self.bans.lift(group)
 

@@ -92,7 +92,7 @@ class AnchorFollower(Protocol):
     """Fetches anchors that peers know and this node does not: sync."""
 
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Ask a peer for an anchor and what lies below it; tell whether that is news."""
+        """Ask a peer for an anchor and what lies below it; return whether that is news."""
 
     def news_from(self) -> int:
         """Return the least height that is news to anybody, for while much is being fetched."""

@@ -138,7 +138,7 @@ class BodyPlan(Generic[P]):
         return min(map(self._hedge_at, self._late_for(peer)), default=math.inf)
 
     def arrived(self, batch: DownloadBatch, peer: P, now: float) -> bool:
-        """Note that a peer has answered; tell whether it was the first: others' answers are of
+        """Note that a peer has answered; return whether it was the first: others' answers are of
         no use."""
         asked = self._open.get(batch.number)
         if asked is None:

@@ -226,5 +226,5 @@ class _Run:
             self._owner.bodies += len(anchors)
             self._plan.took_in(number)
             self._wake()
-        # Whoever is still being asked was too slow.
+        # A peer that is still being asked was too slow.
         all_of_it.cancel()

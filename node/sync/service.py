@@ -291,7 +291,7 @@ class SyncService:
             self._note_settled()
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer gave as a vote; tell whether that was possible."""
+        """Follow an anchor that a peer gave as a vote; return whether that was possible."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
             return False
@@ -305,7 +305,7 @@ class SyncService:
         """Follow a tip; return why that was not possible, if it was not. A peer that has not
         offered it need not have it."""
         if (other := self._following.get(tip)) is not None:
-            # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
+            # Another peer is being asked. One that stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
                 await other.wait()
             if await self._chain.queries.is_known(tip):

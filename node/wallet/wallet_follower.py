@@ -164,7 +164,7 @@ class WalletFollower:
         return max(0.0, min([*due, trio.current_time() + REBROADCAST_S]) - trio.current_time())
 
     async def _advance_all(self) -> bool:
-        """Let every wallet take in a chunk of the present chain; tell whether there is more."""
+        """Let every wallet take in a chunk of the present chain; return whether there is more."""
         entries = [entry for entry in self._open.values() if self._is_due(entry)]
         if not entries:
             return False

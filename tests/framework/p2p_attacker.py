@@ -99,7 +99,7 @@ async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[A
                 upgraded = await Upgrader(identity, MemoryBudget(1 << 40)).outbound(
                     tcp, parsed.peer
                 )
-            except Exception as error:  # noqa: BLE001 - told to the test
+            except Exception as error:  # noqa: BLE001 - reported to the test
                 refusal = error
             else:
                 attack = Attacker(tcp, upgraded, identity)

@@ -91,7 +91,7 @@ class BarePeer:
 
     async def gossip(self, kind: str, data: bytes) -> None:
         """Publish an object."""
-        # Whoever is cancelled with the transport shall not find it ended.
+        # A task that is cancelled with the transport shall not find it ended.
         await trio.lowlevel.checkpoint()
         await self.transport.publish(name_of(self.genesis, kind), data)
 

@@ -92,7 +92,7 @@ class Person:
 
         wait_until(holds, f"the wallets of {self.name} know of height {height}")
 
-    def told(self) -> str:
+    def shown(self) -> str:
         """Return everything that this person and the node's log were shown."""
         log = self.home.data_dir(self.name) / "node.log"
         tail = "" if self.node is None else self.node.tail()

@@ -248,7 +248,7 @@ def test_a_node_finds_its_peers_again_after_a_restart(net: Net) -> None:
     net.mingle(nodes, 2)
     last = nodes[-1]
     assert last.process.stop() == 0
-    # Nobody tells it whom to join, and whom it joined through is gone.
+    # Nobody names a peer to join, and whom it joined through is gone.
     last.bootstrap = ""
     assert nodes[0].process.stop() == 0
     nodes[1].generate(2)

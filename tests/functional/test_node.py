@@ -51,7 +51,7 @@ def test_it_goes_on_where_it_was_killed(home: NodeHome) -> None:
     for _ in range(KILLS):
         node = start(home)
         opened = node.wait_event("chain.opened")
-        # What was told as connected is on disk.
+        # What was logged as connected is on disk.
         assert opened["height"] >= acknowledged
         # Around a coin's way into the chain: what the node is about to write is cut off.
         node.wait_events(randomness.randint(1, 4), "coin.found")

@@ -48,7 +48,7 @@ def assert_is_coin(solution: Solution, of: Job) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Return once a condition that other processes bring about holds."""
     with trio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - nothing tells of another process
+        while not condition():  # noqa: ASYNC110 - nothing notifies of another process
             await trio.sleep(0.005)
 
 

@@ -171,7 +171,7 @@ def test_a_node_stops_as_asked_with_exit_code_0(home: NodeHome, number: int) -> 
     assert started["data_dir"] == str(home.data_dir())
     assert started["pid"] == node.pid
     assert node.stop(number) == process.STOPPED
-    # A busy machine may let the loop be told of as blocked.
+    # A busy machine may let the loop be reported as blocked.
     events = [event for event in node.events if event["event"] != "loop.blocked"]
     assert [event["event"] for event in events] == [
         "node.started",

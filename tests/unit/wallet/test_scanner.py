@@ -235,7 +235,7 @@ def test_coins_under_contracts_are_in_no_balance() -> None:
     assert b.balance.on_chain == 0
     assert b.wallet.contract(contract.lock).value == UNC // 2
     assert b.wallet.contracts()[0].label == "ours"
-    # whoever hears of it later finds it by a rescan
+    # a wallet that hears of it later finds it by a rescan
     a.wallet.add_contract(contract, 0)
     assert a.wallet.contract(contract.lock).value == 0
     a.wallet.rescan()
