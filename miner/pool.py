@@ -136,9 +136,8 @@ class MiningPool:
     workers' level, from the node's own (None) to 19. `affinity` lists CPUs: worker i is pinned to
     the one at i modulo their number; None: the system chooses. `cpu_cap` is the CPU time that a
     worker may use, in percent of one CPU. `huge_pages`: whether they are asked for. `losses` is
-    notified of every worker lost. At most
-    `buffer` solutions wait; beyond that the workers wait. Raises SettingError; ValueError for an
-    unknown backend.
+    notified of every worker lost. At most `buffer` solutions wait; beyond that the workers wait.
+    Raises SettingError; ValueError for an unknown backend.
     """
 
     def __init__(
