@@ -117,9 +117,9 @@ class FinishedPages:
 
 def state_pages() -> FinishedPages:
     """Return an empty state, to be made anew."""
-    return FinishedPages(StateRange, state_range.PAGE_HEIGHT)
+    return FinishedPages(StateRange, state_range.STATE_PAGE_HEIGHT)
 
 
 def history_pages() -> FinishedPages:
     """Return an empty history, to be made anew."""
-    return FinishedPages(HistoryRange, history_range.PAGE_HEIGHT)
+    return FinishedPages(HistoryRange, history_range.HISTORY_PAGE_HEIGHT)

@@ -26,8 +26,6 @@ from unchained.node.primitives.conditions import (
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
     OUTPUT_SIZE_SURCHARGE,
-    PUBLIC_KEY_SIZE,
-    SIGNATURE_SIZE,
     Input,
     Output,
     Transfer,
@@ -46,7 +44,14 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
-from unchained.node.wallet.selection import MAX_SEARCHED, Candidate, Costs, Selection, select
+from unchained.node.wallet.selection import (
+    MAX_SEARCHED,
+    Candidate,
+    Selection,
+    SelectionCosts,
+    select,
+)
+from unchained.node.wallet.size_bound import OUTPUT_BOUND, encoded_bound, size_bound
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
 
@@ -55,11 +60,6 @@ MAX_TRANSFERS: Final = 64
 
 MAX_RATE: Final = 1_000_000
 """Grains per byte of size above which a rate is taken for a mistake."""
-
-_HEAD: Final = 48
-_OUTPUT: Final = 47
-_SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
-_PREIMAGE: Final = 34
 
 
 class Fee(msgspec.Struct, frozen=True):
@@ -97,20 +97,6 @@ class _Plan(msgspec.Struct, frozen=True):
     lock_height: int
     back: Draft
     """Brings the change; its value is still to be set."""
-
-
-def encoded_bound(
-    inputs: int, condition_size: int, notes: Sequence[int], signatures: int, preimages: int
-) -> int:
-    """Return a bound, a few bytes above the truth, for a transfer's encoding. `notes` are the
-    sizes of its outputs' notes, 0 for none."""
-    return (
-        _HEAD
-        + inputs * (71 + condition_size)
-        + sum(_OUTPUT + note for note in notes)
-        + signatures * _SIGNATURE
-        + preimages * _PREIMAGE
-    )
 
 
 class Spender:
@@ -209,7 +195,7 @@ class Spender:
         return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
 
     def _choose(
-        self, need: int, account: int, coins: Sequence[bytes] | None, costs: Costs
+        self, need: int, account: int, coins: Sequence[bytes] | None, costs: SelectionCosts
     ) -> Selection:
         costs = msgspec.structs.replace(costs, bare=0)
         if coins is not None:
@@ -364,7 +350,7 @@ class Spender:
 
     def _check_replaces(self, old: Outgoing, prepared: Prepared) -> None:
         unsigned = prepared.unsigned
-        size = _size_bound(unsigned, 1)
+        size = size_bound(unsigned, 1)
         least = replacement_fee(size, (old,), self._with_descendants(old))
         if unsigned.fee < least:
             raise BadPaymentError(
@@ -436,11 +422,11 @@ class Spender:
         return prepared
 
 
-def _costs(plan: _Plan, fee: Fee) -> Costs:
+def _costs(plan: _Plan, fee: Fee) -> SelectionCosts:
     condition = len(plan.condition)
     notes = [draft.note_size for draft in plan.outputs]
     encoded = encoded_bound(0, condition, notes, plan.signatures, len(plan.preimages))
-    back = _OUTPUT + plan.back.note_size + OUTPUT_SIZE_SURCHARGE
+    back = OUTPUT_BOUND + plan.back.note_size + OUTPUT_SIZE_SURCHARGE
     room = MAX_TRANSFER_ENCODED - encoded - back
     most = min(MAX_INPUTS - len(plan.fixed), room // (71 + condition) - len(plan.fixed))
     if most < 0:
@@ -448,14 +434,14 @@ def _costs(plan: _Plan, fee: Fee) -> Costs:
             f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
         )
     if fee.target is not None:
-        return Costs(fee.target, 0, 0, 0, DUST, most)
+        return SelectionCosts(fee.target, 0, 0, 0, DUST, most)
     size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
     per_input = fee.rate * (71 + condition)
     change = fee.rate * back
-    return Costs(fee.rate * size, per_input, change, change + per_input, DUST, most)
+    return SelectionCosts(fee.rate * size, per_input, change, change + per_input, DUST, most)
 
 
-def _worth(coins: Sequence[Candidate], costs: Costs) -> list[Candidate]:
+def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
     """Return the coins that are worth more than what spending them costs."""
     return [coin for coin in coins if coin[1] > costs.per_input]
 
@@ -463,15 +449,6 @@ def _worth(coins: Sequence[Candidate], costs: Costs) -> list[Candidate]:
 def _output_ids(transfer: Outgoing) -> list[CoinId]:
     count = len(Transfer.from_bytes(transfer.raw).outputs)
     return [output_id(transfer.txid, index) for index in range(count)]
-
-
-def _size_bound(unsigned: Unsigned, signatures: int) -> int:
-    condition = max(len(spent.condition) for spent in unsigned.inputs)
-    notes = [len(output.note) for output in unsigned.outputs]
-    encoded = encoded_bound(
-        len(unsigned.inputs), condition, notes, signatures, len(unsigned.preimages)
-    )
-    return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
 
 
 def _assemble(
@@ -485,7 +462,7 @@ def _assemble(
     drafts = list(plan.outputs)
     at = None
     if change:
-        # wherever it stands, so that it is not told from a payment
+        # wherever it stands, so that it cannot be distinguished from a payment
         at = secrets.randbelow(len(drafts) + 1)
         drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)
@@ -503,7 +480,7 @@ def _assemble(
         (),
         plan.preimages,
     )
-    least = _size_bound(unsigned, plan.signatures)
+    least = size_bound(unsigned, plan.signatures)
     if outputs and unsigned.fee < least:
         raise BadPaymentError(
             f"a fee of {unsigned.fee} grains is too low: "
