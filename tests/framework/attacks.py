@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
 import trio
 
 from tests.framework.forge import Forged
@@ -323,3 +324,16 @@ async def expire_transfers(node: SimNode) -> None:
     """Let a node drop its transfers as if they had waited for 72 hours."""
     late_ms = clock_ms(node) + EXPIRY_MS + 1
     await node.core(lambda core: core.expire_transfers(late_ms))
+
+
+# Reorganisations
+
+
+def fail_where_refused(core: ChainCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a reorganisation that is left to the operator fail the test, there and then: the choice
+    would be made again and again if what was refused is still to be chosen."""
+
+    def refuse(*_args: object) -> None:
+        raise AssertionError("a reorganisation was left to the operator")
+
+    monkeypatch.setattr(core._main, "refuse", refuse)

@@ -16,6 +16,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
+from tests.framework.attacks import fail_where_refused
 from tests.framework.chains import open_core
 from tests.framework.corechain import Chain
 from tests.framework.forge import BACKEND, Forge, Forged, key_condition, key_lock, of, spend_key
@@ -231,8 +232,11 @@ def forked(depth: int, age_ms: int) -> tuple[Chain, Forged, Forged]:
 
 @pytest.mark.parametrize("age_ms", [0, SETTLED_MS, 100 * SETTLED_MS])
 @pytest.mark.parametrize("depth", [DEPTH - 1, DEPTH])
-def test_max_reorg_anchors_are_undone_however_old(depth: int, age_ms: int) -> None:
+def test_max_reorg_anchors_are_undone_however_old(
+    depth: int, age_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chain, _, rival = forked(depth, age_ms)
+    fail_where_refused(chain.core, monkeypatch)
     chain.vote(rival, 20)
     assert chain.core.tip.id == rival.id
     assert chain.core.refused is None
