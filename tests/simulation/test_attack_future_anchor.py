@@ -189,9 +189,13 @@ def test_a_body_lists_nothing_that_is_too_new_for_its_anchor(excess_ms: int) -> 
     simulate(12, body)
 
 
+@pytest.mark.parametrize("announced", [False, True])
 @pytest.mark.parametrize("restarting", [False, True])
-def test_a_listed_coin_counts_from_its_time_on(restarting: bool) -> None:
-    """At the bounds of both rules: Y is as far ahead as may be, and X as far ahead of Y."""
+def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced: bool) -> None:
+    """At the bounds of both rules: Y is as far ahead as may be, and X as far ahead of Y.
+
+    X counts as a vote then even if nobody has told of it but Y, and across a restart.
+    """
 
     async def body(net: SimNet) -> None:
         nodes, attacker = await under_way(net)
@@ -200,9 +204,10 @@ def test_a_listed_coin_counts_from_its_time_on(restarting: bool) -> None:
         due_ms = pair.x.header.time - LIMIT_MS
         attacker.hold(pair.x)
         await attacker.tell_anchor(pair.y, pair.y_body)
-        await trio.sleep(0.5)
-        await attacker.tell_anchor(pair.x, pair.x_body)
-        await trio.sleep(0.5)
+        await trio.sleep(1.5)
+        if announced:
+            await attacker.tell_anchor(pair.x, pair.x_body)
+            await trio.sleep(0.5)
         for node in nodes:
             assert await counts(node, pair.y.id), node.name
         if restarting:

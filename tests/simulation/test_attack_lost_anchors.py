@@ -167,6 +167,10 @@ async def assert_it_counts_everywhere(scene: Scene, anchor: Coin, way: Loss) -> 
         assert await has_transfer(node, scene.transfer.wid), node.name
     if way is not conflict:
         assert scene.net.tips() == {anchor.id}
+
+
+async def go_on(scene: Scene) -> None:
+    """Mine two anchors more."""
     scene.net.resume_mining()
     height = scene.finder.height
     await scene.net.until(lambda: scene.finder.height >= height + 2, "going on", 30 * EPOCH_S)
@@ -187,6 +191,7 @@ def test_an_anchor_is_found_on_a_job_whose_transfer_has_left(way: Loss) -> None:
         await assert_it_counts_everywhere(scene, anchor, way)
         found = scene.finder.epochs.statistics()
         assert (found.anchors_found, found.coins_rejected) == (1, 0)
+        await go_on(scene)
 
     simulate(41, body)
 
@@ -207,6 +212,7 @@ def test_an_anchor_is_handed_in_on_a_template_whose_transfer_has_left(way: Loss)
         handed_in = await room.submit(Hex(anchor.raw))
         assert (handed_in.outcome, handed_in.anchor) == ("accepted", True)
         await assert_it_counts_everywhere(scene, anchor, way)
+        await go_on(scene)
 
     simulate(42, body)
 
