@@ -174,16 +174,17 @@ def test_votes_for_a_dead_anchor_are_judged_and_those_for_an_invalid_one_refused
 
 
 def contest(rng: random.Random, forge: Forge) -> list[Item]:
-    """Return a close contest of many branches: of three anchors one is dead, and votes and
+    """Return a close contest of many branches: of five anchors one is dead, and votes and
     anchors come to all that are young."""
     anchors = [forge.genesis]
     items: list[Item] = []
-    for _ in range(24):
-        wrong = {"state_root": bytes(32)} if rng.random() < 0.3 else {}
-        anchor = forge.anchor(rng.choice(anchors[-6:]), body_fields=wrong)
+    for _ in range(30):
+        parent = rng.choice(anchors[-6:])
+        wrong = {"state_root": bytes(32)} if rng.random() < 0.2 else {}
+        anchor = forge.anchor(parent, body_fields=wrong)
         anchors.append(anchor)
         items += [anchor.coin, anchor]
-        items += [forge.coin(rng.choice(anchors[-6:])) for _ in range(rng.randrange(3))]
+        items += [forge.coin(rng.choice(anchors[-6:])) for _ in range(rng.randrange(4))]
     return items
 
 
