@@ -13,7 +13,7 @@ h       height     height               id of the main chain's anchor there
 s       state      height               StateRecord after the main chain's anchor there
 u       undo       height               UndoRecord of the main chain's anchor there
 c       coin       coin id              the 198 bytes of a minted coin, listed or not
-b       bound      parent id, coin id   nothing: the coin is bound to the parent, and a vote
+b       bound      parent id, coin id   nothing: the coin is stored and bound to the parent
 x       unspent    coin id              value u64, lock 32, height u64, minted u8: the coin set
 i       history    coin id              CoinHistory on the main chain
 o       owner      lock, coin id        value u64, height u64 of inclusion, spent or not
@@ -70,13 +70,15 @@ _OWNED = struct.Struct(">QQ")
 class AnchorRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A coin of anchor grade. `body` is its body's encoding, empty while that is unknown;
     `status` what the chain has found out about it; `votes` how many coins are known to be
-    bound to it; `connected_running_ms` the node's running time when it joined the main chain."""
+    bound to it; `connected_running_ms` the node's running time when it joined the main chain;
+    `marks` what else is on record of it (`AnchorMark`)."""
 
     coin: CoinBytes
     body: bytes
     status: UInt64
     votes: UInt64
     connected_running_ms: UInt64
+    marks: UInt64 = 0
 
 
 class StateRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -325,6 +327,12 @@ class PairTable(Table[V]):
         for key, raw in reader.items(start, _end(stem)):
             self.check_key(key)
             yield key[33:], self.decode(key, raw)
+
+    def pairs(self, reader: Reader) -> Iterator[tuple[bytes, CoinId]]:
+        """Return all pairs of ids, in order."""
+        for key in reader.keys(self.start, self.stop):
+            self.check_key(key)
+            yield key[1:33], CoinId(key[33:])
 
     def scan_keys(self, reader: Reader, first: bytes) -> Iterator[bytes]:
         """Return the second ids that go with `first`, by id."""

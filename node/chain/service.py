@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runtime import Clock, Runner
+from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Blame
@@ -99,6 +100,7 @@ class ChainService:
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
         """The present of the chain."""
+        self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._coins = self._connected = self._disconnected = 0
         self._refused = 0
         self._in_bulk = 0
@@ -122,9 +124,10 @@ class ChainService:
         Raises a `StoreError`.
         """
         running = Running()
+        now_ms = clock.now_ms()
 
         def open_core() -> ChainCore:
-            core = ChainCore(store, network, running.elapsed_ms)
+            core = ChainCore(store, network, running.elapsed_ms, now_ms)
             core.advance()
             core.load_mempool()
             core.take_changes()
@@ -155,12 +158,14 @@ class ChainService:
                 nursery.start_soon(self._intake.resubmit_released, name="chain.released")
                 nursery.start_soon(self._intake.resubmit_early, name="chain.early")
                 nursery.start_soon(self._expire, name="chain.expiry")
+                nursery.start_soon(self._clock_watch.run, name="chain.clock")
                 task_status.started()
         finally:
             self._writer.end()
 
     def note_steps(self, steps: Sequence[Changes], status: ChainStatus) -> None:
         """Let others hear of what the writer has done; called by the writer alone."""
+        self._clock_watch.note(status)
         self.status.set(status)
         for step in steps:
             self._coins += len(step.coins)
@@ -197,13 +202,12 @@ class ChainService:
                 id=counted.id.hex(),
                 parent=counted.parent.hex(),
             )
-        dead = {anchor_id for anchor_id, _ in step.dead}
-        for anchor_id, error in step.ruled_out:
-            told = {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
-            if anchor_id in dead:
-                self._log.warning("anchor.dead", **told)
-            else:
-                self._log.warning("anchor.invalid", **told)
+        for event, failed in (("anchor.dead", step.dead), ("anchor.invalid", step.ruled_out)):
+            for anchor_id, error in failed:
+                self._log.warning(event, id=anchor_id.hex(), rule=error.name, why=str(error))
+        for anchor_id, is_aside in step.aside:
+            event = "anchor.set_aside" if is_aside else "anchor.taken_back"
+            self._log.warning(event, id=anchor_id.hex())
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
@@ -250,6 +254,16 @@ class ChainService:
             return False
 
         return await self._call(decide)
+
+    async def set_aside(self, anchor_id: CoinId) -> bool:
+        """Let an anchor of the last MAX_REORG heights and all that descends from it stop counting,
+        on disk too, until `take_back`; tell whether that is news. Raises `UnknownAnchorError`."""
+        return await self._call(partial(ChainCore.set_aside, anchor_id=anchor_id))
+
+    async def take_back(self, anchor_id: CoinId) -> bool:
+        """Let an anchor that was set aside count again, with all that descends from it; tell
+        whether that is news. Raises `UnknownAnchorError`."""
+        return await self._call(partial(ChainCore.take_back, anchor_id=anchor_id))
 
     async def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
         """Leave a better branch to the operator. `lead`: by how much its headers show more work

@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from tests.framework.forge import Forged
-from tests.framework.simnet import BACKEND, SimNet, SimNode, solve
+from tests.framework.simulation.simnet import BACKEND, SimNet, SimNode, solve
 from unchained.miner.jobs import Job, Solution
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool import EXPIRY_MS
-from unchained.node.chain.templates import Template
+from unchained.node.chain.template import Template
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.p2p.memory import MemoryTransport
@@ -26,8 +26,8 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin, CoinHeader
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId, Lock, Wid
-from unchained.node.rpc.mining_methods import MiningRoom
-from unchained.node.runtime import InlineRunner
+from unchained.node.rpc.methods.mining import MiningRoom
+from unchained.node.base.runtime import InlineRunner
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of

@@ -26,7 +26,7 @@ SEED = 20_261_121
 
 def open_core(store: KeyValueStore, network: Network = REG) -> ChainCore:
     """Return a chain on a store, for a process whose clock stands still."""
-    return ChainCore(store, network, lambda: 0)
+    return ChainCore(store, network, lambda: 0, 2**62)
 
 
 def new_store(directory: Path, network: Network = REG) -> NodeStore:

@@ -28,10 +28,10 @@ from tests.framework.attacks import (
 )
 from tests.framework.chains import Feeder, Item, open_core, shuffled
 from tests.framework.forge import Forge, Forged
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
 from tests.framework.trees import RandomTree
 from unchained.node.chain.results import Outcome
-from unchained.node.consensus.anchors import body_root
+from unchained.node.consensus.transition import body_root
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import wid_of

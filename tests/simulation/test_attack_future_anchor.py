@@ -27,8 +27,8 @@ from tests.framework.attacks import (
     template_of,
     votes_for,
 )
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
-from unchained.node.consensus.anchors import body_root
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
+from unchained.node.consensus.transition import body_root
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId

@@ -22,8 +22,8 @@ from tests.framework.attacks import (
     votes_for,
 )
 from tests.framework.forge import Forge, Forged
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
-from unchained.node.chain.holding import MAX_EARLY, MAX_ORPHANS
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
+from unchained.node.chain.held_coins import MAX_EARLY, MAX_ORPHANS
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 

@@ -29,11 +29,11 @@ from tests.framework.attacks import (
     unspent_of,
 )
 from tests.framework.forge import Forge, key_lock
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
 from unchained.miner.jobs import Job
 from unchained.node.chain.mempool import PolicyError
 from unchained.node.chain.results import Package
-from unchained.node.consensus.anchors import body_root
+from unchained.node.consensus.transition import body_root
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer

@@ -13,7 +13,7 @@ import trio
 from tests.framework.attacks import scores_of, take_in, votes_for
 from tests.framework.chains import Item
 from tests.framework.forge import Forge
-from tests.framework.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from unchained.node.primitives.coin import Coin
 
 

@@ -21,10 +21,10 @@ from tests.framework.chains import open_core
 from tests.framework.corechain import Chain
 from tests.framework.forge import BACKEND, Forge, Forged, key_condition, key_lock, of, spend_key
 from tests.framework.rules import rule_broken
-from unchained.node.chain.holding import MAX_EARLY, MAX_ORPHANS, MAX_ORPHANS_OF_PARENT
-from unchained.node.chain.manager import ChainManager
+from unchained.node.chain.held_coins import MAX_EARLY, MAX_ORPHANS, MAX_ORPHANS_OF_PARENT
+from unchained.node.chain.service import ChainService
 from unchained.node.chain.results import Held
-from unchained.node.chain.templates import build_template
+from unchained.node.chain.template import build_template
 from unchained.node.consensus.errors import TimeTooNewError, UnknownParentError
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.transfers import (
@@ -40,7 +40,7 @@ from unchained.node.primitives.conditions import (
 )
 from unchained.node.primitives.transfer import Input, SizedTransfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.runtime import InlineRunner, TrioClock
+from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.storage import schema
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -257,16 +257,16 @@ def test_more_are_left_to_the_operator_when_they_are_old(age_ms: int) -> None:
 # Held coins
 
 
-async def hold(manager: ChainManager, coins: Sequence[Coin]) -> None:
+async def hold(service: ChainService, coins: Sequence[Coin]) -> None:
     """Submit coins that have to wait: they are held, or turned away where there is no room."""
     for coin in coins:
         with suppress(UnknownParentError, TimeTooNewError):
-            assert isinstance(await manager.submit_coin(coin), Held)
+            assert isinstance(await service.submit_coin(coin), Held)
 
 
-async def with_manager(forge: Forge, nursery: trio.Nursery) -> ChainManager:
+async def with_service(forge: Forge, nursery: trio.Nursery) -> ChainService:
     """Return a running chain at the forge's time."""
-    manager = await ChainManager.open(
+    service = await ChainService.open(
         MemoryStore(),
         forge.network,
         clock=TrioClock(forge.now_ms),
@@ -279,8 +279,8 @@ async def with_manager(forge: Forge, nursery: trio.Nursery) -> ChainManager:
             wrapper_class=structlog.make_filtering_bound_logger("critical"),
         ),
     )
-    await nursery.start(manager.run)
-    return manager
+    await nursery.start(service.run)
+    return service
 
 
 def test_coins_that_wait_for_parents_are_bounded() -> None:
@@ -288,15 +288,15 @@ def test_coins_that_wait_for_parents_are_bounded() -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            manager = await with_manager(forge, nursery)
+            service = await with_service(forge, nursery)
             hidden = [forge.anchor(forge.genesis) for _ in range(6)]
             one_parent = [forge.forged_mix(hidden[0]) for _ in range(MAX_ORPHANS_OF_PARENT + 50)]
-            await hold(manager, one_parent)
-            assert 0 < manager.statistics().orphans <= MAX_ORPHANS_OF_PARENT
+            await hold(service, one_parent)
+            assert 0 < service.statistics().orphans <= MAX_ORPHANS_OF_PARENT
             many = [forge.forged_mix(hidden[at % 6]) for at in range(MAX_ORPHANS + 100)]
-            await hold(manager, many)
-            assert 0 < manager.statistics().orphans <= MAX_ORPHANS
-            assert len(manager.awaited_anchors()) <= len(hidden)
+            await hold(service, many)
+            assert 0 < service.statistics().orphans <= MAX_ORPHANS
+            assert len(service.awaited_anchors()) <= len(hidden)
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -308,13 +308,13 @@ def test_coins_that_wait_for_their_time_are_bounded() -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            manager = await with_manager(forge, nursery)
+            service = await with_service(forge, nursery)
             coins = [forge.coin(forge.genesis, time=time + at) for at in range(MAX_EARLY + 50)]
-            await hold(manager, coins)
-            assert 0 < manager.statistics().early <= MAX_EARLY
+            await hold(service, coins)
+            assert 0 < service.statistics().early <= MAX_EARLY
             # All that is held is judged when its time has come.
             await trio.sleep(120)
-            assert manager.statistics().early == 0
+            assert service.statistics().early == 0
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -16,13 +16,13 @@ from trio.testing import MockClock
 
 from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.chain.export import MAGIC, ImportFailed
-from unchained.node.chain.importing import import_chain
-from unchained.node.chain.manager import ChainManager
+from unchained.node.chain.importer import import_chain
+from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
-from unchained.node.runtime import InlineRunner, TrioClock
+from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.storage.memory import MemoryStore
 
 BELOW = 3
@@ -47,7 +47,7 @@ def import_file(content: bytes, path: Path, now_ms: int) -> tuple[int, str] | in
     path.write_bytes(content)
 
     async def main() -> tuple[int, str] | int:
-        chain = await ChainManager.open(
+        chain = await ChainService.open(
             MemoryStore(),
             REG,
             clock=TrioClock(now_ms),
