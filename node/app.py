@@ -55,7 +55,7 @@ from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
 if TYPE_CHECKING:
-    from unchained.node.network import NetworkStatistics, NodeNetwork
+    from unchained.node.sync.node_network import NetworkStatistics, NodeNetwork
 
 PEER_KEY_NAME: Final = "peer-key"
 """File of the data directory with the key that peers know the node by."""
@@ -125,10 +125,10 @@ class Node:
         Raises `BadIdentity`, `CannotListen` or `BadAddress`.
         """
         # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-        from unchained.node.network import NodeNetwork
         from unchained.node.peers.dialler import PeerSettings
-        from unchained.node.peers.reputation import VISITORS, PeerLimits
+        from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
         from unchained.node.sync.assumed_valid import assumed_valid
+        from unchained.node.sync.node_network import NodeNetwork
         from unchained.node.sync.service import SyncSettings
         from unchained.node.transport.identity import Identity
         from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
@@ -137,7 +137,7 @@ class Node:
             HostConfig(
                 listen=config.listen,
                 announce=config.announce,
-                max_connections=config.outbound + config.inbound + VISITORS,
+                max_connections=config.outbound + config.inbound + VISITORS_MAX,
             ),
             Identity.load_or_create(data_dir / PEER_KEY_NAME),
             self._log,
@@ -392,7 +392,13 @@ async def open_node(
             await trio.to_thread.run_sync(store.close)
         raise
     status = chain.status.value
-    log.info("chain.opened", height=status.height, tip=status.tip.hex(), supply=status.supply)
+    log.info(
+        "chain.opened",
+        height=status.height,
+        tip=status.tip.hex(),
+        supply=status.supply,
+        pool=status.pool,
+    )
     return node
 
 

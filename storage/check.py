@@ -1,7 +1,7 @@
 """Looks for damage in a store, without the chain's rules: records, keys, cross references.
 
-The coin set is compared with the state commitment of the tip (Protocol §4). What only the rules
-can tell, such as whether an anchor was valid, is not looked at.
+The pages of the two ranges are made anew from the coins' histories and the anchors, and compared
+(Protocol §4). What only the rules can tell, such as whether an anchor was valid, is not looked at.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from typing import Any, Final
 import msgspec
 
 from unchained.node.consensus.mints import CoinKind
+from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.crypto.lthash import Member, StateCommitment
+from unchained.node.crypto.history_range import EMPTY_HISTORY
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
+from unchained.node.primitives.types import Lock
 from unchained.storage import schema
 from unchained.storage.errors import StoreCorrupt
 from unchained.storage.kv import Reader
+from unchained.storage.leaves import anchor_nodes, coin_leaves
+from unchained.storage.pages import FinishedPages, history_pages, state_pages
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import lock_of
-from unchained.storage.schema import CoinHistory, NumberTable, OwnedCoin, Table, TransferPlace
+from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
+from unchained.storage.tables import NumberTable, PageTable, Table
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report names; it counts them all."""
-
-_COINS_AT_ONCE: Final = 4_096
-"""Members that are added to the state commitment at a time; each takes 2 KiB meanwhile."""
 
 
 class CheckReport(msgspec.Struct, frozen=True):
@@ -47,16 +49,18 @@ class CheckReport(msgspec.Struct, frozen=True):
         return self.problem_count == 0
 
 
-def check(reader: Reader, report: Report = silent) -> CheckReport:
-    """Look at everything in a store or a snapshot of one that nobody writes to.
+def check(reader: Reader, network: Network, report: Report = silent) -> CheckReport:
+    """Look at everything in a network's store or a snapshot of one that nobody writes to.
 
     Raises a `StoreError` for failures other than damage.
     """
-    work = _Check(reader)
+    work = _Check(reader, network)
     for stage, steps in (
         ("records", work.records()),
         ("main chain", work.main_chain()),
         ("coins", work.coins()),
+        ("state pages", work.state_pages()),
+        ("history pages", work.history_pages()),
         ("bound coins", work.bound()),
         ("mempool", work.mempool()),
         ("events", work.events()),
@@ -73,8 +77,9 @@ def check(reader: Reader, report: Report = silent) -> CheckReport:
 
 
 class _Check:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, network: Network) -> None:
         self._reader = reader
+        self._network = network
         self.entries = {table.name: 0 for table in schema.TABLES}
         self.problems: list[str] = []
         self.count = 0
@@ -156,11 +161,10 @@ class _Check:
 
     def coins(self) -> Iterator[None]:
         """Look whether coin set, history and owner index agree with each other and the tip."""
+        positions = 0
         unspent = _Cursor(self._reader)
         owners = 0
         supply = 0
-        members: list[Member] = []
-        commitment = StateCommitment()
         for coin_id, history in schema.HISTORY.scan(self._reader):
             for stranger in unspent.before(coin_id):
                 self.problem(f"coin {stranger.hex()} is in the coin set without a history")
@@ -169,18 +173,58 @@ class _Check:
             self._coin(coin_id, history, found, lock)
             if found is not None:
                 supply += found.value
-                members.append((coin_id, found.value, found.lock, found.height, found.minted))
-                if len(members) == _COINS_AT_ONCE:
-                    commitment.apply(members, ())
-                    members.clear()
             owners += 1
+            positions += 1
             yield
         for stranger in unspent.before(None):
             self.problem(f"coin {stranger.hex()} is in the coin set without a history")
         if owners != self.entries["owner"]:
             self.problem(f"the owner index has {self.entries['owner']} rows, expected {owners}")
-        commitment.apply(members, ())
-        self._state(commitment, supply)
+        self._state(positions, supply)
+
+    def state_pages(self) -> Iterator[None]:
+        """Look whether positions and pages of the state's range are what the coins make them."""
+        if self._tip_height < 0:
+            return
+        pages = state_pages()
+        for coin in coin_leaves(self._reader):
+            if coin.position != pages.count:
+                self.problem(
+                    f"coin {coin.coin_id.hex()} has position {coin.position}, "
+                    f"expected {pages.count}"
+                )
+            pages.add(coin.leaf)
+            self._compare(schema.STATE_PAGE, pages.finished())
+            yield
+        self._compare(schema.STATE_PAGE, pages.rest())
+        yield from self._strange(schema.STATE_PAGE, pages)
+
+    def history_pages(self) -> Iterator[None]:
+        """Look whether the pages of the history's range are what the anchors make them."""
+        if self._tip_height < 0:
+            return
+        pages = history_pages()
+        history = EMPTY_HISTORY
+        for leaf in anchor_nodes(self._reader, self._network):
+            pages.add(leaf)
+            history = history.append(leaf)
+            self._compare(schema.HISTORY_PAGE, pages.finished())
+            yield
+        self._compare(schema.HISTORY_PAGE, pages.rest())
+        yield from self._strange(schema.HISTORY_PAGE, pages)
+        record = schema.STATE.get(self._reader, self._tip_height)
+        if record is not None and record.history != history.to_bytes():
+            self.problem("the history at the tip is not that of its anchors")
+
+    def _compare(self, table: PageTable, made: Iterator[tuple[int, int, bytes]]) -> None:
+        for level, index, page in made:
+            if table.get(self._reader, level, index) != page:
+                self.problem(f"{table.name} {index} of level {level} is missing or wrong")
+
+    def _strange(self, table: PageTable, pages: FinishedPages) -> Iterator[None]:
+        for key in pages.strangers(self._reader, table):
+            self.problem(f"{table.name} {key.hex()} belongs to no leaf")
+            yield
 
     def bound(self) -> Iterator[None]:
         """Look whether each vote is a known coin and for the anchor that it names."""
@@ -285,18 +329,15 @@ class _Check:
                 self.problem(f"spent coin {name} is in the coin set")
         elif found is None:
             self.problem(f"unspent coin {name} is not in the coin set")
-        elif (found.value, found.lock, found.height, found.minted) != (
-            history.value,
-            lock,
-            history.height,
-            minted,
+        elif found != UnspentCoin(
+            history.value, Lock(lock), history.height, minted, history.position
         ):
             self.problem(f"coin {name} in the coin set differs from its history: {found}")
         owned = schema.OWNER.get(self._reader, lock, coin_id)
         if owned != OwnedCoin(history.value, history.height):
             self.problem(f"the owner index has {owned} for coin {name}")
 
-    def _state(self, commitment: StateCommitment, supply: int) -> None:
+    def _state(self, positions: int, supply: int) -> None:
         if self._tip_height < 0:
             return
         record = schema.STATE.get(self._reader, self._tip_height)
@@ -305,9 +346,8 @@ class _Check:
             return
         if record.supply != supply:
             self.problem(f"the coin set holds {supply} grains, expected {record.supply}")
-        # Protocol §4
-        if record.lthash != commitment.to_bytes():
-            self.problem("the coin set is not the one that the tip's state commits to")
+        if record.positions != positions:
+            self.problem(f"there are {positions} positions, expected {record.positions}")
 
 
 class _Cursor:

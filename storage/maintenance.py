@@ -22,6 +22,9 @@ from unchained.storage.open import STORE_NAME, prepare
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import Rebuilt, rebuild
 
+_REMOVED: Final = ".removed"
+"""What the name of a store ends with while it is being removed."""
+
 _BATCH: Final = 1 << 20
 """Bytes per batch of a copy."""
 
@@ -120,19 +123,46 @@ def repair(directory: Path, network: Network, report: Report = silent) -> Repair
         lock.release()
 
 
+def reset(directory: Path) -> int:
+    """Remove the store of a data directory, and nothing else in it; return the bytes of its files.
+
+    Raises `StoreLocked` while a process has it open, `StoreMissing`, or another `StoreError`.
+    """
+    path = directory / STORE_NAME
+    gone = directory / f"{STORE_NAME}{_REMOVED}"
+    if not (path.is_dir() or gone.is_dir()):
+        raise StoreMissing(f"{directory}: there is no chain", path=directory)
+    lock = DirectoryLock(directory)
+    try:
+        freed = 0
+        # what a removal that was cut off has left goes first
+        for _ in range(2):
+            if gone.is_dir():
+                freed += sum(entry.stat().st_size for entry in gone.iterdir())
+                shutil.rmtree(gone)
+            if path.is_dir():
+                path.rename(gone)
+        _sync_directory(directory)
+        return freed
+    except OSError as error:
+        raise os_failure(error, path) from None
+    finally:
+        lock.release()
+
+
 def _put_right(
     store: KeyValueStore, network: Network, kept: Path | None, directory: Path, report: Report
 ) -> Repaired:
     try:
         prepare(store, network, create=False, path=directory)
-        rebuilt = rebuild(store, report)
+        rebuilt = rebuild(store, network, report)
     except (StoreCorrupt, StoreMissing) as error:
         where = f", the damaged files are in {kept}" if kept else ""
         raise NotRepairable(
             f"{directory}: too much is lost{where} ({error}): restore a backup or sync anew",
             path=directory,
         ) from None
-    return Repaired(kept, rebuilt, check(store, report))
+    return Repaired(kept, rebuilt, check(store, network, report))
 
 
 def _readable(path: Path) -> bool:

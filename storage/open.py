@@ -41,7 +41,7 @@ class Migration(msgspec.Struct, frozen=True):
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = ()
-"""All steps there are: version 1 is the first."""
+"""All steps there are. None leads from version 1: its chains are those of other rules."""
 
 
 class NodeStore(LevelStore):
@@ -112,6 +112,8 @@ def prepare(
             raise StoreMissing(f"{where}: the store is empty", path=path)
         _mark(store, network)
         return
+    # Before the genesis: that of another layout may be that of other rules.
+    _check_migrations(version, migrations, path)
     genesis_id = genesis_of(network).coin.id
     found_id = schema.META.get(store, schema.META_GENESIS)
     if found_id != genesis_id:
@@ -128,8 +130,8 @@ def prepare(
             f"knows up to {schema.SCHEMA_VERSION}): update unchained-node",
             path=path,
         )
-    _migrate(store, version, migrations, path)
-    finish_rebuild(store)
+    _migrate(store, version, migrations)
+    finish_rebuild(store, network)
 
 
 def _make_ready(directory: Path, *, create: bool) -> None:
@@ -153,18 +155,24 @@ def _mark(store: KeyValueStore, network: Network) -> None:
     store.write(batch, sync=True)
 
 
-def _migrate(
-    store: KeyValueStore, version: int, migrations: Sequence[Migration], path: Path | None
-) -> None:
+def _check_migrations(version: int, migrations: Sequence[Migration], path: Path | None) -> None:
     steps = {step.source: step for step in migrations}
     while version < schema.SCHEMA_VERSION:
         step = steps.get(version)
         if step is None:
             raise NoMigration(
-                f"{path or 'the store'}: its layout {version} is too old for this program, which "
-                f"has {schema.SCHEMA_VERSION}: use an earlier unchained-node, or sync anew",
+                f"{path or 'the store'}: holds a chain of earlier rules (layout {version}, this "
+                f"program has {schema.SCHEMA_VERSION}): start anew with `unchained-node db reset`, "
+                "which keeps wallets, peer key and configuration",
                 path=path,
             )
+        version = step.target
+
+
+def _migrate(store: KeyValueStore, version: int, migrations: Sequence[Migration]) -> None:
+    steps = {step.source: step for step in migrations}
+    while version < schema.SCHEMA_VERSION:
+        step = steps[version]
         step.work(store)
         batch = Batch()
         batch.put(schema.META.key(schema.META_SCHEMA_VERSION), schema.encode_number(step.target))

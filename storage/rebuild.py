@@ -1,4 +1,5 @@
-"""Rebuilds what follows from other tables: transfer places, the owner index, the coin set.
+"""Rebuilds what follows from other tables: transfer places, the owner index, the coin set, the
+pages of the ranges.
 
 The main chain's bodies, transfers, coins and the coin history are what it goes by. Rows are
 put right one by one, so that no moment has less than the one before; a mark in the meta table
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.mints import CoinKind
+from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
@@ -22,8 +24,11 @@ from unchained.node.primitives.types import Lock
 from unchained.storage import schema
 from unchained.storage.errors import NotRepairable, StoreCorrupt
 from unchained.storage.kv import Batch, Getter, KeyValueStore
+from unchained.storage.leaves import anchor_nodes, coin_leaves
+from unchained.storage.pages import FinishedPages, history_pages, state_pages
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
+from unchained.storage.tables import PageTable
 
 UNFINISHED_REBUILD: Final = b"rebuild"
 """What the meta table's `META_UNFINISHED` says while a rebuild is under way."""
@@ -41,13 +46,13 @@ class Rebuilt(msgspec.Struct, frozen=True):
     deleted: int
 
 
-def finish_rebuild(store: KeyValueStore, report: Report = silent) -> None:
+def finish_rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> None:
     """Do a rebuild again that was cut off; nothing if none was. Raises a `StoreError`."""
     if schema.META.get(store, schema.META_UNFINISHED) == UNFINISHED_REBUILD:
-        rebuild(store, report)
+        rebuild(store, network, report)
 
 
-def rebuild(store: KeyValueStore, report: Report = silent) -> Rebuilt:
+def rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> Rebuilt:
     """Put every derivable row right. Nobody else may write meanwhile.
 
     Raises `NotRepairable` when something is missing that nothing else tells, `StoreCorrupt`
@@ -62,6 +67,10 @@ def rebuild(store: KeyValueStore, report: Report = silent) -> Rebuilt:
     for _ in counted(work.coins(), "coins", report):
         work.flush(_BATCH)
     for _ in counted(work.strangers(), "leftovers", report):
+        work.flush(_BATCH)
+    for _ in counted(work.state_pages(), "state pages", report):
+        work.flush(_BATCH)
+    for _ in counted(work.history_pages(network), "history pages", report):
         work.flush(_BATCH)
     work.batch.delete(schema.META.key(schema.META_UNFINISHED))
     work.flush(0)
@@ -134,7 +143,7 @@ class _Rebuild:
                     self._delete(key)
             else:
                 minted = history.kind is not CoinKind.OUTPUT
-                coin = UnspentCoin(history.value, lock, history.height, minted)
+                coin = UnspentCoin(history.value, lock, history.height, minted, history.position)
                 self._set(key, schema.UNSPENT.encode(coin))
             yield
 
@@ -150,6 +159,40 @@ class _Rebuild:
             if history is None or lock_of(self._store, coin_id, history) != lock:
                 self._delete(key)
             yield
+
+    def state_pages(self) -> Iterator[None]:
+        """Put the pages of the state's range right."""
+        pages = state_pages()
+        for coin in coin_leaves(self._store):
+            if coin.position != pages.count:
+                raise NotRepairable(
+                    f"the history of coin {coin.coin_id.hex()} is damaged: position "
+                    f"{coin.position}, expected {pages.count}: {_LOST}"
+                )
+            pages.add(coin.leaf)
+            self._put_pages(schema.STATE_PAGE, pages.finished())
+            yield
+        yield from self._finish_pages(schema.STATE_PAGE, pages)
+
+    def history_pages(self, network: Network) -> Iterator[None]:
+        """Put the pages of the history's range right."""
+        pages = history_pages()
+        for leaf in anchor_nodes(self._store, network):
+            pages.add(leaf)
+            self._put_pages(schema.HISTORY_PAGE, pages.finished())
+            yield
+        yield from self._finish_pages(schema.HISTORY_PAGE, pages)
+
+    def _finish_pages(self, table: PageTable, pages: FinishedPages) -> Iterator[None]:
+        self._put_pages(table, pages.rest())
+        self.flush(0)
+        for key in pages.strangers(self._store, table):
+            self._delete(key)
+            yield
+
+    def _put_pages(self, table: PageTable, made: Iterator[tuple[int, int, bytes]]) -> None:
+        for level, index, page in made:
+            self._set(table.key(level, index), page)
 
     def _place(self, height: int, wid: bytes, index: int) -> None:
         raw = schema.TRANSFER.get(self._store, wid)

@@ -11,10 +11,13 @@ m       meta       name                 what the name says: u64, id or bytes
 a       anchor     anchor id            AnchorRecord
 h       height     height               id of the main chain's anchor there
 s       state      height               StateRecord after the main chain's anchor there
+r       state page level, index         nodes of the state's range after the tip (Protocol §4)
+g       history page level, index       nodes of the history's range after the tip
 u       undo       height               UndoRecord of the main chain's anchor there
 c       coin       coin id              the 198 bytes of a minted coin, listed or not
 b       bound      parent id, coin id   nothing: the coin is stored and bound to the parent
-x       unspent    coin id              value u64, lock 32, height u64, minted u8: the coin set
+x       unspent    coin id              value u64, lock 32, height u64, minted u8, position u64:
+                                        the coin set
 i       history    coin id              CoinHistory on the main chain
 o       owner      lock, coin id        value u64, height u64 of inclusion, spent or not
 t       txid       txid                 TransferPlace on the main chain
@@ -28,39 +31,43 @@ n       ban        name                 what the network keeps of a ban
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
+from unchained.node.crypto import history_range, state_range
 from unchained.node.primitives.body import MAX_BODY_ENCODED
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
-from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, UInt64
-from unchained.storage.errors import StoreCorrupt
-from unchained.storage.kv import Getter, Reader, prefix_end
+from unchained.storage.kv import Getter
+from unchained.storage.tables import IdTable, NameTable, NumberTable, PageTable, PairTable, Table
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Goes up with every change of layout, which then brings a migration step (storage.open)."""
+
+STATE_PAGE_SIZE: Final = state_range.PAGE_SIZE
+"""Bytes of a page of the state's range."""
+
+HISTORY_PAGE_SIZE: Final = history_range.PAGE_SIZE
+"""Bytes of a page of the history's range."""
 
 MAX_UNDO_ENCODED: Final = 8 << 20
 """Bytes of an encoded undo record. The 4 MiB of transfers in a body spend some 40,000 coins at
-most (an input is 104 bytes or more), of 88 bytes here."""
+most (an input is 104 bytes or more), of 97 bytes here."""
 
 MAX_SMALL_ENCODED: Final = 8 << 10
 """Bytes of any other encoded record."""
-
-V = TypeVar("V")
 
 CoinBytes = Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)]
 """The 198 bytes of a coin."""
 
 _U64 = struct.Struct(">Q")
-_UNSPENT = struct.Struct(">Q32sQB")
+_UNSPENT = struct.Struct(">Q32sQBQ")
 _OWNED = struct.Struct(">QQ")
 
 
@@ -82,12 +89,13 @@ class AnchorRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class StateRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What follows from the chain up to an anchor: the state's vector and count of members, the
-    history's count and peaks, and all grains in the coin set."""
+    """What follows from the chain up to an anchor (Protocol §4, §5.4): how many positions there
+    are, all grains in the coin set and in the pool, and the history's count and peaks."""
 
-    lthash: bytes
-    history: bytes
+    positions: UInt64
     supply: UInt64
+    pool: UInt64
+    history: bytes
 
 
 class SpentCoin(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -98,15 +106,25 @@ class SpentCoin(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lock: Bytes32
     height: UInt64
     minted: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    position: UInt64
 
     @classmethod
     def of(cls, coin_id: bytes, coin: UnspentCoin) -> SpentCoin:
         """Record a member before it is removed."""
-        return cls(coin_id, coin.value, coin.lock, coin.height, int(coin.minted))
+        return cls(
+            coin_id,
+            coin.value,
+            coin.lock,
+            coin.height,
+            int(coin.minted),
+            position_of(coin),
+        )
 
     def unspent(self) -> UnspentCoin:
         """Return the member as it was."""
-        return UnspentCoin(self.value, Lock(self.lock), self.height, self.minted == 1)
+        return UnspentCoin(
+            self.value, Lock(self.lock), self.height, self.minted == 1, self.position
+        )
 
 
 class UndoRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -122,7 +140,8 @@ class CoinHistory(msgspec.Struct, array_like=True, frozen=True, gc=False):
     `kind` is a `CoinKind`, `height` that of inclusion, `value` in grains. An output has its
     `txid` and its `index` among the outputs; a minted coin an empty txid and its index in the
     body's list (fresh or uncles; 0 for the anchor itself). Unspent: `spent_height` 0 and
-    `spent_by` empty; else the height of the anchor and the txid of the transfer.
+    `spent_by` empty; else the height of the anchor and the txid of the transfer. `position` is
+    that of Protocol §4.
     """
 
     kind: CoinKind
@@ -132,6 +151,7 @@ class CoinHistory(msgspec.Struct, array_like=True, frozen=True, gc=False):
     index: UInt64
     spent_height: UInt64
     spent_by: Annotated[bytes, msgspec.Meta(max_length=32)]
+    position: UInt64
 
 
 class OwnedCoin(msgspec.Struct, frozen=True, gc=False):
@@ -197,177 +217,13 @@ Event = AnchorConnected | AnchorDisconnected | CoinAccepted | TransferEntered | 
 """One entry of the event log."""
 
 
-# -- tables ---------------------------------------------------------------------------------------
-
-
-class Table(Generic[V]):
-    """One table: a prefix byte, keys of one shape, values of one layout.
-
-    `encode` gives a value's bytes. `key_size` counts the key's bytes after the prefix; None
-    where they vary.
-    """
-
-    __slots__ = ("_decode", "encode", "key_size", "name", "prefix", "start", "stop")
-
-    def __init__(
-        self,
-        name: str,
-        prefix: bytes,
-        key_size: int | None,
-        encode: Callable[[V], bytes],
-        decode: Callable[[bytes], V],
-    ) -> None:
-        self.name = name
-        self.prefix = prefix
-        self.key_size = key_size
-        self.encode = encode
-        self._decode = decode
-        self.start = prefix
-        self.stop = _end(prefix)
-
-    def decode(self, key: bytes, raw: bytes) -> V:
-        """Return the value of a whole key. Raises `StoreCorrupt` with the table and the key."""
-        try:
-            return self._decode(raw)
-        except (NonCanonicalError, ValueError, struct.error) as error:
-            raise self.corrupt(key, f"its value of {len(raw)} bytes is damaged: {error}") from None
-
-    def read(self, reader: Getter, key: bytes) -> V | None:
-        """Return the value that a whole key has, or None."""
-        raw = reader.get(key)
-        return None if raw is None else self.decode(key, raw)
-
-    def check_key(self, key: bytes) -> None:
-        """Raise `StoreCorrupt` if the table can have no such key."""
-        if self.key_size is not None and len(key) != 1 + self.key_size:
-            raise self.corrupt(key, f"a key of {len(key)} bytes, expected {1 + self.key_size}")
-
-    def corrupt(self, key: bytes, what: str) -> StoreCorrupt:
-        """Return the error that says what is wrong with a whole key or its value."""
-        return StoreCorrupt(
-            f"table {self.name}, key {key.hex()}: {what}: "
-            "restore a backup, or run `unchained-node db check --repair`"
-        )
-
-
-class IdTable(Table[V]):
-    """Keyed by one id of 32 bytes."""
-
-    __slots__ = ()
-
-    def key(self, id_: bytes) -> bytes:
-        """Return the key of an id."""
-        return self.prefix + id_
-
-    def get(self, reader: Getter, id_: bytes) -> V | None:
-        """Return the id's value, or None."""
-        return self.read(reader, self.prefix + id_)
-
-    def get_many(self, reader: Getter, ids: Sequence[bytes]) -> list[V | None]:
-        """Return the value or None of each id, in the order of `ids`."""
-        keys = [self.prefix + id_ for id_ in ids]
-        return [
-            None if raw is None else self.decode(key, raw)
-            for key, raw in zip(keys, reader.get_many(keys), strict=True)
-        ]
-
-    def scan(self, reader: Reader) -> Iterator[tuple[bytes, V]]:
-        """Return all ids and values, by id."""
-        for key, raw in reader.items(self.start, self.stop):
-            self.check_key(key)
-            yield key[1:], self.decode(key, raw)
-
-
-class NumberTable(Table[V]):
-    """Keyed by one height or sequence number."""
-
-    __slots__ = ()
-
-    def key(self, number: int) -> bytes:
-        """Return the key of a number."""
-        return self.prefix + number.to_bytes(8, "big")
-
-    def get(self, reader: Getter, number: int) -> V | None:
-        """Return the number's value, or None."""
-        return self.read(reader, self.key(number))
-
-    def scan(
-        self,
-        reader: Reader,
-        first: int = 0,
-        last: int | None = None,
-        *,
-        reverse: bool = False,
-    ) -> Iterator[tuple[int, V]]:
-        """Return numbers and values from `first` to `last`, both included, in order."""
-        stop = self.stop if last is None else self.key(last) + b"\x00"
-        for key, raw in reader.items(self.key(first), stop, reverse=reverse):
-            self.check_key(key)
-            yield int.from_bytes(key[1:], "big"), self.decode(key, raw)
-
-
-class PairTable(Table[V]):
-    """Keyed by two ids of 32 bytes; what shares the first lies together."""
-
-    __slots__ = ()
-
-    def key(self, first: bytes, second: bytes) -> bytes:
-        """Return the key of a pair."""
-        return self.prefix + first + second
-
-    def get(self, reader: Getter, first: bytes, second: bytes) -> V | None:
-        """Return the pair's value, or None."""
-        return self.read(reader, self.prefix + first + second)
-
-    def scan(self, reader: Reader, first: bytes, after: bytes = b"") -> Iterator[tuple[bytes, V]]:
-        """Return the second ids and values that go with `first`, by id, those up to and with
-        the id `after` left out."""
-        stem = self.prefix + first
-        start = stem + after + b"\x00" if after else stem
-        for key, raw in reader.items(start, _end(stem)):
-            self.check_key(key)
-            yield key[33:], self.decode(key, raw)
-
-    def pairs(self, reader: Reader) -> Iterator[tuple[bytes, CoinId]]:
-        """Return all pairs of ids, in order."""
-        for key in reader.keys(self.start, self.stop):
-            self.check_key(key)
-            yield key[1:33], CoinId(key[33:])
-
-    def scan_keys(self, reader: Reader, first: bytes) -> Iterator[bytes]:
-        """Return the second ids that go with `first`, by id."""
-        stem = self.prefix + first
-        for key in reader.keys(stem, _end(stem)):
-            self.check_key(key)
-            yield key[33:]
-
-
-class NameTable(Table[V]):
-    """Keyed by a name of any bytes."""
-
-    __slots__ = ()
-
-    def key(self, name: bytes) -> bytes:
-        """Return the key of a name."""
-        return self.prefix + name
-
-    def get(self, reader: Getter, name: bytes) -> V | None:
-        """Return the name's value, or None."""
-        return self.read(reader, self.prefix + name)
-
-    def scan(self, reader: Reader) -> Iterator[tuple[bytes, V]]:
-        """Return all names and values, by name."""
-        for key, raw in reader.items(self.start, self.stop):
-            yield key[1:], self.decode(key, raw)
+def position_of(coin: UnspentCoin) -> int:
+    """Return the position of a member of the coin set."""
+    assert coin.position is not None, "whatever is connected has one"
+    return coin.position
 
 
 # -- layouts --------------------------------------------------------------------------------------
-
-
-def _end(prefix: bytes) -> bytes:
-    end = prefix_end(prefix)
-    assert end is not None, "no table's prefix is the last byte"
-    return end
 
 
 def _same(raw: bytes) -> bytes:
@@ -393,14 +249,14 @@ def _decode_nothing(raw: bytes) -> None:
 
 
 def _encode_unspent(coin: UnspentCoin) -> bytes:
-    return _UNSPENT.pack(coin.value, coin.lock, coin.height, coin.minted)
+    return _UNSPENT.pack(coin.value, coin.lock, coin.height, coin.minted, position_of(coin))
 
 
 def _decode_unspent(raw: bytes) -> UnspentCoin:
-    value, lock, height, minted = _UNSPENT.unpack(raw)
+    value, lock, height, minted, position = _UNSPENT.unpack(raw)
     if minted > 1:
         raise ValueError(f"minted is {minted}, expected 0 or 1")
-    return UnspentCoin(value, lock, height, minted == 1)
+    return UnspentCoin(value, lock, height, minted == 1, position)
 
 
 def _encode_owned(coin: OwnedCoin) -> bytes:
@@ -428,6 +284,12 @@ META: Final = NameTable("meta", b"m", None, _same, _same)
 ANCHOR: Final = IdTable("anchor", b"a", 32, encode, _anchor.decode)
 HEIGHT: Final = NumberTable("height", b"h", 8, _same, _decode_coin_id)
 STATE: Final = NumberTable("state", b"s", 8, encode, _state.decode)
+STATE_PAGE: Final = PageTable(
+    "state page", b"r", 9, _same, _bytes_of(STATE_PAGE_SIZE, STATE_PAGE_SIZE)
+)
+HISTORY_PAGE: Final = PageTable(
+    "history page", b"g", 9, _same, _bytes_of(HISTORY_PAGE_SIZE, HISTORY_PAGE_SIZE)
+)
 UNDO: Final = NumberTable("undo", b"u", 8, encode, _undo.decode)
 COIN: Final = IdTable("coin", b"c", 32, _same, _bytes_of(COIN_SIZE, COIN_SIZE))
 BOUND: Final = PairTable("bound", b"b", 64, _encode_nothing, _decode_nothing)
@@ -446,6 +308,8 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     ANCHOR,
     HEIGHT,
     STATE,
+    STATE_PAGE,
+    HISTORY_PAGE,
     UNDO,
     COIN,
     BOUND,

@@ -1,73 +1,81 @@
-"""Debt in milliseconds of verification, and rates of requests: buckets that refill with time."""
+"""Token buckets: what may happen so many times at once, and then so often per second.
+
+Whoever keeps a bucket says what time it is, in seconds of any clock that does not go back.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final
 
-MAX_KEYS: Final = 8_192
-"""Debtors remembered; the one that paid back first is forgotten first."""
-
-BUDGET_MS: Final = 2_000.0
-"""Debt at which a peer is disconnected and banned."""
-
-REFILL_MS_PER_S: Final = 20.0
-"""Debt forgiven per second: 2 % of one core."""
+BUCKETS_MAX: Final = 8_192
+"""Keys whose buckets are kept; the one that was used longest ago goes first."""
 
 
-class Debts:
-    """What peers owe, by the group that a ban covers. Times in seconds, debts in ms."""
+class TokenBucket:
+    """Holds `capacity` tokens, full at first, and refills by `per_second`."""
 
-    def __init__(
-        self, budget_ms: float = BUDGET_MS, refill_ms_per_s: float = REFILL_MS_PER_S
-    ) -> None:
-        self._budget_ms = budget_ms
-        self._refill = refill_ms_per_s
-        self._owed: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    __slots__ = ("_capacity", "_level", "_per_second", "_since")
 
-    def owed(self, group: str, now: float) -> float:
-        """Return what a group owes at a time."""
-        amount, since = self._owed.get(group, (0.0, now))
-        return max(0.0, amount - (now - since) * self._refill)
+    def __init__(self, capacity: float, per_second: float, now: float) -> None:
+        self._capacity = capacity
+        self._per_second = per_second
+        self._level = float(capacity)
+        self._since = now
 
-    def charge(self, group: str, ms: float, now: float) -> bool:
-        """Add to a group's debt; tell whether it exceeds the budget, which clears it."""
-        amount = self.owed(group, now) + ms
-        self._owed.pop(group, None)
-        if amount > self._budget_ms:
-            return True
-        self._owed[group] = (amount, now)
-        if len(self._owed) > MAX_KEYS:
-            self._owed.popitem(last=False)
-        return False
+    def level(self, now: float) -> float:
+        """Return how many tokens there are; negative while more were spent than there were."""
+        return min(self._capacity, self._level + (now - self._since) * self._per_second)
+
+    def take(self, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens if there are as many, else none; tell whether there were."""
+        level = self.level(now)
+        enough = level >= tokens
+        self._level = level - tokens if enough else level
+        self._since = now
+        return enough
+
+    def spend(self, now: float, tokens: float = 1.0) -> float:
+        """Take tokens in any case; return the seconds until they are there."""
+        self._level = self.level(now) - tokens
+        self._since = now
+        return max(0.0, -self._level / self._per_second)
+
+
+class KeyedTokenBuckets:
+    """A bucket for each key, of at most `BUCKETS_MAX` keys."""
+
+    def __init__(self, capacity: float, per_second: float) -> None:
+        self._capacity = capacity
+        self._per_second = per_second
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._owed)
+        return len(self._buckets)
 
+    def level(self, key: str, now: float) -> float:
+        """Return how many tokens a key's bucket has."""
+        bucket = self._buckets.get(key)
+        return self._capacity if bucket is None else bucket.level(now)
 
-class RateLimit:
-    """A bucket of `burst` that refills by `per_second`, for each key."""
+    def take(self, key: str, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens of a key's bucket if there are as many, else none; tell whether there
+        were."""
+        return self._use(key, now).take(now, tokens)
 
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    def spend(self, key: str, now: float, tokens: float = 1.0) -> float:
+        """Take tokens of a key's bucket in any case; return the seconds until they are there."""
+        return self._use(key, now).spend(now, tokens)
 
-    def take(self, key: str, now: float) -> bool:
-        """Take one from the key's bucket, if there is one."""
-        level, since = self._levels.pop(key, (self._burst, now))
-        level = min(self._burst, level + (now - since) * self._per_second)
-        allowed = level >= 1.0
-        self._levels[key] = (level - 1.0 if allowed else level, now)
-        if len(self._levels) > MAX_KEYS:
-            self._levels.popitem(last=False)
-        return allowed
+    def forget(self, key: str) -> None:
+        """Let a key begin anew, with a full bucket."""
+        self._buckets.pop(key, None)
 
-    def reserve(self, key: str, now: float) -> float:
-        """Take one from the key's bucket in any case; return the seconds until it is there."""
-        level, since = self._levels.pop(key, (self._burst, now))
-        level = min(self._burst, level + (now - since) * self._per_second) - 1.0
-        self._levels[key] = (level, now)
-        if len(self._levels) > MAX_KEYS:
-            self._levels.popitem(last=False)
-        return max(0.0, -level / self._per_second)
+    def _use(self, key: str, now: float) -> TokenBucket:
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = TokenBucket(self._capacity, self._per_second, now)
+        self._buckets[key] = bucket
+        if len(self._buckets) > BUCKETS_MAX:
+            self._buckets.popitem(last=False)
+        return bucket

@@ -250,10 +250,10 @@ class Admission:
 
         `main` are the anchors of the main chain, which are there whatever the clock shows.
         """
-        bound: dict[CoinId, list[Coin]] = {}
+        bound: dict[bytes, list[Coin]] = {}
         for parent_id, coin_id in schema.BOUND.pairs(store):
             raw = there(schema.COIN.get(store, coin_id), f"coin {coin_id.hex()}")
-            bound.setdefault(CoinId(parent_id), []).append(Coin.from_bytes(raw))
+            bound.setdefault(parent_id, []).append(Coin.from_bytes(raw))
         waiting = deque([self._tree.root])
         while waiting:
             node = waiting.popleft()
@@ -280,7 +280,7 @@ class Admission:
             self._tree.recall_votes(node, record.votes)
         heapq.heapify(self._due)
         for parent_id, coins in bound.items():
-            self._others[parent_id] = {coin.id: coin.height for coin in coins}
+            self._others[CoinId(parent_id)] = {coin.id: coin.height for coin in coins}
 
     # Out
 

@@ -22,7 +22,7 @@ from unchained.node.chain.answers import (
 from unchained.node.chain.tree import AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.header_work import anchor_work, deserves_bodies
-from unchained.node.crypto.mmr import History
+from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
@@ -264,7 +264,7 @@ def header_base(view: ChainView, anchor_id: CoinId) -> HeaderBase | None:
     context = view.archive.main_context(coin.height, view.tree.root.context)
     assert context is not None, "it is on the main chain"
     state = schema.STATE.get(view.store, coin.height)
-    history = None if state is None else History.from_bytes(state.history)
+    history = None if state is None else HistoryPeaks.from_bytes(state.history)
     return HeaderBase(msgspec.structs.replace(context, history=history), coin.height)
 
 

@@ -375,14 +375,14 @@ class ChainCore:
         """Let the tree reach down to an anchor of the main chain and stay so; tell whether that
         is done, or the next part of it is to be asked for."""
         self.root.held = True
-        done = self.root.lower(height)
+        done = self.root.extend(height)
         self.journal.flush()
         return done
 
     def let_root_rise(self) -> bool:
         """Let the tree have its ordinary depth again; tell whether it has."""
         self.root.held = False
-        self.journal.changes.barren += self.root.lift()
+        self.journal.changes.barren += self.root.shrink()
         self.journal.flush()
         return not self.root.is_deep
 

@@ -1,25 +1,29 @@
 """The coin set and all that follows from the main chain, anchor by anchor (Protocol §4, §5.3).
 
 The ledger stands at the tip. It puts down what connecting an anchor changes, as the rules have
-found it (`consensus.transition`): coin set, indexes, undo data and event log, in one batch;
-disconnecting takes all of that back. Nothing reaches the disk before `flush`, so several anchors
-may share a batch.
+found it (`consensus.transition`): coin set, ranges, indexes, undo data and event log, in one
+batch; disconnecting takes all of that back. Nothing reaches the disk before `flush`, so several
+anchors may share a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.consensus.transition import Transition, created_coins
-from unchained.node.crypto.lthash import Member, StateCommitment
-from unchained.node.crypto.mmr import History
+from unchained.node.consensus.transition import Transition, created_locks
+from unchained.node.crypto.history_range import HistoryPeaks, HistoryRange
+from unchained.node.crypto.state_range import SPENT, StateRange, leaf_of
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore, Overlay
+from unchained.storage.pages import BatchPages, StoredPages
+from unchained.storage.presence import there
 from unchained.storage.schema import (
     AnchorConnected,
     AnchorDisconnected,
@@ -43,9 +47,8 @@ class Ledger:
         self,
         store: KeyValueStore,
         *,
-        commitment: StateCommitment,
-        history: History,
-        supply: int,
+        height: int,
+        state: StateRecord,
         next_event: int,
         undo_floor: int,
     ) -> None:
@@ -53,11 +56,18 @@ class Ledger:
         self.batch = Batch()
         self.view = Overlay(store, self.batch)
         """The store as it will be after the next flush."""
-        self.commitment = commitment
-        self.history = history
-        """The history range after the tip."""
-        self.supply = supply
+        self.state = StateRange(StoredPages(store, schema.STATE_PAGE), state.positions)
+        """The state's range after the tip; to be read only."""
+        self.anchors = HistoryRange(StoredPages(store, schema.HISTORY_PAGE), height + 1)
+        """The history's range after the tip, with all its nodes; to be read only."""
+        self._state_pages = BatchPages(self.batch, schema.STATE_PAGE)
+        self._history_pages = BatchPages(self.batch, schema.HISTORY_PAGE)
+        self.history = HistoryPeaks.from_bytes(state.history)
+        """The history after the tip by its peaks."""
+        self.supply = state.supply
         """Grains in the coin set."""
+        self.pool = state.pool
+        """Grains of fees that no anchor's coin has received yet."""
         self.next_event = next_event
         """Sequence number of the next event."""
         self.undo_floor = undo_floor
@@ -68,7 +78,7 @@ class Ledger:
 
     def state_root(self) -> bytes:
         """Return the state root after the tip, 32 bytes."""
-        return self.commitment.root()
+        return self.state.root(self.supply, self.pool)
 
     def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
         """Return the coin if it is in the coin set."""
@@ -102,6 +112,8 @@ class Ledger:
         `running_ms`: how long nodes have run on this store. After a failure the ledger and the
         disk differ: open the store again.
         """
+        self.state.flush(self._state_pages)
+        self.anchors.flush(self._history_pages)
         meta = schema.META
         self.batch.put(meta.key(schema.META_NEXT_EVENT), schema.encode_number(self.next_event))
         self.batch.put(meta.key(schema.META_RUNNING_MS), schema.encode_number(running_ms))
@@ -110,16 +122,19 @@ class Ledger:
         events, self._new_events = self._new_events, []
         return events
 
-    def apply(self, change: Transition, history: History) -> None:
-        """Let a child of the tip become the tip: put down what it change.
+    def apply(self, change: Transition, history: HistoryPeaks) -> None:
+        """Let a child of the tip become the tip: put down what it changes.
 
         `history` is the range after it.
         """
         anchor = change.anchor
         self._change_coins(change)
-        self.supply += change.minted
+        self.supply += change.supply_change
+        self.pool = change.pool
         self.history = history
-        self._record_state(anchor.height)
+        self.anchors.append(change.leaf)
+        record = StateRecord(self.state.count, self.supply, self.pool, history.to_bytes())
+        self.batch.put(schema.STATE.key(anchor.height), schema.STATE.encode(record))
         self._move_tip(anchor.id)
         self.batch.put(schema.HEIGHT.key(anchor.height), anchor.id)
         self.log(AnchorConnected(anchor.height, anchor.id))
@@ -127,8 +142,9 @@ class Ledger:
     def _change_coins(self, change: Transition) -> None:
         height = change.anchor.height
         put, delete = self.batch.put, self.batch.delete
-        added: list[Member] = []
+        state = self.state
         for coin in change.created:
+            position = state.count
             spent_by = change.spent_by.get(coin.coin_id, b"")
             put(
                 schema.HISTORY.key(coin.coin_id),
@@ -141,6 +157,7 @@ class Ledger:
                         coin.index,
                         height if spent_by else 0,
                         spent_by,
+                        position,
                     )
                 ),
             )
@@ -148,15 +165,20 @@ class Ledger:
                 schema.OWNER.key(coin.lock, coin.coin_id),
                 schema.OWNER.encode(OwnedCoin(coin.value, height)),
             )
-            if not spent_by:
-                added.append((coin.coin_id, coin.value, coin.lock, height, coin.minted))
-                put(
-                    schema.UNSPENT.key(coin.coin_id),
-                    schema.UNSPENT.encode(UnspentCoin(coin.value, coin.lock, height, coin.minted)),
-                )
-        removed: list[Member] = []
+            # Protocol §4: A coin has a position though the body that creates it spends it
+            if spent_by:
+                state.append(SPENT)
+                continue
+            state.append(leaf_of(coin.coin_id, coin.value, coin.lock, height, coin.minted))
+            put(
+                schema.UNSPENT.key(coin.coin_id),
+                schema.UNSPENT.encode(
+                    UnspentCoin(coin.value, coin.lock, height, coin.minted, position)
+                ),
+            )
         for coin_id, spent in change.spent.items():
-            removed.append((coin_id, spent.value, spent.lock, spent.height, spent.minted))
+            # Protocol §4: Spending clears a leaf
+            state.set_leaf(schema.position_of(spent), SPENT)
             delete(schema.UNSPENT.key(coin_id))
         self._mark_spent([(coin_id, height, change.spent_by[coin_id]) for coin_id in change.spent])
         for index, sized in enumerate(change.transfers):
@@ -164,12 +186,11 @@ class Ledger:
             put(schema.TXID.key(sized.txid), schema.TXID.encode(place))
         undo = UndoRecord(tuple(SpentCoin.of(*item) for item in change.spent.items()))
         put(schema.UNDO.key(height), schema.UNDO.encode(undo))
-        self.commitment.apply(added, removed)
 
     def disconnect(
         self,
         anchor: Coin,
-        parent_history: History,
+        parent_history: HistoryPeaks,
         mints: Sequence[Mint],
         transfers: Sequence[SizedTransfer],
     ) -> None:
@@ -179,34 +200,34 @@ class Ledger:
         the tip was connected with.
         """
         height = anchor.height
-        undo = schema.UNDO.get(self.view, height)
-        assert undo is not None, f"no undo data at height {height}"
+        undo = there(schema.UNDO.get(self.view, height), f"undo data at height {height}")
+        before = there(schema.STATE.get(self.view, height - 1), f"state at height {height - 1}")
         put, delete = self.batch.put, self.batch.delete
         spent_in_body = {
             CoinId(entry.coin_id) for sized in transfers for entry in sized.transfer.inputs
         }
         for sized in transfers:
             delete(schema.TXID.key(sized.txid))
-        removed: list[Member] = []
-        for made in created_coins(mints, transfers):
-            delete(schema.HISTORY.key(made.coin_id))
-            delete(schema.OWNER.key(made.lock, made.coin_id))
-            if made.coin_id not in spent_in_body:
-                delete(schema.UNSPENT.key(made.coin_id))
-                removed.append((made.coin_id, made.value, made.lock, height, made.minted))
-        added: list[Member] = []
+        for coin_id, lock in created_locks(mints, transfers):
+            delete(schema.HISTORY.key(coin_id))
+            delete(schema.OWNER.key(lock, coin_id))
+            if coin_id not in spent_in_body:
+                delete(schema.UNSPENT.key(coin_id))
+        # Protocol §4: A reorganisation takes away the positions of the anchors that it undoes and
+        # puts back the leaves that they cleared and the pool as it was
+        self.state.truncate(before.positions)
         for spent in undo.spent:
             coin = spent.unspent()
-            added.append((spent.coin_id, coin.value, coin.lock, coin.height, coin.minted))
+            leaf = leaf_of(spent.coin_id, coin.value, coin.lock, coin.height, coin.minted)
+            self.state.set_leaf(spent.position, leaf)
             put(schema.UNSPENT.key(spent.coin_id), schema.UNSPENT.encode(coin))
         self._mark_spent([(CoinId(spent.coin_id), 0, b"") for spent in undo.spent])
-        self.commitment.apply(added, removed)
-        self.supply -= sum(mint.value for mint in mints)
+        self.supply, self.pool = before.supply, before.pool
         self.history = parent_history
+        self.anchors.truncate(height)
         delete(schema.HEIGHT.key(height))
         delete(schema.UNDO.key(height))
         delete(schema.STATE.key(height))
-        self._record_state(height - 1)
         self._move_tip(anchor.parent)
         self.log(AnchorDisconnected(height, anchor.id))
 
@@ -216,22 +237,8 @@ class Ledger:
         histories = table.get_many(self.view, [coin_id for coin_id, _, _ in coins])
         for (coin_id, height, spent_by), found in zip(coins, histories, strict=True):
             assert found is not None, f"coin {coin_id.hex()} has no history"
-            spent = CoinHistory(
-                found.kind, found.height, found.value, found.txid, found.index, height, spent_by
-            )
+            spent = msgspec.structs.replace(found, spent_height=height, spent_by=spent_by)
             put(table.key(coin_id), table.encode(spent))
-
-    def _record_state(self, height: int) -> None:
-        """Note the state after the tip at `height`. Only the tip's row has the vector."""
-        below = schema.STATE.get(self.view, height - 1) if height else None
-        if below is not None and below.lthash:
-            self._put_state(height - 1, StateRecord(b"", below.history, below.supply))
-        self._put_state(
-            height, StateRecord(self.commitment.to_bytes(), self.history.to_bytes(), self.supply)
-        )
-
-    def _put_state(self, height: int, record: StateRecord) -> None:
-        self.batch.put(schema.STATE.key(height), schema.STATE.encode(record))
 
     def _move_tip(self, anchor_id: CoinId) -> None:
         self.batch.put(schema.META.key(schema.META_TIP), anchor_id)

@@ -83,7 +83,7 @@ class MainChain:
                 # The branch goes with the anchors that it leaves; the rest is chosen from anew.
                 self._root.held = False
                 while self._root.is_deep:
-                    self._journal.changes.barren += self._root.lift()
+                    self._journal.changes.barren += self._root.shrink()
                 continue
             depth = max(depth, self._tree.tip.height - fork.height)
             while self._tree.tip is not fork:
@@ -139,7 +139,7 @@ class MainChain:
             )
         )
         if not self._root.held:
-            self._journal.changes.barren += self._root.lift()
+            self._journal.changes.barren += self._root.shrink()
         if self.refused is not None:
             self._refused_lead -= self._work_of([node])
             if self._refused_lead < 0:

@@ -12,13 +12,13 @@ from unchained.node.chain.tree import AnchorStatus, AnchorTree, Judgement
 from unchained.node.consensus.context import child_context
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
-from unchained.node.crypto.lthash import StateCommitment
-from unchained.node.crypto.mmr import History
+from unchained.node.crypto.history_range import HistoryPeaks, HistoryRange
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import Batch, Getter, KeyValueStore
+from unchained.storage.pages import BatchPages, StoredPages
 from unchained.storage.presence import there
 from unchained.storage.schema import AnchorRecord, StateRecord
 
@@ -48,9 +48,8 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     state = there(schema.STATE.get(store, tip.height), f"state at height {tip.height}")
     ledger = Ledger(
         store,
-        commitment=StateCommitment.from_bytes(state.lthash),
-        history=History.from_bytes(state.history),
-        supply=state.supply,
+        height=tip.height,
+        state=state,
         next_event=schema.meta_number(store, schema.META_NEXT_EVENT) or 0,
         undo_floor=next(schema.STATE.scan(store))[0],
     )
@@ -79,8 +78,11 @@ def connect_loaded(tree: AnchorTree, main: Sequence[CoinId]) -> None:
 def _lay_genesis(store: KeyValueStore, network: Network) -> None:
     genesis = genesis_of(network)
     record = AnchorRecord(genesis.coin.raw, genesis.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
-    state = StateRecord(genesis.state, genesis.history.to_bytes(), 0)
+    state = StateRecord(0, 0, 0, genesis.history.to_bytes())
     batch = Batch()
+    anchors = HistoryRange(StoredPages(store, schema.HISTORY_PAGE), 0)
+    anchors.append(*genesis.history.peaks)
+    anchors.flush(BatchPages(batch, schema.HISTORY_PAGE))
     batch.put(schema.ANCHOR.key(genesis.id), schema.ANCHOR.encode(record))
     batch.put(schema.COIN.key(genesis.id), genesis.coin.raw)
     batch.put(schema.HEIGHT.key(0), genesis.id)
@@ -131,7 +133,9 @@ def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
         origin = child_context(_coin(store, origin_id), listed, origin, network)
     judged = Judgement.of_child(_coin(store, anchor_id), _body(store, anchor_id), origin, network)
     state = there(schema.STATE.get(store, height), f"state at height {height}")
-    context = msgspec.structs.replace(judged.context, history=History.from_bytes(state.history))
+    context = msgspec.structs.replace(
+        judged.context, history=HistoryPeaks.from_bytes(state.history)
+    )
     return msgspec.structs.replace(judged, context=context)
 
 

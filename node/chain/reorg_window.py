@@ -21,10 +21,10 @@ from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.presence import there
 
-DEEPEST: Final = 8_192
+TREE_ANCHORS_MAX: Final = 8_192
 """Anchors in a lowered tree, on all branches: what bounds the memory that a deep branch takes."""
 
-AT_ONCE: Final = 64
+ANCHORS_PER_STEP_MAX: Final = 64
 """Anchors that enter or leave the tree in one operation of the writer, some 50 ms."""
 
 
@@ -50,7 +50,7 @@ class ReorgWindow:
     @property
     def is_full(self) -> bool:
         """Whether a lowered tree may not grow any more."""
-        return self.held and len(self._tree.nodes) >= DEEPEST
+        return self.held and len(self._tree.nodes) >= TREE_ANCHORS_MAX
 
     @property
     def undo_floor(self) -> int:
@@ -60,7 +60,7 @@ class ReorgWindow:
     def floor(self, running_ms: int) -> int:
         """Return the lowest height of the main chain at which a branch may leave it that this
         node would follow by itself (Protocol §6, last rule but one)."""
-        room = (DEEPEST - len(self._tree.nodes)) // 2
+        room = (TREE_ANCHORS_MAX - len(self._tree.nodes)) // 2
         root = self._tree.root.height
         low, high = max(self._ledger.undo_floor, root - max(0, room)), root
         # What is higher joined the main chain later.
@@ -79,12 +79,12 @@ class ReorgWindow:
         record = there(schema.ANCHOR.get(self._ledger.view, anchor_id), f"anchor {anchor_id.hex()}")
         return is_settled(running_ms - record.connected_running_ms, self._network)
 
-    def lower(self, height: int) -> bool:
+    def extend(self, height: int) -> bool:
         """Take some anchors back into the tree; tell whether its root is as low as a height.
 
         Their states have to be kept. Raises `StoreCorrupt` if something is missing.
         """
-        for _ in range(AT_ONCE):
+        for _ in range(ANCHORS_PER_STEP_MAX):
             if self._tree.root.height <= height:
                 break
             self._restore(self._tree.root.height - 1)
@@ -116,11 +116,11 @@ class ReorgWindow:
                     bound.append(coin.id)
         return bound
 
-    def lift(self) -> list[CoinId]:
+    def shrink(self) -> list[CoinId]:
         """Let some of what is deeper than MAX_REORG leave the tree, with the branches that leave
         the main chain there; return the anchors of those branches."""
         lost: list[CoinId] = []
-        for _ in range(AT_ONCE):
+        for _ in range(ANCHORS_PER_STEP_MAX):
             if not self.is_deep:
                 break
             lost += retire_root(self._tree, self._ledger, self._archive, self._admission)

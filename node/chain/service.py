@@ -228,7 +228,7 @@ class ChainService:
 
     async def template(self) -> Template:
         """Return what a miner may work on."""
-        return await self._call(build_template)
+        return await self._call(partial(build_template, now_ms=self._clock.now_ms()))
 
     @asynccontextmanager
     async def bulk(self) -> AsyncIterator[None]:

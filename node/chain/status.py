@@ -28,6 +28,7 @@ class ChainStatus(msgspec.Struct, frozen=True):
     n_total: int
     target: int
     supply: int
+    pool: int
     next_event: int
     coins: int
     anchors: int
@@ -63,6 +64,7 @@ def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
         n_total=tip.context.child_n_total,
         target=tip.context.child_target,
         supply=core.ledger.supply,
+        pool=core.ledger.pool,
         next_event=core.ledger.next_event,
         coins=core.admission.coins,
         anchors=len(core.tree.nodes),

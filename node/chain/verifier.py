@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Verifier:
-    """Shares out what is dear among `count` runs of `runner`; knows nothing of the chain."""
+    """Shares out expensive work among `count` runs of `runner`; knows nothing of the chain."""
 
     def __init__(self, network: Network, runner: Runner, count: int, backend: ProofOfWork) -> None:
         self._network = network

@@ -318,7 +318,7 @@ def _styled(name: str, text: str) -> str:
         return f"[red]{safe}[/red]"
     if text == "-":
         return f"[dim]{safe}[/dim]"
-    if name.endswith(("value", "supply", "fee", "fees", "minted", "balance")):
+    if name.endswith(("value", "supply", "pool", "pool_share", "fee", "fees", "minted", "balance")):
         return f"[bold]{safe}[/bold]"
     return safe
 

@@ -45,11 +45,12 @@ class TakenIn(msgspec.Struct, frozen=True):
     height: int
     tip: str
     supply: Amount
+    pool: Amount
 
     def to_builtins(self) -> dict[str, object]:
         """Return the members as JSON has them."""
         made = {name: getattr(self, name) for name in self.__struct_fields__}
-        return made | {"supply": self.supply.unc()}
+        return made | {"supply": self.supply.unc(), "pool": self.pool.unc()}
 
 
 def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
@@ -180,7 +181,14 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
     if anchors is None:
         raise _Interrupted(f"interrupted at height {reached}")
     status = chain.status.value
-    return TakenIn(network.name, anchors, status.height, status.tip.hex(), Amount(status.supply))
+    return TakenIn(
+        network.name,
+        anchors,
+        status.height,
+        status.tip.hex(),
+        Amount(status.supply),
+        Amount(status.pool),
+    )
 
 
 async def _cancel_on_signals(scope: trio.CancelScope) -> None:

@@ -57,8 +57,8 @@ def check(
 
     settings = _settings(network, data_dir, config)
     with _progress() as report:
+        rules = NETWORKS[settings.config.node.network]
         if repair:
-            rules = NETWORKS[settings.config.node.network]
             done = repair_store(settings.data_dir, rules, report)
             found = done.report
             facts: dict[str, object] = {
@@ -67,7 +67,7 @@ def check(
             }
         else:
             with _opened(settings) as store:
-                found = check_store(store, report)
+                found = check_store(store, rules, report)
             facts = {}
     _tell_report(found, facts, json=json)
     if not found.sound:
@@ -141,6 +141,27 @@ def _settings(network: str | None, data_dir: str | None, config: Path | None) ->
         "node.data_dir": ("--data-dir", data_dir),
     }
     return settings_from(flags, config=config)
+
+
+@app.command()
+def reset(
+    network: NetworkOption = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove the chain, to start anew. Wallets, the peer key and the configuration stay."""
+    from unchained.storage.maintenance import reset as reset_store
+
+    settings = _settings(network, data_dir, config)
+    if not yes:
+        typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
+    freed = reset_store(settings.data_dir)
+    if json:
+        typer.echo(msgspec.json.encode({"path": str(settings.data_dir), "freed": freed}).decode())
+    else:
+        typer.echo(f"{settings.data_dir}: the chain is gone ({freed:,} bytes); wallets are kept")
 
 
 @contextmanager

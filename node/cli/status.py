@@ -86,7 +86,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("height", f"[bold]{found['height']:,}[/bold]"),
         ("tip", found["tip"]),
         ("tip time", f"{moment(found['tip_time'])}, {duration(found['tip_age_ms'])} ago"),
-        ("supply", f"{found['supply']} UNC"),
+        ("supply", f"{found['supply']} UNC, and {found['pool']} UNC of fees in the pool"),
         ("mempool", waiting),
         ("mining", mining),
     ]

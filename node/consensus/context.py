@@ -11,8 +11,9 @@ from typing import Protocol
 import msgspec
 
 from unchained.node.consensus.difficulty import child_target
+from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.params import Network
-from unchained.node.crypto.mmr import History
+from unchained.node.crypto.history_range import HistoryNode, HistoryPeaks
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 
@@ -23,8 +24,8 @@ class AnchorContext(msgspec.Struct, frozen=True, gc=False):
     `time` in ms; `child_n_total` and `child_target` are what every coin bound to the anchor
     carries (Protocol §6, §7). `origin_time` (ms) and `origin_n_total` are those of R of §7: the
     time of this chain's anchor of height 1 and the n_total of its children; 0 at genesis.
-    `history` is the range after the anchor, None where that is not kept any more: deep below the
-    tip, where no body is asked for.
+    `history` is the range after the anchor (Protocol §4), None where that is not kept any more:
+    deep below the tip, where no body is asked for.
     """
 
     id: CoinId
@@ -34,7 +35,7 @@ class AnchorContext(msgspec.Struct, frozen=True, gc=False):
     child_target: int
     origin_time: int
     origin_n_total: int
-    history: History | None
+    history: HistoryPeaks | None
 
 
 class BranchView(Protocol):
@@ -53,8 +54,8 @@ class BranchView(Protocol):
         """
 
 
-def genesis_context(genesis: Coin, history: History | None, network: Network) -> AnchorContext:
-    """Return genesis as its children see it; `history` is the range over its id alone."""
+def genesis_context(genesis: Coin, history: HistoryPeaks | None, network: Network) -> AnchorContext:
+    """Return genesis as its children see it; `history` is the range over genesis alone."""
     time = genesis.header.time
     # Protocol §6: "for children of genesis it is 0"
     # Protocol §7: "Children of genesis have target0"
@@ -87,5 +88,13 @@ def child_context(
         target,
         origin_time,
         origin_n_total,
-        None if parent.history is None else parent.history.append(anchor.id),
+        None if parent.history is None else parent.history.append(leaf_of(anchor, listed, network)),
     )
+
+
+def leaf_of(anchor: Coin, listed: int, network: Network) -> bytes:
+    """Return the node of the history, 80 bytes, of an anchor that lists so many coins."""
+    header = anchor.header
+    # Protocol §4: "its id as the digest, work `K * work(target)`, coins `|fresh| + |uncles| + 1`"
+    work = anchor_work(header.target, network)
+    return HistoryNode.of_anchor(anchor.id, work, listed + 1, header.time).to_bytes()

@@ -23,9 +23,11 @@ ProtocolError                    primitives.errors
 │   ├── BodyMissingError         BODY_MISSING
 │   ├── BadBodyRootError         BAD_BODY_ROOT
 │   ├── TooManyCoinsError        TOO_MANY_COINS
+│   ├── TooManyTransfersError    TOO_MANY_TRANSFERS
 │   ├── BadOrderError            BAD_ORDER
 │   ├── BadHistoryRootError      BAD_HISTORY_ROOT
 │   ├── AlreadyIncludedError     ALREADY_INCLUDED
+│   ├── ListedTooNewError        LISTED_TOO_NEW
 │   ├── FreshWrongParentError    FRESH_WRONG_PARENT
 │   ├── UncleHighHashError       UNCLE_HIGH_HASH
 │   ├── UncleOutOfWindowError    UNCLE_OUT_OF_WINDOW
@@ -96,6 +98,7 @@ __all__ = [
     "FreshWrongParentError",
     "HighHashError",
     "ImmatureCoinError",
+    "ListedTooNewError",
     "LockMismatchError",
     "LockedUntilHeightError",
     "NoInputsError",
@@ -111,6 +114,7 @@ __all__ = [
     "TooManyCoinsError",
     "TooManyInputsError",
     "TooManyOutputsError",
+    "TooManyTransfersError",
     "TransferError",
     "TransferTooLargeError",
     "UncleBadAncestryError",
@@ -241,6 +245,12 @@ class TooManyCoinsError(AnchorError):
     name = "TOO_MANY_COINS"
 
 
+class TooManyTransfersError(AnchorError):
+    """More transfers than one for 1,024 bytes of the body limit."""
+
+    name = "TOO_MANY_TRANSFERS"
+
+
 class BadOrderError(AnchorError):
     """A list that must be strictly ascending is not."""
 
@@ -248,7 +258,7 @@ class BadOrderError(AnchorError):
 
 
 class BadHistoryRootError(AnchorError):
-    """history_root is not that of the chain through the parent."""
+    """history_root is not that of the chain through the anchor's parent."""
 
     name = "BAD_HISTORY_ROOT"
 
@@ -257,6 +267,12 @@ class AlreadyIncludedError(AnchorError):
     """A listed coin is an anchor of this chain or was listed by one."""
 
     name = "ALREADY_INCLUDED"
+
+
+class ListedTooNewError(AnchorError):
+    """A listed coin's time is more than FUTURE_LIMIT above the anchor's."""
+
+    name = "LISTED_TOO_NEW"
 
 
 class FreshWrongParentError(AnchorError):
@@ -284,13 +300,13 @@ class UncleBadAncestryError(AnchorError):
 
 
 class BadStateRootError(AnchorError):
-    """state_root is not that of the coin set after the parent."""
+    """state_root is not that of the state after the anchor's parent."""
 
     name = "BAD_STATE_ROOT"
 
 
 class BodyTooLargeError(AnchorError):
-    """The transfers' sizes add up to more than the network allows."""
+    """The transfers' bytes, or their sizes, add up to more than the network allows."""
 
     name = "BODY_TOO_LARGE"
 

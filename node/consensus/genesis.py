@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from unchained.node.consensus.params import Network
-from unchained.node.crypto.lthash import StateCommitment
+from unchained.node.crypto.history_range import EMPTY_HISTORY, HistoryNode, HistoryPeaks
 from unchained.node.crypto.merkle import merkle_root
-from unchained.node.crypto.mmr import EMPTY_HISTORY, History
+from unchained.node.crypto.state_range import state_root
 from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.coin import MIX_SIZE, Coin, CoinHeader
 from unchained.node.primitives.hashing import LOCK, PARAMS
@@ -15,15 +15,12 @@ from unchained.node.primitives.types import CoinId, Lock
 
 
 class Genesis(msgspec.Struct, frozen=True):
-    """Genesis' coin and body, and what the chain commits to after it.
-
-    `state` is the encoding of a `StateCommitment`: to no coins, since genesis mints nothing.
-    """
+    """Genesis' coin and body, and the history after it. The state after it has no positions and an
+    empty pool, since genesis mints nothing."""
 
     coin: Coin
     body: Body
-    state: bytes
-    history: History
+    history: HistoryPeaks
 
     @property
     def id(self) -> CoinId:
@@ -33,8 +30,8 @@ class Genesis(msgspec.Struct, frozen=True):
 
 def genesis_of(network: Network) -> Genesis:
     """Return genesis of a network."""
-    state = StateCommitment()
-    body = Body((), (), (), state.root(), EMPTY_HISTORY.root())
+    # Protocol §10: "body_root of the empty body over the empty state and the empty history"
+    body = Body((), (), (), state_root(0, 0, 0, ()), EMPTY_HISTORY.root())
     no_ids = merkle_root(())
     header = CoinHeader(
         chain_id=network.chain_id,
@@ -49,4 +46,6 @@ def genesis_of(network: Network) -> Genesis:
         nonce=0,
     )
     coin = Coin.assemble(header, bytes(MIX_SIZE))
-    return Genesis(coin, body, state.to_bytes(), EMPTY_HISTORY.append(coin.id))
+    # Protocol §4: "genesis's: work 0, coins 0"
+    leaf = HistoryNode.of_anchor(coin.id, 0, 0, header.time).to_bytes()
+    return Genesis(coin, body, EMPTY_HISTORY.append(leaf))

@@ -12,10 +12,14 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
 
 LATE_SHARES: Final = 16
-"""A late coin loses one sixteenth of the subsidy for each anchor that it is late."""
+"""A late coin loses one sixteenth of the subsidy for each anchor that it is late, but never the
+last."""
 
 STRAY_DIVISOR: Final = 4
 """A stray coin mints this part of the subsidy."""
+
+POOL_DIVISOR: Final = 4
+"""This part of the pool of fees goes to each anchor's own coin."""
 
 
 class CoinKind(enum.IntEnum):
@@ -29,7 +33,7 @@ class CoinKind(enum.IntEnum):
 
 
 class Mint(msgspec.Struct, frozen=True, gc=False):
-    """What an anchor mints for one coin. `value` in grains, fees apart."""
+    """What an anchor mints for one coin. `value` in grains, the pool's share apart."""
 
     coin: Coin
     kind: CoinKind
@@ -42,7 +46,7 @@ class Mint(msgspec.Struct, frozen=True, gc=False):
 
 
 def anchor_mint(anchor: Coin, network: Network) -> Mint:
-    """Return what an anchor's own coin mints, fees apart."""
+    """Return what an anchor's own coin mints, the pool's share apart."""
     # Protocol §5.4: "The anchor's own coin and each fresh coin: SUBSIDY."
     return Mint(anchor, CoinKind.ANCHOR, network.subsidy)
 
@@ -65,8 +69,15 @@ def stray_mint(coin: Coin, network: Network) -> Mint:
 
 def late_value(age: int, network: Network) -> int:
     """Return the grains that a coin `age` anchors late mints (Protocol §5.4)."""
-    # Protocol §5.4: "A late coin: `SUBSIDY * (16 - j) // 16`"
-    return network.subsidy * (LATE_SHARES - age) // LATE_SHARES
+    # Protocol §5.4: "A late coin: `SUBSIDY * max(16 - j, 1) // 16` (16 is a constant, not W)"
+    return network.subsidy * max(LATE_SHARES - age, 1) // LATE_SHARES
+
+
+def pool_share(pool: int) -> int:
+    """Return the grains that leave a pool of so many, an anchor's fees among them, for the anchor's
+    own coin (Protocol §5.4)."""
+    # Protocol §5.4: "a quarter of the pool, rounded down, leaves it and goes to the anchor's own"
+    return pool // POOL_DIVISOR
 
 
 def stray_value(network: Network) -> int:

@@ -13,6 +13,9 @@ from unchained.node.primitives.codec import encode
 LISTED_COINS_PER_K: Final = 16
 """An anchor lists at most so many times K coins as fresh, and as many as uncles (Protocol §5.2)."""
 
+LISTED_TRANSFER_BYTES: Final = 1_024
+"""An anchor lists at most one transfer for so many bytes of the body limit (Protocol §5.2)."""
+
 
 class Network(msgspec.Struct, frozen=True):
     """One column of the table of Protocol §10. Changing any value makes another network."""
@@ -58,7 +61,7 @@ class Network(msgspec.Struct, frozen=True):
     """MAX_REORG: anchors that a node undoes by itself; votes for as deep a fork are kept."""
 
     max_body_size: int
-    """Bytes, as transfers' sizes count them, in one body."""
+    """Bytes in one body: of encoded transfers, and of their sizes (Protocol §5.2, §5.3)."""
 
     subsidy: int
     """SUBSIDY: grains that an anchor or a fresh coin mints."""
@@ -70,6 +73,11 @@ class Network(msgspec.Struct, frozen=True):
     def max_listed(self) -> int:
         """Most fresh coins, and most uncles, of one body (Protocol §5.2)."""
         return LISTED_COINS_PER_K * self.coins_per_epoch
+
+    @property
+    def max_transfers(self) -> int:
+        """Most transfers of one body (Protocol §5.2)."""
+        return self.max_body_size // LISTED_TRANSFER_BYTES
 
     def grade_target(self, target: int) -> int:
         """Return the greatest id of anchor grade under a target (Protocol §3.2)."""
@@ -109,7 +117,7 @@ MAIN: Final = Network(
     target0=2**244,
     max_target=2**246,
     future_limit_ms=120_000,
-    window=8,
+    window=16,
     maturity=8,
     max_reorg=720,
     max_body_size=4_194_304,
@@ -129,7 +137,7 @@ TEST: Final = Network(
     target0=2**244,
     max_target=2**246,
     future_limit_ms=60_000,
-    window=8,
+    window=16,
     maturity=8,
     max_reorg=720,
     max_body_size=4_194_304,
@@ -149,7 +157,7 @@ LOCAL: Final = Network(
     target0=2**243,
     max_target=2**250,
     future_limit_ms=8_000,
-    window=8,
+    window=16,
     maturity=4,
     max_reorg=720,
     max_body_size=4_194_304,
@@ -169,7 +177,7 @@ REG: Final = Network(
     target0=2**254,
     max_target=2**254,
     future_limit_ms=7_200_000,
-    window=8,
+    window=16,
     maturity=1,
     max_reorg=720,
     max_body_size=4_194_304,

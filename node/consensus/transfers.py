@@ -68,12 +68,14 @@ MAX_OUTPUTS: Final = 256
 
 
 class UnspentCoin(msgspec.Struct, frozen=True, gc=False):
-    """A member of the coin set (Protocol §4). `value` in grains, `height` of inclusion."""
+    """A member of the coin set (Protocol §4). `value` in grains, `height` of inclusion. A coin has
+    a `position` once the anchor that creates it is connected."""
 
     value: int
     lock: Lock
     height: int
     minted: bool
+    position: int | None = None
 
 
 class CoinSetView(Protocol):

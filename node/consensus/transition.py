@@ -19,7 +19,7 @@ from unchained.node.consensus.coins import (
     check_coin_in_context,
     is_anchor_grade,
 )
-from unchained.node.consensus.context import AnchorContext, BranchView, child_context
+from unchained.node.consensus.context import AnchorContext, BranchView, child_context, leaf_of
 from unchained.node.consensus.errors import (
     BadBodyRootError,
     BadHistoryRootError,
@@ -30,6 +30,7 @@ from unchained.node.consensus.errors import (
     FreshWrongParentError,
     NotAnchorError,
     TooManyCoinsError,
+    TooManyTransfersError,
 )
 from unchained.node.consensus.mints import (
     CoinKind,
@@ -37,12 +38,18 @@ from unchained.node.consensus.mints import (
     anchor_mint,
     fresh_mint,
     late_mint,
+    pool_share,
     stray_mint,
 )
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import UnspentCoin, check_transfer_in_context
-from unchained.node.consensus.uncles import bound_anchor, check_not_included, check_uncle
+from unchained.node.consensus.uncles import (
+    bound_anchor,
+    check_listed_time,
+    check_not_included,
+    check_uncle,
+)
 from unchained.node.crypto.merkle import merkle_root
 from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.coin import Coin
@@ -60,11 +67,15 @@ class CoinView(Protocol):
         """Return a known coin."""
 
 
-class BodyContents(CoinView, Protocol):
-    """What is at hand of what a body lists."""
+class EncodedLengths(Protocol):
+    """The transfers whose bytes are at hand."""
 
     def encoded_length(self, wid: Wid) -> int | None:
         """Return how many bytes a transfer's encoding has, None if it has not been seen."""
+
+
+class BodyContents(CoinView, EncodedLengths, Protocol):
+    """What is at hand of what a body lists."""
 
 
 class TransferView(Protocol):
@@ -75,7 +86,11 @@ class TransferView(Protocol):
 
 
 class StateView(Protocol):
-    """The state after the anchor's parent (Protocol §4)."""
+    """The state after the anchor's parent (Protocol §4). `pool` in grains."""
+
+    @property
+    def pool(self) -> int:
+        """Fees that no anchor's coin has received yet."""
 
     def state_root(self) -> bytes:
         """Return the state root, 32 bytes."""
@@ -109,7 +124,10 @@ class Transition(msgspec.Struct, frozen=True):
 
     `spent` are the members that leave the coin set, in order; `spent_by` names the transfer that
     spends a coin, also where the same body creates it. `created` are the outputs in order of
-    application and index, then what is minted. `minted`: grains that are new, fees apart.
+    application and index, then what is minted: in the order of their positions. `minted`: grains
+    that are new, fees apart. `pool` and `supply_change` in grains: what the pool is after it, and
+    by how much the sum of all unspent coins changes. `leaf` is the anchor's own node of the
+    history, 80 bytes.
     """
 
     anchor: Coin
@@ -118,6 +136,9 @@ class Transition(msgspec.Struct, frozen=True):
     spent_by: Mapping[CoinId, Txid]
     created: Sequence[CreatedCoin]
     minted: int
+    pool: int
+    supply_change: int
+    leaf: bytes
 
 
 # Counted: Protocol §5.2
@@ -134,8 +155,13 @@ def count_anchor(
     """
     check_anchor_grade(anchor, network)
     check_body_root(anchor, body_root(body))
-    _check_transfers_seen(body.transfers, contents)
-    check_list_lengths(len(body.fresh), len(body.uncles), network)
+    check_list_lengths(len(body.fresh), len(body.uncles), len(body.transfers), network)
+    unseen = check_encoded_bytes(body.transfers, contents, network)
+    # Protocol §5.2: BODY_MISSING: "after `BODY_TOO_LARGE` also a listed coin"
+    fresh = list(_resolve(body.fresh, contents))
+    uncles = list(_resolve(body.uncles, contents))
+    if unseen:
+        raise BodyMissingError(expected=f"transfer {unseen[0].hex()}", actual="not seen yet")
     for listed in (body.fresh, body.uncles):
         # Protocol §5.2: BAD_ORDER: "strictly ascending"
         if any(left >= right for left, right in pairwise(listed)):
@@ -143,12 +169,11 @@ def count_anchor(
     parent = branch.anchor_at(anchor.height - 1)
     assert parent is not None and parent.id == anchor.parent, "the view's duty"  # noqa: PT018
     check_history_root(body.history_root, parent)
-    fresh = list(_resolve(body.fresh, contents))
-    uncles = list(_resolve(body.uncles, contents))
     # Protocol §5.2: "Then each listed coin u, fresh first, in body order"
     mints = [anchor_mint(anchor, network)]
     for coin in fresh:
         check_not_included(coin, branch)
+        check_listed_time(coin, anchor.header.time, network)
         # Protocol §5.2: FRESH_WRONG_PARENT: "its parent is the anchor's parent"
         if coin.parent != anchor.parent:
             raise FreshWrongParentError(expected=anchor.parent.hex(), actual=coin.parent.hex())
@@ -157,9 +182,17 @@ def count_anchor(
         check_coin_in_context(coin, parent, network, tip_height=None, now_ms=None)
         mints.append(fresh_mint(coin, network))
     listed_uncles = {coin.id: coin for coin in uncles}
-    height, target = anchor.height, anchor.header.target
     mints.extend(
-        check_uncle(coin, height, target, listed_uncles, branch, network) for coin in uncles
+        check_uncle(
+            coin,
+            anchor.height,
+            anchor.header.time,
+            anchor.header.target,
+            listed_uncles,
+            branch,
+            network,
+        )
+        for coin in uncles
     )
     return mints
 
@@ -168,6 +201,7 @@ def check_header(
     anchor: Coin,
     fresh: int,
     uncles: int,
+    transfers: int,
     history_root: bytes,
     parent: AnchorContext,
     network: Network,
@@ -181,7 +215,7 @@ def check_header(
     check_coin_alone(anchor, network)
     check_coin_in_context(anchor, parent, network, tip_height=None, now_ms=now_ms)
     check_anchor_grade(anchor, network)
-    check_list_lengths(fresh, uncles, network)
+    check_list_lengths(fresh, uncles, transfers, network)
     if parent.history is not None:
         check_history_root(history_root, parent)
     return child_context(anchor, fresh + uncles, parent, network)
@@ -215,12 +249,37 @@ def check_body_root(anchor: Coin, root: bytes) -> None:
         raise BadBodyRootError(expected=anchor.header.body_root.hex(), actual=root.hex())
 
 
-def check_list_lengths(fresh: int, uncles: int, network: Network) -> None:
-    """Check how many coins a body lists. Raises `TooManyCoinsError`."""
+def check_list_lengths(fresh: int, uncles: int, transfers: int, network: Network) -> None:
+    """Check how much a body lists. Raises `TooManyCoinsError`, `TooManyTransfersError`."""
     # Protocol §5.2: TOO_MANY_COINS: "fresh > 16K, uncles > 16K"
     for count in (fresh, uncles):
         if count > network.max_listed:
             raise TooManyCoinsError(expected=f"at most {network.max_listed}", actual=count)
+    # Protocol §5.2: TOO_MANY_TRANSFERS: "more wids than the body limit divided by 1,024"
+    if transfers > network.max_transfers:
+        raise TooManyTransfersError(expected=f"at most {network.max_transfers}", actual=transfers)
+
+
+def check_encoded_bytes(
+    wids: Sequence[bytes], seen: EncodedLengths, network: Network
+) -> list[bytes]:
+    """Check the bytes of those listed transfers that are there: before more of them are asked for,
+    and as they come. Returns the others. Raises `BodyTooLargeError`."""
+    size = 0
+    missing = []
+    for wid in wids:
+        length = seen.encoded_length(Wid(wid))
+        # Protocol §5.3: "above 256 KiB they are not read (`BODY_MISSING`)"
+        if length is None or length > MAX_TRANSFER_ENCODED:
+            missing.append(wid)
+        else:
+            size += length
+    # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
+    if size > network.max_body_size:
+        raise BodyTooLargeError(
+            expected=f"at most {network.max_body_size} bytes", actual=f"{size} bytes"
+        )
+    return missing
 
 
 def check_history_root(root: bytes, parent: AnchorContext) -> None:
@@ -233,19 +292,10 @@ def check_history_root(root: bytes, parent: AnchorContext) -> None:
         raise BadHistoryRootError(expected=expected.hex(), actual=root.hex())
 
 
-def _check_transfers_seen(wids: Iterable[bytes], contents: BodyContents) -> None:
-    for wid in wids:
-        size = contents.encoded_length(Wid(wid))
-        # Protocol §5.2: BODY_MISSING: "asked for; not invalid"
-        # Protocol §5.3: BODY_MISSING: "above 256 KiB they are not read"
-        if size is None or size > MAX_TRANSFER_ENCODED:
-            raise BodyMissingError(expected=f"transfer {wid.hex()}", actual="not seen yet")
-
-
 def _resolve(ids: Sequence[bytes], coins: CoinView) -> Iterator[Coin]:
     for coin_id in ids:
         coin = coins.coin(CoinId(coin_id))
-        # Protocol §5.2: BODY_MISSING: "asked for; not invalid"
+        # Protocol §5.2: BODY_MISSING: "asked for; not invalid, and it does not count"
         if coin is None:
             raise BodyMissingError(expected=f"coin {coin_id.hex()}", actual="not seen yet")
         yield coin
@@ -305,10 +355,25 @@ def connect_anchor(
         verdict.raise_witness()
         coins.apply(sized, spent)
         connected.append(sized)
+    # Protocol §5.4: "All fees of an anchor's transfers go into the *pool*, which is 0 at genesis"
+    fees = sum(sized.transfer.fee for sized in connected)
+    pool = state.pool + fees
+    share = pool_share(pool)
     # Protocol §5.3: "minting last"
-    created = [*coins.created.values(), *_minted(mints, _fees_of(connected))]
+    created = [*coins.created.values(), *_minted(mints, share)]
     minted = sum(mint.value for mint in mints)
-    return Transition(anchor, connected, coins.spent, coins.spent_by, created, minted)
+    return Transition(
+        anchor,
+        connected,
+        coins.spent,
+        coins.spent_by,
+        created,
+        minted,
+        # Protocol §5.4: "what is left goes on to the next anchor of this chain"
+        pool - share,
+        minted + share - fees,
+        leaf_of(anchor, len(body.fresh) + len(body.uncles), network),
+    )
 
 
 class _CoinSet:
@@ -351,13 +416,16 @@ class _CoinSet:
             self.created[made.coin_id] = made
 
 
-def created_coins(
+def created_locks(
     mints: Sequence[Mint], transfers: Sequence[SizedTransfer]
-) -> Iterator[CreatedCoin]:
-    """Yield what a connected anchor has created, in the order of `Transition.created`."""
+) -> Iterator[tuple[CoinId, Lock]]:
+    """Yield id and lock of each coin that a connected anchor has created, in the order of
+    `Transition.created`."""
     for sized in transfers:
-        yield from _outputs(sized)
-    yield from _minted(mints, _fees_of(transfers))
+        for made in _outputs(sized):
+            yield made.coin_id, made.lock
+    for mint in mints:
+        yield mint.coin.id, mint.lock
 
 
 def _outputs(sized: SizedTransfer) -> Iterator[CreatedCoin]:
@@ -368,18 +436,13 @@ def _outputs(sized: SizedTransfer) -> Iterator[CreatedCoin]:
         )
 
 
-def _fees_of(transfers: Iterable[SizedTransfer]) -> int:
-    # Protocol §5.4: "The anchor's own coin also receives the fees of its transfers."
-    return sum(sized.transfer.fee for sized in transfers)
-
-
-def _minted(mints: Sequence[Mint], fees: int) -> list[CreatedCoin]:
+def _minted(mints: Sequence[Mint], share: int) -> list[CreatedCoin]:
     created = []
     fresh = uncles = 0
     for mint in mints:
         index, value = 0, mint.value
         if mint.kind is CoinKind.ANCHOR:
-            value += fees
+            value += share
         elif mint.kind is CoinKind.FRESH:
             index, fresh = fresh, fresh + 1
         else:

@@ -13,6 +13,7 @@ from unchained.node.consensus.context import AnchorContext, BranchView
 from unchained.node.consensus.errors import (
     AlreadyIncludedError,
     BadHeightError,
+    ListedTooNewError,
     UncleBadAncestryError,
     UncleHighHashError,
     UncleOutOfWindowError,
@@ -26,16 +27,18 @@ from unchained.node.primitives.types import CoinId
 def check_uncle(
     coin: Coin,
     anchor_height: int,
+    anchor_time: int,
     anchor_target: int,
     listed_uncles: Mapping[CoinId, Coin],
     branch: BranchView,
     network: Network,
 ) -> Mint:
-    """Check one uncle of an anchor of this height and target by all but its mix.
+    """Check one uncle of an anchor of this height, time (ms) and target by all but its mix.
 
     `listed_uncles` are the body's. Returns what it mints. Raises an `AnchorError` or `CoinError`.
     """
     check_not_included(coin, branch)
+    check_listed_time(coin, anchor_time, network)
     age = anchor_height - coin.height  # j of Protocol §5.2
     # Protocol §5.2: "an uncle whose parent is this chain's anchor at u.height - 1"
     bound_to = bound_anchor(coin, branch)
@@ -87,6 +90,17 @@ def check_not_included(coin: Coin, branch: BranchView) -> None:
     if branch.included(coin.id, coin.height) is not None:
         raise AlreadyIncludedError(
             expected="a coin that is new to this chain", actual=coin.id.hex()
+        )
+
+
+def check_listed_time(coin: Coin, anchor_time: int, network: Network) -> None:
+    """Check that a listed coin's time is not far above that of the anchor, ms. Raises
+    `ListedTooNewError`."""
+    # Protocol §5.2: LISTED_TOO_NEW: "u.time is more than FUTURE_LIMIT above the anchor's time"
+    if coin.header.time > anchor_time + network.future_limit_ms:
+        raise ListedTooNewError(
+            expected=f"at most {anchor_time + network.future_limit_ms} ms",
+            actual=f"{coin.header.time} ms",
         )
 
 

@@ -33,7 +33,10 @@ MAX_WORK: Final = 2**256 - 1
 """The greatest sum of work: whatever is greater is written as that."""
 
 PAGE_HEIGHT: Final = 4
-"""Levels of nodes in a page: 30 nodes, 2,400 bytes."""
+"""Levels of nodes in a page."""
+
+PAGE_SIZE: Final = 2_400
+"""Bytes of a page: 30 nodes."""
 
 NodeBytes = Annotated[bytes, msgspec.Meta(min_length=NODE_SIZE, max_length=NODE_SIZE)]
 """The 80 bytes of a node in a MessagePack layout."""

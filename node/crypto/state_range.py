@@ -25,7 +25,10 @@ SPENT: Final = ZERO32
 """The leaf of a spent coin."""
 
 PAGE_HEIGHT: Final = 4
-"""Levels of nodes in a page: 30 nodes, 960 bytes."""
+"""Levels of nodes in a page."""
+
+PAGE_SIZE: Final = 960
+"""Bytes of a page: 30 nodes."""
 
 _ZERO64: Final = bytes(64)
 _LEAF: Final = struct.Struct(">32sQ32sQ?")

@@ -31,19 +31,19 @@ NEW_BUCKETS_OF_SOURCE: Final = 16
 TRIED_BUCKETS: Final = 64
 TRIED_BUCKETS_OF_NETWORK: Final = 4
 """Tried buckets that the addresses of one network can get into."""
-MAX_ADDRESSES: Final = BUCKET_SIZE * (NEW_BUCKETS + TRIED_BUCKETS)
+ADDRESSES_MAX: Final = BUCKET_SIZE * (NEW_BUCKETS + TRIED_BUCKETS)
 
-BACKOFF_MS: Final = 30_000
+FIRST_BACKOFF_MS: Final = 30_000
 """After a failure an address is left alone for so long, twice as long after each further one."""
 LONGEST_BACKOFF_MS: Final = 24 * 3_600_000
 LONGEST_BACKOFF_OF_OWN_MS: Final = 60_000
 """What the operator named may be the only way in: it is never left alone for long."""
 STALE_AFTER_MS: Final = 30 * 86_400_000
 """An address that nobody saw for so long gives its place up."""
-FAILURES_OF_NEW: Final = 4
+FAILURES_OF_NEW_MAX: Final = 4
 """Failures after which an address that never worked gives its place up."""
-FAILURES_OF_TRIED: Final = 10
-LOOKED_AT: Final = 256
+FAILURES_OF_TRIED_MAX: Final = 10
+ADDRESSES_LOOKED_AT_MAX: Final = 256
 """Addresses of each kind that are considered when one is picked."""
 
 OWN: Final = "own"
@@ -87,7 +87,7 @@ class BookEntry:
         if not self.failures:
             return 0
         longest = LONGEST_BACKOFF_OF_OWN_MS if self.source == OWN else LONGEST_BACKOFF_MS
-        wait = min(BACKOFF_MS << min(self.failures - 1, 20), longest)
+        wait = min(FIRST_BACKOFF_MS << min(self.failures - 1, 20), longest)
         return self.attempted + wait
 
     def record(self) -> AddressRecord:
@@ -174,7 +174,7 @@ class AddressBook:
         entry.attempted = now_ms
         entry.failures += 1
         self._changed.add(text)
-        if not entry.tried and entry.source != OWN and entry.failures >= FAILURES_OF_NEW:
+        if not entry.tried and entry.source != OWN and entry.failures >= FAILURES_OF_NEW_MAX:
             self._drop(entry)
 
     def good(self, text: str, now_ms: int) -> None:
@@ -204,14 +204,15 @@ class AddressBook:
     ) -> BookEntry | None:
         """Return a random address to dial, tried and new ones with equal chances, or None.
 
-        Of each kind at most `LOOKED_AT` are looked at: a book full of unfit ones costs little.
+        Of each kind at most `ADDRESSES_LOOKED_AT_MAX` are looked at: a book full of unfit ones
+        costs little.
         """
         kinds: tuple[list[BookEntry], list[BookEntry]] = ([], [])
         for entry in self._entries.values():
             if entry.due_ms() <= now_ms and not (entry.tried and only_new):
                 kinds[entry.tried].append(entry)
         for kind in self._rng.sample(kinds, len(kinds)):
-            for entry in self._rng.sample(kind, min(len(kind), LOOKED_AT)):
+            for entry in self._rng.sample(kind, min(len(kind), ADDRESSES_LOOKED_AT_MAX)):
                 if acceptable(entry):
                     return entry
         return None
@@ -226,7 +227,7 @@ class AddressBook:
             entry.text
             for entry in self._entries.values()
             if not entry.address.is_name
-            and entry.failures < FAILURES_OF_NEW
+            and entry.failures < FAILURES_OF_NEW_MAX
             and now_ms - entry.seen < STALE_AFTER_MS
         ]
         count = min(most, max(min(len(good), 16), len(good) // 4))
@@ -290,7 +291,7 @@ class AddressBook:
     def _gives_way(self, entry: BookEntry, now_ms: int) -> bool:
         if entry.source == OWN:
             return False
-        most = FAILURES_OF_TRIED if entry.tried else FAILURES_OF_NEW
+        most = FAILURES_OF_TRIED_MAX if entry.tried else FAILURES_OF_NEW_MAX
         return entry.failures >= most or now_ms - entry.seen > STALE_AFTER_MS
 
     def _put(self, entry: BookEntry, place: tuple[bool, int, int]) -> None:

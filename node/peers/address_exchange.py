@@ -9,8 +9,8 @@ import trio
 
 from unchained.node.base.runtime import Clock
 from unchained.node.peers.address_book import AddressBook
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_public, network_group
@@ -26,12 +26,12 @@ from unchained.node.transport.contract import (
 from unchained.node.wire.errors import AnswerError, RefusedAnswer
 from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
 
-OF_INBOUND: Final = 8
+ADDRESSES_OF_INBOUND_MAX: Final = 8
 """Addresses taken from a peer that chose us, its own among them."""
-EVERY_S: Final = 6 * 3600.0
-WHEN_MISSING_S: Final = 60.0
+ASK_EVERY_S: Final = 6 * 3600.0
+ASK_WHEN_MISSING_S: Final = 60.0
 """Seconds between requests to one peer: more often while peers are missing."""
-SECOND_S: Final = 10.0
+ASK_SECOND_TIME_S: Final = 10.0
 """Seconds until the second request then: who joined together with us was not known at once."""
 
 
@@ -46,14 +46,14 @@ class AddressExchange:
         transport: Transport,
         exchanges: Exchanges,
         book: AddressBook,
-        penalize: Penalize,
+        penalizer: Penalizer,
         clock: Clock,
         connected: Mapping[PeerId, Connected],
     ) -> None:
         self._transport = transport
         self._exchanges = exchanges
         self._book = book
-        self._penalize = penalize
+        self._penalizer = penalizer
         self._clock = clock
         self._connected = connected
         self._asked: dict[PeerId, tuple[float, int]] = {}
@@ -63,9 +63,9 @@ class AddressExchange:
     def is_due(self, peer: PeerId, *, missing: bool) -> bool:
         """Tell whether to ask a peer again; `missing` tells whether we lack peers."""
         at, times = self._asked.get(peer, (float("-inf"), 0))
-        again_s = EVERY_S
+        again_s = ASK_EVERY_S
         if missing:
-            again_s = SECOND_S if times == 1 else WHEN_MISSING_S
+            again_s = ASK_SECOND_TIME_S if times == 1 else ASK_WHEN_MISSING_S
         return trio.current_time() - at >= again_s
 
     def forget(self, peer: PeerId) -> None:
@@ -75,12 +75,12 @@ class AddressExchange:
     async def ask(self, info: PeerInfo) -> None:
         """Ask a peer, and keep what is worth it."""
         outbound = info.direction is Direction.OUTBOUND
-        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else OF_INBOUND
+        most = ADDRESSES_EXCHANGE.limits.max_items if outbound else ADDRESSES_OF_INBOUND_MAX
         _, times = self._asked.get(info.peer, (0.0, 0))
         self._asked[info.peer] = trio.current_time(), times + 1
         found: Addresses | None = None
         try:
-            # Of whoever comes and goes the rate lets us ask minutes later only: until then, other
+            # The rate lets us ask a peer that comes and goes only minutes later: until then, other
             # questions are not to wait.
             with trio.move_on_after(ADDRESSES_EXCHANGE.limits.timeout_s):
                 found = await self._exchanges.ask(
@@ -89,12 +89,14 @@ class AddressExchange:
         except (RequestError, RefusedAnswer):
             return
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
+            self._penalizer.penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
             return
         if found is None:
             return
         if len(found) > most:
-            self._penalize(info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}")
+            self._penalizer.penalize(
+                info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}"
+            )
             return
         source = network_group(info.ip)
         now_ms = self._clock.now_ms()

@@ -1,4 +1,4 @@
-"""Bans of growing length, kept in the store; what they cover is `groups.host_group`."""
+"""Bans of growing length, kept in the store; what they cover is `address_groups.host_group`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 
 FIRST_BAN_MS: Final = 10 * 60_000
-"""Length of a first ban; each further one is `GROWTH` times as long."""
-GROWTH: Final = 4
+"""Length of a first ban; each further one is `BAN_GROWTH` times as long."""
+BAN_GROWTH: Final = 4
 LONGEST_BAN_MS: Final = 14 * 86_400_000
 FORGIVEN_AFTER_MS: Final = 30 * 86_400_000
 """After a ban has been over for so long, the next one is a first one again."""
-MAX_BANS: Final = 8_192
+BANS_MAX: Final = 8_192
 """Bans remembered; the one that ends first goes first."""
-MAX_REASON: Final = 200
+BAN_REASON_MAX: Final = 200
 
 
 class BanRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -62,11 +62,11 @@ class BanList:
         if before is not None and now_ms < before.until + FORGIVEN_AFTER_MS:
             count = before.count + 1
         if length_ms is None:
-            length_ms = min(FIRST_BAN_MS * GROWTH ** min(count - 1, 10), LONGEST_BAN_MS)
-        text = reason.encode("ascii", "replace")[:MAX_REASON]
+            length_ms = min(FIRST_BAN_MS * BAN_GROWTH ** min(count - 1, 10), LONGEST_BAN_MS)
+        text = reason.encode("ascii", "replace")[:BAN_REASON_MAX]
         self._records[group] = BanRecord(now_ms, now_ms + length_ms, count, text)
         self._changed.add(group)
-        if len(self._records) > MAX_BANS:
+        if len(self._records) > BANS_MAX:
             first = min(self._records, key=lambda name: self._records[name].until)
             del self._records[first]
             self._changed.add(first)
@@ -98,4 +98,4 @@ class BanList:
         return Ban(group, record.since, record.until, record.count, record.reason.decode())
 
 
-_RECORD: Final = CanonicalDecoder(BanRecord, max_size=MAX_REASON + 64)
+_RECORD: Final = CanonicalDecoder(BanRecord, max_size=BAN_REASON_MAX + 64)

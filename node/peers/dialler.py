@@ -1,4 +1,4 @@
-"""Dialling: outbound peers until there are enough, the operator's addresses, feelers, seeds."""
+"""Dialling: outbound peers until there are enough, the operator's addresses, probes, seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.runtime import Clock
 from unchained.node.peers.address_book import OWN, AddressBook, BookEntry
 from unchained.node.peers.reputation import PeerLimits, Reputation
-from unchained.node.peers.seeds import PATIENCE_S, ResolveAll, Seeds
+from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_public, network_group
 from unchained.node.transport.contract import (
@@ -41,7 +41,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
     limits: PeerLimits = PeerLimits()
-    feeler_s: float = 120.0
+    probe_every_s: float = 120.0
     """Seconds between attempts at an address that was never tried."""
     status_s: float = 15.0
     """Seconds between requests for a peer's status."""
@@ -59,19 +59,19 @@ class Dialler:
         self,
         transport: Transport,
         book: AddressBook,
-        standing: Reputation,
+        reputation: Reputation,
         settings: PeerSettings,
         *,
         connected: Mapping[PeerId, Connected],
         clock: Clock,
         rng: random.Random,
-        resolve_all: ResolveAll,
+        resolver: Resolver,
         log: FilteringBoundLogger,
     ) -> None:
         """Raises `BadAddress` for a bootstrap address or a seed that is none."""
         self._transport = transport
         self._book = book
-        self._standing = standing
+        self._reputation = reputation
         self._settings = settings
         self._connected = connected
         self._clock = clock
@@ -80,27 +80,26 @@ class Dialler:
         self._seeds = Seeds(
             settings.seeds,
             transport,
-            missing=lambda: self.missing > 0,
-            found=self._found_by_seed,
-            resolve_all=resolve_all,
+            seeker=self,
+            resolver=resolver,
             log=log,
         )
         self._unnamed = [text for text in settings.bootstrap if Address.parse(text).peer is None]
         for text in settings.bootstrap:
             book.add(text, OWN, clock.now_ms())
         self._under_way: set[str] = set()
-        self._feelers: set[PeerId] = set()
+        self._probed: set[PeerId] = set()
         self._dialled: dict[PeerId, str] = {}
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
-        self.dials = self.failed = self.feelers = 0
+        self.dials = self.failed = self.probes = 0
         """Counts since the start."""
 
     @property
     def missing(self) -> int:
         """How many outbound peers are missing; negative if there are more than enough."""
         outbound = sum(
-            known.info.direction is Direction.OUTBOUND and peer not in self._feelers
+            known.info.direction is Direction.OUTBOUND and peer not in self._probed
             for peer, known in self._connected.items()
         )
         return self._settings.limits.outbound - outbound - len(self._under_way)
@@ -118,20 +117,20 @@ class Dialler:
         return [
             self._dialled[peer]
             for peer in self._connected
-            if peer in self._dialled and peer not in self._feelers
+            if peer in self._dialled and peer not in self._probed
         ]
 
-    def end_feeling(self, peer: PeerId) -> bool:
-        """Note that a peer was greeted; tell whether it was only to be felt, and may go."""
-        if peer not in self._feelers:
+    def end_probe(self, peer: PeerId) -> bool:
+        """Note that a peer was greeted; tell whether it was only to be probed, and may go."""
+        if peer not in self._probed:
             return False
-        self._feelers.discard(peer)
+        self._probed.discard(peer)
         return self.missing < 0
 
     def forget(self, peer: PeerId) -> None:
         """Note that a peer is gone."""
         self._dialled.pop(peer, None)
-        self._feelers.discard(peer)
+        self._probed.discard(peer)
         self.wake()
 
     async def run(self) -> None:
@@ -142,9 +141,9 @@ class Dialler:
                 nursery.start_soon(self._keep_dialling, name="peers.dial")
                 for text in self._unnamed:
                     nursery.start_soon(self._keep_joined, text, name="peers.bootstrap")
-                patience_s = PATIENCE_S if len(self._book) or self._unnamed else 0.0
+                patience_s = SEED_PATIENCE_S if len(self._book) or self._unnamed else 0.0
                 nursery.start_soon(self._seeds.run, patience_s, name="peers.seeds")
-                nursery.start_soon(self._feel, name="peers.feel")
+                nursery.start_soon(self._keep_probing, name="peers.probe")
         finally:
             self._nursery = None
 
@@ -181,29 +180,29 @@ class Dialler:
     def _may_dial(self, ip: str, peer: PeerId) -> bool:
         """Ask whether an address is fit beside the peers there are and those being dialled."""
         under_way = {text.split("/")[2] for text in self._under_way if text.startswith("/ip")}
-        return self._standing.may_dial(ip, peer) and not (
+        return self._reputation.may_dial(ip, peer) and not (
             is_public(ip) and network_group(ip) in map(network_group, under_way)
         )
 
-    def _start_dial(self, text: str, *, feeler: bool = False) -> None:
+    def _start_dial(self, text: str, *, probe: bool = False) -> None:
         assert self._nursery is not None, "only `run` dials"
         self._under_way.add(text)
-        self._nursery.start_soon(self._dial, text, feeler, name="peers.dial")
+        self._nursery.start_soon(self._dial, text, probe, name="peers.dial")
 
-    async def _dial(self, text: str, feeler: bool) -> None:
+    async def _dial(self, text: str, probe: bool) -> None:
         self.dials += 1
         self._book.attempted(text, self._clock.now_ms())
         expected = PeerId(text.rpartition("/")[2])
         already = expected in self._connected
-        if feeler and not already:
-            self._feelers.add(expected)
+        if probe and not already:
+            self._probed.add(expected)
         if not already:
             self._dialled[expected] = text
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
         except TransportError as error:
             self.failed += 1
-            self._feelers.discard(expected)
+            self._probed.discard(expected)
             self._dialled.pop(expected, None)
             self._book.failed(text, self._clock.now_ms())
             self._log.debug("peer.dial_failed", address=text, why=str(error))
@@ -235,15 +234,16 @@ class Dialler:
                     self._log.debug("peer.dial_failed", address=text, why=str(error))
             await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
 
-    async def _feel(self) -> None:
+    async def _keep_probing(self) -> None:
         """Try, from time to time, an address that was only heard of."""
         while True:
-            await trio.sleep(self._settings.feeler_s * self._rng.uniform(0.5, 1.5))
+            await trio.sleep(self._settings.probe_every_s * self._rng.uniform(0.5, 1.5))
             entry = self._book.pick(self._clock.now_ms(), self._is_fit, only_new=True)
             if entry is not None:
-                self.feelers += 1
-                self._start_dial(entry.text, feeler=True)
+                self.probes += 1
+                self._start_dial(entry.text, probe=True)
 
-    def _found_by_seed(self, text: str, seed: str) -> None:
-        self._book.add(text, seed, self._clock.now_ms())
+    def found_by_seed(self, address: str, seed: str) -> None:
+        """Note an address that a seed stands for, and dial if need be."""
+        self._book.add(address, seed, self._clock.now_ms())
         self.wake()

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import trio
 
-from unchained.node.base.token_bucket import RateLimit
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.peers.penalty import Penalty
+from unchained.node.peers.reputation import Reputation
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.contract import PeerId, ServeLimits, Transport
 from unchained.node.wire.limits import name_of
 from unchained.node.wire.messages import Code, Exchange, refusal
 
-ASKED: Final = 0.8
+ASKED_SHARE: Final = 0.8
 """Share of the table's rates at which we ask, so that nobody finds that we ask too often."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class Penalize(Protocol):
-    """Lets a peer feel what it did."""
-
-    def __call__(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
-        """Apply a penalty; `ms` of verification is what a `COST` adds to the peer's debt."""
-
-
 class Exchanges:
-    """Asks and serves the requests of one network.
+    """Asks and serves the requests of one network. Whoever asks too often pays for it, counted by
+    what bans of it cover."""
 
-    `group_of` gives what rates are counted by, for a peer.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        genesis_id: bytes,
-        penalize: Penalize,
-        group_of: Callable[[PeerId], str],
-    ) -> None:
+    def __init__(self, transport: Transport, genesis_id: bytes, reputation: Reputation) -> None:
         self.transport = transport
         self._genesis_id = genesis_id
-        self._penalize = penalize
-        self._group_of = group_of
-        self._asked: dict[str, RateLimit] = {}
+        self._reputation = reputation
+        self._asked: dict[str, KeyedTokenBuckets] = {}
 
     async def ask(self, exchange: Exchange[A], peer: PeerId, request: object) -> A:
         """Send a request, as soon as the peer's rate allows, and return what its answer gives,
@@ -56,9 +41,12 @@ class Exchanges:
         """
         limits = exchange.limits
         rate = self._asked.setdefault(
-            limits.name, RateLimit(ASKED * limits.per_second, max(1.0, ASKED * limits.burst))
+            limits.name,
+            KeyedTokenBuckets(
+                max(1.0, ASKED_SHARE * limits.burst), ASKED_SHARE * limits.per_second
+            ),
         )
-        await trio.sleep(rate.reserve(peer, trio.current_time()))
+        await trio.sleep(rate.spend(peer, trio.current_time()))
         raw = await self.transport.request(
             peer,
             name_of(self._genesis_id, exchange.name),
@@ -76,17 +64,17 @@ class Exchanges:
     ) -> None:
         """Answer requests with what `handler` returns, `NOT_FOUND` for None. Set before `run`."""
         limits = exchange.limits
-        rate = RateLimit(limits.per_second, limits.burst)
+        rate = KeyedTokenBuckets(limits.burst, limits.per_second)
 
         async def answer(peer: PeerId, raw: bytes) -> bytes:
-            if not rate.take(self._group_of(peer), trio.current_time()):
+            if not rate.take(self._reputation.group_of(peer), trio.current_time()):
                 # Protocol §11: the excess costs the asker a little, so that it cannot go on
-                self._penalize(peer, Penalty.COST, f"{exchange.name}: too often", ms=1.0)
+                self._reputation.penalize(peer, Penalty.COST, f"{exchange.name}: too often", ms=1.0)
                 return refusal(Code.BUSY)
             try:
                 request = exchange.decode_request(raw)
             except NonCanonicalError as error:
-                self._penalize(peer, Penalty.FAULT, f"{exchange.name}: {error}")
+                self._reputation.penalize(peer, Penalty.FAULT, f"{exchange.name}: {error}")
                 return refusal(Code.BAD_REQUEST)
             value = await handler(peer, cast("Q", request))
             return refusal(Code.NOT_FOUND) if value is None else exchange.answer(value)

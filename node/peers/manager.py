@@ -1,8 +1,8 @@
 """The peer manager: whom a node is connected to.
 
 It dials until there are enough outbound peers, greets every peer (status, clock, addresses), asks
-how it stands from time to time, and drops who is of no use. What peers need of the chain is handed
-in as callables.
+how it stands from time to time, and drops who is of no use. What the node says of itself comes from
+a `StatusSource`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import random
 import statistics as numbers
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -27,9 +27,9 @@ from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
-from unchained.node.peers.seeds import ResolveAll, ask_system
+from unchained.node.peers.seeds import Resolver, SystemResolver
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.transport.address_groups import host_group, network_group
+from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
@@ -54,6 +54,13 @@ CLOCKS_NEEDED: Final = 3
 CLOCK_WARNING_EVERY_S: Final = 600.0
 
 
+class StatusSource(Protocol):
+    """Knows what the node says of itself."""
+
+    def current(self) -> Status:
+        """Return the status of the moment."""
+
+
 class PeerView(msgspec.Struct, frozen=True):
     """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
 
@@ -74,7 +81,7 @@ class PeerStatistics(msgspec.Struct, frozen=True):
     greeted: int
     dials: int
     dials_failed: int
-    feelers: int
+    probes: int
     book: BookStatistics
     bans: int
     penalties: Mapping[str, int]
@@ -124,30 +131,27 @@ class PeerManager:
         settings: PeerSettings,
         *,
         genesis_id: bytes,
-        own_status: Callable[[], Status],
+        own_status: StatusSource,
         clock: Clock,
         rng: random.Random,
         writer: Runner,
         log: FilteringBoundLogger,
-        resolve_all: ResolveAll = ask_system,
+        resolver: Resolver | None = None,
     ) -> None:
         """Raises `BadAddress` for a bootstrap address or a seed that is none."""
         self.settings = settings
         self.book = AddressBook(store, rng)
-        self.standing = Reputation(
+        self.reputation = Reputation(
             BanList(store),
             settings.limits,
+            connections=transport,
+            observer=self,
             clock=clock,
-            peers=transport.peers,
-            drop=self.drop,
-            changed=self._save_soon,
             log=log,
         )
-        self.exchanges = Exchanges(
-            transport, genesis_id, self.standing.penalize, self.standing.group_of
-        )
+        self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
-        """Counts statuses learned and peers lost: wakes whoever follows the peers."""
+        """Counts statuses learned and peers lost: wakes those who follow the peers."""
         self._transport = transport
         self._store = store
         self._genesis_id = genesis_id
@@ -161,25 +165,25 @@ class PeerManager:
         self._dialler = Dialler(
             transport,
             self.book,
-            self.standing,
+            self.reputation,
             settings,
             connected=self._peers,
             clock=clock,
             rng=rng,
-            resolve_all=resolve_all,
+            resolver=resolver or SystemResolver(),
             log=log,
         )
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
-        transport.set_gate(self.standing.gate)
+        transport.set_gate(self.reputation.gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
-        self._introductions = AddressExchange(
+        self._address_exchange = AddressExchange(
             transport,
             self.exchanges,
             self.book,
-            self.standing.penalize,
+            self.reputation,
             clock,
             self._peers,
         )
@@ -231,10 +235,10 @@ class PeerManager:
             greeted=len(self.greeted()),
             dials=self._dialler.dials,
             dials_failed=self._dialler.failed,
-            feelers=self._dialler.feelers,
+            probes=self._dialler.probes,
             book=self.book.statistics(),
-            bans=len(self.standing.active_bans()),
-            penalties=dict(self.standing.penalties),
+            bans=len(self.reputation.active_bans()),
+            penalties=dict(self.reputation.penalties),
             clock_offset_ms=self.clock_offset_ms(),
         )
 
@@ -248,10 +252,6 @@ class PeerManager:
         return int(numbers.median(offsets)) if len(offsets) >= CLOCKS_NEEDED else None
 
     # Doing
-
-    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
-        """Apply a penalty (`exchanges.Penalize`)."""
-        self.standing.penalize(peer, penalty, why, ms=ms)
 
     def drop(self, peer: PeerId) -> None:
         """Disconnect a peer soon."""
@@ -285,7 +285,7 @@ class PeerManager:
                 await self._save()
 
     def _on_event(self, event: Event) -> None:
-        self.standing.note(event)
+        self.reputation.note(event)
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -300,7 +300,7 @@ class PeerManager:
                 if gone.status is not None:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
-            self._introductions.forget(event.info.peer)
+            self._address_exchange.forget(event.info.peer)
             self._dialler.forget(event.info.peer)
             self.changed.set(self.changed.value + 1)
 
@@ -354,7 +354,9 @@ class PeerManager:
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._introductions.is_due(peer.info.peer, missing=self._dialler.missing > 0):
+                elif self._address_exchange.is_due(
+                    peer.info.peer, missing=self._dialler.missing > 0
+                ):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
@@ -367,12 +369,14 @@ class PeerManager:
         asked_ms = self._clock.now_ms()
         asked_at = trio.current_time()
         try:
-            status = await self.exchanges.ask(STATUS_EXCHANGE, peer.info.peer, self._own_status())
+            status = await self.exchanges.ask(
+                STATUS_EXCHANGE, peer.info.peer, self._own_status.current()
+            )
         except (RequestError, RefusedAnswer):
             peer.silent += 1
             return False
         except (AnswerError, NonCanonicalError) as error:
-            self.penalize(peer.info.peer, Penalty.FAULT, f"status: {error}")
+            self.reputation.penalize(peer.info.peer, Penalty.FAULT, f"status: {error}")
             peer.silent += 1
             return False
         peer.silent = 0
@@ -386,7 +390,7 @@ class PeerManager:
 
     def _take_status(self, peer: _Peer, status: Status) -> bool:
         if status.genesis != self._genesis_id:
-            self.penalize(peer.info.peer, Penalty.BAN, "status of another network")
+            self.reputation.penalize(peer.info.peer, Penalty.BAN, "status of another network")
             return False
         news = peer.status is None or peer.status.tip != status.tip
         peer.status = status
@@ -404,11 +408,11 @@ class PeerManager:
         if peer.is_visitor:
             await self._give_place(peer)
         await self._ask_addresses(peer)
-        if self._dialler.end_feeling(info.peer):
+        if self._dialler.end_probe(info.peer):
             await self._transport.disconnect(info.peer)
 
     async def _ask_addresses(self, peer: _Peer) -> None:
-        await self._introductions.ask(peer.info)
+        await self._address_exchange.ask(peer.info)
         self._dialler.wake()
 
     def _watch_clocks(self) -> None:
@@ -425,7 +429,7 @@ class PeerManager:
         known = self._peers.get(peer)
         if known is not None:
             self._take_status(known, status)
-        return self._own_status()
+        return self._own_status.current()
 
     # The store
 
@@ -436,16 +440,13 @@ class PeerManager:
             self._to_save = trio.Event()
             await self._save()
 
-    def _save_soon(self) -> None:
+    def bans_changed(self) -> None:
+        """Save the bans soon (`reputation.BanObserver`)."""
         self._to_save.set()
 
     async def _save(self) -> None:
         batch = Batch()
         self.book.pending(batch)
-        self.standing.bans.pending(batch)
+        self.reputation.bans.pending(batch)
         if len(batch):
             await self._writer.run(lambda: self._store.write(batch, sync=False))
-
-    def ban(self, ip: str, why: str, length_ms: int | None = None) -> None:
-        """Ban an address, and disconnect it."""
-        self.standing.ban(host_group(ip), why, length_ms)

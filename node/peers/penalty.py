@@ -1,7 +1,7 @@
 """What a peer's wrong costs it: the kinds of penalty, and the table for the transport's reports.
 
-The table for protocol errors, which only the chain can raise, is `sync.judgement`; both speak in
-`Penalty`.
+The table for protocol errors, which only the chain can raise, is `relay.penalty_table`; both
+speak in `Penalty`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
-from unchained.node.transport.contract import Misbehaviour
+from unchained.node.transport.contract import Misbehaviour, PeerId
 
 
 class Penalty(enum.Enum):
@@ -25,6 +25,13 @@ class Penalty(enum.Enum):
     """No honest node does this: `FAULT_MS` are added to the debt, whatever it cost."""
     BAN = "ban"
     """Disconnected and banned at once."""
+
+
+class Penalizer(Protocol):
+    """Lets a peer feel what it did: `Reputation`."""
+
+    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        """Apply a penalty; `ms` of verification is what a `COST` adds to the peer's debt."""
 
 
 FAULT_MS: Final = 250.0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.runtime import Clock
-from unchained.node.base.token_bucket import Debts
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.peers.ban_list import Ban, BanList
 from unchained.node.peers.penalty import FAULT_MS, MISBEHAVIOURS, Penalty
 from unchained.node.transport.address_groups import (
@@ -28,10 +28,14 @@ from unchained.node.transport.contract import (
     PeerInfo,
 )
 
-VISITORS: Final = 4
+VISITORS_MAX: Final = 4
 """Inbound connections beyond the limit, for a moment: who joins through a node that is full
 learns addresses there, and goes on."""
-REMEMBERED_PEERS: Final = 2_048
+DEBT_MS_MAX: Final = 2_000.0
+"""Verification in vain, in ms, that a group may cost before it is disconnected and banned."""
+DEBT_FORGIVEN_MS_PER_S: Final = 20.0
+"""Debt forgiven per second: 2 % of one core."""
+REMEMBERED_PEERS_MAX: Final = 2_048
 """Peers whose group is remembered after they are gone, for what is found out late."""
 
 
@@ -45,32 +49,44 @@ class PeerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """From one IPv4 /16 or IPv6 /32; not asked of private addresses."""
 
 
-class Reputation:
-    """The gate, and the judge's hand. Its owner is the peer manager.
+class Connections(Protocol):
+    """Who is connected: a transport."""
 
-    `peers` gives those connected; `drop` has one disconnected, at once or soon; `changed` is told
-    of every ban and of its end.
-    """
+    def peers(self) -> Iterable[PeerInfo]:
+        """Return the connected peers."""
+
+
+class BanObserver(Protocol):
+    """What follows from a ban elsewhere: the peer manager."""
+
+    def drop(self, peer: PeerId) -> None:
+        """Disconnect a peer, at once or soon."""
+
+    def bans_changed(self) -> None:
+        """Take note of a ban, or of the end of one."""
+
+
+class Reputation:
+    """The gate, and what peers have to answer for."""
 
     def __init__(
         self,
         bans: BanList,
         limits: PeerLimits,
         *,
+        connections: Connections,
+        observer: BanObserver,
         clock: Clock,
-        peers: Callable[[], Iterable[PeerInfo]],
-        drop: Callable[[PeerId], None],
         log: FilteringBoundLogger,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.bans = bans
         self.limits = limits
         self._clock = clock
-        self._peers = peers
-        self._drop = drop
-        self._changed = changed
+        self._connections = connections
+        self._observer = observer
         self._log = log
-        self._debts = Debts()
+        self._patience = KeyedTokenBuckets(DEBT_MS_MAX, DEBT_FORGIVEN_MS_PER_S)
+        """What each group may still cost, in ms of verification."""
         self._groups: OrderedDict[PeerId, str] = OrderedDict()
         self.penalties: Counter[str] = Counter()
         """Penalties by name since the start."""
@@ -86,11 +102,11 @@ class Reputation:
             return True
         inbound = [
             info
-            for info in self._peers()
+            for info in self._connections.peers()
             if info.direction is Direction.INBOUND and info.peer != peer
         ]
         most = self.limits.inbound
-        if len(inbound) >= (most + VISITORS if most else 0):
+        if len(inbound) >= (most + VISITORS_MAX if most else 0):
             return False
         if is_loopback(ip):
             return True
@@ -114,7 +130,7 @@ class Reputation:
         network = network_group(ip)
         return all(
             network_group(info.ip) != network
-            for info in self._peers()
+            for info in self._connections.peers()
             if info.direction is Direction.OUTBOUND
         )
 
@@ -129,7 +145,7 @@ class Reputation:
         if isinstance(event, PeerConnected):
             self._groups[event.info.peer] = host_group(event.info.ip, event.info.peer)
             self._groups.move_to_end(event.info.peer)
-            if len(self._groups) > REMEMBERED_PEERS:
+            if len(self._groups) > REMEMBERED_PEERS_MAX:
                 self._groups.popitem(last=False)
         elif isinstance(event, Misbehaved):
             penalty = MISBEHAVIOURS[event.kind]
@@ -151,7 +167,8 @@ class Reputation:
             return
         self._log.debug("peer.penalty", group=group, penalty=penalty.value, why=why)
         price = max(ms, FAULT_MS) if penalty is Penalty.FAULT else ms
-        if self._debts.charge(group, price, trio.current_time()):
+        if not self._patience.take(group, trio.current_time(), price):
+            self._patience.forget(group)
             self.ban(group, f"too much useless work, last: {why}")
 
     def ban(self, group: str, why: str, length_ms: int | None = None) -> None:
@@ -160,17 +177,17 @@ class Reputation:
         if length_ms is None and self.bans.is_banned(group, now_ms):
             return
         ban = self.bans.add(group, why, now_ms, length_ms)
-        self._changed()
+        self._observer.bans_changed()
         self._log.warning(
             "peer.banned", group=group, why=why, minutes=(ban.until - now_ms) // 60_000
         )
-        for info in tuple(self._peers()):
+        for info in tuple(self._connections.peers()):
             if host_group(info.ip, info.peer) == group:
-                self._drop(info.peer)
+                self._observer.drop(info.peer)
 
     def lift(self, group: str) -> bool:
         """End a ban; tell whether there was one."""
-        self._changed()
+        self._observer.bans_changed()
         return self.bans.lift(group)
 
     def active_bans(self) -> list[Ban]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -12,16 +12,39 @@ from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddress, PeerId, Transport, TransportError
 from unchained.node.transport.libp2p.listener import places, resolve
 
-LOOKUP_S: Final = 20.0
-IDENTIFY_S: Final = 10.0
-PATIENCE_S: Final = 10.0
+SEED_LOOKUP_S: Final = 20.0
+SEED_IDENTIFY_S: Final = 10.0
+SEED_PATIENCE_S: Final = 10.0
 """A node that knows addresses tries those first for so long: seeds see who asks them."""
-FIRST_RETRY_S: Final = 5.0
-AGAIN_S: Final = 1800.0
+SEED_FIRST_RETRY_S: Final = 5.0
+SEED_AGAIN_S: Final = 1800.0
 """Seconds between two looks at a seed while peers are missing; the longest wait after failures."""
 
-ResolveAll = Callable[[Address], Awaitable[Sequence[str]]]
-"""Look-up of an address with a name to IP literals. Raises OSError."""
+
+class Resolver(Protocol):
+    """Looks names up."""
+
+    async def resolve(self, address: Address) -> Sequence[str]:
+        """Return the IP literals of an address with a name. Raises OSError."""
+
+
+class SystemResolver:
+    """Lets the system resolve names, in a thread."""
+
+    async def resolve(self, address: Address) -> Sequence[str]:
+        """Return the IP literals of an address with a name. Raises OSError."""
+        return await places(address, resolve, trio.CapacityLimiter(1))
+
+
+class PeerSeeker(Protocol):
+    """Who looks for peers: the dialler."""
+
+    @property
+    def missing(self) -> int:
+        """How many peers are missing."""
+
+    def found_by_seed(self, address: str, seed: str) -> None:
+        """Take note of a whole address that a seed stands for."""
 
 
 def parse_seed(text: str) -> Address:
@@ -32,30 +55,23 @@ def parse_seed(text: str) -> Address:
     return address
 
 
-async def ask_system(address: Address) -> Sequence[str]:
-    """Let the system resolve a name, in a thread."""
-    return await places(address, resolve, trio.CapacityLimiter(1))
-
-
 class Seeds:
-    """Asks seeds while peers are missing; `found` takes a whole address and the seed's name."""
+    """Asks seeds while peers are missing."""
 
     def __init__(
         self,
         texts: Sequence[str],
         transport: Transport,
         *,
-        missing: Callable[[], bool],
-        found: Callable[[str, str], None],
-        resolve_all: ResolveAll,
+        seeker: PeerSeeker,
+        resolver: Resolver,
         log: FilteringBoundLogger,
     ) -> None:
         """Raises `BadAddress`."""
         self._seeds = [parse_seed(text) for text in texts]
         self._transport = transport
-        self._missing = missing
-        self._found = found
-        self._resolve_all = resolve_all
+        self._seeker = seeker
+        self._resolver = resolver
         self._log = log
 
     async def run(self, patience_s: float) -> None:
@@ -66,20 +82,20 @@ class Seeds:
                 nursery.start_soon(self._keep_asking, seed, name="peers.seed")
 
     async def _keep_asking(self, seed: Address) -> None:
-        wait_s = FIRST_RETRY_S
+        wait_s = SEED_FIRST_RETRY_S
         while True:
-            if self._missing():
+            if self._seeker.missing > 0:
                 count = await self._ask(seed)
-                wait_s = AGAIN_S if count else min(2 * wait_s, AGAIN_S)
+                wait_s = SEED_AGAIN_S if count else min(2 * wait_s, SEED_AGAIN_S)
             await trio.sleep(wait_s)
 
     async def _ask(self, seed: Address) -> int:
         """Look a seed up and ask who answers there; return how many nodes that were."""
         ips: Sequence[str] = ()
-        why = f"no answer in {LOOKUP_S:g} s"
+        why = f"no answer in {SEED_LOOKUP_S:g} s"
         try:
-            with trio.move_on_after(LOOKUP_S):
-                ips = await self._resolve_all(seed)
+            with trio.move_on_after(SEED_LOOKUP_S):
+                ips = await self._resolver.resolve(seed)
                 why = "it has no address"
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
@@ -90,12 +106,12 @@ class Seeds:
         for ip in ips:
             try:
                 place = Address.of_ip(ip, seed.port)
-                peer: PeerId = await self._transport.identify(str(place), timeout=IDENTIFY_S)
+                peer: PeerId = await self._transport.identify(str(place), timeout=SEED_IDENTIFY_S)
             except TransportError as error:
                 self._log.debug("peer.dial_failed", address=str(seed), why=str(error))
                 continue
             if peer != self._transport.id:
                 found += 1
-                self._found(str(place.with_peer(peer)), seed.host)
+                self._seeker.found_by_seed(str(place.with_peer(peer)), seed.host)
         self._log.info("peer.seeded", name=str(seed), nodes=found)
         return found

@@ -28,12 +28,6 @@ class HashContext:
         hasher.update(data)
         return hasher.digest()
 
-    def extended(self, data: bytes, length: int) -> bytes:
-        """Return `length` bytes of BLAKE3's extendable output."""
-        hasher = self._base.copy()
-        hasher.update(data)
-        return hasher.digest(length)
-
     def hasher(self) -> blake3:
         """Return a hasher of this context for the caller alone. Its `reset` brings it back here,
         which for short data takes little more than half the time of a new one; it is not for two
@@ -48,7 +42,6 @@ class HashContext:
 LEAF: Final = HashContext("leaf")
 NODE: Final = HashContext("node")
 MERKLE: Final = HashContext("merkle")
-LTHASH: Final = HashContext("lthash")
 COIN_LEAF: Final = HashContext("coin leaf")
 COIN_NODE: Final = HashContext("coin node")
 STATE: Final = HashContext("state")

@@ -8,13 +8,16 @@ or wastes time pays for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar, TypeVarTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar, TypeVarTuple
 
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
-from unchained.node.peers.exchanges import Exchanges, Penalize
-from unchained.node.peers.penalty import Penalty
+from unchained.node.consensus.errors import BodyTooLargeError
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.transition import check_encoded_bytes
+from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError
@@ -39,9 +42,6 @@ Ts = TypeVarTuple("Ts")
 
 Anchors = Sequence[tuple[Coin, AnchorHeader]]
 
-LEAST_SIZE: Final = 1_024
-"""Bytes of size that a transfer has at least: those of one output (Protocol §8.2)."""
-
 
 class FetchError(Exception):
     """A peer gave nothing that can be used; it has paid for it already."""
@@ -60,13 +60,48 @@ class NotNow(NotServedByPeer):
     """The peer is busy or gone, or did not answer in time: that says nothing of what it has."""
 
 
+class _NeededTransfers:
+    """The transfers that some bodies list and that are not known here, as they come.
+
+    Of a body that is too large (Protocol §5.2) no more is needed than shows it.
+    """
+
+    def __init__(self, bodies: Sequence[Body], wids: Sequence[Wid], network: Network) -> None:
+        self._bodies = [body for body in bodies if body.transfers]
+        self._missing = list(wids)
+        self._network = network
+        self.raws: dict[Wid, bytes] = {}
+
+    def missing(self) -> list[Wid]:
+        """Return those that are still to be asked for."""
+        return self._missing
+
+    def add(self, raws: Mapping[Wid, bytes]) -> None:
+        """Take in some."""
+        self.raws.update(raws)
+        self._bodies = [body for body in self._bodies if self._may_grow(body)]
+        listed = {wid for body in self._bodies for wid in body.transfers}
+        self._missing = [wid for wid in self._missing if wid in listed and wid not in self.raws]
+
+    def encoded_length(self, wid: Wid) -> int | None:
+        """Return how many bytes a transfer's encoding has, None if it has not come."""
+        raw = self.raws.get(wid)
+        return None if raw is None else len(raw)
+
+    def _may_grow(self, body: Body) -> bool:
+        try:
+            return bool(check_encoded_bytes(body.transfers, self, self._network))
+        except BodyTooLargeError:
+            return False
+
+
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and candidates."""
 
-    def __init__(self, chain: ChainService, exchanges: Exchanges, penalize: Penalize) -> None:
+    def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
         self._chain = chain
         self._exchanges = exchanges
-        self._penalize = penalize
+        self._penalizer = penalizer
 
     async def headers(
         self, peer: PeerId, request: HeadersRequest
@@ -106,23 +141,15 @@ class Fetcher:
             found.update(self._check(peer, answers.read_coins, part, answer))
         return found
 
-    async def transfers(
-        self, peer: PeerId, wids: Sequence[Wid], most_bytes: int
-    ) -> dict[Wid, bytes]:
-        """Return the transfers that a peer has of these; where they have more than `most_bytes`
-        together, only the first. Raises `FetchError`."""
-        found: dict[Wid, bytes] = {}
-        size = 0
+    async def transfers(self, peer: PeerId, needed: _NeededTransfers) -> None:
+        """Take in the transfers that a peer has of those that bodies need. Raises `FetchError`."""
         most = TRANSFERS_EXCHANGE.limits.max_items
-        at = 0
-        while at < len(wids) and size <= most_bytes:
-            part = tuple(wids[at : at + most])
+        asked: set[Wid] = set()
+        while part := tuple(wid for wid in needed.missing() if wid not in asked)[:most]:
             answer = await self._ask(peer, self._exchanges.ask(TRANSFERS_EXCHANGE, peer, part))
             raws = self._check(peer, answers.read_transfers, part, answer)
-            found.update((wid, raw) for wid, raw in zip(part, raws, strict=False) if raw)
-            at += len(raws)
-            size += sum(len(raw) for raw in raws if raw)
-        return found
+            asked.update(part[: max(1, len(raws))])
+            needed.add({wid: raw for wid, raw in zip(part, raws, strict=False) if raw})
 
     async def candidates(
         self, peer: PeerId, request: CandidatesRequest
@@ -137,12 +164,13 @@ class Fetcher:
     ) -> list[Package]:
         """Return anchors with all that they list, up to the first whose body the peer lacks.
 
-        What the peer lacks of coins and transfers is asked of `others`. Raises `FetchError`, also
-        for bodies that list more than a body may hold (BODY_TOO_LARGE): they are not read.
+        What the peer lacks of coins and transfers is asked of `others`. Of a body whose transfers
+        have more bytes than a body may have (BODY_TOO_LARGE), only so many are fetched as show it.
+        Raises `FetchError`, also where there are more transfers than a body may list.
         """
-        size = self._chain.network.max_body_size
-        if any(header.transfers.n > size // LEAST_SIZE for _, header in anchors):
-            raise FetchError(peer, "a body with more transfers than fit one")
+        network = self._chain.network
+        if any(header.transfers.n > network.max_transfers for _, header in anchors):
+            raise FetchError(peer, "a body that lists more transfers than it may")
         bodies = await self.bodies(peer, anchors)
         parts = [
             (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
@@ -150,20 +178,19 @@ class Fetcher:
 
         ids, wids = await self._chain.queries.lacking(bodies)
         have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
-        raws: dict[Wid, bytes] = {}
+        needed = _NeededTransfers(bodies, wids, network)
         for source in (peer, *others):
             ids = [coin_id for coin_id in ids if coin_id not in have]
-            wids = [wid for wid in wids if wid not in raws]
-            if not ids and not wids:
+            if not ids and not needed.missing():
                 break
             try:
                 have.update(await self.coins(source, ids))
-                raws.update(await self.transfers(source, wids, len(bodies) * size))
+                await self.transfers(source, needed)
             except FetchError:
                 if source == peer and not others:
                     raise
-        if any(coin_id not in have for coin_id in ids) or any(wid not in raws for wid in wids):
-            self._penalize(peer, Penalty.FAULT, "bodies without what they list")
+        if any(coin_id not in have for coin_id in ids) or needed.missing():
+            self._penalizer.penalize(peer, Penalty.FAULT, "bodies without what they list")
             raise FetchError(peer, "coins or transfers of a body are missing")
         return [
             Package(
@@ -174,7 +201,7 @@ class Fetcher:
                     for coin_id in (*body.fresh, *body.uncles)
                     if CoinId(coin_id) in have
                 },
-                {Wid(wid): raws[Wid(wid)] for wid in body.transfers if Wid(wid) in raws},
+                {Wid(wid): needed.raws[Wid(wid)] for wid in body.transfers if wid in needed.raws},
             )
             for anchor, body in parts
         ]
@@ -190,12 +217,12 @@ class Fetcher:
         except RequestError as error:
             raise NotNow(peer, str(error)) from None
         except (AnswerError, NonCanonicalError) as error:
-            self._penalize(peer, Penalty.FAULT, str(error))
+            self._penalizer.penalize(peer, Penalty.FAULT, str(error))
             raise FetchError(peer, str(error)) from None
 
     def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return read(*args)
         except MismatchedAnswer as error:
-            self._penalize(peer, Penalty.BAN, str(error))
+            self._penalizer.penalize(peer, Penalty.BAN, str(error))
             raise FetchError(peer, str(error)) from None

@@ -1,4 +1,4 @@
-"""One table: what an error says of the message and of whoever sent it (Protocol §11).
+"""One table: what an error says of the message and of its sender (Protocol §11).
 
 `verdict` is for gossip. `alone` is the penalty for an object that came by itself, `served` the one
 for a chain of headers, bodies and coins that a peer gave when asked: there nothing depends on
@@ -45,7 +45,7 @@ _NOT_YET: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
 _LISTED: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
 """Found out when an anchor is connected: never the fault of who relayed it (Protocol §5.3)."""
 
-TABLE: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
+PENALTIES: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
     {
         rules.NonCanonicalError: _BAN,
         rules.BadConditionError: _WRONG,
@@ -109,9 +109,9 @@ TABLE: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
 )
 
 
-def judge(error: Exception) -> PenaltyDecision:
+def decision_on(error: Exception) -> PenaltyDecision:
     """Return what follows from an error. Raises `LookupError` for one that is not foreseen."""
-    found = TABLE.get(type(error))
+    found = PENALTIES.get(type(error))
     if found is None:
-        raise LookupError(f"no judgement of {type(error).__name__}") from error
+        raise LookupError(f"no decision on {type(error).__name__}") from error
     return found

@@ -8,11 +8,12 @@ body is there and has passed Protocol §5.2.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -29,14 +30,14 @@ from unchained.node.consensus.transition import (
     check_list_lengths,
 )
 from unchained.node.peers.eviction import News
-from unchained.node.peers.exchanges import Penalize
+from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNow
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.transport.contract import NotRunning, PeerId, TopicLimits, Transport, Verdict
 from unchained.node.wire.limits import (
     ANCHOR_GOSSIP,
@@ -48,23 +49,23 @@ from unchained.node.wire.limits import (
 from unchained.node.wire.messages import AnchorHeader
 from unchained.storage.schema import TransferEntered
 
-CHEAP_MS: Final = 0.1
-"""Price of a message that is judged without a proof or a signature."""
-HELD_MS: Final = 1.0
+CHEAP_PRICE_MS: Final = 0.1
+"""Price of a message that is validated without a proof or a signature."""
+HELD_PRICE_MS: Final = 1.0
 """Price of a coin whose parent is unknown, the first of that parent: it takes a place, and a
 request to its sender."""
-SIGNATURE_MS: Final = 0.5
-DECODING_MS_PER_KIB: Final = 0.03
+SIGNATURE_PRICE_MS: Final = 0.5
+DECODING_PRICE_MS_PER_KIB: Final = 0.03
 """Price of a message's length: a transfer of 256 KiB takes some 7 ms to decode and check."""
-MIX_MS_AT_16_MIB: Final = 8.5
+MIX_PRICE_MS_AT_16_MIB: Final = 8.5
 """Price of a proof of work of 16 MiB (Protocol §11)."""
-PROVING: Final = 2
+GOSSIPED_PROOFS_PER_PEER: Final = 2
 """Coins of one peer, announced anchors among them, in verification at a time (Protocol §11)."""
-OTHERS_ASKED: Final = 3
+ANNOUNCED_BODY_SOURCES_MAX: Final = 3
 """Peers besides the announcer that are asked for a body."""
-HEDGE_S: Final = 2.0
+ANNOUNCED_BODY_HEDGE_S: Final = 2.0
 """Seconds after which the next of them is asked as well: an announcer that stalls delays little."""
-STALL_MS: Final = 50.0
+MISSING_BODY_PRICE_MS: Final = 50.0
 """Price of having announced an anchor whose body did not come in time."""
 
 
@@ -79,6 +80,16 @@ class RelayStatistics(msgspec.Struct, frozen=True):
     bodies_fetched: int
     rules: dict[str, int]
     """Messages that broke a rule, by its name."""
+
+
+class AnchorFollower(Protocol):
+    """Fetches anchors that peers know and this node does not: sync."""
+
+    def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        """Ask a peer for an anchor and what lies below it; tell whether that is news."""
+
+    def news_from(self) -> int:
+        """Return the least height that is news to anybody, for while much is being fetched."""
 
 
 class _InHand:
@@ -96,37 +107,28 @@ class _InHand:
 
 
 class Relay:
-    """Takes part in the three topics. Construct before the transport runs; `run` publishes.
-
-    `want` is told of an unknown anchor and who knows it, and tells whether it is news; `news_from`
-    gives the least height that is news to anybody, for while a chain is being synchronized;
-    `others` gives peers to ask for bodies; `note_news` is told who was the first to bring what.
-    """
+    """Takes part in the three topics. Construct before the transport runs; `run` publishes."""
 
     def __init__(
         self,
         chain: ChainService,
         transport: Transport,
         fetcher: Fetcher,
+        peers: PeerManager,
+        follower: AnchorFollower,
         *,
         genesis_id: CoinId,
-        penalize: Penalize,
-        want: Callable[[PeerId, CoinId], bool],
-        news_from: Callable[[], int],
-        others: Callable[[], Sequence[PeerId]],
-        note_news: Callable[[PeerId, News], None],
+        rng: random.Random,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._transport = transport
         self._fetcher = fetcher
-        self._penalize = penalize
-        self._want = want
-        self._news_from = news_from
-        self._others = others
-        self._note_news = note_news
+        self._peers = peers
+        self._follower = follower
+        self._rng = rng
         self._log = log
-        self._mix_ms = MIX_MS_AT_16_MIB * chain.network.mem_kib / 16_384
+        self._mix_ms = MIX_PRICE_MS_AT_16_MIB * chain.network.mem_kib / 16_384
         self._in_hand: dict[bytes, _InHand] = {}
         self._proving: dict[PeerId, trio.Semaphore] = {}
         self._verdicts: Counter[Verdict] = Counter()
@@ -136,28 +138,30 @@ class Relay:
             limits.name: name_of(genesis_id, limits.name)
             for limits in (COIN_GOSSIP, ANCHOR_GOSSIP, TRANSFER_GOSSIP)
         }
-        self._subscribe(COIN_GOSSIP, News.COIN, self._judge_coin)
-        self._subscribe(ANCHOR_GOSSIP, News.ANCHOR, self._judge_anchor)
-        self._subscribe(TRANSFER_GOSSIP, News.TRANSFER, self._judge_transfer)
+        self._subscribe(COIN_GOSSIP, News.COIN, self._validate_coin)
+        self._subscribe(ANCHOR_GOSSIP, News.ANCHOR, self._validate_anchor)
+        self._subscribe(TRANSFER_GOSSIP, News.TRANSFER, self._validate_transfer)
 
     def _subscribe(
         self,
         limits: GossipLimits,
         news: News,
-        judge_it: Callable[[PeerId, bytes], Awaitable[Verdict]],
+        validate_it: Callable[[PeerId, bytes], Awaitable[Verdict]],
     ) -> None:
         async def validate(peer: PeerId, data: bytes) -> Verdict:
             try:
-                verdict = await judge_it(peer, data)
+                verdict = await validate_it(peer, data)
             except (ProtocolError, PolicyError) as error:
-                found = judge(error)
+                found = decision_on(error)
                 self._rules[error.name] += 1
-                price = self._price(error) + DECODING_MS_PER_KIB * len(data) / 1024
-                self._penalize(peer, found.alone, f"{limits.name}: {error}", ms=price)
+                price = self._price(error) + DECODING_PRICE_MS_PER_KIB * len(data) / 1024
+                self._peers.reputation.penalize(
+                    peer, found.alone, f"{limits.name}: {error}", ms=price
+                )
                 verdict = found.verdict
             self._verdicts[verdict] += 1
             if verdict is Verdict.ACCEPT:
-                self._note_news(peer, news)
+                self._peers.note_news(peer, news)
             return verdict
 
         self._transport.subscribe(
@@ -170,13 +174,15 @@ class Relay:
             ),
         )
 
-    def _blame(self, peer: PeerId, error: ProtocolError) -> None:
-        """Let a coin's sender answer for what it broke when it could be judged at last."""
+    def _penalize_held(self, peer: PeerId, error: ProtocolError) -> None:
+        """Let a coin's sender answer for what it broke when it could be validated at last."""
         self._rules[error.name] += 1
-        self._penalize(peer, judge(error).alone, f"held coin: {error}", ms=CHEAP_MS)
+        self._peers.reputation.penalize(
+            peer, decision_on(error).alone, f"held coin: {error}", ms=CHEAP_PRICE_MS
+        )
 
     def _price(self, error: ProtocolError | PolicyError) -> float:
-        return SIGNATURE_MS if isinstance(error, PolicyError) else CHEAP_MS
+        return SIGNATURE_PRICE_MS if isinstance(error, PolicyError) else CHEAP_PRICE_MS
 
     @contextmanager
     def _take_in_hand(self, key: bytes) -> Iterator[_InHand]:
@@ -202,15 +208,15 @@ class Relay:
 
     async def _submit_coin(self, peer: PeerId, coin: Coin) -> Outcome | Held:
         """Submit a coin when few enough of its sender's are being verified."""
-        places = self._proving.setdefault(peer, trio.Semaphore(PROVING))
+        places = self._proving.setdefault(peer, trio.Semaphore(GOSSIPED_PROOFS_PER_PEER))
         try:
             async with places:
-                return await self._chain.submit_coin(coin, blame=partial(self._blame, peer))
+                return await self._chain.submit_coin(coin, blame=partial(self._penalize_held, peer))
         finally:
-            if places.value == PROVING and not places.statistics().tasks_waiting:
+            if places.value == GOSSIPED_PROOFS_PER_PEER and not places.statistics().tasks_waiting:
                 self._proving.pop(peer, None)
 
-    async def _judge_coin(self, peer: PeerId, data: bytes) -> Verdict:
+    async def _validate_coin(self, peer: PeerId, data: bytes) -> Verdict:
         coin = parse_coin(data)
         with self._take_in_hand(coin.id) as in_hand:
             outcome = await self._submit_coin(peer, coin)
@@ -224,10 +230,10 @@ class Relay:
     def _hold(self, peer: PeerId, wanted: CoinId) -> None:
         """Ask the sender for what it knows and we do not; it pays for the place that this takes."""
         self._held += 1
-        price = HELD_MS if self._want(peer, wanted) else CHEAP_MS
-        self._penalize(peer, Penalty.COST, "unknown parent", ms=price)
+        price = HELD_PRICE_MS if self._follower.want(peer, wanted) else CHEAP_PRICE_MS
+        self._peers.reputation.penalize(peer, Penalty.COST, "unknown parent", ms=price)
 
-    async def _judge_anchor(self, peer: PeerId, data: bytes) -> Verdict:
+    async def _validate_anchor(self, peer: PeerId, data: bytes) -> Verdict:
         """Validate an announcement by itself, then its coin, then its body."""
         header = AnchorHeader.from_bytes(data)
         coin = Coin.from_bytes(header.coin)
@@ -243,13 +249,13 @@ class Relay:
             if outcome.parent is not None:
                 self._hold(peer, coin.id)
             return Verdict.IGNORE
-        check_list_lengths(header.fresh.n, header.uncles.n, self._chain.network)
+        check_list_lengths(header.fresh.n, header.uncles.n, header.transfers.n, self._chain.network)
         if not await self._chain.queries.deserves_body(coin.id):
             return Verdict.IGNORE
         return await self._take_body(peer, coin, header)
 
     async def _take_body(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
-        """Fetch an anchor's body from its announcer, or from others, and judge it."""
+        """Fetch an anchor's body from its announcer, or from others, and validate it."""
         found = await self._fetch_body(peer, coin, header)
         if found is None:
             return Verdict.IGNORE
@@ -261,15 +267,20 @@ class Relay:
         except ProtocolError as error:
             # Protocol §5.1: nobody relays an anchor whose body has not passed §5.2
             self._rules[error.name] += 1
-            self._penalize(source, judge(error).served, f"body: {error}", ms=self._mix_ms)
-            return judge(error).verdict
+            self._peers.reputation.penalize(
+                source, decision_on(error).served, f"body: {error}", ms=self._mix_ms
+            )
+            return decision_on(error).verdict
         return _verdict_of(outcome)
 
     async def _fetch_body(
         self, peer: PeerId, coin: Coin, header: AnchorHeader
     ) -> tuple[PeerId, Package] | None:
-        """Ask the announcer, and every `HEDGE_S` one more; return the first that delivers."""
-        others = [other for other in self._others() if other != peer][:OTHERS_ASKED]
+        """Ask the announcer, and one more at each `ANNOUNCED_BODY_HEDGE_S`; return the first that
+        delivers."""
+        greeted = self._peers.greeted()
+        others = [other for other in self._rng.sample(greeted, len(greeted)) if other != peer]
+        others = others[:ANNOUNCED_BODY_SOURCES_MAX]
         found: tuple[PeerId, Package] | None = None
         has_none = False
 
@@ -281,7 +292,9 @@ class Relay:
                 self._log.debug("anchor.body_missing", id=coin.id.hex(), why=str(error))
                 if source == peer and not isinstance(error, NotNow):
                     has_none = True
-                    self._penalize(peer, Penalty.FAULT, "announced an anchor without its body")
+                    self._peers.reputation.penalize(
+                        peer, Penalty.FAULT, "announced an anchor without its body"
+                    )
             else:
                 found = found or (source, package)
                 nursery.cancel_scope.cancel()
@@ -292,13 +305,15 @@ class Relay:
             for source in (peer, *others):
                 done = trio.Event()
                 nursery.start_soon(ask, source, done)
-                with trio.move_on_after(HEDGE_S):
+                with trio.move_on_after(ANNOUNCED_BODY_HEDGE_S):
                     await done.wait()
         if (found is None or found[0] != peer) and not has_none:
-            self._penalize(peer, Penalty.COST, "its announced body did not come", ms=STALL_MS)
+            self._peers.reputation.penalize(
+                peer, Penalty.COST, "its announced body did not come", ms=MISSING_BODY_PRICE_MS
+            )
         return found
 
-    async def _judge_transfer(self, _peer: PeerId, data: bytes) -> Verdict:
+    async def _validate_transfer(self, _peer: PeerId, data: bytes) -> Verdict:
         with self._take_in_hand(wid_of(data)) as in_hand:
             outcome = await self._chain.submit_transfer(data)
         return in_hand.settle(_verdict_of(outcome))
@@ -314,7 +329,7 @@ class Relay:
                     # Peers that lack something ask for it when they compare tips.
                     self._log.info("relay.lagging", lost=step.count)
                 else:
-                    await self._publish_step(step, self._news_from())
+                    await self._publish_step(step, self._follower.news_from())
 
     async def _publish_step(self, step: Changes, news_from: int) -> None:
         for coin in step.coins:

@@ -30,7 +30,7 @@ from unchained.node.wire.messages import (
     Ids,
 )
 
-AT_A_TIME: Final = 2
+SERVED_AT_A_TIME: Final = 2
 """Questions of peers that wait for the chain's writer: further ones wait here, so that what the
 node itself wants of its chain never waits behind them (512 headers take some 10 ms)."""
 ANSWER_BYTES: Final = 2 << 20
@@ -41,7 +41,7 @@ def serve_chain(chain: ChainService, exchanges: Exchanges) -> None:
     """Let a transport answer requests for the chain. Called before it runs."""
 
     queries = chain.queries
-    places = trio.CapacityLimiter(AT_A_TIME)
+    places = trio.CapacityLimiter(SERVED_AT_A_TIME)
 
     async def headers(_peer: PeerId, request: HeadersRequest) -> Headers | None:
         tip = None if request.tip == OWN_TIP else CoinId(request.tip)

@@ -17,33 +17,33 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeer
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
 from unchained.node.transport.contract import PeerId
 
-BATCH: Final = 32
+SYNC_BATCH_ANCHORS: Final = 32
 """Anchors asked for together."""
-BATCH_IDS: Final = 2_048
+SYNC_BATCH_IDS_MAX: Final = 2_048
 """Ids that the bodies of a batch list at most: a page of coins."""
-BATCH_BYTES: Final = 8 << 20
-"""Bytes that the transfers of a batch can have at most, two full bodies: with `AHEAD`, what bodies
-fetched ahead may take of memory."""
-AHEAD: Final = 16
+SYNC_BATCH_BYTES_MAX: Final = 8 << 20
+"""Bytes that the transfers of a batch can have at most, two full bodies: with `SYNC_BATCHES_AHEAD`,
+what bodies fetched ahead may take of memory."""
+SYNC_BATCHES_AHEAD: Final = 16
 """Batches fetched and verified ahead of the one to be connected."""
-FIRST_WINDOW: Final = 2
-WINDOW: Final = 6
+PEER_BATCHES_FIRST: Final = 2
+PEER_BATCHES_MAX: Final = 6
 """Batches on their way from one peer at a time."""
-SOURCES: Final = 8
+SYNC_SOURCES_MAX: Final = 8
 """Peers asked at a time."""
-STALL_S: Final = 15.0
+SYNC_STALL_S: Final = 15.0
 """Who takes longer for a batch is not waited for."""
-HEDGE_S: Final = 2.0
+SYNC_HEDGE_S: Final = 2.0
 """A batch that takes longer is asked of one more peer, if there is one with nothing to do."""
-STALL_MS: Final = 50.0
+STALL_PRICE_MS: Final = 50.0
 """Price of a stall."""
-SAMPLED: Final = 16
+PROOFS_PER_SAMPLE: Final = 16
 """One proof in so many is verified before bodies of a branch are asked for (Protocol §11)."""
-LEAST_SAMPLED: Final = 4
+SAMPLED_PROOFS_MIN: Final = 4
 
 
 class BranchTooLong(FetchError):
@@ -71,7 +71,7 @@ class Downloader:
 
     async def verify_sample(self, peer: PeerId, coins: Sequence[Coin], rng: random.Random) -> None:
         """Verify a random sixteenth of the proofs, a few at least. Raises `BadMixError`."""
-        count = min(len(coins), max(LEAST_SAMPLED, len(coins) // SAMPLED))
+        count = min(len(coins), max(SAMPLED_PROOFS_MIN, len(coins) // PROOFS_PER_SAMPLE))
         await self._chain.verify_mixes(rng.sample(coins, count))
 
     async def fetch(
@@ -95,7 +95,7 @@ class Downloader:
             and (status := self._peers.status_of(peer)) is not None
             and status.height >= top
         ]
-        return [leader, *others[: SOURCES - 1]]
+        return [leader, *others[: SYNC_SOURCES_MAX - 1]]
 
 
 class _Run:
@@ -111,16 +111,20 @@ class _Run:
         batches = cut(
             anchors,
             owner._chain.network,
-            size=BATCH,
-            most_ids=BATCH_IDS,
-            most_bytes=BATCH_BYTES,
+            size=SYNC_BATCH_ANCHORS,
+            most_ids=SYNC_BATCH_IDS_MAX,
+            most_bytes=SYNC_BATCH_BYTES_MAX,
         )
         self._owner = owner
         self._leader = leader
         self._trusted = trusted
         self._count = len(batches)
         self._plan: BodyPlan[PeerId] = BodyPlan(
-            batches, ahead=AHEAD, first_window=FIRST_WINDOW, window=WINDOW, hedge_s=HEDGE_S
+            batches,
+            ahead=SYNC_BATCHES_AHEAD,
+            first_window=PEER_BATCHES_FIRST,
+            window=PEER_BATCHES_MAX,
+            hedge_s=SYNC_HEDGE_S,
         )
         self._sources = owner.sources(leader, anchors[-1][0].height)
         self._ready: dict[int, list[ProvenAnchor]] = {}
@@ -130,7 +134,7 @@ class _Run:
     async def finish(self) -> None:
         async with trio.open_nursery() as nursery:
             for peer in self._sources:
-                for _ in range(WINDOW):
+                for _ in range(PEER_BATCHES_MAX):
                     nursery.start_soon(self._work, peer, nursery)
             nursery.start_soon(self._connect, nursery.cancel_scope)
         if self._error is not None:
@@ -174,10 +178,10 @@ class _Run:
         owner = self._owner
         owner.in_flight += 1
         try:
-            with trio.move_on_after(STALL_S):
+            with trio.move_on_after(SYNC_STALL_S):
                 packages = await owner._fetcher.packages(peer, batch.headers)
                 return packages if len(packages) == len(batch.headers) else None
-            owner._peers.penalize(peer, Penalty.COST, "stalled", ms=STALL_MS)
+            owner._peers.reputation.penalize(peer, Penalty.COST, "stalled", ms=STALL_PRICE_MS)
         except FetchError as error:
             owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
         finally:
@@ -198,7 +202,9 @@ class _Run:
             if coins:
                 await self._owner._chain.verify_mixes(list(coins.values()))
         except BadMixError as error:
-            self._owner._peers.penalize(peer, judge(error).served, f"batch: {error}")
+            self._owner._peers.reputation.penalize(
+                peer, decision_on(error).served, f"batch: {error}"
+            )
             return None
         transfers = [raw for package in packages for raw in package.transfers.values()]
         if transfers:

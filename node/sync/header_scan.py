@@ -14,16 +14,16 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
-from unchained.node.relay.penalty_table import judge
-from unchained.node.sync.downloader import SAMPLED
+from unchained.node.relay.penalty_table import decision_on
+from unchained.node.sync.downloader import PROOFS_PER_SAMPLE
 from unchained.node.sync.header_walk import HeaderWalk, Seen
 from unchained.node.transport.contract import PeerId
 
-COMPARED: Final = 4
+SCANNED_PEERS_MAX: Final = 4
 """Outbound peers whose headers are compared, besides the one that led to the sync."""
-PATIENCE_S: Final = 900.0
+SCAN_PATIENCE_S: Final = 900.0
 """The longest that a comparison takes: whoever is not done by then is left out."""
-GRACE_S: Final = 15.0
+SCAN_GRACE_S: Final = 15.0
 """Seconds that the others have when the first is done, or as long again as that took: one that
 dawdles does not hold up the sync, during which the node does not mine."""
 
@@ -90,13 +90,13 @@ async def scan_peers(
                 page = await walk.next_page(seen)
                 for coin, _ in page:
                     scan.add(coin.id, coin.height)
-                sample = [coin for coin, _ in page if rng.randrange(SAMPLED) == 0]
+                sample = [coin for coin, _ in page if rng.randrange(PROOFS_PER_SAMPLE) == 0]
                 await chain.verify_mixes(sample)
         except FetchError as error:
             log.debug("sync.scan_failed", peer=peer, why=error.why)
             return
         except ProtocolError as error:
-            peers.penalize(peer, judge(error).served, f"headers: {error}")
+            peers.reputation.penalize(peer, decision_on(error).served, f"headers: {error}")
             log.debug("sync.scan_failed", peer=peer, why=str(error))
             return
         weight = await walk.weigh()
@@ -104,10 +104,10 @@ async def scan_peers(
         scan.fork_height = walk.fork_height
         scans.append(scan)
         now = trio.current_time()
-        all_of_it.deadline = min(all_of_it.deadline, now + max(GRACE_S, now - began))
+        all_of_it.deadline = min(all_of_it.deadline, now + max(SCAN_GRACE_S, now - began))
 
-    with trio.move_on_after(PATIENCE_S) as all_of_it:
+    with trio.move_on_after(SCAN_PATIENCE_S) as all_of_it:
         async with trio.open_nursery() as nursery:
-            for peer in (finder, *chosen[:COMPARED]):
+            for peer in (finder, *chosen[:SCANNED_PEERS_MAX]):
                 nursery.start_soon(scan_one, peer)
     return scans, seen

@@ -19,10 +19,10 @@ from unchained.node.relay.fetcher import Fetcher, NotServedByPeer
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
 
-CHECKED_AT_ONCE: Final = 64
+HEADERS_CHECKED_AT_ONCE: Final = 64
 """Headers checked before other tasks get a turn: some 5 ms."""
 
-PAGE: Final = HEADERS_EXCHANGE.limits.max_items
+HEADERS_PER_PAGE: Final = HEADERS_EXCHANGE.limits.max_items
 
 
 class Seen(msgspec.Struct):
@@ -78,7 +78,7 @@ class HeaderWalk:
         if self._request is None:
             self._request = HeadersRequest(await self._queries.locator(), self._tip)
         page = await self._fetcher.headers(self._peer, self._request)
-        self.at_end = len(page) < PAGE
+        self.at_end = len(page) < HEADERS_PER_PAGE
         if not page:
             return []
         base_id = page[0][0].parent if self._point is None else None
@@ -124,6 +124,7 @@ class HeaderWalk:
                     coin,
                     header.fresh.n,
                     header.uncles.n,
+                    header.transfers.n,
                     header.history_root,
                     self._point,
                     self._network,
@@ -135,7 +136,7 @@ class HeaderWalk:
                 self.work += anchor_work(coin.header.target, self._network)
             if standing not in {"main", "side"}:
                 fresh.append((coin, header))
-            if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+            if number % HEADERS_CHECKED_AT_ONCE == HEADERS_CHECKED_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
         if shared is not None:
             self._point = shared[0]

@@ -27,7 +27,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import BranchTooLong, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
@@ -36,27 +36,27 @@ from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import AnchorHeader
 
-MOST_HELD: Final = 4_096
+HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
-WINDOW: Final = 2_048
+LONG_SYNC_WINDOW_HEADERS: Final = 2_048
 """Headers whose bodies are fetched in one go during a long sync."""
-LONG: Final = 512
+LONG_SYNC_ANCHORS: Final = 512
 """Anchors that a node is behind from which on it is a long sync."""
-FIRST_RETRY_S: Final = 5.0
-LONGEST_RETRY_S: Final = 600.0
+TIP_FIRST_RETRY_S: Final = 5.0
+TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
-USELESS_MS: Final = 20.0
+USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
 """Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
 DEEP_PATIENCE_S: Final = 900.0
 """The longest that a branch may take to win which leaves the main chain below the tree."""
-DEEP_LOST_MS: Final = 1_500.0
+LOST_DEEP_BRANCH_PRICE_MS: Final = 1_500.0
 """Price of such a branch that does not win: hundreds of bodies for nothing."""
-MAX_WANTED: Final = 16
+WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
-REPORT_S: Final = 10.0
+SYNC_REPORT_S: Final = 10.0
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +109,8 @@ class _PeerState:
         _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
         if followed:
             return
-        wait = min(max(2 * waited, FIRST_RETRY_S), LONGEST_RETRY_S)
-        if len(self.retry) >= MAX_WANTED:
+        wait = min(max(2 * waited, TIP_FIRST_RETRY_S), TIP_LONGEST_RETRY_S)
+        if len(self.retry) >= WANTED_ANCHORS_MAX:
             del self.retry[next(iter(self.retry))]
         self.retry[anchor_id] = (trio.current_time() + wait, wait)
 
@@ -137,9 +137,7 @@ class SyncService:
         self._rng = rng
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, log=log)
-        self._votes = Votes(
-            chain, fetcher, penalize=peers.penalize, follow=self._follow_vote, log=log
-        )
+        self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
@@ -166,7 +164,7 @@ class SyncService:
         state = self._states.get(peer)
         if state is None or anchor_id in state.wanted or anchor_id in self._following:
             return False
-        if len(state.wanted) < MAX_WANTED:
+        if len(state.wanted) < WANTED_ANCHORS_MAX:
             state.wanted[anchor_id] = None
             state.wake.set()
         return True
@@ -219,7 +217,7 @@ class SyncService:
 
     async def _report(self) -> None:
         while True:
-            await trio.sleep(REPORT_S)
+            await trio.sleep(SYNC_REPORT_S)
             self._progress.note(trio.current_time(), self._chain.status.value.height)
             if self._behind:
                 now = self.statistics()
@@ -292,7 +290,7 @@ class SyncService:
             self._behind -= 1
             self._note_settled()
 
-    async def _follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
+    async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
         """Follow an anchor that a peer gave as a vote; tell whether that was possible."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
@@ -317,10 +315,14 @@ class SyncService:
             return await self._follow(peer, tip)
         except FetchError as error:
             if is_offered:
-                self._peers.penalize(peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_MS)
+                self._peers.reputation.penalize(
+                    peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
+                )
             return error.why
         except ProtocolError as error:
-            self._peers.penalize(peer, judge(error).served, f"sync: {error}", ms=USELESS_MS)
+            self._peers.reputation.penalize(
+                peer, decision_on(error).served, f"sync: {error}", ms=USELESS_TIP_PRICE_MS
+            )
             return str(error)
         finally:
             done.set()
@@ -339,9 +341,11 @@ class SyncService:
             depth = weight.depth
             if weight.is_deep and self._is_refused(walk.fork_height):
                 return LEFT_TO_OPERATOR
-            if weight.gain > 0 and (weight.is_deep or (len(held) >= LONG and not walk.at_end)):
+            if weight.gain > 0 and (
+                weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
+            ):
                 return await self._sync_long(peer)
-            if not walk.at_end and len(held) < MOST_HELD:
+            if not walk.at_end and len(held) < HELD_HEADERS_MAX:
                 continue
             # What leaves the main chain below the tree has to be the better one by its headers.
             if weight.is_deep or not deserves_bodies(
@@ -433,11 +437,15 @@ class SyncService:
         except FetchError as error:
             why = error.why
         except ProtocolError as error:
-            self._peers.penalize(scan.peer, judge(error).served, f"deep branch: {error}")
+            self._peers.reputation.penalize(
+                scan.peer, decision_on(error).served, f"deep branch: {error}"
+            )
             why = str(error)
         if await self._chain.queries.anchor_at(above) != before:
             return None
-        self._peers.penalize(scan.peer, Penalty.COST, f"deep branch: {why}", ms=DEEP_LOST_MS)
+        self._peers.reputation.penalize(
+            scan.peer, Penalty.COST, f"deep branch: {why}", ms=LOST_DEEP_BRANCH_PRICE_MS
+        )
         return why
 
     async def _fetch_long(self, scan: HeaderScan, seen: Seen) -> None:
@@ -450,7 +458,7 @@ class SyncService:
             self._headers += len(page)
             self._target_height = max(self._target_height, walk.height)
             held += page
-            if len(held) >= WINDOW or walk.at_end:
+            if len(held) >= LONG_SYNC_WINDOW_HEADERS or walk.at_end:
                 trusted = {
                     coin.id
                     for coin, _ in held

@@ -13,7 +13,7 @@ from unchained.node.wire.messages import VERSION, Status
 
 SUMMED_AT_ONCE: Final = 2_000
 """Anchors whose work is summed up in one operation of the chain."""
-KEPT: Final = 1_024
+SUMS_KEPT: Final = 1_024
 """Heights below the tip whose sums are kept, for reorganisations."""
 
 
@@ -29,7 +29,7 @@ class StatusKeeper:
         self._lowest = 0
         """The height of the first sum."""
 
-    def __call__(self) -> Status:
+    def current(self) -> Status:
         """Return the status of the moment."""
         status = self._chain.status.value
         return Status(
@@ -62,7 +62,7 @@ class StatusKeeper:
             sums.append((self._genesis_id, 0))
         for anchor_id, work in stretch.anchors:
             sums.append((anchor_id, sums[-1][1] + work))
-        drop = max(0, len(sums) - KEPT)
+        drop = max(0, len(sums) - SUMS_KEPT)
         del sums[:drop]
         self._lowest += drop
         return sums[-1][0]

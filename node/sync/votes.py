@@ -7,50 +7,54 @@ asked for in turn.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BadMixError
-from unchained.node.peers.exchanges import Penalize
+from unchained.node.peers.penalty import Penalizer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
-from unchained.node.relay.penalty_table import judge
+from unchained.node.relay.penalty_table import decision_on
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import CANDIDATES
 from unchained.node.wire.messages import CandidatesRequest
 
-PROVING: Final = 2
+CANDIDATE_PROOFS_PER_PEER: Final = 2
 """Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
-MAX_PAGES: Final = 64
+CANDIDATE_PAGES_MAX: Final = 64
 """Pages of candidates taken from a peer at a time."""
 
 
-class Votes:
-    """Takes over what peers know of votes.
+class VoteFollower(Protocol):
+    """Fetches the chain that ends in a vote: the sync service."""
 
-    `follow` fetches the chain that ends in an anchor from a peer that need not have it, and tells
-    whether it is here now.
-    """
+    async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        """Follow an anchor that a peer gave as a vote, and need not have; tell whether it is here
+        now."""
+
+
+class Votes:
+    """Takes over what peers know of votes."""
 
     def __init__(
         self,
         chain: ChainService,
         fetcher: Fetcher,
         *,
-        penalize: Penalize,
-        follow: Callable[[PeerId, CoinId], Awaitable[bool]],
+        penalizer: Penalizer,
+        follower: VoteFollower,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._fetcher = fetcher
-        self._penalize = penalize
-        self._follow = follow
+        self._penalizer = penalizer
+        self._follower = follower
         self._log = log
         self.taken = 0
         """Candidates taken in since the start."""
@@ -61,7 +65,7 @@ class Votes:
         anchors = await self._chain.queries.above_fork(one, other)
         request: CandidatesRequest | None = None
         try:
-            for _ in range(MAX_PAGES):
+            for _ in range(CANDIDATE_PAGES_MAX):
                 if request is None:
                     if not anchors:
                         return
@@ -72,7 +76,9 @@ class Votes:
                 if not await self._take_in(peer, coins):
                     return
                 beside = await self._chain.queries.without_bodies([coin.id for coin in coins])
-                anchors += [anchor for anchor in beside if await self._follow(peer, anchor)]
+                anchors += [
+                    anchor for anchor in beside if await self._follower.follow_vote(peer, anchor)
+                ]
         except FetchError as error:
             self._log.debug("sync.not_compared", peer=peer, why=error.why)
 
@@ -85,7 +91,7 @@ class Votes:
         def blame(error: ProtocolError) -> None:
             nonlocal forged
             forged = forged or isinstance(error, BadMixError)
-            self._penalize(peer, judge(error).served, f"candidate: {error}", ms=0.1)
+            self._penalizer.penalize(peer, decision_on(error).served, f"candidate: {error}", ms=0.1)
 
         async def submit() -> None:
             for coin in queue:
@@ -98,6 +104,6 @@ class Votes:
                     blame(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(PROVING, len(unknown))):
+            for _ in range(min(CANDIDATE_PROOFS_PER_PEER, len(unknown))):
                 nursery.start_soon(submit)
         return not forged

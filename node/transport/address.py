@@ -9,11 +9,11 @@ from typing import Final
 
 from unchained.node.transport.contract import BadAddress, PeerId
 
-EXPECTED: Final = "/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/PEER]"
+ADDRESS_FORM: Final = "/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/PEER]"
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?\Z")
 _PEER = re.compile(r"[1-9A-HJ-NP-Za-km-z]{40,64}\Z")
-MAX_LENGTH: Final = 400
+ADDRESS_LENGTH_MAX: Final = 400
 """Characters of an address that are looked at."""
 
 
@@ -30,9 +30,9 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read a multiaddr. IP literals come out in their canonical form; raises `BadAddress`."""
-        parts = text.split("/") if len(text) <= MAX_LENGTH else []
+        parts = text.split("/") if len(text) <= ADDRESS_LENGTH_MAX else []
         if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp":
-            raise BadAddress(text[:MAX_LENGTH], EXPECTED)
+            raise BadAddress(text[:ADDRESS_LENGTH_MAX], ADDRESS_FORM)
         _, kind, host, _, port_text, *rest = parts
         if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
             raise BadAddress(text, "a port from 0 to 65535")
@@ -42,7 +42,7 @@ class Address:
         if kind in ("ip4", "ip6"):
             host = _literal(kind, host, text)
         elif kind not in ("dns", "dns4", "dns6") or not _NAME.match(host):
-            raise BadAddress(text, EXPECTED)
+            raise BadAddress(text, ADDRESS_FORM)
         if rest and (rest[0] != "p2p" or not _PEER.match(rest[1])):
             raise BadAddress(text, "a base58 peer id after /p2p/")
         return cls(kind, host, port, PeerId(rest[1]) if rest else None)

@@ -1,7 +1,7 @@
 """The transport seam: everything above the network talks to `Transport` and to nothing below.
 
-Two parties satisfy it: `host.Libp2pTransport` (TCP + Noise + Yamux) and `memory.MemoryTransport`
-(an in-process twin under virtual time). What both keep:
+`libp2p.host.Libp2pTransport` (TCP + Noise + Yamux) satisfies it, and in tests and simulations an
+in-process twin under virtual time. What both keep:
 
 - A peer is shown once, however many sockets it opened. `PeerConnected` comes before any handler
   or validator is called for that peer, and is followed by exactly one `PeerDisconnected`.
@@ -159,7 +159,7 @@ class Verdict(enum.Enum):
     ACCEPT = "accept"
     """Valid: forward it."""
     IGNORE = "ignore"
-    """Nobody's fault: do not forward it, do not judge it again."""
+    """Nobody's fault: do not forward it, do not validate it again."""
     REJECT = "reject"
     """Invalid whatever one's view of the chain: do not forward it, report its sender."""
 
@@ -400,7 +400,7 @@ class Transport(Protocol):
 
         Each message, by its `message_id`, goes to `validator` once while it is remembered, and
         is forwarded only after ACCEPT. REJECT makes a `Misbehaved` of kind REJECTED_GOSSIP for
-        the one peer it was judged from."""
+        the one peer whose message was validated."""
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
         """Gossip our own message of a subscribed topic; it is not validated.

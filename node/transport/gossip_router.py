@@ -1,8 +1,9 @@
 """Gossip without I/O: who forwards what to whom (the rules of gossipsub 1.2, content-addressed).
 
-The router is told what arrived and what was judged, and calls `send` with what is to go out. It
-has no clock, no tasks and no sockets, so that the libp2p host and the in-memory twin run the very
-same rules. libp2p's own GossipSub is not used: see docs/decisions/transport.md.
+The router is told what arrived and what was validated, and gives what is to go out to a
+`GossipCarrier`. It has no clock, no tasks and no sockets, so that the libp2p host and the in-memory
+twin of tests run the very same rules. libp2p's own GossipSub is not used: see
+docs/decisions/transport.md.
 
 Messages are unsigned and carry neither author nor sequence number: the id is the hash of topic
 and data, whoever sends it. A message is forwarded only after its validator said ACCEPT.
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from unchained.node.transport.contract import (
     MessageId,
@@ -26,31 +27,31 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.transport.message_id import message_id
 
-DEGREE: Final = 6
+MESH_PEERS: Final = 6
 """Peers per topic that messages are forwarded to, aimed at."""
-DEGREE_LOW: Final = 4
-DEGREE_HIGH: Final = 12
-DEGREE_OUTBOUND: Final = 2
+MESH_PEERS_MIN: Final = 4
+MESH_PEERS_MAX: Final = 12
+MESH_PEERS_OUTBOUND_MIN: Final = 2
 """Of them, at least so many that we chose to dial: an attacker cannot take all places."""
-DEGREE_LAZY: Final = 6
+LAZY_PEERS: Final = 6
 """Further peers that are only told ids, once per heartbeat."""
 HEARTBEAT_S: Final = 1.0
-BACKOFF_S: Final = 60
+GRAFT_BACKOFF_S: Final = 60
 """After a prune, a peer is not grafted again for so long."""
-SEEN_S: Final = 300.0
-MAX_SEEN: Final = 1 << 16
-HISTORY: Final = 5
+SEEN_KEPT_S: Final = 300.0
+SEEN_MAX: Final = 1 << 16
+HISTORY_HEARTBEATS: Final = 5
 """Heartbeats during which a forwarded message can be asked for."""
-HISTORY_TOLD: Final = 3
+ADVERTISED_HEARTBEATS: Final = 3
 """Heartbeats during which its id is told."""
-MAX_CACHE_BYTES: Final = 16 << 20
-MAX_IDS: Final = 1024
+CACHE_BYTES_MAX: Final = 16 << 20
+IDS_PER_HEARTBEAT_MAX: Final = 1024
 """Ids taken from one peer per heartbeat, of each kind; the rest is ignored."""
-MAX_SENDS: Final = 3
+SENDS_ON_REQUEST_MAX: Final = 3
 """Times that one message is sent to one peer on request."""
 ASK_AGAIN_S: Final = 3.0
 """An id that was asked of one peer is not asked of another meanwhile."""
-MIN_UNWANTED: Final = 1024
+UNWANTED_BYTES_MIN: Final = 1024
 """Bytes of a message above which mesh peers are told not to send it as well."""
 
 
@@ -84,7 +85,7 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class ValidationJob:
-    """A message to be judged, and who sent it first."""
+    """A message to be validated, and who sent it first."""
 
     topic: str
     data: bytes
@@ -135,18 +136,31 @@ class _Seen:
     forwarded: bool = False
 
 
+class GossipCarrier(Protocol):
+    """Takes gossip to peers: a transport."""
+
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+        """Queue an RPC for a peer; False if it had to be dropped."""
+
+
+class GossipAccuser(Protocol):
+    """Takes note of peers that broke gossip's rules: the switchboard."""
+
+    def accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+        """Report what a peer did wrong."""
+
+
 class GossipRouter:
     """The state of one node's gossip; it is owned by one task at a time and never awaits."""
 
     def __init__(
         self,
-        send: Callable[[PeerId, Rpc], bool],
-        accuse: Callable[[PeerId, Misbehaviour, str, str], None],
+        carrier: GossipCarrier,
+        accuser: GossipAccuser,
         rng: random.Random,
     ) -> None:
-        """`send` returns False if it had to drop; `accuse` takes peer, kind, detail, topic."""
-        self._send = send
-        self._accuse = accuse
+        self._carrier = carrier
+        self._accuser = accuser
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
         self._peers: dict[PeerId, _Peer] = {}
@@ -175,10 +189,10 @@ class GossipRouter:
     def peer_up(self, peer: PeerId, *, outbound: bool) -> None:
         """Begin with a connected peer: it is told our topics."""
         self._peers[peer] = _Peer(outbound)
-        self._send(peer, Rpc(subscribe=tuple(self._topics)))
+        self._carrier.send_gossip(peer, Rpc(subscribe=tuple(self._topics)))
 
     def peer_down(self, peer: PeerId) -> None:
-        """Forget a peer and what it sent that was not judged yet."""
+        """Forget a peer and what it sent that was not validated yet."""
         self._peers.pop(peer, None)
         for topic in self._topics.values():
             topic.members.pop(peer, None)
@@ -217,22 +231,22 @@ class GossipRouter:
                 self._topics[name].members.pop(peer, None)
         for name, seconds in rpc.prune:
             if name in self._topics:
-                until = now + min(max(seconds, 1), 10 * BACKOFF_S)
+                until = now + min(max(seconds, 1), 10 * GRAFT_BACKOFF_S)
                 self._topics[name].backoff[peer] = until
         for name in rpc.graft:
             self._grafted(name, peer, known, now)
         for mid in self._take(known, rpc.unwanted):
             known.unwanted[mid] = None
-            if len(known.unwanted) > MAX_IDS:
+            if len(known.unwanted) > IDS_PER_HEARTBEAT_MAX:
                 known.unwanted.popitem(last=False)
         for name, data in rpc.messages:
             self._message(peer, name, data, now)
         for _, ids in rpc.have:
-            self._told(peer, self._take(known, ids), now)
+            self._advertised(peer, self._take(known, ids), now)
         self._wanted(peer, known, self._take(known, rpc.want))
 
     def next_job(self) -> ValidationJob | None:
-        """Return the next message to judge, if one may be judged now; `judged` must follow."""
+        """Return the next message to validate, if one may be now; `validated` must follow."""
         for topic in self._topics.values():
             if topic.running >= topic.limits.max_validating:
                 continue
@@ -251,7 +265,7 @@ class GossipRouter:
                 return job
         return None
 
-    def judged(self, job: ValidationJob, verdict: Verdict) -> None:
+    def validated(self, job: ValidationJob, verdict: Verdict) -> None:
         """Act on a validator's verdict."""
         topic = self._topics[job.topic]
         topic.running -= 1
@@ -266,7 +280,7 @@ class GossipRouter:
             self.counters.ignored += 1
         else:
             self.counters.rejected += 1
-            self._accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
+            self._accuser.accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
 
     def heartbeat(self, now: float) -> None:
         """Repair the meshes, tell ids, forget what is old. Called every `HEARTBEAT_S`."""
@@ -274,11 +288,11 @@ class GossipRouter:
             peer.ids_taken = 0
         for name, topic in self._topics.items():
             self._repair(name, topic, now)
-            self._tell(name, topic)
+            self._advertise(name, topic)
         for peer in self._peers.values():
             peer.missed = False
         self._history.appendleft([])
-        while len(self._history) > HISTORY:
+        while len(self._history) > HISTORY_HEARTBEATS:
             for mid in self._history.pop():
                 self._evict(mid)
         while self._seen and next(iter(self._seen.values())).until <= now:
@@ -286,7 +300,7 @@ class GossipRouter:
         self._asked = {mid: until for mid, until in self._asked.items() if until > now}
 
     def _take(self, peer: _Peer, ids: tuple[MessageId, ...]) -> tuple[MessageId, ...]:
-        room = max(0, MAX_IDS - peer.ids_taken)
+        room = max(0, IDS_PER_HEARTBEAT_MAX - peer.ids_taken)
         peer.ids_taken += len(ids)
         return ids[:room]
 
@@ -295,27 +309,27 @@ class GossipRouter:
         if topic is None or peer in topic.members:
             return
         topic.members[peer] = None
-        if len(topic.mesh) < DEGREE and topic.backoff.get(peer, 0.0) <= now:
+        if len(topic.mesh) < MESH_PEERS and topic.backoff.get(peer, 0.0) <= now:
             self._graft(name, topic, peer)
 
     def _graft(self, name: str, topic: _Topic, peer: PeerId) -> None:
         topic.mesh[peer] = None
-        self._send(peer, Rpc(graft=(name,)))
+        self._carrier.send_gossip(peer, Rpc(graft=(name,)))
 
     def _prune(self, name: str, topic: _Topic, peer: PeerId, now: float) -> None:
         topic.mesh.pop(peer, None)
-        topic.backoff[peer] = now + BACKOFF_S
-        self._send(peer, Rpc(prune=((name, BACKOFF_S),)))
+        topic.backoff[peer] = now + GRAFT_BACKOFF_S
+        self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
 
     def _grafted(self, name: str, peer: PeerId, known: _Peer, now: float) -> None:
         topic = self._topics.get(name)
         if topic is None:
-            self._send(peer, Rpc(prune=((name, BACKOFF_S),)))
+            self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
             return
         topic.members[peer] = None
         if peer in topic.mesh:
             return
-        full = len(topic.mesh) >= DEGREE_HIGH and not known.outbound
+        full = len(topic.mesh) >= MESH_PEERS_MAX and not known.outbound
         if full or topic.backoff.get(peer, 0.0) > now:
             self._prune(name, topic, peer, now)
         else:
@@ -325,11 +339,13 @@ class GossipRouter:
         self.counters.received += 1
         topic = self._topics.get(name)
         if topic is None:
-            self._accuse(peer, Misbehaviour.UNKNOWN_TOPIC, "message of another topic", name[:64])
+            self._accuser.accuse(
+                peer, Misbehaviour.UNKNOWN_TOPIC, "message of another topic", name[:64]
+            )
             return
         if len(data) > topic.limits.max_size:
             detail = f"{len(data)} bytes, at most {topic.limits.max_size}"
-            self._accuse(peer, Misbehaviour.OVERSIZED_GOSSIP, detail, name)
+            self._accuser.accuse(peer, Misbehaviour.OVERSIZED_GOSSIP, detail, name)
             return
         mid = message_id(name, data)
         if mid in self._seen:
@@ -340,10 +356,10 @@ class GossipRouter:
         self._remember(mid, now)
         self._in_flight[mid] = {peer: None}
         self._asked.pop(mid, None)
-        if len(data) >= MIN_UNWANTED:
+        if len(data) >= UNWANTED_BYTES_MIN:
             for other in topic.mesh:
                 if other != peer:
-                    self._send(other, Rpc(unwanted=(mid,)))
+                    self._carrier.send_gossip(other, Rpc(unwanted=(mid,)))
         topic.queues.setdefault(peer, deque()).append(ValidationJob(name, data, mid, peer))
         topic.waiting += 1
         topic.waiting_bytes += len(data)
@@ -369,8 +385,8 @@ class GossipRouter:
 
     def _remember(self, mid: MessageId, now: float) -> None:
         self._seen.pop(mid, None)
-        self._seen[mid] = _Seen(now + SEEN_S)
-        if len(self._seen) > MAX_SEEN:
+        self._seen[mid] = _Seen(now + SEEN_KEPT_S)
+        if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
 
     def _forward(
@@ -383,7 +399,7 @@ class GossipRouter:
             self._cache[mid] = (job.topic, job.data)
             self._cache_bytes += len(job.data)
             self._history[0].append(mid)
-            while self._cache_bytes > MAX_CACHE_BYTES:
+            while self._cache_bytes > CACHE_BYTES_MAX:
                 self._evict(next(iter(self._cache)))
         rpc = Rpc(messages=((job.topic, job.data),))
         holders = set(have)
@@ -394,7 +410,7 @@ class GossipRouter:
             self._push(peer, known, rpc)
 
     def _push(self, peer: PeerId, known: _Peer, rpc: Rpc) -> None:
-        if not self._send(peer, rpc):
+        if not self._carrier.send_gossip(peer, rpc):
             known.missed = True
             self.counters.dropped += 1
 
@@ -407,41 +423,41 @@ class GossipRouter:
             peer.sends.pop(mid, None)
             peer.unwanted.pop(mid, None)
 
-    def _told(self, peer: PeerId, ids: tuple[MessageId, ...], now: float) -> None:
+    def _advertised(self, peer: PeerId, ids: tuple[MessageId, ...], now: float) -> None:
         wanted = []
         for mid in ids:
             if mid in self._seen or self._asked.get(mid, 0.0) > now or len(mid) != 32:
                 continue
-            if len(self._asked) < MAX_SEEN:
+            if len(self._asked) < SEEN_MAX:
                 self._asked[mid] = now + ASK_AGAIN_S
                 wanted.append(mid)
         if wanted:
-            self._send(peer, Rpc(want=tuple(wanted)))
+            self._carrier.send_gossip(peer, Rpc(want=tuple(wanted)))
 
     def _wanted(self, peer: PeerId, known: _Peer, ids: tuple[MessageId, ...]) -> None:
         for mid in ids:
             cached = self._cache.get(mid)
             sends = known.sends.get(mid, 0)
-            if cached is not None and sends < MAX_SENDS:
+            if cached is not None and sends < SENDS_ON_REQUEST_MAX:
                 known.sends[mid] = sends + 1
                 self._push(peer, known, Rpc(messages=(cached,)))
 
     def _repair(self, name: str, topic: _Topic, now: float) -> None:
         topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}
-        if len(topic.mesh) < DEGREE_LOW:
-            for peer in self._pick(topic, DEGREE - len(topic.mesh), outbound=False):
+        if len(topic.mesh) < MESH_PEERS_MIN:
+            for peer in self._pick(topic, MESH_PEERS - len(topic.mesh), outbound=False):
                 self._graft(name, topic, peer)
-        if len(topic.mesh) > DEGREE_HIGH:
+        if len(topic.mesh) > MESH_PEERS_MAX:
             places = list(topic.mesh)
             self._rng.shuffle(places)
             places.sort(key=lambda peer: not self._peers[peer].outbound)
-            kept = places[:DEGREE_OUTBOUND]
-            rest = places[DEGREE_OUTBOUND:]
+            kept = places[:MESH_PEERS_OUTBOUND_MIN]
+            rest = places[MESH_PEERS_OUTBOUND_MIN:]
             self._rng.shuffle(rest)
-            for peer in rest[DEGREE - len(kept) :]:
+            for peer in rest[MESH_PEERS - len(kept) :]:
                 self._prune(name, topic, peer, now)
         ours = sum(self._peers[peer].outbound for peer in topic.mesh)
-        for peer in self._pick(topic, DEGREE_OUTBOUND - ours, outbound=True):
+        for peer in self._pick(topic, MESH_PEERS_OUTBOUND_MIN - ours, outbound=True):
             self._graft(name, topic, peer)
 
     def _pick(self, topic: _Topic, count: int, *, outbound: bool) -> list[PeerId]:
@@ -456,13 +472,14 @@ class GossipRouter:
         ]
         return self._rng.sample(candidates, min(count, len(candidates)))
 
-    def _tell(self, name: str, topic: _Topic) -> None:
-        recent = [mid for window in list(self._history)[:HISTORY_TOLD] for mid in window]
+    def _advertise(self, name: str, topic: _Topic) -> None:
+        recent = [mid for window in list(self._history)[:ADVERTISED_HEARTBEATS] for mid in window]
         ids = [mid for mid in recent if mid in self._cache and self._cache[mid][0] == name]
         if not ids:
             return
         others = [peer for peer in topic.members if peer not in topic.mesh]
-        lazy = self._rng.sample(others, min(DEGREE_LAZY, len(others)))
+        lazy = self._rng.sample(others, min(LAZY_PEERS, len(others)))
         lazy += [peer for peer in topic.mesh if self._peers[peer].missed]
+        rpc = Rpc(have=((name, tuple(ids[-IDS_PER_HEARTBEAT_MAX:])),))
         for peer in lazy:
-            self._send(peer, Rpc(have=((name, tuple(ids[-MAX_IDS:])),)))
+            self._carrier.send_gossip(peer, rpc)

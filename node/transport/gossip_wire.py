@@ -11,15 +11,16 @@ from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.streams import varint
 
-PROTOCOL: Final = "/meshsub/1.2.0"
-MAX_RPC: Final = 1 << 20
+GOSSIP_PROTOCOL: Final = "/meshsub/1.2.0"
+RPC_BYTES_MAX: Final = 1 << 20
 """Bytes of one RPC."""
-MAX_MESSAGES: Final = 256
-"""Messages of an RPC: taking them in is one step, in which nobody else gets a turn. What `MERGE`
-lets a node send at once are 140 coins."""
-MAX_ENTRIES: Final = 1024
-"""Entries of any other list of an RPC; what `MERGE` lets a node send at once are 862 ids."""
-MERGE: Final = 32 << 10
+RPC_MESSAGES_MAX: Final = 256
+"""Messages of an RPC: taking them in is one step, in which nobody else gets a turn. What
+`RPC_MERGE_BYTES` lets a node send at once are 140 coins."""
+RPC_ENTRIES_MAX: Final = 1024
+"""Entries of any other list of an RPC; what `RPC_MERGE_BYTES` lets a node send at once are 862
+ids."""
+RPC_MERGE_BYTES: Final = 32 << 10
 """Bytes up to which waiting RPCs are sent as one."""
 
 
@@ -62,11 +63,13 @@ def decode(data: bytes) -> Rpc:
     except (DecodeError, UnicodeDecodeError) as error:
         raise BadRpc(f"no RPC: {error}") from None
     control = rpc.control
-    if len(rpc.publish) > MAX_MESSAGES:
-        raise BadRpc(f"more than {MAX_MESSAGES} messages")
+    if len(rpc.publish) > RPC_MESSAGES_MAX:
+        raise BadRpc(f"more than {RPC_MESSAGES_MAX} messages")
     lists = (rpc.subscriptions, control.ihave, control.graft, control.prune)
-    if any(len(entries) > MAX_ENTRIES for entries in (*lists, control.iwant, control.idontwant)):
-        raise BadRpc(f"more than {MAX_ENTRIES} entries")
+    if any(
+        len(entries) > RPC_ENTRIES_MAX for entries in (*lists, control.iwant, control.idontwant)
+    ):
+        raise BadRpc(f"more than {RPC_ENTRIES_MAX} entries")
     messages = []
     for message in rpc.publish:
         if message.from_id or message.seqno or message.signature or message.key:

@@ -15,8 +15,8 @@ from libp2p.peer.id import ID
 from unchained.node.base.files import write_private
 from unchained.node.transport.contract import BadIdentity, PeerId
 
-HEADER: Final = "unchained identity 1"
-_FORM = re.compile(rf"{HEADER}\n([0-9a-f]{{64}})\n?\Z")
+IDENTITY_FILE_HEADER: Final = "unchained identity 1"
+_FORM = re.compile(rf"{IDENTITY_FILE_HEADER}\n([0-9a-f]{{64}})\n?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Identity:
         found = _FORM.match(text)
         if found is None:
             raise BadIdentity(
-                f"{path} is no identity key: expected {HEADER!r} and a line of 64 hex digits; "
-                "restore it, or move it away to be given another identity"
+                f"{path} is no identity key: expected {IDENTITY_FILE_HEADER!r} and a line of "
+                "64 hex digits; restore it, or move it away to be given another identity"
             )
         try:
             if path.stat().st_mode & 0o077:
@@ -61,7 +61,7 @@ class Identity:
         seed = secrets.token_bytes(32)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(path, f"{HEADER}\n{seed.hex()}\n".encode("ascii"))
+            write_private(path, f"{IDENTITY_FILE_HEADER}\n{seed.hex()}\n".encode("ascii"))
         except OSError as error:
             raise BadIdentity(f"cannot write the identity key {path}: {_why(error)}") from None
         return cls.from_seed(seed)

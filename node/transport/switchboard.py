@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -29,7 +28,13 @@ from unchained.node.transport.contract import (
     Verdict,
     open_gate,
 )
-from unchained.node.transport.gossip_router import HEARTBEAT_S, GossipRouter, Rpc, ValidationJob
+from unchained.node.transport.gossip_router import (
+    HEARTBEAT_S,
+    GossipCarrier,
+    GossipRouter,
+    Rpc,
+    ValidationJob,
+)
 
 
 class ResponseStatus(enum.IntEnum):
@@ -93,14 +98,14 @@ class Switchboard:
         peer: PeerId,
         log: FilteringBoundLogger,
         rng: random.Random,
-        send: Callable[[PeerId, Rpc], bool],
+        carrier: GossipCarrier,
     ) -> None:
         self.id = peer
         self.log = log
         self.counters = Counters()
         self.served: dict[str, Served] = {}
         self.peers: dict[PeerId, PeerInfo] = {}
-        self.router = GossipRouter(send, self._accuse, rng)
+        self.router = GossipRouter(carrier, self, rng)
         self._observers: list[Observer] = []
         self._gate: Gate = open_gate
         self._nursery: trio.Nursery | None = None
@@ -165,7 +170,7 @@ class Switchboard:
         self.counters.faults += 1
         self.log.error(event, exc_info=True, **context)
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Let every observer know."""
         for observer in self._observers:
             try:
@@ -179,19 +184,19 @@ class Switchboard:
         """Report what a peer did wrong."""
         self.counters.misbehaviours += 1
         self.log.debug("net.misbehaved", ip=ip, peer=peer, kind=kind.value, detail=detail)
-        self.tell(Misbehaved(ip, peer, kind, detail, topic))
+        self.notify(Misbehaved(ip, peer, kind, detail, topic))
 
     def connected(self, info: PeerInfo) -> None:
         """Show a peer, and begin to gossip with it."""
         self.peers[info.peer] = info
-        self.tell(PeerConnected(info))
+        self.notify(PeerConnected(info))
         self.router.peer_up(info.peer, outbound=info.direction is Direction.OUTBOUND)
 
     def disconnected(self, event: PeerDisconnected) -> None:
         """Forget a peer that was shown."""
         del self.peers[event.info.peer]
         self.router.peer_down(event.info.peer)
-        self.tell(event)
+        self.notify(event)
 
     async def answer(
         self, peer: PeerId, protocol: str, payload: bytes
@@ -215,9 +220,9 @@ class Switchboard:
         return ResponseStatus.OK, response
 
     def gossip_in(self, peer: PeerId, rpc: Rpc) -> None:
-        """Take in what a peer told, and judge what is there to be judged."""
+        """Take in what a peer sent, and validate what waits for it."""
         self.router.receive(peer, rpc, trio.current_time())
-        self._judge_waiting()
+        self._validate_waiting()
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Validate in `nursery`, and keep gossip's heart beating."""
@@ -231,20 +236,21 @@ class Switchboard:
             await trio.sleep_until(due)
             self.router.heartbeat(trio.current_time())
 
-    def _judge_waiting(self) -> None:
+    def _validate_waiting(self) -> None:
         while self._nursery is not None and (job := self.router.next_job()) is not None:
-            self._nursery.start_soon(self._judge, job)
+            self._nursery.start_soon(self._validate, job)
 
-    async def _judge(self, job: ValidationJob) -> None:
+    async def _validate(self, job: ValidationJob) -> None:
         verdict = Verdict.IGNORE
         try:
             verdict = await self.router.validator(job.topic)(job.peer, job.data)
         except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
             self.fault("net.validator_failed", topic=job.topic)
         finally:
-            self.router.judged(job, verdict)
-        self._judge_waiting()
+            self.router.validated(job, verdict)
+        self._validate_waiting()
 
-    def _accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+    def accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
+        """Report a connected peer that broke gossip's rules."""
         info = self.peers.get(peer)
         self.misbehaved(info.ip if info else "", peer, kind, detail, topic)

@@ -1,6 +1,6 @@
 """Receipts: one file that shows, without a node, that a transfer was included and built upon.
 
-    file = "UNCHAINED-RECEIPT" ‖ 01 ‖ MessagePack array
+    file = "UNCHAINED-RECEIPT" ‖ 02 ‖ MessagePack array
 
 A receipt carries the transfer, the Merkle proof of its wid in the including anchor's body root, the
 proof that this anchor's history begins with the network's genesis, and the chain of anchors from
@@ -29,9 +29,9 @@ from unchained.node.consensus.transfers import (
     check_transfer_alone,
     decode_transfer,
 )
-from unchained.node.crypto import merkle, mmr
+from unchained.node.crypto import history_range, merkle
+from unchained.node.crypto.history_range import HistoryProof, HistoryRange
 from unchained.node.crypto.merkle import MerkleProof
-from unchained.node.crypto.mmr import HistoryProof
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body, body_root_of
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -42,8 +42,10 @@ from unchained.node.primitives.types import Bytes32, CoinId, Txid, UInt64, Wid
 from unchained.node.wallet.errors import ReceiptError
 from unchained.storage import schema
 from unchained.storage.kv import Reader
+from unchained.storage.pages import StoredPages
+from unchained.storage.presence import there
 
-MAGIC: Final = b"UNCHAINED-RECEIPT\x01"
+MAGIC: Final = b"UNCHAINED-RECEIPT\x02"
 """What a file begins with: the name, then the version."""
 
 MAX_ANCHORS: Final = 1_024
@@ -92,7 +94,7 @@ class Verified(msgspec.Struct, frozen=True):
 def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 64) -> bytes:
     """Return the receipt of a transfer on the main chain, with up to so many anchors.
 
-    Reads the ids of all anchors below the transfer. Raises `ReceiptError`.
+    Raises `ReceiptError`.
     """
     place = schema.TXID.get(view, txid)
     if place is None:
@@ -107,7 +109,6 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         if above is None:
             break
         coins.append(above)
-    before = [anchor_id for _, anchor_id in schema.HEIGHT.scan(view, 0, place.height - 1)]
     receipt = Receipt(
         network.chain_id,
         raw,
@@ -117,10 +118,19 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         merkle.merkle_root(body.uncles),
         body.state_root,
         body.history_root,
-        mmr.prove(before, 0),
+        _genesis_proof(view, place.height),
         tuple(coin.raw for coin in coins),
     )
     return MAGIC + encode(receipt)
+
+
+def _genesis_proof(view: Reader, anchors: int) -> HistoryProof:
+    """Return the proof of genesis in the main chain's history of so many anchors."""
+    tip_id = there(schema.meta_id(view, schema.META_TIP), "tip")
+    tip = Coin.from_bytes(there(schema.COIN.get(view, tip_id), "the tip's coin"))
+    history = HistoryRange(StoredPages(view, schema.HISTORY_PAGE), tip.height + 1)
+    history.truncate(anchors)
+    return history.prove(0)
 
 
 def _anchor(view: Reader, height: int) -> tuple[Coin | None, Body | None]:
@@ -138,7 +148,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     `ReceiptError` naming what does not hold.
     """
     if not raw.startswith(MAGIC):
-        raise ReceiptError("not a receipt of version 1: it does not begin like one")
+        raise ReceiptError("not a receipt of version 2: it does not begin like one")
     try:
         receipt = _DECODER.decode(raw[len(MAGIC) :])
         sized = decode_transfer(receipt.transfer)
@@ -183,11 +193,12 @@ def _check_inclusion(receipt: Receipt, wid: Wid, anchor: Coin, network: Network)
     )
     if root != anchor.header.body_root:
         raise ReceiptError("the lists are not those that the anchor commits to")
-    # Protocol §4: the history after the anchor's parent has as many ids as the anchor's height
+    # Protocol §4: the history after the anchor's parent has as many anchors as the anchor's height
     history = receipt.genesis
-    if history.index != 0 or history.count != anchor.height:
+    if history.height != 0 or history.anchors != anchor.height:
         raise ReceiptError("the proof of the anchor's history is not of its first id")
-    if not mmr.verify(history, genesis_of(network).id, receipt.history_root):
+    (genesis,) = genesis_of(network).history.peaks
+    if not history_range.verify(history, genesis, receipt.history_root):
         raise ReceiptError(
             f"the anchor's history does not begin with the genesis of {network.name}"
         )

@@ -115,7 +115,7 @@ def lay(
         core.begin_bulk()
         for _ in range(anchors):
             for left in range(fresh, -1, -1):
-                template = build_template(core)
+                template = build_template(core, core.tip.context.time)
                 coin = forge(forger, template, rules, anchor=not left, step_ms=step_ms)
                 core.submit_proven_coin(ProvenCoin(coin), coin.header.time)
                 made.append(coin)

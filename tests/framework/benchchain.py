@@ -57,7 +57,7 @@ class Forger:
     def epoch(self, core: ChainCore, fresh: int, lock: Lock | None = None) -> Package:
         """Grow the chain by an anchor that lists so many fresh coins; return it."""
         grade = self._network.grade_target
-        first = build_template(core)
+        first = build_template(core, core.tip.context.time)
         coins: list[Coin] = []
         for _ in range(fresh):
             coin = self.coin(
@@ -67,7 +67,7 @@ class Forger:
             )
             core.submit_proven_coin(ProvenCoin(coin), coin.header.time)
             coins.append(coin)
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         anchor = self.coin(
             template,
             lock=lock or Lock(self._random.randbytes(32)),

@@ -26,6 +26,8 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
+from unchained.storage.leaves import anchor_nodes, coin_leaves
+from unchained.storage.pages import history_pages, state_pages
 from unchained.storage.schema import (
     AnchorConnected,
     AnchorDisconnected,
@@ -169,14 +171,29 @@ def assert_state(core: ChainCore, state: State) -> None:
     store = core.store
     assert not len(core.ledger.batch)
     unspent = {
-        coin_id: (coin.value, coin.lock, coin.height, coin.minted)
+        coin_id: (coin.value, coin.lock, coin.height, coin.minted, coin.position)
         for coin_id, coin in schema.UNSPENT.scan(store)
     }
     assert unspent == {
-        coin_id: (member.value, member.lock, member.height, member.minted)
+        coin_id: (
+            member.value,
+            member.lock,
+            member.height,
+            member.minted,
+            state.stories[coin_id].position,
+        )
         for coin_id, member in state.coin_set.items()
     }
-    assert core.ledger.commitment.root() == state.state_root()
+    assert core.ledger.state_root() == state.state_root()
+    assert core.ledger.pool == state.pool
+    record = schema.STATE.get(store, core.tip.height)
+    assert record is not None
+    assert (record.positions, record.supply, record.pool) == (
+        len(state.leaves),
+        state.supply,
+        state.pool,
+    )
+    assert_pages(store, core.network)
     assert core.ledger.supply == state.supply == sum(value for value, *_ in unspent.values())
     stories = {coin_id: tuple_of(found) for coin_id, found in schema.HISTORY.scan(store)}
     assert stories == {coin_id: tuple(story) for coin_id, story in state.stories.items()}
@@ -193,7 +210,22 @@ def assert_state(core: ChainCore, state: State) -> None:
         assert schema.TRANSFER.get(store, wid) is not None
 
 
-def tuple_of(found: schema.CoinHistory) -> tuple[int, int, int, bytes, int, int, bytes]:
+def assert_pages(store: KeyValueStore, network: Network) -> None:
+    """Compare the pages of the ranges with what their leaves make anew."""
+    made: dict[bytes, bytes] = {}
+    states, histories = state_pages(), history_pages()
+    for coin in coin_leaves(store):
+        assert coin.position == states.count
+        states.add(coin.leaf)
+    for leaf in anchor_nodes(store, network):
+        histories.add(leaf)
+    for table, pages in ((schema.STATE_PAGE, states), (schema.HISTORY_PAGE, histories)):
+        made.update({table.key(level, index): page for level, index, page in pages.rest()})
+    tables = (schema.STATE_PAGE, schema.HISTORY_PAGE)
+    assert made == {k: v for table in tables for k, v in store.items(table.start, table.stop)}
+
+
+def tuple_of(found: schema.CoinHistory) -> tuple[int, int, int, bytes, int, int, bytes, int]:
     """Return a coin's history as the model has it."""
     return (
         int(found.kind),
@@ -203,6 +235,7 @@ def tuple_of(found: schema.CoinHistory) -> tuple[int, int, int, bytes, int, int,
         found.index,
         found.spent_height,
         found.spent_by,
+        found.position,
     )
 
 

@@ -16,13 +16,20 @@ from typing import Any, Final
 import msgspec
 
 from tests.framework.slow import SlowNetwork, slow_child_target
+from tests.framework.slow_ranges import (
+    SlowRange,
+    slow_anchor_node,
+    slow_coin_join,
+    slow_coin_leaf,
+    slow_history_hash,
+    slow_history_join,
+    slow_state_hash,
+)
 from unchained.node.chain.results import Package
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transition import body_root
 from unchained.node.crypto.keys import SpendKey
-from unchained.node.crypto.lthash import StateCommitment
-from unchained.node.crypto.mmr import History
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
@@ -65,8 +72,11 @@ class Forged:
     listed: dict[bytes, Coin]
     """All anchors of this chain and what they list, by id."""
     unspent: dict[CoinId, Member]
-    commitment: StateCommitment
-    history: History
+    positions: dict[CoinId, int]
+    """Of all coins that ever were in this chain's set."""
+    state: SlowRange
+    pool: int
+    history: SlowRange
     coins: dict[CoinId, Coin] = field(default_factory=dict)
     """What the body lists."""
     transfers: dict[Wid, bytes] = field(default_factory=dict)
@@ -85,6 +95,15 @@ class Forged:
     def time(self) -> int:
         """The time in the anchor's header, ms."""
         return self.coin.header.time
+
+    def state_root(self) -> bytes:
+        """Return the state root after this anchor."""
+        supply = sum(member.value for member in self.unspent.values())
+        return slow_state_hash(self.state.count, supply, self.pool, self.state.nodes())
+
+    def history_root(self) -> bytes:
+        """Return the history root after this anchor."""
+        return slow_history_hash(self.history.count, self.history.nodes())
 
     def package(self) -> Package:
         """Return the body with all that it lists."""
@@ -132,8 +151,12 @@ class Forge:
             network.target0,
             {genesis.id: genesis.coin},
             {},
-            StateCommitment(),
-            genesis.history,
+            {},
+            SlowRange(slow_coin_join),
+            0,
+            SlowRange(slow_history_join).append(
+                slow_anchor_node(genesis.id, 0, 0, 0, genesis.coin.header.time)
+            ),
         )
         self._nonce = 0
 
@@ -208,8 +231,8 @@ class Forge:
             tuple(sorted(coin.id for coin in fresh)),
             tuple(sorted(coin.id for coin in uncles)),
             tuple(sized.wid for sized in transfers),
-            parent.commitment.root(),
-            parent.history.root(),
+            parent.state_root(),
+            parent.history_root(),
         )
 
     def anchor(
@@ -244,13 +267,13 @@ class Forge:
     ) -> Forged:
         """Work out what follows from an anchor with a body, as if all of it were valid."""
         known = {listed.id: listed for listed in coins}
-        unspent = dict(parent.unspent)
-        commitment = parent.commitment.copy()
-        fees = 0
+        coin_set = _CoinSet(dict(parent.unspent), dict(parent.positions), parent.state)
+        pool = parent.pool
         for sized in transfers:
-            fees += sized.transfer.fee
-            _spend(sized, coin.height, unspent, commitment)
-        minted = [(coin, self.network.subsidy + fees)]
+            pool += sized.transfer.fee
+            coin_set.apply(sized, coin.height)
+        minted = [(coin, self.network.subsidy + pool // 4)]
+        pool -= pool // 4
         minted += [(known[i], self.network.subsidy) for i in map(CoinId, body.fresh) if i in known]
         minted += [
             (known[i], self._uncle_value(parent, known[i], coin.height))
@@ -258,12 +281,12 @@ class Forge:
             if i in known
         ]
         for mint, value in minted:
-            member = Member(value, mint.header.lock, coin.height, True)
-            unspent[mint.id] = member
-            commitment.add(mint.id, value, member.lock, member.height, True)
+            coin_set.create(mint.id, Member(value, mint.header.lock, coin.height, True))
         listed = {**parent.listed, coin.id: coin}
         listed.update(known.items())
-        n_total = coin.header.n_total + len(body.fresh) + len(body.uncles) + 1
+        count = len(body.fresh) + len(body.uncles)
+        n_total = coin.header.n_total + count + 1
+        header, k = coin.header, self.network.coins_per_epoch
         return Forged(
             coin,
             body,
@@ -271,9 +294,11 @@ class Forge:
             n_total,
             self._child_target(parent, coin, n_total),
             listed,
-            unspent,
-            commitment,
-            parent.history.append(coin.id),
+            coin_set.unspent,
+            coin_set.positions,
+            coin_set.state,
+            pool,
+            parent.history.append(slow_anchor_node(coin.id, header.target, k, count, header.time)),
             known,
             {sized.wid: sized.raw for sized in transfers}
             | {Wid(wid): raw for wid, raw in (raw_transfers or {}).items()},
@@ -282,7 +307,7 @@ class Forge:
     def _uncle_value(self, parent: Forged, uncle: Coin, height: int) -> int:
         for step in parent.chain():
             if step.id == uncle.parent and step.height == uncle.height - 1:
-                return self.network.subsidy * max(0, 16 - (height - uncle.height)) // 16
+                return self.network.subsidy * max(16 - (height - uncle.height), 1) // 16
         return self.network.subsidy // 4
 
     def _child_target(self, parent: Forged, coin: Coin, n_total: int) -> int:
@@ -349,19 +374,28 @@ def of(transfer: Transfer) -> SizedTransfer:
     return SizedTransfer.of(transfer)
 
 
-def _spend(
-    sized: SizedTransfer,
-    height: int,
-    unspent: dict[CoinId, Member],
-    commitment: StateCommitment,
-) -> None:
-    for entry in sized.transfer.inputs:
-        member = unspent.pop(CoinId(entry.coin_id), None)
-        if member is not None:
-            commitment.remove(
-                entry.coin_id, member.value, member.lock, member.height, member.minted
-            )
-    for index, output in enumerate(sized.transfer.outputs):
-        coin_id = output_id(sized.txid, index)
-        unspent[coin_id] = Member(output.value, output.lock, height, False)
-        commitment.add(coin_id, output.value, output.lock, height, False)
+@dataclass
+class _CoinSet:
+    """A coin set on its way from one anchor to the next."""
+
+    unspent: dict[CoinId, Member]
+    positions: dict[CoinId, int]
+    state: SlowRange
+
+    def apply(self, sized: SizedTransfer, height: int) -> None:
+        """Spend and create what a transfer does."""
+        for entry in sized.transfer.inputs:
+            coin_id = CoinId(entry.coin_id)
+            if self.unspent.pop(coin_id, None) is not None:
+                self.state = self.state.replace(self.positions[coin_id], bytes(32))
+        for index, output in enumerate(sized.transfer.outputs):
+            coin_id = output_id(sized.txid, index)
+            self.create(coin_id, Member(output.value, output.lock, height, False))
+
+    def create(self, coin_id: CoinId, member: Member) -> None:
+        """Add a coin."""
+        self.unspent[coin_id] = member
+        self.positions[coin_id] = self.state.count
+        self.state = self.state.append(
+            slow_coin_leaf(coin_id, member.value, member.lock, member.height, member.minted)
+        )

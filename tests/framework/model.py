@@ -16,8 +16,12 @@ from tests.framework.slow import (
     SlowNetwork,
     slow_child_target,
     slow_hash,
-    slow_history_root,
     slow_merkle_root,
+)
+from tests.framework.slow_ranges import (
+    slow_anchor_node,
+    slow_coin_leaf,
+    slow_history_root,
     slow_state_root,
 )
 from unchained.node.consensus.params import Network
@@ -82,6 +86,7 @@ class CoinStory(NamedTuple):
     place: int
     spent_height: int
     spent_by: bytes
+    position: int
 
 
 @dataclass
@@ -95,10 +100,16 @@ class State:
     """Value and height of every coin ever created, by lock and id."""
     places: dict[bytes, tuple[bytes, int, int]]
     """Wid, height and index of each transfer, by txid."""
-    supply: int
+    leaves: list[bytes]
+    """The leaf of each position."""
+    pool: int
+
+    @property
+    def supply(self) -> int:
+        return sum(member.value for member in self.coin_set.values())
 
     def state_root(self) -> bytes:
-        return slow_state_root(self.coin_set.values())
+        return slow_state_root(self.leaves, self.supply, self.pool)
 
 
 def work(target: int) -> int:
@@ -222,33 +233,50 @@ class Model:
 
     def _judge(self, anchor: Coin, body: Body, parent: ModelAnchor) -> None:
         chain = [*parent.chain, parent]
-        for wid in body.transfers:
-            if wid not in self.known.transfers:
-                raise NotYet
         most = 16 * self._k
         if len(body.fresh) > most or len(body.uncles) > most:
             raise Broken("TOO_MANY_COINS")
-        for ids in (body.fresh, body.uncles):
-            if list(ids) != sorted(set(ids)):
-                raise Broken("BAD_ORDER")
-        if body.history_root != slow_history_root([step.id for step in chain]):
-            raise Broken("BAD_HISTORY_ROOT")
+        limit = self.network.max_body_size
+        if len(body.transfers) > limit // 1024:
+            raise Broken("TOO_MANY_TRANSFERS")
+        if sum(len(self.known.transfers.get(wid, b"")) for wid in body.transfers) > limit:
+            raise Broken("BODY_TOO_LARGE")
+        if any(wid not in self.known.transfers for wid in body.transfers):
+            raise NotYet
         for coin_id in (*body.fresh, *body.uncles):
             if coin_id not in self.by_id:
                 raise NotYet
+        for ids in (body.fresh, body.uncles):
+            if list(ids) != sorted(set(ids)):
+                raise Broken("BAD_ORDER")
+        if body.history_root != slow_history_root([self._node_of(step) for step in chain]):
+            raise Broken("BAD_HISTORY_ROOT")
         included = {step.id for step in chain}
         for step in chain:
             included.update(step.body.fresh, step.body.uncles)
         for coin_id in body.fresh:
-            self._judge_fresh(self.by_id[coin_id], parent, included)
+            self._judge_fresh(self.by_id[coin_id], anchor, parent, included)
         for coin_id in body.uncles:
             self._judge_uncle(self.by_id[coin_id], anchor, body, chain, included)
         if any(coin_id in self.known.forged for coin_id in (*body.fresh, *body.uncles)):
             raise Broken("BAD_MIX")
 
-    def _judge_fresh(self, coin: Coin, parent: ModelAnchor, included: set[bytes]) -> None:
+    def _node_of(self, anchor: ModelAnchor) -> bytes:
+        header, body = anchor.coin.header, anchor.body
+        listed = len(body.fresh) + len(body.uncles)
+        target = header.target if anchor.chain else 0
+        return slow_anchor_node(anchor.id, target, self._k, listed, header.time)
+
+    def _judge_listed(self, coin: Coin, anchor: Coin, included: set[bytes]) -> None:
         if coin.id in included:
             raise Broken("ALREADY_INCLUDED")
+        if coin.header.time > anchor.header.time + self.network.future_limit_ms:
+            raise Broken("LISTED_TOO_NEW")
+
+    def _judge_fresh(
+        self, coin: Coin, anchor: Coin, parent: ModelAnchor, included: set[bytes]
+    ) -> None:
+        self._judge_listed(coin, anchor, included)
         if coin.parent != parent.id:
             raise Broken("FRESH_WRONG_PARENT")
         broken = self._alone(coin) or self._against(coin, parent)
@@ -263,8 +291,7 @@ class Model:
         chain: Sequence[ModelAnchor],
         included: set[bytes],
     ) -> None:
-        if coin.id in included:
-            raise Broken("ALREADY_INCLUDED")
+        self._judge_listed(coin, anchor, included)
         j = anchor.height - coin.height
         if 1 <= coin.height <= len(chain) and chain[coin.height - 1].id == coin.parent:
             if not 1 <= j <= self.network.window:
@@ -338,7 +365,7 @@ class Model:
 
     def _replay(self, tip: ModelAnchor) -> State:
         chain = [*tip.chain, tip]
-        state = State([chain[0].id], {}, {}, {}, {}, 0)
+        state = State([chain[0].id], {}, {}, {}, {}, [], 0)
         for anchor in chain[1:]:
             try:
                 self._connect(anchor, state)
@@ -405,10 +432,11 @@ class Model:
         for member in spent:
             del state.coin_set[member.coin_id]
             story = state.stories[member.coin_id]
+            state.leaves[story.position] = bytes(32)
             state.stories[member.coin_id] = story._replace(spent_height=height, spent_by=sized.txid)
         for index, output in enumerate(transfer.outputs):
             coin_id = slow_hash("output", sized.txid + index.to_bytes(4, "big"))
-            story = CoinStory(5, height, output.value, sized.txid, index, 0, b"")
+            story = CoinStory(5, height, output.value, sized.txid, index, 0, b"", len(state.leaves))
             self._create(
                 SlowMember(coin_id, output.value, output.lock, height, False), story, state
             )
@@ -423,17 +451,23 @@ class Model:
             coin = self.by_id[coin_id]
             if coin.height <= len(ids) and ids[coin.height - 1] == coin.parent:
                 j = anchor.height - coin.height
-                mints.append((coin, 3, subsidy * (16 - j) // 16, index))
+                mints.append((coin, 3, subsidy * max(16 - j, 1) // 16, index))
             else:
                 mints.append((coin, 4, subsidy // 4, index))
+        pool = state.pool + fees
+        state.pool = pool - pool // 4
         for coin, kind, value, index in mints:
-            paid = value + (fees if kind == 1 else 0)
-            story = CoinStory(kind, anchor.height, paid, b"", index, 0, b"")
+            paid = value + (pool // 4 if kind == 1 else 0)
+            story = CoinStory(kind, anchor.height, paid, b"", index, 0, b"", len(state.leaves))
             member = SlowMember(coin.id, paid, coin.header.lock, anchor.height, True)
             self._create(member, story, state)
-            state.supply += value
 
     def _create(self, member: SlowMember, story: CoinStory, state: State) -> None:
+        state.leaves.append(
+            slow_coin_leaf(
+                member.coin_id, member.value, member.lock, member.height, int(member.minted)
+            )
+        )
         state.coin_set[member.coin_id] = member
         state.stories[member.coin_id] = story
         state.owners[member.lock, member.coin_id] = (member.value, member.height)

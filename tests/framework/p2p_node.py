@@ -131,7 +131,7 @@ class Node:
                 "peers": [info.peer for info in transport.peers()],
                 "heard": self.heard,
                 "stalled": self.stalled,
-                "mesh": list(transport._floor.router.mesh(TOPIC)),
+                "mesh": list(transport._switchboard.router.mesh(TOPIC)),
                 "rss": resident(),
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "statistics": {

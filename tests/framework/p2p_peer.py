@@ -87,7 +87,7 @@ class BarePeer:
 
     def has_neighbours(self, kind: str) -> bool:
         """Tell whether there is anybody to gossip with."""
-        return bool(self.transport._floor.router.mesh(name_of(self.genesis, kind)))
+        return bool(self.transport._switchboard.router.mesh(name_of(self.genesis, kind)))
 
     async def gossip(self, kind: str, data: bytes) -> None:
         """Publish an object."""

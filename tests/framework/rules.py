@@ -8,6 +8,7 @@ import pytest
 
 from tests.framework.forge import Forged
 from unchained.node.consensus.context import AnchorContext
+from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
@@ -24,7 +25,7 @@ def context_of(anchor: Forged) -> AnchorContext:
         anchor.target,
         0 if first is None else first.time,
         0 if first is None else first.n_total,
-        anchor.history,
+        HistoryPeaks(anchor.history.count, anchor.history.nodes()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Commitments and difficulty written down from the protocol's text a second time.
+"""Hashes, Merkle roots and difficulty written down from the protocol's text a second time.
 
 No code is shared with the node, nothing is fast, and every structure is rebuilt from nothing: what
 the node computes by increments must equal it.
@@ -6,7 +6,7 @@ the node computes by increments must equal it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from math import floor
 from typing import NamedTuple
@@ -35,23 +35,6 @@ def _subtree(ids: Sequence[bytes]) -> bytes:
     return slow_hash("node", _subtree(ids[:split]) + _subtree(ids[split:]))
 
 
-def slow_peaks(ids: Sequence[bytes]) -> list[bytes]:
-    """The mountains of Protocol §4, as the text tells it: append, then join equal neighbours."""
-    mountains: list[tuple[int, bytes]] = []
-    for anchor_id in ids:
-        mountains.append((0, slow_hash("leaf", anchor_id)))
-        while len(mountains) > 1 and mountains[-1][0] == mountains[-2][0]:
-            height, right = mountains.pop()
-            _, left = mountains.pop()
-            mountains.append((height + 1, slow_hash("node", left + right)))
-    return [peak for _, peak in mountains]
-
-
-def slow_history_root(ids: Sequence[bytes]) -> bytes:
-    """The history root of Protocol §4."""
-    return slow_hash("history", len(ids).to_bytes(8, "big") + b"".join(slow_peaks(ids)))
-
-
 class SlowMember(NamedTuple):
     """A coin of the set (Protocol §4)."""
 
@@ -60,30 +43,6 @@ class SlowMember(NamedTuple):
     lock: bytes
     height: int
     minted: bool
-
-
-def slow_lanes(member: SlowMember) -> list[int]:
-    """The 1,024 lanes of one member."""
-    data = (
-        member.coin_id
-        + member.value.to_bytes(8, "big")
-        + member.lock
-        + member.height.to_bytes(8, "big")
-        + (b"\x01" if member.minted else b"\x00")
-    )
-    stream = slow_hash("lthash", data, 2048)
-    return [stream[2 * lane] + 256 * stream[2 * lane + 1] for lane in range(1024)]
-
-
-def slow_state_root(members: Iterable[SlowMember]) -> bytes:
-    """The state root of a whole coin set, summed lane by lane."""
-    lanes = [0] * 1024
-    count = 0
-    for member in members:
-        lanes = [(have + new) % 65536 for have, new in zip(lanes, slow_lanes(member), strict=True)]
-        count += 1
-    vector = b"".join(bytes((lane % 256, lane // 256)) for lane in lanes)
-    return slow_hash("state", vector + count.to_bytes(8, "big"))
 
 
 class SlowNetwork(NamedTuple):

@@ -34,6 +34,56 @@ def slow_mountains(leaves: Sequence[bytes], join: Join) -> list[Mountain]:
     return mountains
 
 
+class Tree(NamedTuple):
+    """A perfect tree over leaves: its height, its node, and the two halves, None for a leaf."""
+
+    height: int
+    node: bytes
+    halves: tuple[Tree, Tree] | None
+
+
+class SlowRange(NamedTuple):
+    """A range that grows and changes by making a new one, for long chains of them."""
+
+    join: Join
+    trees: tuple[Tree, ...] = ()
+    count: int = 0
+
+    def append(self, leaf: bytes) -> SlowRange:
+        """Return the range with one more leaf."""
+        trees = [*self.trees, Tree(0, leaf, None)]
+        while len(trees) > 1 and trees[-1].height == trees[-2].height:
+            right, left = trees.pop(), trees.pop()
+            trees.append(self._over(left, right))
+        return self._replace(trees=tuple(trees), count=self.count + 1)
+
+    def replace(self, position: int, leaf: bytes) -> SlowRange:
+        """Return the range with another leaf at a position."""
+        trees = list(self.trees)
+        for at, tree in enumerate(trees):
+            if position < 2**tree.height:
+                trees[at] = self._changed(tree, position, leaf)
+                return self._replace(trees=tuple(trees))
+            position -= 2**tree.height
+        raise IndexError(position)
+
+    def nodes(self) -> tuple[bytes, ...]:
+        """Return the tops of the mountains."""
+        return tuple(tree.node for tree in self.trees)
+
+    def _over(self, left: Tree, right: Tree) -> Tree:
+        return Tree(left.height + 1, self.join(left.node, right.node), (left, right))
+
+    def _changed(self, tree: Tree, position: int, leaf: bytes) -> Tree:
+        if tree.halves is None:
+            return Tree(0, leaf, None)
+        left, right = tree.halves
+        half = 2**left.height
+        if position < half:
+            return self._over(self._changed(left, position, leaf), right)
+        return self._over(left, self._changed(right, position - half, leaf))
+
+
 def slow_siblings(leaves: Sequence[bytes], index: int, join: Join) -> list[bytes]:
     """Siblings from the leaf up, as many as the mountain that holds the index is high."""
     start = 0
@@ -70,8 +120,13 @@ def slow_coin_join(left: bytes, right: bytes) -> bytes:
 
 def slow_state_root(leaves: Sequence[bytes], supply: int, pool: int) -> bytes:
     """The state root over the leaves of all positions."""
-    head = b"".join(number.to_bytes(8, "big") for number in (len(leaves), supply, pool))
     peaks = [mountain.node for mountain in slow_mountains(leaves, slow_coin_join)]
+    return slow_state_hash(len(leaves), supply, pool, peaks)
+
+
+def slow_state_hash(positions: int, supply: int, pool: int, peaks: Sequence[bytes]) -> bytes:
+    """The state root over peaks."""
+    head = b"".join(number.to_bytes(8, "big") for number in (positions, supply, pool))
     return slow_hash("state", head + b"".join(peaks))
 
 
@@ -92,4 +147,15 @@ def slow_history_join(left: bytes, right: bytes) -> bytes:
 def slow_history_root(leaves: Sequence[bytes]) -> bytes:
     """The history root over the anchors' own nodes."""
     peaks = [mountain.node for mountain in slow_mountains(leaves, slow_history_join)]
-    return slow_hash("history", len(leaves).to_bytes(8, "big") + b"".join(peaks))
+    return slow_history_hash(len(leaves), peaks)
+
+
+def slow_history_hash(anchors: int, peaks: Sequence[bytes]) -> bytes:
+    """The history root over peaks."""
+    return slow_hash("history", anchors.to_bytes(8, "big") + b"".join(peaks))
+
+
+def slow_anchor_node(anchor_id: bytes, target: int, k: int, listed: int, time: int) -> bytes:
+    """An anchor's own node of the history; genesis's has a target of 0 here."""
+    work = k * (2**256 // (target + 1)) if target else 0
+    return slow_history_node(anchor_id, work, listed + 1 if target else 0, time)

@@ -11,13 +11,16 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.crypto.lthash import StateCommitment
+from unchained.node.consensus.context import leaf_of as anchor_leaf
+from unchained.node.crypto.history_range import HistoryRange
+from unchained.node.crypto.state_range import SPENT, StateRange, leaf_of
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.transfer import Input, Output, SizedTransfer, Transfer, output_id
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
+from unchained.storage.pages import BatchPages, StoredPages
 from unchained.storage.schema import (
     AnchorConnected,
     AnchorRecord,
@@ -41,7 +44,8 @@ class ChainWriter:
     def __init__(self, store: KeyValueStore, seed: int = 1) -> None:
         self._store = store
         self._rng = random.Random(seed)
-        self._commitment = StateCommitment()
+        self._state = StateRange(StoredPages(store, schema.STATE_PAGE), 0)
+        self._history = HistoryRange(StoredPages(store, schema.HISTORY_PAGE), 0)
         self._supply = 0
         self._event = 0
         self._fresh: tuple[CoinId, UnspentCoin] | None = None
@@ -52,6 +56,7 @@ class ChainWriter:
         batch.put(schema.ANCHOR.key(genesis.id), schema.ANCHOR.encode(record))
         batch.put(schema.COIN.key(genesis.id), genesis.coin.raw)
         batch.put(schema.HEIGHT.key(0), genesis.id)
+        self._history.append(*genesis.history.peaks)
         self._finish(batch, 0)
 
     def grow(self, anchors: int) -> None:
@@ -94,14 +99,17 @@ class ChainWriter:
         batch.put(schema.ANCHOR.key(anchor.id), schema.ANCHOR.encode(record))
         batch.put(schema.HEIGHT.key(height), anchor.id)
         batch.put(schema.UNDO.key(height), schema.UNDO.encode(UndoRecord(tuple(spent))))
-        for coin, kind in ((fresh, CoinKind.FRESH), (anchor, CoinKind.ANCHOR)):
+        for coin, kind in ((anchor, CoinKind.ANCHOR), (fresh, CoinKind.FRESH)):
             batch.put(schema.COIN.key(coin.id), coin.raw)
             batch.put(schema.BOUND.key(coin.parent, coin.id), b"")
             self._log(batch, CoinAccepted(coin.id))
-            made = CoinHistory(kind, height, SUBSIDY, b"", 0, 0, b"")
-            self._create(batch, coin.id, UnspentCoin(SUBSIDY, coin.header.lock, height, True), made)
+            position = self._state.count
+            made = CoinHistory(kind, height, SUBSIDY, b"", 0, 0, b"", position)
+            new = UnspentCoin(SUBSIDY, coin.header.lock, height, True, position)
+            self._create(batch, coin.id, new, made)
             self._supply += SUBSIDY
-        self._fresh = fresh.id, UnspentCoin(SUBSIDY, fresh.header.lock, height, True)
+        self._fresh = fresh.id, new
+        self._history.append(anchor_leaf(anchor, 1, LOCAL))
         self.tip = anchor
         self._log(batch, AnchorConnected(height, anchor.id))
         self._finish(batch, height)
@@ -125,16 +133,22 @@ class ChainWriter:
     def _spend(
         self, batch: Batch, height: int, coin_id: CoinId, coin: UnspentCoin, sized: SizedTransfer
     ) -> None:
-        made = CoinHistory(CoinKind.FRESH, coin.height, coin.value, b"", 0, height, sized.txid)
+        position = schema.position_of(coin)
+        made = CoinHistory(
+            CoinKind.FRESH, coin.height, coin.value, b"", 0, height, sized.txid, position
+        )
         batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(made))
         batch.delete(schema.UNSPENT.key(coin_id))
-        self._commitment.remove(coin_id, coin.value, coin.lock, coin.height, coin.minted)
+        self._state.set_leaf(position, SPENT)
         batch.put(schema.TRANSFER.key(sized.wid), sized.raw)
         place = TransferPlace(sized.wid, height, 0)
         batch.put(schema.TXID.key(sized.txid), schema.TXID.encode(place))
         for index, output in enumerate(sized.transfer.outputs):
-            history = CoinHistory(CoinKind.OUTPUT, height, output.value, sized.txid, index, 0, b"")
-            new = UnspentCoin(output.value, Lock(output.lock), height, False)
+            position = self._state.count
+            history = CoinHistory(
+                CoinKind.OUTPUT, height, output.value, sized.txid, index, 0, b"", position
+            )
+            new = UnspentCoin(output.value, Lock(output.lock), height, False, position)
             self._create(batch, output_id(sized.txid, index), new, history)
 
     def _create(
@@ -144,7 +158,7 @@ class ChainWriter:
         batch.put(schema.UNSPENT.key(coin_id), schema.UNSPENT.encode(coin))
         owned = OwnedCoin(coin.value, coin.height)
         batch.put(schema.OWNER.key(coin.lock, coin_id), schema.OWNER.encode(owned))
-        self._commitment.add(coin_id, coin.value, coin.lock, coin.height, coin.minted)
+        self._state.append(leaf_of(coin_id, coin.value, coin.lock, coin.height, coin.minted))
 
     def _log(self, batch: Batch, event: schema.Event) -> None:
         batch.put(schema.EVENT.key(self._event), schema.EVENT.encode(event))
@@ -153,7 +167,10 @@ class ChainWriter:
         batch.put(key, schema.encode_number(self._event))
 
     def _finish(self, batch: Batch, height: int) -> None:
-        state = StateRecord(self._commitment.to_bytes(), b"", self._supply)
+        history = self._history.history().to_bytes()
+        state = StateRecord(self._state.count, self._supply, 0, history)
+        self._state.flush(BatchPages(batch, schema.STATE_PAGE))
+        self._history.flush(BatchPages(batch, schema.HISTORY_PAGE))
         batch.put(schema.STATE.key(height), schema.STATE.encode(state))
         batch.put(schema.META.key(schema.META_TIP), self.tip.id)
         self._store.write(batch, sync=True)

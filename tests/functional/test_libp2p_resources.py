@@ -23,7 +23,7 @@ from tests.framework.p2p_node import ECHO, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
 from unchained.node.transport.address import Address
-from unchained.node.transport.libp2p.handshakes import MAX_PER_IP
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_IP_MAX
 
 pytestmark = pytest.mark.real_time
 
@@ -229,9 +229,9 @@ async def test_silent_sockets() -> None:
         sockets = await silent_sockets(ours, 300, stack)
         await honest.ok("connect", ours.address, 10)
         await still_serves(ours, honest)
-        assert await count_open(sockets) <= MAX_PER_IP
+        assert await count_open(sockets) <= HANDSHAKES_PER_IP_MAX
         state = await ours.ok("state")
-        assert state["statistics"]["connections_refused"] >= 300 - MAX_PER_IP
+        assert state["statistics"]["connections_refused"] >= 300 - HANDSHAKES_PER_IP_MAX
 
 
 async def empty_messages(attack: Attacker) -> None:

@@ -21,7 +21,7 @@ from tests.framework.p2p_peer import bare_peer
 from tests.framework.siege import Siege
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.transport.contract import PeerId
-from unchained.node.transport.libp2p.handshakes import MAX_TOTAL
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_MAX
 from unchained.node.wire import messages as wire
 
 pytestmark = pytest.mark.real_time
@@ -148,7 +148,7 @@ async def test_a_thousand_silent_sockets_shut_nobody_out(siege: Siege) -> None:
     async def main(siege: Siege) -> None:
         before = siege.sockets()
         async with attacks.silent_sockets(siege):
-            assert siege.sockets() <= before + MAX_TOTAL + FEW
+            assert siege.sockets() <= before + HANDSHAKES_MAX + FEW
             async with siege.peer() as newcomer:
                 victim = PeerId(siege.victim.id)
                 answer = await newcomer.ask(victim, wire.STATUS_EXCHANGE, newcomer.status())

@@ -48,7 +48,7 @@ def test_cores_agree(network: Network, seed: int) -> None:
         feeder = Feeder(open_core(MemoryStore(), network), tree.forge.now_ms)
         feeder.submit_all(shuffled(rng, items_of(tree)))
         core = feeder.core
-        states.add((core.tip.id, core.ledger.commitment.root(), core.ledger.supply))
+        states.add((core.tip.id, core.ledger.state_root(), core.ledger.supply))
         assert core.tip.id == tip.id
     assert len(states) == 1
 

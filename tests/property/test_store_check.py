@@ -26,10 +26,10 @@ def test_chain_is_sound_and_rebuilds_to_itself(seed: int) -> None:
     feeder = Feeder(open_core(store, REG), forge.now_ms)
     items = [*tree.coins.values(), *tree.anchors[1:]]
     feeder.submit_all(shuffled(rng, items), lambda: None)
-    report = check(store)
+    report = check(store, REG)
     assert report.problems == ()
     assert report.entries["history"] > 0
     before = list(store.items())
-    done = rebuild(store)
+    done = rebuild(store, REG)
     assert (done.put, done.deleted) == (0, 0)
     assert list(store.items()) == before

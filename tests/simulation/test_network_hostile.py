@@ -27,7 +27,7 @@ from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.relay.relay import HEDGE_S
+from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
@@ -86,7 +86,7 @@ class Hostile:
         await self.transport.publish(name_of(GENESIS, kind), data)
 
     def is_banned_by(self, node: SimNode) -> bool:
-        groups = [ban.group for ban in node.network.peers.standing.active_bans()]
+        groups = [ban.group for ban in node.network.peers.reputation.active_bans()]
         return groups == [self.transport.ip]
 
     def is_connected_to(self, node: SimNode) -> bool:
@@ -109,7 +109,7 @@ async def against(seed: int) -> AsyncIterator[tuple[SimNet, list[SimNode], Hosti
             assert statistics.transport.faults == 0
             assert not any(
                 ban.group == other.ip
-                for ban in node.network.peers.standing.active_bans()
+                for ban in node.network.peers.reputation.active_bans()
                 for other in nodes
             )
 
@@ -233,7 +233,7 @@ async def mined(node: SimNode) -> tuple[Coin, Body]:
     """Return an anchor on a node's tip that nobody has, and its body."""
 
     def mine(core: ChainCore) -> tuple[Coin, Body]:
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         header = template.header(lock=LOCK, time=template.parent_time + 1)
         return solve(header, core.network, True), template.body
 
@@ -256,7 +256,11 @@ async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)
         await nodes[1].chain.submit_coin(anchor)
         await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
-        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", HEDGE_S + 1)
+        await net.until(
+            lambda: relay.statistics().bodies_fetched > fetched,
+            "fetched",
+            ANNOUNCED_BODY_HEDGE_S + 1,
+        )
         await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
         net.resume_mining()

@@ -35,10 +35,10 @@ def grow(below: Sequence[Step], name: bytes, anchors: int, votes: int) -> list[S
     take_in(core, below)
     steps: list[Step] = []
     for _ in range(anchors):
-        body = build_template(core).body
+        body = build_template(core, core.tip.context.time).body
         (anchor,) = lengthen(core, 1, plain=0, lock=name)
         steps.append((anchor, Package(anchor, body, {}, {})))
-    template = build_template(core)
+    template = build_template(core, core.tip.context.time)
     for number in range(votes):
         header = template.header(lock=LOCK, time=template.parent_time + 1 + number)
         steps.append((solve(header, SIM, False), None))

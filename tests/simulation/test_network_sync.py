@@ -8,12 +8,12 @@ import trio
 
 from tests.framework.simulation.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.downloader import HEDGE_S
-from unchained.node.sync.service import LONG, SyncSettings
+from unchained.node.sync.downloader import SYNC_HEDGE_S
+from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
 from unchained.storage.memory import MemoryDisk
 
-ANCHORS = LONG + 150
+ANCHORS = LONG_SYNC_ANCHORS + 150
 
 
 def copy_of(disk: MemoryDisk) -> MemoryDisk:
@@ -131,7 +131,7 @@ async def test_a_source_that_falls_silent_delays_the_others_little() -> None:
         net.weather.partition([[silent.id]])
         began = trio.current_time()
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 60, step_s=0.05)
-        assert trio.current_time() - began < 4 * HEDGE_S
+        assert trio.current_time() - began < 4 * SYNC_HEDGE_S
 
 
 async def test_a_node_without_peers_mines_after_a_while() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -74,23 +75,30 @@ class MempoolStatistics(msgspec.Struct, frozen=True):
     min_fee_rate: float
 
 
+class MempoolOwner(Protocol):
+    """Who keeps the transfers' bytes: the mempool itself writes nothing."""
+
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
+        """Take note of an entry that has left the mempool."""
+
+
 class Mempool:
     """Waiting transfers, free of conflicts among themselves and with the chain.
 
-    `left` is called with each entry that leaves and the reason. One owner, one thread at a time.
+    `owner` hears of each entry that leaves. One owner, one thread at a time.
     """
 
     def __init__(
         self,
         network: Network,
         chain: CoinSetView,
-        left: Callable[[PoolEntry, Reason], None],
+        owner: MempoolOwner,
         *,
         capacity: int = CAPACITY,
     ) -> None:
         self._network = network
         self._chain = chain
-        self._left = left
+        self._owner = owner
         self._capacity = capacity
         self._entries: dict[Wid, PoolEntry] = {}
         self._by_txid: dict[Txid, Wid] = {}
@@ -278,7 +286,7 @@ class Mempool:
             self._entries[child].parents.discard(entry.wid)
         self._bytes -= entry.raw_size
         self._fees -= entry.fee
-        self._left(entry, reason)
+        self._owner.note_left(entry, reason)
 
     # Walking
 

@@ -41,7 +41,7 @@ class WaitingTransfers:
         self._ledger = ledger
         self._tree = tree
         self._verdicts = verdicts
-        self.mempool = Mempool(network, ledger, self._left)
+        self.mempool = Mempool(network, ledger, self)
 
     def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
         """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
@@ -150,7 +150,8 @@ class WaitingTransfers:
         record = MempoolRecord(entry.arrival, entry.added_ms, entry.fee, entry.size)
         self._ledger.batch.put(schema.MEMPOOL.key(entry.wid), schema.MEMPOOL.encode(record))
 
-    def _left(self, entry: PoolEntry, reason: Reason) -> None:
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
+        """Take the rows of an entry that has left the mempool off the disk."""
         self._forget(entry.wid, entry.txid, reason)
 
     def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:

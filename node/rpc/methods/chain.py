@@ -28,7 +28,8 @@ MAX_FORKS = 100
 
 class Tip(msgspec.Struct, frozen=True):
     """The main chain's last anchor. `target`, `work` and `n_total` are those of the coins that
-    are mined on it; `votes` counts those that are known."""
+    are mined on it; `votes` counts those that are known. `supply` is all that is in the coin set,
+    `pool` the fees that no anchor's coin has received yet."""
 
     id: Hash
     height: int
@@ -38,6 +39,7 @@ class Tip(msgspec.Struct, frozen=True):
     target: Hash
     work: str
     supply: Amount
+    pool: Amount
     votes: int
 
 
@@ -47,7 +49,8 @@ class Anchor(msgspec.Struct, frozen=True):
     `standing`: on the main chain, on a side branch that counts, with an unknown body, or invalid.
     `votes` counts known coins bound to it, `confirmations` those bound to it or to its
     descendants on the main chain; for anchors that are too old to be undone both count at least
-    what the chain lists. `minted` and `fees` are there for the main chain alone.
+    what the chain lists. For the main chain alone: `minted`, what is new; `fees`, what its
+    transfers paid into the pool; `pool_share`, what its own coin received from there.
     """
 
     header: Header
@@ -62,6 +65,7 @@ class Anchor(msgspec.Struct, frozen=True):
     history_root: Hash | None
     minted: Amount | None
     fees: Amount | None
+    pool_share: Amount | None
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -107,10 +111,12 @@ class Params(msgspec.Struct, frozen=True):
 
 
 class Supply(msgspec.Struct, frozen=True):
-    """All that is in the coin set after the anchor at a height."""
+    """All that is in the coin set after the anchor at a height, and in the pool: the fees that no
+    anchor's coin has received yet (Protocol §5.4). Together they are what was minted so far."""
 
     height: int
     supply: Amount
+    pool: Amount
 
 
 class DifficultyPoint(msgspec.Struct, frozen=True):
@@ -147,6 +153,7 @@ class ChainRoom:
             shown_target(status.target),
             str(work(status.target)),
             Amount(status.supply),
+            Amount(status.pool),
             status.votes,
         )
 
@@ -164,10 +171,11 @@ class ChainRoom:
         return await self._anchor(anchor_id)
 
     async def _anchor(self, anchor_id: bytes) -> Anchor:
-        found = await self._reading.run(lambda store: _read_anchor(store, anchor_id))
+        subsidy = self._chain.network.subsidy
+        found = await self._reading.run(lambda store: _read_anchor(store, anchor_id, subsidy))
         if found is None:
             raise NotFound(f"no anchor {anchor_id.hex()} is known")
-        coin, body, minted, fees, votes = found
+        coin, body, minted, fees, share, votes = found
         place = await self._chain.queries.anchor_place(coin, votes)
         on_main = place.standing == "main" and coin.height > 0
         return Anchor(
@@ -183,6 +191,7 @@ class ChainRoom:
             Hash(body.history_root) if body else None,
             Amount(minted) if on_main else None,
             Amount(fees) if on_main else None,
+            Amount(share) if on_main else None,
         )
 
     @method("chain.header", Access.READ, errors=(NotFound,))
@@ -235,11 +244,11 @@ class ChainRoom:
         """
         if height is None:
             status = self._chain.status.value
-            return Supply(status.height, Amount(status.supply))
+            return Supply(status.height, Amount(status.supply), Amount(status.pool))
         state = await self._reading.run(lambda store: schema.STATE.get(store, height))
         if state is None:
             raise NotFound(f"the supply at height {height} is not kept")
-        return Supply(height, Amount(state.supply))
+        return Supply(height, Amount(state.supply), Amount(state.pool))
 
     @method("chain.difficulty_history", Access.READ, errors=(InvalidParams,))
     async def difficulty_history(
@@ -279,19 +288,23 @@ class ChainRoom:
         return await self._exporter.export(name)
 
 
-def _read_anchor(store: Reader, anchor_id: bytes) -> tuple[Coin, Body | None, int, int, int] | None:
+def _read_anchor(
+    store: Reader, anchor_id: bytes, subsidy: int
+) -> tuple[Coin, Body | None, int, int, int, int] | None:
+    """Return coin, body, grains minted, fees, what its own coin received of the pool, votes."""
     record = schema.ANCHOR.get(store, anchor_id)
     if record is None:
         return None
     coin = Coin.from_bytes(record.coin)
     body = Body.from_bytes(record.body) if record.body else None
-    minted = fees = 0
+    minted = fees = share = 0
     own = schema.HISTORY.get(store, anchor_id)
     if own is not None and body is not None:
         listed = schema.HISTORY.get_many(store, [*body.fresh, *body.uncles])
-        minted = sum(history.value for history in (own, *listed) if history is not None)
+        share = own.value - subsidy
+        minted = subsidy + sum(history.value for history in listed if history is not None)
         fees = sum(_fee(store, wid) for wid in body.transfers)
-    return coin, body, minted - fees, fees, record.votes
+    return coin, body, minted, fees, share, record.votes
 
 
 def _fee(store: Reader, wid: bytes) -> int:

@@ -18,7 +18,7 @@ from unchained.node.base.runtime import Clock, Runner
 from unchained.node.chain.results import Held, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
-from unchained.node.chain.template import Template
+from unchained.node.chain.template import JobTimes, Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
 from unchained.node.primitives.body import Body
@@ -54,10 +54,11 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     """Work for a miner: find a nonce for `header`.
 
     `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
-    nonce, hold where to start. A miner may set `lock` and `time` (ms, after `parent_time`) as it
+    nonce, hold where to start. A miner may set `lock` and `time` (ms, `least_time` or after) as it
     likes. A coin is a header whose id is at most `target`; hand every one in with mine.submit.
     `id` names the template: pass it as `after` to wait for another. `body_root` stays the same
-    for all headers on it. `mem_kib` is the memory of the proof of work.
+    for all headers on it. `mem_kib` is the memory of the proof of work. `value` is what an anchor
+    on it mints for itself: the subsidy and a quarter of the pool, its own `fees` among it.
     """
 
     id: Hash
@@ -70,11 +71,13 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     anchor_target: Hash
     mem_kib: int
     parent_time: int
+    least_time: int
     body_root: Hash
     fresh: int
     uncles: int
     transfers: int
     fees: Amount
+    value: Amount
 
 
 class SubmittedCoin(msgspec.Struct, frozen=True):
@@ -128,7 +131,7 @@ class MiningRoom:
         self._clock = clock
         self._bodies: OrderedDict[bytes, Body] = OrderedDict()
         self._latest: tuple[int, Template] | None = None
-        self._last_time_ms = 0
+        self._times = JobTimes()
         self._measuring = False
 
     @method(
@@ -158,11 +161,7 @@ class MiningRoom:
             with trio.move_on_after(WAIT_S):
                 template = await self._another(template)
         self._remember(template)
-        now_ms = self._clock.now_ms()
-        time_ms = max(now_ms, template.parent_time + 1, self._last_time_ms + 1)
-        if time_ms > now_ms + self._chain.network.future_limit_ms:
-            time_ms = template.parent_time + 1
-        self._last_time_ms = time_ms
+        time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:
             assert self._own_lock is not None, "seen to above"
             lock = self._own_lock(template.parent, time_ms)
@@ -180,11 +179,13 @@ class MiningRoom:
             shown_target(network.grade_target(template.target)),
             network.mem_kib,
             template.parent_time,
+            template.least_time,
             Hash(template.body_root),
             len(template.body.fresh),
             len(template.body.uncles),
             len(template.body.transfers),
             Amount(template.fees),
+            Amount(template.value),
         )
 
     async def _present(self) -> Template:
@@ -304,7 +305,7 @@ class MiningRoom:
     async def _mine_one(self, lock: Lock | None, *, as_anchor: bool) -> Coin:
         """Mine a coin on the tip: an anchor, or one that is none."""
         template = await self._chain.template()
-        time_ms = max(self._clock.now_ms(), template.parent_time + 1)
+        time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:
             assert self._own_lock is not None, "seen to by the caller"
             lock = self._own_lock(template.parent, time_ms)

@@ -139,15 +139,15 @@ class NetRoom:
 
         A peer's id stands for its address.
         """
-        self._manager.standing.ban(self._group(who), reason, minutes * 60_000)
+        self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
     @method("net.unban", Access.FULL, errors=(NotFound, InvalidParams))
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
         """End a ban, of an address or as net.bans names it."""
-        bans = {ban.group for ban in self._manager.standing.active_bans()}
+        bans = {ban.group for ban in self._manager.reputation.active_bans()}
         group = who if who in bans else self._group(who)
-        if not self._manager.standing.lift(group):
+        if not self._manager.reputation.lift(group):
             raise NotFound(f"{short(who)} is not banned")
         return self._bans()
 
@@ -159,7 +159,7 @@ class NetRoom:
     def _bans(self) -> list[BanInfo]:
         return [
             BanInfo(ban.group, ban.since, ban.until, ban.count, ban.reason)
-            for ban in self._manager.standing.active_bans()
+            for ban in self._manager.reputation.active_bans()
         ]
 
     def _group(self, who: str) -> str:

@@ -52,8 +52,8 @@ class ReorgInfo(msgspec.Struct, frozen=True):
 
 class NodeStatus(msgspec.Struct, frozen=True):
     """The node at a glance. Times in ms; `rate` in hashes per second, 0 where it does not mine;
-    `last_event` is the number of the newest event of /events. `peers` is missing where the node
-    has no network."""
+    `pool` holds the fees that no anchor's coin has received yet (Protocol §5.4); `last_event` is
+    the number of the newest event of /events. `peers` is missing where the node has no network."""
 
     version: str
     network: str
@@ -64,6 +64,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     tip_time: int
     tip_age_ms: int
     supply: Amount
+    pool: Amount
     ready: bool
     checks: Mapping[str, str]
     mempool_transfers: int
@@ -154,6 +155,7 @@ class NodeRoom:
             status.tip_time,
             max(0, now_ms - status.tip_time),
             Amount(status.supply),
+            Amount(status.pool),
             readiness.ready,
             readiness.checks,
             status.mempool.transfers,

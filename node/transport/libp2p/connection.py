@@ -22,6 +22,7 @@ from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerId, PeerInfo
 from unchained.node.transport.gossip_router import Rpc
@@ -36,20 +37,21 @@ from unchained.node.transport.libp2p.streams import (
     agree,
     propose,
 )
-from unchained.node.transport.libp2p.yamux import PROTOCOL as YAMUX_PROTOCOL
-from unchained.node.transport.libp2p.yamux import Allowance, Guard, MemoryBudget, Yamux
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Guard, MemoryBudget, Yamux
+from unchained.node.transport.switchboard import Switchboard
 
 DEAD_AFTER_S: Final = 15
 """Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
-MAX_STREAMS: Final = 64
+SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
-FLOOD: Final = 1000
+REFUSED_STREAMS_MAX: Final = 1000
 """Streams of one peer that are refused before it is reported and dropped."""
-STREAMS: Final = (1_000, 250)
+STREAMS_BURST: Final = 1_000
+STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
-MAX_OUTBOX_BYTES: Final = 4 << 20
-MAX_OUTBOX_RPCS: Final = 4096
+OUTBOX_BYTES_MAX: Final = 4 << 20
+OUTBOX_RPCS_MAX: Final = 4096
 
 
 class WrongPeer(Exception):
@@ -116,13 +118,11 @@ class Connection:
         self,
         upgraded: Upgraded,
         info: PeerInfo,
-        accuse: Callable[[Misbehaviour, str], None],
-        fault: Callable[[str], None],
+        switchboard: Switchboard,
     ) -> None:
         self.info = info
         self.reason = DisconnectReason.REMOTE
-        self.accuse = accuse
-        self._fault = fault
+        self._switchboard = switchboard
         self._upgraded = upgraded
         self._scope = trio.CancelScope()
         self._outbox: deque[Rpc] = deque()
@@ -130,7 +130,7 @@ class Connection:
         self._to_send = trio.Event()
         self._served = 0
         self._refused = 0
-        self._streams = Allowance(STREAMS)
+        self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
         self.pace = Pace()
         """What its gossip costs, in all its streams together."""
 
@@ -146,6 +146,10 @@ class Connection:
             self.reason = DisconnectReason.MISBEHAVED
             self.accuse(fault.kind, fault.detail)
 
+    def accuse(self, kind: Misbehaviour, detail: str, protocol: str = "") -> None:
+        """Report what the peer did wrong."""
+        self._switchboard.misbehaved(self.info.ip, self.info.peer, kind, detail, protocol)
+
     def accuse_and_close(self, kind: Misbehaviour, detail: str) -> None:
         """Report what the peer did, and end the connection for it."""
         if not self._scope.cancel_called:
@@ -155,8 +159,8 @@ class Connection:
     def send(self, rpc: Rpc) -> bool:
         """Queue gossip; False if it had to be dropped because the queue is full."""
         size = rpc.size()
-        full = self._outbox_bytes + size > MAX_OUTBOX_BYTES
-        if full or len(self._outbox) >= MAX_OUTBOX_RPCS:
+        full = self._outbox_bytes + size > OUTBOX_BYTES_MAX
+        if full or len(self._outbox) >= OUTBOX_RPCS_MAX:
             return False
         self._outbox.append(rpc)
         self._outbox_bytes += size
@@ -198,7 +202,7 @@ class Connection:
         try:
             await self._upgraded.muxer.start()
         except Exception:  # noqa: BLE001 - whatever a peer can make libp2p raise ends it only
-            self._fault("net.multiplexer_failed")
+            self._switchboard.fault("net.multiplexer_failed", peer=self.info.peer)
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
@@ -213,12 +217,12 @@ class Connection:
     async def _gossip(self) -> None:
         try:
             with trio.fail_after(NEGOTIATE_S):
-                stream = await self.open(gossip_wire.PROTOCOL)
+                stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
             while True:
                 await self._to_send.wait()
                 rpcs = [self._pop()]
                 size = rpcs[0].size()
-                while self._outbox and size + self._outbox[0].size() <= gossip_wire.MERGE:
+                while self._outbox and size + self._outbox[0].size() <= gossip_wire.RPC_MERGE_BYTES:
                     size += self._outbox[0].size()
                     rpcs.append(self._pop())
                 if not self._outbox:
@@ -246,15 +250,17 @@ class Connection:
             except MuxedConnUnavailable:
                 return
             stream = MuxedStream(cast(YamuxStream, accepted))
-            if not self._streams.take():
-                self.accuse_and_close(Misbehaviour.STREAM_FLOOD, f"{STREAMS[1]} streams a second")
-            if self._served < MAX_STREAMS:
+            if not self._streams.take(trio.current_time()):
+                self.accuse_and_close(
+                    Misbehaviour.STREAM_FLOOD, f"{STREAMS_PER_S} streams a second"
+                )
+            if self._served < SERVED_STREAMS_MAX:
                 self._served += 1
                 nursery.start_soon(self._serve, stream, served, serve)
                 continue
             self._refused += 1
-            if self._refused > FLOOD:
-                detail = f"{FLOOD} streams beyond {MAX_STREAMS} at a time"
+            if self._refused > REFUSED_STREAMS_MAX:
+                detail = f"{REFUSED_STREAMS_MAX} streams beyond {SERVED_STREAMS_MAX} at a time"
                 self.accuse_and_close(Misbehaviour.STREAM_FLOOD, detail)
             await stream.reset()
 
@@ -277,7 +283,7 @@ class Connection:
         except StreamBroken:
             pass
         except Exception:  # noqa: BLE001 - faults 1, 2: no stream may end the process
-            self._fault("net.stream_failed")
+            self._switchboard.fault("net.stream_failed", peer=self.info.peer)
         finally:
             await stream.reset()
             self._served -= 1

@@ -64,11 +64,11 @@ from unchained.node.transport.libp2p.streams import MuxedStream, StreamFault, Tc
 from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
 from unchained.node.transport.switchboard import Switchboard
 
-MAX_UNREAD: Final = 32 << 20
+UNREAD_BYTES_MAX: Final = 32 << 20
 """Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
-MAX_LOOKUPS: Final = 4
+LOOKUPS_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ class Libp2pTransport:
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
-        self._floor = Switchboard(identity.peer, log, rng, self._send_gossip)
+        self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(MAX_UNREAD)
+        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -112,12 +112,12 @@ class Libp2pTransport:
         self._addresses: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
         self._resolver = resolver
-        self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
     @property
     def id(self) -> PeerId:
         """Our own identity."""
-        return self._floor.id
+        return self._switchboard.id
 
     def addresses(self) -> Sequence[str]:
         """Return the addresses to give to others; none before `run` has started."""
@@ -125,11 +125,11 @@ class Libp2pTransport:
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
-        return tuple(self._floor.peers.values())
+        return tuple(self._switchboard.peers.values())
 
     def statistics(self) -> TransportStatistics:
         """Return counters and levels."""
-        counted = self._floor.statistics(handshakes=len(self._handshakes))
+        counted = self._switchboard.statistics(handshakes=len(self._handshakes))
         return replace(
             counted,
             bytes_received=counted.bytes_received + sum(tcp.received for tcp in self._sockets),
@@ -138,27 +138,27 @@ class Libp2pTransport:
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every later event."""
-        self._floor.observe(observer)
+        self._switchboard.observe(observer)
 
     def set_gate(self, gate: Gate) -> None:
         """Ask `gate` from here on."""
-        self._floor.set_gate(gate)
+        self._switchboard.set_gate(gate)
 
     def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
         """Answer requests of a protocol."""
-        self._floor.serve(protocol, handler, limits)
+        self._switchboard.serve(protocol, handler, limits)
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic; ValueError if its messages would not fit an RPC."""
-        if limits.max_size > gossip_wire.MAX_RPC - 1024:
-            raise ValueError(f"max_size of {topic}: at most {gossip_wire.MAX_RPC - 1024}")
-        self._floor.router.subscribe(topic, validator, limits)
+        if limits.max_size > gossip_wire.RPC_BYTES_MAX - 1024:
+            raise ValueError(f"max_size of {topic}: at most {gossip_wire.RPC_BYTES_MAX - 1024}")
+        self._switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
         """Gossip our own message."""
         self._running()
         await trio.lowlevel.checkpoint()
-        return self._floor.router.publish(topic, data, trio.current_time())
+        return self._switchboard.router.publish(topic, data, trio.current_time())
 
     async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
         """Connect to a peer; see `Transport.connect`."""
@@ -176,13 +176,13 @@ class Libp2pTransport:
                 return peer
             self._dialling[peer] = trio.Event()
             try:
-                self._floor.counters.dials += 1
+                self._switchboard.counters.dials += 1
                 outcome = await nursery.start(self._outbound, parsed, peer)
             finally:
                 self._dialling.pop(peer).set()
         # A dial that crossed the peer's own may lose to it.
         if outcome is not None and peer not in self._connections:
-            self._floor.counters.dials_failed += 1
+            self._switchboard.counters.dials_failed += 1
             raise outcome
         return peer
 
@@ -244,14 +244,12 @@ class Libp2pTransport:
         if connection is None:
             await trio.lowlevel.checkpoint()
             raise PeerGone(peer, protocol, "not connected")
-        counters = self._floor.counters
+        counters = self._switchboard.counters
         counters.requests_sent += 1
         answered = False
         try:
             with trio.fail_after(timeout):
-                response = await requests.ask(
-                    self._floor, connection, protocol, payload, max_response
-                )
+                response = await requests.ask(connection, protocol, payload, max_response)
             answered = True
         except trio.TooSlowError:
             raise RequestTimeout(peer, protocol, f"no answer in {timeout} s") from None
@@ -268,13 +266,13 @@ class Libp2pTransport:
                 self._addresses = self._announce or tuple(
                     announced([address for address, _ in bound], self.id)
                 )
-                self._floor.begin(nursery)
+                self._switchboard.begin(nursery)
                 for _, listener in bound:
                     nursery.start_soon(
                         partial(
                             trio.serve_listeners,
                             self._inbound,
-                            [ThrottledListener(listener, self._may_knock)],
+                            [ThrottledListener(listener, self)],
                             handler_nursery=nursery,
                         )
                     )
@@ -293,16 +291,17 @@ class Libp2pTransport:
             raise NotRunning("the transport is not running")
         return self._nursery
 
-    def _may_knock(self, stream: trio.SocketStream) -> bool:
+    def may_knock(self, stream: trio.SocketStream) -> bool:
+        """Tell whether a connection is looked at (`listener.Doorkeeper`)."""
         try:
             ip = plain(stream.socket.getpeername()[0])
         except (OSError, ValueError):
             return False
-        if not self._floor.admits(ip, None, Direction.INBOUND):
+        if not self._switchboard.admits(ip, None, Direction.INBOUND):
             return False
         has_room = len(self._open) < self._config.max_connections
         if not has_room or not self._handshakes.has_room(address_group(ip)):
-            self._floor.counters.connections_refused += 1
+            self._switchboard.counters.connections_refused += 1
             return False
         return True
 
@@ -314,7 +313,7 @@ class Libp2pTransport:
         ip = plain(place[0])
         scope = self._handshakes.enter(address_group(ip))
         if scope is None:
-            self._floor.counters.connections_refused += 1
+            self._switchboard.counters.connections_refused += 1
             return
         tcp = self._begin(stream)
         async with trio.open_nursery() as nursery:
@@ -331,15 +330,15 @@ class Libp2pTransport:
     def _has_room(self, ip: str, peer: PeerId) -> bool:
         """Ask again: others may have come in during the handshake."""
         if len(self._open) >= self._config.max_connections:
-            self._floor.counters.connections_refused += 1
+            self._switchboard.counters.connections_refused += 1
             return False
-        return self._floor.admits(ip, peer, Direction.INBOUND)
+        return self._switchboard.admits(ip, peer, Direction.INBOUND)
 
     async def _shake_hands(
         self, tcp: TcpStream, ip: str, scope: trio.CancelScope
     ) -> Upgraded | None:
         def proven(peer: PeerId) -> bool:
-            return peer != self.id and self._floor.admits(ip, peer, Direction.INBOUND)
+            return peer != self.id and self._switchboard.admits(ip, peer, Direction.INBOUND)
 
         detail = "not finished in time"
         try:
@@ -350,8 +349,8 @@ class Libp2pTransport:
             detail = type(error).__name__
         finally:
             self._handshakes.leave(scope)
-        self._floor.counters.handshakes_failed += 1
-        self._floor.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
+        self._switchboard.counters.handshakes_failed += 1
+        self._switchboard.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
         return None
 
     async def _outbound(
@@ -369,7 +368,7 @@ class Libp2pTransport:
             return
         problem: DialError = DialUnreachable(text, "the name has no address")
         for ip in found:
-            if not self._floor.admits(ip, peer, Direction.OUTBOUND):
+            if not self._switchboard.admits(ip, peer, Direction.OUTBOUND):
                 problem = DialRefused(text, "the gate refuses it")
                 continue
             try:
@@ -403,19 +402,12 @@ class Libp2pTransport:
     def _end(self, tcp: TcpStream) -> None:
         tcp.abort()
         del self._sockets[tcp]
-        self._floor.counters.bytes_received += tcp.received
-        self._floor.counters.bytes_sent += tcp.sent
+        self._switchboard.counters.bytes_received += tcp.received
+        self._switchboard.counters.bytes_sent += tcp.sent
 
     async def _live(self, upgraded: Upgraded, ip: str, address: str, direction: Direction) -> None:
         info = PeerInfo(upgraded.peer, ip, address, direction, trio.current_time())
-
-        def accuse(kind: Misbehaviour, detail: str) -> None:
-            self._floor.misbehaved(ip, info.peer, kind, detail)
-
-        def fault(event: str) -> None:
-            self._floor.fault(event, peer=info.peer)
-
-        connection = Connection(upgraded, info, accuse, fault)
+        connection = Connection(upgraded, info, self._switchboard)
         old = self._connections.get(info.peer)
         if old is not None:
             if self._keep(old, connection):
@@ -423,12 +415,12 @@ class Libp2pTransport:
             self._lost(old, DisconnectReason.REMOTE)
         self._connections[info.peer] = connection
         self._open[connection] = None
-        self._floor.connected(info)
-        served = (gossip_wire.PROTOCOL, *self._floor.served)
+        self._switchboard.connected(info)
+        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
             await connection.run(served, partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
-            self._floor.fault("net.connection_failed", peer=info.peer)
+            self._switchboard.fault("net.connection_failed", peer=info.peer)
         finally:
             del self._open[connection]
             self._lost(connection, connection.reason)
@@ -446,21 +438,22 @@ class Libp2pTransport:
         connection.close(reason)
         if self._connections.get(connection.info.peer) is connection:
             del self._connections[connection.info.peer]
-            self._floor.disconnected(PeerDisconnected(connection.info, reason))
+            self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.PROTOCOL:
-            await requests.answer(self._floor, connection, protocol, stream)
+        if protocol != gossip_wire.GOSSIP_PROTOCOL:
+            await requests.answer(self._switchboard, connection, protocol, stream)
             return
         try:
             while True:
-                length = await read_varint(stream, gossip_wire.MAX_RPC)
+                length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)
                 rpc = gossip_wire.decode(await stream.read(length))
-                self._floor.gossip_in(connection.info.peer, rpc)
+                self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))
         except (gossip_wire.BadRpc, StreamFault) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 
-    def _send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+        """Queue gossip for a peer (`gossip_router.GossipCarrier`)."""
         connection = self._connections.get(peer)
         return connection is not None and connection.send(rpc)

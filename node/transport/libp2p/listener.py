@@ -7,21 +7,21 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 import trio
 
-from unchained.node.base.token_bucket import RateLimit
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
 
-BACKLOG: Final = 1_024
+BACKLOG_CONNECTIONS: Final = 1_024
 """Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
 KNOCKS_BURST: Final = 64
 KNOCKS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: those who have come in come first."""
-MAX_RESOLVED: Final = 8
+RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
@@ -52,7 +52,7 @@ async def places(
         abandon_on_cancel=True,
         limiter=limiter,
     )
-    return list(dict.fromkeys(plain(ip) for ip in found))[:MAX_RESOLVED]
+    return list(dict.fromkeys(plain(ip) for ip in found))[:RESOLVED_ADDRESSES_MAX]
 
 
 def plain(ip: str) -> str:
@@ -105,30 +105,35 @@ async def _bind(address: Address) -> trio.SocketListener:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await sock.bind((address.host, address.port))
-        sock.listen(BACKLOG)
+        sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
         raise CannotListen(str(address), _why(error)) from None
     return trio.SocketListener(sock)
 
 
+class Doorkeeper(Protocol):
+    """Says which connections are looked at: the transport."""
+
+    def may_knock(self, stream: trio.SocketStream) -> bool:
+        """Tell whether a connection may go on to its handshake."""
+
+
 class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
     """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
-    and closes at once, without a task, what `admits` does not let in."""
+    and closes at once, without a task, what its doorkeeper does not let in."""
 
-    def __init__(
-        self, listener: trio.SocketListener, admits: Callable[[trio.SocketStream], bool]
-    ) -> None:
+    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
         self._listener = listener
-        self._admits = admits
-        self._pace = RateLimit(KNOCKS_PER_S, KNOCKS_BURST)
+        self._doorkeeper = doorkeeper
+        self._pace = TokenBucket(KNOCKS_BURST, KNOCKS_PER_S, trio.current_time())
 
     async def accept(self) -> trio.SocketStream:
         """Wait for a connection that is let in."""
         while True:
-            await trio.sleep(self._pace.reserve("", trio.current_time()))
+            await trio.sleep(self._pace.spend(trio.current_time()))
             stream = await self._listener.accept()
-            if self._admits(stream):
+            if self._doorkeeper.may_knock(stream):
                 return stream
             stream.socket.close()
 

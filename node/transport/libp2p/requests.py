@@ -1,8 +1,8 @@
 """Request and response over one stream each.
 
-A request is its length (u32) and its bytes; an answer is a status byte (`floor.Status`), a length
-(u32) and its bytes. The asking side keeps its half open until it has the answer, so that an end
-of it means that nobody waits for the answer any more.
+A request is its length (u32) and its bytes; an answer is a status byte (`ResponseStatus`), a length
+(u32) and its bytes. The asking side keeps its half open until it has the answer, so that an end of
+it means that nobody waits for the answer any more.
 """
 
 from __future__ import annotations
@@ -31,24 +31,18 @@ from unchained.node.transport.libp2p.streams import (
 )
 from unchained.node.transport.switchboard import ResponseStatus, Switchboard
 
-READ_S: Final = 30.0
+REQUEST_READ_S: Final = 30.0
 """A request must have arrived after so long, and its answer be taken."""
-WINDOW: Final = 128 << 10
+REQUEST_AT_ONCE_BYTES: Final = 128 << 10
 """Bytes of a request that are sent along with the protocol's name, without waiting."""
 
 
-async def ask(
-    floor: Switchboard, connection: Connection, protocol: str, payload: bytes, max_response: int
-) -> bytes:
+async def ask(connection: Connection, protocol: str, payload: bytes, max_response: int) -> bytes:
     """Send a request and return the answer; raises `RequestError` but for the timeout."""
     peer = connection.info.peer
-
-    def accuse(detail: str) -> None:
-        kind = Misbehaviour.BAD_RESPONSE
-        floor.misbehaved(connection.info.ip, peer, kind, detail, protocol)
-
+    bad = Misbehaviour.BAD_RESPONSE
     data = len(payload).to_bytes(4, "big") + payload
-    at_once = len(data) <= WINDOW
+    at_once = len(data) <= REQUEST_AT_ONCE_BYTES
     try:
         stream = await connection.open(protocol, data if at_once else b"")
     except ProtocolNotServed:
@@ -56,7 +50,7 @@ async def ask(
     except StreamBroken as error:
         raise PeerGone(peer, protocol, str(error) or "the connection broke") from None
     except StreamFault as error:
-        accuse(str(error))
+        connection.accuse(bad, str(error), protocol)
         raise BadResponse(peer, protocol, str(error)) from None
     try:
         head = await stream.read(5) if at_once else await _send(stream, data)
@@ -68,10 +62,10 @@ async def ask(
         if status == ResponseStatus.FAILED:
             raise RequestFailed(peer, protocol, "the handler failed")
         if status != ResponseStatus.OK:
-            accuse(f"status {status}")
+            connection.accuse(bad, f"status {status}", protocol)
             raise BadResponse(peer, protocol, f"status {status}")
         if length > max_response:
-            accuse(f"{length} bytes, at most {max_response}")
+            connection.accuse(bad, f"{length} bytes, at most {max_response}", protocol)
             raise ResponseTooLarge(peer, protocol, f"{length} bytes, at most {max_response}")
         response = await stream.read(length)
         await stream.close()
@@ -103,36 +97,33 @@ async def _write(stream: MuxedStream, data: bytes) -> None:
 
 
 async def answer(
-    floor: Switchboard, connection: Connection, protocol: str, stream: MuxedStream
+    switchboard: Switchboard, connection: Connection, protocol: str, stream: MuxedStream
 ) -> None:
     """Serve the one request of a stream."""
-    limits = floor.served[protocol].limits
-    info = connection.info
-
-    def accuse(kind: Misbehaviour, detail: str) -> None:
-        floor.misbehaved(info.ip, info.peer, kind, detail, protocol)
-
-    with trio.move_on_after(READ_S) as reading:
+    limits = switchboard.served[protocol].limits
+    with trio.move_on_after(REQUEST_READ_S) as reading:
         length = int.from_bytes(await stream.read(4), "big")
         if length > limits.max_request:
-            accuse(Misbehaviour.OVERSIZED_REQUEST, f"{length} bytes, at most {limits.max_request}")
+            detail = f"{length} bytes, at most {limits.max_request}"
+            connection.accuse(Misbehaviour.OVERSIZED_REQUEST, detail, protocol)
             await _reply(stream, ResponseStatus.TOO_LARGE, b"")
             return
         payload = await stream.read(length)
     if reading.cancelled_caught:
-        accuse(Misbehaviour.BAD_REQUEST, f"no whole request in {READ_S} s")
+        detail = f"no whole request in {REQUEST_READ_S} s"
+        connection.accuse(Misbehaviour.BAD_REQUEST, detail, protocol)
         return
     answered: tuple[ResponseStatus, bytes] | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when_ended, stream, nursery.cancel_scope)
-        answered = await floor.answer(info.peer, protocol, payload)
+        answered = await switchboard.answer(connection.info.peer, protocol, payload)
         nursery.cancel_scope.cancel()
     if answered is not None:
         await _reply(stream, *answered)
 
 
 async def _reply(stream: MuxedStream, status: ResponseStatus, response: bytes) -> None:
-    with trio.move_on_after(READ_S):
+    with trio.move_on_after(REQUEST_READ_S):
         await stream.write(bytes((status,)) + len(response).to_bytes(4, "big") + response)
         await stream.close()
         await stream.ended()

@@ -13,11 +13,11 @@ from libp2p.network.connection.exceptions import RawConnError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
-MAX_LINE: Final = 1024
+LINE_BYTES_MAX: Final = 1024
 """Bytes of a protocol name that are read."""
-MAX_PROPOSALS: Final = 8
-CHUNK: Final = 1 << 16
-MAX_UNSENT: Final = 256 << 10
+PROPOSALS_MAX: Final = 8
+CHUNK_BYTES: Final = 1 << 16
+SOCKET_UNSENT_BYTES_MAX: Final = 256 << 10
 """Bytes that wait for the socket before writers are made to wait."""
 MULTISTREAM: Final = "/multistream/1.0.0"
 
@@ -69,7 +69,7 @@ class TcpStream(ReadWriteCloser):
         wanted = 1 if n is None else n
         while len(self._in) < wanted:
             try:
-                data = await self._stream.receive_some(max(CHUNK, wanted - len(self._in)))
+                data = await self._stream.receive_some(max(CHUNK_BYTES, wanted - len(self._in)))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
@@ -90,7 +90,7 @@ class TcpStream(ReadWriteCloser):
 
     async def room(self) -> None:
         """Wait until few enough bytes wait to be sent."""
-        while len(self._out) >= MAX_UNSENT and not self._closed:
+        while len(self._out) >= SOCKET_UNSENT_BYTES_MAX and not self._closed:
             await self._emptied.wait()
 
     async def flush(self) -> None:
@@ -149,7 +149,7 @@ class MuxedStream:
     async def read(self, n: int) -> bytes:
         """Return exactly `n` bytes; raises `StreamBroken`."""
         while len(self._in) < n:
-            self._in += await self._some(max(CHUNK, n - len(self._in)))
+            self._in += await self._some(max(CHUNK_BYTES, n - len(self._in)))
         result = bytes(memoryview(self._in)[:n])
         del self._in[:n]
         return result
@@ -159,7 +159,7 @@ class MuxedStream:
         if self._in:
             return False
         try:
-            self._in += await self._some(CHUNK)
+            self._in += await self._some(CHUNK_BYTES)
         except StreamBroken:
             return True
         return False
@@ -238,7 +238,7 @@ async def agree(stream: Bytes, served: Container[str]) -> str:
         await stream.write(greeting)
         greeting = b""
     name = await _read_line(stream)
-    for _ in range(MAX_PROPOSALS):
+    for _ in range(PROPOSALS_MAX):
         if name in served:
             await stream.write(greeting + _line(name))
             return name
@@ -257,7 +257,7 @@ def _line(text: str) -> bytes:
 
 
 async def _read_line(stream: Bytes) -> str:
-    data = await stream.read(await read_varint(stream, MAX_LINE))
+    data = await stream.read(await read_varint(stream, LINE_BYTES_MAX))
     if not data.endswith(b"\n") or not data.isascii():
         raise StreamFault("a line without its end")
     return data[:-1].decode()

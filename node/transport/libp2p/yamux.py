@@ -15,23 +15,26 @@ from libp2p.peer.id import ID
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux import yamux as stock
 
+from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
 from unchained.node.transport.libp2p.streams import TcpStream
 
-PROTOCOL: Final = stock.PROTOCOL_ID
+YAMUX_PROTOCOL: Final = stock.PROTOCOL_ID
 KEEPALIVE_S: Final = 5.0
-MAX_FRAME: Final = 16 << 20
-MAX_BUFFERED: Final = 16 << 20
+FRAME_BYTES_MAX: Final = 16 << 20
+BUFFERED_BYTES_MAX: Final = 16 << 20
 """Bytes of one connection that wait to be read, in all its streams."""
-MAX_OPEN: Final = 256
+OPEN_STREAMS_MAX: Final = 256
 """Streams of one connection that are not closed on both sides."""
-MAX_UNSENT: Final = 1 << 20
+ANSWERS_UNSENT_BYTES_MAX: Final = 1 << 20
 """Bytes that wait to be sent to a peer that goes on asking."""
-EMPTY_FRAMES: Final = (10_000, 2_000)
+EMPTY_FRAMES_BURST: Final = 10_000
+EMPTY_FRAMES_PER_S: Final = 2_000
 """Frames without data that a peer may send at once, and per second: each costs as much as one with
 data, and nothing to send."""
-PINGS: Final = (100, 10)
-CHECK_EVERY: Final = 64 << 10
+PINGS_BURST: Final = 100
+PINGS_PER_S: Final = 10
+CHECK_EVERY_BYTES: Final = 64 << 10
 
 
 def apply_mends() -> None:
@@ -72,23 +75,6 @@ class MemoryBudget:
         self._muxers.pop(muxer, None)
 
 
-class Allowance:
-    """So many at once, and then so many per second."""
-
-    def __init__(self, limit: tuple[int, int]) -> None:
-        self._most, self._per_second = limit
-        self._left = float(self._most)
-        self._since = trio.current_time()
-
-    def take(self) -> bool:
-        """Use one up, if one is left."""
-        now = trio.current_time()
-        self._left = min(self._most, self._left + (now - self._since) * self._per_second)
-        self._since = now
-        self._left -= 1
-        return self._left >= 0
-
-
 class Guard:
     """Watches the frames between the encryption and libp2p's Yamux, and keeps their rules.
 
@@ -107,8 +93,9 @@ class Guard:
         self._windows: dict[int, int] = {}
         self._body = 0
         self._unchecked = 0
-        self._empty_frames = Allowance(EMPTY_FRAMES)
-        self._pings = Allowance(PINGS)
+        now = trio.current_time()
+        self._empty_frames = TokenBucket(EMPTY_FRAMES_BURST, EMPTY_FRAMES_PER_S, now)
+        self._pings = TokenBucket(PINGS_BURST, PINGS_PER_S, now)
 
     async def read(self, n: int | None = None) -> bytes:
         """Return the next header or body of a frame, once it is found in order."""
@@ -125,7 +112,7 @@ class Guard:
 
     async def write(self, data: bytes) -> None:
         """Queue one frame, whole or not at all."""
-        if self._tcp.unsent > MAX_UNSENT:
+        if self._tcp.unsent > ANSWERS_UNSENT_BYTES_MAX:
             self.fault = FrameFault(Misbehaviour.STREAM_FLOOD, "asks and does not read")
             self._tcp.abort()
         _, kind, flags, stream, length = struct.unpack_from(stock.YAMUX_HEADER_FORMAT, data)
@@ -153,13 +140,13 @@ class Guard:
         if version or kind > stock.TYPE_GO_AWAY:
             raise FrameFault(Misbehaviour.OVERSIZED_FRAME, f"version {version}, type {kind}")
         if kind != stock.TYPE_DATA or not length:
-            if not self._empty_frames.take():
+            if not self._empty_frames.take(trio.current_time()):
                 raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of empty frames")
-            if kind == stock.TYPE_PING and not self._pings.take():
+            if kind == stock.TYPE_PING and not self._pings.take(trio.current_time()):
                 raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of pings")
             self._check_open()
             return
-        if length > MAX_FRAME:
+        if length > FRAME_BYTES_MAX:
             raise FrameFault(Misbehaviour.OVERSIZED_FRAME, f"a frame of {length} bytes")
         self._body = length
         # Of a stream that we reset, what was under way fits the window that it had.
@@ -168,7 +155,7 @@ class Guard:
             raise FrameFault(Misbehaviour.WINDOW_OVERRUN, detail)
         self._windows[stream] = self._window(stream) - length
         self._unchecked += length
-        if self._unchecked > CHECK_EVERY:
+        if self._unchecked > CHECK_EVERY_BYTES:
             self._unchecked = 0
             self._check_buffers()
         self._check_open()
@@ -177,18 +164,18 @@ class Guard:
         if self.muxer is None:
             return
         buffered = sum(map(len, self.muxer.stream_buffers.values()))
-        if buffered > MAX_BUFFERED:
+        if buffered > BUFFERED_BYTES_MAX:
             raise FrameFault(Misbehaviour.WINDOW_OVERRUN, f"{buffered} bytes unread")
         self._budget.note(self.muxer, buffered)
 
     def _check_open(self) -> None:
         if self.muxer is None:
             return
-        if len(self.muxer.streams) > MAX_OPEN:
+        if len(self.muxer.streams) > OPEN_STREAMS_MAX:
             raise FrameFault(Misbehaviour.STREAM_FLOOD, f"{len(self.muxer.streams)} streams open")
-        if len(self._windows) > 4 * MAX_OPEN:
+        if len(self._windows) > 4 * OPEN_STREAMS_MAX:
             ended = [stream for stream in self._windows if stream not in self.muxer.streams]
-            for stream in ended[:MAX_OPEN]:
+            for stream in ended[:OPEN_STREAMS_MAX]:
                 del self._windows[stream]
 
 

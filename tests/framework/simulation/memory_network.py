@@ -2,9 +2,10 @@
 
 `MemoryNetwork` carries frames between `MemoryTransport`s with latency, bandwidth, loss,
 reordering and partitions, all drawn from one seed. The rules of gossip, gates, limits and events
-are the very code that the libp2p host runs (`gossip`, `floor`); only what carries the bytes is
-different. As over TCP, nothing is lost on a connection that lives: loss costs the time of sending
-again, and a partition holds frames back until it heals or the connection is given up as dead.
+are the very code that the libp2p host runs (`transport.gossip_router`, `transport.switchboard`);
+only what carries the bytes is different. As over TCP, nothing is lost on a connection that lives:
+loss costs the time of sending again, and a partition holds frames back until it heals or the
+connection is given up as dead.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ class _End:
         """Call `deliver` at the other side when `size` bytes would have arrived there."""
         network, model, now = self.wire.network, self.wire.model(), trio.current_time()
         size += _FRAME_BYTES
-        self.me.floor.counters.bytes_sent += size
-        self.other.me.floor.counters.bytes_received += size
+        self.me.switchboard.counters.bytes_sent += size
+        self.other.me.switchboard.counters.bytes_received += size
         self._free_at = max(now, self._free_at) + size / model.bandwidth
         when = self._free_at + model.latency + network.rng.uniform(0.0, model.jitter)
         while network.rng.random() < model.loss:
@@ -259,7 +260,7 @@ class MemoryTransport:
         self.ip = ip
         self.address = str(Address.of_ip(ip, PORT, memory_peer_id(name)))
         rng = random.Random(f"{network.rng.random()} {name}")
-        self.floor = Switchboard(memory_peer_id(name), log, rng, self._send_gossip)
+        self.switchboard = Switchboard(memory_peer_id(name), log, rng, self)
         self._network = network
         self._ends: dict[PeerId, _End] = {}
         self._nursery: trio.Nursery | None = None
@@ -268,7 +269,7 @@ class MemoryTransport:
     @property
     def id(self) -> PeerId:
         """Our own identity."""
-        return self.floor.id
+        return self.switchboard.id
 
     def addresses(self) -> Sequence[str]:
         """Return the address to give to others; none before `run` has started."""
@@ -276,33 +277,33 @@ class MemoryTransport:
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
-        return tuple(self.floor.peers.values())
+        return tuple(self.switchboard.peers.values())
 
     def statistics(self) -> TransportStatistics:
         """Return counters and levels."""
-        return self.floor.statistics()
+        return self.switchboard.statistics()
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every later event."""
-        self.floor.observe(observer)
+        self.switchboard.observe(observer)
 
     def set_gate(self, gate: Gate) -> None:
         """Ask `gate` from here on."""
-        self.floor.set_gate(gate)
+        self.switchboard.set_gate(gate)
 
     def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
         """Answer requests of a protocol."""
-        self.floor.serve(protocol, handler, limits)
+        self.switchboard.serve(protocol, handler, limits)
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic."""
-        self.floor.router.subscribe(topic, validator, limits)
+        self.switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
         """Gossip our own message."""
         self._running()
         await trio.lowlevel.checkpoint()
-        return self.floor.router.publish(topic, data, trio.current_time())
+        return self.switchboard.router.publish(topic, data, trio.current_time())
 
     async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
         """Connect to another transport of the network; see `Transport.connect`."""
@@ -315,17 +316,17 @@ class MemoryTransport:
             await trio.lowlevel.checkpoint()
             return peer
         ip = self._network.names.get(parsed.host, parsed.host)
-        if not self.floor.admits(ip, peer, Direction.OUTBOUND):
+        if not self.switchboard.admits(ip, peer, Direction.OUTBOUND):
             raise DialRefused(address, "the gate refuses it")
-        self.floor.counters.dials += 1
+        self.switchboard.counters.dials += 1
         try:
             with trio.fail_after(timeout):
                 await self._dial(parsed, peer)
         except trio.TooSlowError:
-            self.floor.counters.dials_failed += 1
+            self.switchboard.counters.dials_failed += 1
             raise DialTimeout(address, f"no answer in {timeout} s") from None
         except (DialUnreachable, DialWrongPeer):
-            self.floor.counters.dials_failed += 1
+            self.switchboard.counters.dials_failed += 1
             raise
         return peer
 
@@ -369,7 +370,7 @@ class MemoryTransport:
         if end is None:
             await trio.lowlevel.checkpoint()
             raise PeerGone(peer, protocol, "not connected")
-        self.floor.counters.requests_sent += 1
+        self.switchboard.counters.requests_sent += 1
         self._request_number += 1
         number, waiting = self._request_number, _Waiting()
         end.waiting[number] = waiting
@@ -383,7 +384,7 @@ class MemoryTransport:
             raise RequestTimeout(peer, protocol, f"no answer in {timeout} s") from None
         finally:
             if not waiting.done.is_set() or waiting.status is not ResponseStatus.OK:
-                self.floor.counters.requests_failed += 1
+                self.switchboard.counters.requests_failed += 1
             del end.waiting[number]
             if not waiting.done.is_set() and end.open:
                 end.transmit(0, lambda: other.me.unasked(other, number))
@@ -394,7 +395,7 @@ class MemoryTransport:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.floor.begin(nursery)
+                self.switchboard.begin(nursery)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -405,7 +406,7 @@ class MemoryTransport:
 
     def asked(self, end: _End, number: int, protocol: str, payload: bytes) -> None:
         """Take a request that arrived."""
-        served = self.floor.served.get(protocol)
+        served = self.switchboard.served.get(protocol)
         if self._nursery is None:
             return
         if served is None:
@@ -413,7 +414,7 @@ class MemoryTransport:
         elif len(payload) > served.limits.max_request:
             detail = f"{len(payload)} bytes, at most {served.limits.max_request}"
             kind = Misbehaviour.OVERSIZED_REQUEST
-            self.floor.misbehaved(end.info.ip, end.info.peer, kind, detail, protocol)
+            self.switchboard.misbehaved(end.info.ip, end.info.peer, kind, detail, protocol)
             self._reply(end, number, ResponseStatus.TOO_LARGE, b"")
         else:
             self._nursery.start_soon(self._answer, end, number, protocol, payload)
@@ -427,7 +428,7 @@ class MemoryTransport:
         """Forget a connection whose side of ours was closed."""
         if self._ends.get(end.info.peer) is end:
             del self._ends[end.info.peer]
-            self.floor.disconnected(PeerDisconnected(end.info, reason))
+            self.switchboard.disconnected(PeerDisconnected(end.info, reason))
 
     def _running(self) -> None:
         if self._nursery is None:
@@ -448,8 +449,11 @@ class MemoryTransport:
         if peer in self._ends:
             return
         inbound = Direction.INBOUND
-        floor = target.floor
-        if not (floor.admits(self.ip, None, inbound) and floor.admits(self.ip, self.id, inbound)):
+        switchboard = target.switchboard
+        if not (
+            switchboard.admits(self.ip, None, inbound)
+            and switchboard.admits(self.ip, self.id, inbound)
+        ):
             raise DialUnreachable(text, "closed during the handshake")
         stale = target._ends.get(self.id)
         if stale is not None:
@@ -459,7 +463,7 @@ class MemoryTransport:
             end.me._ends[end.info.peer] = end
         self._network._recheck(wire, trio.current_time())
         for end in wire.ends:
-            end.me.floor.connected(end.info)
+            end.me.switchboard.connected(end.info)
 
     def _hang_up(self, end: _End) -> None:
         other = end.other
@@ -476,7 +480,7 @@ class MemoryTransport:
         if len(waiting.data) > max_response:
             detail = f"{len(waiting.data)} bytes, at most {max_response}"
             kind = Misbehaviour.BAD_RESPONSE
-            self.floor.misbehaved(end.info.ip, peer, kind, detail, protocol)
+            self.switchboard.misbehaved(end.info.ip, peer, kind, detail, protocol)
             raise ResponseTooLarge(peer, protocol, detail)
         return waiting.data
 
@@ -486,7 +490,7 @@ class MemoryTransport:
         with trio.CancelScope() as scope:
             end.answering[number] = scope
             try:
-                status, data = await self.floor.answer(end.info.peer, protocol, payload)
+                status, data = await self.switchboard.answer(end.info.peer, protocol, payload)
             finally:
                 del end.answering[number]
             if end.open:
@@ -501,12 +505,12 @@ class MemoryTransport:
 
         end.transmit(len(data), deliver)
 
-    def _send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
         end = self._ends.get(peer)
         if end is None or end.backlog() > MAX_OUTBOX_BYTES:
             return False
         if self._network.rng.random() < end.wire.model().gossip_loss:
             return True
         other = end.other
-        end.transmit(rpc.size(), lambda: other.me.floor.gossip_in(other.info.peer, rpc))
+        end.transmit(rpc.size(), lambda: other.me.switchboard.gossip_in(other.info.peer, rpc))
         return True

@@ -28,11 +28,11 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.mining.epoch_manager import EpochManager, Payout
 from unchained.node.mining.mined_coins import MinedCoins
-from unchained.node.network import NodeNetwork
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.sync.node_network import NodeNetwork
 from unchained.node.sync.service import SyncSettings
 from unchained.node.transport.contract import Transport
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -69,11 +69,11 @@ def lengthen(
     fixed = Lock(lock.ljust(32, b".")[:32])
     for _ in range(count):
         for at in range(plain):
-            template = build_template(core)
+            template = build_template(core, core.tip.context.time)
             time_ms = template.parent_time + 1 + at
             coin = solve(template.header(lock=fixed, time=time_ms), core.network, False)
             core.submit_proven_coin(ProvenCoin(coin), now_ms)
-        template = build_template(core)
+        template = build_template(core, core.tip.context.time)
         header = template.header(lock=fixed, time=template.parent_time + step_ms)
         anchor = solve(header, core.network, True)
         core.submit_proven_coin(ProvenCoin(anchor), now_ms)

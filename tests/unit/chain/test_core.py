@@ -466,7 +466,7 @@ def test_an_undone_transfer_waits_again_and_once(chain: Chain) -> None:
     chain.events_fit()
     chain.core = chain._open()
     assert chain.waiting() == {paid.wid}
-    assert build_template(chain.core).body.transfers == (paid.wid,)
+    assert build_template(chain.core, chain.now_ms).body.transfers == (paid.wid,)
 
 
 def test_what_a_reorganisation_makes_impossible_leaves_the_mempool(chain: Chain) -> None:
@@ -479,7 +479,7 @@ def test_what_a_reorganisation_makes_impossible_leaves_the_mempool(chain: Chain)
     chain.vote(second, 3)
     assert chain.core.tip.id == second.id
     assert chain.waiting() == set()
-    assert build_template(chain.core).body.transfers == ()
+    assert build_template(chain.core, chain.now_ms).body.transfers == ()
     chain.events_fit()
 
 
@@ -516,7 +516,7 @@ def test_a_template_holds_all_that_may_be_listed(chain: Chain) -> None:
     chain.vote(main, 3)
     chain.take(side)
     strays = chain.vote(side, 2)
-    template = build_template(chain.core)
+    template = build_template(chain.core, chain.now_ms)
     assert set(template.body.uncles) >= {coin.id for coin in strays} | {side.id}
     assert set(template.body.fresh) == set(chain.core.tip.bound)
     header = template.header(lock=key_lock(0), time=template.parent_time + 1)
@@ -540,7 +540,7 @@ def test_a_template_finds_strays_of_a_branch_that_left_long_ago() -> None:
         side = chain.take(losing)
     (stray,) = chain.vote(side, 1)
     assert chain.core.tip.id == main.id
-    template = build_template(chain.core)
+    template = build_template(chain.core, chain.now_ms)
     assert side.id in template.body.uncles
     assert stray.id in template.body.uncles
 
@@ -604,13 +604,13 @@ def test_mints_are_worked_out_again_when_they_were_forgotten(
     second = forge.anchor(first, [forge.coin(first)], [loser.coin, forge.coin(loser)])
     third = forge.anchor(second, [forge.coin(second)], [forge.coin(base), forge.coin(first)])
     chain.take(first, second, third)
-    root = chain.core.ledger.commitment.root()
+    root = chain.core.ledger.state_root()
     other = chain.take(forge.anchor(base))
     chain.vote(other, 9)
     assert chain.core.tip.id == other.id
     chain.vote(third, 9)
     assert chain.core.tip.id == third.id
-    assert chain.core.ledger.commitment.root() == root
+    assert chain.core.ledger.state_root() == root
     chain.restart()
     chain.vote(other, 9)
     assert chain.core.tip.id == other.id
@@ -672,7 +672,7 @@ def test_a_store_that_fails_at_any_write_opens_again(chain: Chain, writes: int) 
     for step in work:
         step(fresh)
     assert again.tip.id == fresh.tip.id
-    assert again.ledger.commitment.root() == fresh.ledger.commitment.root()
+    assert again.ledger.state_root() == fresh.ledger.state_root()
 
 
 def test_any_order_of_votes_ends_in_one_tip() -> None:

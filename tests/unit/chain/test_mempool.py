@@ -54,9 +54,9 @@ class Pool:
     def __init__(self, capacity: int = 64 << 20) -> None:
         self.coins = Coins()
         self.left: list[tuple[bytes, Reason]] = []
-        self.mempool = Mempool(REG, self.coins, self._left, capacity=capacity)
+        self.mempool = Mempool(REG, self.coins, self, capacity=capacity)
 
-    def _left(self, entry: PoolEntry, reason: Reason) -> None:
+    def note_left(self, entry: PoolEntry, reason: Reason) -> None:
         self.left.append((entry.wid, reason))
 
     def enter(self, sized: SizedTransfer, now_ms: int = NOW) -> PoolEntry | None:

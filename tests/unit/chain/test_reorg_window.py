@@ -81,7 +81,7 @@ class Deep(Chain):
         return [self.core.archive.main_id(height) or b"" for height in heights]
 
     def is_sound(self) -> None:
-        assert check(MemoryStore(self.disk)).problems == ()
+        assert check(MemoryStore(self.disk), self.forge.network).problems == ()
         self.events_fit()
 
 
@@ -291,7 +291,9 @@ def test_a_crash_at_any_write_leaves_a_chain_that_gets_there(bulk: bool) -> None
 
 def test_a_lowered_tree_is_bounded(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
     # Room for the tree, and as much again on either side.
-    monkeypatch.setattr("unchained.node.chain.reorg_window.DEEPEST", NETWORK.max_reorg + 1 + 4)
+    monkeypatch.setattr(
+        "unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", NETWORK.max_reorg + 1 + 4
+    )
     lowest = deep.core.tree.root.height - 2
     assert deep.core.root.floor(deep.ran_ms) == lowest
     assert not deep.core.may_undo_from(lowest - 1)
@@ -304,7 +306,7 @@ def test_a_lowered_tree_is_bounded(deep: Deep, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_tree_is_lowered_little_by_little(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unchained.node.chain.reorg_window.AT_ONCE", 2)
+    monkeypatch.setattr("unchained.node.chain.reorg_window.ANCHORS_PER_STEP_MAX", 2)
     steps = 1
     while not deep.core.lower_root(FORK):
         steps += 1

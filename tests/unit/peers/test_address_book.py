@@ -3,12 +3,12 @@ from __future__ import annotations
 import random
 
 from unchained.node.peers.address_book import (
-    BACKOFF_MS,
+    ADDRESSES_LOOKED_AT_MAX,
+    ADDRESSES_MAX,
     BUCKET_SIZE,
-    FAILURES_OF_NEW,
+    FAILURES_OF_NEW_MAX,
+    FIRST_BACKOFF_MS,
     LONGEST_BACKOFF_OF_OWN_MS,
-    LOOKED_AT,
-    MAX_ADDRESSES,
     NEW_BUCKETS_OF_SOURCE,
     OWN,
     AddressBook,
@@ -60,7 +60,7 @@ def test_one_source_reaches_few_places_and_all_sources_no_more_than_there_are() 
     assert of_one <= NEW_BUCKETS_OF_SOURCE * BUCKET_SIZE
     for number in range(20_000):
         book.add(address(number), f"9.{number % 200}.0.0/16", NOW)
-    assert of_one < len(book) <= MAX_ADDRESSES
+    assert of_one < len(book) <= ADDRESSES_MAX
 
 
 def test_failures_back_off_and_never_tried_ones_go() -> None:
@@ -68,9 +68,9 @@ def test_failures_back_off_and_never_tried_ones_go() -> None:
     book.add(address(1), "9.9.0.0/16", NOW)
     book.add(address(2), OWN, NOW)
     now = NOW
-    for count in range(1, FAILURES_OF_NEW):
+    for count in range(1, FAILURES_OF_NEW_MAX):
         book.failed(address(1), now)
-        wait = BACKOFF_MS << (count - 1)
+        wait = FIRST_BACKOFF_MS << (count - 1)
         due = book.pick(now + wait - 1, lambda entry: entry.text == address(1))
         assert due is None
         due = book.pick(now + wait, lambda entry: entry.text == address(1))
@@ -102,7 +102,7 @@ def test_what_worked_is_tried_and_survives_a_restart() -> None:
     assert again.pick(NOW, lambda _: True, only_new=True) is not None
     for number in range(40):
         again.failed(address(number), NOW)
-        for _ in range(FAILURES_OF_NEW):
+        for _ in range(FAILURES_OF_NEW_MAX):
             again.failed(address(number), NOW)
     save(again, store)
     assert a_book(store).statistics().tried == statistics.tried
@@ -138,7 +138,7 @@ def test_a_book_full_of_unfit_addresses_costs_little() -> None:
         book.add(address(number), f"{number % 200}.9.0.0/16", NOW)
     for number in range(400):
         book.good(address(number), NOW)
-    assert len(book) > 4 * LOOKED_AT
+    assert len(book) > 4 * ADDRESSES_LOOKED_AT_MAX
     looked_at = 0
 
     def refuse(_entry: BookEntry) -> bool:
@@ -147,7 +147,7 @@ def test_a_book_full_of_unfit_addresses_costs_little() -> None:
         return False
 
     assert book.pick(NOW, refuse) is None
-    assert looked_at <= 2 * LOOKED_AT
+    assert looked_at <= 2 * ADDRESSES_LOOKED_AT_MAX
     only = book.get(address(0))
     assert only is not None
     small = a_book(seed=3)

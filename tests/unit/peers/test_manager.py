@@ -20,7 +20,7 @@ from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
-from unchained.node.peers.reputation import VISITORS, PeerLimits
+from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import BadAddress
@@ -44,7 +44,7 @@ class Peer:
         self.make()
 
     def make(self) -> None:
-        clock = TrioClock(NOW_MS + int(trio.current_time() * 1000))
+        self.clock = clock = TrioClock(NOW_MS + int(trio.current_time() * 1000))
         self.store = MemoryStore(self.disk)
         self.transport = MemoryTransport(
             self.world.weather, self.ip, self.ip, structlog.get_logger()
@@ -54,15 +54,18 @@ class Peer:
             self.store,
             PeerSettings(**self.settings),
             genesis_id=GENESIS,
-            own_status=lambda: Status(
-                GENESIS, GENESIS, 0, bytes(32), 1, clock.now_ms() + self.clock_offset_ms
-            ),
+            own_status=self,
             clock=clock,
             rng=random.Random(self.ip),
             writer=InlineRunner(),
-            resolve_all=self.world.resolve,
+            resolver=self.world,
             log=structlog.get_logger().bind(node=self.ip),
         )
+
+    def current(self) -> Status:
+        """Return what it says of itself."""
+        now_ms = self.clock.now_ms() + self.clock_offset_ms
+        return Status(GENESIS, GENESIS, 0, bytes(32), 1, now_ms)
 
     async def start(self) -> Peer:
         self.scope = trio.CancelScope()
@@ -184,7 +187,7 @@ async def test_outbound_peers_are_of_different_networks() -> None:
         assert sorted(networks) == ["20.1.0.0/16", "21.1.0.0/16", "22.1.0.0/16"]
 
 
-async def test_feelers_try_what_was_only_heard_of_and_let_go() -> None:
+async def test_probes_try_what_was_only_heard_of_and_let_go() -> None:
     async with a_world() as world:
         first, other = await world.peers("20.1.0.1", "21.1.0.1")
         limits = PeerLimits(outbound=1)
@@ -195,7 +198,7 @@ async def test_feelers_try_what_was_only_heard_of_and_let_go() -> None:
         node.manager.book.add(other.transport.address, "44.4.0.0/16", NOW_MS)
         await world.until(lambda: node.manager.book.statistics().tried > tried, 300)
         await trio.sleep(5)
-        assert node.manager.statistics().feelers >= 1
+        assert node.manager.statistics().probes >= 1
         assert node.dialled() == {first.ip}
 
 
@@ -263,12 +266,12 @@ async def test_bans_are_on_disk_at_once() -> None:
         node = (await world.peers("20.1.0.1"))[0]
         other = await Peer(world, "21.1.0.1", bootstrap=(node.transport.address,)).start()
         await world.until(node.manager.peers, 30)
-        node.manager.penalize(other.transport.id, Penalty.BAN, "forged")
+        node.manager.reputation.penalize(other.transport.id, Penalty.BAN, "forged")
         await trio.sleep(1)
         assert node.manager.peers() == []
         (ban,) = BanList(node.store).active(NOW_MS)
         assert (ban.group, ban.reason) == (other.ip, "forged")
-        assert node.manager.standing.lift(ban.group)
+        assert node.manager.reputation.lift(ban.group)
         await trio.sleep(1)
         assert BanList(node.store).active(NOW_MS) == []
 
@@ -333,7 +336,7 @@ async def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its
         await world.until(lambda: late.ip in kept(), 30)
         await trio.sleep(manager.VISIT_S * 2)
         assert {old.ip, useful.ip, late.ip} <= kept()
-        assert len(kept()) <= 40 + VISITORS
+        assert len(kept()) <= 40 + VISITORS_MAX
         evicted = {event["peer"] for event in world.logged("peer.evicted")}
         assert evicted
         assert evicted <= {peer.transport.id for peer in flood}

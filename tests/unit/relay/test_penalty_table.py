@@ -6,7 +6,7 @@ from unchained.node.consensus import errors as rules
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.peers.penalty import MISBEHAVIOURS, Penalty
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.relay.penalty_table import TABLE, judge
+from unchained.node.relay.penalty_table import PENALTIES, decision_on
 from unchained.node.transport.contract import Misbehaviour, Verdict
 
 FAMILIES = {rules.CoinError, rules.AnchorError, rules.TransferError, rules.ExportError}
@@ -20,17 +20,17 @@ def leaves(family: type[Exception]) -> set[type[Exception]]:
 def test_every_rule_and_policy_has_a_judgement() -> None:
     expected = leaves(ProtocolError) - leaves(rules.ExportError) | leaves(PolicyError)
     ours = {error for error in expected if error.__module__.startswith("unchained.")}
-    assert set(TABLE) == ours
+    assert set(PENALTIES) == ours
 
 
 def test_what_is_not_foreseen_fails_loudly() -> None:
     for error in (ValueError(), rules.ExportBadFrameError(), ProtocolError()):
         with pytest.raises(LookupError):
-            judge(error)
+            decision_on(error)
 
 
 def test_only_proofs_signatures_and_encodings_ban_at_once() -> None:
-    banning = {error for error, found in TABLE.items() if found.alone is Penalty.BAN}
+    banning = {error for error, found in PENALTIES.items() if found.alone is Penalty.BAN}
     assert banning == {
         rules.BadMixError,
         rules.BadSignatureError,
@@ -53,13 +53,13 @@ def test_only_proofs_signatures_and_encodings_ban_at_once() -> None:
     ],
 )
 def test_what_depends_on_the_view_of_the_chain_is_ignored(error: type[ProtocolError]) -> None:
-    found = judge(error())
+    found = decision_on(error())
     assert found.verdict is Verdict.IGNORE
     assert found.alone is Penalty.COST
 
 
 def test_rejected_is_what_is_punished() -> None:
-    for error, found in TABLE.items():
+    for error, found in PENALTIES.items():
         punished = found.alone in (Penalty.FAULT, Penalty.BAN)
         assert punished == (found.verdict is Verdict.REJECT), error.__name__
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.framework.failing_store import FailingStore
@@ -31,6 +32,7 @@ from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, open_store, prepare
 from unchained.storage.progress import STEP, Progress, counted
 from unchained.storage.rebuild import rebuild
+from unchained.storage.tables import NumberTable, Table
 
 ANCHORS = 12
 
@@ -60,15 +62,15 @@ def apply(store: KeyValueStore, damage: Damage) -> None:
     store.write(batch, sync=True)
 
 
-def first_of(store: KeyValueStore, table: schema.Table[object]) -> bytes:
+def first_of(store: KeyValueStore, table: Table[object]) -> bytes:
     return next(store.keys(table.start, table.stop))
 
 
-def drop(table: schema.Table[object]) -> Damage:
+def drop(table: Table[object]) -> Damage:
     return lambda store, batch: batch.delete(first_of(store, table))
 
 
-def drop_number(table: schema.NumberTable[object], number: int) -> Damage:
+def drop_number(table: NumberTable[object], number: int) -> Damage:
     return lambda _store, batch: batch.delete(table.key(number))
 
 
@@ -82,7 +84,7 @@ def unspent_of(store: KeyValueStore, kind: CoinKind, spent: bool) -> bytes:
 
 def test_sound_store_has_no_problem(store: KeyValueStore) -> None:
     seen: list[Progress] = []
-    report = check(store, seen.append)
+    report = check(store, LOCAL, seen.append)
     assert report.problems == ()
     assert report.sound
     assert report.entries["height"] == ANCHORS + 1
@@ -92,6 +94,8 @@ def test_sound_store_has_no_problem(store: KeyValueStore) -> None:
         "records",
         "main chain",
         "coins",
+        "state pages",
+        "history pages",
         "bound coins",
         "mempool",
         "events",
@@ -99,14 +103,14 @@ def test_sound_store_has_no_problem(store: KeyValueStore) -> None:
 
 
 def test_empty_store_is_sound() -> None:
-    assert check(MemoryStore()).sound
+    assert check(MemoryStore(), LOCAL).sound
 
 
 def test_snapshot_can_be_checked(store: KeyValueStore) -> None:
     with store.snapshot() as snapshot:
         apply(store, drop(schema.UNSPENT))
-        assert check(snapshot).sound
-    assert not check(store).sound
+        assert check(snapshot, LOCAL).sound
+    assert not check(store, LOCAL).sound
 
 
 def another_coin(store: KeyValueStore, batch: Batch) -> None:
@@ -155,7 +159,7 @@ def other_value(store: KeyValueStore, batch: Batch) -> None:
     coin_id = unspent_of(store, CoinKind.ANCHOR, False)
     coin = schema.UNSPENT.get(store, coin_id)
     assert coin is not None
-    richer = schema.UnspentCoin(coin.value + 1, coin.lock, coin.height, coin.minted)
+    richer = msgspec.structs.replace(coin, value=coin.value + 1)
     batch.put(schema.UNSPENT.key(coin_id), schema.UNSPENT.encode(richer))
 
 
@@ -164,7 +168,7 @@ def other_history(store: KeyValueStore, batch: Batch) -> None:
         coin_id = unspent_of(store, kind, False)
         found = schema.HISTORY.get(store, coin_id)
         assert found is not None
-        other = schema.CoinHistory(kind, found.height, found.value, found.txid, 9, 0, b"")
+        other = msgspec.structs.replace(found, index=9)
         batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(other))
 
 
@@ -176,7 +180,7 @@ def forgotten_spending(store: KeyValueStore, batch: Batch) -> None:
     coin_id = unspent_of(store, CoinKind.FRESH, True)
     found = schema.HISTORY.get(store, coin_id)
     assert found is not None
-    other = schema.CoinHistory(found.kind, found.height, found.value, b"", found.index, 0, b"")
+    other = msgspec.structs.replace(found, spent_height=0, spent_by=b"")
     batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(other))
 
 
@@ -211,7 +215,7 @@ def above_the_tip(_store: KeyValueStore, batch: Batch) -> None:
 def wrong_supply(store: KeyValueStore, batch: Batch) -> None:
     state = schema.STATE.get(store, ANCHORS)
     assert state is not None
-    other = schema.StateRecord(state.lthash, state.history, state.supply + 1)
+    other = msgspec.structs.replace(state, supply=state.supply + 1)
     batch.put(schema.STATE.key(ANCHORS), schema.STATE.encode(other))
 
 
@@ -276,7 +280,7 @@ DAMAGES: list[tuple[Damage, str]] = [
 @pytest.mark.parametrize(("damage", "words"), DAMAGES)
 def test_damage_is_named(store: KeyValueStore, damage: Damage, words: str) -> None:
     apply(store, damage)
-    report = check(store)
+    report = check(store, LOCAL)
     assert not report.sound
     assert not report.unreadable
     assert any(words in problem for problem in report.problems), report.problems
@@ -290,14 +294,14 @@ def test_coin_set_is_held_against_the_state_commitment(store: KeyValueStore) -> 
             coin = schema.UNSPENT.decode(key, raw or b"")
             found = schema.HISTORY.get(store, key[1:])
             assert found is not None
-            made = schema.CoinHistory(found.kind, found.height, coin.value, b"", 0, 0, b"")
+            made = msgspec.structs.replace(found, value=coin.value)
             batch.put(schema.HISTORY.key(key[1:]), schema.HISTORY.encode(made))
             owned = schema.OWNER.encode(schema.OwnedCoin(coin.value, coin.height))
             batch.put(schema.OWNER.key(coin.lock, key[1:]), owned)
         wrong_supply(store, batch)
 
     apply(store, damage)
-    assert check(store).problems == ("the coin set is not the one that the tip's state commits to",)
+    assert check(store, LOCAL).problems == ("the coin set is not the one that the tip's state commits to",)
 
 
 def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> None:
@@ -305,7 +309,7 @@ def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> N
     for number in range(MAX_PROBLEMS + 5):
         batch.put(b"?%d" % number, b"")
     store.write(batch, sync=True)
-    report = check(store)
+    report = check(store, LOCAL)
     assert (len(report.problems), report.problem_count) == (MAX_PROBLEMS, MAX_PROBLEMS + 5)
 
 
@@ -325,7 +329,7 @@ def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> N
 def test_rebuild_puts_derivable_rows_right(store: KeyValueStore, damage: Damage) -> None:
     before = list(store.items())
     apply(store, damage)
-    done = rebuild(store)
+    done = rebuild(store, LOCAL)
     assert done.put + done.deleted > 0
     assert list(store.items()) == before
 
@@ -345,14 +349,14 @@ def test_rebuild_takes_wrong_places_away(store: KeyValueStore) -> None:
     batch.put(schema.TXID.key(b"\x09" * 32), b"damaged")
     batch.put(schema.TXID.key(txid), schema.TXID.encode(wrong[0]))
     store.write(batch, sync=True)
-    done = rebuild(store)
+    done = rebuild(store, LOCAL)
     assert (done.put, done.deleted) == (1, 5)
     assert list(store.items()) == before
 
 
 def test_rebuild_of_a_sound_store_changes_nothing(store: KeyValueStore) -> None:
     before = list(store.items())
-    done = rebuild(store)
+    done = rebuild(store, LOCAL)
     assert (done.put, done.deleted) == (0, 0)
     assert list(store.items()) == before
 
@@ -363,7 +367,7 @@ def test_rebuild_that_is_cut_off_can_be_finished(store: KeyValueStore) -> None:
         apply(store, drop(table))
     for fail_at in range(1, 4):
         with pytest.raises(StoreFull):
-            rebuild(FailingStore(store, fail_at=fail_at))
+            rebuild(FailingStore(store, fail_at=fail_at), LOCAL)
     prepare(store, LOCAL)
     assert list(store.items()) == before
 
@@ -399,7 +403,7 @@ def test_what_nothing_tells_cannot_be_rebuilt(
 ) -> None:
     apply(store, damage)
     with pytest.raises(NotRepairable, match=words):
-        rebuild(store)
+        rebuild(store, LOCAL)
 
 
 def test_stats_count_entries_and_bytes(store: KeyValueStore) -> None:
@@ -510,7 +514,7 @@ def test_repair_of_rows_keeps_files_as_they_are(tmp_path: Path) -> None:
     store = open_store(tmp_path, LOCAL, create=False)
     for table in (schema.UNSPENT, schema.OWNER):
         apply(store, drop(table))
-    assert not check(store).sound
+    assert not check(store, LOCAL).sound
     store.close()
     repaired = repair(tmp_path, LOCAL)
     assert repaired.kept is None
@@ -557,7 +561,7 @@ def test_damaged_tables_are_an_error_never_a_shorter_store(tmp_path: Path) -> No
         finally:
             store.close()
     store = LevelStore(path)
-    report = check(store)
+    report = check(store, LOCAL)
     assert report.unreadable
     assert not report.sound
     store.close()

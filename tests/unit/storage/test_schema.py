@@ -15,34 +15,37 @@ from unchained.storage import schema
 from unchained.storage.errors import StoreCorrupt
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
+from unchained.storage.tables import Table
 
 A, B, C = b"\xaa" * 32, b"\xbb" * 32, b"\xcc" * 32
 COIN = bytes(range(198))
 U64 = 2**64 - 1
 
-ROWS: list[tuple[schema.Table[Any], bytes, Any]] = [
+ROWS: list[tuple[Table[Any], bytes, Any]] = [
     (schema.META, schema.META.key(schema.META_TIP), A),
     (schema.META, schema.META.key(schema.META_NEXT_EVENT), schema.encode_number(258)),
     (schema.ANCHOR, schema.ANCHOR.key(A), schema.AnchorRecord(COIN, b"body", 1, 17, 99)),
     (schema.HEIGHT, schema.HEIGHT.key(258), CoinId(A)),
-    (schema.STATE, schema.STATE.key(1), schema.StateRecord(b"vector", b"peaks", U64)),
+    (schema.STATE, schema.STATE.key(1), schema.StateRecord(U64, 258, 7, b"peaks")),
+    (schema.STATE_PAGE, schema.STATE_PAGE.key(1, 258), bytes(960)),
+    (schema.HISTORY_PAGE, schema.HISTORY_PAGE.key(16, 2**40), bytes(2_400)),
     (
         schema.UNDO,
         schema.UNDO.key(U64),
-        schema.UndoRecord((schema.SpentCoin(A, 5, B, 7, 1), schema.SpentCoin(C, 1, B, 300, 0))),
+        schema.UndoRecord((schema.SpentCoin(A, 5, B, 7, 1, 3), schema.SpentCoin(C, 1, B, 300, 0, U64))),
     ),
     (schema.COIN, schema.COIN.key(A), COIN),
     (schema.BOUND, schema.BOUND.key(A, B), None),
-    (schema.UNSPENT, schema.UNSPENT.key(A), UnspentCoin(10**8, Lock(B), 258, True)),
+    (schema.UNSPENT, schema.UNSPENT.key(A), UnspentCoin(10**8, Lock(B), 258, True, 700)),
     (
         schema.HISTORY,
         schema.HISTORY.key(A),
-        schema.CoinHistory(CoinKind.FRESH, 258, 10**8, b"", 3, 0, b""),
+        schema.CoinHistory(CoinKind.FRESH, 258, 10**8, b"", 3, 0, b"", 700),
     ),
     (
         schema.HISTORY,
         schema.HISTORY.key(B),
-        schema.CoinHistory(CoinKind.OUTPUT, 258, 10**8, A, 1, 300, C),
+        schema.CoinHistory(CoinKind.OUTPUT, 258, 10**8, A, 1, 300, C, U64),
     ),
     (schema.OWNER, schema.OWNER.key(A, B), schema.OwnedCoin(10**8, 258)),
     (schema.TXID, schema.TXID.key(A), schema.TransferPlace(B, 258, 2)),
@@ -79,7 +82,7 @@ def test_layout_is_as_recorded() -> None:
 
 
 @pytest.mark.parametrize(("table", "key", "value"), ROWS)
-def test_values_come_back(table: schema.Table[Any], key: bytes, value: object) -> None:
+def test_values_come_back(table: Table[Any], key: bytes, value: object) -> None:
     table.check_key(key)
     assert table.decode(key, table.encode(value)) == value
 
@@ -96,7 +99,7 @@ def test_every_table_has_a_row_here_and_a_prefix_of_its_own() -> None:
     [row for row in ROWS if row[0] not in (schema.META, schema.ADDRESS, schema.BAN)],
 )
 def test_damaged_values_name_table_and_key(
-    table: schema.Table[Any], key: bytes, value: object
+    table: Table[Any], key: bytes, value: object
 ) -> None:
     raw = table.encode(value)
     cases = [raw + b"\x00" * (1 << 21)]
@@ -111,20 +114,20 @@ def test_damaged_values_name_table_and_key(
 
 
 def test_minted_is_one_or_zero() -> None:
-    raw = schema.UNSPENT.encode(UnspentCoin(1, Lock(A), 1, True))
+    raw = schema.UNSPENT.encode(UnspentCoin(1, Lock(A), 1, True, 1))
     with pytest.raises(StoreCorrupt, match="minted is 2"):
         schema.UNSPENT.decode(schema.UNSPENT.key(A), raw[:-1] + b"\x02")
 
 
 @pytest.mark.parametrize("table", [t for t in schema.TABLES if t.key_size is not None])
-def test_keys_of_another_length_are_damage(table: schema.Table[Any]) -> None:
+def test_keys_of_another_length_are_damage(table: Table[Any]) -> None:
     with pytest.raises(StoreCorrupt, match=f"table {table.name}"):
         table.check_key(table.prefix + b"short")
 
 
 def test_spent_coin_is_the_member_it_was() -> None:
     for minted in (True, False):
-        coin = UnspentCoin(5, Lock(B), 7, minted)
+        coin = UnspentCoin(5, Lock(B), 7, minted, 9)
         assert schema.SpentCoin.of(A, coin).unspent() == coin
 
 

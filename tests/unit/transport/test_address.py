@@ -5,7 +5,7 @@ import socket
 import pytest
 import trio
 
-from unchained.node.transport.address import MAX_LENGTH, Address
+from unchained.node.transport.address import ADDRESS_LENGTH_MAX, Address
 from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
 from unchained.node.transport.libp2p.listener import announced, listen, parse_listen, places, plain
 
@@ -49,7 +49,7 @@ def test_literals_come_out_canonical() -> None:
         "/dnsaddr/example.org/tcp/1",
         "/ip4/127.0.0.1/tcp/1/p2p/0OIl",
         f"/ip4/127.0.0.1/tcp/1/ipfs/{PEER}",
-        "/dns4/" + "a" * MAX_LENGTH + "/tcp/1",
+        "/dns4/" + "a" * ADDRESS_LENGTH_MAX + "/tcp/1",
     ],
 )
 def test_refuses_in_one_line(text: str) -> None:

@@ -16,13 +16,19 @@ from unchained.node.transport.contract import (
     Verdict,
 )
 from unchained.node.transport.gossip_router import (
-    DEGREE_HIGH,
-    MAX_CACHE_BYTES,
-    MAX_IDS,
+    CACHE_BYTES_MAX,
+    IDS_PER_HEARTBEAT_MAX,
+    MESH_PEERS_MAX,
     GossipRouter,
     Rpc,
 )
-from unchained.node.transport.gossip_wire import MAX_ENTRIES, MAX_MESSAGES, BadRpc, decode, encode
+from unchained.node.transport.gossip_wire import (
+    RPC_ENTRIES_MAX,
+    RPC_MESSAGES_MAX,
+    BadRpc,
+    decode,
+    encode,
+)
 from unchained.node.transport.libp2p.streams import (
     ProtocolNotServed,
     StreamFault,
@@ -96,9 +102,9 @@ def test_signed_messages_are_refused(field: str) -> None:
 
 def test_lists_are_bounded() -> None:
     with pytest.raises(BadRpc, match="entries"):
-        decode(encode([Rpc(graft=("a",) * (MAX_ENTRIES + 1))])[2:])
+        decode(encode([Rpc(graft=("a",) * (RPC_ENTRIES_MAX + 1))])[2:])
     with pytest.raises(BadRpc, match="messages"):
-        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (MAX_MESSAGES + 1))])[2:])
+        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))])[2:])
 
 
 @given(st.integers(0, 2**28))
@@ -149,13 +155,13 @@ class Net:
         self.sent: list[tuple[PeerId, Rpc]] = []
         self.accused: list[tuple[PeerId, Misbehaviour]] = []
         self.full = False
-        self.router = GossipRouter(self.send, self.accuse, random.Random(1))
+        self.router = GossipRouter(self, self, random.Random(1))
         self.router.subscribe(TOPIC, self.validate, TopicLimits(max_size=1 << 20, **limits))
 
     async def validate(self, peer: PeerId, data: bytes) -> Verdict:
         return Verdict.ACCEPT
 
-    def send(self, peer: PeerId, rpc: Rpc) -> bool:
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
         if not self.full:
             self.sent.append((peer, rpc))
         return not self.full
@@ -179,11 +185,11 @@ def test_a_full_house_of_strangers_is_pruned_but_for_those_we_dialled() -> None:
     net.join("out 1", "out 2", "out 3", outbound=True)
     for number in range(30):
         net.receive(f"in {number}", graft=(TOPIC,))
-    assert len(net.router.mesh(TOPIC)) == DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) == MESH_PEERS_MAX
     net.router.heartbeat(1.0)
     assert sum(peer.startswith("out") for peer in net.router.mesh(TOPIC)) == 2
     net.router.heartbeat(2.0)
-    assert len(net.router.mesh(TOPIC)) <= DEGREE_HIGH
+    assert len(net.router.mesh(TOPIC)) <= MESH_PEERS_MAX
 
 
 def test_a_pruned_peer_is_left_alone_for_a_while() -> None:
@@ -211,7 +217,7 @@ def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
     net.router.heartbeat(1.0)
     net.receive("one", have=((TOPIC, (mid, *unknown)),))
     ((_, rpc),) = net.sent
-    assert len(rpc.want) == MAX_IDS - 1
+    assert len(rpc.want) == IDS_PER_HEARTBEAT_MAX - 1
     net.sent.clear()
     net.router.heartbeat(2.0)
     net.receive("one", now=2.0, have=((TOPIC, unknown[:10]),))
@@ -243,7 +249,7 @@ def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them()
     net.receive("two", unwanted=(mid,))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.ACCEPT)
+    net.router.validated(job, Verdict.ACCEPT)
     assert [peer for peer, _ in net.sent] == ["three"]
 
 
@@ -251,7 +257,7 @@ def test_the_cache_is_bounded_and_forgets() -> None:
     net = Net()
     for number in range(40):
         net.router.publish(TOPIC, number.to_bytes(2, "big") * (1 << 19), 0.0)
-    assert net.router._cache_bytes <= MAX_CACHE_BYTES
+    assert net.router._cache_bytes <= CACHE_BYTES_MAX
     for second in range(6):
         net.router.heartbeat(float(second))
     assert net.router._cache_bytes == 0
@@ -266,7 +272,7 @@ def test_a_peer_that_leaves_takes_its_waiting_messages_along() -> None:
     assert job is not None
     assert net.router.next_job() is None
     net.router.peer_down(PeerId("one"))
-    net.router.judged(job, Verdict.REJECT)
+    net.router.validated(job, Verdict.REJECT)
     assert net.router.next_job() is None
     assert net.accused == [(PeerId("one"), Misbehaviour.REJECTED_GOSSIP)]
     net.receive("two", messages=((TOPIC, b"\1"), ("/other", b"x")))
@@ -282,7 +288,7 @@ def test_a_message_that_was_ignored_can_be_published() -> None:
     net.receive("one", messages=((TOPIC, b"coin"),))
     job = net.router.next_job()
     assert job is not None
-    net.router.judged(job, Verdict.IGNORE)
+    net.router.validated(job, Verdict.IGNORE)
     assert net.sent == []
     net.router.publish(TOPIC, b"coin", 1.0)
     assert len(net.sent) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unchained.node.transport.contract import BadIdentity
-from unchained.node.transport.identity import HEADER, Identity
+from unchained.node.transport.identity import IDENTITY_FILE_HEADER, Identity
 
 
 def test_is_made_once_and_read_again(tmp_path: Path) -> None:
@@ -24,7 +24,9 @@ def test_another_file_is_another_peer(tmp_path: Path) -> None:
     assert one.peer != other.peer
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", HEADER.encode() + b"\nabc\n", b"x" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", IDENTITY_FILE_HEADER.encode() + b"\nabc\n", b"x" * 100]
+)
 def test_a_corrupt_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "identity"
     path.write_bytes(content)

@@ -4,12 +4,19 @@ import trio
 
 from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
-from unchained.node.transport.libp2p.pace import BURST, PATIENCE, PER_RPC, PER_S, Pace, work_of
+from unchained.node.transport.libp2p.pace import (
+    GOSSIP_WORK_BURST,
+    GOSSIP_WORK_PER_S,
+    WORK_AT_ONCE,
+    WORK_PER_RPC,
+    Pace,
+    work_of,
+)
 
 
 def test_many_small_things_are_dearer_than_one_large_one() -> None:
     empty = work_of(Rpc(), 0)
-    assert empty >= PER_RPC
+    assert empty >= WORK_PER_RPC
     large = work_of(Rpc(messages=(("t", bytes(200_000)),)), 200_010)
     assert large < 2 * 200_010
     assert work_of(Rpc(graft=("",) * 4096), 16_384) > 60 * 16_384
@@ -20,16 +27,16 @@ def test_many_small_things_are_dearer_than_one_large_one() -> None:
 async def test_the_excess_waits() -> None:
     pace = Pace()
     began = trio.current_time()
-    await pace.spend(BURST)
+    await pace.spend(GOSSIP_WORK_BURST)
     assert trio.current_time() == began
-    await pace.spend(PER_S)
+    await pace.spend(GOSSIP_WORK_PER_S)
     assert trio.current_time() - began == 1
     for _ in range(4096 * 3):
-        await pace.spend(PER_RPC)
+        await pace.spend(WORK_PER_RPC)
     assert 3.9 < trio.current_time() - began < 4.1
     await trio.sleep(3600)
     began = trio.current_time()
-    await pace.spend(BURST + PER_S)
+    await pace.spend(GOSSIP_WORK_BURST + GOSSIP_WORK_PER_S)
     assert trio.current_time() - began == 1
 
 
@@ -45,7 +52,7 @@ async def test_others_get_a_turn() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
         pace = Pace()
-        for _ in range(10 * PATIENCE // PER_RPC):
-            await pace.spend(PER_RPC)
+        for _ in range(10 * WORK_AT_ONCE // WORK_PER_RPC):
+            await pace.spend(WORK_PER_RPC)
         nursery.cancel_scope.cancel()
     assert turns >= 9

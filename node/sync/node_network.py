@@ -19,13 +19,13 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.manager import PeerManager, PeerStatistics
-from unchained.node.peers.seeds import ResolveAll, ask_system
+from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
 from unchained.node.sync.status_keeper import StatusKeeper
-from unchained.node.transport.contract import PeerId, Transport, TransportStatistics
+from unchained.node.transport.contract import Transport, TransportStatistics
 from unchained.storage.kv import KeyValueStore
 
 
@@ -53,7 +53,7 @@ class NodeNetwork:
         rng: random.Random,
         writer: Runner,
         log: FilteringBoundLogger,
-        resolve_all: ResolveAll = ask_system,
+        resolver: Resolver | None = None,
     ) -> None:
         """Raises `BadAddress`."""
         genesis_id = genesis_of(chain.network).id
@@ -69,10 +69,10 @@ class NodeNetwork:
             rng=rng,
             writer=writer,
             log=log,
-            resolve_all=resolve_all,
+            resolver=resolver,
         )
         serve_chain(chain, self.peers.exchanges)
-        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.penalize)
+        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
             self.peers,
@@ -82,21 +82,14 @@ class NodeNetwork:
             rng=rng,
             log=log,
         )
-
-        def others() -> list[PeerId]:
-            greeted = self.peers.greeted()
-            return rng.sample(greeted, len(greeted))
-
         self.relay = Relay(
             chain,
             transport,
             fetcher,
+            self.peers,
+            self.sync,
             genesis_id=genesis_id,
-            penalize=self.peers.penalize,
-            want=self.sync.want,
-            news_from=self.sync.news_from,
-            others=others,
-            note_news=self.peers.note_news,
+            rng=rng,
             log=log,
         )
 

@@ -1,0 +1,156 @@
+"""What relay publishes of the chain's changes, and what it leaves to gossip."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from unchained.node.base.fanout import Broadcast
+from unchained.node.chain.results import Changes, Outcome
+from unchained.node.consensus.params import REG
+from unchained.node.peers.eviction import News
+from unchained.node.primitives.transfer import wid_of
+from unchained.node.primitives.types import CoinId
+from unchained.node.relay.relay import Relay
+from unchained.node.transport.contract import PeerId, TopicLimits, Validator, Verdict
+from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
+from unchained.storage.schema import TransferEntered
+
+GENESIS = CoinId(bytes(32))
+TOPIC = name_of(GENESIS, TRANSFER_GOSSIP.name)
+PEER = PeerId("peer")
+RAW = b"a transfer's bytes"
+
+
+class FakeChain:
+    """Takes in one transfer, when the test says so."""
+
+    network = REG
+
+    def __init__(self) -> None:
+        self.changes: Broadcast[Changes] = Broadcast(8)
+        self.queries = self
+        self.may_answer = trio.Event()
+        self.is_known = False
+
+    async def submit_transfer(self, raw: bytes) -> Outcome:
+        await self.may_answer.wait()
+        return self.enter(raw)
+
+    def enter(self, raw: bytes) -> Outcome:
+        if self.is_known:
+            return Outcome.KNOWN
+        self.is_known = True
+        self.changes.send(Changes(0, events=[TransferEntered(wid_of(raw))]))
+        return Outcome.ACCEPTED
+
+    async def transfer_bytes(self, transfer_id: bytes) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return RAW if transfer_id == wid_of(RAW) else None
+
+
+class FakeTransport:
+    """Keeps what is published, and hands in what is gossiped."""
+
+    def __init__(self) -> None:
+        self.validators: dict[str, Validator] = {}
+        self.published: list[tuple[str, bytes]] = []
+
+    def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
+        self.validators[topic] = validator
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.published.append((topic, data))
+
+
+class FakePeers:
+    def __init__(self) -> None:
+        self.news: list[tuple[PeerId, News]] = []
+
+    def note_news(self, peer: PeerId, kind: News) -> None:
+        self.news.append((peer, kind))
+
+
+class FakeFollower:
+    def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        return True
+
+    def news_from(self) -> int:
+        return 0
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.chain, self.transport, self.peers = FakeChain(), FakeTransport(), FakePeers()
+        parts: Any = (self.chain, self.transport, None, self.peers)
+        self.relay = Relay(
+            *parts,
+            FakeFollower(),
+            genesis_id=GENESIS,
+            rng=random.Random(1),
+            log=structlog.get_logger(),
+        )
+        self.verdicts: list[Verdict] = []
+
+    async def gossip(self) -> None:
+        """Have a peer's message validated."""
+        self.verdicts.append(await self.transport.validators[TOPIC](PEER, RAW))
+
+
+@asynccontextmanager
+async def relaying() -> AsyncIterator[Bench]:
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: bench.relay.run(task_status=task_status))
+        yield bench
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def bench() -> AbstractAsyncContextManager[Bench]:
+    return relaying()
+
+
+async def test_what_is_handed_in_here_is_published_once(bench: Bench) -> None:
+    assert bench.chain.enter(RAW) is Outcome.ACCEPTED
+    assert bench.chain.enter(RAW) is Outcome.KNOWN
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.transport.published == [(TOPIC, RAW)]
+
+
+async def test_what_comes_by_gossip_is_left_to_gossip(bench: Bench) -> None:
+    bench.chain.may_answer.set()
+    await bench.gossip()
+    assert bench.verdicts == [Verdict.ACCEPT]
+    assert bench.peers.news == [(PEER, News.TRANSFER)]
+
+
+async def test_what_comes_in_while_gossip_validates_it_is_forwarded_by_gossip(
+    bench: Bench,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.gossip)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.chain.enter(RAW) is Outcome.ACCEPTED
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.transport.published == []
+        bench.chain.may_answer.set()
+    assert bench.verdicts == [Verdict.ACCEPT]
+    assert bench.transport.published == []
+
+
+async def test_what_was_known_before_is_not_forwarded(bench: Bench) -> None:
+    bench.chain.enter(RAW)
+    await trio.testing.wait_all_tasks_blocked()
+    bench.chain.may_answer.set()
+    await bench.gossip()
+    assert bench.verdicts == [Verdict.IGNORE]
+    assert bench.transport.published == [(TOPIC, RAW)]
