@@ -493,7 +493,7 @@ def test_a_chain_of_undone_transfers_waits_after_a_crash(chain: Chain) -> None:
     first = chain.take(forge.anchor(base, (), (), spent))
     second = chain.take(forge.anchor(base))
     # what a crash leaves: the first anchor is off the chain, the mempool not judged anew
-    chain.core._main._disconnect()
+    chain.core._main._disconnect(undone)
     assert chain.core.tip.id == base.id
     chain.core = chain._open()
     assert chain.core.tip.id in {first.id, second.id}
