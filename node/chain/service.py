@@ -41,10 +41,7 @@ from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_o
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
-from unchained.node.consensus.errors import (
-    BadMixError,
-    ProtocolError,
-)
+from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
