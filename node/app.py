@@ -27,7 +27,6 @@ from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
-from unchained.node.base.logs import iso_time
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
@@ -83,10 +82,6 @@ WALLET_THREADS: Final = 2
 
 RPC_THREADS: Final = 4
 """Reads, exports and the like that the RPC server has under way at a time."""
-
-
-class ClockError(Exception):
-    """This machine's clock cannot be right: it is behind the chain."""
 
 
 class NodeStatistics(msgspec.Struct, frozen=True):
@@ -231,8 +226,8 @@ async def build(
     the order in which they need each other. Without `control` over a process nobody can ask the
     node.
 
-    Raises a `StoreError`, a `PayoutError`, a `ClockError`, `BadIdentityError`, `CannotListenError`
-    or `BadAddressError`; then nothing is held.
+    Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError` or
+    `BadAddressError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -257,7 +252,6 @@ async def build(
             backend=default_backend(),
             log=log,
         )
-        _check_clock(clock.now_ms(), chain.status.value.tip_time, network)
         if config.mining.enabled and not pays:
             birth = max(chain.status.value.height - network.max_reorg, 0)
             chosen = await trio.to_thread.run_sync(
@@ -447,13 +441,3 @@ async def _run_network(
         transport = network.transport
         log.info("net.listening", peer=transport.id, addresses=transport.addresses())
         task_status.started()
-
-
-def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
-    """Raise `ClockError` where the tip's time is one that no node accepts yet (Protocol §3.3): a
-    node with such a clock would refuse what all others find."""
-    if tip_time_ms - now_ms > network.future_limit_ms:
-        raise ClockError(
-            f"this machine's clock says {iso_time(now_ms)}, but the chain's last anchor is of "
-            f"{iso_time(tip_time_ms)}: set the clock, and start again"
-        )

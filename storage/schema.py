@@ -15,7 +15,7 @@ r       state page level, index         nodes of the state's range after the tip
 g       history page level, index       nodes of the history's range after the tip
 u       undo       height               UndoRecord of the main chain's anchor there
 c       coin       coin id              the 198 bytes of a minted coin, listed or not
-b       bound      parent id, coin id   nothing: the coin is bound to the parent, and a vote
+b       bound      parent id, coin id   nothing: the coin is stored and bound to the parent
 x       unspent    coin id              value u64, lock 32, height u64, minted u8, position u64:
                                         the coin set
 i       history    coin id              CoinHistory on the main chain
@@ -77,13 +77,15 @@ _OWNED = struct.Struct(">QQ")
 class AnchorRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A coin of anchor grade. `body` is its body's encoding, empty while that is unknown;
     `status` what the chain has found out about it; `votes` how many coins are known to be
-    bound to it; `connected_running_ms` the node's running time when it joined the main chain."""
+    bound to it; `connected_running_ms` the node's running time when it joined the main chain;
+    `marks` what else is on record of it (`AnchorMark`)."""
 
     coin: CoinBytes
     body: bytes
     status: UInt64
     votes: UInt64
     connected_running_ms: UInt64
+    marks: UInt64 = 0
 
 
 class StateRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):

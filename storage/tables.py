@@ -148,6 +148,12 @@ class PairTable(Table[V]):
             self.check_key(key)
             yield key[33:], self.decode(key, raw)
 
+    def pairs(self, reader: Reader) -> Iterator[tuple[bytes, bytes]]:
+        """Return all pairs of ids, in order."""
+        for key in reader.keys(self.start, self.stop):
+            self.check_key(key)
+            yield key[1:33], key[33:]
+
     def scan_keys(self, reader: Reader, first: bytes) -> Iterator[bytes]:
         """Return the second ids that go with `first`, by id."""
         stem = self.prefix + first

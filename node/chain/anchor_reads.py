@@ -19,7 +19,7 @@ from unchained.node.chain.answers import (
     MainStretch,
     MainWeight,
 )
-from unchained.node.chain.tree import AnchorNode, AnchorStatus
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.header_work import anchor_work, deserves_bodies
 from unchained.node.crypto.history_range import HistoryPeaks
@@ -34,6 +34,15 @@ _STANDING: dict[AnchorStatus, AnchorStanding] = {
     AnchorStatus.BODYLESS: "bodyless",
     AnchorStatus.INVALID: "invalid",
 }
+
+
+def standing_of(node: AnchorNode) -> AnchorStanding:
+    """Return where an anchor of the tree stands."""
+    if node.on_main:
+        return "main"
+    if node.is_set_aside:
+        return "set-aside"
+    return "dead" if AnchorMark.DEAD in node.marks else _STANDING[node.status]
 
 
 LINEAR_HEIGHTS: Final = 10
@@ -85,7 +94,7 @@ def _standing(view: ChainView, anchor_id: CoinId) -> AnchorStanding | None:
     node = view.tree.get(anchor_id)
     if node is None:
         return None if main_coin(view, anchor_id) is None else "main"
-    return "main" if node.on_main else _STANDING[node.status]
+    return standing_of(node)
 
 
 def header_page(
@@ -162,7 +171,7 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
         BranchEnd(
             node.id,
             node.height,
-            "main" if node.on_main else _STANDING[node.status],
+            standing_of(node),
             tree.fork_point(node).height,
             node.votes,
             scores.get(node.id),
@@ -274,7 +283,7 @@ def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlac
     on_main = node.on_main if node is not None else view.archive.main_id(coin.height) == coin.id
     votes = recorded_votes if node is None else node.votes
     if not on_main:
-        standing = "invalid" if node is None else _STANDING[node.status]
+        standing = "invalid" if node is None else standing_of(node)
         return AnchorPlace(standing, None, votes, 0)
     return AnchorPlace(
         "main", view.archive.main_id(coin.height + 1), votes, votes_since(view, coin.height)

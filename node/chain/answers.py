@@ -12,7 +12,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.storage.schema import CoinHistory
 
-AnchorStanding = Literal["main", "side", "bodyless", "invalid"]
+AnchorStanding = Literal["main", "side", "bodyless", "invalid", "dead", "set-aside"]
 """On the main chain; on a side branch that counts; with an unknown body; invalid."""
 
 WaitingOrder = Literal["rate", "time"]

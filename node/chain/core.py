@@ -13,38 +13,38 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
+from unchained.node.chain.admission import Admission, Vote
 from unchained.node.chain.branch import Archive, Branch, KnownParents
 from unchained.node.chain.coin_reads import encoded_length, has_transfer
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
+from unchained.node.chain.mempool.job_transfers import ListedTransfer
 from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
-from unchained.node.chain.opened_chain import open_chain
+from unchained.node.chain.opened_chain import connect_loaded, open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import (
     BatchOutcome,
     Changes,
-    CountedAnchor,
     NeedsProof,
     Outcome,
     Package,
     ProvenAnchor,
     ProvenCoin,
     ReorgRefused,
+    UnknownAnchorError,
 )
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
 from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.coins import (
     check_coin_alone,
-    check_coin_in_context,
     check_parent,
-    is_anchor_grade,
 )
 from unchained.node.consensus.errors import (
-    CoinError,
     ProtocolError,
+    TimeTooNewError,
     UnknownParentError,
 )
 from unchained.node.consensus.mints import Mint
@@ -55,22 +55,24 @@ from unchained.node.consensus.transition import (
     check_anchor_grade,
     count_anchor,
 )
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
-from unchained.storage.schema import AnchorRecord, CoinAccepted
+from unchained.storage.schema import AnchorRecord
 
 
 class ChainCore:
     """The single writer's state and its operations.
 
-    `running_ms()` is how long this process has had the store, in ms.
+    `running_ms()` is how long this process has had the store, in ms; `now_ms` what the node's
+    clock shows, of which `note_clock` tells from then on.
     """
 
     def __init__(
-        self, store: KeyValueStore, network: Network, running_ms: Callable[[], int]
+        self, store: KeyValueStore, network: Network, running_ms: Callable[[], int], now_ms: int
     ) -> None:
         opened = open_chain(store, network)
         self.store = store
@@ -84,12 +86,11 @@ class ChainCore:
         self.mempool = self._waiting.mempool
         self._ran_before_ms = opened.running_ms
         self._running_ms = running_ms
-        self._strays: dict[CoinId, dict[CoinId, int]] = {}
-        """Listed coins bound to an anchor that does not count (yet), with their heights."""
-        self.root = ReorgWindow(network, self.tree, self.ledger, self.archive, self._strays)
-        self.coins_taken_in = 0
-        """Coins that became known since the chain was opened."""
         self.journal = Journal(self.ledger, self.running_ms)
+        self.admission = Admission(
+            network, self.tree, self.ledger, self.archive, self.journal, now_ms
+        )
+        self.root = ReorgWindow(network, self.tree, self.ledger, self.archive, self.admission)
         self._main = MainChain(
             network,
             self.tree,
@@ -98,12 +99,15 @@ class ChainCore:
             self._waiting,
             self.root,
             self.journal,
+            self.admission,
         )
         self.view = ChainView(
             network, self.tree, self.archive, self.ledger.view, self._waiting, self.root
         )
         """What reads of the chain look at."""
-        self._find_strays()
+        self.admission.load(store, frozenset(opened.main))
+        connect_loaded(self.tree, opened.main)
+        self._main.leave_set_aside()
 
     # Reading
 
@@ -133,6 +137,10 @@ class ChainCore:
         """Tell whether a transfer's bytes are stored, as those of all that wait are."""
         return has_transfer(self.view, wid)
 
+    def hold_listed(self, body: Body) -> tuple[ListedTransfer, ...]:
+        """Return what keeps the transfers of a job's body at hand for as long as it lives."""
+        return self._waiting.jobs.hold(map(Wid, body.transfers))
+
     def branch_of(self, node: AnchorNode) -> Branch:
         """Return the chain that ends in a counting anchor, as the rules read it."""
         return Branch(self.tree, node, self.archive)
@@ -144,28 +152,31 @@ class ChainCore:
 
         Raises a `CoinError`; `UnknownParentError` and `TimeTooNewError` mean "not yet".
         """
-        home = self._home_of(coin, now_ms)
-        if home is None:
+        vote = self._vote_of(coin, now_ms)
+        if vote is None:
             return Outcome.KNOWN
         # A coin may be known for a body that lists it, and have been no vote until its parent
         # counted; its mix has been verified then.
         if not self.archive.knows(coin.id):
             return NeedsProof((coin,))
-        return self._accept(home, coin)
+        return self._accept(vote)
 
     def submit_proven_coin(self, proven: ProvenCoin, now_ms: int) -> Outcome:
         """Take in a candidate or an anchor's coin (Protocol §3.3).
 
         Raises what `submit_coin` raises.
         """
-        home = self._home_of(proven.coin, now_ms)
-        return Outcome.KNOWN if home is None else self._accept(home, proven.coin)
+        vote = self._vote_of(proven.coin, now_ms)
+        return Outcome.KNOWN if vote is None else self._accept(vote)
 
-    def _home_of(self, coin: Coin, now_ms: int) -> AnchorNode | None:
-        """Check a coin by all but its mix; return the anchor that it is a vote for, None if it is
-        known and adds nothing. Raises a `CoinError`."""
+    def _vote_of(self, coin: Coin, now_ms: int) -> Vote | None:
+        """Check a coin by all but its mix; return None if it is known and adds nothing.
+
+        Raises a `CoinError`.
+        """
         home = self.tree.get(coin.parent)
-        if self.archive.knows(coin.id) and (
+        is_known = self.archive.knows(coin.id)
+        if is_known and (
             home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
         ):
             return None
@@ -173,26 +184,19 @@ class ChainCore:
         context = check_parent(coin, self._parents, self.network)
         # What a lowered tree holds is not stale: it is being weighed.
         tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
-        check_coin_in_context(coin, context, self.network, tip_height=tip_height, now_ms=now_ms)
-        return self.tree.nodes[context.id]
+        try:
+            return self.admission.judge(self.tree.nodes[context.id], coin, now_ms, tip_height)
+        except TimeTooNewError:
+            if is_known:
+                # A body lists it: it is stored, and counts when its time has come.
+                return None
+            raise
 
-    def _accept(self, home: AnchorNode, coin: Coin) -> Outcome:
-        self._take_in(home, coin)
+    def _accept(self, vote: Vote) -> Outcome:
+        self.admission.take_in(vote)
         self._main.advance()
         self.journal.flush()
         return Outcome.ACCEPTED
-
-    def _take_in(self, parent: AnchorNode, coin: Coin) -> None:
-        """Store a coin that passes §3.3 against a counting anchor: it is a vote for that."""
-        self.ledger.batch.put(schema.COIN.key(coin.id), coin.raw)
-        self.ledger.batch.put(schema.BOUND.key(parent.id, coin.id), b"")
-        self.ledger.log(CoinAccepted(coin.id))
-        self.archive.keep(coin)
-        self.journal.changes.coins.append(coin)
-        self.coins_taken_in += 1
-        self.tree.add_vote(parent, coin.id)
-        if is_anchor_grade(coin, self.network):
-            self.tree.add_anchor(coin)
 
     # Bodies
 
@@ -261,13 +265,13 @@ class ChainCore:
         anchor broke when it was connected.
         """
         for done, anchor in enumerate(anchors):
-            ruled_out = len(self.journal.changes.ruled_out)
+            dead = len(self.journal.changes.dead)
             try:
                 self.submit_proven_coin(anchor.coin, now_ms)
                 self.submit_proven_anchor(anchor)
             except ProtocolError as error:
                 return done, error
-            for anchor_id, broken in self.journal.changes.ruled_out[ruled_out:]:
+            for anchor_id, broken in self.journal.changes.dead[dead:]:
                 if anchor_id == anchor.package.anchor.id:
                     return done, broken
         return len(anchors), None
@@ -298,60 +302,61 @@ class ChainCore:
         assert parent is not None, "the root has a body"
         put = self.ledger.batch.put
         for coin in news:
-            home = self.tree.get(coin.parent)
-            if not self._take_in_listed(home, coin):
-                put(schema.COIN.key(coin.id), coin.raw)
-                self.archive.keep(coin)
-                self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
-        for wid in package.body.transfers:
-            raw = package.transfers.get(Wid(wid))
-            if raw is not None and not self._has_transfer(Wid(wid)):
+            self.admission.take_in_listed(coin)
+        for wid in map(Wid, package.body.transfers):
+            if not self._waiting.is_stored(wid):
+                raw = package.transfers.get(wid)
+                raw = self._waiting.jobs.get(wid) if raw is None else raw
+                assert raw is not None, "its length was known when the body was judged"
                 put(schema.TRANSFER.key(wid), raw)
-        record = AnchorRecord(node.coin.raw, package.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
+        body = package.body
+        record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
-        self.tree.count_in(
-            node, Judgement.of_child(node.coin, package.body, parent.context, self.network)
-        )
         self._main.remember_mints(node.id, mints)
-        self.journal.changes.counted.append(CountedAnchor(node.id, node.height, parent.id))
-        self._admit_strays(node)
-
-    def _take_in_listed(self, home: AnchorNode | None, coin: Coin) -> bool:
-        """Take a listed coin in as a vote, if it passes §3.3 against a known parent."""
-        if home is None or home.status is not AnchorStatus.COUNTS:
-            return False
-        try:
-            check_coin_in_context(coin, home.context, self.network, tip_height=None, now_ms=None)
-        except CoinError:
-            # A stray coin that only the chain listing it had to judge (Protocol §5.2): no vote.
-            return False
-        self._take_in(home, coin)
-        return True
-
-    def _admit_strays(self, node: AnchorNode) -> None:
-        """Count the listed coins that were waiting for an anchor to count."""
-        waiting = self._strays.pop(node.id, {})
-        for coin_id in waiting:
-            coin = self.archive.coin(coin_id)
-            assert coin is not None, "stored when it was listed"
-            if coin_id not in node.bound:
-                self._take_in_listed(node, coin)
-
-    def _find_strays(self) -> None:
-        """Find, after opening, the listed coins whose parent does not count (yet)."""
-        for node in list(self.tree.nodes.values()):
-            if node.status is AnchorStatus.COUNTS:
-                for coin_id in node.judged.body.uncles:
-                    coin = self.archive.coin(CoinId(coin_id))
-                    home = None if coin is None else self.tree.get(coin.parent)
-                    if coin is not None and (home is None or home.status is AnchorStatus.BODYLESS):
-                        self._strays.setdefault(coin.parent, {})[coin.id] = coin.height
+        self.admission.let_count(
+            node, Judgement.of_child(node.coin, body, parent.context, self.network)
+        )
 
     def advance(self) -> None:
         """Follow the winner, if it is not the tip already: after opening, and after what was
         submitted without a choice."""
         self._main.advance()
         self.journal.flush()
+
+    # The clock, and the operator
+
+    def note_clock(self, now_ms: int) -> None:
+        """Take note of what the node's clock shows: it has gone on, or was set."""
+        was_behind = self.admission.is_behind
+        if self.admission.note_clock(now_ms) or (was_behind and not self.admission.is_behind):
+            self._main.advance()
+            self.journal.flush()
+
+    def set_aside(self, anchor_id: CoinId) -> bool:
+        """Let an anchor and its descendants stop counting, until `take_back`; tell whether that is
+        news. Raises `UnknownAnchorError`."""
+        node = self._above_root(anchor_id)
+        if node.is_set_aside:
+            return False
+        self._main.set_aside(node)
+        self.journal.flush()
+        return True
+
+    def take_back(self, anchor_id: CoinId) -> bool:
+        """Let an anchor that was set aside count again, with its descendants; tell whether that is
+        news. Raises `UnknownAnchorError`."""
+        node = self._above_root(anchor_id)
+        if not node.is_set_aside:
+            return False
+        self._main.take_back(node)
+        self.journal.flush()
+        return True
+
+    def _above_root(self, anchor_id: CoinId) -> AnchorNode:
+        node = self.tree.get(anchor_id)
+        if node is None or node is self.tree.root:
+            raise UnknownAnchorError(anchor_id, self.tree.root.height + 1)
+        return node
 
     # Branches that leave the main chain below the tree
 

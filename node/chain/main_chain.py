@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive, Branch
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers, WaitingTransfers
-from unchained.node.chain.pruning import drop_transfer, prune_undo
+from unchained.node.chain.pruning import prune_undo
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
-from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
+from unchained.node.chain.tree import AnchorNode, AnchorTree
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import connect_anchor, mints_of
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.schema import AnchorRecord, MempoolRecord, TransferEntered
@@ -39,6 +39,7 @@ class MainChain:
         waiting: WaitingTransfers,
         root: ReorgWindow,
         journal: Journal,
+        admission: Admission,
     ) -> None:
         self._network = network
         self._tree = tree
@@ -47,6 +48,7 @@ class MainChain:
         self._waiting = waiting
         self._root = root
         self._journal = journal
+        self._admission = admission
         self._mints: dict[CoinId, list[Mint]] = {}
         self.chooses_later = False
         """Whether the choice is put off until more has been submitted."""
@@ -61,11 +63,16 @@ class MainChain:
             del self._mints[next(iter(self._mints))]
 
     def advance(self) -> None:
-        """Make the winner of Protocol §6 the tip; rule out what fails on the way."""
-        if self.chooses_later:
+        """Make the winner of Protocol §6 the tip; what fails on the way is dead.
+
+        Where the clock is behind the tip, nothing is chosen.
+        """
+        if self.chooses_later or self._admission.is_behind:
             return
-        undone = UndoneTransfers(self._waiting)
-        depth = 0
+        self._follow(UndoneTransfers(self._waiting, self._tree.tip.height), 0)
+
+    def _follow(self, undone: UndoneTransfers, depth: int) -> None:
+        """Follow the winner, after so many anchors have been undone already."""
         while (best := self._tree.choose()) is not self._tree.tip:
             fork = self._tree.fork_point(best)
             if self._must_refuse(fork):
@@ -79,10 +86,14 @@ class MainChain:
                 continue
             depth = max(depth, self._tree.tip.height - fork.height)
             while self._tree.tip is not fork:
-                undone.add(self._disconnect())
+                self._disconnect(undone)
             self._connect_up_to(best, fork)
+        self._settle(undone, depth)
+
+    def _settle(self, undone: UndoneTransfers, depth: int) -> None:
+        """Let what was undone wait again."""
         if depth:
-            self._waiting.rebuild(undone.in_order())
+            self._waiting.rebuild(undone)
         if depth > self._network.max_reorg:
             # What it was held for has become the main chain.
             self._root.held = False
@@ -99,7 +110,10 @@ class MainChain:
                     self._network,
                 )
             except ProtocolError as error:
-                self.rule_out(node, error)
+                # Protocol §6: "An anchor that fails there is *dead*"
+                self._tree.mark_dead(node)
+                self._mints.pop(node.id, None)
+                self._put_record(node)
                 self._journal.changes.dead.append((node.id, error))
                 return
             assert node.context.history is not None, "the tree keeps it"
@@ -110,14 +124,7 @@ class MainChain:
             self._journal.write(tip_moved=True)
 
     def _note_connected(self, node: AnchorNode) -> None:
-        record = AnchorRecord(
-            node.coin.raw,
-            node.judged.body.to_bytes(),
-            AnchorStatus.COUNTS,
-            node.votes if node.forgotten else 0,
-            self._journal.running_ms(),
-        )
-        self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
+        self._put_record(node, self._journal.running_ms())
         kinds = [mint.kind for mint in self._mints_of(node)]
         self._journal.changes.connected.append(
             ConnectedAnchor(
@@ -138,8 +145,16 @@ class MainChain:
                 self.refused = None
         prune_undo(self._ledger, self._tree, self._network, self._journal.running_ms())
 
-    def _disconnect(self) -> list[SizedTransfer]:
-        """Take the tip off the chain; return its transfers."""
+    def _put_record(self, node: AnchorNode, connected_running_ms: int = 0) -> None:
+        body = b"" if node.judgement is None else node.judged.body.to_bytes()
+        votes = node.votes if node.forgotten else 0
+        record = AnchorRecord(
+            node.coin.raw, body, node.status, votes, connected_running_ms, node.marks
+        )
+        self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
+
+    def _disconnect(self, undone: UndoneTransfers) -> None:
+        """Take the tip off the chain."""
         node = self._tree.tip
         parent = node.parent
         assert parent is not None, "a fork point lies at or above the root"
@@ -162,7 +177,7 @@ class MainChain:
         self._journal.changes.disconnected.append((node.height, node.id))
         self._refused_lead += self._work_of([node])
         self._journal.write(tip_moved=True)
-        return transfers
+        undone.add(transfers, (mint.coin.id for mint in self._mints_of(node)))
 
     def _must_refuse(self, fork: AnchorNode) -> bool:
         """Tell whether to leave a reorganisation to the operator (Protocol §6)."""
@@ -188,21 +203,44 @@ class MainChain:
         return found
 
     def rule_out(self, node: AnchorNode, error: ProtocolError) -> None:
-        """Make an anchor invalid for the rule that it breaks, and its descendants with it."""
-        listed = {
-            Wid(wid): None
-            for step in self._tree.subtree(node)
-            if step.status is AnchorStatus.COUNTS
-            for wid in step.judged.body.transfers
-        }
-        for step in self._tree.invalidate(node):
-            record = AnchorRecord(step.coin.raw, b"", AnchorStatus.INVALID, 0, 0)
-            self._ledger.batch.put(schema.ANCHOR.key(step.id), schema.ANCHOR.encode(record))
-            self._mints.pop(step.id, None)
-            self._journal.changes.barren.append(step.id)
-        for wid in listed:
-            drop_transfer(wid, self._tree, self._ledger)
+        """Make an anchor invalid for the rule of Protocol §5.2 that its body breaks."""
+        self._tree.invalidate(node)
+        self._put_record(node)
+        self._journal.changes.barren.append(node.id)
         self._journal.changes.ruled_out.append((node.id, error))
+
+    def set_aside(self, node: AnchorNode) -> None:
+        """Let an anchor and its descendants stop counting: the operator wants it."""
+        self._tree.set_aside(node)
+        # On disk with the first step back: what is cut off in between is finished on opening.
+        self._put_record(node)
+        self._journal.changes.aside.append((node.id, True))
+        self._leave(node)
+
+    def leave_set_aside(self) -> None:
+        """Finish, after opening, what a set-aside had begun."""
+        for node in self._tree.path(self._tree.root, self._tree.tip):
+            if node.is_set_aside:
+                self._leave(node)
+                break
+
+    def _leave(self, node: AnchorNode) -> None:
+        undone = UndoneTransfers(self._waiting, self._tree.tip.height)
+        depth = 0
+        while node.on_main:
+            self._disconnect(undone)
+            depth += 1
+        if self._admission.is_behind:
+            self._settle(undone, depth)
+        else:
+            self._follow(undone, depth)
+
+    def take_back(self, node: AnchorNode) -> None:
+        """Let an anchor that was set aside count again, with its descendants."""
+        self._tree.take_back(node)
+        self._put_record(node)
+        self._journal.changes.aside.append((node.id, False))
+        self.advance()
 
     def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
         """Leave a better branch to the operator. `lead`: by how much its headers show more work

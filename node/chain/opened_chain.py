@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.chain.tree import AnchorStatus, AnchorTree, Judgement
 from unchained.node.consensus.context import child_context
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
@@ -24,9 +24,11 @@ from unchained.storage.schema import AnchorRecord, StateRecord
 
 
 class OpenedChain(msgspec.Struct):
-    """A chain as it was when the store was last written."""
+    """A chain as it was when the store was last written. Of the tree there is the root; `main` are
+    the main chain's anchors above it."""
 
     tree: AnchorTree
+    main: list[CoinId]
     ledger: Ledger
     archive: Archive
     running_ms: int
@@ -52,9 +54,25 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
         undo_floor=next(schema.STATE.scan(store))[0],
     )
     archive = Archive(ledger.view, network)
-    tree = _load_tree(store, network, tip)
+    root_id, root_height = _find_root(store, network, tip)
+    tree = AnchorTree(_coin(store, root_id), main_judgement(store, network, root_height))
+    main = [
+        there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
+        for height in range(root_height + 1, tip.height + 1)
+    ]
     running_ms = schema.meta_number(store, schema.META_RUNNING_MS) or 0
-    return OpenedChain(tree, ledger, archive, running_ms)
+    return OpenedChain(tree, main, ledger, archive, running_ms)
+
+
+def connect_loaded(tree: AnchorTree, main: Sequence[CoinId]) -> None:
+    """Let a tree that has been filled have the main chain that it had.
+
+    Raises `StoreCorrupt` when one of its anchors does not count.
+    """
+    for anchor_id in main:
+        node = there(tree.get(anchor_id), f"anchor {anchor_id.hex()}")
+        there(node.judgement, f"body of anchor {anchor_id.hex()}")
+        tree.set_tip(node)
 
 
 def _lay_genesis(store: KeyValueStore, network: Network) -> None:
@@ -73,21 +91,6 @@ def _lay_genesis(store: KeyValueStore, network: Network) -> None:
     batch.put(schema.META.key(schema.META_NEXT_EVENT), schema.encode_number(0))
     batch.put(schema.META.key(schema.META_RUNNING_MS), schema.encode_number(0))
     store.write(batch, sync=True)
-
-
-def _load_tree(store: KeyValueStore, network: Network, tip: Coin) -> AnchorTree:
-    """Read the anchors from MAX_REORG below the tip upwards, on every branch."""
-    root_id, root_height = _find_root(store, network, tip)
-    tree = AnchorTree(_coin(store, root_id), main_judgement(store, network, root_height))
-    waiting = deque([(tree.root, _record(store, root_id).votes)])
-    while waiting:
-        node, votes = waiting.popleft()
-        waiting.extend(_load_children(store, network, tree, node))
-        tree.recall_votes(node, votes)
-    for height in range(root_height + 1, tip.height + 1):
-        anchor_id = there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
-        tree.set_tip(there(tree.get(anchor_id), f"anchor {anchor_id.hex()}"))
-    return tree
 
 
 def _find_root(store: KeyValueStore, network: Network, tip: Coin) -> tuple[CoinId, int]:
@@ -111,44 +114,6 @@ def _find_root(store: KeyValueStore, network: Network, tip: Coin) -> tuple[CoinI
     while 0 < height < tip.height and has_votes(height - 1):
         height -= 1
     return main_id(height), height
-
-
-def _load_children(
-    store: KeyValueStore, network: Network, tree: AnchorTree, node: AnchorNode
-) -> list[tuple[AnchorNode, int]]:
-    """Give a counting anchor its votes and its children; return those that count, each with the
-    votes that it had when it left the tree before."""
-    grade = network.grade_target(node.context.child_target).to_bytes(32, "big")
-    counting = []
-    for found in schema.BOUND.scan_keys(store, node.id):
-        coin_id = CoinId(found)
-        tree.add_vote(node, coin_id)
-        if coin_id <= grade:
-            child = tree.add_anchor(_coin(store, coin_id))
-            record = schema.ANCHOR.get(store, coin_id)
-            if record is None:
-                continue
-            if record.status == AnchorStatus.COUNTS:
-                body = Body.from_bytes(record.body)
-                judgement = Judgement.of_child(child.coin, body, node.context, network)
-                tree.count_in(child, judgement)
-                counting.append((child, record.votes))
-            elif record.status == AnchorStatus.INVALID:
-                _load_ruled_out(store, tree, child)
-    return counting
-
-
-def _load_ruled_out(store: KeyValueStore, tree: AnchorTree, invalid: AnchorNode) -> None:
-    """Give an invalid anchor the coins and the descendants that it had before it was ruled out."""
-    waiting = [invalid]
-    while waiting:
-        node = waiting.pop()
-        for found in schema.BOUND.scan_keys(store, node.id):
-            coin_id = CoinId(found)
-            tree.keep_bound(node, coin_id)
-            if schema.ANCHOR.get(store, coin_id) is not None:
-                waiting.append(tree.add_anchor(_coin(store, coin_id)))
-    tree.invalidate(invalid)
 
 
 def main_judgement(store: Getter, network: Network, height: int) -> Judgement:

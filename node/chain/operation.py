@@ -8,6 +8,7 @@ import outcome
 import trio
 
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.results import UnknownAnchorError
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.errors import ProtocolError
 
@@ -43,7 +44,7 @@ def failure_of(result: outcome.Outcome[object]) -> BaseException | None:
     """Return what is a failure of ours or of the store, and nothing wrong with what was
     submitted."""
     if isinstance(result, outcome.Error) and not isinstance(
-        result.error, ProtocolError | PolicyError
+        result.error, ProtocolError | PolicyError | UnknownAnchorError
     ):
         return result.error
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree
+from unchained.node.chain.tree import AnchorStatus, AnchorTree
 from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.errors import NonCanonicalError
@@ -24,7 +26,7 @@ def retire_root(
     tree: AnchorTree,
     ledger: Ledger,
     archive: Archive,
-    strays: dict[CoinId, dict[CoinId, int]],
+    admission: Admission,
 ) -> list[CoinId]:
     """Let the lowest anchor leave the tree, with the votes for it and its lost branches.
 
@@ -35,27 +37,30 @@ def retire_root(
     record = schema.ANCHOR.get(ledger.view, old.id)
     assert record is not None, "it is on the main chain"
     retired = AnchorRecord(
-        record.coin, record.body, record.status, old.votes, record.connected_running_ms
+        record.coin, record.body, record.status, old.votes, record.connected_running_ms, old.marks
     )
     ledger.batch.put(schema.ANCHOR.key(old.id), schema.ANCHOR.encode(retired))
-    _drop_votes(old, tree, ledger, archive)
+    _drop_bound(old.id, [*old.bound, *admission.forget(old.id)], tree, ledger, archive)
     for node in lost:
-        _drop_votes(node, tree, ledger, archive)
+        _drop_bound(node.id, [*node.bound, *admission.forget(node.id)], tree, ledger, archive)
         ledger.batch.delete(schema.ANCHOR.key(node.id))
         if node.status is AnchorStatus.COUNTS:
             for wid in node.judged.body.transfers:
                 drop_transfer(Wid(wid), tree, ledger)
-    for parent_id in [
-        parent_id for parent_id, coins in strays.items() if max(coins.values()) <= tree.root.height
-    ]:
-        for coin_id in strays.pop(parent_id):
-            _drop_coin(coin_id, tree, ledger, archive)
+    for parent_id in admission.stale_parents(tree.root.height):
+        _drop_bound(parent_id, admission.forget(parent_id), tree, ledger, archive)
     return [node.id for node in lost]
 
 
-def _drop_votes(node: AnchorNode, tree: AnchorTree, ledger: Ledger, archive: Archive) -> None:
-    for coin_id in node.bound:
-        ledger.batch.delete(schema.BOUND.key(node.id, coin_id))
+def _drop_bound(
+    anchor_id: CoinId,
+    coins: Sequence[CoinId],
+    tree: AnchorTree,
+    ledger: Ledger,
+    archive: Archive,
+) -> None:
+    for coin_id in coins:
+        ledger.batch.delete(schema.BOUND.key(anchor_id, coin_id))
         _drop_coin(coin_id, tree, ledger, archive)
 
 

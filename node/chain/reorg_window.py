@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.opened_chain import main_judgement
@@ -36,13 +37,13 @@ class ReorgWindow:
         tree: AnchorTree,
         ledger: Ledger,
         archive: Archive,
-        strays: dict[CoinId, dict[CoinId, int]],
+        admission: Admission,
     ) -> None:
         self._network = network
         self._tree = tree
         self._ledger = ledger
         self._archive = archive
-        self._strays = strays
+        self._admission = admission
         self.held = False
         """Whether the root stays where it is while the tip rises."""
 
@@ -96,10 +97,10 @@ class ReorgWindow:
         coin = there(self._archive.coin(anchor_id), f"coin {anchor_id.hex()}")
         record = there(schema.ANCHOR.get(view, anchor_id), f"anchor {anchor_id.hex()}")
         bound = self._listed_children(anchor_id, height)
-        for coin_id in bound:
-            # So that the tree is as deep if it is opened again.
-            self._ledger.batch.put(schema.BOUND.key(anchor_id, coin_id), b"")
-        self._tree.lower_root(coin, judged, bound, record.votes)
+        root = self._tree.lower_root(coin, judged)
+        # Stored as bound again too, so that the tree is as deep if it is opened again.
+        self._admission.restore(root, [there(self._archive.coin(i), i.hex()) for i in bound])
+        self._tree.recall_votes(root, record.votes)
 
     def _listed_children(self, anchor_id: CoinId, height: int) -> list[CoinId]:
         """Return the coins that are bound to a main-chain anchor below the root and listed by
@@ -122,7 +123,7 @@ class ReorgWindow:
         for _ in range(ANCHORS_PER_STEP_MAX):
             if not self.is_deep:
                 break
-            lost += retire_root(self._tree, self._ledger, self._archive, self._strays)
+            lost += retire_root(self._tree, self._ledger, self._archive, self._admission)
         return lost
 
     @property

@@ -75,6 +75,16 @@ class ReorgRefused(msgspec.Struct, frozen=True):
     winner: CoinId
 
 
+class UnknownAnchorError(Exception):
+    """There is no such anchor among those that can be set aside: of `lowest` height and above."""
+
+    def __init__(self, anchor_id: CoinId, lowest: int) -> None:
+        super().__init__(
+            f"no anchor {anchor_id.hex()} is known at height {lowest} or above: only what a "
+            "reorganisation can undo can be set aside"
+        )
+
+
 class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
     """An anchor that joined the main chain. `time` in ms; the rest counts its body's entries."""
 
@@ -109,9 +119,10 @@ class Changes(msgspec.Struct):
 
     `events` are on disk; their first has sequence number `first_event`. `coins` became known (each
     names its parent), `counted` those anchors whose children can be judged from here on.
-    `ruled_out` names anchors that became invalid, with the rule, and `dead` those among them that
-    passed Protocol §5.2 and failed when they were connected (§5.3). `barren` are anchors whose
-    children never will be judged: invalid with an ancestor, or gone with a lost branch.
+    `ruled_out` names anchors that became invalid (Protocol §5.2), `dead` those that failed when
+    they were connected (§5.3), each with the rule; `aside` those that the operator has set aside,
+    or taken back. `barren` are anchors whose children never will be judged: invalid, or gone with
+    a lost branch.
     """
 
     first_event: int
@@ -121,6 +132,7 @@ class Changes(msgspec.Struct):
     coins: list[Coin] = msgspec.field(default_factory=list)
     ruled_out: list[tuple[CoinId, ProtocolError]] = msgspec.field(default_factory=list)
     dead: list[tuple[CoinId, ProtocolError]] = msgspec.field(default_factory=list)
+    aside: list[tuple[CoinId, bool]] = msgspec.field(default_factory=list)
     counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None

@@ -20,9 +20,10 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.held_coins import Blame
+from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
 from unchained.node.chain.operation import Operation, Running
 from unchained.node.chain.queries import ChainQueries
@@ -40,10 +41,7 @@ from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_o
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
-from unchained.node.consensus.errors import (
-    BadMixError,
-    ProtocolError,
-)
+from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
@@ -100,6 +98,7 @@ class ChainService:
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
         """The present of the chain."""
+        self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._coins = self._connected = self._disconnected = 0
         self._refused = 0
         self._in_bulk = 0
@@ -123,9 +122,10 @@ class ChainService:
         Raises a `StoreError`.
         """
         running = Running()
+        now_ms = clock.now_ms()
 
         def open_core() -> ChainCore:
-            core = ChainCore(store, network, running.elapsed_ms)
+            core = ChainCore(store, network, running.elapsed_ms, now_ms)
             core.advance()
             core.load_mempool()
             core.take_changes()
@@ -156,12 +156,14 @@ class ChainService:
                 nursery.start_soon(self._intake.resubmit_released, name="chain.released")
                 nursery.start_soon(self._intake.resubmit_early, name="chain.early")
                 nursery.start_soon(self._expire, name="chain.expiry")
+                nursery.start_soon(self._clock_watch.run, name="chain.clock")
                 task_status.started()
         finally:
             self._writer.end()
 
     def note_steps(self, steps: Sequence[Changes], status: ChainStatus) -> None:
         """Let others hear of what the writer has done; called by the writer alone."""
+        self._clock_watch.note(status)
         self.status.set(status)
         for step in steps:
             self._coins += len(step.coins)
@@ -198,13 +200,15 @@ class ChainService:
                 id=counted.id.hex(),
                 parent=counted.parent.hex(),
             )
-        dead = {anchor_id for anchor_id, _ in step.dead}
+        for anchor_id, error in step.dead:
+            self._log.warning("anchor.dead", **_broken(anchor_id, error))
         for anchor_id, error in step.ruled_out:
-            told = {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
-            if anchor_id in dead:
-                self._log.warning("anchor.dead", **told)
+            self._log.warning("anchor.invalid", **_broken(anchor_id, error))
+        for anchor_id, is_aside in step.aside:
+            if is_aside:
+                self._log.warning("anchor.set_aside", id=anchor_id.hex())
             else:
-                self._log.warning("anchor.invalid", **told)
+                self._log.warning("anchor.taken_back", id=anchor_id.hex())
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
@@ -252,6 +256,16 @@ class ChainService:
 
         return await self._call(decide)
 
+    async def set_aside(self, anchor_id: CoinId) -> bool:
+        """Let an anchor of the last MAX_REORG heights and all that descends from it stop counting,
+        on disk too, until `take_back`; tell whether that is news. Raises `UnknownAnchorError`."""
+        return await self._call(partial(ChainCore.set_aside, anchor_id=anchor_id))
+
+    async def take_back(self, anchor_id: CoinId) -> bool:
+        """Let an anchor that was set aside count again, with all that descends from it; tell
+        whether that is news. Raises `UnknownAnchorError`."""
+        return await self._call(partial(ChainCore.take_back, anchor_id=anchor_id))
+
     async def refuse(self, fork_height: int, winner: CoinId, lead: int) -> None:
         """Leave a better branch to the operator. `lead`: by how much its headers show more work
         than the main chain's; it stands until the main chain has made up for that."""
@@ -298,15 +312,19 @@ class ChainService:
     # Submitting
 
     async def submit_coin(
-        self, coin: Coin | ProvenCoin, *, blame: Blame | None = None
+        self, coin: Coin | ProvenCoin, *, sender: Sender | None = None
     ) -> Outcome | Held:
-        """Take in a coin from anywhere.
+        """Take in a coin from anywhere; of one sender's at most two are in verification at a time.
 
-        Raises the `CoinError` that it breaks. A coin whose parent is unknown or whose time is too
-        new is held, without its proof having been looked at; `blame` is told what it breaks when
-        it can be judged.
+        Raises the `CoinError` that it breaks. A coin whose parent is unknown is held without its
+        proof having been looked at; one that is too new, and at most two limits ahead, when it
+        has been proven. The sender is told what it breaks when it can be judged.
         """
-        return await self._intake.submit(coin, blame=blame)
+        return await self._intake.submit(coin, sender=sender)
+
+    def forget_sender(self, peer: str) -> None:
+        """Let go of all coins of a banned peer that are held."""
+        self._intake.forget_sender(peer)
 
     async def submit_package(self, package: Package, *, connected: bool = True) -> Outcome:
         """Take in an anchor's body, with all that it lists and that may be unknown here.
@@ -403,8 +421,12 @@ class ChainService:
 
     async def _submit_forged(self, package: Package) -> ProtocolError | None:
         """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
+        anchor, now_ms = package.anchor, self._clock.now_ms()
         try:
-            await self.submit_coin(package.anchor)
+            judged = await self._call(lambda core: core.submit_coin(anchor, now_ms))
+            if isinstance(judged, NeedsProof):
+                await self.verify_mixes(judged.coins)
+                await self.submit_coin(ProvenCoin(anchor))
             await self.submit_package(package)
         except ProtocolError as error:
             return error
@@ -461,6 +483,10 @@ class ChainService:
                 for wid, verdict in zip(wids, known, strict=True)
             ]
         return [verdict for verdict in known if verdict is not None]
+
+
+def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
+    return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
 
 
 def _coin_ids(package: Package) -> set[CoinId]:

@@ -16,7 +16,9 @@ class ChainStatus(msgspec.Struct, frozen=True):
     `votes` are the tip's, `n_total` and `target` those of the tip's children; `next_event` is the
     sequence number that the next event will have, `coins` counts those that became known since the
     chain was opened, `anchors` those of the last MAX_REORG heights on every branch. `refused`
-    stands while a reorganisation waits for the operator.
+    stands while a reorganisation waits for the operator. `clock_behind_ms` is by how much the
+    node's clock is behind the tip where that is more than FUTURE_LIMIT, else 0: then nothing is
+    chosen or mined. At `next_due_ms` the clock lets a coin count that is stored already.
     """
 
     tip: CoinId
@@ -32,6 +34,8 @@ class ChainStatus(msgspec.Struct, frozen=True):
     anchors: int
     mempool: MempoolStatistics
     refused: ReorgRefused | None
+    clock_behind_ms: int
+    next_due_ms: int | None
 
 
 class ManagerStatistics(msgspec.Struct, frozen=True):
@@ -62,8 +66,12 @@ def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
         supply=core.ledger.supply,
         pool=core.ledger.pool,
         next_event=core.ledger.next_event,
-        coins=core.coins_taken_in,
+        coins=core.admission.coins,
         anchors=len(core.tree.nodes),
         mempool=core.mempool.statistics(now_ms),
         refused=core.refused,
+        clock_behind_ms=tip.coin.header.time - core.admission.now_ms
+        if core.admission.is_behind
+        else 0,
+        next_due_ms=core.admission.next_due_ms,
     )

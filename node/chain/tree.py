@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -36,7 +36,19 @@ class AnchorStatus(enum.IntEnum):
     """It and all its ancestors have passed Protocol §5.2."""
 
     INVALID = 2
-    """Its body, or an ancestor's, broke a rule: simply a coin."""
+    """Its body broke a rule of Protocol §5.2: simply a coin."""
+
+
+class AnchorMark(enum.IntFlag):
+    """What else is on record of an anchor, beside its status. The numbers are on disk."""
+
+    NONE = 0
+
+    DEAD = 1
+    """It failed Protocol §5.3: it goes on counting, but nothing leads through it."""
+
+    SET_ASIDE = 2
+    """The operator has set it aside: neither it nor what descends from it counts."""
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +92,7 @@ class AnchorNode:
         "height",
         "id",
         "judgement",
+        "marks",
         "on_best_path",
         "on_main",
         "parent",
@@ -96,6 +109,7 @@ class AnchorNode:
         self.children: list[AnchorNode] = []
         """Known anchors bound to this one, whatever their status."""
         self.status = AnchorStatus.BODYLESS
+        self.marks = AnchorMark.NONE
         self.judgement: Judgement | None = None
         self.bound: dict[CoinId, None] = {}
         """Coins bound to this anchor that pass §3.3 against it: its votes, in order of arrival."""
@@ -118,9 +132,20 @@ class AnchorNode:
         """This anchor as the coins bound to it see it."""
         return self.judged.context
 
+    @property
+    def is_contender(self) -> bool:
+        """Whether the descent of Protocol §6 may lead to this anchor from its parent."""
+        # Protocol §6: "descend to the child of greatest score that is not dead"
+        return self.status is AnchorStatus.COUNTS and not self.marks
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the operator has set this very anchor aside."""
+        return AnchorMark.SET_ASIDE in self.marks
+
     def contenders(self) -> list[AnchorNode]:
         """Return the children that the descent of Protocol §6 may lead to."""
-        return [child for child in self.children if child.status is AnchorStatus.COUNTS]
+        return [child for child in self.children if child.is_contender]
 
     def score(self) -> int:
         """Return score(X) of Protocol §6, once the tree has been summed up."""
@@ -259,9 +284,13 @@ class AnchorTree:
             self._add_work(node, node.forgotten * vote_work(node.context.child_target))
             node.votes = votes
 
-    def keep_bound(self, node: AnchorNode, coin_id: CoinId) -> None:
-        """Remember a coin that was a vote for an anchor before that was ruled out."""
-        node.bound[coin_id] = None
+    def remove_vote(self, node: AnchorNode, coin_id: CoinId) -> None:
+        """Let a coin be no vote any more: the clock has stepped back behind its time."""
+        del node.bound[coin_id]
+        node.votes -= 1
+        self._add_work(node, -vote_work(node.context.child_target))
+        # Less on the best path can make another one the best.
+        self._choice_is_open = True
 
     def count_in(self, node: AnchorNode, judgement: Judgement) -> None:
         """Let an anchor count whose parent counts and which passed Protocol §5.2."""
@@ -270,37 +299,54 @@ class AnchorTree:
         node.status = AnchorStatus.COUNTS
         node.judgement = judgement
         self._list(node)
-        if parent is self.best and not any(
-            child.status is AnchorStatus.COUNTS for child in parent.children if child is not node
-        ):
+        if parent is self.best and parent.contenders() == [node]:
             # Nothing to weigh: the best path grows by its only continuation.
             node.on_best_path = True
             self.best = node
         else:
             self._choice_is_open = True
 
-    def invalidate(self, node: AnchorNode) -> list[AnchorNode]:
-        """Rule out an anchor and its descendants; return them, the anchor first."""
+    def invalidate(self, node: AnchorNode) -> None:
+        """Rule out an anchor whose body broke a rule: nothing of it ever counted."""
+        assert node.status is AnchorStatus.BODYLESS, "what has passed goes on counting"
+        node.status = AnchorStatus.INVALID
+
+    def mark_dead(self, node: AnchorNode) -> None:
+        """Let nothing lead through an anchor any more; it and what is above it go on counting."""
+        node.marks |= AnchorMark.DEAD
+        self._choice_is_open = True
+
+    def set_aside(self, node: AnchorNode) -> None:
+        """Let an anchor stop counting, with all above it."""
+        self._sum_up()
+        node.marks |= AnchorMark.SET_ASIDE
+        self._pass_on(node, -node.sub)
+
+    def take_back(self, node: AnchorNode) -> None:
+        """Let an anchor that was set aside count again, with all above it."""
+        self._sum_up()
+        node.marks &= ~AnchorMark.SET_ASIDE
+        self._pass_on(node, node.sub)
+
+    def remove(self, node: AnchorNode) -> list[AnchorNode]:
+        """Take an anchor that is not on the main chain off the tree, with all above it; return
+        them, the anchor first."""
         parent = node.parent
         assert parent is not None and not node.on_main  # noqa: PT018
-        if node.status is AnchorStatus.COUNTS:
-            self._sum_up()
-            parent._pending -= node.sub
-            self._dirty.add(parent)
+        self._sum_up()
+        if not node.is_set_aside:
+            self._pass_on(node, -node.sub)
+        if node.on_best_path:
+            # The next choice takes the old path's marks off from its end downwards.
+            self.best = parent
             self._choice_is_open = True
-            if node.on_best_path:
-                # The next choice takes the old path's marks off from its end downwards.
-                self.best = parent
-        ruled_out = list(self.subtree(node))
-        for step in ruled_out:
+        removed = list(self.subtree(node))
+        for step in removed:
             if step.status is AnchorStatus.COUNTS:
                 self._unlist(step)
-            step.status = AnchorStatus.INVALID
-            step.on_best_path = False
-            step.judgement = None
-            step.sub = step._pending = 0
-            self._dirty.discard(step)
-        return ruled_out
+            del self.nodes[step.id]
+        parent.children.remove(node)
+        return removed
 
     def choose(self) -> AnchorNode:
         """Return the winner: the counting anchor that the descent of Protocol §6 ends in."""
@@ -322,11 +368,14 @@ class AnchorTree:
     def scores(self) -> dict[CoinId, int]:
         """Return score(X) of every counting anchor above the root, for display and tests."""
         self._sum_up()
-        return {
-            node.id: node.score()
-            for node in self.nodes.values()
-            if node.status is AnchorStatus.COUNTS and node is not self.root
-        }
+        found: dict[CoinId, int] = {}
+        waiting = [self.root]
+        while waiting:
+            for node in waiting.pop().children:
+                if node.status is AnchorStatus.COUNTS and not node.is_set_aside:
+                    found[node.id] = node.score()
+                    waiting.append(node)
+        return found
 
     # The main chain
 
@@ -368,11 +417,8 @@ class AnchorTree:
             self._choice_is_open = True
         return old, lost
 
-    def lower_root(
-        self, coin: Coin, judgement: Judgement, bound: Sequence[CoinId], votes: int
-    ) -> None:
-        """Take the anchor below the root back into the tree, with the coins that are known to be
-        bound to it and the number of votes that it had."""
+    def lower_root(self, coin: Coin, judgement: Judgement) -> AnchorNode:
+        """Take the anchor below the root back into the tree; return it."""
         old = self.root
         new = AnchorNode(coin, None)
         new.status = AnchorStatus.COUNTS
@@ -386,9 +432,7 @@ class AnchorTree:
         self._main[new.height] = new
         self.root = new
         self._list(new)
-        for coin_id in bound:
-            self.add_vote(new, coin_id)
-        self.recall_votes(new, votes)
+        return new
 
     # The sums
 
@@ -408,12 +452,19 @@ class AnchorTree:
             self._dirty.discard(node)
             node.sub += amount
             parent = node.parent
-            # An anchor that does not count carries no votes and passes none on.
-            if amount and parent is not None:
+            # What is set aside goes on being summed up, for when it is taken back.
+            if amount and parent is not None and not node.is_set_aside:
                 if parent not in self._dirty:
                     self._dirty.add(parent)
                     heapq.heappush(queue, (-parent.height, parent.id, parent))
                 parent._pending += amount
+
+    def _pass_on(self, node: AnchorNode, amount: int) -> None:
+        """Add to what an anchor's parent has of it, outside the sums of the anchor itself."""
+        if amount and node.parent is not None:
+            node.parent._pending += amount
+            self._dirty.add(node.parent)
+        self._choice_is_open = True
 
     def _list(self, node: AnchorNode) -> None:
         body = node.judged.body

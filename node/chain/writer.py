@@ -97,6 +97,7 @@ class ChainWriter:
         now_ms = self._clock.now_ms()
 
         def work() -> tuple[list[Changes], ChainStatus]:
+            self._core.note_clock(now_ms)
             steps = []
             for operation in operations:
                 operation.result = outcome.capture(operation.work, self._core)

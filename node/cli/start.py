@@ -102,7 +102,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
     one_thread_for_numpy()
     from unchained.miner.errors import MinerError
-    from unchained.node.app import ClockError, build
+    from unchained.node.app import build
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
     from unchained.node.rpc.http.gatekeeper import TokenError
@@ -129,7 +129,6 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
     expected = (
         StoreError,
-        ClockError,
         PayoutError,
         MinerError,
         ListenError,

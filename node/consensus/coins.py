@@ -131,10 +131,15 @@ def check_coin_in_context(
         raise BadTargetError(expected=f"{parent.child_target:064x}", actual=f"{header.target:064x}")
     check_time_after_parent(coin, parent.time)
     # Protocol §3.3: TIME_TOO_NEW: "more than FUTURE_LIMIT ahead of the local clock"
-    if now_ms is not None and header.time > now_ms + network.future_limit_ms:
+    if now_ms is not None and is_too_new(coin, now_ms, network):
         raise TimeTooNewError(
             expected=f"at most {now_ms + network.future_limit_ms} ms", actual=f"{header.time} ms"
         )
+
+
+def is_too_new(coin: Coin, now_ms: int, network: Network, *, limits: int = 1) -> bool:
+    """Tell whether a coin's time is more than so many FUTURE_LIMIT ahead of a clock (ms)."""
+    return coin.header.time > now_ms + limits * network.future_limit_ms
 
 
 def check_time_after_parent(coin: Coin, parent_time: int) -> None:

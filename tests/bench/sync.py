@@ -111,7 +111,7 @@ def lay(
     forger = Forger(rules)
     made: list[Coin] = []
     with contextlib.closing(open_store(node.data_dir, rules, create=True)) as store:
-        core = ChainCore(store, rules, lambda: 0)
+        core = ChainCore(store, rules, lambda: 0, 2**62)
         core.begin_bulk()
         for _ in range(anchors):
             for left in range(fresh, -1, -1):

@@ -37,7 +37,7 @@ FILLED_AT_ONCE = 20_000
 
 def open_core(store: KeyValueStore, network: Network = REG) -> ChainCore:
     """Return a chain on a store, for a process whose clock stands still."""
-    return ChainCore(store, network, lambda: 0)
+    return ChainCore(store, network, lambda: 0, 2**62)
 
 
 def new_store(directory: Path, network: Network = REG) -> NodeStore:

@@ -87,6 +87,10 @@ def accept(core: ChainCore, anchor: Forged, now_ms: int) -> None:
     submit_body(core, anchor)
 
 
+LATE_MS = 2**62
+"""A time at which nothing is too new, ms."""
+
+
 class Feeder:
     """Submits items in any order, again and again until nothing new comes of it.
 
@@ -118,16 +122,6 @@ class Feeder:
             if isinstance(item, Forged):
                 self.bodies[item.id] = item
         return True
-
-    def ruled_out(self) -> set[CoinId]:
-        """Return the anchors that the core has found invalid by themselves."""
-        return {
-            node.id
-            for node in self.core.tree.nodes.values()
-            if node.status is AnchorStatus.INVALID
-            and node.parent is not None
-            and node.parent.status is not AnchorStatus.INVALID
-        }
 
     def submit_all(
         self, items: Iterable[Item], between: Callable[[], None] = lambda: None
@@ -308,10 +302,13 @@ def nearly_as_made(tree: RandomTree, rng: random.Random) -> list[Item]:
 
 
 def open_core(
-    store: KeyValueStore, network: Network, running_ms: Callable[[], int] = zero_ms
+    store: KeyValueStore,
+    network: Network,
+    running_ms: Callable[[], int] = zero_ms,
+    now_ms: int = LATE_MS,
 ) -> ChainCore:
-    """Open a chain as the manager does."""
-    core = ChainCore(store, network, running_ms)
+    """Open a chain as the service does, by default at a time at which nothing is too new."""
+    core = ChainCore(store, network, running_ms, now_ms)
     core.advance()
     core.load_mempool()
     core.take_changes()

@@ -14,7 +14,7 @@ from tests.framework.chains import (
 from tests.framework.forge import Forge, Forged
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome
-from unchained.node.consensus.errors import ParentInvalidError
+from unchained.node.chain.tree import AnchorMark
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
@@ -74,14 +74,17 @@ class Chain:
             assert self.coin(coin) is Outcome.ACCEPTED
         return coins
 
-    def vote_until_invalid(self, anchor: Forged) -> None:
-        """Vote for an anchor until its branch has won and has been found invalid."""
+    def is_dead(self, anchor: Forged) -> bool:
+        """Tell whether an anchor has failed when it was connected."""
+        return AnchorMark.DEAD in self.core.tree.nodes[anchor.id].marks
+
+    def vote_until_dead(self, dead: Forged, anchor: Forged | None = None) -> None:
+        """Vote for an anchor, or one above it, until it has won and was found dead."""
         for _ in range(50):
-            try:
-                self.coin(self.forge.coin(anchor))
-            except ParentInvalidError:
+            if self.is_dead(dead):
                 return
-        raise AssertionError("never found invalid")
+            self.vote(anchor or dead)
+        raise AssertionError("never found dead")
 
     def take(self, *anchors: Forged) -> Forged:
         """Submit anchors, coins and bodies; return the last."""

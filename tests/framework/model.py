@@ -126,13 +126,9 @@ class Model:
         *,
         root: bytes | None = None,
         roots: dict[bytes, bytes] | None = None,
-        ruled_out: Collection[bytes] = (),
     ) -> None:
         """`root`: an anchor below which the main chain cannot change any more. `roots`: state
-        roots by the anchor that they follow, to share between models of one network.
-        `ruled_out`: anchors that a node has found invalid, which the model confirms; it has tried
-        to connect some that the choice would not come to any more."""
-        self._ruled_out = ruled_out
+        roots by the anchor that they follow, to share between models of one network."""
         self._roots = {} if roots is None else roots
         self.network = network
         self.known = known
@@ -145,15 +141,17 @@ class Model:
         self.genesis = genesis
         self.anchors: dict[bytes, ModelAnchor] = {genesis.id: genesis}
         self.invalid: dict[bytes, str] = {}
-        """Anchors that break a rule by themselves, with its name."""
+        """Anchors that break a rule of §5.2 by themselves, with its name."""
+        self.dead: dict[bytes, str] = {}
+        """Anchors that the choice came to and that fail §5.3, with the rule."""
         self._grow(genesis)
+        self._weigh()
         while True:
-            self._weigh()
             self.tip = self._descend(self.anchors[root] if root else genesis)
             try:
                 self.state = self._replay(self.tip)
             except _AnchorBroken as broken:
-                self._cut(broken.anchor, broken.name)
+                self.dead[broken.anchor.id] = broken.name
             else:
                 break
 
@@ -180,20 +178,9 @@ class Model:
                     self.invalid[coin.id] = str(broken)
                     continue
                 child = self._child(coin, body, parent)
-                if coin.id in self._ruled_out:
-                    self.invalid[coin.id] = self._why_broken(child)
-                    continue
                 parent.children.append(child)
                 self.anchors[child.id] = child
                 waiting.append(child)
-
-    def _why_broken(self, anchor: ModelAnchor) -> str:
-        try:
-            self._replay(anchor)
-        except _AnchorBroken as broken:
-            if broken.anchor is anchor:
-                return broken.name
-        raise AssertionError(f"ruled out without a reason: {anchor.id.hex()}")
 
     @property
     def _k(self) -> int:
@@ -352,22 +339,27 @@ class Model:
         return 2 * anchor.sub + plain
 
     def _descend(self, step: ModelAnchor) -> ModelAnchor:
-        while step.children:
-            best = max(self.score(child) for child in step.children)
+        while alive := [child for child in step.children if child.id not in self.dead]:
+            best = max(self.score(child) for child in alive)
             step = min(
-                (child for child in step.children if self.score(child) == best),
+                (child for child in alive if self.score(child) == best),
                 key=lambda child: child.id,
             )
         return step
 
-    def _cut(self, anchor: ModelAnchor, name: str) -> None:
-        self.invalid[anchor.id] = name
-        anchor.chain[-1].children.remove(anchor)
-        waiting = [anchor]
-        while waiting:
-            step = waiting.pop()
-            del self.anchors[step.id]
-            waiting.extend(step.children)
+    def broken_by(self, anchor_id: bytes) -> str | None:
+        """Return the rule that an anchor breaks, None where it breaks none by itself."""
+        if anchor_id in self.invalid:
+            return self.invalid[anchor_id]
+        anchor = self.anchors.get(anchor_id)
+        if anchor is None:
+            return None
+        try:
+            self._replay(anchor)
+        except _AnchorBroken as broken:
+            if broken.anchor is anchor:
+                return broken.name
+        return None
 
     # What it comes to: §5.3, §5.4, §8.3
 

@@ -132,7 +132,7 @@ class NetNode:
     def lay(self, anchors: int) -> str:
         """Give it, before it starts, a chain with real proofs; return the tip's id. On reg."""
         with contextlib.closing(open_store(self.data_dir, REG, create=True)) as store:
-            core = ChainCore(store, REG, lambda: 0)
+            core = ChainCore(store, REG, lambda: 0, 2**62)
             core.begin_bulk()
             lengthen(core, anchors, plain=COINS_FOR_EACH, step_ms=1)
             core.end_bulk()

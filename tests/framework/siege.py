@@ -76,7 +76,7 @@ class Siege:
     def _lay(self, node: NetNode) -> Forged:
         tip = self.forge.genesis
         with contextlib.closing(open_store(node.data_dir, REG, create=True)) as store:
-            core = ChainCore(store, REG, lambda: 0)
+            core = ChainCore(store, REG, lambda: 0, 2**62)
             for _ in range(HEIGHT):
                 tip = self.forge.anchor(tip)
                 core.submit_proven_coin(ProvenCoin(tip.coin), self.forge.now_ms)

@@ -53,7 +53,7 @@ class WalletChain:
     def __init__(self, network: Network = REG, seed: int = 1) -> None:
         self.network = network
         self.store = MemoryStore()
-        self.core = ChainCore(self.store, network, lambda: 0)
+        self.core = ChainCore(self.store, network, lambda: 0, 2**62)
         self.packages: list[tuple[list[Coin], Package]] = []
         self._random = random.Random(seed)
         self.now_ms = network.birth_ms

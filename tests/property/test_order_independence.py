@@ -28,12 +28,8 @@ SHALLOW = msgspec.structs.replace(REG, max_reorg=6)
 
 
 def make_tree(network: Network, seed: int, steps: int) -> RandomTree:
-    """Return a tree with invalid anchors in it that nobody mines on, as nobody honest does.
-
-    (A vote for an anchor that fails §5.3 counts for its ancestors until somebody has tried to
-    connect that anchor.)
-    """
-    tree = RandomTree(Forge(network), random.Random(seed), broken=0.12, depth=5, on_unsound=False)
+    """Return a tree with invalid and dead anchors in it, which are mined on like others."""
+    tree = RandomTree(Forge(network), random.Random(seed), broken=0.12, depth=5)
     tree.grow(steps)
     return tree
 

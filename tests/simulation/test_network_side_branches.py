@@ -31,7 +31,7 @@ Step = tuple[Coin, Package | None]
 
 def grow(below: Sequence[Step], name: bytes, anchors: int, votes: int) -> list[Step]:
     """Return what lengthens a chain by some anchors, and the last of them by some votes."""
-    core = ChainCore(MemoryStore(), SIM, lambda: 0)
+    core = ChainCore(MemoryStore(), SIM, lambda: 0, 2**62)
     take_in(core, below)
     steps: list[Step] = []
     for _ in range(anchors):

@@ -24,7 +24,6 @@ from unchained.node.chain.template import JobTimes, Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
 from unchained.node.mining.epoch_manager import Payout
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import (
@@ -136,7 +135,7 @@ class MiningRoom:
         self._backend = backend
         self._runner = runner
         self._clock = clock
-        self._bodies: OrderedDict[bytes, Body] = OrderedDict()
+        self._templates: OrderedDict[bytes, Template] = OrderedDict()
         self._latest: tuple[int, Template] | None = None
         self._times = JobTimes()
         self._measuring = False
@@ -164,6 +163,7 @@ class MiningRoom:
             raise NotReadyError(
                 "the chain is behind that of the peers: there is nothing to mine on"
             )
+        self._check_clock()
         lock = None if address is None else lock_of_payee(address, self._chain.network)
         if lock is None and self._payout is None:
             raise InvalidParamsError("this node mines to nobody: name an address")
@@ -199,6 +199,11 @@ class MiningRoom:
             Amount(template.value),
         )
 
+    def _check_clock(self) -> None:
+        # Protocol §6: a node whose clock is behind its tip "neither chooses nor mines"
+        if self._chain.status.value.clock_behind_ms:
+            raise NotReadyError("the clock is behind the chain: set it, or see chain.set_aside")
+
     async def _present(self) -> Template:
         """Return the present template, built once for all who ask between two events."""
         seen = self._chain.status.value.next_event
@@ -218,10 +223,10 @@ class MiningRoom:
                 return template
 
     def _remember(self, template: Template) -> None:
-        self._bodies[template.body_root] = template.body
-        self._bodies.move_to_end(template.body_root)
-        while len(self._bodies) > TEMPLATES_REMEMBERED:
-            self._bodies.popitem(last=False)
+        self._templates[template.body_root] = template
+        self._templates.move_to_end(template.body_root)
+        while len(self._templates) > TEMPLATES_REMEMBERED:
+            self._templates.popitem(last=False)
 
     @method("mine.submit", Access.MINE, errors=(ProtocolRuleError, InvalidParamsError))
     @user_text(
@@ -241,12 +246,12 @@ class MiningRoom:
         outcome = await self._chain.submit_coin(mined)
         if isinstance(outcome, Held):
             return SubmittedCoin(Hash(mined.id), "held", False)
-        body = None
+        template = None
         if is_anchor_grade(mined, self._chain.network):
-            body = self._bodies.get(mined.header.body_root)
-        if body is not None:
-            await self._chain.submit_package(Package(mined, body, {}, {}))
-        return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
+            template = self._templates.get(mined.header.body_root)
+        if template is not None:
+            await self._chain.submit_package(Package(mined, template.body, {}, {}))
+        return SubmittedCoin(Hash(mined.id), outcome.value, template is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
     @user_text("Measure the proof of work of this network; the node's own workers pause meanwhile.")
@@ -288,7 +293,12 @@ class MiningRoom:
             hashes += 1
         return hashes
 
-    @method("mine.generate", Access.FULL, timeout=600, errors=(RefusedError, InvalidParamsError))
+    @method(
+        "mine.generate",
+        Access.FULL,
+        timeout=600,
+        errors=(RefusedError, InvalidParamsError, NotReadyError),
+    )
     @user_text(
         """Mine so many anchors at once, on the network `reg` alone.
 
@@ -319,6 +329,7 @@ class MiningRoom:
 
     async def _mine_one(self, lock: Lock | None, *, as_anchor: bool) -> Coin:
         """Mine a coin on the tip: an anchor, or one that is none."""
+        self._check_clock()
         template = await self._chain.template()
         time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:

@@ -90,6 +90,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     peers: int | None
     last_event: int
     refused_reorg: ReorgInfo | None
+    clock_behind_ms: int
 
 
 @user_text("Versions of the node and of what it runs on.")
@@ -177,6 +178,7 @@ class NodeRoom:
             None
             if refused is None
             else ReorgInfo(refused.fork_height, refused.depth, Hash(refused.winner)),
+            status.clock_behind_ms,
         )
 
     @method("node.stop", Access.FULL)

@@ -21,6 +21,7 @@ from tests.framework.forge import Forge, Forged, key_lock, of
 from tests.framework.rules import rule_broken
 from unchained.node.chain import journal, main_chain
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers
 from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor
 from unchained.node.chain.template import build_template
 from unchained.node.chain.tree import AnchorStatus
@@ -75,17 +76,11 @@ def test_why_a_parent_is_no_parent(chain: Chain) -> None:
     assert rule_broken(lambda: chain.coin(forge.coin(as_parent))) == "PARENT_NOT_ANCHOR"
 
 
-@pytest.mark.parametrize("field", ["history_root", "state_root"])
-def test_nothing_is_built_on_an_invalid_anchor(chain: Chain, field: str) -> None:
+def test_nothing_is_built_on_an_invalid_anchor(chain: Chain) -> None:
     forge = chain.forge
-    bad = forge.anchor(chain.genesis, body_fields={field: bytes(32)})
+    bad = forge.anchor(chain.genesis, body_fields={"history_root": bytes(32)})
     chain.coin(bad.coin)
-    if field == "history_root":
-        assert rule_broken(lambda: submit_body(chain.core, bad)) == "BAD_HISTORY_ROOT"
-    else:
-        assert submit_body(chain.core, bad) is Outcome.ACCEPTED
-        ((_, error),) = chain.core.take_changes().ruled_out
-        assert error.name == "BAD_STATE_ROOT"
+    assert rule_broken(lambda: submit_body(chain.core, bad)) == "BAD_HISTORY_ROOT"
     assert chain.core.tip.height == 0
     for _ in range(2):
         assert rule_broken(lambda: chain.coin(forge.coin(bad))) == "PARENT_INVALID"
@@ -97,22 +92,27 @@ def test_nothing_is_built_on_an_invalid_anchor(chain: Chain, field: str) -> None
     assert chain.core.tip.id == anchor.id
 
 
-def test_descendants_of_an_invalid_anchor_stay_invalid_across_restarts(chain: Chain) -> None:
+def test_a_dead_anchor_and_what_descends_from_it_go_on_counting(chain: Chain) -> None:
     forge = chain.forge
     good = chain.grow(chain.genesis, 1)
     chain.vote(good, 3)
-    bad = forge.anchor(chain.genesis, body_fields={"state_root": bytes(32)})
-    child = forge.anchor(bad)
-    grandchild = forge.anchor(child)
-    chain.take(bad, child)
-    chain.coin(grandchild.coin)
-    assert chain.core.tip.id == good.id
-    chain.vote_until_invalid(child)
-    for anchor in (bad, child, grandchild):
-        assert chain.core.tree.nodes[anchor.id].status is AnchorStatus.INVALID
-    chain.restart()
-    for anchor in (bad, child, grandchild):
-        assert rule_broken(lambda a=anchor: chain.coin(forge.coin(a))) == "PARENT_INVALID"
+    bad = chain.take(forge.anchor(chain.genesis, body_fields={"state_root": bytes(32)}))
+    # Not tried yet: nothing has won that leads through it.
+    assert not chain.is_dead(bad)
+    chain.core.take_changes()
+    chain.vote_until_dead(bad)
+    ((dead, error),) = chain.core.take_changes().dead
+    assert (dead, error.name) == (bad.id, "BAD_STATE_ROOT")
+    for _ in range(2):
+        assert chain.core.tip.id == good.id
+        child = chain.take(forge.anchor(bad))
+        votes = chain.vote(child, 2)
+        assert set(chain.core.tree.nodes[child.id].bound) == {vote.id for vote in votes}
+        assert chain.core.tree.scores()[bad.id] > chain.core.tree.scores()[good.id]
+        chain.restart()
+        assert chain.is_dead(bad)
+    # It is not tried again, and so told once.
+    assert not chain.core.take_changes().dead
     chain.events_fit()
 
 
@@ -184,14 +184,14 @@ def test_a_package_of_unproven_coins_needs_proof_and_is_condemned_for_a_forged_o
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc0", bytes(256 * 1024)])
-def test_bytes_that_are_no_transfer_condemn_the_anchor(chain: Chain, raw: bytes) -> None:
+def test_bytes_that_are_no_transfer_make_the_anchor_dead(chain: Chain, raw: bytes) -> None:
     listed = wid_of(raw)
     anchor = chain.forge.anchor(
         chain.genesis, raw_transfers={listed: raw}, body_fields={"transfers": (listed,)}
     )
     chain.coin(anchor.coin)
     submit_body(chain.core, anchor)
-    ((anchor_id, error),) = chain.core.take_changes().ruled_out
+    ((anchor_id, error),) = chain.core.take_changes().dead
     assert (anchor_id, error.name) == (anchor.id, "NON_CANONICAL")
     chain.restart()
 
@@ -207,11 +207,11 @@ def test_bytes_that_are_too_long_are_not_read(chain: Chain) -> None:
     assert rule_broken(lambda: submit_body(chain.core, anchor)) == "BODY_MISSING"
 
 
-def why_ruled_out(chain: Chain, anchor: Forged) -> str:
+def why_dead(chain: Chain, anchor: Forged) -> str:
     chain.core.take_changes()
     chain.coin(anchor.coin)
     submit_body(chain.core, anchor)
-    ((anchor_id, error),) = chain.core.take_changes().ruled_out
+    ((anchor_id, error),) = chain.core.take_changes().dead
     assert anchor_id == anchor.id
     return error.name
 
@@ -228,7 +228,7 @@ def test_sizes_are_added_up_before_transfers_are_judged(remembered: bool) -> Non
     if remembered:
         chain.core.verdicts.remember(broken.wid, judge_transfer(broken.raw, chain.forge.network)[1])
     anchor = chain.forge.anchor(first, (), (), [broken])
-    assert why_ruled_out(chain, anchor) == "BODY_TOO_LARGE"
+    assert why_dead(chain, anchor) == "BODY_TOO_LARGE"
 
 
 def test_a_body_may_be_exactly_full() -> None:
@@ -246,7 +246,7 @@ def test_a_body_may_be_exactly_full() -> None:
             chain.take(anchor)
             assert chain.core.tip.id == anchor.id
         else:
-            assert why_ruled_out(chain, anchor) == rule
+            assert why_dead(chain, anchor) == rule
 
 
 def test_transfers_are_judged_in_order(chain: Chain) -> None:
@@ -254,9 +254,9 @@ def test_transfers_are_judged_in_order(chain: Chain) -> None:
     parent = chain.pay(first.id, REG.subsidy, fee=0)
     child = chain.forge.transfer([(output_id(parent.txid, 0), 1)], [(REG.subsidy, 2)])
     wrong = chain.forge.anchor(first, (), (), [child, parent])
-    assert why_ruled_out(chain, wrong) == "COIN_UNKNOWN"
+    assert why_dead(chain, wrong) == "COIN_UNKNOWN"
     twice = chain.forge.anchor(first, (), (), [parent, parent])
-    assert why_ruled_out(chain, twice) == "COIN_SPENT"
+    assert why_dead(chain, twice) == "COIN_SPENT"
     right = chain.take(chain.forge.anchor(first, (), (), [parent, child]))
     assert chain.core.tip.id == right.id
     mine = chain.forge.transfer([(right.id, 0)], [(REG.subsidy, 2)])
@@ -289,7 +289,7 @@ def test_when_an_anchor_of_the_best_path_fails_votes_elsewhere_still_count(chain
     assert chain.core.tip.id == high.id
 
 
-def test_an_invalid_anchor_far_down_the_best_path_frees_its_ancestors(chain: Chain) -> None:
+def test_votes_above_a_dead_anchor_count_for_its_ancestors(chain: Chain) -> None:
     forge = chain.forge
     main = chain.grow(chain.genesis, 1)
     chain.vote(main, 3)
@@ -299,11 +299,13 @@ def test_an_invalid_anchor_far_down_the_best_path_frees_its_ancestors(chain: Cha
     a2 = forge.anchor(a1, body_fields={"state_root": bytes(32)})
     a3 = forge.anchor(a2)
     chain.take(a1, a2, a3)
-    chain.vote_until_invalid(a3)
-    # the side branch won by votes for an anchor that turned out invalid
     assert chain.core.tip.id == main.id
-    chain.vote(a1, 9)
+    chain.vote_until_dead(a2, a3)
+    # The side branch won by votes above an anchor that turned out dead: they count as before.
     assert chain.core.tip.id == a1.id
+    chain.restart()
+    chain.vote(main, 9)
+    assert chain.core.tip.id == main.id
 
 
 # Branches that end
@@ -400,7 +402,8 @@ def test_a_transfer_of_two_branches_outlives_one_of_them() -> None:
 # Transfers that wait
 
 
-def test_what_only_invalid_anchors_listed_is_gone(chain: Chain) -> None:
+def test_what_only_dead_anchors_listed_goes_with_their_branch() -> None:
+    chain = Chain(msgspec.structs.replace(REG, max_reorg=6, window=3))
     forge = chain.forge
     coins = [chain.grow(chain.genesis, 1)]
     coins.append(chain.grow(coins[-1], 1))
@@ -423,8 +426,13 @@ def test_what_only_invalid_anchors_listed_is_gone(chain: Chain) -> None:
     chain.vote(good, 3)
     chain.take(bad, child)
     assert chain.core.transfer_bytes(alone.wid) is not None
-    chain.vote_until_invalid(child)
+    chain.vote_until_dead(bad)
     assert chain.core.tip.id == good.id
+    for sized in (alone, shared, waiting):
+        assert chain.core.transfer_bytes(sized.wid) is not None
+    chain.restart()
+    chain.grow(good, 8)
+    assert bad.id not in chain.core.tree.nodes
     assert chain.core.transfer_bytes(alone.wid) is None
     assert chain.core.transfer_bytes(wid_of(raw)) is None
     assert chain.core.transfer_bytes(shared.wid) is not None
@@ -451,9 +459,10 @@ def test_an_undone_transfer_waits_again_and_once(chain: Chain) -> None:
     assert chain.waiting() == set()
     # the second branch wins by votes above an anchor that fails; then the third does
     chain.take(second, second_bad)
-    chain.vote_until_invalid(second_bad)
-    chain.vote(third, 4)
-    assert chain.core.tip.id == third.id
+    chain.vote_until_dead(second_bad)
+    assert chain.core.tip.id == second.id
+    while chain.core.tip.id != third.id:
+        chain.vote(third)
     assert chain.waiting() == {paid.wid}
     chain.events_fit()
     chain.core = chain._open()
@@ -485,7 +494,8 @@ def test_a_chain_of_undone_transfers_waits_after_a_crash(chain: Chain) -> None:
     first = chain.take(forge.anchor(base, (), (), spent))
     second = chain.take(forge.anchor(base))
     # what a crash leaves: the first anchor is off the chain, the mempool not judged anew
-    chain.core._main._disconnect()
+    undone = UndoneTransfers(chain.core._waiting, chain.core.tip.height)
+    chain.core._main._disconnect(undone)
     assert chain.core.tip.id == base.id
     chain.core = chain._open()
     assert chain.core.tip.id in {first.id, second.id}

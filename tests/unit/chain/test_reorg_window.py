@@ -14,7 +14,7 @@ from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import ReorgRefused
-from unchained.node.chain.tree import AnchorStatus
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import REG, work
 from unchained.node.primitives.types import CoinId
 from unchained.storage.check import check
@@ -224,15 +224,15 @@ def test_a_branch_that_wins_too_late_is_refused_and_the_chain_goes_on(deep: Deep
     deep.is_sound()
 
 
-def test_a_deep_branch_that_cannot_be_connected_leads_back(deep: Deep) -> None:
+def test_a_deep_branch_is_followed_up_to_what_cannot_be_connected(deep: Deep) -> None:
     good = deep.rich(2)
     bad = deep.forge.anchor(good[-1], body_fields={"state_root": bytes(32)})
     branch = [*good, bad, *deep.rich(3, bad)]
     deep.lower()
-    before = deep.main()
     deep.take_branch(branch)
-    assert deep.main() == before
-    assert deep.core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+    # What is above the dead anchor counts for those below it: they win, and nothing above them.
+    assert deep.core.tip.id == good[-1].id
+    assert deep.core.tree.nodes[bad.id].marks is AnchorMark.DEAD
     assert deep.core.tree.nodes[good[-1].id].status is AnchorStatus.COUNTS
     deep.restart()
     deep.is_sound()

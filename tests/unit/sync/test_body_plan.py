@@ -34,7 +34,7 @@ NETWORK = msgspec.structs.replace(
 
 @pytest.fixture(scope="module")
 def core() -> ChainCore:
-    core = ChainCore(MemoryStore(), NETWORK, lambda: 0)
+    core = ChainCore(MemoryStore(), NETWORK, lambda: 0, 2**62)
     for seed in range(12):
         lengthen(core, 1, plain=seed % 4, step_ms=2_000 + 1_500 * (seed % 3))
     return core
