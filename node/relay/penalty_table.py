@@ -69,9 +69,12 @@ PENALTIES: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
         rules.BodyMissingError: _NOT_YET,
         rules.BadBodyRootError: _WRONG,
         rules.TooManyCoinsError: _WRONG,
+        rules.TooManyTransfersError: _WRONG,
         rules.BadOrderError: _WRONG,
         rules.BadHistoryRootError: _WRONG,
         rules.AlreadyIncludedError: _WRONG,
+        # Of the anchor's own time, not of a clock.
+        rules.ListedTooNewError: _WRONG,
         rules.FreshWrongParentError: _WRONG,
         rules.UncleHighHashError: _WRONG,
         rules.UncleOutOfWindowError: _WRONG,
