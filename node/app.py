@@ -24,7 +24,6 @@ from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig, Settings
 from unchained.node.base.fanout import Watch
-from unchained.node.base.logs import iso_time
 from unchained.node.base.runtime import Clock, ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.chain.service import ChainService
@@ -74,10 +73,6 @@ WALLET_THREADS: Final = 2
 
 RPC_THREADS: Final = 4
 """Reads, exports and the like that the RPC server has under way at a time."""
-
-
-class ClockError(Exception):
-    """This machine's clock cannot be right: it is behind the chain."""
 
 
 class NodeStatistics(msgspec.Struct, frozen=True):
@@ -335,7 +330,7 @@ async def open_node(
 ) -> Node:
     """Open the store and the chain of a data directory and join the parts that run on them.
 
-    Raises a `StoreError`, a `PayoutError` or a `ClockError`; then nothing is held.
+    Raises a `StoreError` or a `PayoutError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -360,7 +355,6 @@ async def open_node(
             backend=default_backend(),
             log=log,
         )
-        _check_clock(clock.now_ms(), chain.status.value.tip_time, network)
         node = Node(network=network, store=store, chain=chain, clock=clock, log=log)
         if config.mining.enabled and not pays:
             birth = max(chain.status.value.height - network.max_reorg, 0)
@@ -400,16 +394,6 @@ async def open_node(
         pool=status.pool,
     )
     return node
-
-
-def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
-    """Raise `ClockError` where the tip's time is one that no node accepts yet (Protocol §3.3): a
-    node with such a clock would refuse what all others find."""
-    if tip_time_ms - now_ms > network.future_limit_ms:
-        raise ClockError(
-            f"this machine's clock says {iso_time(now_ms)}, but the chain's last anchor is of "
-            f"{iso_time(tip_time_ms)}: set the clock, and start again"
-        )
 
 
 def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerFailure, float], None]:

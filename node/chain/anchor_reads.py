@@ -15,12 +15,11 @@ from unchained.node.chain.answers import (
     AnchorStanding,
     BranchEnd,
     HeaderBase,
-    HeaderStanding,
     MainStretch,
     MainWeight,
     VotesFound,
 )
-from unchained.node.chain.tree import AnchorNode, AnchorStatus
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.context import child_context
 from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
@@ -35,6 +34,15 @@ _STANDING: dict[AnchorStatus, AnchorStanding] = {
     AnchorStatus.BODYLESS: "bodyless",
     AnchorStatus.INVALID: "invalid",
 }
+
+
+def standing_of(node: AnchorNode) -> AnchorStanding:
+    """Return where an anchor of the tree stands."""
+    if node.on_main:
+        return "main"
+    if node.is_set_aside:
+        return "set-aside"
+    return "dead" if AnchorMark.DEAD in node.marks else _STANDING[node.status]
 
 
 LINEAR_HEIGHTS: Final = 10
@@ -77,25 +85,21 @@ def counting_anchor(view: ChainView, anchor_id: CoinId) -> tuple[Coin, Body] | N
     return node.coin, node.judged.body
 
 
-def standings(view: ChainView, ids: Iterable[CoinId]) -> list[HeaderStanding | None]:
+def standings(view: ChainView, ids: Iterable[CoinId]) -> list[AnchorStanding | None]:
     """Return where anchors stand, None for each that is unknown."""
     return [_standing(view, anchor_id) for anchor_id in ids]
 
 
-def _standing(view: ChainView, anchor_id: CoinId) -> HeaderStanding | None:
+def _standing(view: ChainView, anchor_id: CoinId) -> AnchorStanding | None:
     node = view.tree.get(anchor_id)
     if node is None:
         return None if main_coin(view, anchor_id) is None else "main"
-    if node.on_main:
-        return "main"
-    if node.status is AnchorStatus.COUNTS and not node.is_contender:
-        return "dead"
-    return _STANDING[node.status]
+    return standing_of(node)
 
 
 def header_page(
     view: ChainView, base_id: CoinId | None, ids: Iterable[CoinId]
-) -> tuple[HeaderBase | None, list[HeaderStanding | None]]:
+) -> tuple[HeaderBase | None, list[AnchorStanding | None]]:
     """Return an anchor, if one is named, as the headers above it see it; and where others stand."""
     base = None if base_id is None else header_base(view, base_id)
     return base, standings(view, ids)
@@ -193,7 +197,7 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
         BranchEnd(
             node.id,
             node.height,
-            "main" if node.on_main else _STANDING[node.status],
+            standing_of(node),
             tree.fork_point(node).height,
             node.votes,
             scores.get(node.id),
@@ -302,7 +306,7 @@ def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlac
     on_main = node.on_main if node is not None else view.archive.main_id(coin.height) == coin.id
     votes = recorded_votes if node is None else node.votes
     if not on_main:
-        standing = "invalid" if node is None else _STANDING[node.status]
+        standing = "invalid" if node is None else standing_of(node)
         return AnchorPlace(standing, None, votes, 0)
     return AnchorPlace(
         "main", view.archive.main_id(coin.height + 1), votes, votes_since(view, coin.height)

@@ -12,11 +12,9 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.storage.schema import CoinHistory
 
-AnchorStanding = Literal["main", "side", "bodyless", "invalid"]
-"""On the main chain; on a side branch that counts; with an unknown body; invalid."""
-
-HeaderStanding = Literal["main", "side", "dead", "bodyless", "invalid"]
-"""As `AnchorStanding`; dead, or set aside, is what counts but nothing leads through."""
+AnchorStanding = Literal["main", "side", "bodyless", "invalid", "dead", "set-aside"]
+"""On the main chain; on a side branch that counts; with an unknown body; invalid; dead: it counts,
+but cannot be connected; set aside by the operator."""
 
 WaitingOrder = Literal["rate", "time"]
 """By fee rate, the best first; or by arrival, the latest first."""

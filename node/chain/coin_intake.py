@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
-from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.runtime import Clock
-from unchained.node.chain.held_coins import Blame, EarlyCoins, Entry, Orphans
+from unchained.node.chain.held_coins import EarlyCoins, HeldCoin, Orphans, Sender
+from unchained.node.chain.released_coins import PROOFS_PER_PEER, ReleasedCoins
 from unchained.node.chain.results import Held, Outcome, ProvenCoin
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
-from unchained.node.consensus.errors import ProtocolError, TimeTooNewError, UnknownParentError
+from unchained.node.consensus.coins import is_too_new
+from unchained.node.consensus.errors import (
+    BadMixError,
+    ProtocolError,
+    TimeTooNewError,
+    UnknownParentError,
+)
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-
-RELEASED_COINS_MAX: Final = 4_096
-"""Held coins that wait to be submitted again; at least as many as are ever held."""
 
 
 class CoinIntake:
@@ -40,7 +42,9 @@ class CoinIntake:
         self._verifier = verifier
         self._clock = clock
         self._log = log
-        self._released_in, self._released_out = trio.open_memory_channel[Entry](RELEASED_COINS_MAX)
+        self._released = ReleasedCoins()
+        self._places: dict[str, trio.Semaphore] = {}
+        """How many more coins of a peer may be in verification, for those that have some there."""
         self._orphans = Orphans()
         self._early = EarlyCoins()
         self._early_changed = trio.Event()
@@ -61,20 +65,43 @@ class CoinIntake:
         return self._orphans.parents()
 
     async def submit(
-        self, submitted: Coin | ProvenCoin, *, blame: Blame | None = None
+        self, submitted: Coin | ProvenCoin, *, sender: Sender | None = None
     ) -> Outcome | Held:
         """Take in a coin, as `ChainService.submit_coin` does."""
-        coin = submitted.coin if isinstance(submitted, ProvenCoin) else submitted
+        held = HeldCoin(submitted, sender)
+        if sender is None:
+            return await self._submit_one_by_one(held)
+        # Protocol §11: "At most two unproven coins per peer are in verification at a time"
+        places = self._places.setdefault(sender.peer, trio.Semaphore(PROOFS_PER_PEER))
+        try:
+            async with places:
+                return await self._submit_one_by_one(held)
+        except BadMixError:
+            # Protocol §11: a forged mix bans at once, and what is held goes with a banned peer
+            self.forget_sender(sender.peer)
+            raise
+        finally:
+            if places.value == PROOFS_PER_PEER and not places.statistics().tasks_waiting:
+                self._places.pop(sender.peer, None)
+
+    async def _submit_one_by_one(self, held: HeldCoin) -> Outcome | Held:
+        """Submit a coin when nobody else has it in hand."""
+        coin = held.coin
         while (pending := self._in_flight.get(coin.id)) is not None:
             await pending.wait()
         self._in_flight[coin.id] = trio.Event()
         try:
-            return await self._submit_known_parent(submitted)
+            return await self._submit_known_parent(held.submitted)
         except UnknownParentError:
-            return await self._hold_orphan(coin, blame)
+            return await self._hold_orphan(held)
         except TimeTooNewError:
-            self._early.hold(coin, coin.header.time - self._network.future_limit_ms, blame)
-            self._early_changed.set()
+            if coin.id in self._early:
+                return Held(None)
+            if not self._may_hold_early(held):
+                raise
+            if isinstance(held.submitted, Coin):
+                await self._verifier.verify_mixes((coin,))
+            self._hold_early(HeldCoin(ProvenCoin(coin), held.sender))
             return Held(None)
         finally:
             self._in_flight.pop(coin.id).set()
@@ -92,30 +119,43 @@ class CoinIntake:
             proven = coin
         return await self._writer.call(lambda core: core.submit_proven_coin(proven, now_ms))
 
-    async def _hold_orphan(self, coin: Coin, blame: Blame | None) -> Held:
-        self._orphans.hold(coin, blame)
+    async def _hold_orphan(self, held: HeldCoin) -> Held:
+        parent = held.coin.parent
+        self._orphans.hold(held)
         # The parent may have been judged after the coin was and before it was held.
-        if not await self._writer.call(lambda core: core.is_awaited(coin.parent)):
-            self.note_counted(coin.parent)
-        return Held(coin.parent)
+        if not await self._writer.call(lambda core: core.is_awaited(parent)):
+            self.note_counted(parent)
+        return Held(parent)
+
+    def _may_hold_early(self, held: HeldCoin) -> bool:
+        # Protocol §3.3: "At most 2 * FUTURE_LIMIT ahead: proven, then held"
+        is_far = is_too_new(held.coin, self._clock.now_ms(), self._network, limits=2)
+        return not is_far and self._early.has_room(held.peer)
+
+    def _hold_early(self, held: HeldCoin) -> None:
+        self._early.hold(held, held.coin.header.time - self._network.future_limit_ms)
+        self._early_changed.set()
 
     def note_counted(self, anchor_id: CoinId) -> None:
         """Release what waits for an anchor: it can be judged now."""
-        for entry in self._orphans.release(anchor_id):
-            # Where too many wait already, the candidates of the anchor are asked for.
-            with suppress(trio.WouldBlock):
-                self._released_in.send_nowait(entry)
+        for held in self._orphans.release(anchor_id):
+            self._released.add(held)
+
+    def forget_sender(self, peer: str) -> None:
+        """Let go of all that a peer has sent and that is held: it is banned."""
+        self._orphans.forget(peer)
+        self._early.forget(peer)
+        self._released.forget(peer)
 
     def note_barren(self, anchor_id: CoinId) -> None:
         """Let go of what waits for an anchor that will never count, and of what waits for that."""
         lost = [anchor_id]
         while lost:
-            lost += [coin.id for coin, _ in self._orphans.release(lost.pop())]
+            lost += [held.coin.id for held in self._orphans.release(lost.pop())]
 
     async def resubmit_released(self) -> None:
         """Submit again what has been released, until cancelled."""
-        async for entry in self._released_out:
-            await self._submit_again(*entry)
+        await self._released.serve(self)
 
     async def resubmit_early(self) -> None:
         """Submit again what has waited for the clock, until cancelled."""
@@ -125,14 +165,16 @@ class CoinIntake:
             wait_s = math.inf if due_ms is None else max(0, due_ms - self._clock.now_ms()) / 1000
             with trio.move_on_after(wait_s):
                 await self._early_changed.wait()
-            for entry in self._early.release(self._clock.now_ms()):
-                await self._submit_again(*entry)
+            for held in self._early.release(self._clock.now_ms()):
+                self._released.add(held)
 
-    async def _submit_again(self, coin: Coin, blame: Blame | None) -> None:
+    async def submit_again(self, held: HeldCoin) -> None:
+        """Judge a coin that was held."""
         try:
-            await self.submit(coin, blame=blame)
+            await self.submit(held.submitted, sender=held.sender)
         except ProtocolError as error:
-            self._log.info("coin.rejected", id=coin.id.hex(), rule=error.name, why=str(error))
-            self.note_barren(coin.id)
-            if blame is not None:
-                blame(error)
+            coin_id = held.coin.id
+            self._log.info("coin.rejected", id=coin_id.hex(), rule=error.name, why=str(error))
+            self.note_barren(coin_id)
+            if held.sender is not None:
+                held.sender.blame(error)

@@ -304,9 +304,7 @@ class ChainCore:
             if raw is not None and not self._has_transfer(Wid(wid)):
                 put(schema.TRANSFER.key(wid), raw)
         body = package.body
-        record = AnchorRecord(
-            node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks
-        )
+        record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
         self._main.remember_mints(node.id, mints)
         self.admission.let_count(

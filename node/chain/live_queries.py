@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 from unchained.node.chain import anchor_reads, coin_reads
 from unchained.node.chain.answers import (
     AnchorPlace,
+    AnchorStanding,
     BranchEnd,
     CoinFates,
     HeaderBase,
-    HeaderStanding,
     KnownCoin,
     Lacking,
     MainStretch,
@@ -83,7 +83,7 @@ class LiveQueries:
 
     async def header_page(
         self, base_id: CoinId | None, ids: Sequence[CoinId]
-    ) -> tuple[HeaderBase | None, list[HeaderStanding | None]]:
+    ) -> tuple[HeaderBase | None, list[AnchorStanding | None]]:
         return await self._reader.read(partial(anchor_reads.header_page, base_id=base_id, ids=ids))
 
     async def are_apart(self, tip_id: CoinId) -> bool:

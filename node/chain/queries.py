@@ -13,10 +13,10 @@ from typing import Protocol
 
 from unchained.node.chain.answers import (
     AnchorPlace,
+    AnchorStanding,
     BranchEnd,
     CoinFates,
     HeaderBase,
-    HeaderStanding,
     KnownCoin,
     Lacking,
     MainStretch,
@@ -74,7 +74,7 @@ class ChainQueries(Protocol):
 
     async def header_page(
         self, base_id: CoinId | None, ids: Sequence[CoinId]
-    ) -> tuple[HeaderBase | None, list[HeaderStanding | None]]:
+    ) -> tuple[HeaderBase | None, list[AnchorStanding | None]]:
         """Return an anchor, if one is named, as the headers above it see it (None unless it counts
         and is on the main chain or in the tree); and where anchors stand, None for each that is
         unknown."""

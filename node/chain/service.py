@@ -22,7 +22,7 @@ from unchained.node.base.runtime import Clock, Runner
 from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.held_coins import Blame
+from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
 from unchained.node.chain.operation import Operation, Running
 from unchained.node.chain.queries import ChainQueries
@@ -311,15 +311,19 @@ class ChainService:
     # Submitting
 
     async def submit_coin(
-        self, coin: Coin | ProvenCoin, *, blame: Blame | None = None
+        self, coin: Coin | ProvenCoin, *, sender: Sender | None = None
     ) -> Outcome | Held:
-        """Take in a coin from anywhere.
+        """Take in a coin from anywhere; of one sender's at most two are in verification at a time.
 
-        Raises the `CoinError` that it breaks. A coin whose parent is unknown or whose time is too
-        new is held, without its proof having been looked at; `blame` is told what it breaks when
-        it can be judged.
+        Raises the `CoinError` that it breaks. A coin whose parent is unknown is held without its
+        proof having been looked at; one that is too new, and at most two limits ahead, when it
+        has been proven. The sender is told what it breaks when it can be judged.
         """
-        return await self._intake.submit(coin, blame=blame)
+        return await self._intake.submit(coin, sender=sender)
+
+    def forget_sender(self, peer: str) -> None:
+        """Let go of all coins of a banned peer that are held."""
+        self._intake.forget_sender(peer)
 
     async def submit_package(self, package: Package, *, connected: bool = True) -> Outcome:
         """Take in an anchor's body, with all that it lists and that may be unknown here.
@@ -416,8 +420,12 @@ class ChainService:
 
     async def _submit_forged(self, package: Package) -> ProtocolError | None:
         """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
+        anchor, now_ms = package.anchor, self._clock.now_ms()
         try:
-            await self.submit_coin(package.anchor)
+            judged = await self._call(lambda core: core.submit_coin(anchor, now_ms))
+            if isinstance(judged, NeedsProof):
+                await self.verify_mixes(judged.coins)
+                await self.submit_coin(ProvenCoin(anchor))
             await self.submit_package(package)
         except ProtocolError as error:
             return error

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from unchained.node.cli.asker import Asker, CommandFailed, asking
@@ -25,6 +26,7 @@ EXPORT_SECONDS = 3660.0
 AnchorArgument = Annotated[
     str, typer.Argument(metavar="ID|HEIGHT", help="An anchor's id, or a height.")
 ]
+AsideArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of an anchor.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of a minted coin.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A chain file.")]
 
@@ -132,6 +134,33 @@ def _export_by_node(node: Asker, file: Path) -> None:
 
 def _tell_exported(file: Path, height: int, size: int) -> None:
     typer.echo(f"{file}: {height:,} anchors, {size:,} bytes")
+
+
+@asking(app, "set-aside")
+def set_aside(node: Asker, anchor: AsideArgument) -> None:
+    """Let an anchor and all that descends from it stop counting, until it is taken back.
+
+    A running node does it, else the command does it in the store itself.
+    """
+    _put_aside(node, anchor, True)
+
+
+@asking(app, "take-back")
+def take_back(node: Asker, anchor: AsideArgument) -> None:
+    """Let an anchor that was set aside count again, with all that descends from it."""
+    _put_aside(node, anchor, False)
+
+
+def _put_aside(node: Asker, anchor: str, is_aside: bool) -> None:
+    if node.remote or node.is_running():
+        method = "chain.set_aside" if is_aside else "chain.take_back"
+        node.show_fields(node.call(method, id=anchor))
+        return
+    from unchained.node.cli.chain_file import put_aside
+
+    settings = settings_from(node.flags, config=None)
+    done = put_aside(settings.data_dir, settings.config.node.network, anchor, is_aside)
+    node.show_fields(msgspec.to_builtins(done))
 
 
 @app.command("import")

@@ -15,12 +15,14 @@ from unchained.node.base.config import prepare_data_dir
 from unchained.node.base.runtime import SystemClock, ThreadRunner
 from unchained.node.chain.export import MAGIC, ImportFailed, export_chain, read_head
 from unchained.node.chain.importer import ImportProgress, import_chain
+from unchained.node.chain.results import UnknownAnchorError
 from unchained.node.chain.service import ChainService
 from unchained.node.cli.asker import CommandFailed
 from unchained.node.cli.progress import Show, progress
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.crypto.pow import default_backend
+from unchained.node.primitives.types import CoinId
 from unchained.node.rpc.core.values import Amount
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
@@ -35,6 +37,16 @@ class Exported(msgspec.Struct, frozen=True):
     bytes: int
     height: int
     tip: str
+
+
+class PutAside(msgspec.Struct, frozen=True):
+    """An anchor that is set aside, or is no more, and the main chain after that."""
+
+    id: str
+    set_aside: bool
+    changed: bool
+    tip: str
+    height: int
 
 
 class TakenIn(msgspec.Struct, frozen=True):
@@ -80,6 +92,42 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
             unfinished.unlink()
         store.close()
     return Exported(str(path), path.stat().st_size, height, tip.hex())
+
+
+def put_aside(data_dir: Path, network_name: str, anchor_id: str, is_aside: bool) -> PutAside:
+    """Set an anchor of a store that no node has open aside, or take it back.
+
+    Raises a `StoreError`, `CommandFailed`.
+    """
+    network = NETWORKS[network_name]
+    try:
+        chosen = CoinId(bytes.fromhex(anchor_id))
+    except ValueError:
+        raise CommandFailed(f"{anchor_id}: not the id of an anchor") from None
+    store = open_store(data_dir, network, create=False)
+    try:
+        return trio.run(_run_put_aside, store, network, chosen, is_aside)
+    finally:
+        store.close()
+
+
+async def _run_put_aside(
+    store: KeyValueStore, network: Network, chosen: CoinId, is_aside: bool
+) -> PutAside:
+    chain = await _open(store, network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        failure: CommandFailed | None = None
+        changed = False
+        try:
+            changed = await (chain.set_aside(chosen) if is_aside else chain.take_back(chosen))
+        except UnknownAnchorError as error:
+            failure = CommandFailed(str(error))
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    status = chain.status.value
+    return PutAside(chosen.hex(), is_aside, changed, status.tip.hex(), status.height)
 
 
 def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
@@ -152,9 +200,10 @@ class _Interrupted(Exception):
     """A signal ended an import."""
 
 
-async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
+async def _open(store: KeyValueStore, network: Network) -> ChainService:
+    """Open the chain of a store that no node has open."""
     cores = len(os.sched_getaffinity(0))
-    chain = await ChainService.open(
+    return await ChainService.open(
         store,
         network,
         clock=SystemClock(),
@@ -164,6 +213,10 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
         backend=default_backend(),
         log=structlog.wrap_logger(None, processors=[_drop]),
     )
+
+
+async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
+    chain = await _open(store, network)
     reached = 0
 
     def note(step: ImportProgress) -> None:

@@ -100,7 +100,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
     one_thread_for_numpy()
     from unchained.miner.errors import MinerError
-    from unchained.node.app import ClockError, open_node
+    from unchained.node.app import open_node
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
     from unchained.node.rpc.http.gatekeeper import TokenError
@@ -125,7 +125,6 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
     expected = (
         StoreError,
-        ClockError,
         PayoutError,
         MinerError,
         ListenError,

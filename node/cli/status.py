@@ -99,6 +99,10 @@ def _table(found: dict[str, Any]) -> Table:
     if refused is not None:
         text = f"a better chain forks {refused['depth']} anchors below the tip: {refused['winner']}"
         rows.append(("attention", f"[red]{text}[/red]"))
+    if found["clock_behind_ms"]:
+        behind = duration(found["clock_behind_ms"])
+        text = f"the clock is {behind} behind the chain: set it, or see chain set-aside"
+        rows.append(("attention", f"[red]{text}[/red]"))
     for name, text in rows:
         table.add_row(name, text)
     return table

@@ -116,9 +116,15 @@ class EpochManager:
                 self._miner.set_job(None)
                 await self._may_mine.wait_for(bool)
             version, status = self._chain.status.version, self._chain.status.value
-            self._template = await self._chain.template()
-            self._templates += 1
-            self._issue(self._template)
+            template = await self._chain.template()
+            # Protocol §6: a node whose clock is behind its tip "neither chooses nor mines"
+            if template.parent_time > self._clock.now_ms() + self._chain.network.future_limit_ms:
+                self._template = None
+                self._miner.set_job(None)
+            else:
+                self._template = template
+                self._templates += 1
+                self._issue(template)
             await self._wait_for_change(version, status, refresh_s)
 
     async def _wait_for_change(self, version: int, status: ChainStatus, refresh_s: float) -> None:
@@ -204,6 +210,7 @@ class EpochManager:
         )
 
 
-def _coins_of(status: ChainStatus) -> tuple[CoinId, int]:
-    """Return what makes a template out of date at once: another tip, another known coin."""
-    return status.tip, status.coins
+def _coins_of(status: ChainStatus) -> tuple[CoinId, int, bool]:
+    """Return what makes a template out of date at once: another tip, another known coin, a clock
+    that has come to be behind the tip, or is no more."""
+    return status.tip, status.coins, status.clock_behind_ms > 0

@@ -17,7 +17,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.fanout import Watch
+from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runtime import Clock, Runner
 from unchained.node.peers.address_book import AddressBook, BookStatistics
 from unchained.node.peers.address_exchange import AddressExchange
@@ -52,6 +52,10 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
+
+
+DROPS_KEPT: Final = 256
+"""Banned peers that who follows bans may be behind."""
 
 
 class StatusSource(Protocol):
@@ -152,6 +156,8 @@ class PeerManager:
         self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
         """Counts statuses learned and peers lost: wakes those who follow the peers."""
+        self.dropped: Broadcast[PeerId] = Broadcast(DROPS_KEPT)
+        """Peers that are disconnected because they are banned."""
         self._transport = transport
         self._store = store
         self._genesis_id = genesis_id
@@ -254,7 +260,8 @@ class PeerManager:
     # Doing
 
     def drop(self, peer: PeerId) -> None:
-        """Disconnect a peer soon."""
+        """Disconnect a peer soon: it is banned."""
+        self.dropped.send(peer)
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 

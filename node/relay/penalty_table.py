@@ -40,6 +40,8 @@ _WRONG: Final = PenaltyDecision(Verdict.REJECT, Penalty.FAULT, Penalty.FAULT)
 """Wrong whatever one's view of the chain."""
 _VIEW: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.FAULT)
 """Depends on the view of the chain; not so above a known anchor, where its header is known."""
+_TOO_SOON: Final = PenaltyDecision(Verdict.DEFER, Penalty.COST, Penalty.COST)
+"""Depends on the clock: it may come again, and will be another thing then."""
 _NOT_YET: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
 """Nobody's fault, or not to be decided yet: it costs the sender the time that it took."""
 _LISTED: Final = PenaltyDecision(Verdict.IGNORE, Penalty.COST, Penalty.COST)
@@ -62,7 +64,7 @@ PENALTIES: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
         rules.BadNTotalError: _VIEW,
         rules.BadTargetError: _VIEW,
         rules.TimeNotAfterParentError: _WRONG,
-        rules.TimeTooNewError: _NOT_YET,
+        rules.TimeTooNewError: _TOO_SOON,
         rules.BadMixError: _BAN,
         # Anchors
         rules.NotAnchorError: _WRONG,

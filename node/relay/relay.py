@@ -12,14 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.fanout import Lost
+from unchained.node.base.fanout import Lost, Subscription
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
@@ -59,8 +58,6 @@ DECODING_PRICE_MS_PER_KIB: Final = 0.03
 """Price of a message's length: a transfer of 256 KiB takes some 7 ms to decode and check."""
 MIX_PRICE_MS_AT_16_MIB: Final = 8.5
 """Price of a proof of work of 16 MiB (Protocol §11)."""
-GOSSIPED_PROOFS_PER_PEER: Final = 2
-"""Coins of one peer, announced anchors among them, in verification at a time (Protocol §11)."""
 ANNOUNCED_BODY_SOURCES_MAX: Final = 3
 """Peers besides the announcer that are asked for a body."""
 ANNOUNCED_BODY_HEDGE_S: Final = 2.0
@@ -106,6 +103,17 @@ class _InHand:
         return verdict
 
 
+class _GossipSender:
+    """A peer that answers for a coin that it gossiped."""
+
+    def __init__(self, peer: PeerId, relay: Relay) -> None:
+        self._relay = relay
+        self.peer = peer
+
+    def blame(self, error: ProtocolError) -> None:
+        self._relay.penalize_held(self.peer, error)
+
+
 class Relay:
     """Takes part in the three topics. Construct before the transport runs; `run` publishes."""
 
@@ -130,7 +138,6 @@ class Relay:
         self._log = log
         self._mix_ms = MIX_PRICE_MS_AT_16_MIB * chain.network.mem_kib / 16_384
         self._in_hand: dict[bytes, _InHand] = {}
-        self._proving: dict[PeerId, trio.Semaphore] = {}
         self._verdicts: Counter[Verdict] = Counter()
         self._rules: Counter[str] = Counter()
         self._held = self._published = self._bodies = 0
@@ -174,7 +181,7 @@ class Relay:
             ),
         )
 
-    def _penalize_held(self, peer: PeerId, error: ProtocolError) -> None:
+    def penalize_held(self, peer: PeerId, error: ProtocolError) -> None:
         """Let a coin's sender answer for what it broke when it could be validated at last."""
         self._rules[error.name] += 1
         self._peers.reputation.penalize(
@@ -207,23 +214,17 @@ class Relay:
     # In
 
     async def _submit_coin(self, peer: PeerId, coin: Coin) -> Outcome | Held:
-        """Submit a coin when few enough of its sender's are being verified."""
-        places = self._proving.setdefault(peer, trio.Semaphore(GOSSIPED_PROOFS_PER_PEER))
-        try:
-            async with places:
-                return await self._chain.submit_coin(coin, blame=partial(self._penalize_held, peer))
-        finally:
-            if places.value == GOSSIPED_PROOFS_PER_PEER and not places.statistics().tasks_waiting:
-                self._proving.pop(peer, None)
+        return await self._chain.submit_coin(coin, sender=_GossipSender(peer, self))
 
     async def _validate_coin(self, peer: PeerId, data: bytes) -> Verdict:
         coin = parse_coin(data)
         with self._take_in_hand(coin.id) as in_hand:
             outcome = await self._submit_coin(peer, coin)
         if isinstance(outcome, Held):
-            if outcome.parent is not None:
-                # Protocol §3.3: UNKNOWN_PARENT is asked of the sender only
-                self._hold(peer, outcome.parent)
+            if outcome.parent is None:
+                return Verdict.DEFER
+            # Protocol §3.3: UNKNOWN_PARENT is asked of the sender only
+            self._hold(peer, outcome.parent)
             return Verdict.IGNORE
         return in_hand.settle(_verdict_of(outcome))
 
@@ -246,8 +247,9 @@ class Relay:
     async def _take_anchor(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
         outcome = await self._submit_coin(peer, coin)
         if isinstance(outcome, Held):
-            if outcome.parent is not None:
-                self._hold(peer, coin.id)
+            if outcome.parent is None:
+                return Verdict.DEFER
+            self._hold(peer, coin.id)
             return Verdict.IGNORE
         # Protocol §5.2: before anything of the body is fetched
         check_list_lengths(header.fresh.n, header.uncles.n, header.transfers.n, self._chain.network)
@@ -324,14 +326,22 @@ class Relay:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish what the chain takes in by other ways than gossip, until cancelled."""
-        with self._chain.changes.subscribe() as changes:
-            task_status.started()
-            async for step in changes:
-                if isinstance(step, Lost):
-                    # Peers that lack something ask for it when they compare tips.
-                    self._log.info("relay.lagging", lost=step.count)
-                else:
-                    await self._publish_step(step, self._follower.news_from())
+        with self._chain.changes.subscribe() as changes, self._peers.dropped.subscribe() as dropped:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._forget_dropped, dropped)
+                task_status.started()
+                async for step in changes:
+                    if isinstance(step, Lost):
+                        # Peers that lack something ask for it when they compare tips.
+                        self._log.info("relay.lagging", lost=step.count)
+                    else:
+                        await self._publish_step(step, self._follower.news_from())
+
+    async def _forget_dropped(self, dropped: Subscription[PeerId]) -> None:
+        """Let go of what banned peers have sent and what is held of it."""
+        async for peer in dropped:
+            if not isinstance(peer, Lost):
+                self._chain.forget_sender(peer)
 
     async def _publish_step(self, step: Changes, news_from: int) -> None:
         for coin in step.coins:

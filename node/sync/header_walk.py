@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from unchained.node.base.runtime import Clock
-from unchained.node.chain.answers import HeaderBase, HeaderStanding
+from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
@@ -121,7 +121,7 @@ class HeaderWalk:
     async def _check(
         self,
         page: list[tuple[Coin, AnchorHeader]],
-        known: list[HeaderStanding | None],
+        known: list[AnchorStanding | None],
         seen: Seen | None,
     ) -> list[tuple[Coin, AnchorHeader]]:
         last = page[-1][0]
@@ -145,7 +145,7 @@ class HeaderWalk:
                     now_ms,
                 )
             self._note(coin, standing)
-            if standing not in {"main", "side", "dead"}:
+            if standing in {None, "bodyless"}:
                 fresh.append((coin, header))
             if number % HEADERS_CHECKED_AT_ONCE == HEADERS_CHECKED_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
@@ -156,7 +156,7 @@ class HeaderWalk:
         self.height, self._tip_id = last.height, last.id
         return fresh
 
-    def _note(self, coin: Coin, standing: HeaderStanding | None) -> None:
+    def _note(self, coin: Coin, standing: AnchorStanding | None) -> None:
         """Take the next anchor of the walk, whose context is `_point`, into the branch's sums."""
         if standing == "main":
             self.fork_height, self.work, self._leads = coin.height, 0, True
@@ -164,7 +164,7 @@ class HeaderWalk:
             return
         self.work += anchor_work(coin.header.target, self._network)
         # Protocol §6: "the descent passes a dead anchor by and nobody mines on it"
-        self._leads = self._leads and standing != "dead"
+        self._leads = self._leads and standing not in {"dead", "set-aside"}
         if len(self._branch) <= self._network.max_reorg:
             assert self._point is not None, "`_begin` has set it"
             targets = HeaderTargets(coin.header.target, self._point.child_target)

@@ -116,7 +116,7 @@ class LongSync:
             self.leader = None
 
     async def _take_best(self, scans: list[HeaderScan], seen: Seen) -> str | None:
-        """Fetch the chain of greatest work; while one fails, the next. Return why none was taken."""
+        """Fetch the chain of greatest work; while one fails, the next; return why, if none was."""
         why = "no header chain that holds"
         for scan in scans:
             self._cut(scan)

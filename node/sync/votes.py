@@ -107,24 +107,32 @@ class Votes:
         """Submit votes, two proofs at a time; tell whether the peer may go on."""
         unknown = await self._chain.queries.unknown_coins(coins)
         queue = iter(unknown)
-        forged = False
-
-        def blame(error: ProtocolError) -> None:
-            nonlocal forged
-            forged = forged or isinstance(error, BadMixError)
-            self._penalizer.penalize(peer, decision_on(error).served, f"vote: {error}", ms=0.1)
+        sender = _AskedSender(peer, self._penalizer)
 
         async def submit() -> None:
             for coin in queue:
-                if forged:
+                if sender.has_forged:
                     return
                 try:
-                    await self._chain.submit_coin(coin, blame=blame)
+                    await self._chain.submit_coin(coin, sender=sender)
                     self.taken += 1
                 except ProtocolError as error:
-                    blame(error)
+                    sender.blame(error)
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(VOTE_PROOFS_PER_PEER, len(unknown))):
                 nursery.start_soon(submit)
-        return not forged
+        return not sender.has_forged
+
+
+class _AskedSender:
+    """A peer that answers for what it gave when it was asked for votes."""
+
+    def __init__(self, peer: PeerId, penalizer: Penalizer) -> None:
+        self.peer = peer
+        self._penalizer = penalizer
+        self.has_forged = False
+
+    def blame(self, error: ProtocolError) -> None:
+        self.has_forged = self.has_forged or isinstance(error, BadMixError)
+        self._penalizer.penalize(self.peer, decision_on(error).served, f"vote: {error}", ms=0.1)

@@ -160,6 +160,8 @@ class Verdict(enum.Enum):
     """Valid: forward it."""
     IGNORE = "ignore"
     """Nobody's fault: do not forward it, do not validate it again."""
+    DEFER = "defer"
+    """Too soon to tell: do not forward it, but validate it again if it comes again."""
     REJECT = "reject"
     """Invalid whatever one's view of the chain: do not forward it, report its sender."""
 

@@ -276,8 +276,11 @@ class GossipRouter:
         if verdict is Verdict.ACCEPT:
             self.counters.accepted += 1
             self._forward(topic, job, topic.mesh, have)
-        elif verdict is Verdict.IGNORE:
+        elif verdict in (Verdict.IGNORE, Verdict.DEFER):
             self.counters.ignored += 1
+            if verdict is Verdict.DEFER:
+                # Protocol §11: "that of a coin held for its time is not remembered"
+                self._seen.pop(job.id, None)
         else:
             self.counters.rejected += 1
             self._accuser.accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)

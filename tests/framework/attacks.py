@@ -13,21 +13,21 @@ import pytest
 import trio
 
 from tests.framework.forge import Forged
+from tests.framework.simulation.memory_network import MemoryTransport
 from tests.framework.simulation.simnet import BACKEND, SimNet, SimNode, solve
 from unchained.miner.jobs import Job, Solution
+from unchained.node.base.runtime import InlineRunner
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool import EXPIRY_MS
 from unchained.node.chain.template import Template
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
-from unchained.node.p2p.memory import MemoryTransport
-from unchained.node.p2p.transport import PeerId, ServeLimits, TopicLimits, Verdict
+from unchained.node.consensus.policy import EXPIRY_MS
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin, CoinHeader
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.rpc.methods.mining import MiningRoom
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of
@@ -144,7 +144,7 @@ class Attacker:
 
     def is_banned_by(self, node: SimNode) -> bool:
         """Tell whether a node has banned it."""
-        bans = node.network.peers.standing.active_bans()
+        bans = node.network.peers.reputation.active_bans()
         return any(ban.group == self.transport.ip for ban in bans)
 
 
@@ -152,7 +152,7 @@ def assert_nobody_honest_was_banned(net: SimNet) -> None:
     """Check that no node has banned another."""
     honest = {node.ip for node in net.nodes}
     for node in net.nodes:
-        assert not honest & {ban.group for ban in node.network.peers.standing.active_bans()}
+        assert not honest & {ban.group for ban in node.network.peers.reputation.active_bans()}
 
 
 # Clocks
@@ -301,7 +301,6 @@ def mining_room(node: SimNode) -> MiningRoom:
         pool=None,
         own_lock=lambda _parent, _time_ms: LOCK,
         synced=lambda: True,
-        announce=node.network.relay.announce,
         backend=BACKEND,
         runner=InlineRunner(),
         clock=node.epochs._clock,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 
+from unchained.node.consensus.context import leaf_of as anchor_leaf
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.consensus.context import leaf_of as anchor_leaf
 from unchained.node.crypto.history_range import HistoryRange
 from unchained.node.crypto.state_range import SPENT, StateRange, leaf_of
 from unchained.node.primitives.body import Body

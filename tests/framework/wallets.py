@@ -71,7 +71,9 @@ class WalletChain:
         """Grow the chain by an anchor that pays the last payout, with a fresh coin for each of
         the others and all transfers that wait."""
         *fresh, last = payouts or (self._nobody,)
-        coins = [self._coin(build_template(self.core, self.now_ms), payout, False) for payout in fresh]
+        coins = [
+            self._coin(build_template(self.core, self.now_ms), payout, False) for payout in fresh
+        ]
         for coin in coins:
             self.core.submit_proven_coin(ProvenCoin(coin), self.now_ms)
         template = build_template(self.core, self.now_ms)

@@ -31,8 +31,8 @@ from tests.framework.forge import Forge, Forged
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
 from tests.framework.trees import RandomTree
 from unchained.node.chain.results import Outcome
-from unchained.node.consensus.transition import body_root
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transition import body_root
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import wid_of
 from unchained.storage.memory import MemoryStore
@@ -239,8 +239,8 @@ async def assert_same(net: SimNet, split: Split, nodes: Sequence[SimNode]) -> No
         assert set(node.network.peers.statistics().penalties) <= {"cost"}
 
 
-def test_two_nodes_hear_the_same_in_two_orders() -> None:
-    async def body(net: SimNet) -> None:
+async def test_two_nodes_hear_the_same_in_two_orders() -> None:
+    async with simulate(51) as net:
         split = Split(SIM)
         rest = [*split.rest(), *split.everything()]
         nodes = await two_nodes(net, [[*split.dead_first(), *rest], [*split.honest_first(), *rest]])
@@ -253,14 +253,11 @@ def test_two_nodes_hear_the_same_in_two_orders() -> None:
             await node.start()
         await assert_same(net, split, nodes)
 
-    simulate(51, body)
-
 
 @pytest.mark.parametrize("knows_the_dead", [False, True])
-def test_votes_of_a_dead_branch_are_asked_for(knows_the_dead: bool) -> None:
+async def test_votes_of_a_dead_branch_are_asked_for(knows_the_dead: bool) -> None:
     """One node has the votes for the dead anchors, the other those for the right branch."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(52) as net:
         split = Split(SIM)
         left = [*split.dead_first(), *split.for_b, split.d.coin, split.d, *split.for_d]
         right = [*split.honest_first()] if knows_the_dead else [*split.base, *split.good()]
@@ -271,11 +268,9 @@ def test_votes_of_a_dead_branch_are_asked_for(knows_the_dead: bool) -> None:
         await trio.sleep(2 * EPOCH_S)
         await assert_same(net, split, nodes)
 
-    simulate(52, body)
 
-
-def test_votes_for_a_dead_anchor_are_relayed() -> None:
-    async def body(net: SimNet) -> None:
+async def test_votes_for_a_dead_anchor_are_relayed() -> None:
+    async with simulate(53) as net:
         split = Split(SIM)
         nodes = await two_nodes(net, [split.dead_first(), split.dead_first()])
         await nodes[1].transport.connect(nodes[0].transport.address)
@@ -286,13 +281,10 @@ def test_votes_for_a_dead_anchor_are_relayed() -> None:
         for node in nodes:
             assert votes <= await votes_for(node, split.b.id), node.name
 
-    simulate(53, body)
 
-
-def test_a_dead_anchor_that_goes_on_getting_votes_splits_nobody() -> None:
+async def test_a_dead_anchor_that_goes_on_getting_votes_splits_nobody() -> None:
     """A quarter of all coins are votes for it; half of the nodes hear of it first."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(54) as net:
         nodes = await net.grow(4)
         await net.mingle(nodes)
         await net.until(lambda: min(node.height for node in nodes) >= 3, "under way", 400)
@@ -337,5 +329,3 @@ def test_a_dead_anchor_that_goes_on_getting_votes_splits_nobody() -> None:
         scores = [await scores_of(node) for node in nodes]
         assert all(found == scores[0] for found in scores)
         assert_nobody_honest_was_banned(net)
-
-    simulate(54, body)

@@ -112,8 +112,8 @@ async def go_on(net: SimNet, nodes: list[SimNode], anchors: int, refused: CoinId
     [315_360_000_000, 100 * SIM.epoch_ms, END_OF_TIME],
     ids=["ten years", "a hundred epochs", "the end of time"],
 )
-def test_an_anchor_of_the_future_stops_nobody(ahead_ms: int, way: str) -> None:
-    async def body(net: SimNet) -> None:
+async def test_an_anchor_of_the_future_stops_nobody(ahead_ms: int, way: str) -> None:
+    async with simulate(7) as net:
         nodes, attacker = await under_way(net)
         pair = await make_pair(net, nodes[0], ahead_ms)
         attacker.hold(pair.x)
@@ -138,13 +138,10 @@ def test_an_anchor_of_the_future_stops_nobody(ahead_ms: int, way: str) -> None:
         await go_on(net, [*nodes, newcomer], 1, pair.x.id)
         assert_nobody_honest_was_banned(net)
 
-    simulate(7, body)
 
-
-def test_an_anchor_of_the_future_undoes_nothing() -> None:
+async def test_an_anchor_of_the_future_undoes_nothing() -> None:
     """As many epochs ahead as X is, what was found since is not lost when its time has come."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(8) as net:
         nodes, attacker = await under_way(net)
         ahead_ms = 12 * SIM.epoch_ms
         pair = await make_pair(net, nodes[0], ahead_ms)
@@ -168,12 +165,10 @@ def test_an_anchor_of_the_future_undoes_nothing() -> None:
             kept = [coin.id for coin, _ in await main_chain(node)]
             assert kept[: len(old)] == old
 
-    simulate(8, body)
-
 
 @pytest.mark.parametrize("excess_ms", [0, 1])
-def test_a_body_lists_nothing_that_is_too_new_for_its_anchor(excess_ms: int) -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_body_lists_nothing_that_is_too_new_for_its_anchor(excess_ms: int) -> None:
+    async with simulate(12) as net:
         nodes, attacker = await under_way(net)
         pair = await make_pair(net, nodes[0], LIMIT_MS + excess_ms)
         net.pause_mining()
@@ -186,18 +181,15 @@ def test_a_body_lists_nothing_that_is_too_new_for_its_anchor(excess_ms: int) -> 
         net.resume_mining()
         await go_on(net, nodes, 2, pair.x.id if excess_ms else CoinId(bytes(32)))
 
-    simulate(12, body)
-
 
 @pytest.mark.parametrize("announced", [False, True])
 @pytest.mark.parametrize("restarting", [False, True])
-def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced: bool) -> None:
+async def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced: bool) -> None:
     """At the bounds of both rules: Y is as far ahead as may be, and X as far ahead of Y.
 
     X counts as a vote then even if nobody has told of it but Y, and across a restart.
     """
-
-    async def body(net: SimNet) -> None:
+    async with simulate(9) as net:
         nodes, attacker = await under_way(net)
         pair = await make_pair(net, nodes[0], 2 * LIMIT_MS, LIMIT_MS)
         net.pause_mining()
@@ -230,11 +222,9 @@ def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced: bool
         net.resume_mining()
         await go_on(net, nodes, 2, CoinId(bytes(32)))
 
-    simulate(9, body)
 
-
-def test_a_node_whose_clock_is_behind_its_chain_waits_for_it() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_node_whose_clock_is_behind_its_chain_waits_for_it() -> None:
+    async with simulate(10, expected=TOLD) as net:
         nodes = await net.grow(4)
         await net.mingle(nodes)
         await net.until(lambda: min(node.height for node in nodes) >= 4, "under way", 400)
@@ -256,11 +246,9 @@ def test_a_node_whose_clock_is_behind_its_chain_waits_for_it() -> None:
         await net.agree(nodes, within_s=4 * EPOCH_S)
         await net.until(lambda: job_of(late) is not None, "mining again", 4 * EPOCH_S)
 
-    simulate(10, body, expected=TOLD)
 
-
-def test_a_clock_that_steps_back_is_noticed() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_clock_that_steps_back_is_noticed() -> None:
+    async with simulate(11, expected=TOLD) as net:
         nodes = await net.grow(4)
         await net.mingle(nodes)
         await net.until(lambda: min(node.height for node in nodes) >= 4, "under way", 400)
@@ -277,5 +265,3 @@ def test_a_clock_that_steps_back_is_noticed() -> None:
         step_clock(odd, 8 * LIMIT_MS)
         await net.agree(nodes, within_s=4 * EPOCH_S)
         await net.until(lambda: job_of(odd) is not None, "mining again", 4 * EPOCH_S)
-
-    simulate(11, body, expected=TOLD)

@@ -64,8 +64,8 @@ def proofs(node: SimNode) -> int:
     return node.chain.statistics().mixes_verified
 
 
-def test_a_forged_coin_is_proven_before_it_is_held() -> None:
-    async def body(net: SimNet) -> None:
+async def test_a_forged_coin_is_proven_before_it_is_held() -> None:
+    async with simulate(61) as net:
         nodes = await two_nodes(net)
         forge = Forge(SIM)
         attacker = Attacker(net)
@@ -78,11 +78,9 @@ def test_a_forged_coin_is_proven_before_it_is_held() -> None:
         assert proofs(nodes[0]) <= PROVING
         assert not attacker.is_banned_by(nodes[1])
 
-    simulate(61, body)
 
-
-def test_an_early_coin_counts_and_travels_when_its_time_has_come() -> None:
-    async def body(net: SimNet) -> None:
+async def test_an_early_coin_counts_and_travels_when_its_time_has_come() -> None:
+    async with simulate(62) as net:
         nodes = await two_nodes(net)
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
@@ -104,13 +102,10 @@ def test_an_early_coin_counts_and_travels_when_its_time_has_come() -> None:
         assert proofs(nodes[0]) == 1
         assert not attacker.is_banned_by(nodes[0])
 
-    simulate(62, body)
 
-
-def test_a_coin_that_is_told_too_early_may_be_told_again() -> None:
+async def test_a_coin_that_is_told_too_early_may_be_told_again() -> None:
     """Protocol §11: the message id of a coin that is held, or too early for that, is forgotten."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(63) as net:
         nodes = await two_nodes(net)
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
@@ -124,12 +119,10 @@ def test_a_coin_that_is_told_too_early_may_be_told_again() -> None:
         for node in nodes:
             assert coin.id in await votes_for(node, coin.parent), node.name
 
-    simulate(63, body)
-
 
 @pytest.mark.parametrize("excess_ms", [0, 1])
-def test_coins_are_held_that_are_two_limits_ahead_and_no_more(excess_ms: int) -> None:
-    async def body(net: SimNet) -> None:
+async def test_coins_are_held_that_are_two_limits_ahead_and_no_more(excess_ms: int) -> None:
+    async with simulate(64) as net:
         node = (await two_nodes(net))[0]
         coin = await early(net, node, 2 * LIMIT_MS + excess_ms)
         with suppress(ProtocolError):
@@ -137,11 +130,9 @@ def test_coins_are_held_that_are_two_limits_ahead_and_no_more(excess_ms: int) ->
         assert node.chain.statistics().early == 1 - excess_ms
         assert proofs(node) == 1 - excess_ms
 
-    simulate(64, body)
 
-
-def test_coins_of_far_ahead_are_ignored_and_punish_nobody() -> None:
-    async def body(net: SimNet) -> None:
+async def test_coins_of_far_ahead_are_ignored_and_punish_nobody() -> None:
+    async with simulate(65) as net:
         nodes = await two_nodes(net)
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
@@ -154,11 +145,9 @@ def test_coins_of_far_ahead_are_ignored_and_punish_nobody() -> None:
         penalties = nodes[0].network.peers.statistics().penalties
         assert set(penalties) <= {"cost"}
 
-    simulate(65, body)
 
-
-def test_nobody_fills_the_places_of_others_that_wait_for_their_time() -> None:
-    async def body(net: SimNet) -> None:
+async def test_nobody_fills_the_places_of_others_that_wait_for_their_time() -> None:
+    async with simulate(66) as net:
         nodes = await two_nodes(net)
         friend, attacker = Attacker(net, "77.7.0.7", "friend"), Attacker(net)
         await friend.join(nodes[:1])
@@ -179,11 +168,9 @@ def test_nobody_fills_the_places_of_others_that_wait_for_their_time() -> None:
         assert waiting.id in await votes_for(nodes[0], waiting.parent)
         assert nodes[0].chain.statistics().early == 0
 
-    simulate(66, body)
 
-
-def test_what_a_peer_has_sent_goes_with_it() -> None:
-    async def body(net: SimNet) -> None:
+async def test_what_a_peer_has_sent_goes_with_it() -> None:
+    async with simulate(67) as net:
         nodes = await two_nodes(net)
         forge = Forge(SIM)
         attacker, friend = Attacker(net), Attacker(net, "77.7.0.7", "friend")
@@ -202,13 +189,10 @@ def test_what_a_peer_has_sent_goes_with_it() -> None:
         statistics = nodes[0].chain.statistics()
         assert (statistics.orphans, statistics.early) == (1, 1)
 
-    simulate(67, body)
 
-
-def test_a_thousand_forged_coins_cost_no_more_proofs_than_two() -> None:
+async def test_a_thousand_forged_coins_cost_no_more_proofs_than_two() -> None:
     """They wait for one parent; so do honest ones, which came last. Its body releases them all."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(68) as net:
         nodes = await two_nodes(net)
         forge = Forge(SIM)
         attacker, friend = Attacker(net), Attacker(net, "77.7.0.7", "friend")
@@ -231,11 +215,9 @@ def test_a_thousand_forged_coins_cost_no_more_proofs_than_two() -> None:
         assert nodes[0].chain.statistics().orphans == 0
         assert_nobody_honest_was_banned(net)
 
-    simulate(68, body)
 
-
-def test_nobody_fills_the_places_of_others_that_wait_for_a_parent() -> None:
-    async def body(net: SimNet) -> None:
+async def test_nobody_fills_the_places_of_others_that_wait_for_a_parent() -> None:
+    async with simulate(69) as net:
         nodes = await two_nodes(net)
         forge = Forge(SIM)
         attacker, friend = Attacker(net), Attacker(net, "77.7.0.7", "friend")
@@ -259,5 +241,3 @@ def test_nobody_fills_the_places_of_others_that_wait_for_a_parent() -> None:
         await trio.sleep(1)
         # They were held: nobody here serves them.
         assert {coin.id for coin in honest} <= await votes_for(nodes[0], hidden.id)
-
-    simulate(69, body)

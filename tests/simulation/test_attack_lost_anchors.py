@@ -29,16 +29,24 @@ from tests.framework.attacks import (
     unspent_of,
 )
 from tests.framework.forge import Forge, key_lock
-from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate, solve
+from tests.framework.simulation.simnet import (
+    EPOCH_S,
+    SIM,
+    SimNet,
+    SimNode,
+    lengthen,
+    simulate,
+    solve,
+)
 from unchained.miner.jobs import Job
-from unchained.node.chain.mempool import PolicyError
 from unchained.node.chain.results import Package
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transition import body_root
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
-from unchained.node.rpc.values import Hex
+from unchained.node.rpc.core.values import Hex
 
 FEE = 7_000
 REFRESHED_S = EPOCH_S / 8
@@ -179,8 +187,8 @@ async def go_on(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_anchor_is_found_on_a_job_whose_transfer_has_left(way: Loss) -> None:
-    async def body(net: SimNet) -> None:
+async def test_an_anchor_is_found_on_a_job_whose_transfer_has_left(way: Loss) -> None:
+    async with simulate(41) as net:
         scene = await set_scene(net)
         job = await listed_in(job_of(scene.finder), scene)
         await way(scene)
@@ -193,14 +201,11 @@ def test_an_anchor_is_found_on_a_job_whose_transfer_has_left(way: Loss) -> None:
         assert (found.anchors_found, found.coins_rejected) == (1, 0)
         await go_on(scene)
 
-    simulate(41, body)
-
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_anchor_is_handed_in_on_a_template_whose_transfer_has_left(way: Loss) -> None:
+async def test_an_anchor_is_handed_in_on_a_template_whose_transfer_has_left(way: Loss) -> None:
     """The same for who mines elsewhere: mine.template, and mine.submit much later."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(42) as net:
         scene = await set_scene(net)
         # A node that mines nothing itself: no job of its own keeps the bytes.
         room = mining_room(net.nodes[0])
@@ -214,14 +219,11 @@ def test_an_anchor_is_handed_in_on_a_template_whose_transfer_has_left(way: Loss)
         await assert_it_counts_everywhere(scene, anchor, way)
         await go_on(scene)
 
-    simulate(42, body)
-
 
 @pytest.mark.slow
-def test_replacing_ones_own_transfers_loses_nobodys_anchors() -> None:
+async def test_replacing_ones_own_transfers_loses_nobodys_anchors() -> None:
     """Four cheap transfers replaced in turn, five a second: every anchor found becomes one."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(11) as net:
         nodes, coins = await with_coins(net, 3)
         found_before = sum(node.epochs.statistics().coins_found for node in nodes)
         net.resume_mining()
@@ -238,8 +240,6 @@ def test_replacing_ones_own_transfers_loses_nobodys_anchors() -> None:
         assert sum(found.coins_rejected for found in statistics) == 0
         assert sum(found.anchors_found for found in statistics) >= 3
         assert_nobody_honest_was_banned(net)
-
-    simulate(11, body)
 
 
 async def replace_in_turn(

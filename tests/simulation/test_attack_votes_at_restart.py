@@ -54,8 +54,8 @@ async def assert_counted(node: SimNode, story: Story) -> None:
     assert node.tip == story.p.id, node.name
 
 
-def test_strays_of_a_dead_anchor_count_after_a_restart() -> None:
-    async def body(net: SimNet) -> None:
+async def test_strays_of_a_dead_anchor_count_after_a_restart() -> None:
+    async with simulate(71) as net:
         story = Story()
         node = await restarted(net, story)
         assert await take_in(node, [story.p.coin, story.p]) == {}
@@ -64,14 +64,11 @@ def test_strays_of_a_dead_anchor_count_after_a_restart() -> None:
         await node.start()
         await assert_counted(node, story)
 
-    simulate(71, body)
-
 
 @pytest.mark.parametrize("has_heard_of_z", [False, True])
-def test_two_nodes_of_which_one_was_restarted_agree(has_heard_of_z: bool) -> None:
+async def test_two_nodes_of_which_one_was_restarted_agree(has_heard_of_z: bool) -> None:
     """The other has all of it, and is asked."""
-
-    async def body(net: SimNet) -> None:
+    async with simulate(72) as net:
         story = Story()
         node = await restarted(net, story)
         other = net.node()
@@ -87,14 +84,10 @@ def test_two_nodes_of_which_one_was_restarted_agree(has_heard_of_z: bool) -> Non
         if has_heard_of_z:
             assert await scores_of(node) == await scores_of(other)
 
-    simulate(72, body)
 
-
-def test_strays_told_again_after_a_restart_count() -> None:
-    async def body(net: SimNet) -> None:
+async def test_strays_told_again_after_a_restart_count() -> None:
+    async with simulate(73) as net:
         story = Story()
         node = await restarted(net, story)
         assert await take_in(node, [story.p.coin, story.p, *story.strays]) == {}
         await assert_counted(node, story)
-
-    simulate(73, body)

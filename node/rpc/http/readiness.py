@@ -47,6 +47,8 @@ class ReadinessCheck:
         return Readiness(all(text.startswith(OK) for text in checks.values()), checks)
 
     def _sync(self) -> str:
+        if self._chain.status.value.clock_behind_ms:
+            return "the clock is behind the chain: see chain.clock_behind in the log"
         if self._chain.status.value.refused is not None:
             return "a better chain waits for the operator: see chain.reorg_refused in the log"
         return OK if self._synced() else "the chain is behind that of the peers"

@@ -8,11 +8,13 @@ import msgspec
 
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.answers import AnchorStanding
+from unchained.node.chain.results import UnknownAnchorError
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import Network, work
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
+from unchained.node.primitives.types import CoinId
 from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
@@ -43,10 +45,22 @@ class Tip(msgspec.Struct, frozen=True):
     votes: int
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """An anchor that is set aside, or is no more; `changed` tells whether that is news. `tip` and
+    `height` are those of the main chain after it."""
+
+    id: Hash
+    set_aside: bool
+    changed: bool
+    tip: Hash
+    height: int
+
+
 class Anchor(msgspec.Struct, frozen=True):
     """An anchor with its body; the lists are empty while the body is unknown.
 
-    `standing`: on the main chain, on a side branch that counts, with an unknown body, or invalid.
+    `standing`: on the main chain, on a side branch that counts, with an unknown body, invalid
+    (Protocol §5.2), dead (§5.3: it counts, but nothing leads through it), or set aside.
     `votes` counts known coins bound to it, `confirmations` those bound to it or to its
     descendants on the main chain; for anchors that are too old to be undone both count at least
     what the chain lists. For the main chain alone: `minted`, what is new; `fees`, what its
@@ -269,6 +283,33 @@ class ChainRoom:
                 f"raise step to {len(heights) * step // MAX_POINTS + 1}"
             )
         return await self._reading.run(lambda store: _difficulty(store, heights))
+
+    @method("chain.set_aside", Access.FULL, errors=(NotFound,))
+    async def set_aside(self, id: Hash) -> Aside:  # noqa: A002 - the parameter's public name
+        """Let an anchor and all that descends from it stop counting, until `chain.take_back`.
+
+        If it is on the main chain, that goes back to the anchor before it and on from there. It
+        stays set aside across restarts. For an anchor whose time is wrong, and for a chain that
+        the operator does not want. Only what a reorganisation can undo can be set aside.
+        """
+        return await self._put_aside(id, True)
+
+    @method("chain.take_back", Access.FULL, errors=(NotFound,))
+    async def take_back(self, id: Hash) -> Aside:  # noqa: A002 - the parameter's public name
+        """Let an anchor that was set aside count again, with all that descends from it."""
+        return await self._put_aside(id, False)
+
+    async def _put_aside(self, anchor_id: Hash, is_aside: bool) -> Aside:
+        chosen = CoinId(anchor_id)
+        try:
+            if is_aside:
+                changed = await self._chain.set_aside(chosen)
+            else:
+                changed = await self._chain.take_back(chosen)
+        except UnknownAnchorError as error:
+            raise NotFound(str(error)) from None
+        status = self._chain.status.value
+        return Aside(anchor_id, is_aside, changed, Hash(status.tip), status.height)
 
     @method("chain.export", Access.FULL, timeout=3600, errors=(Refused, InvalidParams))
     async def export(

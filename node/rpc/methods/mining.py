@@ -153,6 +153,7 @@ class MiningRoom:
         """
         if not self._synced():
             raise NotReady("the chain is behind that of the peers: there is nothing to mine on")
+        self._check_clock()
         lock = None if address is None else lock_of_payee(address, self._chain.network)
         if lock is None and self._own_lock is None:
             raise InvalidParams("this node mines to nobody: name an address")
@@ -187,6 +188,11 @@ class MiningRoom:
             Amount(template.fees),
             Amount(template.value),
         )
+
+    def _check_clock(self) -> None:
+        # Protocol §6: a node whose clock is behind its tip "neither chooses nor mines"
+        if self._chain.status.value.clock_behind_ms:
+            raise NotReady("the clock is behind the chain: set it, or see chain.set_aside")
 
     async def _present(self) -> Template:
         """Return the present template, built once for all who ask between two events."""
@@ -275,7 +281,7 @@ class MiningRoom:
             hashes += 1
         return hashes
 
-    @method("mine.generate", Access.FULL, timeout=600, errors=(Refused, InvalidParams))
+    @method("mine.generate", Access.FULL, timeout=600, errors=(Refused, InvalidParams, NotReady))
     async def generate(
         self,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1,
@@ -304,6 +310,7 @@ class MiningRoom:
 
     async def _mine_one(self, lock: Lock | None, *, as_anchor: bool) -> Coin:
         """Mine a coin on the tip: an anchor, or one that is none."""
+        self._check_clock()
         template = await self._chain.template()
         time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:

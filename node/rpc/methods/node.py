@@ -74,6 +74,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     peers: int | None
     last_event: int
     refused_reorg: ReorgInfo | None
+    clock_behind_ms: int
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -167,6 +168,7 @@ class NodeRoom:
             None
             if refused is None
             else ReorgInfo(refused.fork_height, refused.depth, Hash(refused.winner)),
+            status.clock_behind_ms,
         )
 
     @method("node.stop", Access.FULL)

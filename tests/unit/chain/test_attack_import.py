@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.framework.forge import BACKEND, Forge, Forged
+from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.node.chain.export import MAGIC, ImportFailed
 from unchained.node.chain.importer import import_chain
 from unchained.node.chain.service import ChainService
@@ -22,7 +23,6 @@ from unchained.node.consensus.params import REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
-from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.storage.memory import MemoryStore
 
 BELOW = 3

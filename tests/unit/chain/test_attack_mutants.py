@@ -21,9 +21,10 @@ from tests.framework.chains import open_core
 from tests.framework.corechain import Chain
 from tests.framework.forge import BACKEND, Forge, Forged, key_condition, key_lock, of, spend_key
 from tests.framework.rules import rule_broken
+from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.node.chain.held_coins import MAX_EARLY, MAX_ORPHANS, MAX_ORPHANS_OF_PARENT
-from unchained.node.chain.service import ChainService
 from unchained.node.chain.results import Held
+from unchained.node.chain.service import ChainService
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.errors import TimeTooNewError, UnknownParentError
 from unchained.node.consensus.params import REG
@@ -40,7 +41,6 @@ from unchained.node.primitives.conditions import (
 )
 from unchained.node.primitives.transfer import Input, SizedTransfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.base.runtime import InlineRunner, TrioClock
 from unchained.storage import schema
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -349,7 +349,7 @@ def test_undone_transfers_wait_in_the_order_in_which_they_were(restarting: bool)
     if restarting:
         chain.restart()
     wanted = [sized.wid for sized in (two, one, four, three, second, first, third)]
-    assert list(build_template(chain.core).body.transfers) == wanted
+    assert list(build_template(chain.core, chain.now_ms).body.transfers) == wanted
     # And a body of them in that order is one that can be connected.
     anchor = chain.take(forge.anchor(rival, transfers=[two, one, four, three]))
     assert chain.core.tip.id == anchor.id
@@ -372,10 +372,10 @@ def test_undone_transfers_that_build_on_one_another_wait_again() -> None:
     chain.vote(rival, 9)
     assert chain.core.tip.id == rival.id
     wids = [sized.wid for sized in steps]
-    assert list(build_template(chain.core).body.transfers) == wids
+    assert list(build_template(chain.core, chain.now_ms).body.transfers) == wids
     chain.events_fit()
     chain.restart()
-    assert list(build_template(chain.core).body.transfers) == wids
+    assert list(build_template(chain.core, chain.now_ms).body.transfers) == wids
     assert {wid for wid, _ in schema.MEMPOOL.scan(chain.core.store)} == set(wids)
 
 

@@ -12,8 +12,8 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.mints import late_value, stray_value
 from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.consensus.transition import body_root
-from unchained.node.crypto.state_range import state_root
 from unchained.node.crypto.merkle import merkle_root
+from unchained.node.crypto.state_range import state_root
 
 GENESIS = load("genesis")
 AMOUNTS = load("amounts")

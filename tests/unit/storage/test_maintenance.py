@@ -301,7 +301,9 @@ def test_coin_set_is_held_against_the_state_commitment(store: KeyValueStore) -> 
         wrong_supply(store, batch)
 
     apply(store, damage)
-    assert check(store, LOCAL).problems == ("the coin set is not the one that the tip's state commits to",)
+    assert check(store, LOCAL).problems == (
+        "the coin set is not the one that the tip's state commits to",
+    )
 
 
 def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> None:

@@ -32,7 +32,9 @@ ROWS: list[tuple[Table[Any], bytes, Any]] = [
     (
         schema.UNDO,
         schema.UNDO.key(U64),
-        schema.UndoRecord((schema.SpentCoin(A, 5, B, 7, 1, 3), schema.SpentCoin(C, 1, B, 300, 0, U64))),
+        schema.UndoRecord(
+            (schema.SpentCoin(A, 5, B, 7, 1, 3), schema.SpentCoin(C, 1, B, 300, 0, U64))
+        ),
     ),
     (schema.COIN, schema.COIN.key(A), COIN),
     (schema.BOUND, schema.BOUND.key(A, B), None),
@@ -98,9 +100,7 @@ def test_every_table_has_a_row_here_and_a_prefix_of_its_own() -> None:
     ("table", "key", "value"),
     [row for row in ROWS if row[0] not in (schema.META, schema.ADDRESS, schema.BAN)],
 )
-def test_damaged_values_name_table_and_key(
-    table: Table[Any], key: bytes, value: object
-) -> None:
+def test_damaged_values_name_table_and_key(table: Table[Any], key: bytes, value: object) -> None:
     raw = table.encode(value)
     cases = [raw + b"\x00" * (1 << 21)]
     if table is not schema.TRANSFER:

@@ -51,7 +51,14 @@ def header_of(node: AnchorNode) -> AnchorHeader:
 
 def extend(point: AnchorContext, coin: Coin, header: AnchorHeader) -> AnchorContext:
     return check_header(
-        coin, header.fresh.n, header.uncles.n, header.history_root, point, NETWORK, NOW
+        coin,
+        header.fresh.n,
+        header.uncles.n,
+        header.transfers.n,
+        header.history_root,
+        point,
+        NETWORK,
+        NOW,
     )
 
 
@@ -98,6 +105,9 @@ def test_each_rule_of_headers_is_checked(core: ChainCore) -> None:
     many = msgspec.structs.replace(header.fresh, n=NETWORK.max_listed + 1)
     with pytest.raises(rules.TooManyCoinsError):
         extend(point, node.coin, msgspec.structs.replace(header, fresh=many))
+    many = msgspec.structs.replace(header.transfers, n=NETWORK.max_transfers + 1)
+    with pytest.raises(rules.TooManyTransfersError):
+        extend(point, node.coin, msgspec.structs.replace(header, transfers=many))
     odd = msgspec.structs.replace(header, history_root=bytes(32))
     with pytest.raises(rules.BadHistoryRootError):
         extend(point, node.coin, odd)
