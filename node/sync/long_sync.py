@@ -128,7 +128,7 @@ class LongSync:
             if best.is_empty:
                 # All of it that holds is here, and no other has more work.
                 return why
-            failure = await self._try(best, seen)
+            failure = await self._try(best, seen, len(scans))
             if failure is None:
                 return None
             why = failure.why
@@ -144,7 +144,7 @@ class LongSync:
                 self._cut(scan)
         return why
 
-    async def _try(self, scan: HeaderScan, seen: Seen) -> _Failure | None:
+    async def _try(self, scan: HeaderScan, seen: Seen, compared: int) -> _Failure | None:
         """Fetch a scanned chain; return why it does not hold, if it does not."""
         if scan.is_deep and (why := await self._why_not_deep(scan)) is not None:
             return _Failure(why, False)
@@ -155,6 +155,7 @@ class LongSync:
             peer=scan.peer,
             height=self._chain.status.value.height,
             target=scan.height,
+            compared=compared,
         )
         async with self._chain.bulk():
             if scan.is_deep:

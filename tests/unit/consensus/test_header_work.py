@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.consensus.params import REG, work
 
@@ -10,7 +12,7 @@ FULL = 1_000_000
 
 def branch(*targets: int) -> list[HeaderTargets]:
     """Return anchors of such targets, and of children of the last one's."""
-    return [HeaderTargets(*pair) for pair in zip(targets, targets[1:], strict=False)]
+    return [HeaderTargets(*pair) for pair in pairwise(targets)]
 
 
 def work_of(*targets: int) -> int:
