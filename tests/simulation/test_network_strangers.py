@@ -1,4 +1,4 @@
-"""A peer of another network, or of earlier rules: one line names both genesis ids, and it is gone."""
+"""A peer of another network, or of earlier rules: one line names both genesis ids."""
 
 from __future__ import annotations
 
