@@ -101,16 +101,17 @@ def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
 
 
 def has_transfer(view: ChainView, wid: Wid) -> bool:
-    """Tell whether a transfer's bytes are stored, as those of all that wait are."""
+    """Tell whether a transfer's bytes are here."""
     return encoded_length(view, wid) is not None
 
 
 def encoded_length(view: ChainView, wid: Wid) -> int | None:
-    """Return how many bytes a transfer's encoding has, None if they are not stored."""
+    """Return how many bytes a transfer's encoding has, None if they are not here: in the store,
+    or kept for jobs that list them."""
     entry = view.waiting.mempool.get(wid)
     if entry is not None:
         return entry.raw_size
-    raw = schema.TRANSFER.get(view.store, wid)
+    raw = schema.TRANSFER.get(view.store, wid) or view.waiting.jobs.get(wid)
     return None if raw is None else len(raw)
 
 

@@ -19,6 +19,7 @@ from unchained.node.chain.coin_reads import encoded_length, has_transfer
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
+from unchained.node.chain.mempool.job_transfers import ListedTransfer
 from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import connect_loaded, open_chain
@@ -54,6 +55,7 @@ from unchained.node.consensus.transition import (
     check_anchor_grade,
     count_anchor,
 )
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
@@ -136,6 +138,10 @@ class ChainCore:
     def _has_transfer(self, wid: Wid) -> bool:
         """Tell whether a transfer's bytes are stored, as those of all that wait are."""
         return has_transfer(self.view, wid)
+
+    def hold_listed(self, body: Body) -> tuple[ListedTransfer, ...]:
+        """Return what keeps the transfers of a job's body at hand for as long as it lives."""
+        return self._waiting.jobs.hold(map(Wid, body.transfers))
 
     def branch_of(self, node: AnchorNode) -> Branch:
         """Return the chain that ends in a counting anchor, as the rules read it."""
@@ -299,9 +305,11 @@ class ChainCore:
         put = self.ledger.batch.put
         for coin in news:
             self.admission.take_in_listed(coin)
-        for wid in package.body.transfers:
-            raw = package.transfers.get(Wid(wid))
-            if raw is not None and not self._has_transfer(Wid(wid)):
+        for wid in map(Wid, package.body.transfers):
+            if not self._waiting.is_stored(wid):
+                raw = package.transfers.get(wid)
+                raw = self._waiting.jobs.get(wid) if raw is None else raw
+                assert raw is not None, "its length was known when the body was judged"
                 put(schema.TRANSFER.key(wid), raw)
         body = package.body
         record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)

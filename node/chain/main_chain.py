@@ -19,7 +19,6 @@ from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import connect_anchor, mints_of
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.schema import AnchorRecord, MempoolRecord, TransferEntered
@@ -70,7 +69,7 @@ class MainChain:
         """
         if self.chooses_later or self._admission.is_behind:
             return
-        self._follow(UndoneTransfers(self._waiting), 0)
+        self._follow(UndoneTransfers(self._waiting, self._tree.tip.height), 0)
 
     def _follow(self, undone: UndoneTransfers, depth: int) -> None:
         """Follow the winner, after so many anchors have been undone already."""
@@ -87,14 +86,14 @@ class MainChain:
                 continue
             depth = max(depth, self._tree.tip.height - fork.height)
             while self._tree.tip is not fork:
-                undone.add(self._disconnect())
+                self._disconnect(undone)
             self._connect_up_to(best, fork)
         self._settle(undone, depth)
 
     def _settle(self, undone: UndoneTransfers, depth: int) -> None:
         """Let what was undone wait again."""
         if depth:
-            self._waiting.rebuild(undone.in_order())
+            self._waiting.rebuild(undone)
         if depth > self._network.max_reorg:
             # What it was held for has become the main chain.
             self._root.held = False
@@ -154,8 +153,8 @@ class MainChain:
         )
         self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
 
-    def _disconnect(self) -> list[SizedTransfer]:
-        """Take the tip off the chain; return its transfers."""
+    def _disconnect(self, undone: UndoneTransfers) -> None:
+        """Take the tip off the chain."""
         node = self._tree.tip
         parent = node.parent
         assert parent is not None, "a fork point lies at or above the root"
@@ -178,7 +177,7 @@ class MainChain:
         self._journal.changes.disconnected.append((node.height, node.id))
         self._refused_lead += self._work_of([node])
         self._journal.write(tip_moved=True)
-        return transfers
+        undone.add(transfers, (mint.coin.id for mint in self._mints_of(node)))
 
     def _must_refuse(self, fork: AnchorNode) -> bool:
         """Tell whether to leave a reorganisation to the operator (Protocol §6)."""
@@ -226,10 +225,10 @@ class MainChain:
                 break
 
     def _leave(self, node: AnchorNode) -> None:
-        undone = UndoneTransfers(self._waiting)
+        undone = UndoneTransfers(self._waiting, self._tree.tip.height)
         depth = 0
         while node.on_main:
-            undone.add(self._disconnect())
+            self._disconnect(undone)
             depth += 1
         if self._admission.is_behind:
             self._settle(undone, depth)

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool.job_transfers import ListedTransfer
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.coins import COIN_VERSION
 from unchained.node.consensus.errors import ProtocolError
@@ -28,7 +29,8 @@ class Template(msgspec.Struct, frozen=True):
 
     `parent_time` and `least_time` in ms: a coin's time must exceed the one and is at least the
     other, so that nothing that the body lists is too new for an anchor. `late` and `stray` count
-    the uncles; `fees` and `value` in grains, what an anchor on it mints for itself.
+    the uncles; `fees` and `value` in grains, what an anchor on it mints for itself. As long as a
+    template lives, so do the bytes of its transfers, `listed`.
     """
 
     parent: CoinId
@@ -44,6 +46,7 @@ class Template(msgspec.Struct, frozen=True):
     stray: int
     fees: int
     value: int
+    listed: tuple[ListedTransfer, ...]
 
     def header(self, *, lock: Lock, time: int, nonce: int = 0) -> CoinHeader:
         """Return the header of a coin on this template. `time` in ms, at least `least_time`."""
@@ -122,6 +125,7 @@ def build_template(core: ChainCore, now_ms: int) -> Template:
         stray=sum(mint.kind is CoinKind.STRAY for mint in uncles),
         fees=fees,
         value=network.subsidy + pool_share(core.ledger.pool + fees),
+        listed=core.hold_listed(body),
     )
 
 

@@ -129,7 +129,7 @@ def check_transfer_alone(transfer: Transfer, network: Network) -> None:
     # Protocol §8.1: BAD_CONDITION: "A condition's first byte is its kind; no trailing bytes"
     for spent in transfer.inputs:
         parse_condition(spent.condition)
-    # Protocol §8.2: BAD_NOTE: "note empty or 1,088-byte ML-KEM-768 ciphertext ‖ 16 to 272 bytes"
+    # Protocol §8.2: BAD_NOTE: "note empty or 1,360 bytes: an ML-KEM-768 ciphertext"
     for output in transfer.outputs:
         if output.note and len(output.note) != NOTE_SIZE:
             raise BadNoteError(

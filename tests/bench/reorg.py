@@ -1,6 +1,7 @@
 """Seconds to undo 100 anchors of 16 coins and connect the 101 that beat them, on LevelDB.
 
-The reference connects 100 such anchors without undoing any, one synced batch each.
+The reference connects 100 such anchors without undoing any, one synced batch each. A second row
+undoes one anchor and connects two while 11,000 transfers wait; its reference is that with none.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
+
 from tests.bench._result import result
-from tests.framework.benchchain import Forger, connect, new_store, open_core
+from tests.framework.benchchain import Forger, connect, fill, new_store, open_core
+from tests.framework.forge import Forge, key_lock, of
 from unchained.node.chain.results import Package
+from unchained.node.consensus.params import REG
+from unchained.node.primitives.transfer import Signature
 from unchained.storage.memory import MemoryStore
 
 DEPTH = 100
 FRESH = 16
 RUNS = 5
+FEE = 20_000
 GOAL = 1.0
+WAITING = 11_000
+WAITING_GOAL = 0.1
+"""Seconds of the writer."""
 
 
 def run() -> list[dict[str, object]]:
@@ -38,8 +48,46 @@ def run() -> list[dict[str, object]]:
             reference_values=reference,
             goal=GOAL,
             at_least=False,
-        )
+        ),
+        result(
+            "reorg, 11,000 waiting",
+            "s",
+            [_measure_waiting(WAITING) for _ in range(RUNS)],
+            reference="none waiting",
+            reference_values=[_measure_waiting(0) for _ in range(RUNS)],
+            goal=WAITING_GOAL,
+            at_least=False,
+        ),
     ]
+
+
+def _measure_waiting(waiting: int) -> float:
+    """Return the seconds of a step that undoes one anchor and connects two."""
+    forge = Forge(REG)
+    dummy = (Signature(bytes(1_952), bytes(3_309)),)
+    losing, winning = MemoryStore(), MemoryStore()
+    for store in (losing, winning):
+        fill(store, WAITING, key_lock(0))
+    lost = list(Forger(seed=1).chain(open_core(losing), 1, FRESH))
+    won = list(Forger(seed=2).chain(open_core(winning), 2, FRESH))
+    with tempfile.TemporaryDirectory() as directory:
+        store = new_store(Path(directory))
+        coins = fill(store, WAITING, key_lock(0))
+        core = open_core(store)
+        for coin_id in coins[:waiting]:
+            plain = forge.transfer([(coin_id, 0)], [(REG.subsidy - FEE, 1)], fee=FEE, sign=False)
+            sized = of(msgspec.structs.replace(plain.transfer, signatures=dummy))
+            core.submit_transfer(sized, forge.now_ms)
+        for package in (*lost, won[0]):
+            connect(core, package)
+        assert core.tip.id == lost[-1].anchor.id
+        begun = time.perf_counter()
+        connect(core, won[1])
+        took = time.perf_counter() - begun
+        assert core.tip.id == won[1].anchor.id
+        assert len(core.mempool) == waiting
+        store.close()
+    return took
 
 
 def _measure(losing: list[Package], winning: list[Package]) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from tests.framework.chains import Feeder, Item, open_core, shuffled
 from tests.framework.forge import Forge, Forged
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate, solve
 from tests.framework.trees import RandomTree
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import Outcome, ProvenCoin
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transition import body_root
 from unchained.node.primitives.coin import Coin
@@ -161,7 +161,7 @@ def test_votes_for_a_dead_anchor_are_judged_and_those_for_an_invalid_one_refused
     feeder.submit_all(split.dead_first())
     core, now_ms_ = feeder.core, split.forge.now_ms
     assert core.tip.id == split.honest.id
-    assert core.submit_coin(split.for_b[0], now_ms_, proven=True) is Outcome.ACCEPTED
+    assert core.submit_proven_coin(ProvenCoin(split.for_b[0]), now_ms_) is Outcome.ACCEPTED
     # What fails §5.2 is another thing: PARENT_INVALID is for that alone.
     invalid = split.forge.anchor(split.a, body_fields={"history_root": bytes(32)})
     feeder.submit_all([invalid.coin, invalid, vote := split.forge.coin(invalid)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -32,6 +32,9 @@ from unchained.node.consensus.transfers import (
 )
 from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+
+FIRST_ARRIVAL: Final = 1 << 40
+"""Arrivals count up from here, and down for what a reorganisation lets wait again."""
 
 
 class Reason(enum.IntEnum):
@@ -59,6 +62,7 @@ class PoolEntry(msgspec.Struct, gc=False):
     added_ms: int
     parents: set[Wid]
     children: set[Wid]
+    lock_height: int = 0
 
     @property
     def rate(self) -> float:
@@ -106,7 +110,7 @@ class Mempool:
         self._outputs: dict[CoinId, tuple[Wid, int]] = {}
         self._bytes = 0
         self._fees = 0
-        self._next_arrival = 0
+        self._first_arrival = self._next_arrival = FIRST_ARRIVAL
         self._raised_rate = 0.0
         self._raised_ms = 0
 
@@ -177,17 +181,25 @@ class Mempool:
             check_descendants(sum(entry.wid not in leaving for entry in descendants) + 1)
 
     def add(
-        self, sized: SizedTransfer, evicted: Iterable[PoolEntry], now_ms: int
+        self,
+        sized: SizedTransfer,
+        evicted: Iterable[PoolEntry],
+        now_ms: int,
+        arrival: int | None = None,
     ) -> PoolEntry | None:
         """Let a transfer in that passed `check`; return its entry.
 
-        The `evicted` that `check` named leave. None if the mempool is full and everything in
-        it pays more.
+        The `evicted` that `check` named leave. It comes after all others, or in the place of an
+        earlier `arrival`. None if the mempool is full and everything in it pays more.
         """
         for entry in evicted:
             if entry.wid in self._entries:
                 self._remove(entry, Reason.REPLACED)
         transfer = sized.transfer
+        parents = self._parents_of(sized)
+        if arrival is None or any(self._entries[wid].arrival >= arrival for wid in parents):
+            arrival = self._next_arrival
+            self._next_arrival += 1
         entry = PoolEntry(
             sized.wid,
             sized.txid,
@@ -196,27 +208,29 @@ class Mempool:
             len(sized.raw),
             tuple(CoinId(spent.coin_id) for spent in transfer.inputs),
             tuple((output.value, Lock(output.lock)) for output in transfer.outputs),
-            self._next_arrival,
+            arrival,
             now_ms,
-            self._parents_of(sized),
+            parents,
             set(),
+            transfer.lock_height,
         )
-        self._next_arrival += 1
         self._link(entry)
         self._make_room(now_ms)
         return self._entries.get(entry.wid)
 
-    def restore(self, added_ms: int, sized: SizedTransfer, height: int) -> PoolEntry | None:
+    def restore(
+        self, added_ms: int, sized: SizedTransfer, height: int, arrival: int | None = None
+    ) -> PoolEntry | None:
         """Let a transfer wait again that was here before, whatever it pays.
 
-        `added_ms` is when it first entered. None if there was no room. Raises a
-        `TransferError` if it cannot be included at `height`.
+        `added_ms` is when it first entered, `arrival` its place. None if there was no room. Raises
+        a `TransferError` if it cannot be included at `height`.
         """
         for conflict in self._conflicts(sized):
             raise CoinSpentError(expected="a coin that nothing spends", actual=conflict.wid.hex())
         view = _MempoolCoins(self, self._chain, set(), height)
         check_transfer_in_context(sized.transfer, view, height, self._network)
-        return self.add(sized, (), added_ms)
+        return self.add(sized, (), added_ms, arrival)
 
     def _parents_of(self, sized: SizedTransfer) -> set[Wid]:
         return {
@@ -265,15 +279,27 @@ class Mempool:
         for entry in self._with_descendants(old):
             self._remove(entry, Reason.EXPIRED)
 
-    def clear(self) -> list[PoolEntry]:
-        """Take everything out, reporting nothing, and return it by arrival: to check it anew."""
-        entries = sorted(self._entries.values(), key=lambda entry: entry.arrival)
-        for table in (self._entries, self._by_txid, self._spender, self._outputs):
-            table.clear()
-        self._bytes = self._fees = 0
-        return entries
+    def take_out(self, coins: Iterable[CoinId], height: int | None) -> list[PoolEntry]:
+        """Take out what spends any of some coins, with descendants, reporting nothing; return it
+        by arrival: to check it anew. With a `height`, also what is locked until after it."""
+        first = [wid for coin_id in coins if (wid := self._spender.get(coin_id)) is not None]
+        if height is not None:
+            first += [entry.wid for entry in self if entry.lock_height > height]
+        entries = self._walk(first, lambda entry: entry.children)
+        for entry in entries:
+            self._unlink(entry)
+        return sorted(entries, key=lambda entry: entry.arrival)
+
+    def reserve_places(self, count: int) -> Iterator[int]:
+        """Return so many arrivals before all that there are."""
+        self._first_arrival -= count
+        return iter(range(self._first_arrival, self._first_arrival + count))
 
     def _remove(self, entry: PoolEntry, reason: Reason) -> None:
+        self._unlink(entry)
+        self._owner.note_left(entry, reason)
+
+    def _unlink(self, entry: PoolEntry) -> None:
         del self._entries[entry.wid]
         del self._by_txid[entry.txid]
         for coin_id in entry.inputs:
@@ -281,12 +307,13 @@ class Mempool:
         for index in range(len(entry.outputs)):
             del self._outputs[output_id(entry.txid, index)]
         for parent in entry.parents:
-            self._entries[parent].children.discard(entry.wid)
+            if parent in self._entries:
+                self._entries[parent].children.discard(entry.wid)
         for child in entry.children:
-            self._entries[child].parents.discard(entry.wid)
+            if child in self._entries:
+                self._entries[child].parents.discard(entry.wid)
         self._bytes -= entry.raw_size
         self._fees -= entry.fee
-        self._owner.note_left(entry, reason)
 
     # Walking
 

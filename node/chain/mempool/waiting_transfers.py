@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from unchained.node.chain.ledger import Ledger
+from unchained.node.chain.mempool.job_transfers import JobTransfers
 from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.tree import AnchorTree
@@ -15,8 +18,8 @@ from unchained.node.consensus.errors import NonCanonicalError, ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
 from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
-from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import Txid, Wid
+from unchained.node.primitives.transfer import SizedTransfer, output_id
+from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.schema import MempoolRecord, TransferEntered, TransferLeft
@@ -42,6 +45,7 @@ class WaitingTransfers:
         self._tree = tree
         self._verdicts = verdicts
         self.mempool = Mempool(network, ledger, self)
+        self.jobs = JobTransfers()
 
     def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
         """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
@@ -99,36 +103,61 @@ class WaitingTransfers:
             self._ledger.batch.delete(schema.MEMPOOL.key(wid))
             sized, verdict, _ = self.judged(Wid(wid))
             if sized is not None and verdict.alone is None and verdict.witness is None:
-                waiting.append((record.added_ms, sized))
+                waiting.append(_Restorable(record.added_ms, sized, None))
         self._restore(waiting)
 
     def forget_undone(self, sized: SizedTransfer) -> None:
         """Let a transfer go that was undone and would not have found room."""
         self._forget(sized.wid, sized.txid, Reason.EVICTED)
 
-    def rebuild(self, undone: Sequence[SizedTransfer]) -> None:
-        """Judge the mempool anew after a reorganisation, with the transfers that it undid."""
-        once = {sized.wid: sized for sized in undone}
-        waiting = [(self._tree.tip.coin.header.time, sized) for sized in once.values()]
-        for entry in self.mempool.clear():
+    def is_stored(self, wid: Wid) -> bool:
+        """Tell whether a transfer's bytes are in the store, as those of all that wait are."""
+        if self.mempool.get(wid) is not None:
+            return True
+        return schema.TRANSFER.get(self._ledger.view, wid) is not None
+
+    def rebuild(self, undone: UndoneTransfers) -> None:
+        """Let the transfers that a reorganisation undid wait again, before all others, and judge
+        those anew for which it can make a difference: what spends coins that the undone anchors
+        created, and where the chain has become shorter, coins that are immature again or what is
+        locked again."""
+        height = self._tree.tip.height + 1
+        is_lower = height < undone.height_before + 1
+        coins = {*undone.created, *(self._immature_since(undone.height_before) if is_lower else ())}
+        taken = self.mempool.take_out(coins, height if is_lower else None)
+        once = undone.in_order()
+        places = self.mempool.reserve_places(len(once))
+        time_ms = self._tree.tip.coin.header.time
+        waiting = [_Restorable(time_ms, sized, next(places)) for sized in once]
+        for entry in taken:
             sized, _, _ = self.judged(entry.wid)
             assert sized is not None, "it was in the mempool"
-            waiting.append((entry.added_ms, sized))
+            waiting.append(_Restorable(entry.added_ms, sized, entry.arrival))
         self._restore(waiting)
 
-    def _restore(self, waiting: Sequence[tuple[int, SizedTransfer]]) -> None:
+    def _immature_since(self, height_before: int) -> Iterator[CoinId]:
+        """Yield the minted coins of this chain that could be spent when it was as high as that."""
+        lowest = self._tree.tip.height + 2 - self._network.maturity
+        for height in range(lowest, height_before + 2 - self._network.maturity):
+            node = self._tree.main_at(height)
+            if node is not None:
+                body = node.judged.body
+                yield from map(CoinId, (node.id, *body.fresh, *body.uncles))
+
+    def _restore(self, waiting: Sequence[_Restorable]) -> None:
         """Let transfers that were waiting wait on, in whatever order they come; those that cannot
         any more leave."""
         while True:
-            left = [(ms, sized) for ms, sized in waiting if not self._restore_one(ms, sized)]
+            left = [one for one in waiting if not self._restore_one(one)]
             if len(left) == len(waiting):
                 break
             waiting = left
-        for _, sized in left:
-            self._forget(sized.wid, sized.txid, Reason.INVALID)
+        for one in left:
+            self._forget(one.sized.wid, one.sized.txid, Reason.INVALID)
 
-    def _restore_one(self, added_ms: int, sized: SizedTransfer) -> bool:
+    def _restore_one(self, one: _Restorable) -> bool:
         """Tell whether it is settled what becomes of a transfer: not while it lacks a parent."""
+        sized = one.sized
         if schema.TXID.get(self._ledger.view, sized.txid) is not None:
             self._forget(sized.wid, sized.txid, Reason.INCLUDED)
             return True
@@ -138,8 +167,9 @@ class WaitingTransfers:
             if twin.wid != sized.wid:
                 self._forget(sized.wid, sized.txid, Reason.CONFLICT)
             return True
+        height = self._tree.tip.height + 1
         try:
-            entry = self.mempool.restore(added_ms, sized, self._tree.tip.height + 1)
+            entry = self.mempool.restore(one.added_ms, sized, height, one.arrival)
         except ProtocolError:
             return False
         if entry is not None:
@@ -157,6 +187,10 @@ class WaitingTransfers:
     def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:
         self._ledger.batch.delete(schema.MEMPOOL.key(wid))
         if not self._is_listed(wid, txid):
+            if self.jobs.is_listed(wid):
+                raw = schema.TRANSFER.get(self._ledger.view, wid)
+                if raw is not None:
+                    self.jobs.keep(wid, raw)
             self._ledger.batch.delete(schema.TRANSFER.key(wid))
         self._ledger.log(TransferLeft(wid, reason))
 
@@ -168,17 +202,32 @@ class WaitingTransfers:
         return self._tree.is_listed_aside(wid)
 
 
+class _Restorable(msgspec.Struct, frozen=True, gc=False):
+    """A transfer that waited, or was undone: when it first entered, and its place if it has one."""
+
+    added_ms: int
+    sized: SizedTransfer
+    arrival: int | None
+
+
 class UndoneTransfers:
     """The transfers that a reorganisation undoes, in order of height: at most `UNDONE_BYTES` of
-    the lowest, on which the others may build."""
+    the lowest, on which the others may build. `created` are the coins that are gone with them and
+    with what the anchors minted, `height_before` is that of the tip before."""
 
-    def __init__(self, waiting: WaitingTransfers) -> None:
+    def __init__(self, waiting: WaitingTransfers, height_before: int) -> None:
         self._waiting = waiting
+        self.height_before = height_before
+        self.created: set[CoinId] = set()
         self._size = 0
         self._by_wid: OrderedDict[Wid, SizedTransfer] = OrderedDict()
 
-    def add(self, transfers: Sequence[SizedTransfer]) -> None:
-        """Take in those of the next lower anchor."""
+    def add(self, transfers: Sequence[SizedTransfer], minted: Iterable[CoinId]) -> None:
+        """Take in those of the next lower anchor, and what it minted."""
+        self.created.update(minted)
+        for sized in transfers:
+            outputs = range(len(sized.transfer.outputs))
+            self.created.update(output_id(sized.txid, index) for index in outputs)
         for sized in reversed(transfers):
             if sized.wid not in self._by_wid:
                 self._by_wid[sized.wid] = sized

@@ -21,7 +21,6 @@ from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import JobTimes, Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
-from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.errors import Busy, InvalidParams, NotReady, ProtocolRule, Refused
@@ -129,7 +128,7 @@ class MiningRoom:
         self._backend = backend
         self._runner = runner
         self._clock = clock
-        self._bodies: OrderedDict[bytes, Body] = OrderedDict()
+        self._templates: OrderedDict[bytes, Template] = OrderedDict()
         self._latest: tuple[int, Template] | None = None
         self._times = JobTimes()
         self._measuring = False
@@ -213,10 +212,10 @@ class MiningRoom:
                 return template
 
     def _remember(self, template: Template) -> None:
-        self._bodies[template.body_root] = template.body
-        self._bodies.move_to_end(template.body_root)
-        while len(self._bodies) > TEMPLATES_REMEMBERED:
-            self._bodies.popitem(last=False)
+        self._templates[template.body_root] = template
+        self._templates.move_to_end(template.body_root)
+        while len(self._templates) > TEMPLATES_REMEMBERED:
+            self._templates.popitem(last=False)
 
     @method("mine.submit", Access.MINE, errors=(ProtocolRule, InvalidParams))
     async def submit(
@@ -234,12 +233,12 @@ class MiningRoom:
         outcome = await self._chain.submit_coin(mined)
         if isinstance(outcome, Held):
             return SubmittedCoin(Hash(mined.id), "held", False)
-        body = None
+        template = None
         if is_anchor_grade(mined, self._chain.network):
-            body = self._bodies.get(mined.header.body_root)
-        if body is not None:
-            await self._chain.submit_package(Package(mined, body, {}, {}))
-        return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
+            template = self._templates.get(mined.header.body_root)
+        if template is not None:
+            await self._chain.submit_package(Package(mined, template.body, {}, {}))
+        return SubmittedCoin(Hash(mined.id), outcome.value, template is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(Busy,))
     async def benchmark(

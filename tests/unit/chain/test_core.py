@@ -21,6 +21,7 @@ from tests.framework.forge import Forge, Forged, key_lock, of
 from tests.framework.rules import rule_broken
 from unchained.node.chain import journal, main_chain
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers
 from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor
 from unchained.node.chain.template import build_template
 from unchained.node.chain.tree import AnchorStatus
@@ -493,7 +494,8 @@ def test_a_chain_of_undone_transfers_waits_after_a_crash(chain: Chain) -> None:
     first = chain.take(forge.anchor(base, (), (), spent))
     second = chain.take(forge.anchor(base))
     # what a crash leaves: the first anchor is off the chain, the mempool not judged anew
-    chain.core._main._disconnect()
+    undone = UndoneTransfers(chain.core._waiting, chain.core.tip.height)
+    chain.core._main._disconnect(undone)
     assert chain.core.tip.id == base.id
     chain.core = chain._open()
     assert chain.core.tip.id in {first.id, second.id}

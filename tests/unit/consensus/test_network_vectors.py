@@ -9,8 +9,8 @@ import pytest
 from tests.framework.vectors import label, load
 from unchained.node.consensus.difficulty import child_target
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.mints import late_value, stray_value
-from unchained.node.consensus.params import NETWORKS, Network
+from unchained.node.consensus.mints import late_value, pool_share, stray_value
+from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.consensus.transition import body_root
 from unchained.node.crypto.merkle import merkle_root
 from unchained.node.crypto.state_range import state_root
@@ -85,6 +85,14 @@ def test_amounts(network: Network) -> None:
     assert stray_value(network) == AMOUNTS["stray"]
     for age, value in AMOUNTS["late"].items():
         assert late_value(int(age), network) == value
+
+
+@pytest.mark.parametrize("case", AMOUNTS["pool"], ids=lambda case: str(case["before"]))
+def test_the_pool(case: Any) -> None:
+    share = pool_share(case["before"] + case["fees"])
+    assert share == case["share"]
+    assert REG.subsidy + share == case["own_coin"]
+    assert case["before"] + case["fees"] - share == case["after"]
 
 
 @pytest.mark.parametrize("case", TARGETS, ids=label)

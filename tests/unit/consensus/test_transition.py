@@ -25,6 +25,7 @@ from unchained.node.consensus.transition import (
 from unchained.node.consensus.uncles import check_uncle
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 
 RETARGETING = msgspec.structs.replace(REG, tau_ms=20_000)
@@ -37,8 +38,8 @@ def forge() -> Forge:
 
 @pytest.fixture(scope="module")
 def tip(forge: Forge) -> Forged:
-    """The last of twelve empty anchors."""
-    return forge.grow(forge.genesis, 12)
+    """The last of twenty empty anchors."""
+    return forge.grow(forge.genesis, 20)
 
 
 class Contents:
@@ -120,31 +121,47 @@ def ids(count: int) -> tuple[bytes, ...]:
     return tuple(number.to_bytes(32, "big") for number in range(1, count + 1))
 
 
+LARGE = bytes(200_000)
+"""What a transfer may be by its length alone."""
+
 BODY_RULES: dict[str, Callable[[dict[str, Any]], object]] = {
     "TOO_MANY_COINS": lambda body: body.update(uncles=ids(MOST + 1)),
-    "BAD_ORDER": lambda body: body.update(fresh=(b"\x02" * 32, b"\x01" * 32)),
-    "BAD_HISTORY_ROOT": lambda body: body.update(history_root=bytes(32)),
-    "BODY_MISSING": lambda body: (
-        body.setdefault("transfers", ()) or body.setdefault("uncles", ids(1))
+    "TOO_MANY_TRANSFERS": lambda body: body.update(
+        transfers=(*body["transfers"], *ids(REG.max_transfers + 1))
     ),
+    "BODY_TOO_LARGE": lambda body: body.update(
+        transfers=(*body["transfers"], *(wid_of(LARGE) for _ in range(21)))
+    ),
+    "BODY_MISSING": lambda body: body.update(transfers=(*body["transfers"], bytes(32))),
+    "BAD_ORDER": lambda body: body.update(fresh=body["fresh"][::-1]),
+    "BAD_HISTORY_ROOT": lambda body: body.update(history_root=bytes(32)),
 }
+"""In the order of the text."""
+
+
+def broken_body(forge: Forge, tip: Forged, *rules: str) -> Forged:
+    """Return an anchor of two fresh coins whose body breaks rules."""
+    fresh = [forge.coin(tip), forge.coin(tip)]
+    changes: dict[str, Any] = {
+        "fresh": tuple(sorted(coin.id for coin in fresh)),
+        "transfers": (),
+    }
+    for rule in rules:
+        BODY_RULES[rule](changes)
+    return forge.anchor(tip, fresh, raw_transfers={wid_of(LARGE): LARGE}, body_fields=changes)
 
 
 @pytest.mark.parametrize("rule", BODY_RULES)
 def test_each_rule_of_the_lists(forge: Forge, tip: Forged, rule: str) -> None:
-    changes: dict[str, Any] = {}
-    BODY_RULES[rule](changes)
-    assert rule_of(forge, tip, forge.anchor(tip, body_fields=changes)) == rule
+    judge(forge, tip, broken_body(forge, tip))
+    assert rule_of(forge, tip, broken_body(forge, tip, rule)) == rule
 
 
 @pytest.mark.parametrize(("earlier", "later"), list(combinations(BODY_RULES, 2)))
 def test_the_earlier_rule_of_the_lists_is_named(
     forge: Forge, tip: Forged, earlier: str, later: str
 ) -> None:
-    changes: dict[str, Any] = {}
-    for rule in (later, earlier):
-        BODY_RULES[rule](changes)
-    assert rule_of(forge, tip, forge.anchor(tip, body_fields=changes)) == earlier
+    assert rule_of(forge, tip, broken_body(forge, tip, later, earlier)) == earlier
 
 
 @pytest.mark.parametrize("listed", ["fresh", "uncles"])
@@ -155,8 +172,41 @@ def test_lists_may_be_full_and_must_be_strictly_ascending(
     assert rule_of(forge, tip, full) == "BODY_MISSING"
     over = forge.anchor(tip, body_fields={listed: ids(MOST + 1)})
     assert rule_of(forge, tip, over) == "TOO_MANY_COINS"
-    twice = forge.anchor(tip, body_fields={listed: (bytes(32), bytes(32))})
+    coin = forge.coin(tip)
+    twice = forge.anchor(tip, [coin], body_fields={listed: (coin.id, coin.id)})
     assert rule_of(forge, tip, twice) == "BAD_ORDER"
+
+
+def test_transfers_may_be_as_many_as_their_size_allows(forge: Forge, tip: Forged) -> None:
+    most = forge.anchor(tip, body_fields={"transfers": ids(4_096)})
+    assert rule_of(forge, tip, most) == "BODY_MISSING"
+    over = forge.anchor(tip, body_fields={"transfers": ids(4_097)})
+    assert rule_of(forge, tip, over) == "TOO_MANY_TRANSFERS"
+
+
+def test_encoded_bytes_count_as_often_as_they_are_listed(forge: Forge, tip: Forged) -> None:
+    raws = {wid_of(raw): raw for raw in (bytes(256 << 10), bytes(1))}
+    large, small = raws
+    for listed, rule in (
+        ((large,) * 16, None),
+        ((large,) * 16 + (small,), "BODY_TOO_LARGE"),
+        # no more is needed to say so
+        ((large,) * 16 + (small, bytes(32)), "BODY_TOO_LARGE"),
+        ((large,) * 16 + (bytes(32),), "BODY_MISSING"),
+    ):
+        anchor = forge.anchor(tip, raw_transfers=raws, body_fields={"transfers": listed})
+        if rule is None:
+            judge(forge, tip, anchor)
+        else:
+            assert rule_of(forge, tip, anchor) == rule
+
+
+def test_transfers_above_256_kib_are_not_read(forge: Forge, tip: Forged) -> None:
+    raw = bytes((256 << 10) + 1)
+    anchor = forge.anchor(
+        tip, raw_transfers={wid_of(raw): raw}, body_fields={"transfers": (wid_of(raw),) * 17}
+    )
+    assert rule_of(forge, tip, anchor) == "BODY_MISSING"
 
 
 # Fresh coins
@@ -170,7 +220,7 @@ def test_a_fresh_coin_is_bound_to_the_parent(forge: Forge, tip: Forged) -> None:
 FRESH_FIELDS: dict[str, dict[str, Any]] = {
     "BAD_VERSION": {"version": 0},
     "WRONG_CHAIN": {"chain_id": MAIN.chain_id},
-    "BAD_HEIGHT": {"height": 14},
+    "BAD_HEIGHT": {"height": 22},
     "BAD_N_TOTAL": {"n_total": 0},
     "BAD_TARGET": {"target": REG.target0 - 1},
     "TIME_NOT_AFTER_PARENT": {"time": 0},
@@ -197,8 +247,42 @@ def test_a_fresh_coin_has_to_meet_its_own_target(forge: Forge, tip: Forged) -> N
 
 
 def test_listed_coins_may_be_stale_and_ahead_of_any_clock(forge: Forge, tip: Forged) -> None:
-    coin = forge.coin(tip, time=tip.time + 10**15)
-    judge(forge, tip, forge.anchor(tip, [coin], [forge.coin(back(tip, 8))]))
+    time = tip.time + 10**15
+    coin = forge.coin(tip, time=time)
+    judge(forge, tip, forge.anchor(tip, [coin], [forge.coin(back(tip, 8))], time=time))
+
+
+def test_listed_coins_are_not_far_ahead_of_the_anchor(forge: Forge, tip: Forged) -> None:
+    loser = forge.anchor(back(tip, 2))
+    latest = tip.time + REG.epoch_ms + REG.future_limit_ms
+    for time, rule in (
+        (latest, None),
+        (latest + 1, "LISTED_TOO_NEW"),
+        (2**64 - 1, "LISTED_TOO_NEW"),
+    ):
+        for parent, lists in (
+            (tip, lambda coin: ([coin], [])),
+            (back(tip, 3), lambda coin: ([], [coin])),
+            (loser, lambda coin: ([], [loser.coin, coin])),
+        ):
+            fresh, uncles = lists(forge.coin(parent, time=time))
+            anchor = forge.anchor(tip, fresh, uncles)
+            if rule is None:
+                judge(forge, tip, anchor)
+            else:
+                assert rule_of(forge, tip, anchor) == rule
+
+
+def test_being_too_new_comes_after_inclusion_and_before_ancestry(forge: Forge, tip: Forged) -> None:
+    late = forge.coin(tip, time=2**63)
+    after = forge.anchor(tip, [late], time=2**63)
+    again = forge.anchor(after, [late], time=after.time + 1)
+    assert rule_of(forge, after, again) == "ALREADY_INCLUDED"
+    older = forge.coin(back(tip, 1), time=2**63)
+    assert rule_of(forge, tip, forge.anchor(tip, [older])) == "LISTED_TOO_NEW"
+    assert rule_of(forge, tip, forge.anchor(tip, (), [forge.coin(tip, time=2**63)])) == (
+        "LISTED_TOO_NEW"
+    )
 
 
 # Late coins
@@ -224,7 +308,7 @@ def test_a_late_coin_passes_the_rules_of_coins(forge: Forge, tip: Forged, rule: 
 
 
 def test_a_late_coin_of_another_height_has_no_ancestry(forge: Forge, tip: Forged) -> None:
-    for height in (0, 11, 12, 13, 14, 2**64 - 1):
+    for height in (0, 17, 19, 20, 21, 22, 2**64 - 1):
         coin = forge.coin(back(tip, 3), height=height)
         assert rule_of(forge, tip, forge.anchor(tip, (), [coin])) == "UNCLE_BAD_ANCESTRY"
 
@@ -451,7 +535,7 @@ def test_a_body_lacks_what_has_not_been_seen(forge: Forge, tip: Forged) -> None:
 def test_an_uncle_is_judged_alone_as_in_a_body(forge: Forge, tip: Forged) -> None:
     coin = forge.coin(back(tip, 4))
     branch = ForgedBranch(tip)
-    mint = check_uncle(coin, tip.height + 1, tip.target, {}, branch, REG)
+    mint = check_uncle(coin, tip.height + 1, tip.time + 1, tip.target, {}, branch, REG)
     assert mint == Mint(coin, CoinKind.LATE, load("amounts")["late"]["4"])
     assert context_of(tip).child_target == tip.target
 

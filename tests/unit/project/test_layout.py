@@ -19,8 +19,10 @@ OF_SEVERAL_MODULES = {
     "consensus/test_transfer_vectors.py",
     "crypto/test_commitment_vectors.py",
     "crypto/test_key_vectors.py",
+    "crypto/test_range_vectors.py",
     "primitives/test_codec_vectors.py",
     "primitives/test_hash_vectors.py",
+    "wallet/test_earlier_versions.py",
 }
 """Golden bytes, each of which goes through several modules of its room."""
 

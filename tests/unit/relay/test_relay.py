@@ -74,7 +74,7 @@ class FakeTransport:
 class FakePeers:
     def __init__(self) -> None:
         self.news: list[tuple[PeerId, News]] = []
-        self.dropped: Broadcast[PeerId] = Broadcast(8)
+        self.dropped: Broadcast[PeerId] = Broadcast(4)
 
     def note_news(self, peer: PeerId, kind: News) -> None:
         self.news.append((peer, kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,12 @@ import msgspec
 import pytest
 
 from tests.framework.failing_store import FailingStore
+from tests.framework.pages import MemoryPages
 from tests.framework.stored_chain import ChainWriter
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import LOCAL, TEST
+from unchained.node.crypto.history_range import EMPTY_HISTORY
+from unchained.node.crypto.state_range import StateRange
 from unchained.storage import maintenance, schema
 from unchained.storage.check import MAX_PROBLEMS, check
 from unchained.storage.errors import (
@@ -27,12 +31,13 @@ from unchained.storage.errors import (
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import LevelStore
-from unchained.storage.maintenance import backup, repair, stats
+from unchained.storage.maintenance import backup, repair, reset, stats
 from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, open_store, prepare
+from unchained.storage.pages import state_pages
 from unchained.storage.progress import STEP, Progress, counted
 from unchained.storage.rebuild import rebuild
-from unchained.storage.tables import NumberTable, Table
+from unchained.storage.tables import NumberTable, PageTable, Table
 
 ANCHORS = 12
 
@@ -219,6 +224,47 @@ def wrong_supply(store: KeyValueStore, batch: Batch) -> None:
     batch.put(schema.STATE.key(ANCHORS), schema.STATE.encode(other))
 
 
+def other_positions(store: KeyValueStore, batch: Batch) -> None:
+    state = schema.STATE.get(store, ANCHORS)
+    assert state is not None
+    other = msgspec.structs.replace(state, positions=state.positions + 1)
+    batch.put(schema.STATE.key(ANCHORS), schema.STATE.encode(other))
+
+
+def other_peaks(store: KeyValueStore, batch: Batch) -> None:
+    state = schema.STATE.get(store, ANCHORS)
+    assert state is not None
+    other = msgspec.structs.replace(state, history=EMPTY_HISTORY.to_bytes())
+    batch.put(schema.STATE.key(ANCHORS), schema.STATE.encode(other))
+
+
+def swapped_positions(store: KeyValueStore, batch: Batch) -> None:
+    spent = [coin_id for coin_id, found in schema.HISTORY.scan(store) if found.spent_by]
+    one, other = (schema.HISTORY.get(store, coin_id) for coin_id in spent[:2])
+    assert one is not None
+    assert other is not None
+    for coin_id, mine, its in ((spent[0], one, other), (spent[1], other, one)):
+        row = schema.HISTORY.encode(msgspec.structs.replace(mine, position=its.position))
+        batch.put(schema.HISTORY.key(coin_id), row)
+
+
+def wrong_page(table: PageTable) -> Damage:
+    def damage(store: KeyValueStore, batch: Batch) -> None:
+        key = first_of(store, table)
+        page = bytearray(store.get(key) or b"")
+        page[-1] ^= 1
+        batch.put(key, bytes(page))
+
+    return damage
+
+
+def strange_page(table: PageTable) -> Damage:
+    def damage(store: KeyValueStore, batch: Batch) -> None:
+        batch.put(table.key(3, 7), store.get(first_of(store, table)) or b"")
+
+    return damage
+
+
 def no_table(_store: KeyValueStore, batch: Batch) -> None:
     batch.put(b"?what", b"")
 
@@ -258,6 +304,15 @@ DAMAGES: list[tuple[Damage, str]] = [
     (waiting_unknown, "waiting transfer"),
     (above_the_tip, "table undo ends at height 13, expected 12"),
     (wrong_supply, "grains, expected"),
+    (other_positions, "positions, expected"),
+    (other_peaks, "the history at the tip is not that of its anchors"),
+    (swapped_positions, "has position"),
+    (wrong_page(schema.STATE_PAGE), "is missing or wrong"),
+    (wrong_page(schema.HISTORY_PAGE), "is missing or wrong"),
+    (drop(schema.STATE_PAGE), "is missing or wrong"),
+    (drop(schema.HISTORY_PAGE), "is missing or wrong"),
+    (strange_page(schema.STATE_PAGE), "belongs to no leaf"),
+    (strange_page(schema.HISTORY_PAGE), "belongs to no leaf"),
     (no_table, "belongs to no table"),
     (short_key, "a key of 4 bytes, expected 33"),
     (wrong_next_event, "next event is said to be 1"),
@@ -287,7 +342,7 @@ def test_damage_is_named(store: KeyValueStore, damage: Damage, words: str) -> No
     assert all("\n" not in problem for problem in report.problems)
 
 
-def test_coin_set_is_held_against_the_state_commitment(store: KeyValueStore) -> None:
+def test_coin_set_is_held_against_the_pages_of_its_range(store: KeyValueStore) -> None:
     def damage(store: KeyValueStore, batch: Batch) -> None:
         other_value(store, batch)
         for key, raw in list(batch.changes.items()):
@@ -301,9 +356,9 @@ def test_coin_set_is_held_against_the_state_commitment(store: KeyValueStore) -> 
         wrong_supply(store, batch)
 
     apply(store, damage)
-    assert check(store, LOCAL).problems == (
-        "the coin set is not the one that the tip's state commits to",
-    )
+    problems = check(store, LOCAL).problems
+    assert problems
+    assert all("state page" in problem for problem in problems)
 
 
 def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> None:
@@ -326,6 +381,12 @@ def test_report_names_so_many_problems_and_counts_all(store: KeyValueStore) -> N
         drop(schema.UNSPENT),
         drop(schema.OWNER),
         drop(schema.TXID),
+        drop(schema.STATE_PAGE),
+        drop(schema.HISTORY_PAGE),
+        wrong_page(schema.STATE_PAGE),
+        wrong_page(schema.HISTORY_PAGE),
+        strange_page(schema.STATE_PAGE),
+        strange_page(schema.HISTORY_PAGE),
     ],
 )
 def test_rebuild_puts_derivable_rows_right(store: KeyValueStore, damage: Damage) -> None:
@@ -334,6 +395,58 @@ def test_rebuild_puts_derivable_rows_right(store: KeyValueStore, damage: Damage)
     done = rebuild(store, LOCAL)
     assert done.put + done.deleted > 0
     assert list(store.items()) == before
+
+
+def test_rebuild_does_not_guess_positions(store: KeyValueStore) -> None:
+    apply(store, swapped_positions)
+    with pytest.raises(NotRepairable, match="position"):
+        rebuild(store, LOCAL)
+
+
+def test_pages_are_made_anew_however_many_there_are() -> None:
+    rng, pages, made = random.Random(4), state_pages(), dict[tuple[int, int], bytes]()
+    leaves = [rng.randbytes(32) for _ in range(20_000)]
+    kept = 0
+    for leaf in leaves:
+        pages.add(leaf)
+        for level, index, page in pages.finished():
+            assert made.setdefault((level, index), page) is page
+            kept += 1
+    made.update({(level, index): page for level, index, page in pages.rest()})
+    assert kept > 1_000
+    expected = MemoryPages()
+    plain = StateRange(expected, 0)
+    for leaf in leaves:
+        plain.append(leaf)
+    plain.flush(expected)
+    assert made == expected.pages
+
+
+def test_reset_takes_the_chain_alone(tmp_path: Path) -> None:
+    stored(tmp_path)
+    (tmp_path / "wallets").mkdir()
+    (tmp_path / "wallets" / "mine.wallet").write_bytes(b"secret")
+    (tmp_path / "peer.key").write_bytes(b"key")
+    store = open_store(tmp_path, LOCAL, create=False)
+    with pytest.raises(StoreLocked):
+        reset(tmp_path)
+    assert schema.HEIGHT.get(store, ANCHORS) is not None
+    store.close()
+    assert reset(tmp_path) > 0
+    assert not (tmp_path / STORE_NAME).exists()
+    assert (tmp_path / "wallets" / "mine.wallet").read_bytes() == b"secret"
+    assert (tmp_path / "peer.key").read_bytes() == b"key"
+    with pytest.raises(StoreMissing):
+        reset(tmp_path)
+    open_store(tmp_path, LOCAL, create=True).close()
+
+
+def test_reset_that_was_cut_off_is_finished_by_the_next(tmp_path: Path) -> None:
+    stored(tmp_path)
+    (tmp_path / STORE_NAME).rename(tmp_path / f"{STORE_NAME}.removed")
+    stored(tmp_path)
+    reset(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["store.lock"]
 
 
 def test_rebuild_takes_wrong_places_away(store: KeyValueStore) -> None:

@@ -127,18 +127,31 @@ def test_store_of_a_version_too_old(tmp_path: Path) -> None:
     line_of(caught, tmp_path, "layout 0")
 
 
+def test_a_store_of_earlier_rules_names_the_way_out(tmp_path: Path) -> None:
+    store = open_store(tmp_path, LOCAL, create=True)
+    # its genesis is another one, which is not what has to be said of it
+    put(store, schema.META.key(schema.META_GENESIS), bytes(32))
+    store.close()
+    set_version(tmp_path, 1)
+    with pytest.raises(NoMigration) as caught:
+        open_store(tmp_path, LOCAL, create=True)
+    line_of(caught, tmp_path, "earlier rules", "unchained-node db reset", "keeps wallets")
+    assert (tmp_path / STORE_NAME).is_dir()
+
+
 def test_migrations_lead_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     prepare(store, LOCAL)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    first = schema.SCHEMA_VERSION
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", first + 2)
     done = []
     steps = [
-        Migration(2, 3, lambda _store: done.append(2)),
-        Migration(1, 2, lambda _store: done.append(1)),
+        Migration(first + 1, first + 2, lambda _store: done.append(2)),
+        Migration(first, first + 1, lambda _store: done.append(1)),
     ]
     prepare(store, LOCAL, migrations=steps)
     assert done == [1, 2]
-    assert schema.meta_number(store, schema.META_SCHEMA_VERSION) == 3
+    assert schema.meta_number(store, schema.META_SCHEMA_VERSION) == first + 2
     prepare(store, LOCAL, migrations=steps)
     assert done == [1, 2]
 
@@ -146,7 +159,8 @@ def test_migrations_lead_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_migration_that_was_cut_off_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = MemoryStore()
     prepare(disk, LOCAL)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    first = schema.SCHEMA_VERSION
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", first + 1)
     runs = []
 
     def work(store: KeyValueStore) -> None:
@@ -154,13 +168,13 @@ def test_migration_that_was_cut_off_is_done_again(monkeypatch: pytest.MonkeyPatc
         put(store, schema.BAN.key(b"1"), b"done")
         put(store, schema.BAN.key(b"2"), b"done")
 
-    steps = [Migration(1, 2, work)]
+    steps = [Migration(first, first + 1, work)]
     for fail_at in (1, 2, 3):
         with pytest.raises(StoreFull):
             prepare(FailingStore(disk, fail_at=fail_at), LOCAL, migrations=steps)
-        assert schema.meta_number(disk, schema.META_SCHEMA_VERSION) == 1
+        assert schema.meta_number(disk, schema.META_SCHEMA_VERSION) == first
     prepare(disk, LOCAL, migrations=steps)
-    assert schema.meta_number(disk, schema.META_SCHEMA_VERSION) == 2
+    assert schema.meta_number(disk, schema.META_SCHEMA_VERSION) == first + 1
     assert runs == [None, None, b"done", b"done"]
 
 

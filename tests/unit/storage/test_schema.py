@@ -116,7 +116,7 @@ def test_damaged_values_name_table_and_key(table: Table[Any], key: bytes, value:
 def test_minted_is_one_or_zero() -> None:
     raw = schema.UNSPENT.encode(UnspentCoin(1, Lock(A), 1, True, 1))
     with pytest.raises(StoreCorrupt, match="minted is 2"):
-        schema.UNSPENT.decode(schema.UNSPENT.key(A), raw[:-1] + b"\x02")
+        schema.UNSPENT.decode(schema.UNSPENT.key(A), raw[:-9] + b"\x02" + raw[-8:])
 
 
 @pytest.mark.parametrize("table", [t for t in schema.TABLES if t.key_size is not None])

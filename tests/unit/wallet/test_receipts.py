@@ -105,14 +105,14 @@ def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> Non
             "not in the anchor's",
         ),
         (broken(fresh_root=bytes(32)), "not those that the anchor commits to"),
-        (broken(genesis=replace(receipt.genesis, index=1)), "not of its first id"),
+        (broken(genesis=replace(receipt.genesis, height=1)), "not of its first id"),
         (broken(genesis=replace(receipt.genesis, peaks=())), "does not begin with the genesis"),
         (broken(anchors=(first, *rest)), "not linked"),
         (broken(anchors=(first, other)), "not linked"),
         (broken(anchors=(second, *rest)), "commits to"),
         (broken(anchors=(first, forged.to_bytes() + bytes(32))), "does not hold|no anchor"),
         (broken(chain_id=LOCAL.chain_id), "another network"),
-        (b"UNCHAINED-RECEIPT\x02", "version 1"),
+        (b"UNCHAINED-RECEIPT\x01", "version 2"),
     ):
         with pytest.raises(ReceiptError, match=why):
             verify(wrong)
