@@ -14,19 +14,19 @@ from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
     BranchEnd,
-    CandidatesFound,
     HeaderBase,
     MainStretch,
     MainWeight,
+    VotesFound,
 )
 from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.header_work import anchor_work, deserves_bodies
+from unchained.node.consensus.context import child_context
+from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.wire.messages import AnchorHeader
 from unchained.storage import schema
 
 _STANDING: dict[AnchorStatus, AnchorStanding] = {
@@ -117,19 +117,21 @@ def are_apart(view: ChainView, tip_id: CoinId) -> bool:
 
 
 def above_fork(view: ChainView, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
-    """Return the anchors above the last common ancestor of two, lowest first: on both branches and
-    on those that leave them, as their votes count too. Where one descends from the other, the last
-    W + 1 up to the higher one."""
+    """Return the anchors above the last common ancestor of two that count, lowest first: the whole
+    tree that grows from it, dead and lost branches too, as far as §11 has their votes asked for.
+    Where one descends from the other, what grows from W below the higher one, that included."""
     one, other = view.tree.get(one_id), view.tree.get(other_id)
     if one is None or other is None or AnchorStatus.COUNTS not in (one.status, other.status):
         return []
     low, high = sorted((one, other), key=lambda node: node.height)
-    ancestor = _common_ancestor(low, high)
-    if ancestor is low:
-        return _last_of(high, view.network.window + 1)
-    # Protocol §6: candidates bound to all anchors above the last common ancestor
+    base = _common_ancestor(low, high)
     found: list[AnchorNode] = []
-    level = [ancestor]
+    if base is low:
+        # Protocol §6: "so does a new node for the last W anchors"
+        base = _below(high, view.network.window)
+        found.append(base)
+    # Protocol §6: "of the whole tree that grows from it: on both branches and on every branch"
+    level = [base]
     while level:
         level = [
             child
@@ -138,7 +140,33 @@ def above_fork(view: ChainView, one_id: CoinId, other_id: CoinId) -> list[CoinId
             if child.status is AnchorStatus.COUNTS
         ]
         found += level
-    return [node.id for node in found]
+    asked_for = _asked_for_aside(view, found)
+    return [node.id for node in found if node.on_main or node in asked_for]
+
+
+def _asked_for_aside(view: ChainView, nodes: Iterable[AnchorNode]) -> set[AnchorNode]:
+    """Return the anchors of side branches, of which some are named, that are asked for."""
+    found: set[AnchorNode] = set()
+    for node in nodes:
+        if node.on_main or any(child.status is AnchorStatus.COUNTS for child in node.children):
+            continue
+        fork = view.tree.fork_point(node)
+        path = view.tree.path(fork, node)
+        targets = [
+            HeaderTargets(step.coin.header.target, step.context.child_target) for step in path
+        ]
+        found.update(path[: _count_asked_for(view, fork, targets)])
+    return found
+
+
+def _count_asked_for(view: ChainView, fork: AnchorNode, branch: Sequence[HeaderTargets]) -> int:
+    """Return how many anchors of a branch that leaves the main chain at `fork` are asked for."""
+    network = view.network
+    if view.tree.tip.height - fork.height <= network.window:
+        return len(branch)
+    work = sum(anchor_work(targets.own, network) for targets in branch)
+    main = main_weight(view, fork.height)
+    return count_asked_for(branch, work, main.targets, main.work, main.depth, network)
 
 
 def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
@@ -150,13 +178,11 @@ def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
     return low
 
 
-def _last_of(node: AnchorNode, count: int) -> list[CoinId]:
-    found: list[CoinId] = []
-    step: AnchorNode | None = node
-    while step is not None and len(found) < count:
-        found.append(step.id)
-        step = step.parent
-    return found[::-1]
+def _below(node: AnchorNode, count: int) -> AnchorNode:
+    """Return the ancestor so many anchors below, or the root."""
+    while count and node.parent is not None:
+        node, count = node.parent, count - 1
+    return node
 
 
 def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
@@ -182,36 +208,33 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
 
 def main_weight(view: ChainView, height: int) -> MainWeight:
     """Return what the main chain has above a height."""
-    return MainWeight(
-        _main_work_above(view, height),
-        view.tree.tip.height - height,
-        height < view.tree.root.height,
-    )
-
-
-def _main_work_above(view: ChainView, height: int) -> int:
-    total = 0
+    targets = []
     for step in range(height + 1, view.tree.tip.height + 1):
         node = view.tree.main_at(step)
         coin = view.archive.main_anchor(step) if node is None else node.coin
         assert coin is not None, "the main chain has no gap"
-        total += anchor_work(coin.header.target, view.network)
-    return total
+        targets.append(coin.header.target)
+    work = sum(anchor_work(target, view.network) for target in targets)
+    depth = len(targets)
+    if height < view.tree.root.height:
+        return MainWeight(work, depth, True, [])
+    return MainWeight(work, depth, False, [*targets, view.tree.tip.context.child_target])
 
 
-def deserves_body(view: ChainView, anchor_id: CoinId) -> bool:
-    """Tell whether a known anchor's body is to be asked for (Protocol §11)."""
+def deserves_body(view: ChainView, anchor_id: CoinId, listed: int) -> bool:
+    """Tell whether a known anchor's body, which lists so many coins, is to be asked for."""
     node = view.tree.get(anchor_id)
     if node is None or node.status is not AnchorStatus.BODYLESS:
         return False
+    assert node.parent is not None, "the root has a body"
     fork = view.tree.fork_point(node)
-    depth = view.tree.tip.height - fork.height
-    if depth <= view.network.window:
-        return True
-    branch = sum(
-        anchor_work(step.coin.header.target, view.network) for step in view.tree.path(fork, node)
-    )
-    return deserves_bodies(branch, _main_work_above(view, fork.height), depth, view.network)
+    branch = [
+        HeaderTargets(step.coin.header.target, step.context.child_target)
+        for step in view.tree.path(fork, node.parent)
+    ]
+    own = child_context(node.coin, listed, node.parent.context, view.network)
+    branch.append(HeaderTargets(node.coin.header.target, own.child_target))
+    return _count_asked_for(view, fork, branch) == len(branch)
 
 
 # The main chain
@@ -319,48 +342,29 @@ def confirmations(view: ChainView, heights: Iterable[int]) -> dict[int, int]:
 # What peers ask for
 
 
-def headers_above(
-    view: ChainView, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
-) -> list[AnchorHeader] | None:
-    """Return the headers of the chain that ends in a tip (None: our own), lowest first, above the
-    first of `known` that is on it: at most `limit`. None if there is no such tip."""
-    if tip_id is None:
-        tip = view.tree.tip
-    else:
-        node = view.tree.get(tip_id)
-        if node is None:
-            return _old_headers(view, known, tip_id, limit)
-        tip = node
-    if tip.status is not AnchorStatus.COUNTS:
+def anchors_above(
+    view: ChainView, known: Sequence[CoinId], tip_id: CoinId, limit: int
+) -> list[tuple[Coin, Body]] | None:
+    """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the first
+    of `known` that is on it: at most `limit`. None if there is no such tip."""
+    tip = view.tree.get(tip_id)
+    if tip is None or tip.status is not AnchorStatus.COUNTS:
         return None
     fork = view.tree.fork_point(tip)
     side = {node.id: node for node in view.tree.path(fork, tip)}
     start = _start_height(view, known, side, fork.height)
-    found: list[AnchorHeader] = []
+    found: list[tuple[Coin, Body]] = []
     for height in range(start + 1, min(tip.height, start + limit) + 1):
-        if height <= fork.height:
-            header = _main_header(view, height)
-        else:
-            step = view.tree.ancestor(tip, height)
-            assert step is not None, "between the fork and the tip"
-            header = AnchorHeader.of(step.coin, step.judged.body)
-        if header is None:
+        node = view.tree.ancestor(tip, height)
+        if node is not None:
+            found.append((node.coin, node.judged.body))
+            continue
+        coin = view.archive.main_anchor(height)
+        body = None if coin is None else view.archive.body(coin.id)
+        if coin is None or body is None:
             break
-        found.append(header)
+        found.append((coin, body))
     return found
-
-
-def _old_headers(
-    view: ChainView, known: Sequence[CoinId], tip_id: CoinId, limit: int
-) -> list[AnchorHeader] | None:
-    """Return the headers up to an anchor of the main chain below the tree."""
-    coin = main_coin(view, tip_id)
-    if coin is None:
-        return None
-    start = _start_height(view, known, {}, coin.height)
-    last = min(coin.height, start + limit)
-    found = (_main_header(view, height) for height in range(start + 1, last + 1))
-    return [header for header in found if header is not None]
 
 
 def _start_height(
@@ -378,14 +382,6 @@ def _start_height(
         ):
             return coin.height
     return 0
-
-
-def _main_header(view: ChainView, height: int) -> AnchorHeader | None:
-    anchor_id = view.archive.main_id(height)
-    record = None if anchor_id is None else schema.ANCHOR.get(view.store, anchor_id)
-    if record is None or not record.body:
-        return None
-    return AnchorHeader.of(Coin.from_bytes(record.coin), Body.from_bytes(record.body))
 
 
 def bodies(view: ChainView, ids: Iterable[CoinId], most_bytes: int) -> list[bytes]:
@@ -410,22 +406,25 @@ def coin_bytes(view: ChainView, ids: Sequence[CoinId]) -> list[bytes]:
     return [raw or b"" for raw in schema.COIN.get_many(view.store, ids)]
 
 
-def candidates(
-    view: ChainView, anchors: Iterable[CoinId], after: bytes, limit: int
-) -> CandidatesFound:
-    """Return coins bound to anchors that count, by anchor and then by id, at most `limit`: of the
+def votes(view: ChainView, anchors: Iterable[CoinId], after: bytes, limit: int) -> VotesFound:
+    """Return the votes for anchors that count, by anchor and then by id, at most `limit`: for the
     first anchor those whose ids come after `after`."""
-    found: list[bytes] = []
+    coins: list[bytes] = []
+    counting: list[int] = []
     for anchor_id in anchors:
         node = view.tree.get(anchor_id)
         ids = sorted(node.bound) if node is not None and node.status is AnchorStatus.COUNTS else []
         for coin_id in ids:
             if coin_id <= after:
                 continue
-            if len(found) == limit:
-                return CandidatesFound(found, True)
+            if len(coins) == limit:
+                return VotesFound(coins, counting, True)
             raw = schema.COIN.get(view.store, coin_id)
-            if raw is not None:
-                found.append(raw)
+            if raw is None:
+                continue
+            # Protocol §11: "of those that count as anchors that they do"
+            if counting_anchor(view, coin_id) is not None:
+                counting.append(len(coins))
+            coins.append(raw)
         after = bytes(32)
-    return CandidatesFound(found, False)
+    return VotesFound(coins, counting, False)

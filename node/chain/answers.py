@@ -13,7 +13,8 @@ from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.storage.schema import CoinHistory
 
 AnchorStanding = Literal["main", "side", "bodyless", "invalid", "dead", "set-aside"]
-"""On the main chain; on a side branch that counts; with an unknown body; invalid."""
+"""On the main chain; on a side branch that counts; with an unknown body; invalid; dead: it counts,
+but cannot be connected; set aside by the operator."""
 
 WaitingOrder = Literal["rate", "time"]
 """By fee rate, the best first; or by arrival, the latest first."""
@@ -28,11 +29,13 @@ class HeaderBase(msgspec.Struct, frozen=True, gc=False):
 
 class MainWeight(msgspec.Struct, frozen=True, gc=False):
     """The main chain above a height: its sum of `anchor_work`, how many anchors that are, and
-    whether the height is below the tree."""
+    whether the height is below the tree. If it is not, `targets` are theirs, lowest first, and then
+    that of the tip's children."""
 
     work: int
     depth: int
     is_deep: bool
+    targets: list[int]
 
 
 class MainStretch(msgspec.Struct, frozen=True, gc=False):
@@ -157,8 +160,19 @@ class CoinFates(msgspec.Struct, frozen=True, gc=False):
     included: dict[CoinId, tuple[CoinKind, int]]
 
 
-class CandidatesFound(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of coins bound to anchors, and whether there are more."""
+class VotesFound(msgspec.Struct, frozen=True, gc=False):
+    """The bytes of coins bound to anchors, the places of those among them that count as anchors,
+    and whether there are more coins."""
 
     coins: list[bytes]
+    counting: list[int]
     has_more: bool
+
+
+class Lacking(msgspec.Struct, frozen=True, gc=False):
+    """What bodies list and is not known here, each once; and how many bytes the encodings have of
+    those listed transfers that are."""
+
+    coins: list[CoinId]
+    transfers: list[Wid]
+    lengths: dict[Wid, int]

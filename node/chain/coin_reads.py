@@ -11,6 +11,7 @@ from unchained.node.chain.anchor_reads import votes_since
 from unchained.node.chain.answers import (
     CoinFates,
     KnownCoin,
+    Lacking,
     MempoolState,
     TransferEncoding,
     WaitingFees,
@@ -78,18 +79,22 @@ def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
     return CoinFates(view.tree.tip.height, found)
 
 
-def lacking(view: ChainView, bodies: Iterable[Body]) -> tuple[list[CoinId], list[Wid]]:
-    """Return the coins and transfers of bodies that are not known, each once."""
+def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
+    """Return what bodies list and is not known."""
     coins: dict[CoinId, None] = {}
     wids: dict[Wid, None] = {}
+    lengths: dict[Wid, int] = {}
     for body in bodies:
         for coin_id in map(CoinId, (*body.fresh, *body.uncles)):
             if not view.archive.knows(coin_id):
                 coins[coin_id] = None
         for wid in map(Wid, body.transfers):
-            if not has_transfer(view, wid):
+            length = encoded_length(view, wid)
+            if length is None:
                 wids[wid] = None
-    return list(coins), list(wids)
+            else:
+                lengths[wid] = length
+    return Lacking(list(coins), list(wids), lengths)
 
 
 # Transfers

@@ -11,14 +11,15 @@ from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
     BranchEnd,
-    CandidatesFound,
     CoinFates,
     HeaderBase,
     KnownCoin,
+    Lacking,
     MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
+    VotesFound,
     WaitingFees,
     WaitingOrder,
     WaitingTransfer,
@@ -28,7 +29,6 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Txid, Wid
-from unchained.node.wire.messages import AnchorHeader
 
 T = TypeVar("T")
 
@@ -57,10 +57,12 @@ class LiveQueries:
     async def without_bodies(self, ids: Collection[CoinId]) -> list[CoinId]:
         return await self._reader.read(partial(anchor_reads.without_bodies, ids=ids))
 
-    async def deserves_body(self, anchor_id: CoinId) -> bool:
-        return await self._reader.read(partial(anchor_reads.deserves_body, anchor_id=anchor_id))
+    async def deserves_body(self, anchor_id: CoinId, listed: int) -> bool:
+        return await self._reader.read(
+            partial(anchor_reads.deserves_body, anchor_id=anchor_id, listed=listed)
+        )
 
-    async def lacking(self, bodies: Sequence[Body]) -> tuple[list[CoinId], list[Wid]]:
+    async def lacking(self, bodies: Sequence[Body]) -> Lacking:
         return await self._reader.read(partial(coin_reads.lacking, bodies=bodies))
 
     # The main chain and its branches
@@ -105,11 +107,11 @@ class LiveQueries:
 
     # What peers ask for
 
-    async def headers_above(
-        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
-    ) -> list[AnchorHeader] | None:
+    async def anchors_above(
+        self, known: Sequence[CoinId], tip_id: CoinId, limit: int
+    ) -> list[tuple[Coin, Body]] | None:
         return await self._reader.read(
-            partial(anchor_reads.headers_above, known=known, tip_id=tip_id, limit=limit)
+            partial(anchor_reads.anchors_above, known=known, tip_id=tip_id, limit=limit)
         )
 
     async def counting_anchor(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
@@ -126,11 +128,9 @@ class LiveQueries:
             partial(coin_reads.transfers, wids=wids, most_bytes=most_bytes)
         )
 
-    async def candidates(
-        self, anchors: Sequence[CoinId], after: bytes, limit: int
-    ) -> CandidatesFound:
+    async def votes(self, anchors: Sequence[CoinId], after: bytes, limit: int) -> VotesFound:
         return await self._reader.read(
-            partial(anchor_reads.candidates, anchors=anchors, after=after, limit=limit)
+            partial(anchor_reads.votes, anchors=anchors, after=after, limit=limit)
         )
 
     # Coins and transfers

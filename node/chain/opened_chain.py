@@ -67,7 +67,7 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
 def connect_loaded(tree: AnchorTree, main: Sequence[CoinId]) -> None:
     """Let a tree that has been filled have the main chain that it had.
 
-    Raises `StoreCorrupt` when one of its anchors does not count.
+    Raises `StoreCorruptError` when one of its anchors does not count.
     """
     for anchor_id in main:
         node = there(tree.get(anchor_id), f"anchor {anchor_id.hex()}")

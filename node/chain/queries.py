@@ -15,14 +15,15 @@ from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
     BranchEnd,
-    CandidatesFound,
     CoinFates,
     HeaderBase,
     KnownCoin,
+    Lacking,
     MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
+    VotesFound,
     WaitingFees,
     WaitingOrder,
     WaitingTransfer,
@@ -31,7 +32,6 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Txid, Wid
-from unchained.node.wire.messages import AnchorHeader
 
 
 class ChainQueries(Protocol):
@@ -49,11 +49,12 @@ class ChainQueries(Protocol):
     async def without_bodies(self, ids: Collection[CoinId]) -> list[CoinId]:
         """Return those of some coins that are anchors whose bodies are unknown."""
 
-    async def deserves_body(self, anchor_id: CoinId) -> bool:
-        """Tell whether a known anchor's body is unknown and to be asked for (Protocol §11)."""
+    async def deserves_body(self, anchor_id: CoinId, listed: int) -> bool:
+        """Tell whether a known anchor's body, which lists so many coins, is unknown and to be
+        asked for (Protocol §11)."""
 
-    async def lacking(self, bodies: Sequence[Body]) -> tuple[list[CoinId], list[Wid]]:
-        """Return the coins and transfers of bodies that are not known, each once."""
+    async def lacking(self, bodies: Sequence[Body]) -> Lacking:
+        """Return what bodies list and is not known."""
 
     # The main chain and its branches
 
@@ -82,9 +83,10 @@ class ChainQueries(Protocol):
         """Tell whether a known tip and our own are not on one chain."""
 
     async def above_fork(self, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
-        """Return the anchors above the last common ancestor of two, lowest first: on both
-        branches and on those that leave them. Where one descends from the other, the last W + 1 up
-        to the higher one."""
+        """Return the anchors above the last common ancestor of two that count, lowest first: the
+        whole tree that grows from it, dead and lost branches too, as far as §11 has their votes
+        asked for. Where one descends from the other, what grows from W below the higher one, that
+        anchor included."""
 
     async def branch_ends(self, limit: int) -> list[BranchEnd]:
         """Return the ends of all known branches, the main chain's first, at most `limit`."""
@@ -98,11 +100,11 @@ class ChainQueries(Protocol):
 
     # What peers ask for
 
-    async def headers_above(
-        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
-    ) -> list[AnchorHeader] | None:
-        """Return the headers of the chain that ends in a tip (None: our own), lowest first, above
-        the first of `known` that is on it: at most `limit`. None if there is no such tip."""
+    async def anchors_above(
+        self, known: Sequence[CoinId], tip_id: CoinId, limit: int
+    ) -> list[tuple[Coin, Body]] | None:
+        """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the
+        first of `known` that is on it: at most `limit`. None if there is no such tip."""
 
     async def counting_anchor(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
         """Return an anchor of the tree that counts, with its body."""
@@ -118,10 +120,8 @@ class ChainQueries(Protocol):
         """Return the encodings of transfers, empty bytes for unknown ones: as many of the first
         as have `most_bytes` together, one at least."""
 
-    async def candidates(
-        self, anchors: Sequence[CoinId], after: bytes, limit: int
-    ) -> CandidatesFound:
-        """Return coins bound to anchors that count, by anchor and then by id, at most `limit`: of
+    async def votes(self, anchors: Sequence[CoinId], after: bytes, limit: int) -> VotesFound:
+        """Return the votes for anchors that count, by anchor and then by id, at most `limit`: for
         the first anchor those whose ids come after `after`."""
 
     # Coins and transfers

@@ -29,6 +29,7 @@ from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
+from unchained.node.peers.strangers import Strangers
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
@@ -39,6 +40,7 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
     RequestError,
+    StrangerMet,
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
@@ -183,7 +185,8 @@ class PeerManager:
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
-        transport.set_gate(self.reputation.gate)
+        self._strangers = Strangers(genesis_id, log)
+        transport.set_gate(self._gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
         self._address_exchange = AddressExchange(
@@ -263,6 +266,9 @@ class PeerManager:
     def drop(self, peer: PeerId) -> None:
         """Disconnect a peer soon: it is banned."""
         self.dropped.send(peer)
+        self._disconnect(peer)
+
+    def _disconnect(self, peer: PeerId) -> None:
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 
@@ -292,8 +298,14 @@ class PeerManager:
             with trio.CancelScope(shield=True):
                 await self._save()
 
+    def _gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
+        return not self._strangers.has(peer) and self.reputation.gate(ip, peer, direction)
+
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
+        if isinstance(event, StrangerMet):
+            self._strangers.note(event.info.peer, event.info.ip, event.topic)
+            self._disconnect(event.info.peer)
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():

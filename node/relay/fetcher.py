@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
 
+from unchained.node.chain.answers import Lacking
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BodyTooLargeError
@@ -27,14 +28,14 @@ from unchained.node.wire import answers
 from unchained.node.wire.errors import AnswerError, MismatchedAnswerError, RefusedAnswerError
 from unchained.node.wire.messages import (
     BODIES_EXCHANGE,
-    CANDIDATES_EXCHANGE,
     COINS_EXCHANGE,
     HEADERS_EXCHANGE,
     TRANSFERS_EXCHANGE,
+    VOTES_EXCHANGE,
     AnchorHeader,
-    CandidatesRequest,
     Code,
     HeadersRequest,
+    VotesRequest,
 )
 
 T = TypeVar("T")
@@ -66,11 +67,14 @@ class _NeededTransfers:
     Of a body that is too large (Protocol §5.2) no more is needed than shows it.
     """
 
-    def __init__(self, bodies: Sequence[Body], wids: Sequence[Wid], network: Network) -> None:
+    def __init__(self, bodies: Sequence[Body], lacking: Lacking, network: Network) -> None:
         self._bodies = [body for body in bodies if body.transfers]
-        self._missing = list(wids)
+        self._missing = lacking.transfers
+        self._lengths = dict(lacking.lengths)
         self._network = network
         self.raws: dict[Wid, bytes] = {}
+        # What is here already may be too much by itself.
+        self.add({})
 
     def missing(self) -> list[Wid]:
         """Return those that are still to be asked for."""
@@ -79,14 +83,14 @@ class _NeededTransfers:
     def add(self, raws: Mapping[Wid, bytes]) -> None:
         """Take in some."""
         self.raws.update(raws)
+        self._lengths.update((wid, len(raw)) for wid, raw in raws.items())
         self._bodies = [body for body in self._bodies if self._may_grow(body)]
         listed = {wid for body in self._bodies for wid in body.transfers}
         self._missing = [wid for wid in self._missing if wid in listed and wid not in self.raws]
 
     def encoded_length(self, wid: Wid) -> int | None:
-        """Return how many bytes a transfer's encoding has, None if it has not come."""
-        raw = self.raws.get(wid)
-        return None if raw is None else len(raw)
+        """Return how many bytes a transfer's encoding has, None if it is not here."""
+        return self._lengths.get(wid)
 
     def _may_grow(self, body: Body) -> bool:
         try:
@@ -96,7 +100,7 @@ class _NeededTransfers:
 
 
 class Fetcher:
-    """Asks for headers, bodies, coins, transfers and candidates."""
+    """Asks for headers, bodies, coins, transfers and votes."""
 
     def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
         self._chain = chain
@@ -151,13 +155,11 @@ class Fetcher:
             asked.update(part[: max(1, len(raws))])
             needed.add({wid: raw for wid, raw in zip(part, raws, strict=False) if raw})
 
-    async def candidates(
-        self, peer: PeerId, request: CandidatesRequest
-    ) -> tuple[list[Coin], CandidatesRequest | None]:
-        """Return a page of the coins that a peer knows to be bound to anchors, and the request
-        for the next page, None after the last. Raises `FetchError`."""
-        page = await self._ask(peer, self._exchanges.ask(CANDIDATES_EXCHANGE, peer, request))
-        return self._check(peer, answers.read_candidates, request, page)
+    async def votes(self, peer: PeerId, request: VotesRequest) -> answers.VotesRead:
+        """Return a page of the coins that a peer knows to be bound to anchors. Raises
+        `FetchError`."""
+        page = await self._ask(peer, self._exchanges.ask(VOTES_EXCHANGE, peer, request))
+        return self._check(peer, answers.read_votes, request, page)
 
     async def packages(
         self, peer: PeerId, anchors: Anchors, others: Sequence[PeerId] = ()
@@ -176,9 +178,10 @@ class Fetcher:
             (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
         ]
 
-        ids, wids = await self._chain.queries.lacking(bodies)
+        lacking = await self._chain.queries.lacking(bodies)
+        ids = lacking.coins
         have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
-        needed = _NeededTransfers(bodies, wids, network)
+        needed = _NeededTransfers(bodies, lacking, network)
         for source in (peer, *others):
             ids = [coin_id for coin_id in ids if coin_id not in have]
             if not ids and not needed.missing():

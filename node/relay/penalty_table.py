@@ -75,6 +75,7 @@ PENALTIES: Final[Mapping[type[Exception], PenaltyDecision]] = MappingProxyType(
         rules.BadOrderError: _WRONG,
         rules.BadHistoryRootError: _WRONG,
         rules.AlreadyIncludedError: _WRONG,
+        # Of the anchor's own time, not of a clock.
         rules.ListedTooNewError: _WRONG,
         rules.FreshWrongParentError: _WRONG,
         rules.UncleHighHashError: _WRONG,

@@ -257,8 +257,10 @@ class Relay:
                 return Verdict.DEFER
             self._hold(peer, coin.id)
             return Verdict.IGNORE
+        # Protocol §5.2: before anything of the body is fetched
         check_list_lengths(header.fresh.n, header.uncles.n, header.transfers.n, self._chain.network)
-        if not await self._chain.queries.deserves_body(coin.id):
+        listed = header.fresh.n + header.uncles.n
+        if not await self._chain.queries.deserves_body(coin.id, listed):
             return Verdict.IGNORE
         return await self._take_body(peer, coin, header)
 

@@ -1,6 +1,7 @@
 """Answers to what peers ask of the chain (Protocol §11).
 
-Each question is one trip to the chain's writer, bounded by the table of limits.
+Each question is one trip to the chain's writer, bounded by the table of limits; headers of the
+main chain need none.
 """
 
 from __future__ import annotations
@@ -13,31 +14,32 @@ import trio
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.relay.header_source import HeaderSource
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import (
     BODIES_EXCHANGE,
-    CANDIDATES_EXCHANGE,
     COINS_EXCHANGE,
     HEADERS_EXCHANGE,
     OWN_TIP,
     TRANSFERS_EXCHANGE,
+    VOTES_EXCHANGE,
     Blobs,
     Bodies,
-    CandidatesPage,
-    CandidatesRequest,
     Headers,
     HeadersRequest,
     Ids,
+    VotesPage,
+    VotesRequest,
 )
 
 SERVED_AT_A_TIME: Final = 2
 """Questions of peers that wait for the chain's writer: further ones wait here, so that what the
-node itself wants of its chain never waits behind them (512 headers take some 10 ms)."""
+node itself wants of its chain never waits behind them."""
 ANSWER_BYTES: Final = 2 << 20
 """Bytes after which an answer of bodies or transfers is cut: the asker asks on."""
 
 
-def serve_chain(chain: ChainService, exchanges: Exchanges) -> None:
+def serve_chain(chain: ChainService, headers_of: HeaderSource, exchanges: Exchanges) -> None:
     """Let a transport answer requests for the chain. Called before it runs."""
 
     queries = chain.queries
@@ -47,7 +49,7 @@ def serve_chain(chain: ChainService, exchanges: Exchanges) -> None:
         tip = None if request.tip == OWN_TIP else CoinId(request.tip)
         known = [CoinId(anchor_id) for anchor_id in request.locator]
         async with places:
-            found = await queries.headers_above(known, tip, HEADERS_EXCHANGE.limits.max_items)
+            found = await headers_of.headers_above(known, tip, HEADERS_EXCHANGE.limits.max_items)
         return None if found is None else tuple(found)
 
     async def bodies(_peer: PeerId, ids: Ids) -> Bodies:
@@ -68,15 +70,15 @@ def serve_chain(chain: ChainService, exchanges: Exchanges) -> None:
         async with places:
             return tuple(await queries.transfers([Wid(wid) for wid in wids], ANSWER_BYTES))
 
-    async def candidates(_peer: PeerId, request: CandidatesRequest) -> CandidatesPage:
+    async def votes(_peer: PeerId, request: VotesRequest) -> VotesPage:
         anchors = [CoinId(anchor_id) for anchor_id in request.anchors]
-        most = CANDIDATES_EXCHANGE.limits.max_items
+        most = VOTES_EXCHANGE.limits.max_items
         async with places:
-            found = await queries.candidates(anchors, request.after, most)
-        return CandidatesPage(tuple(found.coins), int(found.has_more))
+            found = await queries.votes(anchors, request.after, most)
+        return VotesPage(tuple(found.coins), tuple(found.counting), int(found.has_more))
 
     exchanges.serve(HEADERS_EXCHANGE, HeadersRequest, headers)
     exchanges.serve(BODIES_EXCHANGE, tuple, bodies)
     exchanges.serve(COINS_EXCHANGE, tuple, coins)
     exchanges.serve(TRANSFERS_EXCHANGE, tuple, transfers)
-    exchanges.serve(CANDIDATES_EXCHANGE, CandidatesRequest, candidates)
+    exchanges.serve(VOTES_EXCHANGE, VotesRequest, votes)

@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.header_work import anchor_work
 from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
@@ -30,7 +31,8 @@ dawdles does not hold up the sync, during which the node does not mine."""
 
 class HeaderScan:
     """A peer's header chain: by how much it has more work than the main chain here, at which
-    height it leaves that, whether that is below the tree; and the ids of its anchors."""
+    height it leaves that, whether that is below the tree; and ids and work of its anchors whose
+    bodies are unknown, those above `base_height`."""
 
     def __init__(self, peer: PeerId) -> None:
         self.peer = peer
@@ -39,20 +41,45 @@ class HeaderScan:
         self.fork_height = 0
         self.is_deep = False
         self.height = 0
-        self._base_height = 0
+        self.base_height = 0
+        self.is_cut = False
         self._ids = bytearray()
+        self._works: list[int] = []
 
-    def add(self, coin_id: CoinId, height: int) -> None:
-        """Note the next anchor."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of it that is unknown here."""
+        return not self._works
+
+    def add(self, coin_id: CoinId, height: int, work: int) -> None:
+        """Note the next anchor, and what its header shows of work."""
         if not self._ids:
-            self._base_height = height - 1
+            self.base_height = height - 1
         self._ids += coin_id
+        self._works.append(work)
         self.tip = coin_id
         self.height = height
 
+    def cut(self, height: int) -> None:
+        """Let the chain end at a height: it has the work of what is left."""
+        kept = max(0, height - self.base_height)
+        if kept >= len(self._works):
+            return
+        self.is_cut = True
+        self.gain -= sum(self._works[kept:])
+        del self._works[kept:], self._ids[32 * kept :]
+        self.height = self.base_height + kept
+        self.tip = bytes(self._ids[-32:]) if kept else ZERO32
+
+    def ids_above(self, height: int, limit: int) -> list[CoinId]:
+        """Return the ids of at most so many anchors above a height, lowest first."""
+        first = max(0, height - self.base_height)
+        last = min(first + limit, len(self._works))
+        return [CoinId(bytes(self._ids[32 * at : 32 * at + 32])) for at in range(first, last)]
+
     def has(self, coin_id: CoinId, height: int) -> bool:
         """Return whether an anchor is on this chain."""
-        at = 32 * (height - self._base_height - 1)
+        at = 32 * (height - self.base_height - 1)
         return at >= 0 and self._ids.startswith(coin_id, at)
 
     def height_of(self, coin_id: CoinId | None) -> int:
@@ -62,7 +89,7 @@ class HeaderScan:
         at = self._ids.find(coin_id)
         while at >= 0 and at % 32:
             at = self._ids.find(coin_id, at + 1)
-        return 0 if at < 0 else self._base_height + 1 + at // 32
+        return 0 if at < 0 else self.base_height + 1 + at // 32
 
 
 async def scan_peers(
@@ -89,7 +116,8 @@ async def scan_peers(
             while not walk.at_end:
                 page = await walk.next_page(seen)
                 for coin, _ in page:
-                    scan.add(coin.id, coin.height)
+                    work = anchor_work(coin.header.target, chain.network)
+                    scan.add(coin.id, coin.height, work)
                 sample = [coin for coin, _ in page if rng.randrange(PROOFS_PER_SAMPLE) == 0]
                 await chain.verify_mixes(sample)
         except FetchError as error:

@@ -11,7 +11,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.consensus.transition import check_header
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
@@ -33,18 +33,16 @@ class Seen(msgspec.Struct):
 
 
 class Weight(msgspec.Struct, frozen=True, gc=False):
-    """A branch beside the main chain, both above the fork: their sums of `anchor_work`, how far
-    the fork is below the tip, and whether it is below the tree."""
+    """A branch beside the main chain, both above the fork: how far that is below the tip and
+    whether it is below the tree; by how much the branch has more of `anchor_work`, 0 where it leads
+    through a dead anchor; and up to which height, and to which anchor there, its bodies are asked
+    for, None if no anchor's are."""
 
-    branch: int
-    main: int
     depth: int
     is_deep: bool
-
-    @property
-    def gain(self) -> int:
-        """By how much the branch has more work."""
-        return self.branch - self.main
+    gain: int
+    asked_height: int
+    asked_up_to: CoinId | None
 
 
 class HeaderWalk:
@@ -65,6 +63,10 @@ class HeaderWalk:
         self._tip = tip
         self._point: AnchorContext | None = None
         self._request: HeadersRequest | None = None
+        self._branch: list[tuple[CoinId, HeaderTargets]] = []
+        """Its anchors above the fork, as many as any part of the main chain in the tree has."""
+        self._tip_id: CoinId | None = None
+        self._leads = True
         self.work = 0
         self.fork_height = 0
         self.height = 0
@@ -92,10 +94,21 @@ class HeaderWalk:
         return fresh
 
     async def weigh(self) -> Weight:
-        """Compare the branch, as far as it has been walked, with the main chain."""
-
+        """Compare the branch, as far as it has been walked without `seen`, with the main chain."""
         main = await self._queries.main_weight(self.fork_height)
-        return Weight(self.work, main.work, main.depth, main.is_deep)
+        branch = [targets for _, targets in self._branch]
+        count = 0
+        # What leaves the main chain below the tree has to be the better one by its headers.
+        if not main.is_deep:
+            count = count_asked_for(
+                branch, self.work, main.targets, main.work, main.depth, self._network
+            )
+        top, top_id = self.height, self._tip_id
+        if count < len(branch) or main.is_deep:
+            top = self.fork_height + count
+            top_id = self._branch[count - 1][0] if count else None
+        gain = self.work - main.work if self._leads else 0
+        return Weight(main.depth, main.is_deep, gain, top, top_id)
 
     def _begin(self, base: HeaderBase | None) -> None:
         if base is None:
@@ -120,6 +133,7 @@ class HeaderWalk:
                 raise NotServedByPeerError(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
+                # Protocol §11: "n_total, every target and every history root can be checked"
                 self._point = check_header(
                     coin,
                     header.fresh.n,
@@ -130,11 +144,8 @@ class HeaderWalk:
                     self._network,
                     now_ms,
                 )
-            if standing == "main":
-                self.fork_height, self.work = coin.height, 0
-            else:
-                self.work += anchor_work(coin.header.target, self._network)
-            if standing not in {"main", "side"}:
+            self._note(coin, standing)
+            if standing in {None, "bodyless"}:
                 fresh.append((coin, header))
             if number % HEADERS_CHECKED_AT_ONCE == HEADERS_CHECKED_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
@@ -142,5 +153,19 @@ class HeaderWalk:
             self._point = shared[0]
         elif seen is not None and self._point is not None:
             seen.points[last.id] = (self._point, self.work)
-        self.height = last.height
+        self.height, self._tip_id = last.height, last.id
         return fresh
+
+    def _note(self, coin: Coin, standing: AnchorStanding | None) -> None:
+        """Take the next anchor of the walk, whose context is `_point`, into the branch's sums."""
+        if standing == "main":
+            self.fork_height, self.work, self._leads = coin.height, 0, True
+            self._branch.clear()
+            return
+        self.work += anchor_work(coin.header.target, self._network)
+        # Protocol §6: "the descent passes a dead anchor by and nobody mines on it"
+        self._leads = self._leads and standing not in {"dead", "set-aside"}
+        if len(self._branch) <= self._network.max_reorg:
+            assert self._point is not None, "`_begin` has set it"
+            targets = HeaderTargets(coin.header.target, self._point.child_target)
+            self._branch.append((coin.id, targets))

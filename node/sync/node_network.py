@@ -22,6 +22,7 @@ from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.manager import PeerManager, PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
+from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
@@ -56,7 +57,8 @@ class NodeNetwork:
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
     ) -> None:
-        """Raises `BadAddressError`."""
+        """`writer` is one thread: it saves what peers are known, and reads the headers that are
+        served. Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
         self.status = StatusKeeper(chain, genesis_id, clock)
@@ -72,7 +74,8 @@ class NodeNetwork:
             log=log,
             resolver=resolver,
         )
-        serve_chain(chain, self.peers.exchanges)
+        headers = HeaderSource(chain.queries, store, writer)
+        serve_chain(chain, headers, self.peers.exchanges)
         fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,

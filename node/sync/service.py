@@ -20,26 +20,23 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.header_work import deserves_bodies
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.types import ZERO32, CoinId
+from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
-from unchained.node.sync.downloader import BranchTooLongError, Downloader
-from unchained.node.sync.header_scan import HeaderScan, scan_peers
-from unchained.node.sync.header_walk import HeaderWalk, Seen
+from unchained.node.sync.downloader import Downloader
+from unchained.node.sync.header_walk import HeaderWalk
+from unchained.node.sync.long_sync import LEFT_TO_OPERATOR, LITTLE_WORK, LongSync, SyncTarget
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import AnchorHeader
 
 HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
-LONG_SYNC_WINDOW_HEADERS: Final = 2_048
-"""Headers whose bodies are fetched in one go during a long sync."""
 LONG_SYNC_ANCHORS: Final = 512
 """Anchors that a node is behind from which on it is a long sync."""
 TIP_FIRST_RETRY_S: Final = 5.0
@@ -48,12 +45,6 @@ FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
 USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
-LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
-"""Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
-DEEP_PATIENCE_S: Final = 900.0
-"""The longest that a branch may take to win which leaves the main chain below the tree."""
-LOST_DEEP_BRANCH_PRICE_MS: Final = 1_500.0
-"""Price of such a branch that does not win: hundreds of bodies for nothing."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
 SYNC_REPORT_S: Final = 10.0
@@ -83,7 +74,7 @@ class SyncStatistics(msgspec.Struct, frozen=True):
     followed: int
     headers: int
     bodies: int
-    candidates: int
+    votes: int
     proofs_skipped: int
 
 
@@ -115,6 +106,13 @@ class _PeerState:
         self.retry[anchor_id] = (trio.current_time() + wait, wait)
 
 
+class _Followed(msgspec.Struct, frozen=True, gc=False):
+    """The anchor up to which a tip was followed, None for none; and why no further, if so."""
+
+    reached: CoinId | None
+    why: str | None
+
+
 class SyncService:
     """Keeps the chain up with its peers. `synced` says whether mining makes sense."""
 
@@ -142,11 +140,21 @@ class SyncService:
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
-        self._leader: PeerId | None = None
         self._behind = 0
-        self._target_height = 0
+        self._target = SyncTarget()
+        self._long_sync = LongSync(
+            chain,
+            peers,
+            fetcher,
+            self._downloader,
+            self._target,
+            assume_valid=settings.assume_valid,
+            clock=clock,
+            rng=rng,
+            log=log,
+        )
         self._progress = SyncProgress()
-        self._followed = self._headers = 0
+        self._followed = 0
         self._epoch_s = chain.network.epoch_ms / 1000
 
     def news_from(self) -> int:
@@ -154,7 +162,7 @@ class SyncService:
         what the next anchors may list."""
         if not self._behind:
             return 0
-        return max(0, self._target_height - self._chain.network.window)
+        return max(0, self._target.height - self._chain.network.window)
 
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
         """Ask a peer for an anchor that it knows and we do not, and for what lies below it.
@@ -177,15 +185,15 @@ class SyncService:
             synced=self.synced.value,
             syncing=syncing,
             height=height,
-            target_height=max(self._target_height, height) if syncing else height,
+            target_height=max(self._target.height, height) if syncing else height,
             rate=self._progress.rate() if syncing else 0.0,
-            eta_s=self._progress.eta_s(self._target_height) if syncing else None,
-            leader=self._leader,
+            eta_s=self._progress.eta_s(self._target.height) if syncing else None,
+            leader=self._long_sync.leader,
             in_flight=self._downloader.in_flight,
             followed=self._followed,
-            headers=self._headers,
+            headers=self._target.headers,
             bodies=self._downloader.bodies,
-            candidates=self._votes.taken,
+            votes=self._votes.taken,
             proofs_skipped=self._downloader.proofs_skipped,
         )
 
@@ -243,6 +251,7 @@ class SyncService:
                     await state.wake.wait()
         finally:
             del self._states[peer]
+            self._votes.forget(peer)
 
     async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
@@ -256,12 +265,13 @@ class SyncService:
             if await self._chain.queries.is_known(anchor_id):
                 continue
             before = self._chain.status.value.tip
-            why = await self._try_to_follow(peer, anchor_id)
-            state.tried(anchor_id, why is None)
-            if why is None:
-                await self._votes.ask(peer, before, anchor_id)
-            else:
+            followed = await self._try_to_follow(peer, anchor_id)
+            state.tried(anchor_id, followed.why is None)
+            if followed.why is not None:
+                why = followed.why
                 self._log.debug("sync.not_followed", peer=peer, tip=anchor_id.hex(), why=why)
+            if followed.reached is not None:
+                await self._votes.ask(peer, before, followed.reached)
         if not state.settled:
             # What was found before we met is not gossiped any more.
             await self._votes.ask(peer, tip, tip)
@@ -291,181 +301,86 @@ class SyncService:
             self._note_settled()
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer gave as a vote; return whether that was possible."""
+        """Follow an anchor that a peer says counts; return whether it counts here as well now."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
             return False
-        why = await self._try_to_follow(peer, anchor_id, is_offered=False)
-        state.tried(anchor_id, why is None)
-        return why is None
+        followed = await self._try_to_follow(peer, anchor_id)
+        state.tried(anchor_id, followed.why is None)
+        return followed.why is None
 
-    async def _try_to_follow(
-        self, peer: PeerId, tip: CoinId, *, is_offered: bool = True
-    ) -> str | None:
-        """Follow a tip; return why that was not possible, if it was not. A peer that has not
-        offered it need not have it."""
+    async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> _Followed:
+        """Follow a tip as far as that is possible."""
         if (other := self._following.get(tip)) is not None:
             # Another peer is being asked. One that stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
                 await other.wait()
             if await self._chain.queries.is_known(tip):
-                return None
+                return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
             return await self._follow(peer, tip)
         except FetchError as error:
-            if is_offered:
-                self._peers.reputation.penalize(
-                    peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
-                )
-            return error.why
+            self._peers.reputation.penalize(
+                peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
+            )
+            return _Followed(None, error.why)
         except ProtocolError as error:
             self._peers.reputation.penalize(
                 peer, decision_on(error).served, f"sync: {error}", ms=USELESS_TIP_PRICE_MS
             )
-            return str(error)
+            return _Followed(None, str(error))
         finally:
             done.set()
             if self._following.get(tip) is done:
                 del self._following[tip]
 
-    async def _follow(self, peer: PeerId, tip: CoinId) -> str | None:
+    async def _follow(self, peer: PeerId, tip: CoinId) -> _Followed:
         """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
         walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+        window = self._chain.network.window
         held: list[tuple[Coin, AnchorHeader]] = []
+        reached: CoinId | None = None
         while not walk.at_end:
             page = await walk.next_page()
-            self._headers += len(page)
+            self._target.headers += len(page)
             held += page
             weight = await walk.weigh()
-            depth = weight.depth
             if weight.is_deep and self._is_refused(walk.fork_height):
-                return LEFT_TO_OPERATOR
+                return _Followed(reached, LEFT_TO_OPERATOR)
             if weight.gain > 0 and (
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
-                return await self._sync_long(peer)
+                with self._being_behind():
+                    why = await self._long_sync.run(peer)
+                for state in self._states.values():
+                    state.wake.set()
+                if await self._chain.queries.is_known(tip):
+                    self._followed += 1
+                    return _Followed(tip, None)
+                return _Followed(reached, why or "another chain has more work")
             if not walk.at_end and len(held) < HELD_HEADERS_MAX:
                 continue
-            # What leaves the main chain below the tree has to be the better one by its headers.
-            if weight.is_deep or not deserves_bodies(
-                weight.branch, weight.main, depth, self._chain.network
-            ):
-                return "a branch of little work"
-            if depth > self._chain.network.window or len(held) > self._chain.network.window:
-                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
-            if len(held) > 2 * self._chain.network.window and weight.gain > 0:
+            # Protocol §11: "is stored, and its bodies and votes are asked for"
+            asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
+            if asked and (weight.depth > window or len(asked) > window):
+                await self._downloader.verify_sample(peer, [coin for coin, _ in asked], self._rng)
+            if len(asked) > 2 * window and weight.gain > 0:
                 with self._being_behind():
-                    self._target_height = walk.height
-                    await self._downloader.fetch(peer, held)
-            elif held:
-                await self._downloader.fetch(peer, held)
+                    self._target.height = walk.height
+                    await self._downloader.fetch(peer, asked)
+            elif asked:
+                await self._downloader.fetch(peer, asked)
+            reached = weight.asked_up_to
+            if weight.asked_height < walk.height:
+                return _Followed(reached, LITTLE_WORK)
             held = []
         self._followed += 1
-        return None
-
-    # A long sync
-
-    async def _sync_long(self, finder: PeerId) -> str | None:
-        """Compare the headers of several peers, then fetch the chain of greatest work."""
-        if self._leader is not None:
-            return "a long sync is under way"
-        self._leader = finder
-        try:
-            with self._being_behind():
-                scans, seen = await scan_peers(
-                    self._chain,
-                    self._fetcher,
-                    self._peers,
-                    finder,
-                    clock=self._clock,
-                    rng=self._rng,
-                    log=self._log,
-                )
-                if not scans:
-                    return "no header chain that holds"
-                best = max(scans, key=lambda scan: scan.gain)
-                if best.is_deep and (why := await self._why_not_deep(best)) is not None:
-                    return why
-                self._leader = best.peer
-                self._target_height = best.height
-                self._log.info(
-                    "sync.started",
-                    peer=best.peer,
-                    height=self._chain.status.value.height,
-                    target=best.height,
-                    compared=len(scans),
-                )
-                async with self._chain.bulk():
-                    if best.is_deep:
-                        why = await self._fetch_deep(best, seen)
-                        if why is not None:
-                            return why
-                    else:
-                        await self._fetch_long(best, seen)
-            self._followed += 1
-            return None
-        finally:
-            self._leader = None
-            for state in self._states.values():
-                state.wake.set()
-
-    async def _why_not_deep(self, scan: HeaderScan) -> str | None:
-        """Return why a branch that leaves the main chain below the tree is not followed."""
-        if scan.gain <= 0:
-            return "a branch of little work"
-        may = await self._chain.may_undo(scan.fork_height, CoinId(scan.tip), scan.gain)
-        return None if may else LEFT_TO_OPERATOR
+        return _Followed(tip, None)
 
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused
         return refused is not None and refused.fork_height == fork_height
-
-    async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
-        """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
-        it has not. The peer that offered it pays for that."""
-        above = scan.fork_height + 1
-        before = await self._chain.queries.anchor_at(above)
-        why = "a deep branch that did not win"
-        try:
-            async with self._chain.deepened(scan.fork_height):
-                with trio.move_on_after(DEEP_PATIENCE_S):
-                    await self._fetch_long(scan, seen)
-        except BranchTooLongError:
-            await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
-            return LEFT_TO_OPERATOR
-        except FetchError as error:
-            why = error.why
-        except ProtocolError as error:
-            self._peers.reputation.penalize(
-                scan.peer, decision_on(error).served, f"deep branch: {error}"
-            )
-            why = str(error)
-        if await self._chain.queries.anchor_at(above) != before:
-            return None
-        self._peers.reputation.penalize(
-            scan.peer, Penalty.COST, f"deep branch: {why}", ms=LOST_DEEP_BRANCH_PRICE_MS
-        )
-        return why
-
-    async def _fetch_long(self, scan: HeaderScan, seen: Seen) -> None:
-        """Fetch a scanned chain; its headers come again, for the scan keeps none of them."""
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, scan.peer, ZERO32)
-        proven_height = scan.height_of(self._settings.assume_valid)
-        held: list[tuple[Coin, AnchorHeader]] = []
-        while not walk.at_end:
-            page = await walk.next_page(seen)
-            self._headers += len(page)
-            self._target_height = max(self._target_height, walk.height)
-            held += page
-            if len(held) >= LONG_SYNC_WINDOW_HEADERS or walk.at_end:
-                trusted = {
-                    coin.id
-                    for coin, _ in held
-                    if coin.height <= proven_height and scan.has(coin.id, coin.height)
-                }
-                await self._downloader.fetch(scan.peer, held, trusted)
-                held = []
 
     # Votes
 
@@ -479,6 +394,7 @@ class SyncService:
             state.compared is None
             or state.compared[:2] != (tip, own)
             or now - state.compared[2] >= self._epoch_s
+            or self._votes.has_more(peer)
         ):
             state.compared = (tip, own, now)
             await self._votes.ask(peer, own, tip)

@@ -1,8 +1,8 @@
-"""Asking peers for votes: the candidates bound to anchors on which two tips differ (Protocol §6).
+"""Asking peers for votes: the coins bound to anchors on which two tips differ (Protocol §6).
 
-A vote may itself be an anchor whose body is unknown here: then it ends a branch beside both tips,
-whose votes count for what that branch grew from. It is followed like a tip, and its votes are
-asked for in turn.
+A vote may itself be an anchor that counts for the peer and whose body is unknown here: it begins a
+branch beside both tips, whose votes count for what it grew from. It is followed like a tip, and its
+votes are asked for in turn.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.limits import CANDIDATES
-from unchained.node.wire.messages import CandidatesRequest
+from unchained.node.wire.limits import VOTES
+from unchained.node.wire.messages import VotesRequest
 
-CANDIDATE_PROOFS_PER_PEER: Final = 2
-"""Candidates of one peer whose proofs are verified at a time (Protocol §11)."""
-CANDIDATE_PAGES_MAX: Final = 64
-"""Pages of candidates taken from a peer at a time."""
+VOTE_PROOFS_PER_PEER: Final = 2
+"""Votes of one peer whose proofs are verified at a time (Protocol §11)."""
+VOTE_PAGES_MAX: Final = 64
+"""Pages of votes taken from a peer at a time."""
+ANCHORS_LEFT_MAX: Final = 8_192
+"""Anchors kept for the next time."""
 
 
 class VoteFollower(Protocol):
     """Fetches the chain that ends in a vote: the sync service."""
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer gave as a vote, and need not have; return whether it is here
-        now."""
+        """Follow an anchor that a peer says counts; return whether it counts here as well now."""
 
 
 class Votes:
@@ -57,33 +58,53 @@ class Votes:
         self._follower = follower
         self._log = log
         self.taken = 0
-        """Candidates taken in since the start."""
+        """Votes taken in since the start."""
+        self._left: dict[PeerId, list[CoinId]] = {}
+        """Anchors whose votes a peer is still to be asked for."""
 
     async def ask(self, peer: PeerId, one: CoinId, other: CoinId) -> None:
-        """Ask for the candidates bound to all anchors above the last common ancestor of two tips;
-        of one chain, for those that its next anchors may list."""
-        anchors = await self._chain.queries.above_fork(one, other)
-        request: CandidatesRequest | None = None
+        """Ask for the votes for all anchors of the tree that grows from the last common ancestor of
+        two tips; of one chain, for those that its next anchors may list. What there is no room for
+        this time comes first the next time."""
+        anchors = self._left.pop(peer, [])
+        begun = set(anchors)
+        above = await self._chain.queries.above_fork(one, other)
+        anchors += [anchor for anchor in above if anchor not in begun]
+        request: VotesRequest | None = None
         try:
-            for _ in range(CANDIDATE_PAGES_MAX):
+            for _ in range(VOTE_PAGES_MAX):
                 if request is None:
                     if not anchors:
                         return
-                    most = CANDIDATES.max_asked
-                    request = CandidatesRequest(tuple(anchors[:most]), ZERO32)
-                    anchors = anchors[most:]
-                coins, request = await self._fetcher.candidates(peer, request)
-                if not await self._take_in(peer, coins):
+                    request = VotesRequest(tuple(anchors[: VOTES.max_asked]), ZERO32)
+                    anchors = anchors[VOTES.max_asked :]
+                page = await self._fetcher.votes(peer, request)
+                request = page.rest
+                if not await self._take_in(peer, page.coins):
                     return
-                beside = await self._chain.queries.without_bodies([coin.id for coin in coins])
+                # Protocol §11: "their bodies and votes are asked for in turn"
+                beside = await self._chain.queries.without_bodies(page.counting)
                 anchors += [
                     anchor for anchor in beside if await self._follower.follow_vote(peer, anchor)
                 ]
         except FetchError as error:
             self._log.debug("sync.not_compared", peer=peer, why=error.why)
+            return
+        if request is not None:
+            anchors = [*map(CoinId, request.anchors), *anchors]
+        if anchors:
+            self._left[peer] = anchors[:ANCHORS_LEFT_MAX]
+
+    def has_more(self, peer: PeerId) -> bool:
+        """Tell whether a peer has not been asked for everything yet."""
+        return peer in self._left
+
+    def forget(self, peer: PeerId) -> None:
+        """Let go of what a peer that is gone was still to be asked for."""
+        self._left.pop(peer, None)
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
-        """Submit candidates, two proofs at a time; return whether the peer may go on."""
+        """Submit votes, two proofs at a time; return whether the peer may go on."""
         unknown = await self._chain.queries.unknown_coins(coins)
         queue = iter(unknown)
         sender = _AskedSender(peer, self._penalizer)
@@ -99,7 +120,7 @@ class Votes:
                     sender.blame(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(CANDIDATE_PROOFS_PER_PEER, len(unknown))):
+            for _ in range(min(VOTE_PROOFS_PER_PEER, len(unknown))):
                 nursery.start_soon(submit)
         return not sender.has_forged
 
@@ -114,6 +135,4 @@ class _AskedSender:
 
     def blame(self, error: ProtocolError) -> None:
         self.has_forged = self.has_forged or isinstance(error, BadMixError)
-        self._penalizer.penalize(
-            self.peer, decision_on(error).served, f"candidate: {error}", ms=0.1
-        )
+        self._penalizer.penalize(self.peer, decision_on(error).served, f"vote: {error}", ms=0.1)

@@ -262,7 +262,16 @@ class Misbehaved:
     """The gossip topic or request protocol concerned, if any."""
 
 
-Event = PeerConnected | PeerDisconnected | Misbehaved
+@dataclass(frozen=True, slots=True)
+class StrangerMet:
+    """A connected peer takes part in gossip topics, but in none of ours."""
+
+    info: PeerInfo
+    topic: str
+    """One of its topics."""
+
+
+Event = PeerConnected | PeerDisconnected | Misbehaved | StrangerMet
 
 Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""

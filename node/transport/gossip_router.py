@@ -149,6 +149,9 @@ class GossipAccuser(Protocol):
     def accuse(self, peer: PeerId, kind: Misbehaviour, detail: str, topic: str) -> None:
         """Report what a peer did wrong."""
 
+    def met_stranger(self, peer: PeerId, topic: str) -> None:
+        """Report a peer that takes part in this topic and in none of ours."""
+
 
 class GossipRouter:
     """The state of one node's gossip; it is owned by one task at a time and never awaits."""
@@ -223,6 +226,8 @@ class GossipRouter:
             return
         for name in rpc.subscribe:
             self._join(name, peer, now)
+        if rpc.subscribe and not any(peer in topic.members for topic in self._topics.values()):
+            self._accuser.met_stranger(peer, rpc.subscribe[0])
         for name in (*rpc.unsubscribe, *(name for name, _ in rpc.prune)):
             if name in self._topics:
                 self._topics[name].mesh.pop(peer, None)

@@ -23,6 +23,7 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
     ServeLimits,
+    StrangerMet,
     TransportStatistics,
     Verdict,
     open_gate,
@@ -250,3 +251,9 @@ class Switchboard:
         """Report a connected peer that broke gossip's rules."""
         info = self.peers.get(peer)
         self.misbehaved(info.ip if info else "", peer, kind, detail, topic)
+
+    def met_stranger(self, peer: PeerId, topic: str) -> None:
+        """Report a connected peer that takes part in none of our topics."""
+        info = self.peers.get(peer)
+        if info is not None:
+            self.notify(StrangerMet(info, topic))

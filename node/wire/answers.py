@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import msgspec
+
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.hashing import TRANSFER_FULL
@@ -18,10 +20,10 @@ from unchained.node.wire.messages import (
     AnchorHeader,
     Blobs,
     Bodies,
-    CandidatesPage,
-    CandidatesRequest,
     Headers,
     HeadersRequest,
+    VotesPage,
+    VotesRequest,
 )
 
 
@@ -91,10 +93,17 @@ def read_transfers(asked: Sequence[Wid], answer: Blobs) -> list[bytes | None]:
     return found
 
 
-def read_candidates(
-    request: CandidatesRequest, page: CandidatesPage
-) -> tuple[list[Coin], CandidatesRequest | None]:
-    """Return the coins of a page, and the request for the next one, None after the last."""
+class VotesRead(msgspec.Struct, frozen=True, gc=False):
+    """The coins of a page, the ids of those that count as anchors for whoever gave it, and the
+    request for the next page, None after the last."""
+
+    coins: list[Coin]
+    counting: list[CoinId]
+    rest: VotesRequest | None
+
+
+def read_votes(request: VotesRequest, page: VotesPage) -> VotesRead:
+    """Return what a page gives: coins bound to the anchors asked for, in order."""
     coins = [Coin.from_bytes(raw) for raw in page.coins]
     place = {anchor: number for number, anchor in enumerate(request.anchors)}
     last = (0, request.after)
@@ -102,11 +111,16 @@ def read_candidates(
         here = (place.get(coin.parent, -1), coin.id)
         if here <= last:
             raise MismatchedAnswerError(
-                "candidates", "coins bound to the anchors, in their order", coin.id.hex()
+                "votes", "coins bound to the anchors, in their order", coin.id.hex()
             )
         last = here
+    if any(left >= right for left, right in pairwise(page.counting)) or (
+        page.counting and page.counting[-1] >= len(coins)
+    ):
+        raise MismatchedAnswerError("votes", "places of coins, ascending", "others")
+    counting = [coins[at].id for at in page.counting]
     if not page.more:
-        return coins, None
+        return VotesRead(coins, counting, None)
     if not coins:
-        raise MismatchedAnswerError("candidates", "coins on a page that is not the last", "none")
-    return coins, CandidatesRequest(request.anchors[last[0] :], last[1])
+        raise MismatchedAnswerError("votes", "coins on a page that is not the last", "none")
+    return VotesRead(coins, counting, VotesRequest(request.anchors[last[0] :], last[1]))

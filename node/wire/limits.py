@@ -105,10 +105,11 @@ TRANSFERS: Final = MessageLimits(
     max_per_peer=4,
     max_total=16,
 )
-CANDIDATES: Final = MessageLimits(
-    name="candidates",
+VOTES: Final = MessageLimits(
+    name="votes",
     max_request=64 + _ID * 256,
-    max_answer=16 + 1024 * (_COIN + 2),
+    # Each coin, and its place where it counts as an anchor.
+    max_answer=16 + 1024 * (_COIN + 2 + 3),
     max_items=1024,
     max_asked=256,
     per_second=5,
@@ -129,7 +130,7 @@ ADDRESSES: Final = MessageLimits(
     max_total=8,
 )
 
-EXCHANGES: Final = (STATUS, HEADERS, BODIES, COINS, TRANSFERS, CANDIDATES, ADDRESSES)
+EXCHANGES: Final = (STATUS, HEADERS, BODIES, COINS, TRANSFERS, VOTES, ADDRESSES)
 """All requests."""
 
 COIN_GOSSIP: Final = GossipLimits(name="coin", max_size=_COIN, max_validating=64, max_per_peer=2)

@@ -22,13 +22,13 @@ from unchained.node.wire.limits import (
     ADDRESSES,
     ANCHOR_GOSSIP,
     BODIES,
-    CANDIDATES,
     COINS,
     HEADERS,
     MAX_ADDRESS,
     MAX_LOCATOR,
     STATUS,
     TRANSFERS,
+    VOTES,
     MessageLimits,
 )
 
@@ -138,22 +138,25 @@ class HeadersRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     tip: Bytes32
 
 
-class CandidatesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The coins bound to the anchors, in the order of these, ids ascending; of the first anchor
-    only those above the id `after`."""
+class VotesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The coins bound to the anchors, listed or not, in the order of these, ids ascending; of the
+    first anchor only those above the id `after`."""
 
-    anchors: Annotated[
-        tuple[Bytes32, ...], msgspec.Meta(min_length=1, max_length=CANDIDATES.max_asked)
-    ]
+    anchors: Annotated[tuple[Bytes32, ...], msgspec.Meta(min_length=1, max_length=VOTES.max_asked)]
     after: Bytes32
 
 
-class CandidatesPage(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Some coins, and 1 if there are more."""
+class VotesPage(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Some coins; the places (from 0) of those among them that count as anchors, ascending; and 1
+    if there are more coins."""
 
     coins: Annotated[
         tuple[Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)], ...],
-        msgspec.Meta(max_length=CANDIDATES.max_items),
+        msgspec.Meta(max_length=VOTES.max_items),
+    ]
+    counting: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=0, lt=VOTES.max_items)], ...],
+        msgspec.Meta(max_length=VOTES.max_items),
     ]
     more: Annotated[int, msgspec.Meta(ge=0, le=1)]
 
@@ -236,5 +239,5 @@ HEADERS_EXCHANGE: Final[Exchange[Headers]] = Exchange(HEADERS, HeadersRequest, _
 BODIES_EXCHANGE: Final[Exchange[Bodies]] = Exchange(BODIES, _ids, _bodies)
 COINS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(COINS, _coin_ids, _coins)
 TRANSFERS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(TRANSFERS, _wids, _transfers)
-CANDIDATES_EXCHANGE: Final = Exchange(CANDIDATES, CandidatesRequest, CandidatesPage)
+VOTES_EXCHANGE: Final = Exchange(VOTES, VotesRequest, VotesPage)
 ADDRESSES_EXCHANGE: Final[Exchange[Addresses]] = Exchange(ADDRESSES, AddressesRequest, _addresses)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import pytest
 import trio
 
-from tests.framework.simulation.simnet import EPOCH_S, SimNet, SimNode, lengthen, simulate
+from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, lengthen, simulate
+from unchained.node.consensus.genesis import genesis_of
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.downloader import SYNC_HEDGE_S
+from unchained.node.sync.downloader import SYNC_BATCH_ANCHORS, SYNC_HEDGE_S
 from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
+from unchained.node.wire.limits import name_of
+from unchained.node.wire.messages import BODIES_EXCHANGE, Code, refusal
 from unchained.storage.memory import MemoryDisk
 
 ANCHORS = LONG_SYNC_ANCHORS + 150
@@ -145,3 +150,48 @@ async def test_a_node_without_peers_mines_after_a_while() -> None:
         first = net.node(share=1.0)
         await first.start()
         assert first.network.synced.value
+
+
+def withhold_bodies(node: SimNode, above: int, heights: dict[bytes, int]) -> None:
+    """Have a node serve no bodies of anchors above a height."""
+    served = node.transport.switchboard.served[name_of(genesis_of(SIM).id, "bodies")]
+    whole = served.handler
+
+    async def handler(peer: PeerId, payload: bytes) -> bytes:
+        ids: Any = BODIES_EXCHANGE.decode_request(payload)
+        if any(heights.get(anchor_id, 0) > above for anchor_id in ids):
+            return refusal(Code.NOT_FOUND)
+        return await whole(peer, payload)
+
+    served.handler = handler
+
+
+@pytest.mark.parametrize("given", [50, 200])
+async def test_a_chain_whose_bodies_do_not_come_is_put_aside_and_the_next_is_taken(
+    given: int,
+) -> None:
+    """The heavier chain gives bodies for 50 of 300 anchors above the fork, where the honest one has
+    100, or for 200: then what there is of it is the better one."""
+    async with simulate(18) as net:
+        (honest,) = await old_nodes(net, 1, LONG_SYNC_ANCHORS + 50)
+        fork = honest.height
+        liar = net.node()
+        liar.disk = copy_of(honest.disk)
+        await liar.start()
+        await honest.core(lambda core: lengthen(core, 100, lock=b"honest"))
+        await liar.core(lambda core: lengthen(core, 300, lock=b"liar"))
+        heights = await liar.core(
+            lambda core: {core.archive.main_id(at): at for at in range(fork, fork + 301)}
+        )
+        withhold_bodies(liar, fork + given, heights)
+        newcomer = newcomer_of(net, [honest, liar])
+        await newcomer.start()
+        await net.until(lambda: newcomer.height > fork + 30, "at the best that there is", 240)
+        if given < 100:
+            await net.until(lambda: newcomer.tip == honest.tip, "on the honest chain", 240)
+        else:
+            # Whole batches come or none.
+            lowest = fork + given - SYNC_BATCH_ANCHORS
+            there = range(lowest + 1, fork + given + 1)
+            await net.until(lambda: heights.get(newcomer.tip) in there, "on what there is", 240)
+        assert newcomer.network.peers.statistics().bans == 0

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 from tests.framework.wallets import WalletChain
 from unchained.node.chain.anchor_reads import (
+    anchors_above,
     header_page,
-    headers_above,
     locator,
     locator_heights,
     main_stretch,
     votes_since,
 )
 from unchained.node.consensus.header_work import anchor_work
-from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.limits import MAX_LOCATOR
 
@@ -51,17 +50,18 @@ def test_headers_begin_above_the_first_anchor_of_a_locator_that_is_known() -> No
     ids = [view.archive.main_id(height) for height in range(chain.height + 1)]
     assert locator(view) == tuple(ids[height] for height in locator_heights(chain.height))
 
-    def heights_above(known: list[CoinId], tip: CoinId | None, limit: int) -> list[int]:
-        found = headers_above(view, known, tip, limit)
+    def heights_above(known: list[CoinId], tip: CoinId, limit: int) -> list[int]:
+        found = anchors_above(view, known, tip, limit)
         assert found is not None
-        return [ids.index(Coin.from_bytes(header.coin).id) for header in found]
+        assert all(view.archive.body(coin.id) == body for coin, body in found)
+        return [ids.index(coin.id) for coin, _ in found]
 
     unknown = CoinId(bytes(32))
-    at = ids[7]
+    at, tip = ids[7], chain.core.tip.id
     assert at is not None
-    assert heights_above([unknown, at], None, 100) == list(range(8, chain.height + 1))
+    assert heights_above([unknown, at], tip, 100) == list(range(8, chain.height + 1))
     assert heights_above([unknown], at, 3) == [1, 2, 3]
-    assert headers_above(view, [], unknown, 100) is None
+    assert anchors_above(view, [], unknown, 100) is None
     base, standings = header_page(view, at, [at, unknown])
     assert base is not None
     assert (base.context.height, base.fork_height) == (7, 7)

@@ -248,6 +248,37 @@ async def test_only_accepted_messages_are_forwarded(verdict: Verdict) -> None:
         assert accused == (expected if verdict is Verdict.REJECT else [])
 
 
+async def test_what_is_deferred_is_not_remembered_and_may_come_again() -> None:
+    async with in_cluster() as cluster:
+        first, middle, last = await line(cluster, 3)
+        other = await cluster.add()
+        await cluster.connect(other, middle)
+        await trio.sleep(3)
+        middle.verdicts[b"coin"] = Verdict.DEFER
+        await first.transport.publish(TOPIC, b"coin")
+        await trio.sleep(1)
+        assert middle.validated == [b"coin"]
+        middle.verdicts[b"coin"] = Verdict.ACCEPT
+        await other.transport.publish(TOPIC, b"coin")
+        await trio.sleep(1)
+        assert middle.validated == [b"coin", b"coin"]
+        assert last.validated == [b"coin"]
+        assert middle.seen(Misbehaved) == []
+
+
+async def test_what_was_deferred_is_forwarded_when_it_is_published() -> None:
+    async with in_cluster() as cluster:
+        first, middle, last = await line(cluster, 3)
+        await trio.sleep(3)
+        middle.verdicts[b"coin"] = Verdict.DEFER
+        await first.transport.publish(TOPIC, b"coin")
+        await trio.sleep(1)
+        assert last.validated == []
+        await middle.transport.publish(TOPIC, b"coin")
+        await trio.sleep(1)
+        assert last.validated == [b"coin"]
+
+
 async def test_duplicates_that_arrive_during_validation_are_not_validated_again() -> None:
     async with in_cluster() as cluster:
         nodes = [await cluster.add() for _ in range(6)]

@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+import trio
+
+from unchained.node.chain.answers import Lacking
 from unchained.node.consensus.params import REG
+from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.body import Body
-from unchained.node.primitives.transfer import wid_of
-from unchained.node.relay.fetcher import _NeededTransfers
+from unchained.node.primitives.coin import Coin, CoinHeader
+from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, wid_of
+from unchained.node.primitives.types import ZERO32, Lock, Wid
+from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.serve_chain import ANSWER_BYTES
+from unchained.node.transport.contract import PeerId
+from unchained.node.wire.messages import AnchorHeader, Exchange
 
-RAWS = {wid_of(raw): raw for raw in (bytes([number]) * (250 << 10) for number in range(20))}
-WIDS = list(RAWS)
-
-
-def body_of(*wids: bytes) -> Body:
-    return Body((), (), wids, bytes(32), bytes(32))
-
-
-def test_all_of_a_body_that_may_be_as_large() -> None:
-    needed = _NeededTransfers([body_of(*WIDS[:16])], WIDS[:16], REG)
-    for wid in WIDS[:16]:
-        assert wid in needed.missing()
-        needed.add({wid: RAWS[wid]})
-    assert needed.missing() == []
-    assert set(needed.raws) == set(WIDS[:16])
+PEER = PeerId("peer")
+SIZE = MAX_TRANSFER_ENCODED
+A_FULL_BODY = REG.max_body_size // SIZE
+RAWS = [number.to_bytes(SIZE, "big") for number in range(3 * A_FULL_BODY)]
+BY_WID = {wid_of(raw): raw for raw in RAWS}
 
 
-def test_no_more_of_a_body_that_is_too_large() -> None:
-    large, other = body_of(*WIDS[:18]), body_of(WIDS[18], WIDS[19])
-    needed = _NeededTransfers([large, other], WIDS, REG)
-    needed.add({wid: RAWS[wid] for wid in WIDS[:16]})
-    assert needed.missing() == WIDS[16:]
-    needed.add({WIDS[16]: RAWS[WIDS[16]]})
-    assert needed.missing() == WIDS[18:]
+class FakePeer:
+    """A peer that has a body and its transfers, and a chain that lacks them; counts bytes."""
+
+    network = REG
+
+    def __init__(self, body: Body, here: int = 0) -> None:
+        self.body = body
+        self.here = {wid: len(BY_WID[wid]) for wid in list(BY_WID)[:here]}
+        self.asked: list[str] = []
+        self.sent = 0
+        self.penalties: list[Penalty] = []
+        self.queries = self
+
+    async def lacking(self, bodies: list[Body]) -> Lacking:
+        wids = [Wid(wid) for body in bodies for wid in body.transfers if wid not in self.here]
+        return Lacking([], wids, dict(self.here))
+
+    async def ask(self, exchange: Exchange[Any], peer: PeerId, request: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(exchange.name)
+        if exchange.name == "bodies":
+            return ((self.body,),)
+        answer: list[bytes] = []
+        for wid in request:
+            if answer and sum(map(len, answer)) + SIZE > ANSWER_BYTES:
+                break
+            answer.append(BY_WID[wid])
+        self.sent += sum(map(len, answer))
+        return tuple(answer)
+
+    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        self.penalties.append(penalty)
 
 
-def test_a_transfer_counts_as_often_as_it_is_listed() -> None:
-    often = body_of(*WIDS[:1] * 17, WIDS[1])
-    needed = _NeededTransfers([often], WIDS[:2], REG)
-    needed.add({WIDS[0]: RAWS[WIDS[0]]})
-    assert needed.missing() == []
+def listing(*wids: bytes) -> Body:
+    return Body((), (), wids, ZERO32, ZERO32)
 
 
-def test_what_is_known_here_is_not_asked_for() -> None:
-    needed = _NeededTransfers([body_of(*WIDS[:3])], WIDS[1:2], REG)
-    assert needed.missing() == WIDS[1:2]
-    needed.add({WIDS[1]: RAWS[WIDS[1]]})
-    assert needed.missing() == []
+def anchor_of(body: Body) -> tuple[Coin, AnchorHeader]:
+    lock = Lock(ZERO32)
+    header = CoinHeader(REG.chain_id, 1, ZERO32, 1, 1, 0, REG.target0, lock, ZERO32, 0)
+    coin = Coin.assemble(header, ZERO32)
+    return coin, AnchorHeader.of(coin, body)
+
+
+def fetcher_of(peer: FakePeer) -> Fetcher:
+    parts: Any = (peer, peer, peer)
+    return Fetcher(*parts)
+
+
+async def test_a_full_body_is_fetched_whole() -> None:
+    body = listing(*list(BY_WID)[:A_FULL_BODY])
+    peer = FakePeer(body)
+    (package,) = await fetcher_of(peer).packages(PEER, [anchor_of(body)])
+    assert set(package.transfers) == set(body.transfers)
+    assert peer.sent == REG.max_body_size
+
+
+@pytest.mark.parametrize("here", [0, A_FULL_BODY // 2, A_FULL_BODY])
+async def test_of_a_body_that_is_too_large_no_more_is_fetched_than_shows_it(here: int) -> None:
+    body = listing(*BY_WID)
+    peer = FakePeer(body, here)
+    (package,) = await fetcher_of(peer).packages(PEER, [anchor_of(body)])
+    assert len(package.transfers) < len(BY_WID)
+    there = here * SIZE + peer.sent
+    assert REG.max_body_size < there <= REG.max_body_size + ANSWER_BYTES
+    # Who gave it may not have known: what it breaks is found when it is judged.
+    assert peer.penalties == []
+
+
+async def test_nothing_is_fetched_where_what_is_here_is_too_much() -> None:
+    body = listing(*BY_WID)
+    peer = FakePeer(body, A_FULL_BODY + 1)
+    await fetcher_of(peer).packages(PEER, [anchor_of(body)])
+    assert peer.asked == ["bodies"]
+
+
+async def test_a_transfer_that_is_listed_again_counts_again() -> None:
+    first = next(iter(BY_WID))
+    body = listing(*(first,) * (A_FULL_BODY + 1), *BY_WID)
+    peer = FakePeer(body, 1)
+    await fetcher_of(peer).packages(PEER, [anchor_of(body)])
+    assert peer.asked == ["bodies"]
+
+
+async def test_of_too_many_transfers_not_even_the_body_is_fetched() -> None:
+    body = listing(*(bytes(32),) * (REG.max_transfers + 1))
+    peer = FakePeer(body)
+    with pytest.raises(FetchError, match="more transfers"):
+        await fetcher_of(peer).packages(PEER, [anchor_of(body)])
+    assert peer.asked == []

@@ -22,12 +22,12 @@ from unchained.node.wire.errors import (
 )
 from unchained.node.wire.messages import (
     AnchorHeader,
-    CandidatesPage,
-    CandidatesRequest,
     Code,
     HeadersRequest,
     ListDigest,
     Status,
+    VotesPage,
+    VotesRequest,
 )
 
 
@@ -90,9 +90,9 @@ def test_the_largest_requests_and_answers_fit_their_limits() -> None:
         (messages.HEADERS_EXCHANGE, HeadersRequest(ids[:64], ids[0]), (header,) * 512),
         (messages.COINS_EXCHANGE, ids, (coin.raw,) * 2048),
         (
-            messages.CANDIDATES_EXCHANGE,
-            CandidatesRequest(ids[:256], ids[0]),
-            CandidatesPage((coin.raw,) * 1024, 1),
+            messages.VOTES_EXCHANGE,
+            VotesRequest(ids[:256], ids[0]),
+            VotesPage((coin.raw,) * 1024, tuple(range(1024)), 1),
         ),
         (messages.ADDRESSES_EXCHANGE, messages.AddressesRequest(2**64 - 1), (b"a" * 256,) * 256),
         (messages.BODIES_EXCHANGE, ids[:64], ((body,), ()) * 32),
@@ -190,29 +190,32 @@ def test_coins_and_transfers_hash_to_what_was_asked() -> None:
             answers.read_transfers(wids, answer)
 
 
-def test_candidates_come_in_order_and_say_where_to_go_on() -> None:
+def test_votes_come_in_order_and_say_where_to_go_on_and_which_of_them_count() -> None:
     anchors = (an_id(50), an_id(40))
     coins = sorted((an_anchor(anchors[0], n, a_body()) for n in range(3)), key=lambda c: c.id)
     coins += sorted((an_anchor(anchors[1], n, a_body()) for n in range(2)), key=lambda c: c.id)
-    request = CandidatesRequest(anchors, ZERO32)
+    request = VotesRequest(anchors, ZERO32)
 
-    def page(of: list[Coin], more: int = 0) -> CandidatesPage:
-        return CandidatesPage(tuple(coin.raw for coin in of), more)
+    def page(of: list[Coin], more: int = 0, counting: tuple[int, ...] = ()) -> VotesPage:
+        return VotesPage(tuple(coin.raw for coin in of), counting, more)
 
-    assert answers.read_candidates(request, page(coins)) == (coins, None)
-    first, rest = answers.read_candidates(request, page(coins[:2], 1))
-    assert first == coins[:2]
-    assert rest == CandidatesRequest(anchors, coins[1].id)
-    assert answers.read_candidates(rest, page(coins[2:4], 1))[1] == CandidatesRequest(
-        anchors[1:], coins[3].id
-    )
+    assert answers.read_votes(request, page(coins)) == answers.VotesRead(coins, [], None)
+    first = answers.read_votes(request, page(coins[:2], 1, (1,)))
+    rest = VotesRequest(anchors, coins[1].id)
+    assert first == answers.VotesRead(coins[:2], [coins[1].id], rest)
+    second = answers.read_votes(rest, page(coins[2:4], 1, (0, 1)))
+    assert second.rest == VotesRequest(anchors[1:], coins[3].id)
+    assert second.counting == [coins[2].id, coins[3].id]
     for wrong in (coins[::-1], [coins[0], coins[0]], [an_anchor(an_id(3), 1, a_body())]):
         with pytest.raises(MismatchedAnswerError):
-            answers.read_candidates(request, page(wrong))
+            answers.read_votes(request, page(wrong))
+    for places in ((1, 0), (1, 1), (5,)):
+        with pytest.raises(MismatchedAnswerError, match="places"):
+            answers.read_votes(request, page(coins, 0, places))
     with pytest.raises(MismatchedAnswerError):
-        answers.read_candidates(rest, page(coins[:1]))
+        answers.read_votes(rest, page(coins[:1]))
     with pytest.raises(MismatchedAnswerError):
-        answers.read_candidates(request, page([], 1))
+        answers.read_votes(request, page([], 1))
 
 
 def test_answer_errors_are_one_family() -> None:

@@ -1,0 +1,280 @@
+"""A long sync: the headers of several peers compared, then the bodies of the heaviest chain that
+holds (Protocol §11)."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.clock import Clock
+from unchained.node.chain.service import ChainService
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import ZERO32, CoinId
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError
+from unchained.node.relay.penalty_table import decision_on
+from unchained.node.sync.downloader import BranchTooLongError, Downloader
+from unchained.node.sync.header_scan import HeaderScan, scan_peers
+from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, Seen
+from unchained.node.transport.contract import PeerId
+from unchained.node.wire.messages import AnchorHeader
+
+LONG_SYNC_WINDOW_HEADERS: Final = 2_048
+"""Headers whose bodies are fetched in one go during a long sync."""
+LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
+"""Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
+LITTLE_WORK: Final = "a branch of little work"
+DEEP_PATIENCE_S: Final = 900.0
+"""The longest that a branch may take to win which leaves the main chain below the tree."""
+LOST_DEEP_BRANCH_PRICE_MS: Final = 1_500.0
+"""Price of such a branch that does not win: hundreds of bodies for nothing."""
+FAILED_CHAIN_PRICE_MS: Final = 20.0
+"""Price of a chain of headers whose bodies do not come or break a rule."""
+FAILED_ASIDE_S: Final = 600.0
+"""Seconds for which every chain is taken to end below an anchor that failed."""
+MISSING_ASIDE_S: Final = 30.0
+"""Seconds for which a peer's chain is taken to end below an anchor whose body did not come."""
+PUT_ASIDE_MAX: Final = 64
+"""Such anchors that are remembered."""
+
+
+class ChainFailedError(FetchError):
+    """A chain of headers leads through an anchor that cannot be connected."""
+
+
+class _Failure(msgspec.Struct, frozen=True, gc=False):
+    """Why a chain does not hold; `is_final` if it will not hold whoever gives it."""
+
+    why: str
+    is_final: bool
+
+
+class SyncTarget:
+    """What is being followed: the height that it has been seen to reach, and the headers read."""
+
+    def __init__(self) -> None:
+        self.height = 0
+        self.headers = 0
+
+
+class LongSync:
+    """Runs one long sync at a time. `leader` is whose chain is being fetched."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        peers: PeerManager,
+        fetcher: Fetcher,
+        downloader: Downloader,
+        target: SyncTarget,
+        *,
+        assume_valid: CoinId | None,
+        clock: Clock,
+        rng: random.Random,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._chain = chain
+        self._peers = peers
+        self._fetcher = fetcher
+        self._downloader = downloader
+        self._target = target
+        self._assume_valid = assume_valid
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self.leader: PeerId | None = None
+        self._aside: OrderedDict[tuple[CoinId, PeerId | None], float] = OrderedDict()
+        """Anchors whose bodies did not come from a peer, or failed whoever gave them (None), and
+        until when they are put aside."""
+
+    async def run(self, finder: PeerId) -> str | None:
+        """Compare the headers of several peers, then fetch the chain of greatest work that holds;
+        return why there is none, if there is none."""
+        if self.leader is not None:
+            return "a long sync is under way"
+        self.leader = finder
+        try:
+            scans, seen = await scan_peers(
+                self._chain,
+                self._fetcher,
+                self._peers,
+                finder,
+                clock=self._clock,
+                rng=self._rng,
+                log=self._log,
+            )
+            return await self._take_best(scans, seen)
+        finally:
+            self.leader = None
+
+    async def _take_best(self, scans: list[HeaderScan], seen: Seen) -> str | None:
+        """Fetch the chain of greatest work; while one fails, the next; return why, if none was."""
+        why = "no header chain that holds"
+        for scan in scans:
+            self._cut(scan)
+        # Protocol §11: "starts with the greatest sum"
+        while scans:
+            best = max(scans, key=lambda scan: scan.gain)
+            if best.gain <= 0:
+                return why if best.is_cut else LITTLE_WORK
+            if best.is_empty:
+                # All of it that holds is here, and no other has more work.
+                return why
+            failure = await self._try(best, seen, len(scans))
+            if failure is None:
+                return None
+            why = failure.why
+            self._log.info("sync.put_aside", peer=best.peer, height=best.height, why=why)
+            if best.is_deep:
+                scans.remove(best)
+                continue
+            # Protocol §11: "is put aside down to the anchor before, with its sum"
+            height = await self._sound_height(best)
+            self._put_aside(best.ids_above(height, 1), None if failure.is_final else best.peer)
+            best.cut(height)
+            for scan in scans:
+                self._cut(scan)
+        return why
+
+    async def _try(self, scan: HeaderScan, seen: Seen, compared: int) -> _Failure | None:
+        """Fetch a scanned chain; return why it does not hold, if it does not."""
+        if scan.is_deep and (why := await self._why_not_deep(scan)) is not None:
+            return _Failure(why, False)
+        self.leader = scan.peer
+        self._target.height = scan.height
+        self._log.info(
+            "sync.started",
+            peer=scan.peer,
+            height=self._chain.status.value.height,
+            target=scan.height,
+            compared=compared,
+        )
+        async with self._chain.bulk():
+            if scan.is_deep:
+                lost = await self._fetch_deep(scan, seen)
+                return None if lost is None else _Failure(lost, False)
+            try:
+                await self._fetch(scan, seen)
+            except ChainFailedError as error:
+                # Protocol §5.3: never the fault of who relayed it
+                return _Failure(error.why, True)
+            except FetchError as error:
+                self._peers.reputation.penalize(
+                    scan.peer, Penalty.COST, f"sync: {error.why}", ms=FAILED_CHAIN_PRICE_MS
+                )
+                return _Failure(error.why, False)
+            except ProtocolError as error:
+                self._peers.reputation.penalize(
+                    scan.peer, decision_on(error).served, f"sync: {error}", ms=FAILED_CHAIN_PRICE_MS
+                )
+                return _Failure(str(error), True)
+        return None
+
+    # What is put aside
+
+    def _put_aside(self, anchors: Sequence[CoinId], peer: PeerId | None) -> None:
+        for anchor_id in anchors:
+            seconds = FAILED_ASIDE_S if peer is None else MISSING_ASIDE_S
+            self._aside[anchor_id, peer] = trio.current_time() + seconds
+            self._aside.move_to_end((anchor_id, peer))
+            if len(self._aside) > PUT_ASIDE_MAX:
+                self._aside.popitem(last=False)
+
+    def _cut(self, scan: HeaderScan) -> None:
+        """Let a scanned chain end below what has been put aside of it."""
+        now = trio.current_time()
+        for (anchor_id, peer), until in list(self._aside.items()):
+            if until <= now:
+                del self._aside[anchor_id, peer]
+            elif peer in {None, scan.peer} and (height := scan.height_of(anchor_id)) > 0:
+                scan.cut(height - 1)
+
+    async def _sound_height(self, scan: HeaderScan) -> int:
+        """Return the height up to which a scanned chain counts here and can be connected."""
+        height = scan.base_height
+        while ids := scan.ids_above(height, HEADERS_PER_PAGE):
+            sound = await self._count_sound(ids)
+            height += sound
+            if sound < len(ids):
+                break
+        return height
+
+    async def _count_sound(self, ids: list[CoinId]) -> int:
+        """Return how many of some anchors, the lowest, count here and are not dead."""
+        _, standings = await self._chain.queries.header_page(None, ids)
+        broken = (at for at, found in enumerate(standings) if found not in {"main", "side"})
+        return next(broken, len(ids))
+
+    # Branches that leave the main chain below the tree
+
+    async def _why_not_deep(self, scan: HeaderScan) -> str | None:
+        """Return why a branch that leaves the main chain below the tree is not followed."""
+        may = await self._chain.may_undo(scan.fork_height, CoinId(scan.tip), scan.gain)
+        return None if may else LEFT_TO_OPERATOR
+
+    async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
+        """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
+        it has not. Whoever offered it pays for that."""
+        above = scan.fork_height + 1
+        before = await self._chain.queries.anchor_at(above)
+        why = "a deep branch that did not win"
+        try:
+            async with self._chain.deepened(scan.fork_height):
+                with trio.move_on_after(DEEP_PATIENCE_S):
+                    await self._fetch(scan, seen)
+        except BranchTooLongError:
+            await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
+            return LEFT_TO_OPERATOR
+        except FetchError as error:
+            why = error.why
+        except ProtocolError as error:
+            self._peers.reputation.penalize(
+                scan.peer, decision_on(error).served, f"deep branch: {error}"
+            )
+            why = str(error)
+        if await self._chain.queries.anchor_at(above) != before:
+            return None
+        self._peers.reputation.penalize(
+            scan.peer, Penalty.COST, f"deep branch: {why}", ms=LOST_DEEP_BRANCH_PRICE_MS
+        )
+        return why
+
+    # Fetching
+
+    async def _fetch(self, scan: HeaderScan, seen: Seen) -> None:
+        """Fetch a scanned chain; its headers come again, for the scan keeps none of them.
+
+        Raises `FetchError` and `ProtocolError`.
+        """
+        tip = scan.tip if scan.is_cut else ZERO32
+        walk = HeaderWalk(self._chain, self._fetcher, self._clock, scan.peer, tip)
+        proven_height = scan.height_of(self._assume_valid)
+        held: list[tuple[Coin, AnchorHeader]] = []
+        while not walk.at_end:
+            page = await walk.next_page(seen)
+            self._target.headers += len(page)
+            self._target.height = max(self._target.height, walk.height)
+            held += page
+            if held and (len(held) >= LONG_SYNC_WINDOW_HEADERS or walk.at_end):
+                trusted = {
+                    coin.id
+                    for coin, _ in held
+                    if coin.height <= proven_height and scan.has(coin.id, coin.height)
+                }
+                await self._downloader.fetch(scan.peer, held, trusted)
+                await self._check_connected(scan.peer, held)
+                held = []
+
+    async def _check_connected(self, peer: PeerId, anchors: Anchors) -> None:
+        """Check that none of some anchors has turned out to be dead. Raises `ChainFailedError`."""
+        sound = await self._count_sound([coin.id for coin, _ in anchors])
+        if sound < len(anchors):
+            raise ChainFailedError(peer, f"anchor {anchors[sound][0].id.hex()} cannot be connected")
