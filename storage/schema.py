@@ -38,7 +38,8 @@ import msgspec
 
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.crypto import history_range, state_range
+from unchained.node.crypto.history_range import HISTORY_PAGE_SIZE
+from unchained.node.crypto.state_range import STATE_PAGE_SIZE
 from unchained.node.primitives.body import MAX_BODY_ENCODED
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
