@@ -115,7 +115,7 @@ async def against(seed: int) -> AsyncIterator[tuple[SimNet, list[SimNode], Hosti
 
 
 async def template_of(node: SimNode) -> Template:
-    template: Template = await node.core(build_template)
+    template: Template = await node.core(lambda core: build_template(core, core.admission.now_ms))
     return template
 
 
@@ -306,7 +306,7 @@ async def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
         )
         await hidden.stop()
         net.nodes.remove(hidden)
-        await net.until(lambda: nodes[0].height >= base + 16, "far ahead", 1_000)
+        await net.until(lambda: nodes[0].height >= base + SIM.window + 8, "far ahead", 1_000)
         hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
         hostile.tip, hostile.height = tip, base + 3
         await hostile.join(nodes[:1])
@@ -321,7 +321,9 @@ async def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> N
     async with against(27) as (net, nodes, hostile):
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
-        future = net.start_ms + 10**9
+        # Protocol §3.3: held if "at most 2 * FUTURE_LIMIT ahead"
+        now_ms = net.start_ms + int(trio.current_time() * 1_000)
+        future = now_ms + 3 * SIM.future_limit_ms // 2
         for nonce in range(40):
             header = template.header(lock=LOCK, time=future + nonce, nonce=nonce << 32)
             await hostile.gossip("coin", solve(header, SIM).raw)
