@@ -8,9 +8,9 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.logs import iso_time
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.writer import ChainWriter

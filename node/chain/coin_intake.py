@@ -7,7 +7,7 @@ import math
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.held_coins import EarlyCoins, HeldCoin, Orphans, Sender
 from unchained.node.chain.released_coins import PROOFS_PER_PEER, ReleasedCoins
 from unchained.node.chain.results import Held, Outcome, ProvenCoin

@@ -17,8 +17,9 @@ from typing import Final, TypeVar
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
@@ -40,10 +41,7 @@ from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_o
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
-from unchained.node.consensus.errors import (
-    BadMixError,
-    ProtocolError,
-)
+from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
@@ -202,12 +200,15 @@ class ChainService:
                 id=counted.id.hex(),
                 parent=counted.parent.hex(),
             )
-        for event, failed in (("anchor.dead", step.dead), ("anchor.invalid", step.ruled_out)):
-            for anchor_id, error in failed:
-                self._log.warning(event, id=anchor_id.hex(), rule=error.name, why=str(error))
+        for anchor_id, error in step.dead:
+            self._log.warning("anchor.dead", **_broken(anchor_id, error))
+        for anchor_id, error in step.ruled_out:
+            self._log.warning("anchor.invalid", **_broken(anchor_id, error))
         for anchor_id, is_aside in step.aside:
-            event = "anchor.set_aside" if is_aside else "anchor.taken_back"
-            self._log.warning(event, id=anchor_id.hex())
+            if is_aside:
+                self._log.warning("anchor.set_aside", id=anchor_id.hex())
+            else:
+                self._log.warning("anchor.taken_back", id=anchor_id.hex())
         if step.refused is not None:
             self._log.error(
                 "chain.reorg_refused",
@@ -482,6 +483,10 @@ class ChainService:
                 for wid, verdict in zip(wids, known, strict=True)
             ]
         return [verdict for verdict in known if verdict is not None]
+
+
+def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
+    return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
 
 
 def _coin_ids(package: Package) -> set[CoinId]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin

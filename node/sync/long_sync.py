@@ -12,7 +12,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
@@ -21,7 +21,7 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.sync.downloader import BranchTooLong, Downloader
+from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, Seen
 from unchained.node.transport.contract import PeerId
@@ -46,7 +46,7 @@ PUT_ASIDE_MAX: Final = 64
 """Such anchors that are remembered."""
 
 
-class ChainFailed(FetchError):
+class ChainFailedError(FetchError):
     """A chain of headers leads through an anchor that cannot be connected."""
 
 
@@ -163,7 +163,7 @@ class LongSync:
                 return None if lost is None else _Failure(lost, False)
             try:
                 await self._fetch(scan, seen)
-            except ChainFailed as error:
+            except ChainFailedError as error:
                 # Protocol §5.3: never the fault of who relayed it
                 return _Failure(error.why, True)
             except FetchError as error:
@@ -230,7 +230,7 @@ class LongSync:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
                     await self._fetch(scan, seen)
-        except BranchTooLong:
+        except BranchTooLongError:
             await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
             return LEFT_TO_OPERATOR
         except FetchError as error:
@@ -274,7 +274,7 @@ class LongSync:
                 held = []
 
     async def _check_connected(self, peer: PeerId, anchors: Anchors) -> None:
-        """Check that none of some anchors has turned out to be dead. Raises `ChainFailed`."""
+        """Check that none of some anchors has turned out to be dead. Raises `ChainFailedError`."""
         sound = await self._count_sound([coin.id for coin, _ in anchors])
         if sound < len(anchors):
-            raise ChainFailed(peer, f"anchor {anchors[sound][0].id.hex()} cannot be connected")
+            raise ChainFailedError(peer, f"anchor {anchors[sound][0].id.hex()} cannot be connected")

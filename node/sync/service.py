@@ -17,8 +17,8 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty

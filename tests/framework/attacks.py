@@ -14,9 +14,10 @@ import trio
 
 from tests.framework.forge import Forged
 from tests.framework.simulation.memory_network import MemoryTransport
-from tests.framework.simulation.simnet import BACKEND, SimNet, SimNode, solve
+from tests.framework.simulation.simnet import BACKEND, SimNet, SimNode, SimPayout, solve
 from unchained.miner.jobs import Job, Solution
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.template import Template
 from unchained.node.consensus.genesis import genesis_of
@@ -299,8 +300,8 @@ def mining_room(node: SimNode) -> MiningRoom:
     return MiningRoom(
         node.chain,
         pool=None,
-        own_lock=lambda _parent, _time_ms: LOCK,
-        synced=lambda: True,
+        payout=SimPayout("miner elsewhere"),
+        synced=Watch(True),
         backend=BACKEND,
         runner=InlineRunner(),
         clock=node.epochs._clock,

@@ -115,7 +115,7 @@ async def against(seed: int) -> AsyncIterator[tuple[SimNet, list[SimNode], Hosti
 
 
 async def template_of(node: SimNode) -> Template:
-    template: Template = await node.core(build_template)
+    template: Template = await node.core(lambda core: build_template(core, core.admission.now_ms))
     return template
 
 
@@ -306,7 +306,7 @@ async def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
         )
         await hidden.stop()
         net.nodes.remove(hidden)
-        await net.until(lambda: nodes[0].height >= base + 16, "far ahead", 1_000)
+        await net.until(lambda: nodes[0].height >= base + SIM.window + 8, "far ahead", 1_000)
         hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
         hostile.tip, hostile.height = tip, base + 3
         await hostile.join(nodes[:1])

@@ -15,8 +15,9 @@ import trio
 from trio.testing import MockClock
 
 from tests.framework.forge import BACKEND, Forge, Forged
-from unchained.node.base.runtime import InlineRunner, TrioClock
-from unchained.node.chain.export import MAGIC, ImportFailed
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
+from unchained.node.chain.export import MAGIC, ImportFailedError
 from unchained.node.chain.importer import import_chain
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
@@ -60,16 +61,16 @@ def import_file(content: bytes, path: Path, now_ms: int) -> tuple[int, str] | in
                 wrapper_class=structlog.make_filtering_bound_logger("critical"),
             ),
         )
-        failed: list[ImportFailed] = []
+        failed: list[ImportFailedError] = []
         async with trio.open_nursery() as nursery:
             await nursery.start(chain.run)
             try:
                 await import_chain(chain, path, InlineRunner(), lambda _progress: None)
-            except* ImportFailed as group:
+            except* ImportFailedError as group:
                 error: BaseException = group
                 while isinstance(error, BaseExceptionGroup):
                     error = error.exceptions[0]
-                assert isinstance(error, ImportFailed)
+                assert isinstance(error, ImportFailedError)
                 failed.append(error)
             height = chain.status.value.height
             nursery.cancel_scope.cancel()

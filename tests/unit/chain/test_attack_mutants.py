@@ -21,7 +21,8 @@ from tests.framework.chains import open_core
 from tests.framework.corechain import Chain
 from tests.framework.forge import BACKEND, Forge, Forged, key_condition, key_lock, of, spend_key
 from tests.framework.rules import rule_broken
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.held_coins import MAX_EARLY, MAX_ORPHANS, MAX_ORPHANS_OF_PARENT
 from unchained.node.chain.results import Held
 from unchained.node.chain.service import ChainService

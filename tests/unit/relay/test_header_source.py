@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.framework.wallets import WalletChain
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId

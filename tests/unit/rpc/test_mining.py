@@ -7,17 +7,20 @@ import structlog
 import trio
 
 from tests.framework.forge import BACKEND
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
+from unchained.node.mining.payout import FixedPayout
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import NotReady
+from unchained.node.rpc.core.errors import NotReadyError
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
 
-async def open_room(level: trio.Event, now_ms: int) -> tuple[ChainService, MiningRoom]:
-    """Return a chain at a time, and the room of its miners; it is level once the event is set."""
+async def open_room(level: Watch[bool], now_ms: int) -> tuple[ChainService, MiningRoom]:
+    """Return a chain at a time, and the room of its miners; it is level where that says so."""
     clock = TrioClock(now_ms)
     chain = await ChainService.open(
         MemoryStore(),
@@ -32,8 +35,8 @@ async def open_room(level: trio.Event, now_ms: int) -> tuple[ChainService, Minin
     room = MiningRoom(
         chain,
         pool=None,
-        own_lock=lambda _parent, _time: Lock(bytes(32)),
-        synced=level.is_set,
+        payout=FixedPayout(Lock(bytes(32))),
+        synced=level,
         backend=BACKEND,
         runner=InlineRunner(),
         clock=clock,
@@ -42,26 +45,25 @@ async def open_room(level: trio.Event, now_ms: int) -> tuple[ChainService, Minin
 
 
 async def test_a_node_that_is_behind_gives_no_work() -> None:
-    level = trio.Event()
+    level = Watch(False)
     chain, room = await open_room(level, REG.birth_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(chain.run)
-        with pytest.raises(NotReady, match="is behind"):
+        with pytest.raises(NotReadyError, match="is behind"):
             await room.template()
-        level.set()
+        level.set(True)
         assert (await room.template()).height == 1
         nursery.cancel_scope.cancel()
 
 
 async def test_a_node_whose_clock_is_behind_gives_no_work_until_it_is_not() -> None:
-    level = trio.Event()
-    level.set()
+    level = Watch(True)
     chain, room = await open_room(level, REG.birth_ms - REG.future_limit_ms - 10_000)
     async with trio.open_nursery() as nursery:
         await nursery.start(chain.run)
-        with pytest.raises(NotReady, match="the clock is behind"):
+        with pytest.raises(NotReadyError, match="the clock is behind"):
             await room.template()
-        with pytest.raises(NotReady, match="the clock is behind"):
+        with pytest.raises(NotReadyError, match="the clock is behind"):
             await room.generate()
         await trio.sleep(11)
         assert (await room.template()).height == 1

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from unchained.node.app import open_node
-from unchained.node.base.config import load
+from unchained.node.app import build
 from unchained.node.base.logs import open_logs
+from unchained.node.base.settings import load
 from unchained.node.consensus.params import REG
 
 
@@ -28,7 +28,7 @@ async def behind_ms(directory: Path, now_ms: int) -> int:
     )
     clock = FixedClock(now_ms)
     with open_logs(clock=clock, stream=io.StringIO()) as logs:
-        node = await open_node(settings, directory, clock=clock, log=logs.log)
+        node = await build(settings, directory, clock=clock, log=logs.log)
         await trio.to_thread.run_sync(node.store.close)
     return node.chain.status.value.clock_behind_ms
 
