@@ -50,7 +50,7 @@ class PutAside(msgspec.Struct, frozen=True):
     height: int
 
 
-class TakenIn(msgspec.Struct, frozen=True):
+class FileResult(msgspec.Struct, frozen=True):
     """A chain file that was read to its end: the anchors in it, and the chain after it."""
 
     network: str
@@ -131,7 +131,7 @@ async def _run_put_aside(
     return PutAside(chosen.hex(), is_aside, changed, status.tip.hex(), status.height)
 
 
-def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
+def import_file(data_dir: Path, network_name: str, path: Path) -> FileResult:
     """Take the anchors of a file into a store, which is made if there is none.
 
     Raises a `StoreError`, `CommandFailedError`; what was taken in before stays.
@@ -149,8 +149,8 @@ def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
         store.close()
 
 
-def verify_file(path: Path) -> TakenIn:
-    """Judge the anchors of a file in memory. Raises `CommandFailedError`."""
+def verify_file(path: Path) -> FileResult:
+    """Validate the anchors of a file in memory. Raises `CommandFailedError`."""
     network = _network_of(path)
     store = MemoryStore()
     prepare(store, network)
@@ -177,7 +177,7 @@ def _network_of(path: Path) -> Network:
     raise CommandFailedError(f"{path} is {problem}")
 
 
-def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> TakenIn:
+def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> FileResult:
     try:
         with progress(what) as show:
             return trio.run(_run_import, store, network, path, show)
@@ -216,7 +216,7 @@ async def _open(store: KeyValueStore, network: Network) -> ChainService:
     )
 
 
-async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
+async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> FileResult:
     chain = await _open(store, network)
     reached = 0
 
@@ -235,7 +235,7 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
     if anchors is None:
         raise _InterruptedError(f"interrupted at height {reached}")
     status = chain.status.value
-    return TakenIn(
+    return FileResult(
         network.name,
         anchors,
         status.height,
@@ -252,5 +252,5 @@ async def _cancel_on_signals(scope: trio.CancelScope) -> None:
 
 
 def _drop(*_: object) -> str:
-    """Leave out what the chain would log: failures are told, progress is shown."""
+    """Leave out what the chain would log: failures are reported, progress is shown."""
     raise structlog.DropEvent

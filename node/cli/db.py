@@ -72,12 +72,12 @@ def check(
             with _opened(settings) as store:
                 found = check_store(store, rules, report)
             facts = {}
-    _tell_report(found, facts, json=json)
+    _show_report(found, facts, json=json)
     if not found.sound:
         raise typer.Exit(1)
 
 
-def _tell_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
+def _show_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
     if json:
         everything = {"sound": found.sound, **msgspec.to_builtins(found), **facts}
         typer.echo(msgspec.json.encode(everything).decode())
@@ -149,6 +149,7 @@ def _settings(network: str | None, data_dir: str | None, config: Path | None) ->
 
 
 @app.command()
+@user_text("Remove the chain, to start anew. Wallets, the peer key and the configuration stay.")
 def reset(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -156,7 +157,6 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove the chain, to start anew. Wallets, the peer key and the configuration stay."""
     from unchained.storage.maintenance import reset as reset_store
 
     settings = _settings(network, data_dir, config)

@@ -91,7 +91,7 @@ class _PeerState:
         self.settled = False
 
     def may_try(self, anchor_id: CoinId) -> bool:
-        """Tell whether an anchor is to be followed now: not soon after it led nowhere."""
+        """Return whether an anchor is to be followed now: not soon after it led nowhere."""
         retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
         return trio.current_time() >= retry_at
 
@@ -167,7 +167,7 @@ class SyncService:
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
         """Ask a peer for an anchor that it knows and we do not, and for what lies below it.
 
-        Tell whether that is something that it was not going to be asked for already.
+        Return whether that is something that it was not going to be asked for already.
         """
         state = self._states.get(peer)
         if state is None or anchor_id in state.wanted or anchor_id in self._following:
@@ -198,7 +198,7 @@ class SyncService:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow the peers until cancelled; what has been fetched and judged by then is kept."""
+        """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_alone, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
@@ -301,7 +301,7 @@ class SyncService:
             self._note_settled()
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer says counts; tell whether it counts here as well now."""
+        """Follow an anchor that a peer says counts; return whether it counts here as well now."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
             return False
@@ -312,7 +312,7 @@ class SyncService:
     async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> _Followed:
         """Follow a tip as far as that is possible."""
         if (other := self._following.get(tip)) is not None:
-            # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
+            # Another peer is being asked. One that stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
                 await other.wait()
             if await self._chain.queries.is_known(tip):

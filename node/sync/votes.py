@@ -37,7 +37,7 @@ class VoteFollower(Protocol):
     """Fetches the chain that ends in a vote: the sync service."""
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer says counts; tell whether it counts here as well now."""
+        """Follow an anchor that a peer says counts; return whether it counts here as well now."""
 
 
 class Votes:
@@ -96,7 +96,7 @@ class Votes:
             self._left[peer] = anchors[:ANCHORS_LEFT_MAX]
 
     def has_more(self, peer: PeerId) -> bool:
-        """Tell whether a peer has not been asked for everything yet."""
+        """Return whether a peer has not been asked for everything yet."""
         return peer in self._left
 
     def forget(self, peer: PeerId) -> None:
@@ -104,7 +104,7 @@ class Votes:
         self._left.pop(peer, None)
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
-        """Submit votes, two proofs at a time; tell whether the peer may go on."""
+        """Submit votes, two proofs at a time; return whether the peer may go on."""
         unknown = await self._chain.queries.unknown_coins(coins)
         queue = iter(unknown)
         sender = _AskedSender(peer, self._penalizer)

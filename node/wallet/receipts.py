@@ -45,13 +45,13 @@ from unchained.storage.kv import Reader
 from unchained.storage.pages import StoredPages
 from unchained.storage.presence import there
 
-MAGIC: Final = b"UNCHAINED-RECEIPT\x02"
+RECEIPT_MAGIC: Final = b"UNCHAINED-RECEIPT\x02"
 """What a file begins with: the name, then the version."""
 
 MAX_ANCHORS: Final = 1_024
 """Most anchors of a receipt."""
 
-MAX_FILE: Final = MAX_TRANSFER_ENCODED + (COIN_SIZE + 2) * MAX_ANCHORS + (16 << 10)
+RECEIPT_BYTES_MAX: Final = MAX_TRANSFER_ENCODED + (COIN_SIZE + 2) * MAX_ANCHORS + (16 << 10)
 """Bytes of a file that is looked at."""
 
 CoinBytes = Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)]
@@ -73,7 +73,7 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     anchors: Annotated[tuple[CoinBytes, ...], msgspec.Meta(min_length=1, max_length=MAX_ANCHORS)]
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerifiedReceipt(msgspec.Struct, frozen=True):
     """What a sound receipt shows. Times in ms, amounts in grains; `work` is the number of hashes
     that the anchors from the including one on stand for, coins of lesser grade included on
     average (K for each anchor)."""
@@ -121,7 +121,7 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         _genesis_proof(view, place.height),
         tuple(coin.raw for coin in coins),
     )
-    return MAGIC + encode(receipt)
+    return RECEIPT_MAGIC + encode(receipt)
 
 
 def _genesis_proof(view: Reader, anchors: int) -> HistoryProof:
@@ -141,16 +141,16 @@ def _anchor(view: Reader, height: int) -> tuple[Coin | None, Body | None]:
     return Coin.from_bytes(record.coin), Body.from_bytes(record.body)
 
 
-def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verified:
+def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> VerifiedReceipt:
     """Check a receipt by itself: hashes, proofs of work, signatures.
 
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
     `ReceiptError` naming what does not hold.
     """
-    if not raw.startswith(MAGIC):
+    if not raw.startswith(RECEIPT_MAGIC):
         raise ReceiptError("not a receipt of version 2: it does not begin like one")
     try:
-        receipt = _DECODER.decode(raw[len(MAGIC) :])
+        receipt = _DECODER.decode(raw[len(RECEIPT_MAGIC) :])
         sized = decode_transfer(receipt.transfer)
         if receipt.chain_id != network.chain_id:
             raise ReceiptError(f"the receipt is of another network, expected {network.name}")
@@ -165,7 +165,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     except ProtocolError as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
-    return Verified(
+    return VerifiedReceipt(
         network.name,
         sized.txid,
         sized.wid,
@@ -219,4 +219,4 @@ def _check_anchors(anchors: list[Coin], network: Network, backend: ProofOfWork) 
         check_mix(anchor, network, backend)
 
 
-_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=MAX_FILE)
+_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=RECEIPT_BYTES_MAX)

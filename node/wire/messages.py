@@ -38,7 +38,7 @@ VERSION: Final = 1
 """Version of the protocol between peers, in `status`."""
 
 OWN_TIP: Final = ZERO32
-"""In a request for headers: the tip of whoever answers."""
+"""In a request for headers: the tip of the peer that answers."""
 
 
 class Code(enum.IntEnum):
@@ -115,7 +115,7 @@ class AnchorHeader(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
 
     def matches(self, body: Body) -> bool:
-        """Tell whether a body is the one that these digests are of."""
+        """Return whether a body is the one that these digests are of."""
         return (
             body.state_root == self.state_root
             and body.history_root == self.history_root

@@ -17,7 +17,8 @@ from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
+from unchained.node.rpc.methods.parameters import Limit, Payee, lock_of_payee
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.presence import there
@@ -97,7 +98,7 @@ class CoinProof(msgspec.Struct, frozen=True):
     transfer: Hex | None
 
 
-@user_text("A coin under a lock. `spent` tells whether the main chain has spent it.")
+@user_text("A coin under a lock. `spent`: whether the main chain has spent it.")
 class Owned(msgspec.Struct, frozen=True):
     id: Hash
     value: Amount
@@ -115,9 +116,9 @@ class OwnedPage(msgspec.Struct, frozen=True):
 class CoinRoom:
     """Methods about single coins."""
 
-    def __init__(self, chain: ChainService, reading: Reading) -> None:
+    def __init__(self, chain: ChainService, reader: StoreReader) -> None:
         self._chain = chain
-        self._reading = reading
+        self._reader = reader
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return what is known of a coin: minted, or an output of a transfer.")
@@ -138,7 +139,7 @@ class CoinRoom:
     @method("coin.proof", Access.READ, errors=(NotFoundError,))
     @user_text("Return the proof that the main chain includes a coin.")
     async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
-        found = await self._reading.run(lambda store: _prove(store, id))
+        found = await self._reader.run(lambda store: _prove(store, id))
         if found is None:
             raise NotFoundError(f"the main chain includes no coin {id.hex()}")
         return found
@@ -163,12 +164,12 @@ class CoinRoom:
         if (address is None) == (lock is None):
             raise InvalidParamsError("coin.owned_by needs either an address or a lock")
         wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
-        return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
+        return await self._reader.run(lambda store: _owned(store, wanted, spent, after, limit))
 
     @method("coin.raw", Access.READ, errors=(NotFoundError,))
     @user_text("Return the 198 bytes of a minted coin: header, then mix.")
     async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
-        raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
+        raw = await self._reader.run(lambda store: schema.COIN.get(store, id))
         if raw is None:
             raise NotFoundError(f"no minted coin {id.hex()} is known")
         return Hex(raw)

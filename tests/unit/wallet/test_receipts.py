@@ -14,7 +14,13 @@ from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
 from unchained.node.wallet import receipts
 from unchained.node.wallet.errors import ReceiptError
-from unchained.node.wallet.receipts import MAGIC, Receipt, Verified, make_receipt, verify_receipt
+from unchained.node.wallet.receipts import (
+    RECEIPT_MAGIC,
+    Receipt,
+    VerifiedReceipt,
+    make_receipt,
+    verify_receipt,
+)
 
 BACKEND = default_backend()
 
@@ -49,7 +55,7 @@ def scene() -> tuple[ProvenChain, bytes, bytes]:
         return chain, sent.txid, make_receipt(view, REG, sent.txid)
 
 
-def verify(raw: bytes) -> Verified:
+def verify(raw: bytes) -> VerifiedReceipt:
     return verify_receipt(raw, REG, BACKEND)
 
 
@@ -79,7 +85,7 @@ def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> 
         wrong[at] ^= 1 << rng.randrange(8)
         with pytest.raises(ReceiptError):
             verify(bytes(wrong))
-    for length in (0, 5, len(MAGIC), len(raw) // 2, len(raw) - 1):
+    for length in (0, 5, len(RECEIPT_MAGIC), len(raw) // 2, len(raw) - 1):
         with pytest.raises(ReceiptError):
             verify(raw[:length])
     with pytest.raises(ReceiptError):
@@ -88,7 +94,7 @@ def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> 
 
 def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> None:
     chain, _, raw = scene
-    receipt = receipts._DECODER.decode(raw[len(MAGIC) :])
+    receipt = receipts._DECODER.decode(raw[len(RECEIPT_MAGIC) :])
     replace = msgspec.structs.replace
     first, second, *rest = receipt.anchors
     forged = Coin.from_bytes(second).header
@@ -97,7 +103,7 @@ def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> Non
 
     def broken(**fields: object) -> bytes:
         changed: Receipt = replace(receipt, **fields)
-        return MAGIC + encode(changed)
+        return RECEIPT_MAGIC + encode(changed)
 
     for wrong, why in (
         (
