@@ -59,7 +59,7 @@ def main_coin(view: ChainView, anchor_id: CoinId) -> Coin | None:
 
 
 def is_known(view: ChainView, anchor_id: CoinId) -> bool:
-    """Tell whether there is nothing to ask about an anchor."""
+    """Return whether there is nothing to ask about an anchor."""
     node = view.tree.get(anchor_id)
     if node is not None:
         return node.status is not AnchorStatus.BODYLESS
@@ -109,7 +109,7 @@ def header_page(
 
 
 def are_apart(view: ChainView, tip_id: CoinId) -> bool:
-    """Tell whether a known tip and our own are not on one chain."""
+    """Return whether a known tip and our own are not on one chain."""
     node = view.tree.get(tip_id)
     if node is None or node.status is not AnchorStatus.COUNTS or node.on_main:
         return False
@@ -222,7 +222,7 @@ def main_weight(view: ChainView, height: int) -> MainWeight:
 
 
 def deserves_body(view: ChainView, anchor_id: CoinId, listed: int) -> bool:
-    """Tell whether a known anchor's body, which lists so many coins, is to be asked for."""
+    """Return whether a known anchor's body, which lists so many coins, is to be asked for."""
     node = view.tree.get(anchor_id)
     if node is None or node.status is not AnchorStatus.BODYLESS:
         return False

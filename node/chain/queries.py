@@ -41,7 +41,7 @@ class ChainQueries(Protocol):
     # What is known
 
     async def is_known(self, anchor_id: CoinId) -> bool:
-        """Tell whether there is nothing to ask about an anchor."""
+        """Return whether there is nothing to ask about an anchor."""
 
     async def unknown_coins(self, coins: Sequence[Coin]) -> list[Coin]:
         """Return the coins that are not known."""
@@ -50,7 +50,7 @@ class ChainQueries(Protocol):
         """Return those of some coins that are anchors whose bodies are unknown."""
 
     async def deserves_body(self, anchor_id: CoinId, listed: int) -> bool:
-        """Tell whether a known anchor's body, which lists so many coins, is unknown and to be
+        """Return whether a known anchor's body, which lists so many coins, is unknown and to be
         asked for (Protocol §11)."""
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
@@ -80,7 +80,7 @@ class ChainQueries(Protocol):
         unknown."""
 
     async def are_apart(self, tip_id: CoinId) -> bool:
-        """Tell whether a known tip and our own are not on one chain."""
+        """Return whether a known tip and our own are not on one chain."""
 
     async def above_fork(self, one_id: CoinId, other_id: CoinId) -> list[CoinId]:
         """Return the anchors above the last common ancestor of two that count, lowest first: the

@@ -70,6 +70,6 @@ class Strangers:
         )
 
     def has(self, peer: PeerId | None) -> bool:
-        """Tell whether a peer was of another network a short while ago."""
+        """Return whether a peer was of another network a short while ago."""
         until = None if peer is None else self._until.get(peer)
         return until is not None and until > trio.current_time()

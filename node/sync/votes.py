@@ -96,7 +96,7 @@ class Votes:
             self._left[peer] = anchors[:ANCHORS_LEFT_MAX]
 
     def has_more(self, peer: PeerId) -> bool:
-        """Tell whether a peer has not been asked for everything yet."""
+        """Return whether a peer has not been asked for everything yet."""
         return peer in self._left
 
     def forget(self, peer: PeerId) -> None:

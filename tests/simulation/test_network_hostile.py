@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import msgspec
+import pytest
 import trio
 
 from tests.framework.simulation.memory_network import MemoryTransport
@@ -23,6 +25,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import Network
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -33,7 +36,6 @@ from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of
 
-GENESIS = genesis_of(SIM).id
 LOCK = Lock(b"hostile".ljust(32, b"."))
 
 
@@ -43,19 +45,21 @@ class Hostile:
     def __init__(self, net: SimNet, ip: str = "66.6.0.6") -> None:
         self.net = net
         self.transport: MemoryTransport = net.transport("hostile", ip)
-        self.tip = GENESIS
+        self.genesis = genesis_of(net.params).id
+        self.tip = self.genesis
         self.height = 0
         self.work = bytes(32)
         self.asked: list[str] = []
+        self.payloads: list[tuple[str, bytes]] = []
         self.answers: dict[str, bytes] = {}
         self.stalls: set[str] = set()
         for topic in limits.TOPICS:
             self.transport.subscribe(
-                name_of(GENESIS, topic.name), self._validate, TopicLimits(max_size=1 << 20)
+                name_of(self.genesis, topic.name), self._validate, TopicLimits(max_size=1 << 20)
             )
         for exchange in limits.EXCHANGES:
             self.transport.serve(
-                name_of(GENESIS, exchange.name),
+                name_of(self.genesis, exchange.name),
                 self._answerer(exchange.name),
                 ServeLimits(1 << 20, 64, 64),
             )
@@ -64,13 +68,14 @@ class Hostile:
         return Verdict.IGNORE
 
     def _answerer(self, name: str) -> Callable[[PeerId, bytes], Awaitable[bytes]]:
-        async def answer(_peer: PeerId, _payload: bytes) -> bytes:
+        async def answer(_peer: PeerId, payload: bytes) -> bytes:
             self.asked.append(name)
+            self.payloads.append((name, payload))
             if name in self.stalls:
                 await trio.sleep_forever()
             if name == "status" and name not in self.answers:
                 clock = self.net.start_ms + int(trio.current_time() * 1000)
-                status = wire.Status(GENESIS, self.tip, self.height, self.work, 1, clock)
+                status = wire.Status(self.genesis, self.tip, self.height, self.work, 1, clock)
                 return wire.STATUS_EXCHANGE.answer(status)
             return self.answers.get(name, wire.refusal(wire.Code.NOT_FOUND))
 
@@ -83,7 +88,7 @@ class Hostile:
         await trio.sleep(2)
 
     async def gossip(self, kind: str, data: bytes) -> None:
-        await self.transport.publish(name_of(GENESIS, kind), data)
+        await self.transport.publish(name_of(self.genesis, kind), data)
 
     def is_banned_by(self, node: SimNode) -> bool:
         groups = [ban.group for ban in node.network.peers.reputation.active_bans()]
@@ -94,9 +99,11 @@ class Hostile:
 
 
 @asynccontextmanager
-async def against(seed: int) -> AsyncIterator[tuple[SimNet, list[SimNode], Hostile]]:
+async def against(
+    seed: int, params: Network = SIM
+) -> AsyncIterator[tuple[SimNet, list[SimNode], Hostile]]:
     """Give three honest miners and a hostile peer of the first; they go on."""
-    async with simulate(seed) as net:
+    async with simulate(seed, params=params) as net:
         nodes = await net.grow(3)
         await net.until(lambda: nodes[0].height >= 2, "under way", 200)
         hostile = Hostile(net)
@@ -291,28 +298,44 @@ async def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
         net.resume_mining()
 
 
-async def test_a_stale_fork_of_little_work_is_not_fetched() -> None:
-    async with against(26) as (net, nodes, hostile):
+RETARGETING = msgspec.structs.replace(
+    SIM, tau_ms=32_000, target0=2**252, max_target=2**256 - 1, window=4
+)
+"""SIM whose targets follow the clock, up to sixteen times the first."""
+
+
+@pytest.mark.parametrize("params", [SIM, RETARGETING], ids=["of_full_targets", "of_weak_targets"])
+async def test_a_stale_fork_is_fetched_as_far_as_its_targets_allow(params: Network) -> None:
+    """The fork's anchors are so far apart in time that its targets rise where they may."""
+    async with against(26, params) as (net, nodes, hostile):
         hidden = net.node(name="hidden")
         await hidden.start()
-        await hidden.core(lambda core: lengthen(core, 3, lock=b"hidden"))
-        base, tip = 0, hidden.tip
+        await hidden.core(lambda core: lengthen(core, 3, plain=0, step_ms=200_000, lock=b"hidden"))
+        tip = hidden.tip
         headers = await hidden.core(
             lambda core: tuple(
                 wire.AnchorHeader.of(found.coin, found.judged.body)
-                for height in range(base + 1, core.tip.height + 1)
+                for height in range(1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )
         )
         await hidden.stop()
         net.nodes.remove(hidden)
-        await net.until(lambda: nodes[0].height >= base + SIM.window + 8, "far ahead", 1_000)
+        await net.until(lambda: nodes[0].height >= params.window + 20, "far ahead", 1_000)
         hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
-        hostile.tip, hostile.height = tip, base + 3
+        hostile.tip, hostile.height = tip, 3
         await hostile.join(nodes[:1])
         await trio.sleep(EPOCH_S)
         assert "headers" in hostile.asked
-        assert "bodies" not in hostile.asked
+        asked = {
+            CoinId(anchor_id)
+            for name, payload in hostile.payloads
+            if name == "bodies"
+            for anchor_id in cast("wire.Ids", wire.BODIES_EXCHANGE.decode_request(payload))
+        }
+        ids = [Coin.from_bytes(header.coin).id for header in headers]
+        # The children of the second one have a target of more than twice the main chain's.
+        assert asked == set(ids if params is SIM else ids[:1])
         assert await nodes[0].core(lambda core: core.tree.get(tip)) is None
         assert not hostile.is_banned_by(nodes[0])
 
