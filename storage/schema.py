@@ -51,12 +51,6 @@ from unchained.storage.tables import IdTable, NameTable, NumberTable, PageTable,
 SCHEMA_VERSION: Final = 2
 """Goes up with every change of layout, which then brings a migration step (storage.open)."""
 
-STATE_PAGE_SIZE: Final = state_range.STATE_PAGE_BYTES
-"""Bytes of a page of the state's range."""
-
-HISTORY_PAGE_SIZE: Final = history_range.HISTORY_PAGE_BYTES
-"""Bytes of a page of the history's range."""
-
 MAX_UNDO_ENCODED: Final = 8 << 20
 """Bytes of an encoded undo record. The 4 MiB of transfers in a body spend some 40,000 coins at
 most (an input is 104 bytes or more), of 97 bytes here."""

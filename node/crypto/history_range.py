@@ -35,7 +35,7 @@ MAX_WORK: Final = 2**256 - 1
 HISTORY_PAGE_HEIGHT: Final = 4
 """Levels of nodes in a page."""
 
-HISTORY_PAGE_BYTES: Final = 2_400
+HISTORY_PAGE_SIZE: Final = 2_400
 """Bytes of a page: 30 nodes."""
 
 NodeBytes = Annotated[bytes, msgspec.Meta(min_length=NODE_SIZE, max_length=NODE_SIZE)]

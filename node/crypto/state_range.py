@@ -27,7 +27,7 @@ SPENT: Final = ZERO32
 STATE_PAGE_HEIGHT: Final = 4
 """Levels of nodes in a page."""
 
-STATE_PAGE_BYTES: Final = 960
+STATE_PAGE_SIZE: Final = 960
 """Bytes of a page: 30 nodes."""
 
 _ZERO64: Final = bytes(64)
