@@ -22,11 +22,11 @@ from unchained.node.chain.answers import (
 from unchained.node.chain.tree import AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.header_work import anchor_work, deserves_bodies
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.wire.messages import AnchorHeader
 from unchained.storage import schema
 
 _STANDING: dict[AnchorStatus, AnchorStanding] = {

@@ -24,11 +24,11 @@ from unchained.node.chain.answers import (
     WaitingTransfer,
 )
 from unchained.node.chain.view import ChainView
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Txid, Wid
-from unchained.node.wire.messages import AnchorHeader
 
 T = TypeVar("T")
 

@@ -27,11 +27,11 @@ from unchained.node.chain.answers import (
     WaitingOrder,
     WaitingTransfer,
 )
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Txid, Wid
-from unchained.node.wire.messages import AnchorHeader
 
 
 class ChainQueries(Protocol):

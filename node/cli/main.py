@@ -50,6 +50,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "status": ("status",),
     "stop": ("status",),
     "transfer": ("ledger",),
+    "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),
     "version": (),
     "wallet": ("wallet", "pay"),

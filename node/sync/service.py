@@ -21,6 +21,7 @@ from unchained.node.base.fanout import Watch
 from unchained.node.base.runtime import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.header_work import deserves_bodies
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
@@ -34,7 +35,6 @@ from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HeaderWalk, Seen
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.messages import AnchorHeader
 
 HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""

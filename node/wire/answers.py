@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.hashing import TRANSFER_FULL
@@ -15,7 +16,6 @@ from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wire.errors import MismatchedAnswer
 from unchained.node.wire.messages import (
     OWN_TIP,
-    AnchorHeader,
     Blobs,
     Bodies,
     CandidatesPage,
