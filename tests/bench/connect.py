@@ -1,7 +1,7 @@
 """Anchors of 16 fresh coins connected per second, proofs verified before, in shared batches.
 
-The reference hashes what an anchor makes necessary (ids, list root, LtHash) and writes the same
-bytes to a store of its own: what no code around it could save.
+The reference hashes what an anchor makes necessary (ids, list root, both ranges) and writes the
+same bytes to a store of its own: what no code around it could save.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pathlib import Path
 from tests.bench._result import result
 from tests.framework.benchchain import Forger, connect, new_store, open_core
 from unchained.node.chain.results import Package
-from unchained.node.crypto.lthash import StateCommitment
+from unchained.node.crypto.history_range import EMPTY_HISTORY, HistoryNode
 from unchained.node.crypto.merkle import merkle_root
+from unchained.node.crypto.state_range import StateRange, leaf_of
 from unchained.node.primitives.hashing import COIN
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
+from unchained.storage.pages import BatchPages, StoredPages
 
 ANCHORS = 1_000
 FRESH = 16
@@ -71,8 +73,9 @@ def _bare_rate(packages: list[Package]) -> float:
 
 
 def _hash_and_write(packages: list[Package], store: KeyValueStore) -> None:
-    state = StateCommitment()
     batch = Batch()
+    state = StateRange(StoredPages(store, schema.STATE_PAGE), 0)
+    history = EMPTY_HISTORY
     for package in packages:
         coins = [package.anchor, *package.coins.values()]
         for coin in coins:
@@ -81,6 +84,11 @@ def _hash_and_write(packages: list[Package], store: KeyValueStore) -> None:
                 batch.put(table.prefix + coin.id, coin.raw[:60])
         merkle_root(package.body.fresh)
         height = package.anchor.height
-        state.apply([(coin.id, 1, coin.header.lock, height, True) for coin in coins], ())
-        state.root()
+        for coin in coins:
+            state.append(leaf_of(coin.id, 1, coin.header.lock, height, True))
+        state.root(1, 0)
+        node = HistoryNode.of_anchor(coins[0].id, 1, len(coins), coins[0].header.time)
+        history = history.append(node.to_bytes())
+        history.root()
+    state.flush(BatchPages(batch, schema.STATE_PAGE))
     store.write(batch, sync=True)

@@ -10,18 +10,29 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.coins import is_anchor_grade
+from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfers import UnspentCoin
+from unchained.node.crypto.state_range import StateRange, leaf_of
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN
 from unchained.node.primitives.types import CoinId, Lock, Wid
-from unchained.storage.kv import KeyValueStore
+from unchained.storage import schema
+from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.open import NodeStore, open_store
+from unchained.storage.pages import BatchPages, StoredPages
+from unchained.storage.schema import CoinHistory
 
 SEED = 20_261_121
+
+FILLED_AT_ONCE = 20_000
+"""Coins that `fill` writes in a batch."""
 
 
 def open_core(store: KeyValueStore, network: Network = REG) -> ChainCore:
@@ -32,6 +43,33 @@ def open_core(store: KeyValueStore, network: Network = REG) -> ChainCore:
 def new_store(directory: Path, network: Network = REG) -> NodeStore:
     """Return a new LevelDB store below a directory."""
     return open_store(directory, network, create=True)
+
+
+def fill(store: KeyValueStore, positions: int, lock: Lock, seed: int = SEED) -> list[CoinId]:
+    """Let a chain of genesis alone have so many coins of a lock, as no chain could; return them."""
+    rng = random.Random(seed)
+    open_core(store)
+    state = StateRange(StoredPages(store, schema.STATE_PAGE), 0)
+    value, made = REG.subsidy, list[CoinId]()
+    while state.count < positions:
+        batch = Batch()
+        for position in range(state.count, min(state.count + FILLED_AT_ONCE, positions)):
+            coin_id = CoinId(rng.randbytes(32))
+            made.append(coin_id)
+            state.append(leaf_of(coin_id, value, lock, 0, False))
+            coin = UnspentCoin(value, lock, 0, False, position)
+            batch.put(schema.UNSPENT.key(coin_id), schema.UNSPENT.encode(coin))
+            found = CoinHistory(CoinKind.OUTPUT, 0, value, bytes(32), 0, 0, b"", position)
+            batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(found))
+        state.flush(BatchPages(batch, schema.STATE_PAGE))
+        store.write(batch, sync=False)
+    batch = Batch()
+    empty = schema.STATE.get(store, 0)
+    assert empty is not None
+    full = msgspec.structs.replace(empty, positions=positions, supply=positions * value)
+    batch.put(schema.STATE.key(0), schema.STATE.encode(full))
+    store.write(batch, sync=True)
+    return made
 
 
 class Forger:

@@ -211,6 +211,26 @@ def test_damaged_files_are_told_and_kept(home: NodeHome) -> None:
     assert again.stop() == 0
 
 
+def test_the_chain_can_be_removed_and_nothing_else(home: NodeHome) -> None:
+    node = start(home)
+    node.wait_event("anchor.connected")
+    directory = str(home.data_dir())
+    busy = home.run("db", "reset", "--yes", "--data-dir", directory)
+    assert busy.returncode == 1
+    assert "in use by process" in busy.stderr
+    assert node.stop() == 0
+    before = {path.name for path in home.data_dir().iterdir()}
+    unasked = home.run("db", "reset", "--data-dir", directory)
+    assert unasked.returncode != 0
+    assert (home.data_dir() / "chain").is_dir()
+    done = home.run("db", "reset", "--yes", "--data-dir", directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in home.data_dir().iterdir()} == before - {"chain"}
+    again = start(home, "--no-mine")
+    assert again.wait_event("chain.opened")["height"] == 0
+    assert again.stop() == 0
+
+
 def test_it_tells_others_the_address_that_it_was_given(home: NodeHome) -> None:
     address = "/ip4/203.0.113.9/tcp/4001"
     node = start(

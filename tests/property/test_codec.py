@@ -25,14 +25,14 @@ from unchained.node.crypto.addresses import (
     encode_address,
     encode_paycode,
 )
-from unchained.node.crypto.history_range import EMPTY_HISTORY as EMPTY_PEAKS
-from unchained.node.crypto.history_range import HistoryNode, HistoryPeaks
-from unchained.node.crypto.history_range import HistoryProof as HistoryRangeProof
+from unchained.node.crypto.history_range import (
+    EMPTY_HISTORY,
+    HistoryNode,
+    HistoryPeaks,
+    HistoryProof,
+)
 from unchained.node.crypto.keys import ViewKey
-from unchained.node.crypto.lthash import StateCommitment
 from unchained.node.crypto.merkle import MerkleProof, prove
-from unchained.node.crypto.mmr import EMPTY_HISTORY, History, HistoryProof
-from unchained.node.crypto.mmr import prove as prove_history
 from unchained.node.crypto.state_range import StateProof
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin, CoinHeader
@@ -122,28 +122,9 @@ def a_condition(rng: Rng) -> Condition:
     return rng.choice(kinds)
 
 
-def a_history(rng: Rng) -> History:
-    history = EMPTY_HISTORY
-    for anchor_id in hashes(rng, 20):
-        history = history.append(anchor_id)
-    return history
-
-
-def a_state(rng: Rng) -> StateCommitment:
-    state = StateCommitment()
-    for coin_id in hashes(rng, 2):
-        state.add(coin_id, u64(rng), rng.randbytes(32), u64(rng), rng.random() < 0.5)
-    return state
-
-
 def a_merkle_proof(rng: Rng) -> MerkleProof:
     ids = [rng.randbytes(32), *hashes(rng, 20)]
     return prove(ids, rng.randrange(len(ids)))
-
-
-def a_history_proof(rng: Rng) -> HistoryProof:
-    ids = [rng.randbytes(32), *hashes(rng, 20)]
-    return prove_history(ids, rng.randrange(len(ids)))
 
 
 def history_nodes(rng: Rng, most: int) -> tuple[bytes, ...]:
@@ -154,14 +135,14 @@ def history_nodes(rng: Rng, most: int) -> tuple[bytes, ...]:
 
 
 def some_peaks(rng: Rng) -> HistoryPeaks:
-    history = EMPTY_PEAKS
+    history = EMPTY_HISTORY
     for node in history_nodes(rng, 20):
         history = history.append(node)
     return history
 
 
-def a_history_range_proof(rng: Rng) -> HistoryRangeProof:
-    return HistoryRangeProof(u64(rng), u64(rng), history_nodes(rng, 5), history_nodes(rng, 5))
+def a_history_proof(rng: Rng) -> HistoryProof:
+    return HistoryProof(u64(rng), u64(rng), history_nodes(rng, 5), history_nodes(rng, 5))
 
 
 def a_state_proof(rng: Rng) -> StateProof:
@@ -183,8 +164,6 @@ FORMATS = [
     Format("body", a_body, Body.to_bytes, Body.from_bytes, NonCanonicalError),
     Format("transfer", a_transfer, Transfer.to_bytes, Transfer.from_bytes, NonCanonicalError),
     Format("condition", a_condition, lambda it: it.to_bytes(), parse_condition, BadConditionError),
-    Format("history", a_history, History.to_bytes, History.from_bytes, NonCanonicalError),
-    Format("state", a_state, StateCommitment.to_bytes, StateCommitment.from_bytes, ValueError),
     Format(
         "history peaks",
         some_peaks,
@@ -193,10 +172,10 @@ FORMATS = [
         NonCanonicalError,
     ),
     Format(
-        "history range proof",
-        a_history_range_proof,
-        HistoryRangeProof.to_bytes,
-        HistoryRangeProof.from_bytes,
+        "history proof",
+        a_history_proof,
+        HistoryProof.to_bytes,
+        HistoryProof.from_bytes,
         NonCanonicalError,
     ),
     Format(
@@ -207,13 +186,6 @@ FORMATS = [
         a_merkle_proof,
         MerkleProof.to_bytes,
         MerkleProof.from_bytes,
-        NonCanonicalError,
-    ),
-    Format(
-        "history proof",
-        a_history_proof,
-        HistoryProof.to_bytes,
-        HistoryProof.from_bytes,
         NonCanonicalError,
     ),
 ]
