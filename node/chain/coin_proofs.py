@@ -6,9 +6,9 @@ anew by undoing the stored one, kept while the tip stays what it is, and never w
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock as ThreadLock
 from typing import Final
 
 import msgspec
@@ -23,7 +23,7 @@ from unchained.node.crypto.history_range import HistoryRange
 from unchained.node.crypto.state_range import StateProof, StateRange
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Lock
 from unchained.storage import schema
 from unchained.storage.kv import Getter
 from unchained.storage.pages import StoredPages
@@ -70,7 +70,7 @@ class CoinProofs:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._lock = ThreadLock()
+        self._lock = threading.Lock()
         self._store = _CurrentStore()
         self._tip: _Tip | None = None
 
@@ -226,7 +226,7 @@ def _prove(tip: _Tip, network: Network, coin_id: CoinId, history: CoinHistory) -
         network.chain_id,
         coin_id,
         history.value,
-        there(lock_of(tip.store, coin_id, history), f"the lock of coin {coin_id.hex()}"),
+        _lock_of(tip.store, coin_id, history),
         history.height,
         int(history.kind is not CoinKind.OUTPUT),
         tip.header,
@@ -235,3 +235,10 @@ def _prove(tip: _Tip, network: Network, coin_id: CoinId, history: CoinHistory) -
         tip.anchor(history.height),
         earlier,
     )
+
+
+def _lock_of(store: Getter, coin_id: CoinId, history: CoinHistory) -> Lock:
+    unspent = schema.UNSPENT.get(store, coin_id)
+    if unspent is not None:
+        return unspent.lock
+    return there(lock_of(store, coin_id, history), f"the lock of coin {coin_id.hex()}")

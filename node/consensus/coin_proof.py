@@ -180,6 +180,7 @@ class _Check:
         history = check_start(proof.start, proof.tip.history_root, network)
         tip = self._check_opened(proof.tip, history)
         anchor, before = self._check_below(proof.included.header, proof.included.path)
+        # Protocol §12.1: "`included` is the anchor at the height of inclusion."
         if anchor.height != proof.height:
             raise CoinProofFails("the including anchor is not the one at the coin's height")
         unspent_height = self._check_states()
@@ -231,6 +232,7 @@ class _Check:
         unspent = state_range.leaf_of(
             proof.coin_id, proof.value, proof.lock, proof.height, proof.minted == 1
         )
+        # Protocol §12.1: "Of an unspent coin, `state` shows the coin's leaf."
         leaf = SPENT if proof.earlier else unspent
         if not state_range.verify(proof.state, leaf, proof.tip.state_root):
             state = "spent" if proof.earlier else "unspent"
@@ -239,6 +241,7 @@ class _Check:
             return None
         (earlier,) = proof.earlier
         anchor, _ = self._check_below(earlier.header, earlier.path)
+        # Protocol §12.1: "from above the height of inclusion, shows the coin's leaf at the same"
         if anchor.height <= proof.height:
             raise CoinProofFails("the earlier state is from before the coin's inclusion")
         if earlier.state.position != proof.state.position or not state_range.verify(

@@ -64,6 +64,7 @@ def check_start(start: HistoryStart, history_root: bytes, network: Network) -> H
     Raises `UnprovenHistory`.
     """
     path = start.path
+    # Protocol §12.1: "the proof of `start` is of height 1, its lowest sibling is genesis's node"
     if path.height != FIRST_HEIGHT or not history_range.verify(path, start.node, history_root):
         raise UnprovenHistory("the history does not show its anchor of height 1")
     if path.siblings[:1] != genesis_of(network).history.peaks:
@@ -85,7 +86,7 @@ def check_opened(
         raise UnprovenHistory("genesis is not an anchor that anybody mined")
     anchor = Coin.from_bytes(header.coin)
     last = HistoryNode.from_bytes(before.peaks[-1])
-    # a mountain of one anchor is that anchor's own node, its id the digest
+    # Protocol §12.1: "Where the last mountain before it is one anchor, that is its parent."
     if before.count & 1 and anchor.parent != last.digest:
         raise UnprovenHistory("the anchor is not bound to the last one of its history")
     check_body_root(anchor, header.body_root())

@@ -150,7 +150,9 @@ class CoinRoom:
         state before it any more; and with NEVER_UNSPENT for one that its own anchor spent.
         """
         try:
-            found = await self._reading.run(lambda store: self._proofs.prove(store, CoinId(id)))
+            found = await self._reading.run(
+                lambda store: self._proofs.prove(store, CoinId(bytes(id)))
+            )
         except CoinNotProvable as error:
             raise Refused(str(error), error=error.word) from None
         if found is None:
