@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.consensus.params import Network
 
 DAY_S: Final = 86_400.0
@@ -24,51 +25,54 @@ _TAIL: Final = 12
 """Standard deviations beyond which a Poisson distribution holds less than a double can tell."""
 
 
+@user_text("Coins in some time: the mean, and how few and how many with a probability of 90 %.")
 class Expectation(msgspec.Struct, frozen=True, gc=False):
-    """Coins in some time: the mean, and how few and how many with a probability of 90 %."""
-
     mean: float
     least: int
     most: int
 
 
-class Wait(msgspec.Struct, frozen=True, gc=False):
+@user_text(
     """Seconds until the first coin: on average, and within which half and 90 % of miners have it.
     None where there is no rate."""
-
+)
+class Wait(msgspec.Struct, frozen=True, gc=False):
     mean_s: float | None
     half_s: float | None
     most_s: float | None
 
 
+@user_text(
+    "Another number of workers; `measured` is false where its rate was derived from another's."
+)
 class Alternative(msgspec.Struct, frozen=True, gc=False):
-    """Another number of workers; `measured` is false where its rate was derived from another's."""
-
     workers: int
     rate: float
     coins_per_day: float
     measured: bool
 
 
-class Luck(msgspec.Struct, frozen=True, gc=False):
+@user_text(
     """Found against expected. `ratio` is their quotient, None while nothing was expected;
     `probability` that of finding so many or more if `found` is above the mean, else so many or
     fewer."""
-
+)
+class Luck(msgspec.Struct, frozen=True, gc=False):
     expected: float
     found: int
     ratio: float | None
     probability: float
 
 
-class Advice(msgspec.Struct, frozen=True):
+@user_text(
     """What to expect at a target and a rate.
 
     `network_rate` follows from the target: what keeps the schedule of K coins per T. `share` is
     this miner's part of the network, its own rate included. `per_epoch` is for the mean epoch T.
     `anchor_per_day` is the chance of at least one anchor in a day.
     """
-
+)
+class Advice(msgspec.Struct, frozen=True):
     network: str
     rate: float
     workers: int

@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     results: tuple[Measurement, ...]
 
 
-class MeasurementFailed(Exception):
+class MeasurementFailedError(Exception):
     """A worker did not start or died while it was measured."""
 
 
@@ -86,7 +86,7 @@ async def run_benchmark(
 ) -> Report:
     """Measure each number of workers for its share of `seconds`; `note` hears of each at once.
 
-    Raises MeasurementFailed, SettingError. Cancelled, it leaves no process behind.
+    Raises MeasurementFailedError, SettingError. Cancelled, it leaves no process behind.
     """
     backend = default_backend().name
     results = []
@@ -158,7 +158,7 @@ async def _mining(backend: str, workers: int, mem_kib: int) -> AsyncIterator[Min
         with trio.move_on_after(START_S) as waiting:
             await pool.wait_ready()
         if waiting.cancelled_caught:
-            raise MeasurementFailed(f"a worker did not start within {START_S:g} s")
+            raise MeasurementFailedError(f"a worker did not start within {START_S:g} s")
         yield pool
         nursery.cancel_scope.cancel()
 
@@ -191,13 +191,13 @@ async def _slice_rate(pool: MiningPool, seconds: float) -> float:
 
 
 async def _until(pool: MiningPool, condition: Callable[[], bool], what: str) -> None:
-    """Return once a condition that the workers bring about holds. Raises MeasurementFailed."""
+    """Return once a condition that the workers bring about holds. Raises MeasurementFailedError."""
     with trio.move_on_after(START_S) as waiting:
         # Workers tell of themselves in shared memory, which wakes nobody.
         while not condition():
             lost = [w.last_failure for w in pool.statistics().workers if w.restarts]
             if lost:
-                raise MeasurementFailed(str(lost[0]))
+                raise MeasurementFailedError(str(lost[0]))
             await trio.sleep(POLL_S)
     if waiting.cancelled_caught:
-        raise MeasurementFailed(f"a worker {what} within {START_S:g} s")
+        raise MeasurementFailedError(f"a worker {what} within {START_S:g} s")

@@ -1,22 +1,22 @@
 """What can go wrong in the mining pool.
 
 MinerError
-├── SettingError            a setting that cannot be applied: the caller's fault
-│   ├── BadWorkerCount
-│   ├── BadNice
-│   ├── BadAffinity
-│   ├── BadCpuCap
-│   ├── BadJob
-│   └── JobNotNewer
-└── WorkerFailure           a worker process was lost or is not to be believed: it is replaced
-    ├── WorkerNotStarted
-    ├── WorkerDied
-    └── CorruptResult
-        ├── BadFrame
-        ├── ForeignPrefix
-        ├── NonceOutOfShare
-        ├── WrongId
-        └── HighHash
+├── SettingError  a setting that cannot be applied: the caller's fault
+│   ├── BadWorkerCountError
+│   ├── BadNiceError
+│   ├── BadAffinityError
+│   ├── BadCpuCapError
+│   ├── BadJobError
+│   └── JobNotNewerError
+└── WorkerError   a worker process was lost or is not to be believed: it is replaced
+    ├── WorkerNotStartedError
+    ├── WorkerDiedError
+    └── CorruptResultError
+        ├── BadFrameError
+        ├── ForeignPrefixError
+        ├── NonceOutOfShareError
+        ├── WrongIdError
+        └── ResultHighHashError
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SettingError(MinerError, ValueError):
     """A setting or a job that the pool cannot take."""
 
 
-class BadWorkerCount(SettingError):
+class BadWorkerCountError(SettingError):
     """The number of workers is out of bounds."""
 
     def __init__(self, actual: int, most: int) -> None:
@@ -38,7 +38,7 @@ class BadWorkerCount(SettingError):
         self.actual = actual
 
 
-class BadNice(SettingError):
+class BadNiceError(SettingError):
     """The nice level is out of bounds: a worker never runs at a higher priority than the node."""
 
     def __init__(self, actual: int, least: int) -> None:
@@ -46,7 +46,7 @@ class BadNice(SettingError):
         self.actual = actual
 
 
-class BadAffinity(SettingError):
+class BadAffinityError(SettingError):
     """The CPUs to run on are none, or include one that this process may not use."""
 
     def __init__(self, actual: tuple[int, ...], usable: tuple[int, ...]) -> None:
@@ -56,7 +56,7 @@ class BadAffinity(SettingError):
         self.actual = actual
 
 
-class BadCpuCap(SettingError):
+class BadCpuCapError(SettingError):
     """The CPU-time cap is no percentage from 1 to 100."""
 
     def __init__(self, actual: int) -> None:
@@ -64,7 +64,7 @@ class BadCpuCap(SettingError):
         self.actual = actual
 
 
-class BadJob(SettingError):
+class BadJobError(SettingError):
     """A field of a job is out of bounds."""
 
     def __init__(self, field: str, expected: str, actual: object) -> None:
@@ -72,7 +72,7 @@ class BadJob(SettingError):
         self.field = field
 
 
-class JobNotNewer(SettingError):
+class JobNotNewerError(SettingError):
     """Job numbers rise: a job cannot supersede one of the same or a higher number."""
 
     def __init__(self, actual: int, last: int) -> None:
@@ -80,43 +80,43 @@ class JobNotNewer(SettingError):
         self.actual = actual
 
 
-class WorkerFailure(MinerError):
+class WorkerError(MinerError):
     """A worker process must be replaced."""
 
 
-class WorkerNotStarted(WorkerFailure):
+class WorkerNotStartedError(WorkerError):
     """The operating system did not start the worker."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(f"the worker could not be started: {reason}")
 
 
-class WorkerDied(WorkerFailure):
+class WorkerDiedError(WorkerError):
     """The worker ended by itself or was killed."""
 
     def __init__(self, how: str) -> None:
         super().__init__(f"the worker ended: {how}")
 
 
-class CorruptResult(WorkerFailure):
+class CorruptResultError(WorkerError):
     """The worker sent what no sound worker sends."""
 
 
-class BadFrame(CorruptResult):
+class BadFrameError(CorruptResultError):
     """A result of the wrong length or kind."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"the worker sent a malformed result: {what}")
 
 
-class ForeignPrefix(CorruptResult):
+class ForeignPrefixError(CorruptResultError):
     """The header is not the stated job's."""
 
     def __init__(self, job_number: int) -> None:
         super().__init__(f"the worker sent a header that is not that of job {job_number}")
 
 
-class NonceOutOfShare(CorruptResult):
+class NonceOutOfShareError(CorruptResultError):
     """The nonce is not in the worker's share of the job."""
 
     def __init__(self, nonce: int, share: range) -> None:
@@ -125,14 +125,14 @@ class NonceOutOfShare(CorruptResult):
         )
 
 
-class WrongId(CorruptResult):
+class WrongIdError(CorruptResultError):
     """The id is not the hash of header and mix."""
 
     def __init__(self, expected: bytes, actual: bytes) -> None:
         super().__init__(f"the worker sent id {actual.hex()} for the coin {expected.hex()}")
 
 
-class HighHash(CorruptResult):
+class ResultHighHashError(CorruptResultError):
     """The id does not meet the job's target."""
 
     def __init__(self, target: int, coin_id: bytes) -> None:

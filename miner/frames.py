@@ -10,11 +10,11 @@ import struct
 from typing import Final, NamedTuple
 
 from unchained.miner.errors import (
-    BadFrame,
-    ForeignPrefix,
-    HighHash,
-    NonceOutOfShare,
-    WrongId,
+    BadFrameError,
+    ForeignPrefixError,
+    NonceOutOfShareError,
+    ResultHighHashError,
+    WrongIdError,
 )
 from unchained.miner.jobs import Job, Solution
 from unchained.node.primitives.coin import HEADER_SIZE, MIX_SIZE, NONCE_OFFSET
@@ -47,30 +47,30 @@ class Frame(NamedTuple):
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Frame:
-        """Read a frame. Raises BadFrame for another length or an unknown kind."""
+        """Read a frame. Raises BadFrameError for another length or an unknown kind."""
         if len(raw) != FRAME_SIZE:
-            raise BadFrame(f"{len(raw)} bytes instead of {FRAME_SIZE}")
+            raise BadFrameError(f"{len(raw)} bytes instead of {FRAME_SIZE}")
         frame = cls(*_FRAME.unpack(raw))
         if frame.kind not in (READY, COIN_FOUND):
-            raise BadFrame(f"kind {frame.kind.hex()}")
+            raise BadFrameError(f"kind {frame.kind.hex()}")
         return frame
 
 
 def believe(frame: Frame, job: Job, share: range, worker: int) -> Solution:
     """Return the solution in a frame that is of `job` and in the worker's share of its nonces.
 
-    Costs one BLAKE3; the mix is believed, since only an Argon2 could tell. Raises ForeignPrefix,
-    NonceOutOfShare, WrongId, HighHash. Protocol §3.2.
+    Costs one BLAKE3; the mix is believed, since only an Argon2 could tell. Raises
+    ForeignPrefixError, NonceOutOfShareError, WrongIdError, HighHash. Protocol §3.2.
     """
     if frame.header[:NONCE_OFFSET] != job.header_prefix:
-        raise ForeignPrefix(job.number)
+        raise ForeignPrefixError(job.number)
     nonce = int.from_bytes(frame.header[NONCE_OFFSET:], "big")
     if nonce not in share:
-        raise NonceOutOfShare(nonce, share)
+        raise NonceOutOfShareError(nonce, share)
     # Protocol §3.2
     coin_id = COIN(frame.header + frame.mix)
     if coin_id != frame.coin_id:
-        raise WrongId(coin_id, frame.coin_id)
+        raise WrongIdError(coin_id, frame.coin_id)
     if int.from_bytes(coin_id, "big") > job.target:
-        raise HighHash(job.target, coin_id)
+        raise ResultHighHashError(job.target, coin_id)
     return Solution(job.number, frame.header, frame.mix, coin_id, worker)

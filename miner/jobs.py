@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from unchained.miner.errors import BadJob
+from unchained.miner.errors import BadJobError
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB
 from unchained.node.primitives.coin import NONCE_OFFSET
 
@@ -26,7 +26,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `number` rises from job to job. `header_prefix` is the header without its nonce (158 bytes).
     `mem_kib` is the network's MEM. The nonces to try are `nonce_count` from `nonce_start` on.
     A worker that found `max_coins` of the job waits for the next one; 0: no bound. Raises
-    BadJob.
+    BadJobError.
     """
 
     number: int
@@ -39,19 +39,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 < self.number < 2**64:
-            raise BadJob("number", "1 to 2**64 - 1", self.number)
+            raise BadJobError("number", "1 to 2**64 - 1", self.number)
         if len(self.header_prefix) != NONCE_OFFSET:
-            raise BadJob("header prefix", f"{NONCE_OFFSET} bytes", len(self.header_prefix))
+            raise BadJobError("header prefix", f"{NONCE_OFFSET} bytes", len(self.header_prefix))
         if not 0 <= self.target < 2**256:
-            raise BadJob("target", "0 to 2**256 - 1", self.target)
+            raise BadJobError("target", "0 to 2**256 - 1", self.target)
         if not MIN_MEM_KIB <= self.mem_kib <= MAX_MEM_KIB:
-            raise BadJob("memory", f"{MIN_MEM_KIB} to {MAX_MEM_KIB} KiB", self.mem_kib)
+            raise BadJobError("memory", f"{MIN_MEM_KIB} to {MAX_MEM_KIB} KiB", self.mem_kib)
         if not 0 <= self.nonce_start < NONCES:
-            raise BadJob("first nonce", "0 to 2**64 - 1", self.nonce_start)
+            raise BadJobError("first nonce", "0 to 2**64 - 1", self.nonce_start)
         if not 1 <= self.nonce_count <= NONCES - self.nonce_start:
-            raise BadJob("nonce count", f"1 to {NONCES - self.nonce_start}", self.nonce_count)
+            raise BadJobError("nonce count", f"1 to {NONCES - self.nonce_start}", self.nonce_count)
         if not 0 <= self.max_coins < 2**64:
-            raise BadJob("bound of coins", "0 to 2**64 - 1", self.max_coins)
+            raise BadJobError("bound of coins", "0 to 2**64 - 1", self.max_coins)
 
     def parts(self, workers: int) -> int:
         """Return the number of shares to cut the nonces into, with so many workers present.

@@ -16,12 +16,12 @@ import trio
 
 from unchained.miner import page as shared
 from unchained.miner.errors import (
-    BadFrame,
-    CorruptResult,
-    JobNotNewer,
-    WorkerDied,
-    WorkerFailure,
-    WorkerNotStarted,
+    BadFrameError,
+    CorruptResultError,
+    JobNotNewerError,
+    WorkerDiedError,
+    WorkerError,
+    WorkerNotStartedError,
 )
 from unchained.miner.frames import READY, Frame, believe
 from unchained.miner.jobs import NONCES, Job, PoolStatistics, Solution, WorkerStatistics
@@ -150,7 +150,7 @@ class MiningPool:
         cpu_cap: int = 100,
         huge_pages: bool = True,
         buffer: int = 256,
-        report: Callable[[int, WorkerFailure, float], None] = lambda _index, _why, _delay: None,
+        report: Callable[[int, WorkerError, float], None] = lambda _index, _why, _delay: None,
         spawn: Spawn = WorkerProcess,
     ) -> None:
         environ = os.environ if backend is None else {POW_BACKEND_VARIABLE: backend}
@@ -202,13 +202,13 @@ class MiningPool:
     def set_job(self, job: Job | None) -> None:
         """Supersede what the workers do, at once; None leaves them idle.
 
-        Numbers rise from job to job: raises JobNotNewer.
+        Numbers rise from job to job: raises JobNotNewerError.
         """
         if job is None:
             self._current = None
         else:
             if job.number <= self._last_number:
-                raise JobNotNewer(job.number, self._last_number)
+                raise JobNotNewerError(job.number, self._last_number)
             self._last_number = job.number
             self._current = self._issued[job.number] = _Issued(job, self._workers)
             if len(self._issued) > REMEMBERED_JOBS:
@@ -226,7 +226,7 @@ class MiningPool:
         self._order_all()
 
     def set_workers(self, workers: int) -> None:
-        """Start or end workers so that there are so many. Raises BadWorkerCount."""
+        """Start or end workers so that there are so many. Raises BadWorkerCountError."""
         self._workers = check_workers(workers)
         for slot in self._slots.values():
             if slot.wanted and slot.index >= workers:
@@ -237,7 +237,7 @@ class MiningPool:
         self._fill()
 
     def set_nice(self, nice: int) -> None:
-        """Change the workers' nice level. Raises BadNice.
+        """Change the workers' nice level. Raises BadNiceError.
 
         Where the system lets a process only become nicer, the workers are replaced.
         """
@@ -248,14 +248,17 @@ class MiningPool:
                 slot.process.terminate()
 
     def set_affinity(self, affinity: Sequence[int] | None) -> None:
-        """Change the CPUs that the workers are pinned to; None frees them. Raises BadAffinity."""
+        """Change the CPUs that the workers are pinned to; None frees them.
+
+        Raises BadAffinityError.
+        """
         self._affinity = check_affinity(affinity)
         for slot in self._slots.values():
             if slot.process is not None:
                 apply_affinity(slot.process.pid, self._affinity, slot.index)
 
     def set_cpu_cap(self, percent: int) -> None:
-        """Change the CPU time that each worker may use, 1 to 100 percent. Raises BadCpuCap."""
+        """Change the CPU time that each worker may use, 1 to 100 percent. Raises BadCpuCapError."""
         self._cpu_cap = check_cpu_cap(percent)
         self._order_all()
 
@@ -359,13 +362,13 @@ class MiningPool:
                         slot.resting = False
                     delay = min(2 * delay, BACKOFF_MOST_S)
 
-    async def _attend(self, slot: _Slot) -> WorkerFailure | None:
+    async def _attend(self, slot: _Slot) -> WorkerError | None:
         """Run one process until it fails; return why, None if it was to be replaced."""
         try:
             process = self._start(slot)
         except OSError as reason:
             slot.close_page()
-            return WorkerNotStarted(reason)
+            return WorkerNotStartedError(reason)
         slot.process = process
         try:
             async with trio.open_nursery() as nursery:
@@ -382,7 +385,7 @@ class MiningPool:
             process.close()
         if slot.recycled:
             return None
-        return failure or WorkerDied(process.describe_end())
+        return failure or WorkerDiedError(process.describe_end())
 
     def _start(self, slot: _Slot) -> WorkerHandle:
         page_fd = make_page_file()
@@ -393,12 +396,12 @@ class MiningPool:
         finally:
             os.close(page_fd)
 
-    async def _collect(self, slot: _Slot, process: WorkerHandle) -> CorruptResult | None:
+    async def _collect(self, slot: _Slot, process: WorkerHandle) -> CorruptResultError | None:
         """Pass on what a worker finds, until it ends or sends what is not to be believed."""
         while raw := await process.receive():
             try:
                 solution = self._judge(Frame.from_bytes(raw), slot)
-            except CorruptResult as failure:
+            except CorruptResultError as failure:
                 return failure
             if solution is not None:
                 slot.solutions += 1
@@ -412,7 +415,7 @@ class MiningPool:
         issued = self._issued.get(frame.job_number)
         if issued is None:
             if not 0 < frame.job_number <= self._last_number:
-                raise BadFrame(f"job {frame.job_number}, which was never set")
+                raise BadFrameError(f"job {frame.job_number}, which was never set")
             self._stale += 1
             return None
         share = issued.job.share(slot.index, issued.parts)

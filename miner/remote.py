@@ -41,11 +41,11 @@ class Work(msgspec.Struct, frozen=True):
     mem_kib: int
 
 
-class NodeUnavailable(Exception):
+class NodeUnavailableError(Exception):
     """A node cannot be asked now; another may. The message is one line."""
 
 
-class CoinRefused(Exception):
+class CoinRefusedError(Exception):
     """A node judged a coin and refused it; the message names the rule."""
 
 
@@ -59,11 +59,11 @@ class RemoteNode(Protocol):
     async def template(self, after: bytes | None) -> Work:
         """Return work; with `after` wait for other work than that, for about a minute.
 
-        Raises NodeUnavailable.
+        Raises NodeUnavailableError.
         """
 
     async def submit(self, coin: bytes) -> None:
-        """Hand in a coin (198 bytes). Raises CoinRefused, NodeUnavailable."""
+        """Hand in a coin (198 bytes). Raises CoinRefusedError, NodeUnavailableError."""
 
 
 class RemoteStatistics(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ class RemoteMiner:
             node = self._nodes[self._at]
             try:
                 work = await node.template(after)
-            except NodeUnavailable as error:
+            except NodeUnavailableError as error:
                 self._log.warning("miner.node_lost", node=node.name, why=str(error))
                 self._answers = False
                 self._at, after = (self._at + 1) % len(self._nodes), None
@@ -178,9 +178,9 @@ class RemoteMiner:
             for node in (origin, *others):
                 try:
                     await node.submit(solution.header + solution.mix)
-                except NodeUnavailable as error:
+                except NodeUnavailableError as error:
                     self._log.warning("miner.submit_failed", node=node.name, why=str(error))
-                except CoinRefused as error:
+                except CoinRefusedError as error:
                     self._refused += 1
                     self._log.warning("coin.rejected", id=coin_id, node=node.name, why=str(error))
                     return

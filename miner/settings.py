@@ -6,19 +6,25 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from unchained.miner.errors import BadAffinity, BadCpuCap, BadNice, BadWorkerCount
+from unchained.miner.errors import (
+    BadAffinityError,
+    BadCpuCapError,
+    BadNiceError,
+    BadWorkerCountError,
+)
 from unchained.miner.jobs import MAX_WORKERS
 
 
 def check_workers(workers: int) -> int:
-    """Return a number of workers that is in bounds. Raises BadWorkerCount."""
+    """Return a number of workers that is in bounds. Raises BadWorkerCountError."""
     if not 1 <= workers <= MAX_WORKERS:
-        raise BadWorkerCount(workers, MAX_WORKERS)
+        raise BadWorkerCountError(workers, MAX_WORKERS)
     return workers
 
 
 def check_nice(nice: int | None) -> int:
-    """Return a nice level from this process's own, which None stands for, to 19. Raises BadNice.
+    """Return a nice level from this process's own, which None stands for, to 19. Raises
+    BadNiceError.
 
     Any process may become nicer than the one that started it, none needs a privilege for it.
     """
@@ -26,24 +32,24 @@ def check_nice(nice: int | None) -> int:
     if nice is None:
         return own
     if not own <= nice <= 19:
-        raise BadNice(nice, own)
+        raise BadNiceError(nice, own)
     return nice
 
 
 def check_affinity(affinity: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return CPUs that this process may use, None for no choice. Raises BadAffinity."""
+    """Return CPUs that this process may use, None for no choice. Raises BadAffinityError."""
     if affinity is None:
         return None
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if not affinity or not set(affinity) <= set(usable):
-        raise BadAffinity(tuple(affinity), tuple(usable))
+        raise BadAffinityError(tuple(affinity), tuple(usable))
     return tuple(affinity)
 
 
 def check_cpu_cap(percent: int) -> int:
-    """Return a CPU-time cap from 1 to 100 percent. Raises BadCpuCap."""
+    """Return a CPU-time cap from 1 to 100 percent. Raises BadCpuCapError."""
     if not 1 <= percent <= 100:
-        raise BadCpuCap(percent)
+        raise BadCpuCapError(percent)
     return percent
 
 

@@ -10,6 +10,8 @@ import os
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,39 +20,46 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.errors import WorkerFailure
+from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
-from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig, Settings
+from unchained.node.base.clock import Clock
+from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.logs import iso_time
-from unchained.node.base.runtime import Clock, ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
+from unchained.node.base.settings import Settings
+from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
+from unchained.node.consensus.policy import PolicyError
+from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
 from unchained.node.mining.epoch_manager import EpochManager, EpochStatistics, Payout
 from unchained.node.mining.mined_coins import MinedCoins, MinedCoinsStatistics
+from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
     FixedPayout,
     new_mining_wallet,
     payout_to,
-    wallet_payout,
+    wallet_account,
 )
+from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
-from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import Parts, node_server
-from unchained.node.wallet.keystore import DEFAULT_WALLET, WALLETS_NAME
+from unchained.node.wallet.errors import TransferRefusedError
+from unchained.node.wallet.keystore import WALLETS_NAME
+from unchained.node.wallet.link import ChainTip
 from unchained.node.wallet.manager import WalletManager
-from unchained.node.wallet_link import ManagerLink
-from unchained.storage.kv import KeyValueStore
+from unchained.storage.kv import KeyValueStore, Snapshot
 from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
@@ -92,176 +101,57 @@ class NodeStatistics(msgspec.Struct, frozen=True):
     network: NetworkStatistics | None
 
 
+class WalletLink:
+    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`)."""
+
+    def __init__(self, chain: ChainService, store: KeyValueStore) -> None:
+        self._chain = chain
+        self._store = store
+
+    @property
+    def network(self) -> Network:
+        """Whose chain it is."""
+        return self._chain.network
+
+    @property
+    def tip(self) -> ChainTip:
+        """The present."""
+        return _tip_of(self._chain.status.value)
+
+    async def wait_newer(self, next_event: int) -> ChainTip:
+        """Return the present once its `next_event` differs; cancelling loses nothing."""
+        status = await self._chain.status.wait_for(lambda now: now.next_event != next_event)
+        return _tip_of(status)
+
+    def snapshot(self) -> Snapshot:
+        """Return the store as it is at this moment."""
+        return self._store.snapshot()
+
+    async def submit(self, raw: bytes) -> bool:
+        """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
+        try:
+            return await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
+        except (ProtocolError, PolicyError) as error:
+            raise TransferRefusedError(error.name, str(error)) from None
+
+
+def _tip_of(status: ChainStatus) -> ChainTip:
+    return ChainTip(status.tip, status.height, status.next_event, status.mempool.min_fee_rate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The parts of one node, joined. Made by `open_node`; `services` are what runs."""
+    """The parts of one node, joined by `build`; `services` are what runs. `peers` is None for a
+    node that is alone, `mining` for one that does not mine, `rpc` for one that nobody asks."""
 
-    def __init__(
-        self,
-        *,
-        network: Network,
-        store: KeyValueStore,
-        chain: ChainService,
-        clock: Clock,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self.network = network
-        self.store = store
-        self.chain = chain
-        self.may_mine: Watch[bool] = Watch(True)
-        self.pool: MiningPool | None = None
-        self.epochs: EpochManager | None = None
-        self.control: MiningControl | None = None
-        self.harvest: MinedCoins | None = None
-        self.payout: Payout | None = None
-        self.peers: NodeNetwork | None = None
-        self.wallets: WalletManager | None = None
-        self.rpc: Server | None = None
-        self._clock = clock
-        self._log = log
-
-    def add_network(self, config: NetworkConfig, data_dir: Path) -> None:
-        """Let the node join others. To be added before mining, which it tells when to wait.
-
-        Raises `BadIdentity`, `CannotListen` or `BadAddress`.
-        """
-        # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
-        from unchained.node.peers.dialler import PeerSettings
-        from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
-        from unchained.node.sync.assumed_valid import assumed_valid
-        from unchained.node.sync.node_network import NodeNetwork
-        from unchained.node.sync.service import SyncSettings
-        from unchained.node.transport.identity import Identity
-        from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
-
-        transport = Libp2pTransport(
-            HostConfig(
-                listen=config.listen,
-                announce=config.announce,
-                max_connections=config.outbound + config.inbound + VISITORS_MAX,
-            ),
-            Identity.load_or_create(data_dir / PEER_KEY_NAME),
-            self._log,
-        )
-        self.peers = NodeNetwork(
-            self.chain,
-            transport,
-            self.store,
-            peer_settings=PeerSettings(
-                bootstrap=config.bootstrap,
-                seeds=config.seeds,
-                limits=PeerLimits(outbound=config.outbound, inbound=config.inbound),
-            ),
-            sync_settings=SyncSettings(
-                assume_valid=assumed_valid(
-                    self.network.name, config.assume_valid, verify_all=config.verify_all
-                )
-            ),
-            clock=self._clock,
-            rng=random.Random(secrets.token_bytes(32)),  # noqa: S311 - seeded from the system
-            writer=ThreadRunner(1),
-            log=self._log,
-        )
-        self.may_mine = self.peers.synced
-
-    def add_mining(self, pool: MiningPool, payout: Payout, config: MiningConfig) -> None:
-        """Let the node mine with a pool."""
-        self.pool = pool
-        self.payout = payout
-        self.harvest = MinedCoins(self.chain)
-        self.epochs = EpochManager(
-            self.chain,
-            pool,
-            payout,
-            clock=self._clock,
-            may_mine=self.may_mine,
-            mined=self.harvest,
-            log=self._log,
-        )
-        self.control = MiningControl(
-            pool,
-            self.network,
-            config,
-            target=lambda: self.chain.status.value.target,
-            found=lambda: 0 if self.epochs is None else self.epochs.statistics().coins_found,
-            runner=ThreadRunner(1),
-            log=self._log,
-        )
-
-    def add_wallets(self, data_dir: Path) -> None:
-        """Let the node keep wallets, which follow its chain and send through it; from here on
-        mining pays the default one, as soon as there is one."""
-        self.wallets = WalletManager(
-            data_dir / WALLETS_NAME,
-            ManagerLink(self.chain, self.store),
-            clock=self._clock,
-            runner=ThreadRunner(WALLET_THREADS),
-            log=self._log,
-        )
-        if isinstance(self.payout, AccountPayout):
-            wallets = self.wallets
-            self.payout.follow(lambda: wallets.account(DEFAULT_WALLET))
-
-    def add_rpc(self, config: RpcConfig, data_dir: Path, control: Control) -> None:
-        """Let the node be asked over HTTP. To be added last: it tells of all other parts."""
-        host, _, port = config.listen.rpartition(":")
-        self.rpc = node_server(
-            Parts(
-                chain=self.chain,
-                store=self.store,
-                data_dir=data_dir,
-                clock=self._clock,
-                runner=ThreadRunner(RPC_THREADS),
-                backend=default_backend(),
-                log=self._log,
-                control=control,
-                pool=self.pool,
-                mining=self.control,
-                epochs=None if self.epochs is None else self.epochs.statistics,
-                harvest=None if self.harvest is None else self.harvest.statistics,
-                own_lock=None if self.payout is None else self.payout.lock_for,
-                synced=lambda: self.may_mine.value,
-                peers=self._count_peers if self.peers is not None else None,
-                net=None
-                if self.peers is None
-                else NetRoom(self.peers.transport, self.peers.peers, self._clock),
-                wallets=self.wallets,
-            ),
-            RpcSettings(
-                data_dir,
-                host=host.strip("[]"),
-                port=int(port),
-                names=config.names,
-                user=config.user or None,
-                password=PasswordHash.parse(config.password_hash) if config.user else None,
-                mining_token_file=(
-                    Path(config.mining_token_file).expanduser()
-                    if config.mining_token_file
-                    else None
-                ),
-                open_read=config.open_read,
-            ),
-        )
-
-    def _count_peers(self) -> int:
-        return 0 if self.peers is None else self.peers.statistics().peers.greeted
-
-    async def _serve_rpc(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        assert self.rpc is not None, "a service only where there is one"
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.rpc.serve)
-            task_status.started()
-
-    async def _run_network(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        assert self.peers is not None, "a service only where there is one"
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.peers.run)
-            transport = self.peers.transport
-            self._log.info("net.listening", peer=transport.id, addresses=transport.addresses())
-            task_status.started()
+    network: Network
+    store: KeyValueStore
+    chain: ChainService
+    peers: NodeNetwork | None
+    wallets: WalletManager
+    mining: OwnMiner | None
+    rpc: Server | None
+    log: FilteringBoundLogger
 
     def services(self) -> Sequence[Service]:
         """Return what runs, by stages."""
@@ -271,20 +161,18 @@ class Node:
             Service("report", self._report, STAGE_CHAIN, restartable=True),
         ]
         if self.peers is not None:
-            services.append(Service("network", self._run_network, STAGE_NETWORK))
-        if self.wallets is not None:
-            services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
+            run_network = partial(_run_network, self.peers, self.log)
+            services.append(Service("network", run_network, STAGE_NETWORK))
+        services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
         if self.rpc is not None:
-            services.append(Service("rpc", self._serve_rpc, STAGE_RPC))
-        if self.pool is not None and self.epochs is not None:
+            services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
+        mining = self.mining
+        if mining is not None:
             services += [
-                Service("miner", self.pool.run, STAGE_MINING, restartable=True),
-                Service("epochs", self.epochs.run, STAGE_MINING, restartable=True),
-            ]
-        if self.control is not None and self.harvest is not None:
-            services += [
-                Service("harvest", self.harvest.run, STAGE_MINING, restartable=True),
-                Service("mining policy", self.control.run, STAGE_MINING, restartable=True),
+                Service("miner", mining.pool.run, STAGE_MINING, restartable=True),
+                Service("epochs", mining.epochs.run, STAGE_MINING, restartable=True),
+                Service("harvest", mining.mined.run, STAGE_MINING, restartable=True),
+                Service("mining policy", mining.control.run, STAGE_MINING, restartable=True),
             ]
         return services
 
@@ -307,7 +195,7 @@ class Node:
         while True:
             await trio.sleep(REPORT_S)
             statistics = self.statistics()
-            self._log.info(
+            self.log.info(
                 "node.summary",
                 height=statistics.status.height,
                 coins=statistics.chain.coins,
@@ -319,32 +207,41 @@ class Node:
 
     def statistics(self) -> NodeStatistics:
         """Return a snapshot of every part."""
+        mining = self.mining
         return NodeStatistics(
             chain=self.chain.statistics(),
             status=self.chain.status.value,
-            epochs=None if self.epochs is None else self.epochs.statistics(),
-            miner=None if self.pool is None else self.pool.statistics(),
-            control=None if self.control is None else self.control.statistics(),
-            harvest=None if self.harvest is None else self.harvest.statistics(),
+            epochs=None if mining is None else mining.epochs.statistics(),
+            miner=None if mining is None else mining.pool.statistics(),
+            control=None if mining is None else mining.control.statistics(),
+            harvest=None if mining is None else mining.mined.statistics(),
             network=None if self.peers is None else self.peers.statistics(),
         )
 
 
-async def open_node(
-    settings: Settings, data_dir: Path, *, clock: Clock, log: FilteringBoundLogger
+async def build(
+    settings: Settings,
+    data_dir: Path,
+    *,
+    clock: Clock,
+    log: FilteringBoundLogger,
+    control: Control | None = None,
 ) -> Node:
-    """Open the store and the chain of a data directory and join the parts that run on them.
+    """Open the store and the chain of a data directory, and make the parts that run on them in
+    the order in which they need each other. Without `control` over a process nobody can ask the
+    node.
 
-    Raises a `StoreError`, a `PayoutError` or a `ClockError`; then nothing is held.
+    Raises a `StoreError`, a `PayoutError`, a `ClockError`, `BadIdentityError`, `CannotListenError`
+    or `BadAddressError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
     cores = len(os.sched_getaffinity(0))
-    payout: FixedPayout | AccountPayout
+    chosen: FixedPayout | WatchAccount | None
     if config.mining.payout:
-        payout, pays = payout_to(config.mining.payout, network), config.mining.payout
+        chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
-        payout, pays = wallet_payout(data_dir / WALLETS_NAME, network)
+        chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
     options = LevelOptions(block_cache=config.storage.cache_mib << 20)
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
@@ -361,32 +258,51 @@ async def open_node(
             log=log,
         )
         _check_clock(clock.now_ms(), chain.status.value.tip_time, network)
-        node = Node(network=network, store=store, chain=chain, clock=clock, log=log)
         if config.mining.enabled and not pays:
             birth = max(chain.status.value.height - network.max_reorg, 0)
-            payout = await trio.to_thread.run_sync(
+            chosen = await trio.to_thread.run_sync(
                 new_mining_wallet, data_dir / WALLETS_NAME, network, birth
             )
             pays = MINING_WALLET
-        node.payout = payout
+        peers = None
         if config.network.listen or config.network.bootstrap or config.network.seeds:
-            await trio.to_thread.run_sync(node.add_network, config.network, data_dir)
+            peers = await trio.to_thread.run_sync(
+                _make_network, config.network, data_dir, chain, store, clock, log
+            )
+        may_mine = Watch(True) if peers is None else peers.synced
+        wallets = WalletManager(
+            data_dir / WALLETS_NAME,
+            WalletLink(chain, store),
+            clock=clock,
+            runner=ThreadRunner(WALLET_THREADS),
+            log=log,
+        )
+        payout: Payout = (
+            chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets)
+        )
+        mining = None
         # Protocol §10: reg mines on demand
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
-            mining = config.mining
-            workers = mining.workers
-            if workers == "auto":
-                workers = auto_workers(network.mem_kib, mining.affinity)
-            pool = MiningPool(
-                workers=workers,
-                nice=mining.nice,
-                affinity=mining.affinity or None,
-                cpu_cap=mining.cpu_cap,
-                huge_pages=mining.huge_pages,
-                report=_reporter(log),
+            mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+        rpc = None
+        if config.rpc.enabled and control is not None:
+            parts = Parts(
+                chain=chain,
+                store=store,
+                data_dir=data_dir,
+                clock=clock,
+                runner=ThreadRunner(RPC_THREADS),
+                backend=default_backend(),
+                log=log,
+                control=control,
+                miner=mining,
+                payout=payout,
+                synced=may_mine,
+                network=peers,
+                wallets=wallets,
             )
-            node.add_mining(pool, payout, mining)
+            rpc = node_server(parts, _rpc_settings(config.rpc, data_dir))
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -399,7 +315,138 @@ async def open_node(
         supply=status.supply,
         pool=status.pool,
     )
-    return node
+    return Node(
+        network=network,
+        store=store,
+        chain=chain,
+        peers=peers,
+        wallets=wallets,
+        mining=mining,
+        rpc=rpc,
+        log=log,
+    )
+
+
+def _make_network(
+    config: NetworkConfig,
+    data_dir: Path,
+    chain: ChainService,
+    store: KeyValueStore,
+    clock: Clock,
+    log: FilteringBoundLogger,
+) -> NodeNetwork:
+    """Return what joins the node to others.
+
+    Raises `BadIdentityError`, `CannotListenError` or `BadAddressError`.
+    """
+    # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
+    from unchained.node.peers.dialler import PeerSettings
+    from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
+    from unchained.node.sync.assumed_valid import assumed_valid
+    from unchained.node.sync.node_network import NodeNetwork
+    from unchained.node.sync.service import SyncSettings
+    from unchained.node.transport.identity import Identity
+    from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+
+    transport = Libp2pTransport(
+        HostConfig(
+            listen=config.listen,
+            announce=config.announce,
+            max_connections=config.outbound + config.inbound + VISITORS_MAX,
+        ),
+        Identity.load_or_create(data_dir / PEER_KEY_NAME),
+        log,
+    )
+    return NodeNetwork(
+        chain,
+        transport,
+        store,
+        peer_settings=PeerSettings(
+            bootstrap=config.bootstrap,
+            seeds=config.seeds,
+            limits=PeerLimits(outbound=config.outbound, inbound=config.inbound),
+        ),
+        sync_settings=SyncSettings(
+            assume_valid=assumed_valid(
+                chain.network.name, config.assume_valid, verify_all=config.verify_all
+            )
+        ),
+        clock=clock,
+        rng=random.Random(secrets.token_bytes(32)),  # noqa: S311 - seeded from the system
+        writer=ThreadRunner(1),
+        log=log,
+    )
+
+
+def _make_mining(
+    config: MiningConfig,
+    chain: ChainService,
+    payout: Payout,
+    clock: Clock,
+    may_mine: Watch[bool],
+    log: FilteringBoundLogger,
+) -> OwnMiner:
+    """Return the node's own miner."""
+    workers = config.workers
+    if workers == "auto":
+        workers = auto_workers(chain.network.mem_kib, config.affinity)
+    pool = MiningPool(
+        workers=workers,
+        nice=config.nice,
+        affinity=config.affinity or None,
+        cpu_cap=config.cpu_cap,
+        huge_pages=config.huge_pages,
+        report=_reporter(log),
+    )
+    mined = MinedCoins(chain)
+    epochs = EpochManager(chain, pool, payout, clock=clock, may_mine=may_mine, mined=mined, log=log)
+    control = MiningControl(
+        pool,
+        chain.network,
+        config,
+        status=chain.status,
+        epochs=epochs,
+        runner=ThreadRunner(1),
+        log=log,
+    )
+    return OwnMiner(pool, epochs, control, mined)
+
+
+def _rpc_settings(config: RpcConfig, data_dir: Path) -> RpcSettings:
+    host, _, port = config.listen.rpartition(":")
+    return RpcSettings(
+        data_dir,
+        host=host.strip("[]"),
+        port=int(port),
+        names=config.names,
+        user=config.user or None,
+        password=PasswordHash.parse(config.password_hash) if config.user else None,
+        mining_token_file=(
+            Path(config.mining_token_file).expanduser() if config.mining_token_file else None
+        ),
+        open_read=config.open_read,
+    )
+
+
+async def _serve_rpc(
+    server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        task_status.started()
+
+
+async def _run_network(
+    network: NodeNetwork,
+    log: FilteringBoundLogger,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        transport = network.transport
+        log.info("net.listening", peer=transport.id, addresses=transport.addresses())
+        task_status.started()
 
 
 def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
@@ -412,8 +459,8 @@ def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
         )
 
 
-def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerFailure, float], None]:
-    def report(worker: int, why: WorkerFailure, delay_s: float) -> None:
+def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerError, float], None]:
+    def report(worker: int, why: WorkerError, delay_s: float) -> None:
         log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
 
     return report

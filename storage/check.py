@@ -21,7 +21,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.node.primitives.types import Lock
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Reader
 from unchained.storage.leaves import anchor_nodes, coin_leaves
 from unchained.storage.pages import FinishedPages, history_pages, state_pages
@@ -68,7 +68,7 @@ def check(reader: Reader, network: Network, report: Report = silent) -> CheckRep
         try:
             for _ in counted(steps, stage, report):
                 pass
-        except StoreCorrupt as error:
+        except StoreCorruptError as error:
             work.unreadable = error.path is not None
             work.problem(f"{stage}: {error}")
         if work.unreadable or work.damaged_records:
@@ -105,7 +105,7 @@ class _Check:
             try:
                 table.check_key(key)
                 value = table.decode(key, raw)
-            except StoreCorrupt as error:
+            except StoreCorruptError as error:
                 self.damaged_records += 1
                 self.problem(str(error))
                 continue

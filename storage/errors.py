@@ -1,18 +1,18 @@
 """What can be wrong with a store, each in one line that says what to do.
 
-StoreError                  whatever a store can fail with; `path` names the store or file
-├── StoreMissing            there is none, and none was to be created
-├── StoreLocked             another process has it open
-├── StoreReadOnly           it cannot be written to
-├── StoreFull               no space left on the device
-├── StoreCorrupt            what is on disk is damaged
-├── StoreUnreadable         any other failure of the device or file system
-├── StoreClosed             used after it was closed
-├── WrongNetwork            it holds another network's chain
-├── NewerVersion            its layout is of a later program
-├── NoMigration             its layout is older, and no step leads here
-├── BadBackup               a backup does not equal its source, or has no place to go
-└── NotRepairable           what is left of a store cannot be made whole
+StoreError                whatever a store can fail with; `path` names the store or file
+├── StoreMissingError     there is none, and none was to be created
+├── StoreLockedError      another process has it open
+├── StoreReadOnlyError    it cannot be written to
+├── StoreFullError        no space left on the device
+├── StoreCorruptError     what is on disk is damaged
+├── StoreUnreadableError  any other failure of the device or file system
+├── StoreClosedError      used after it was closed
+├── WrongNetworkError     it holds another network's chain
+├── NewerVersionError     its layout is of a later program
+├── NoMigrationError      its layout is older, and no step leads here
+├── BadBackupError        a backup does not equal its source, or has no place to go
+└── NotRepairableError    what is left of a store cannot be made whole
 """
 
 from __future__ import annotations
@@ -28,49 +28,49 @@ class StoreError(Exception):
         self.path = path
 
 
-class StoreMissing(StoreError):
+class StoreMissingError(StoreError):
     """There is no store, and none was to be created."""
 
 
-class StoreLocked(StoreError):
+class StoreLockedError(StoreError):
     """Another process has the store open."""
 
 
-class StoreReadOnly(StoreError):
+class StoreReadOnlyError(StoreError):
     """The store cannot be written to."""
 
 
-class StoreFull(StoreError):
+class StoreFullError(StoreError):
     """No space is left on the device."""
 
 
-class StoreCorrupt(StoreError):
+class StoreCorruptError(StoreError):
     """What is on disk is damaged, or does not decode."""
 
 
-class StoreUnreadable(StoreError):
+class StoreUnreadableError(StoreError):
     """The device or file system failed in some other way."""
 
 
-class StoreClosed(StoreError):
+class StoreClosedError(StoreError):
     """The store was used after it had been closed."""
 
 
-class WrongNetwork(StoreError):
+class WrongNetworkError(StoreError):
     """The store holds another network's chain."""
 
 
-class NewerVersion(StoreError):
+class NewerVersionError(StoreError):
     """The store's layout is of a later version of the program."""
 
 
-class NoMigration(StoreError):
+class NoMigrationError(StoreError):
     """The store's layout is older than this program's, and no migration step leads here."""
 
 
-class BadBackup(StoreError):
+class BadBackupError(StoreError):
     """A backup does not equal its source, or there is no place for it."""
 
 
-class NotRepairable(StoreError):
+class NotRepairableError(StoreError):
     """What is left of the store cannot be made whole."""

@@ -122,7 +122,7 @@ class KeyValueStore(Reader, Protocol):
 
     def close(self) -> None:
         """Wait for calls in other threads and close. Closing again does nothing; iterators
-        and snapshots that are still about raise `StoreClosed` from then on."""
+        and snapshots that are still about raise `StoreClosedError` from then on."""
 
 
 class Overlay:

@@ -31,7 +31,7 @@ class CoinLeaf(msgspec.Struct, frozen=True, gc=False):
 
 def coin_leaves(reader: Reader) -> Iterator[CoinLeaf]:
     """Yield the leaf of each coin that ever entered the main chain's set, in that order. Raises
-    `StoreCorrupt` where something is missing or damaged."""
+    `StoreCorruptError` where something is missing or damaged."""
     for height, anchor_id in schema.HEIGHT.scan(reader, 1):
         body = _body(reader, height, anchor_id)
         # Protocol §4: the outputs of an anchor's transfers in order of application and index, then
@@ -51,8 +51,8 @@ def coin_leaves(reader: Reader) -> Iterator[CoinLeaf]:
 
 
 def anchor_nodes(reader: Reader, network: Network) -> Iterator[bytes]:
-    """Yield each main-chain anchor's own node of the history, genesis first. Raises `StoreCorrupt`
-    where something is missing or damaged."""
+    """Yield each main-chain anchor's own node of the history, genesis first. Raises
+    `StoreCorruptError` where something is missing or damaged."""
     yield from genesis_of(network).history.peaks
     for height, anchor_id in schema.HEIGHT.scan(reader, 1):
         body = _body(reader, height, anchor_id)

@@ -16,14 +16,14 @@ import msgspec
 import plyvel  # type: ignore[import-untyped]
 
 from unchained.storage.errors import (
-    StoreClosed,
-    StoreCorrupt,
+    StoreClosedError,
+    StoreCorruptError,
     StoreError,
-    StoreFull,
-    StoreLocked,
-    StoreMissing,
-    StoreReadOnly,
-    StoreUnreadable,
+    StoreFullError,
+    StoreLockedError,
+    StoreMissingError,
+    StoreReadOnlyError,
+    StoreUnreadableError,
 )
 from unchained.storage.kv import Batch, StoreStatistics
 
@@ -70,7 +70,7 @@ class _Gate:
     def __enter__(self) -> None:
         with self._lock:
             if self._closed:
-                raise StoreClosed(f"{self._path}: the store is closed", path=self._path)
+                raise StoreClosedError(f"{self._path}: the store is closed", path=self._path)
             self._inside += 1
 
     def __exit__(
@@ -89,7 +89,7 @@ class _Gate:
             raise translate(exc, self._path) from None
         # plyvel's own word for a snapshot or iterator that was closed
         if type(exc) is RuntimeError:
-            raise StoreClosed(f"{self._path}: {exc}", path=self._path) from None
+            raise StoreClosedError(f"{self._path}: {exc}", path=self._path) from None
 
     def close(self) -> bool:
         """Wait for the calls inside. Return whether it was this call that closed the gate."""
@@ -190,7 +190,7 @@ class LevelSnapshot(_LevelReader):
         try:
             with self._gate:
                 self._source.close()
-        except StoreClosed:
+        except StoreClosedError:
             pass  # the store let go of it when it was closed
 
     def __enter__(self) -> LevelSnapshot:
@@ -219,11 +219,11 @@ class LevelStore(_LevelReader):
         if not (path / "CURRENT").exists():
             # LevelDB would make an empty database and delete what is left of the lost one
             if any(any(path.glob(pattern)) for pattern in ("*.ldb", "*.log", "MANIFEST-*")):
-                raise StoreCorrupt(
+                raise StoreCorruptError(
                     f"{path}: the store is damaged (CURRENT is missing): {REPAIR_HINT}", path=path
                 )
             if not create:
-                raise StoreMissing(f"{path}: there is no store here", path=path)
+                raise StoreMissingError(f"{path}: there is no store here", path=path)
         gate = _Gate(path)
         with gate:
             self._db = plyvel.DB(
@@ -253,7 +253,7 @@ class LevelStore(_LevelReader):
             try:
                 with self._gate:
                     self._write(batch, sync)
-            except StoreClosed:
+            except StoreClosedError:
                 raise
             except StoreError as error:
                 # LevelDB would go on behind a torn record and lose what follows it
@@ -320,16 +320,18 @@ def translate(error: Exception, path: Path) -> StoreError:
     text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
     low = text.lower()
     if "no space left" in low or "disk quota exceeded" in low:
-        return StoreFull(
+        return StoreFullError(
             f"{path}: the disk is full: make room and start again; nothing written before is lost",
             path=path,
         )
     if "read-only file system" in low or "permission denied" in low or "not permitted" in low:
-        return StoreReadOnly(f"{path}: not writable ({text}): check owner and mount", path=path)
+        return StoreReadOnlyError(
+            f"{path}: not writable ({text}): check owner and mount", path=path
+        )
     if "/lock: " in low:
-        return StoreLocked(f"{path}: in use by another process", path=path)
+        return StoreLockedError(f"{path}: in use by another process", path=path)
     # a table that is gone, or shorter than it was
     lost = "no such file" in low or "invalid argument" in low
     if lost or isinstance(error, plyvel.CorruptionError):
-        return StoreCorrupt(f"{path}: the store is damaged ({text}): {REPAIR_HINT}", path=path)
-    return StoreUnreadable(f"{path}: {text}: check the disk", path=path)
+        return StoreCorruptError(f"{path}: the store is damaged ({text}): {REPAIR_HINT}", path=path)
+    return StoreUnreadableError(f"{path}: {text}: check the disk", path=path)

@@ -10,10 +10,10 @@ from typing import Final
 
 from unchained.storage.errors import (
     StoreError,
-    StoreFull,
-    StoreLocked,
-    StoreReadOnly,
-    StoreUnreadable,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    StoreUnreadableError,
 )
 
 LOCK_NAME: Final = "store.lock"
@@ -23,7 +23,7 @@ LOCK_NAME: Final = "store.lock"
 class DirectoryLock:
     """Holds a directory's lock until released, or until the process ends however it ends.
 
-    Raises `StoreLocked` with the holder's process id, or another `StoreError`.
+    Raises `StoreLockedError` with the holder's process id, or another `StoreError`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,7 +41,7 @@ class DirectoryLock:
             holder = os.pread(fd, 32, 0).strip().decode("ascii", "replace")
             os.close(fd)
             who = f"process {holder}" if holder.isdecimal() else "another process"
-            raise StoreLocked(
+            raise StoreLockedError(
                 f"{directory}: in use by {who}: stop it, or name another --data-dir",
                 path=directory,
             ) from None
@@ -61,7 +61,9 @@ def os_failure(error: OSError, path: Path) -> StoreError:
     """Return what a failure of the file system means for a person, in one line."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"{path}: the disk is full: make room and start again", path=path)
+        return StoreFullError(f"{path}: the disk is full: make room and start again", path=path)
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreReadOnly(f"{path}: not writable ({text}): check owner and mount", path=path)
-    return StoreUnreadable(f"{path}: {text}", path=path)
+        return StoreReadOnlyError(
+            f"{path}: not writable ({text}): check owner and mount", path=path
+        )
+    return StoreUnreadableError(f"{path}: {text}", path=path)

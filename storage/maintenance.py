@@ -14,7 +14,12 @@ from blake3 import blake3
 from unchained.node.consensus.params import Network
 from unchained.storage import schema
 from unchained.storage.check import CheckReport, check
-from unchained.storage.errors import BadBackup, NotRepairable, StoreCorrupt, StoreMissing
+from unchained.storage.errors import (
+    BadBackupError,
+    NotRepairableError,
+    StoreCorruptError,
+    StoreMissingError,
+)
 from unchained.storage.kv import Batch, KeyValueStore, Reader
 from unchained.storage.leveldb import LevelStore, repair_files
 from unchained.storage.lock import DirectoryLock, os_failure
@@ -74,11 +79,11 @@ def backup(store: KeyValueStore, target: Path, report: Report = silent) -> Copie
     only then renamed: `target` is whole or not there. Raises a `StoreError`.
     """
     if target.exists():
-        raise BadBackup(f"{target}: already exists: name another directory", path=target)
+        raise BadBackupError(f"{target}: already exists: name another directory", path=target)
     partial = target.with_name(target.name + ".partial")
     try:
         if partial.is_dir() and any(entry.name != STORE_NAME for entry in partial.iterdir()):
-            raise BadBackup(f"{partial}: not the rest of a backup: remove it", path=partial)
+            raise BadBackupError(f"{partial}: not the rest of a backup: remove it", path=partial)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700, parents=True)
     except OSError as error:
@@ -103,10 +108,10 @@ def repair(directory: Path, network: Network, report: Report = silent) -> Repair
     """Make the store of a data directory whole again, as far as what is left allows.
 
     Damaged files are kept, all of them, in a folder beside the store before anything is done.
-    Raises `NotRepairable`, `StoreLocked` or another `StoreError`.
+    Raises `NotRepairableError`, `StoreLockedError` or another `StoreError`.
     """
     if not directory.is_dir():
-        raise StoreMissing(f"{directory}: there is no such directory", path=directory)
+        raise StoreMissingError(f"{directory}: there is no such directory", path=directory)
     path = directory / STORE_NAME
     lock = DirectoryLock(directory)
     try:
@@ -126,12 +131,13 @@ def repair(directory: Path, network: Network, report: Report = silent) -> Repair
 def reset(directory: Path) -> int:
     """Remove the store of a data directory, and nothing else in it; return the bytes of its files.
 
-    Raises `StoreLocked` while a process has it open, `StoreMissing`, or another `StoreError`.
+    Raises `StoreLockedError` while a process has it open, `StoreMissingError`, or another
+    `StoreError`.
     """
     path = directory / STORE_NAME
     gone = directory / f"{STORE_NAME}{_REMOVED}"
     if not (path.is_dir() or gone.is_dir()):
-        raise StoreMissing(f"{directory}: there is no chain", path=directory)
+        raise StoreMissingError(f"{directory}: there is no chain", path=directory)
     lock = DirectoryLock(directory)
     try:
         freed = 0
@@ -156,9 +162,9 @@ def _put_right(
     try:
         prepare(store, network, create=False, path=directory)
         rebuilt = rebuild(store, network, report)
-    except (StoreCorrupt, StoreMissing) as error:
+    except (StoreCorruptError, StoreMissingError) as error:
         where = f", the damaged files are in {kept}" if kept else ""
-        raise NotRepairable(
+        raise NotRepairableError(
             f"{directory}: too much is lost{where} ({error}): restore a backup or sync anew",
             path=directory,
         ) from None
@@ -169,12 +175,12 @@ def _readable(path: Path) -> bool:
     """Tell whether the database opens and every block of it can be read."""
     try:
         store = LevelStore(path)
-    except StoreCorrupt:
+    except StoreCorruptError:
         return False
     try:
         for _ in store.items():
             pass
-    except StoreCorrupt:
+    except StoreCorruptError:
         return False
     finally:
         store.close()
@@ -230,7 +236,7 @@ def _verify(path: Path, expected: bytes, report: Report) -> None:
     finally:
         copy.close()
     if hasher.digest() != expected:
-        raise BadBackup(f"{path}: the copy differs from its source: check the disk", path=path)
+        raise BadBackupError(f"{path}: the copy differs from its source: check the disk", path=path)
 
 
 def _digest(hasher: blake3, key: bytes, value: bytes) -> None:

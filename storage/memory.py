@@ -14,7 +14,7 @@ from typing import Final
 
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
-from unchained.storage.errors import StoreClosed
+from unchained.storage.errors import StoreClosedError
 from unchained.storage.kv import Batch, StoreStatistics
 
 _CHUNK: Final = 64
@@ -129,7 +129,7 @@ class _MemoryReader:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosed("the store is closed")
+            raise StoreClosedError("the store is closed")
 
 
 class MemorySnapshot(_MemoryReader):

@@ -13,11 +13,11 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.storage import schema
 from unchained.storage.errors import (
-    NewerVersion,
-    NoMigration,
-    StoreCorrupt,
-    StoreMissing,
-    WrongNetwork,
+    NewerVersionError,
+    NoMigrationError,
+    StoreCorruptError,
+    StoreMissingError,
+    WrongNetworkError,
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import REPAIR_HINT, LevelOptions, LevelStore
@@ -98,18 +98,18 @@ def prepare(
     """Check that a store is this network's, bring its layout up to date and finish what was
     cut off; with `create`, mark an empty store as this network's.
 
-    `path` is what errors name. Raises `WrongNetwork`, `NewerVersion`, `NoMigration`,
-    `StoreMissing`, `StoreCorrupt` or what reading and writing raise.
+    `path` is what errors name. Raises `WrongNetworkError`, `NewerVersionError`, `NoMigrationError`,
+    `StoreMissingError`, `StoreCorruptError` or what reading and writing raise.
     """
     where = path or "the store"
     version = schema.meta_number(store, schema.META_SCHEMA_VERSION)
     if version is None:
         if next(iter(store.keys()), None) is not None:
-            raise StoreCorrupt(
+            raise StoreCorruptError(
                 f"{where}: the store is damaged (its version is missing): {REPAIR_HINT}", path=path
             )
         if not create:
-            raise StoreMissing(f"{where}: the store is empty", path=path)
+            raise StoreMissingError(f"{where}: the store is empty", path=path)
         _mark(store, network)
         return
     # Before the genesis: that of another layout may be that of other rules.
@@ -118,14 +118,14 @@ def prepare(
     found_id = schema.META.get(store, schema.META_GENESIS)
     if found_id != genesis_id:
         name = schema.META.get(store, schema.META_NETWORK) or b"another network"
-        raise WrongNetwork(
+        raise WrongNetworkError(
             f"{where}: holds the chain of {name.decode('ascii', 'replace')} "
             f"(genesis {(found_id or b'').hex()[:8]}), expected {network.name} "
             f"(genesis {genesis_id.hex()[:8]}): name another --data-dir or --network",
             path=path,
         )
     if version > schema.SCHEMA_VERSION:
-        raise NewerVersion(
+        raise NewerVersionError(
             f"{where}: written by a later version of the program (layout {version}, this one "
             f"knows up to {schema.SCHEMA_VERSION}): update unchained-node",
             path=path,
@@ -138,7 +138,7 @@ def _make_ready(directory: Path, *, create: bool) -> None:
     try:
         if not directory.is_dir():
             if not create and not directory.exists():
-                raise StoreMissing(f"{directory}: there is no such directory", path=directory)
+                raise StoreMissingError(f"{directory}: there is no such directory", path=directory)
             directory.mkdir(mode=0o700, parents=True)
         if create and stat.S_IMODE(directory.stat().st_mode) & 0o077:
             directory.chmod(0o700)
@@ -160,7 +160,7 @@ def _check_migrations(version: int, migrations: Sequence[Migration], path: Path 
     while version < schema.SCHEMA_VERSION:
         step = steps.get(version)
         if step is None:
-            raise NoMigration(
+            raise NoMigrationError(
                 f"{path or 'the store'}: holds a chain of earlier rules (layout {version}, this "
                 f"program has {schema.SCHEMA_VERSION}): start anew with `unchained-node db reset`, "
                 "which keeps wallets, peer key and configuration",

@@ -24,7 +24,7 @@ class StoredPages:
         self._table = table
 
     def get(self, level: int, index: int) -> bytes:
-        """Return a page. Raises `StoreCorrupt` where it is missing or damaged."""
+        """Return a page. Raises `StoreCorruptError` where it is missing or damaged."""
         page = self._table.get(self._reader, level, index)
         if page is None:
             raise self._table.corrupt(self._table.key(level, index), "the page is missing")

@@ -22,7 +22,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, Transfer
 from unchained.node.primitives.types import Lock
 from unchained.storage import schema
-from unchained.storage.errors import NotRepairable, StoreCorrupt
+from unchained.storage.errors import NotRepairableError, StoreCorruptError
 from unchained.storage.kv import Batch, Getter, KeyValueStore
 from unchained.storage.leaves import anchor_nodes, coin_leaves
 from unchained.storage.pages import FinishedPages, history_pages, state_pages
@@ -55,8 +55,8 @@ def finish_rebuild(store: KeyValueStore, network: Network, report: Report = sile
 def rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> Rebuilt:
     """Put every derivable row right. Nobody else may write meanwhile.
 
-    Raises `NotRepairable` when something is missing that nothing else tells, `StoreCorrupt`
-    when it does not decode, or what reading and writing raise.
+    Raises `NotRepairableError` when something is missing that nothing else tells,
+    `StoreCorruptError` when it does not decode, or what reading and writing raise.
     """
     mark = Batch()
     mark.put(schema.META.key(schema.META_UNFINISHED), UNFINISHED_REBUILD)
@@ -79,7 +79,7 @@ def rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> 
 
 def lock_of(reader: Getter, coin_id: bytes, history: CoinHistory) -> Lock | None:
     """Return the lock of a coin of the main chain, spent or not; None if what tells it is
-    missing. Raises `StoreCorrupt`."""
+    missing. Raises `StoreCorruptError`."""
     if history.kind is not CoinKind.OUTPUT:
         raw = schema.COIN.get(reader, coin_id)
         return None if raw is None else CoinHeader.from_bytes(raw[:HEADER_SIZE]).lock
@@ -112,11 +112,11 @@ class _Rebuild:
         for height, anchor_id in schema.HEIGHT.scan(self._store):
             record = schema.ANCHOR.get(self._store, anchor_id)
             if record is None or not record.body:
-                raise NotRepairable(f"the body of anchor {height} is lost: {_LOST}")
+                raise NotRepairableError(f"the body of anchor {height} is lost: {_LOST}")
             try:
                 wids = Body.from_bytes(record.body).transfers
             except NonCanonicalError as error:
-                raise NotRepairable(
+                raise NotRepairableError(
                     f"the body of anchor {height} is damaged ({error}): {_LOST}"
                 ) from None
             for index, wid in enumerate(wids):
@@ -134,7 +134,7 @@ class _Rebuild:
         for coin_id, history in schema.HISTORY.scan(self._store):
             lock = lock_of(self._store, coin_id, history)
             if lock is None:
-                raise NotRepairable(f"what made coin {coin_id.hex()} is lost: {_LOST}")
+                raise NotRepairableError(f"what made coin {coin_id.hex()} is lost: {_LOST}")
             owned = OwnedCoin(history.value, history.height)
             self._set(schema.OWNER.key(lock, coin_id), schema.OWNER.encode(owned))
             key = schema.UNSPENT.key(coin_id)
@@ -165,7 +165,7 @@ class _Rebuild:
         pages = state_pages()
         for coin in coin_leaves(self._store):
             if coin.position != pages.count:
-                raise NotRepairable(
+                raise NotRepairableError(
                     f"the history of coin {coin.coin_id.hex()} is damaged: position "
                     f"{coin.position}, expected {pages.count}: {_LOST}"
                 )
@@ -197,11 +197,13 @@ class _Rebuild:
     def _place(self, height: int, wid: bytes, index: int) -> None:
         raw = schema.TRANSFER.get(self._store, wid)
         if raw is None:
-            raise NotRepairable(f"transfer {wid.hex()} of anchor {height} is lost: {_LOST}")
+            raise NotRepairableError(f"transfer {wid.hex()} of anchor {height} is lost: {_LOST}")
         try:
             sized = SizedTransfer.from_bytes(raw)
         except NonCanonicalError as error:
-            raise NotRepairable(f"transfer {wid.hex()} is damaged ({error}): {_LOST}") from None
+            raise NotRepairableError(
+                f"transfer {wid.hex()} is damaged ({error}): {_LOST}"
+            ) from None
         place = TransferPlace(wid, height, index)
         self._set(schema.TXID.key(sized.txid), schema.TXID.encode(place))
 
@@ -209,7 +211,7 @@ class _Rebuild:
         """Tell whether a transfer's row is one that `_place` set."""
         try:
             place = schema.TXID.read(self._store, key)
-        except StoreCorrupt:
+        except StoreCorruptError:
             return False
         assert place is not None, "nobody else writes"
         anchor_id = schema.HEIGHT.get(self._store, place.height)

@@ -4,7 +4,7 @@ A key is the table's prefix byte, then fixed fields: ids and locks of 32 bytes, 
 sequence numbers as u64 big-endian, so that the order of bytes is the order of numbers. Only
 names (meta, addresses, bans) are of varying length, and each stands last in its key. Values
 are fixed layouts where they are many or hot, else canonical MessagePack arrays (Protocol §2).
-A value that does not decode raises `StoreCorrupt` with the table and the key.
+A value that does not decode raises `StoreCorruptError` with the table and the key.
 
 prefix  table      key                  value
 m       meta       name                 what the name says: u64, id or bytes
@@ -354,7 +354,7 @@ def encode_number(number: int) -> bytes:
 
 
 def meta_number(reader: Getter, name: bytes) -> int | None:
-    """Return a number of the meta table, or None. Raises `StoreCorrupt`."""
+    """Return a number of the meta table, or None. Raises `StoreCorruptError`."""
     raw = META.get(reader, name)
     if raw is None:
         return None
@@ -364,7 +364,7 @@ def meta_number(reader: Getter, name: bytes) -> int | None:
 
 
 def meta_id(reader: Getter, name: bytes) -> CoinId | None:
-    """Return an id of the meta table, or None. Raises `StoreCorrupt`."""
+    """Return an id of the meta table, or None. Raises `StoreCorruptError`."""
     raw = META.get(reader, name)
     if raw is None:
         return None

@@ -1,4 +1,8 @@
-"""The kinds of tables: how keys are made, values read and written. `storage.schema` has them."""
+"""The forms of table: how a key is made of a prefix and its fields, and how values are read.
+
+Keys are big-endian, so that the order of bytes is the order of numbers. What tables there are,
+and what their values mean, stands in `storage.schema`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Getter, Reader, prefix_end
 
 V = TypeVar("V")
@@ -39,7 +43,10 @@ class Table(Generic[V]):
         self.stop = _end(prefix)
 
     def decode(self, key: bytes, raw: bytes) -> V:
-        """Return the value of a whole key. Raises `StoreCorrupt` with the table and the key."""
+        """Return the value of a whole key.
+
+        Raises `StoreCorruptError` with the table and the key.
+        """
         try:
             return self._decode(raw)
         except (NonCanonicalError, ValueError, struct.error) as error:
@@ -51,13 +58,13 @@ class Table(Generic[V]):
         return None if raw is None else self.decode(key, raw)
 
     def check_key(self, key: bytes) -> None:
-        """Raise `StoreCorrupt` if the table can have no such key."""
+        """Raise `StoreCorruptError` if the table can have no such key."""
         if self.key_size is not None and len(key) != 1 + self.key_size:
             raise self.corrupt(key, f"a key of {len(key)} bytes, expected {1 + self.key_size}")
 
-    def corrupt(self, key: bytes, what: str) -> StoreCorrupt:
+    def corrupt(self, key: bytes, what: str) -> StoreCorruptError:
         """Return the error that says what is wrong with a whole key or its value."""
-        return StoreCorrupt(
+        return StoreCorruptError(
             f"table {self.name}, key {key.hex()}: {what}: "
             "restore a backup, or run `unchained-node db check --repair`"
         )

@@ -1,30 +1,17 @@
-"""Settings of a node: one frozen value from defaults, a TOML file, the environment and flags.
+"""The table of a node's settings: every key, once, with its type, bounds and description.
 
-Each later source overrides the earlier ones. Every key is declared once, below, with its type,
-bounds and description: the commented file, the documentation and the help of the command line
-are made from that. Whatever is wrong with a setting is a `ConfigError` of one line.
+The commented file, the documentation and the help of the command line are made from it.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import tempfile
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, cast, get_args
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, inspect
 
-FILE_NAME = "config.toml"
-LOG_NAME = "node.log"
 ENV_PREFIX = "UNCHAINED_"
-ENV_FILE = "UNCHAINED_CONFIG"
-MASK = "***"
-OWN_NAMES = (FILE_NAME, LOG_NAME, "db")
-"""A directory that holds one of these is a node's data directory."""
 
 Network = Literal["main", "test", "local", "reg"]
 NETWORKS: tuple[str, ...] = get_args(Network)
@@ -198,11 +185,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings, by section."""
 
-    node: NodeConfig = NodeConfig()
-    mining: MiningConfig = MiningConfig()
-    storage: StorageConfig = StorageConfig()
-    network: NetworkConfig = NetworkConfig()
-    rpc: RpcConfig = RpcConfig()
+    node: Annotated[NodeConfig, Meta(description="The node itself.")] = NodeConfig()
+    mining: Annotated[MiningConfig, Meta(description="Mining coins.")] = MiningConfig()
+    storage: Annotated[StorageConfig, Meta(description="The store on disk.")] = StorageConfig()
+    network: Annotated[NetworkConfig, Meta(description="Connections to other nodes.")] = (
+        NetworkConfig()
+    )
+    rpc: Annotated[RpcConfig, Meta(description="The node over HTTP.")] = RpcConfig()
 
 
 class Key(NamedTuple):
@@ -247,67 +236,12 @@ def phrase(kind: inspect.Type, extra: Mapping[str, object] | None = None) -> str
             return f"a {extra['expected']}" if extra else "text"
 
 
-class SettingOrigin(NamedTuple):
-    """Where a value came from: `default`, a file and line, a variable or a flag."""
-
-    text: str
-
-
-class ConfigError(Exception):
-    """A setting is wrong: `key` names it, the message is one line."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-
-
-class UnknownKey(ConfigError):
-    """There is no such setting."""
-
-    def __init__(self, key: str, origin: str, known: list[str]) -> None:
-        nearest = nearest_key(key, known)
-        super().__init__(key, f'unknown setting "{key}" ({origin}); nearest known: "{nearest}"')
-        self.nearest = nearest
-
-
-class BadValue(ConfigError):
-    """A setting has a value that it cannot have."""
-
-    def __init__(self, key: str, shown: str, problem: str, origin: str) -> None:
-        super().__init__(key, f"{key} = {shown} ({origin}): {problem}")
-
-
-class BadFile(ConfigError):
-    """A file of settings cannot be read."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__("", f"{path}: {problem}")
-
-
-class BadDataDirectory(ConfigError):
-    """The data directory cannot be used."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__("node.data_dir", f"data directory {path}: {problem}")
-
-
-def nearest_key(name: str, known: list[str]) -> str:
-    """Return the known key that is most like the name."""
-
-    def likeness(candidate: str) -> float:
-        # The last part counts twice: a key in the wrong section is the commonest mistake.
-        pairs = ((name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2]))
-        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
-
-    return max(known, key=likeness)
-
-
 def declared_keys() -> dict[str, Key]:
     """Return every setting in the order in which it is documented."""
     keys: dict[str, Key] = {}
-    for section in msgspec.structs.fields(Config):
-        for field in msgspec.structs.fields(section.type):
-            name = f"{section.name}.{field.name}"
+    for section, (kind_of_section, _) in _sections().items():
+        for field in msgspec.structs.fields(kind_of_section):
+            name = f"{section}.{field.name}"
             kind = inspect.type_info(field.type)
             (meta,) = (m for m in field.type.__metadata__ if isinstance(m, Meta))
             secret = bool((meta.extra or {}).get("secret"))
@@ -317,165 +251,15 @@ def declared_keys() -> dict[str, Key]:
 
 def section_titles() -> dict[str, str]:
     """Return the sections and what each is about."""
-    return {
-        section.name: (section.type.__doc__ or "").split("\n")[0]
-        for section in msgspec.structs.fields(Config)
-    }
+    return {name: title for name, (_, title) in _sections().items()}
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """The settings of a node, where each came from, and the files they lead to."""
-
-    config: Config
-    origins: Mapping[str, SettingOrigin]
-    file: Path
-    """The settings file, whether it exists or not."""
-    data_dir: Path
-
-    def value(self, key: str) -> object:
-        """Return the value of ``section.key``."""
-        section, _, name = key.partition(".")
-        return getattr(getattr(self.config, section), name)
-
-    def fault(self, key: str, problem: str) -> BadValue:
-        """Return the error for a value that only its user could find to be wrong."""
-        shown = MASK if declared_keys()[key].secret else toml_value(self.value(key))
-        return BadValue(key, shown, problem, self.origins[key].text)
-
-
-def load(
-    flags: Mapping[str, tuple[str, object]],
-    env: Mapping[str, str],
-    *,
-    home: Path,
-    file: Path | None = None,
-    read_file: bool = True,
-) -> Settings:
-    """Return the settings from all sources.
-
-    `flags` maps ``section.key`` to the flag's name and value, where the flag was given. `file` is
-    the one that the user named; else `UNCHAINED_CONFIG`, else `config.toml` in the data directory
-    that flags and environment lead to, if it exists. Without `read_file` only its path is found
-    out. Raises ConfigError.
-    """
-    keys = declared_keys()
-    outer: dict[str, tuple[object, SettingOrigin]] = {}
-    for key, text, origin in _from_env(keys, env):
-        outer[key] = (check(keys[key], text, origin, from_text=True), origin)
-    for key, (flag, value) in flags.items():
-        if key not in keys:
-            raise UnknownKey(key, flag, list(keys))
-        from_text = isinstance(value, str)
-        outer[key] = (
-            check(keys[key], value, SettingOrigin(flag), from_text=from_text),
-            SettingOrigin(flag),
-        )
-
-    if file is None and ENV_FILE in env:
-        file = Path(env[ENV_FILE]).expanduser()
-    named = file is not None
-    searched = _data_dir(outer, home)
-    path = file or searched / FILE_NAME
-    found: dict[str, tuple[object, SettingOrigin]] = {}
-    if read_file and (named or path.is_file()):
-        found = dict(_from_file(keys, path))
-    values = found | outer
-    data_dir = _data_dir(values, home)
-    if found and not named and data_dir != searched:
-        key = "node.data_dir" if values.get("node.data_dir", ("",))[0] else "node.network"
-        raise BadValue(
-            key,
-            toml_value(values[key][0]),
-            f"this file is read for the data directory {searched}, expected a setting that leads "
-            "there; choose another by --network or --data-dir, or name the file by --config",
-            values[key][1].text,
-        )
-    sections: dict[str, dict[str, object]] = {section: {} for section in section_titles()}
-    for key, (value, _) in values.items():
-        section, _, name = key.partition(".")
-        sections[section][name] = value
-    config = msgspec.convert(sections, Config)
-    origins = {key: values[key][1] if key in values else SettingOrigin("default") for key in keys}
-    return Settings(config, origins, path.absolute(), data_dir)
-
-
-def _data_dir(values: Mapping[str, tuple[object, SettingOrigin]], home: Path) -> Path:
-    chosen = str(values.get("node.data_dir", ("", None))[0])
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    network = str(values.get("node.network", (NodeConfig().network, None))[0])
-    return home / ".unchained" / network
-
-
-def _from_env(
-    keys: Mapping[str, Key], env: Mapping[str, str]
-) -> Iterator[tuple[str, str, SettingOrigin]]:
-    for name, text in env.items():
-        # Variables without the double underscore belong to others, such as UNCHAINED_CONFIG.
-        if name.startswith(ENV_PREFIX) and "__" in name:
-            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
-            if key not in keys:
-                raise UnknownKey(key, f"environment variable {name}", list(keys))
-            yield key, text, SettingOrigin(f"environment variable {name}")
-
-
-def _from_file(
-    keys: Mapping[str, Key], path: Path
-) -> Iterator[tuple[str, tuple[object, SettingOrigin]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except FileNotFoundError:
-        raise BadFile(path, "no such file") from None
-    except OSError as error:
-        raise BadFile(path, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadFile(path, "is not text in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadFile(path, f"is not valid TOML: {error}") from None
-    sections = section_titles()
-    for section, content in document.items():
-        place = f"{path}:{_line(text, section, None)}"
-        if section not in sections:
-            known = list(sections) if isinstance(content, dict) else list(keys)
-            raise UnknownKey(section, place, known)
-        if not isinstance(content, dict):
-            raise BadFile(path, f"{section} is a section: write [{section}] above its keys")
-        for name, value in content.items():
-            key = f"{section}.{name}"
-            origin = SettingOrigin(f"{path}:{_line(text, section, name)}")
-            if key not in keys:
-                raise UnknownKey(key, origin.text, list(keys))
-            yield key, (check(keys[key], value, origin, from_text=False), origin)
-
-
-def _line(text: str, section: str, name: str | None) -> int:
-    """Return the line, from 1, on which a section or key is set; TOML's parser does not tell."""
-    present = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        bare = line.split("#")[0].strip()
-        if bare.startswith("["):
-            present = bare.strip("[] \"'")
-            if name is None and present == section:
-                return number
-        elif "=" in bare:
-            left = bare.split("=")[0].translate({ord(sign): None for sign in " \t\"'"})
-            key = f"{present}.{left}" if present else left
-            if key == (f"{section}.{name}" if name else section):
-                return number
-    return 1
-
-
-def check(key: Key, value: object, origin: SettingOrigin, *, from_text: bool) -> object:
-    """Return the value as its key declares it; a text from outside may stand for any type."""
-    shown = MASK if key.secret else toml_value(value)
-    inner = key.kind.type if from_text and isinstance(key.kind, inspect.Metadata) else key.kind
-    if from_text and isinstance(inner, inspect.VarTupleType):
-        value = [part.strip() for part in str(value).split(",") if part.strip()]
-    try:
-        return cast(object, msgspec.convert(value, cast(type, key.declared), strict=not from_text))
-    except msgspec.ValidationError:
-        raise BadValue(key.name, shown, f"expected {key.expected}", origin.text) from None
+def _sections() -> dict[str, tuple[type[msgspec.Struct], str]]:
+    found = {}
+    for section in msgspec.structs.fields(Config):
+        kind, meta = get_args(section.type)
+        found[section.name] = (kind, meta.description)
+    return found
 
 
 def toml_value(value: object) -> str:
@@ -524,41 +308,3 @@ def documentation() -> str:
             f"| `{name}` | `{toml_value(key.default)}` | {key.expected} | {key.description} |"
         )
     return "\n".join(lines[1:]) + "\n"
-
-
-def prepare_data_dir(path: Path, *, owner: Callable[[], int] = os.geteuid) -> Path:
-    """Make the data directory, readable by its owner alone, and see that it can be written.
-
-    A directory that exists is closed to others if it is empty or a node's, and else left as it
-    is: it may be a home directory. Raises BadDataDirectory.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
-        names = {entry.name for entry in path.iterdir()}
-        if status.st_uid == owner() and (not names or names.intersection(OWN_NAMES)):
-            path.chmod(0o700)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except FileExistsError:
-        raise BadDataDirectory(path, "is a file, expected a directory") from None
-    except OSError as error:
-        raise BadDataDirectory(path, f"cannot be written: {error.strerror}") from None
-    return path
-
-
-def write_file(path: Path, *, force: bool = False) -> None:
-    """Write the commented settings file, mode 0600; replace one that exists only if `force`.
-
-    Raises BadFile.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(commented_file())
-    except FileExistsError:
-        problem = "exists; --force replaces it" if path.exists() else "its directory is a file"
-        raise BadFile(path, problem) from None
-    except OSError as error:
-        raise BadFile(path, f"cannot be written: {error.strerror}") from None

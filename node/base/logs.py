@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.text import Text
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LEVELS: dict[str, int] = {

@@ -6,8 +6,8 @@ each stage gone before the next is touched: so mining ends before the chain does
 before the store under it.
 
     ServiceError
-    +-- ServiceEnded      a service returned although nobody had asked it to
-    +-- ServiceFailed     a service failed that cannot be restarted: the node stops
+    +-- ServiceEndedError   a service returned although nobody had asked it to
+    +-- ServiceFailedError  a service failed that cannot be restarted: the node stops
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class ServiceError(Exception):
         self.service = service
 
 
-class ServiceEnded(ServiceError):
+class ServiceEndedError(ServiceError):
     """A service returned although nobody had asked it to."""
 
     def __init__(self, service: str) -> None:
         super().__init__(service, "ended by itself, expected to run until cancelled")
 
 
-class ServiceFailed(ServiceError):
+class ServiceFailedError(ServiceError):
     """A service that cannot be restarted failed; the cause is `__cause__`."""
 
     def __init__(self, service: str, cause: BaseException) -> None:
@@ -97,7 +97,7 @@ def root_cause(error: BaseException) -> BaseException:
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        elif isinstance(error, ServiceFailed) and error.__cause__ is not None:
+        elif isinstance(error, ServiceFailedError) and error.__cause__ is not None:
             error = error.__cause__
         else:
             return error
@@ -173,8 +173,8 @@ class Supervisor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all services until `request_stop`; started when the last stage has.
 
-        Cancelling it stops the services in the same order. Raises `ServiceFailed` after everything
-        has stopped.
+        Cancelling it stops the services in the same order. Raises `ServiceFailedError` after
+        everything has stopped.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._supervise, task_status, name="supervisor")
@@ -184,7 +184,7 @@ class Supervisor:
                 self.request_stop("cancelled")
         if self._failure is not None:
             service, error = self._failure
-            raise ServiceFailed(service.name, error) from error
+            raise ServiceFailedError(service.name, error) from error
 
     def statistics(self) -> SupervisorStatistics:
         """Return a snapshot of every service's state."""
@@ -300,7 +300,7 @@ class Supervisor:
             if record.scope.cancel_called:
                 raise
             return error
-        return ServiceEnded(record.service.name)
+        return ServiceEndedError(record.service.name)
 
     def _fail(self, service: Service, error: Exception) -> None:
         self._log.error(

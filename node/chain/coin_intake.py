@@ -9,7 +9,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.held_coins import Blame, EarlyCoins, Entry, Orphans
 from unchained.node.chain.results import Held, Outcome, ProvenCoin
 from unchained.node.chain.verifier import Verifier

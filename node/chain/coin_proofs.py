@@ -41,7 +41,7 @@ STATES_MAX: Final = 16
 """States that are kept at one tip, that after its parent among them."""
 
 
-class CoinNotProvable(Exception):
+class CoinNotProvableError(Exception):
     """The main chain includes a coin, and its proof cannot be made. The text is for people, `word`
     for programs."""
 
@@ -78,13 +78,13 @@ class CoinProofs:
         """Return the proof of a coin in the state after the tip's parent, None for a coin that the
         main chain does not include. `store` is a snapshot.
 
-        Raises `CoinNotProvable`, or a `StoreError`.
+        Raises `CoinNotProvableError`, or a `StoreError`.
         """
         with self._lock:
             self._store.now = store
             try:
                 return self._prove(store, coin_id)
-            except CoinNotProvable:
+            except CoinNotProvableError:
                 raise
             except BaseException:
                 # ranges are of no use once a page of theirs was not as it must be
@@ -135,12 +135,15 @@ class _Tip:
             clean_pages_max=CLEAN_PAGES_MAX,
         )
         self._anchors.truncate(self.height)
+        self._start: HistoryStart | None = None
         self._states: OrderedDict[int, _State] = OrderedDict()
         """By height; the parent's, then those asked for, least recently used first."""
 
     def start(self) -> HistoryStart:
-        """Return how the history begins."""
-        return HistoryStart.of(self._anchors)
+        """Return how the history of two anchors or more begins."""
+        if self._start is None:
+            self._start = HistoryStart.of(self._anchors)
+        return self._start
 
     def anchor(self, height: int) -> AnchorInHistory:
         """Return an anchor below the tip with its path."""
@@ -148,7 +151,7 @@ class _Tip:
         return AnchorInHistory(_header(self.store, anchor_id), self._anchors.prove(height))
 
     def state(self, height: int) -> _State:
-        """Return the state after an anchor below the tip. Raises `CoinNotProvable`."""
+        """Return the state after an anchor below the tip. Raises `CoinNotProvableError`."""
         found = self._states.get(height)
         if found is None:
             found = self._undo_to(height)
@@ -163,7 +166,7 @@ class _Tip:
             before = schema.STATE.get(self.store, above - 1)
             undo = schema.UNDO.get(self.store, above)
             if before is None or undo is None:
-                raise CoinNotProvable(
+                raise CoinNotProvableError(
                     f"the coin was spent by the anchor at height {height + 1}: this node does not "
                     "keep the state before it any more",
                     "STATE_GONE",
@@ -172,7 +175,7 @@ class _Tip:
             undone += len(undo.spent)
             # the tip alone may have spent more
             if undone > UNDONE_COINS_MAX and above < self.height:
-                raise CoinNotProvable(
+                raise CoinNotProvableError(
                     f"the coin was spent by the anchor at height {height + 1}: too many others "
                     "were spent since to make the state before it anew",
                     "STATE_GONE",
@@ -204,7 +207,7 @@ def _header(store: Getter, anchor_id: CoinId) -> AnchorHeader:
 
 def _prove(tip: _Tip, network: Network, coin_id: CoinId, history: CoinHistory) -> CoinProof:
     if history.height >= tip.height:
-        raise CoinNotProvable(
+        raise CoinNotProvableError(
             f"not yet: the tip, anchor {tip.height}, includes the coin itself, and what it commits "
             "to is the state before it; ask again after the next anchor",
             "NOT_YET",
@@ -212,7 +215,7 @@ def _prove(tip: _Tip, network: Network, coin_id: CoinId, history: CoinHistory) -
     # what the tip itself spends is unspent in the state that it commits to
     is_spent = bool(history.spent_by) and history.spent_height < tip.height
     if is_spent and history.spent_height == history.height:
-        raise CoinNotProvable(
+        raise CoinNotProvableError(
             f"the anchor at height {history.height} created the coin and spent it: no state ever "
             "showed it unspent",
             "NEVER_UNSPENT",

@@ -60,10 +60,7 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
-from unchained.storage.schema import (
-    AnchorRecord,
-    CoinAccepted,
-)
+from unchained.storage.schema import AnchorRecord, CoinAccepted
 
 
 class ChainCore:

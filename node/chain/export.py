@@ -72,7 +72,7 @@ class _RawRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _DECODER = CanonicalDecoder(Record, max_size=MAX_RECORD)
 
 
-class ImportFailed(Exception):
+class ImportFailedError(Exception):
     """A record broke a rule: `height` is its place in the file, `error` the rule."""
 
     def __init__(self, height: int, error: ProtocolError) -> None:
@@ -129,7 +129,7 @@ def read_packages(file: BinaryIO, network: Network) -> Iterator[Package]:
     """Yield the anchors of a file whose head was read, lowest first.
 
     Every coin and transfer is decoded and hashed, nothing is judged but that each anchor's
-    parent is the one before. Raises `ImportFailed`.
+    parent is the one before. Raises `ImportFailedError`.
     """
     parent = genesis_of(network).id
     height = 1
@@ -142,7 +142,7 @@ def read_packages(file: BinaryIO, network: Network) -> Iterator[Package]:
                     expected=parent.hex(), actual=package.anchor.parent.hex()
                 )
         except ProtocolError as error:
-            raise ImportFailed(height, error) from None
+            raise ImportFailedError(height, error) from None
         yield package
         parent = package.anchor.id
         height += 1
@@ -154,18 +154,18 @@ def _read_frame(file: BinaryIO, height: int) -> bytes | None:
     if not head:
         return None
     if len(head) < _U32.size:
-        raise ImportFailed(
+        raise ImportFailedError(
             height,
             ExportBadFrameError(expected=f"{_U32.size} bytes of length", actual=len(head)),
         )
     (length,) = _U32.unpack(head)
     if length > MAX_RECORD:
-        raise ImportFailed(
+        raise ImportFailedError(
             height, ExportBadFrameError(expected=f"at most {MAX_RECORD} bytes", actual=length)
         )
     record = file.read(length)
     if len(record) < length:
-        raise ImportFailed(
+        raise ImportFailedError(
             height, ExportBadFrameError(expected=f"{length} bytes", actual=len(record))
         )
     return record

@@ -10,8 +10,8 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
-from unchained.node.chain.export import ImportFailed, read_head, read_packages
+from unchained.node.base.runner import Runner
+from unchained.node.chain.export import ImportFailedError, read_head, read_packages
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.types import CoinId
@@ -35,7 +35,7 @@ class ImportProgress(msgspec.Struct, frozen=True, gc=False):
 class _Batch(msgspec.Struct):
     packages: list[Package]
     read_bytes: int
-    failure: ImportFailed | None = None
+    failure: ImportFailedError | None = None
     proven: frozenset[CoinId] = frozenset()
 
 
@@ -48,8 +48,8 @@ async def import_chain(
     """Take in the anchors of a file; return how many it holds.
 
     Those that are known already are passed over, so an import that was cut off is resumed by
-    running it again. What precedes a bad record stays. Raises `ImportFailed`, a `ProtocolError`
-    for the file's head, OSError.
+    running it again. What precedes a bad record stays. Raises `ImportFailedError`, a
+    `ProtocolError` for the file's head, OSError.
     """
     file = await reader.run(path.open, "rb")
     try:
@@ -99,7 +99,7 @@ async def _import_from(
             done, error = await chain.submit_chain(batch.packages, proven=batch.proven)
             height += done
             if error is not None:
-                raise ImportFailed(height + 1, error)
+                raise ImportFailedError(height + 1, error)
             if batch.failure is not None:
                 raise batch.failure
             connected = chain.statistics().connected - before
@@ -111,7 +111,7 @@ def _next_batch(packages: Iterator[Package], file: BinaryIO) -> _Batch | None:
     batch = _Batch([], 0)
     try:
         batch.packages.extend(islice(packages, ANCHORS_AT_ONCE))
-    except ImportFailed as failure:
+    except ImportFailedError as failure:
         batch.failure = failure
     batch.read_bytes = file.tell()
     return batch if batch.packages or batch.failure is not None else None

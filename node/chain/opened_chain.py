@@ -36,7 +36,7 @@ class OpenedChain(msgspec.Struct):
 def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     """Read the chain, after laying down genesis if the store holds none.
 
-    Raises `StoreCorrupt` when what is needed is not there.
+    Raises `StoreCorruptError` when what is needed is not there.
     """
     tip_id = schema.meta_id(store, schema.META_TIP)
     if tip_id is None:
@@ -154,7 +154,7 @@ def _load_ruled_out(store: KeyValueStore, tree: AnchorTree, invalid: AnchorNode)
 def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
     """Return the judgement of the main chain's anchor at a height whose state is kept.
 
-    Raises `StoreCorrupt` when what is needed is not there.
+    Raises `StoreCorruptError` when what is needed is not there.
     """
     if height == 0:
         return Judgement.of_genesis(genesis_of(network), network)

@@ -81,7 +81,7 @@ class ReorgWindow:
     def extend(self, height: int) -> bool:
         """Take some anchors back into the tree; tell whether its root is as low as a height.
 
-        Their states have to be kept. Raises `StoreCorrupt` if something is missing.
+        Their states have to be kept. Raises `StoreCorruptError` if something is missing.
         """
         for _ in range(ANCHORS_PER_STEP_MAX):
             if self._tree.root.height <= height:

@@ -17,8 +17,9 @@ from typing import Final, TypeVar
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Blame

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.consensus.coins import check_coin_alone, check_mix
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network

@@ -9,7 +9,8 @@ from typing import Final, Protocol, TypeVar, cast
 import outcome
 import trio
 
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.clock import Clock
+from unchained.node.base.runner import Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.operation import Operation, Running, failure_of
 from unchained.node.chain.results import Changes

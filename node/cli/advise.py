@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from unchained.miner.advisor import Advice, Expectation, advise
-from unchained.miner.benchmark import MeasurementFailed, quick_rate
+from unchained.miner.benchmark import MeasurementFailedError, quick_rate
 from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
-from unchained.node.base.config import Settings
+from unchained.node.base.settings import Settings
+from unchained.node.base.user_text import user_text
 from unchained.node.cli import mine
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -54,6 +55,9 @@ def add_to(_root: typer.Typer) -> None:
     mine.app.command("advise")(give_advice)
 
 
+@user_text(
+    "Tell what this machine may expect to mine, with what a running node says or without one."
+)
 def give_advice(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -70,7 +74,6 @@ def give_advice(
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell what this machine may expect to mine, with what a running node says or without one."""
     settings = settings_from(
         {
             "node.network": ("--network", network),
@@ -84,7 +87,7 @@ def give_advice(
     mined = _ask_node(settings)
     try:
         answer = _answer(settings, rules, mined, seconds)
-    except* MeasurementFailed as errors:
+    except* MeasurementFailedError as errors:
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:

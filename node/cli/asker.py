@@ -41,7 +41,7 @@ RpcOption = Annotated[
 ]
 
 
-class CommandFailed(Exception):
+class CommandFailedError(Exception):
     """A command could not do what it was asked to; the text is one line that says what to do.
 
     `word` is the node's for why it refused, empty if it was not the node."""
@@ -78,7 +78,7 @@ class Asker:
     def call(self, method: str, *, seconds: float = ASK_SECONDS, **params: object) -> Any:
         """Return a method's result as plain JSON; parameters that are None are left out.
 
-        Raises `CommandFailed`.
+        Raises `CommandFailedError`.
         """
         given = {name: value for name, value in params.items() if value is not None}
         return self.call_with(method, given, seconds=seconds)
@@ -90,29 +90,32 @@ class Asker:
         *,
         seconds: float = ASK_SECONDS,
     ) -> Any:
-        """Return a method's result as plain JSON. Raises `CommandFailed`."""
-        from unchained.node.rpc.client.client import ClientError, NodeNotRunning
+        """Return a method's result as plain JSON. Raises `CommandFailedError`."""
+        from unchained.node.rpc.client.client import ClientError, NodeNotRunningError
         from unchained.node.rpc.core.errors import RpcError
 
         try:
             return self._connected().call(method, params, seconds=seconds)
-        except NodeNotRunning:
-            raise CommandFailed(self._not_running()) from None
+        except NodeNotRunningError:
+            raise CommandFailedError(self._not_running()) from None
         except ClientError as error:
-            raise CommandFailed(str(error)) from None
+            raise CommandFailedError(str(error)) from None
         except RpcError as error:
-            raise CommandFailed(_refusal(error), error.error) from None
+            raise CommandFailedError(_refusal(error), error.error) from None
 
     def is_running(self) -> bool:
-        """Tell whether the node answers. Raises `CommandFailed` if something else is in the way."""
-        from unchained.node.rpc.client.client import ClientError, NodeNotRunning
+        """Tell whether the node answers.
+
+        Raises `CommandFailedError` if something else is in the way.
+        """
+        from unchained.node.rpc.client.client import ClientError, NodeNotRunningError
 
         try:
             self._connected().call("node.version")
-        except NodeNotRunning:
+        except NodeNotRunningError:
             return False
         except ClientError as error:
-            raise CommandFailed(str(error)) from None
+            raise CommandFailedError(str(error)) from None
         return True
 
     def _connected(self) -> Client:
@@ -329,11 +332,11 @@ def _harmless(text: str) -> str:
 
 
 def _refusal(error: Exception) -> str:
-    from unchained.node.rpc.core.errors import Busy, Unauthorized
+    from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 
     text = _harmless(str(error))
-    if isinstance(error, Unauthorized):
+    if isinstance(error, UnauthorizedError):
         return f"{text}: is this the data directory of the node that answers?"
-    if isinstance(error, Busy):
+    if isinstance(error, BusyError):
         return f"{text}: try again in a moment"
     return text

@@ -13,13 +13,14 @@ from rich.table import Table
 
 from unchained.miner.benchmark import (
     Measurement,
-    MeasurementFailed,
+    MeasurementFailedError,
     Report,
     advised_workers,
     affordable,
     run_benchmark,
 )
 from unchained.miner.machine import available_kib, usable_cpus
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB, reference_backend
@@ -36,11 +37,12 @@ def add_to(root: typer.Typer) -> None:
 
 # A group of its own, whatever else it measures one day: a single command would lose its name.
 @app.callback()
-def bench() -> None:
-    """Measure how fast this machine is."""
+@user_text("Measure how fast this machine is.")
+def bench() -> None: ...
 
 
 @app.command("pow")
+@user_text("Measure the proof of work against the reference backend, in worker processes.")
 def measure_pow(
     mem_kib: Annotated[
         int,
@@ -68,7 +70,6 @@ def measure_pow(
     ] = 10.0,
     json: JsonOption = False,
 ) -> None:
-    """Measure the proof of work against the reference backend, in worker processes."""
     counts = range(1, len(usable_cpus()) + 1) if workers is None else [workers]
     fitting = [count for count in counts if affordable(count, mem_kib, available_kib())]
     if not fitting:
@@ -86,7 +87,7 @@ def measure_pow(
 
     try:
         report = trio.run(main)
-    except* MeasurementFailed as errors:
+    except* MeasurementFailedError as errors:
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -35,14 +36,14 @@ def add_to(root: typer.Typer) -> None:
 
 
 @asking(app, "tip")
+@user_text("Show the main chain's last anchor.")
 def tip(node: Asker) -> None:
-    """Show the main chain's last anchor."""
     node.show_fields(node.call("chain.tip"))
 
 
 @asking(app, "anchor")
+@user_text("Show an anchor and its body.")
 def anchor(node: Asker, which: AnchorArgument) -> None:
-    """Show an anchor and its body."""
     if which.isdigit() and len(which) < 20:
         node.show_fields(node.call("chain.anchor_at", height=int(which)))
     else:
@@ -50,65 +51,67 @@ def anchor(node: Asker, which: AnchorArgument) -> None:
 
 
 @asking(app, "header")
+@user_text("Show the header of an anchor or any other minted coin.")
 def header(node: Asker, coin: IdArgument) -> None:
-    """Show the header of an anchor or any other minted coin."""
     node.show_fields(node.call("chain.header", id=coin))
 
 
 @asking(app, "raw")
+@user_text("Show the bytes of an anchor and its body in hex.")
 def raw(node: Asker, coin: IdArgument) -> None:
-    """Show the bytes of an anchor and its body in hex."""
     node.show_fields(node.call("chain.raw", id=coin))
 
 
 @asking(app, "forks")
+@user_text("Show the ends of all known branches.")
 def forks(node: Asker) -> None:
-    """Show the ends of all known branches."""
     columns = ["height", "standing", "length", "fork_height", "votes", "id"]
     node.show_rows(node.call("chain.forks"), columns, "no branches")
 
 
 @asking(app, "params")
+@user_text("Show the constants of the network.")
 def params(node: Asker) -> None:
-    """Show the constants of the network."""
     node.show_fields(node.call("chain.params"))
 
 
 @asking(app, "supply")
+@user_text("Show how much there is, at the tip or after the anchor at a height.")
 def supply(
     node: Asker,
     height: Annotated[int | None, typer.Argument(metavar="[HEIGHT]", min=0)] = None,
 ) -> None:
-    """Show how much there is, at the tip or after the anchor at a height."""
     node.show_fields(node.call("chain.supply", height=height))
 
 
 @asking(app, "difficulty")
+@user_text("Show target and time of the main chain's anchors.")
 def difficulty(
     node: Asker,
     first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0)] = 1,
     last: Annotated[int | None, typer.Option("--last", metavar="HEIGHT", min=0)] = None,
     step: Annotated[int, typer.Option("--step", min=1, help="Every so many anchors.")] = 1,
 ) -> None:
-    """Show target and time of the main chain's anchors."""
     found = node.call("chain.difficulty_history", first=first, last=last, step=step)
     node.show_rows(found, ["height", "time", "n_total", "work", "target"], "no anchors")
 
 
 @asking(app, "export")
+@user_text(
+    """Write the main chain into one file that can be verified without a node.
+
+    A running node writes it, else the command reads the store itself.
+    """
+)
 def export(
     node: Asker,
     file: FileArgument,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Write the main chain into one file that can be verified without a node.
-
-    A running node writes it, else the command reads the store itself.
-    """
     if file.exists() and not force:
-        raise CommandFailed(f"{file} exists; --force replaces it")
+        raise CommandFailedError(f"{file} exists; --force replaces it")
     if not file.absolute().parent.is_dir():
-        raise CommandFailed(f"{file.absolute().parent}: no such directory")
+        raise CommandFailedError(f"{file.absolute().parent}: no such directory")
     if node.remote or node.is_running():
         _export_by_node(node, file)
         return
@@ -124,7 +127,7 @@ def _export_by_node(node: Asker, file: Path) -> None:
     found = node.call("chain.export", name=name, seconds=EXPORT_SECONDS)
     made = Path(found["path"])
     if not made.exists():
-        raise CommandFailed(f"the node wrote {made} on its own machine: fetch it from there")
+        raise CommandFailedError(f"the node wrote {made} on its own machine: fetch it from there")
     shutil.move(made, file)
     found["path"] = str(file)
     node.show(found, lambda: _tell_exported(file, found["height"], found["bytes"]))
@@ -135,6 +138,13 @@ def _tell_exported(file: Path, height: int, size: int) -> None:
 
 
 @app.command("import")
+@user_text(
+    """Take the anchors of a chain file into the store of a node that is not running.
+
+    Each is judged as if a peer had sent it. Those that are there are passed over: an import that
+    was cut off goes on when it is run again.
+    """
+)
 def import_(
     file: FileArgument,
     network: NetworkOption = None,
@@ -142,11 +152,6 @@ def import_(
     config: ConfigFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take the anchors of a chain file into the store of a node that is not running.
-
-    Each is judged as if a peer had sent it. Those that are there are passed over: an import that
-    was cut off goes on when it is run again.
-    """
     from unchained.node.cli.chain_file import import_file
 
     settings = settings_from(
@@ -158,11 +163,13 @@ def import_(
 
 
 @app.command()
-def verify(file: FileArgument, json: JsonOption = False) -> None:
+@user_text(
     """Judge every anchor of a chain file, in memory: without a node, a store or a network.
 
     It says nothing about whether another chain is heavier: compare the tip with what others have.
     """
+)
+def verify(file: FileArgument, json: JsonOption = False) -> None:
     from unchained.node.cli.chain_file import verify_file
 
     _tell_taken_in(verify_file(file).to_builtins(), json=json)

@@ -11,12 +11,13 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.config import prepare_data_dir
-from unchained.node.base.runtime import SystemClock, ThreadRunner
-from unchained.node.chain.export import MAGIC, ImportFailed, export_chain, read_head
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.settings import prepare_data_dir
+from unchained.node.chain.export import MAGIC, ImportFailedError, export_chain, read_head
 from unchained.node.chain.importer import ImportProgress, import_chain
 from unchained.node.chain.service import ChainService
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.progress import Show, progress
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import NETWORKS, Network
@@ -56,7 +57,7 @@ class TakenIn(msgspec.Struct, frozen=True):
 def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
     """Write the main chain of a store into a file, whole or not at all.
 
-    Raises a `StoreError`, `CommandFailed`.
+    Raises a `StoreError`, `CommandFailedError`.
     """
     store = open_store(data_dir, NETWORKS[network_name], create=False)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -74,7 +75,7 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
             tip = schema.meta_id(snapshot, schema.META_TIP) or b""
         unfinished.replace(path)
     except OSError as error:
-        raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
+        raise CommandFailedError(f"cannot write {path}: {error.strerror}") from None
     finally:
         with suppress(FileNotFoundError):
             unfinished.unlink()
@@ -85,12 +86,12 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
 def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
     """Take the anchors of a file into a store, which is made if there is none.
 
-    Raises a `StoreError`, `CommandFailed`; what was taken in before stays.
+    Raises a `StoreError`, `CommandFailedError`; what was taken in before stays.
     """
     network = NETWORKS[network_name]
     found = _network_of(path)
     if found is not network:
-        raise CommandFailed(
+        raise CommandFailedError(
             f"{path} is of network {found.name}: run it with --network {found.name}"
         )
     store = open_store(prepare_data_dir(data_dir), network, create=True)
@@ -101,7 +102,7 @@ def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
 
 
 def verify_file(path: Path) -> TakenIn:
-    """Judge the anchors of a file in memory. Raises `CommandFailed`."""
+    """Judge the anchors of a file in memory. Raises `CommandFailedError`."""
     network = _network_of(path)
     store = MemoryStore()
     prepare(store, network)
@@ -109,7 +110,7 @@ def verify_file(path: Path) -> TakenIn:
 
 
 def _network_of(path: Path) -> Network:
-    """Return the network that a file's head names. Raises `CommandFailed`."""
+    """Return the network that a file's head names. Raises `CommandFailedError`."""
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC) + 4)
@@ -120,25 +121,25 @@ def _network_of(path: Path) -> Network:
                     read_head(file, network)
                     return network
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        raise CommandFailedError(f"{path}: {error.strerror}") from None
     except ProtocolError as error:
-        raise CommandFailed(f"{path}: {error.name}: this is no chain file") from None
+        raise CommandFailedError(f"{path}: {error.name}: this is no chain file") from None
     known = head.startswith(MAGIC)
     problem = f"of an unknown chain, {chain_id:#x}" if known else "no chain file"
-    raise CommandFailed(f"{path} is {problem}")
+    raise CommandFailedError(f"{path} is {problem}")
 
 
 def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> TakenIn:
     try:
         with progress(what) as show:
             return trio.run(_run_import, store, network, path, show)
-    except* ImportFailed as group:
+    except* ImportFailedError as group:
         failure = _first(group)
-        raise CommandFailed(f"{path}: {failure}") from None
-    except* _Interrupted as group:
-        raise CommandFailed(f"{_first(group)}: run it again to go on from there") from None
+        raise CommandFailedError(f"{path}: {failure}") from None
+    except* _InterruptedError as group:
+        raise CommandFailedError(f"{_first(group)}: run it again to go on from there") from None
     except* OSError as group:
-        raise CommandFailed(f"{path}: {_first(group)}") from None
+        raise CommandFailedError(f"{path}: {_first(group)}") from None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -148,7 +149,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return inner
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """A signal ended an import."""
 
 
@@ -179,7 +180,7 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
             anchors = await import_chain(chain, path, ThreadRunner(1), note)
         nursery.cancel_scope.cancel()
     if anchors is None:
-        raise _Interrupted(f"interrupted at height {reached}")
+        raise _InterruptedError(f"interrupted at height {reached}")
     status = chain.status.value
     return TakenIn(
         network.name,

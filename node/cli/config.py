@@ -8,7 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from unchained.node.base.config import MASK, declared_keys, toml_value, write_file
+from unchained.node.base.config import declared_keys, toml_value
+from unchained.node.base.settings import MASK, write_file
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -28,6 +30,7 @@ def add_to(root: typer.Typer) -> None:
 
 
 @app.command()
+@user_text("Write a settings file with every key, explained and commented out.")
 def init(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -35,7 +38,6 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a settings file with every key, explained and commented out."""
     # A file that is about to be replaced need not be valid.
     settings = settings_from(
         {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
@@ -47,6 +49,7 @@ def init(
 
 
 @app.command()
+@user_text("Print every setting, its value and where the value comes from.")
 def show(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -54,7 +57,6 @@ def show(
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print every setting, its value and where the value comes from."""
     settings = settings_from(
         {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
         config=config,
@@ -86,13 +88,13 @@ def show(
 
 
 @app.command()
+@user_text("Print the path of the settings file that applies, whether it exists or not.")
 def path(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print the path of the settings file that applies, whether it exists or not."""
     settings = settings_from(
         {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)},
         config=config,
@@ -102,8 +104,8 @@ def path(
 
 
 @app.command()
+@user_text("Ask for a password and print its hash, for the setting rpc.password_hash.")
 def password(json: JsonOption = False) -> None:
-    """Ask for a password and print its hash, for the setting rpc.password_hash."""
     from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     chosen = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

@@ -15,6 +15,7 @@ from rich.progress import Progress as ProgressBars
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -24,7 +25,7 @@ from unchained.node.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from unchained.node.base.config import Settings
+    from unchained.node.base.settings import Settings
     from unchained.storage.check import CheckReport
     from unchained.storage.kv import KeyValueStore
     from unchained.storage.progress import Progress, Report
@@ -41,6 +42,9 @@ def add_to(root: typer.Typer) -> None:
 
 
 @app.command()
+@user_text(
+    "Read everything in the store and say what is wrong with it. Exit code 1 if anything is."
+)
 def check(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -50,7 +54,6 @@ def check(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Read everything in the store and say what is wrong with it. Exit code 1 if anything is."""
     from unchained.node.consensus.params import NETWORKS
     from unchained.storage.check import check as check_store
     from unchained.storage.maintenance import repair as repair_store
@@ -91,13 +94,13 @@ def _tell_report(found: CheckReport, facts: dict[str, object], *, json: bool) ->
 
 
 @app.command()
+@user_text("Print how many entries and bytes each table of the store has.")
 def stats(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print how many entries and bytes each table of the store has."""
     from unchained.storage.maintenance import stats as store_stats
 
     with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
@@ -117,6 +120,9 @@ def stats(
 
 
 @app.command()
+@user_text(
+    "Copy the store into a new data directory, and compare the copy before it gets its name."
+)
 def backup(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A data directory to be made.")],
     network: NetworkOption = None,
@@ -124,7 +130,6 @@ def backup(
     config: ConfigFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy the store into a new data directory, and compare the copy before it gets its name."""
     from unchained.storage.maintenance import backup as backup_store
 
     with _progress() as report, _opened(_settings(network, data_dir, config)) as store:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -20,17 +21,17 @@ def add_to(app: typer.Typer) -> None:
     app.command("id")(show)
 
 
+@user_text("Print the node's peer id; its key is made if there is none yet.")
 def show(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print the node's peer id; its key is made if there is none yet."""
     # Only here: libp2p takes longer to import than other commands altogether.
     from unchained.node.app import PEER_KEY_NAME
-    from unchained.node.base.config import prepare_data_dir
-    from unchained.node.transport.contract import BadIdentity
+    from unchained.node.base.settings import prepare_data_dir
+    from unchained.node.transport.contract import BadIdentityError
     from unchained.node.transport.identity import Identity
 
     flags = {
@@ -40,6 +41,6 @@ def show(
     directory = prepare_data_dir(settings_from(flags, config=config).data_dir)
     try:
         identity = Identity.load_or_create(directory / PEER_KEY_NAME)
-    except BadIdentity as error:
-        raise CommandFailed(str(error)) from None
+    except BadIdentityError as error:
+        raise CommandFailedError(str(error)) from None
     show_one("peer", identity.peer, json=json)

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -25,6 +26,13 @@ def add_to(root: typer.Typer) -> None:
 
 
 @app.command()
+@user_text(
+    """Make a mnemonic of 24 words and print it with its address and paycode.
+
+    The network is that of the flag, or of the settings in the data directory. Nothing is stored:
+    whoever has the words has the coins, and nobody else can bring them back.
+    """
+)
 def new(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -32,11 +40,6 @@ def new(
     account: Annotated[int, typer.Option("--account", min=0, max=2**32 - 1)] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Make a mnemonic of 24 words and print it with its address and paycode.
-
-    The network is that of the flag, or of the settings in the data directory. Nothing is stored:
-    whoever has the words has the coins, and nobody else can bring them back.
-    """
     from unchained.node.consensus.params import NETWORKS
     from unchained.node.crypto.accounts import derive_account, mnemonic_seed, new_mnemonic
     from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking, print_fields
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
 from unchained.node.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -39,19 +40,22 @@ def add_to(root: typer.Typer) -> None:
 
 
 @asking(coin_app, "show")
+@user_text("Show what is known of a coin.")
 def coin_show(node: Asker, coin: CoinArgument) -> None:
-    """Show what is known of a coin."""
     node.show_fields(node.call("coin.get", id=coin))
 
 
 @asking(coin_app, "history")
+@user_text("Show the life of a coin, oldest first.")
 def coin_history(node: Asker, coin: CoinArgument) -> None:
-    """Show the life of a coin, oldest first."""
     found = node.call("coin.history", id=coin)
     node.show_rows(found, ["event", "height", "time", "anchor", "txid"], "nothing is known")
 
 
 @asking(coin_app, "proof")
+@user_text(
+    "Prove what became of a coin, unspent or spent, to whoever has no node (`verify-proof`)."
+)
 def coin_proof(
     node: Asker,
     coin: CoinArgument,
@@ -59,25 +63,25 @@ def coin_proof(
         Path | None, typer.Option("--out", metavar="FILE", help="Write the proof to a file.")
     ] = None,
 ) -> None:
-    """Prove what became of a coin, unspent or spent, to whoever has no node (`verify-proof`)."""
     found = node.call("coin.proof", id=coin)
     if out is not None:
         try:
             out.write_bytes(bytes.fromhex(found["file"]))
         except OSError as error:
-            raise CommandFailed(f"{out}: {error.strerror}") from None
+            raise CommandFailedError(f"{out}: {error.strerror}") from None
         found = found | {"file": str(out)}
     node.show_fields(found)
 
 
 @asking(coin_app, "raw")
+@user_text("Print the bytes of a minted coin in hex.")
 def coin_raw(node: Asker, coin: CoinArgument) -> None:
-    """Print the bytes of a minted coin in hex."""
     found = node.call("coin.raw", id=coin)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(coin_app, "owned")
+@user_text("Show the coins under the lock of an address, or under a lock.")
 def coin_owned(
     node: Asker,
     owner: Annotated[str, typer.Argument(metavar="ADDRESS|LOCK", help="Whose coins.")],
@@ -87,7 +91,6 @@ def coin_owned(
         str | None, typer.Option("--after", metavar="ID", help="Go on after this coin.")
     ] = None,
 ) -> None:
-    """Show the coins under the lock of an address, or under a lock."""
     is_lock = len(owner) == 64 and set(owner) <= set("0123456789abcdef")
     found = node.call(
         "coin.owned_by",
@@ -107,27 +110,27 @@ def coin_owned(
 
 
 @asking(transfer_app, "show")
+@user_text("Show a transfer of the main chain or the mempool.")
 def transfer_show(node: Asker, transfer: TransferArgument) -> None:
-    """Show a transfer of the main chain or the mempool."""
     node.show_fields(node.call("transfer.get", id=transfer))
 
 
 @asking(transfer_app, "raw")
+@user_text("Print the encoding of a transfer in hex.")
 def transfer_raw(node: Asker, transfer: TransferArgument) -> None:
-    """Print the encoding of a transfer in hex."""
     found = node.call("transfer.raw", id=transfer)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(transfer_app, "decode")
+@user_text("Show what an encoded transfer says.")
 def transfer_decode(node: Asker, raw: RawArgument) -> None:
-    """Show what an encoded transfer says."""
     node.show_fields(node.call("transfer.decode", raw=_raw(raw)))
 
 
 @asking(transfer_app, "test")
+@user_text("Say whether the mempool would take in a transfer. Exit code 1 if not.")
 def transfer_test(node: Asker, raw: RawArgument) -> None:
-    """Say whether the mempool would take in a transfer. Exit code 1 if not."""
     found = node.call("transfer.test", raw=_raw(raw))
     node.show_fields(found)
     if not (found["accepted"] or found["known"]):
@@ -135,55 +138,57 @@ def transfer_test(node: Asker, raw: RawArgument) -> None:
 
 
 @asking(transfer_app, "submit")
+@user_text("Hand a transfer in.")
 def transfer_submit(node: Asker, raw: RawArgument) -> None:
-    """Hand a transfer in."""
     node.show_fields(node.call("transfer.submit", raw=_raw(raw)))
 
 
 @asking(mempool_app, "info")
+@user_text("Show how full the mempool is and what it asks for.")
 def mempool_info(node: Asker) -> None:
-    """Show how full the mempool is and what it asks for."""
     node.show_fields(node.call("mempool.info"))
 
 
 @asking(mempool_app, "list")
+@user_text("Show waiting transfers, those that pay the most first.")
 def mempool_list(
     node: Asker,
     by_time: Annotated[bool, typer.Option("--by-time", help="The latest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
     offset: Annotated[int, typer.Option("--offset", min=0)] = 0,
 ) -> None:
-    """Show waiting transfers, those that pay the most first."""
     sort = "time" if by_time else "rate"
     found: list[dict[str, Any]] = node.call("mempool.list", sort=sort, limit=limit, offset=offset)
     node.show_rows(found, ["txid", "fee", "rate", "size", "time"], "nothing waits")
 
 
 @asking(mempool_app, "show")
+@user_text("Show one waiting transfer.")
 def mempool_show(node: Asker, transfer: TransferArgument) -> None:
-    """Show one waiting transfer."""
     node.show_fields(node.call("mempool.entry", id=transfer))
 
 
 @asking(mempool_app, "fee")
+@user_text("Show the fee rate at which a transfer should be included within some anchors.")
 def mempool_fee(
     node: Asker,
     anchors: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
 ) -> None:
-    """Show the fee rate at which a transfer should be included within some anchors."""
     node.show_fields(node.call("mempool.fee_estimate", anchors=anchors))
 
 
+@user_text(
+    "Check a proof of a coin with no node. Exit code 1 if it does not hold, 2 if it is none."
+)
 def verify_proof(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="By `coin proof --out`.")],
     json: JsonOption = False,
 ) -> None:
-    """Check a proof of a coin with no node. Exit code 1 if it does not hold, 2 if it is none."""
     from unchained.node.consensus.coin_proof import (
         COIN_PROOF_FILE_MAX,
         CoinProof,
-        CoinProofFails,
-        NotACoinProof,
+        FalseCoinProofError,
+        NotACoinProofError,
         network_of,
         verify_coin_proof,
     )
@@ -196,10 +201,10 @@ def verify_proof(
         found = verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
-    except NotACoinProof as error:
+    except NotACoinProofError as error:
         raise typer.BadParameter(f"{file}: {error}") from None
-    except CoinProofFails as error:
-        raise CommandFailed(f"{file}: the proof does not hold: {error}") from None
+    except FalseCoinProofError as error:
+        raise CommandFailedError(f"{file}: the proof does not hold: {error}") from None
     facts: dict[str, Any] = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in msgspec.structs.asdict(found).items()
@@ -236,7 +241,7 @@ def _raw(argument: str) -> str:
             with path.open("rb") as file:
                 content = file.read(MAX_FILE)
         except OSError as error:
-            raise CommandFailed(f"{path}: {error.strerror}") from None
+            raise CommandFailedError(f"{path}: {error.strerror}") from None
     else:
         return argument.strip().lower()
     try:

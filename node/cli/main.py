@@ -16,8 +16,9 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from unchained.node.base.config import ConfigError
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.base.settings import ConfigError
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
 from unchained.storage.errors import StoreError
@@ -81,11 +82,11 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+@user_text("Run a node, or look after one.")
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Run a node, or look after one."""
     if version:
         typer.echo(importlib.metadata.version("unchained"))
         raise typer.Exit
@@ -94,8 +95,8 @@ def root(
         raise typer.Exit(WRONG_USE)
 
 
+@user_text("Print the version of the node, of Python and of the machine.")
 def version(json: JsonOption = False) -> None:
-    """Print the version of the node, of Python and of the machine."""
     facts = {
         "unchained": importlib.metadata.version("unchained"),
         "python": platform.python_version(),
@@ -125,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(str(error), WRONG_USE)
     except typer.Abort:
         return _tell("interrupted", FAILED)
-    except (StoreError, CommandFailed) as error:
+    except (StoreError, CommandFailedError) as error:
         return _tell(str(error), FAILED)
     except OSError as error:
         return _tell(_describe(error), FAILED)

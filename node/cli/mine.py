@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking, print_fields, print_rows
 from unchained.node.cli.options import about
 
@@ -22,33 +23,34 @@ def add_to(root: typer.Typer) -> None:
 
 
 @asking(app, "status")
+@user_text("Show what the miner does.")
 def status(node: Asker) -> None:
-    """Show what the miner does."""
     _show(node, node.call("mine.status"))
 
 
 @asking(app, "start")
+@user_text("Let the miner go on after `mine stop`.")
 def start(node: Asker) -> None:
-    """Let the miner go on after `mine stop`."""
     _show(node, node.call("mine.start"))
 
 
 @asking(app, "stop")
+@user_text("Let the miner pause until `mine start`, or until the node starts again.")
 def stop(node: Asker) -> None:
-    """Let the miner pause until `mine start`, or until the node starts again."""
     _show(node, node.call("mine.stop"))
 
 
 @asking(app, "workers")
+@user_text("Let so many worker processes mine, until the node starts again.")
 def workers(
     node: Asker,
     count: Annotated[str, typer.Argument(metavar="N|auto", help="1 to 1024.")],
 ) -> None:
-    """Let so many worker processes mine, until the node starts again."""
     _show(node, node.call("mine.set_workers", workers=_count(count)))
 
 
 @asking(app, "set")
+@user_text("Change how the miner runs, until the node starts again.")
 def change(
     node: Asker,
     workers: Annotated[
@@ -85,7 +87,6 @@ def change(
         ),
     ] = None,
 ) -> None:
-    """Change how the miner runs, until the node starts again."""
     changes = {
         "workers": None if workers is None else _count(workers),
         "nice": nice,
@@ -117,31 +118,32 @@ def _cpus(text: str) -> list[int]:
 
 
 @asking(app, "template")
+@user_text("Show work for a miner that is not the node's own.")
 def template(node: Asker, address: AddressOption = None) -> None:
-    """Show work for a miner that is not the node's own."""
     node.show_fields(node.call("mine.template", address=address))
 
 
 @asking(app, "submit")
+@user_text("Hand in a coin that was mined elsewhere.")
 def submit(
     node: Asker, coin: Annotated[str, typer.Argument(metavar="HEX", help="198 bytes in hex.")]
 ) -> None:
-    """Hand in a coin that was mined elsewhere."""
     node.show_fields(node.call("mine.submit", coin=coin))
 
 
 @asking(app, "benchmark")
+@user_text("Measure the network's proof of work on the node's machine.")
 def benchmark(
     node: Asker,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=60)] = 3.0,
     threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 1,
 ) -> None:
-    """Measure the network's proof of work on the node's machine."""
     found = node.call_with("mine.benchmark", {"seconds": seconds, "threads": threads}, seconds=90)
     node.show_fields(found)
 
 
 @asking(app, "generate")
+@user_text("Mine anchors at once, on the network reg alone.")
 def generate(
     node: Asker,
     anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
@@ -150,7 +152,6 @@ def generate(
         int, typer.Option("--coins", min=0, max=64, help="Fresh coins mined for each anchor.")
     ] = 0,
 ) -> None:
-    """Mine anchors at once, on the network reg alone."""
     found = node.call("mine.generate", seconds=660, anchors=anchors, address=address, coins=coins)
 
     def human() -> None:

@@ -11,18 +11,19 @@ import msgspec
 import trio
 import typer
 
-from unchained.miner.errors import MinerError, WorkerFailure
+from unchained.miner.errors import MinerError, WorkerError
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
-from unchained.miner.remote import CoinRefused, NodeUnavailable, RemoteMiner, Work
+from unchained.miner.remote import CoinRefusedError, NodeUnavailableError, RemoteMiner, Work
+from unchained.node.base.clock import SystemClock
 from unchained.node.base.logs import open_logs
-from unchained.node.base.runtime import SystemClock
 from unchained.node.base.services import stop_on_signals
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
 from unchained.node.rpc.client.client import ClientError, Endpoint, TrioClient
-from unchained.node.rpc.core.errors import InvalidParams, ProtocolRule, RpcError
+from unchained.node.rpc.core.errors import InvalidParamsError, ProtocolRuleError, RpcError
 from unchained.node.rpc.core.values import Hex
 
 TEMPLATE_S: Final = 75.0
@@ -81,18 +82,19 @@ class RpcNode:
                 found.mem_kib,
             )
         except (ClientError, RpcError, OSError, ValueError) as error:
-            raise NodeUnavailable(str(error)) from None
+            raise NodeUnavailableError(str(error)) from None
 
     async def submit(self, coin: bytes) -> None:
         """Hand in a coin."""
         try:
             await self._client().call("mine.submit", {"coin": Hex(coin)}, seconds=SUBMIT_S)
-        except (ProtocolRule, InvalidParams) as error:
-            raise CoinRefused(str(error)) from None
+        except (ProtocolRuleError, InvalidParamsError) as error:
+            raise CoinRefusedError(str(error)) from None
         except (ClientError, RpcError, OSError, ValueError) as error:
-            raise NodeUnavailable(str(error)) from None
+            raise NodeUnavailableError(str(error)) from None
 
 
+@user_text("Mine for a node elsewhere, until Ctrl-C or SIGTERM.")
 def miner(
     connect: Annotated[
         list[str],
@@ -126,7 +128,6 @@ def miner(
     ] = 100,
     json: JsonOption = False,
 ) -> None:
-    """Mine for a node elsewhere, until Ctrl-C or SIGTERM."""
     try:
         nodes = [RpcNode(url, token_file, address) for url in connect]
     except ValueError as error:
@@ -138,14 +139,14 @@ def miner(
     try:
         trio.run(_run, nodes, count, nice, cpu_cap, json)
     except* MinerError as errors:
-        raise CommandFailed(str(errors.exceptions[0])) from None
+        raise CommandFailedError(str(errors.exceptions[0])) from None
 
 
 async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json: bool) -> None:
     with open_logs(clock=SystemClock(), stream=sys.stdout, json=json) as logs:
         log = logs.log
 
-        def report(worker: int, why: WorkerFailure, delay_s: float) -> None:
+        def report(worker: int, why: WorkerError, delay_s: float) -> None:
             log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
 
         pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, report=report)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's connections.")
@@ -22,58 +23,58 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="net")
 
 
+@user_text("Show the connected peers.")
 def peers(node: Asker) -> None:
-    """Show the connected peers."""
     columns = ["peer", "outbound", "height", "connected_ms", "address"]
     node.show_rows(node.call("net.peers"), columns, "no peers")
 
 
 @asking(app, "info")
+@user_text("Show the node's id and addresses, and how it is connected.")
 def info(node: Asker) -> None:
-    """Show the node's id and addresses, and how it is connected."""
     node.show_fields(node.call("net.info"))
 
 
 @asking(app, "add")
+@user_text("Connect to a node.")
 def add(
     node: Asker,
     address: Annotated[
         str, typer.Argument(metavar="ADDRESS", help="Such as /ip4/HOST/tcp/PORT/p2p/ID.")
     ],
 ) -> None:
-    """Connect to a node."""
     found = node.call("net.add_peer", address=address)
     node.show(found, lambda: typer.echo(f"connected to {found}"))
 
 
 @asking(app, "disconnect")
+@user_text("Close the connection to a peer; it may come back.")
 def disconnect(
     node: Asker, peer: Annotated[str, typer.Argument(metavar="ID", help="The peer's id.")]
 ) -> None:
-    """Close the connection to a peer; it may come back."""
     found = node.call("net.disconnect", peer=peer)
     node.show(found, lambda: typer.echo("disconnected"))
 
 
 @asking(app, "ban")
+@user_text("Ban an address and disconnect all of it.")
 def ban(
     node: Asker,
     who: WhoArgument,
     minutes: Annotated[int, typer.Option("--minutes", min=1, max=525_600)] = 1440,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "by hand",
 ) -> None:
-    """Ban an address and disconnect all of it."""
     found = node.call("net.ban", who=who, minutes=minutes, reason=reason)
     node.show_rows(found, BAN_COLUMNS, "no bans")
 
 
 @asking(app, "unban")
+@user_text("End a ban.")
 def unban(node: Asker, who: WhoArgument) -> None:
-    """End a ban."""
     node.show_rows(node.call("net.unban", who=who), BAN_COLUMNS, "no bans")
 
 
 @asking(app, "bans")
+@user_text("Show the present bans.")
 def bans(node: Asker) -> None:
-    """Show the present bans."""
     node.show_rows(node.call("net.bans"), BAN_COLUMNS, "no bans")

@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from unchained.node.base.config import Settings, declared_keys, load
+from unchained.node.base.config import declared_keys
+from unchained.node.base.settings import Settings, load
 
 _KEYS = declared_keys()
 

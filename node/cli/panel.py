@@ -10,7 +10,7 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -27,7 +27,7 @@ from unchained.miner.errors import SettingError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
 from unchained.node.app import NodeStatistics
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.base.services import describe
 from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network
@@ -238,6 +238,20 @@ def _machine(miner: PoolStatistics | None, control: ControlStatistics | None) ->
     return text
 
 
+class ObservedNode(Protocol):
+    """The node that is shown."""
+
+    def statistics(self) -> NodeStatistics:
+        """Return a snapshot of every part."""
+
+
+class Stoppable(Protocol):
+    """What can be asked to stop."""
+
+    def request_stop(self, reason: str) -> None:
+        """Begin a stop in good order."""
+
+
 class MinerPanel:
     """Draws the panel and obeys its keys, until cancelled."""
 
@@ -246,17 +260,17 @@ class MinerPanel:
         screen: Screen,
         network: Network,
         control: MiningControl,
-        statistics: Callable[[], NodeStatistics],
+        node: ObservedNode,
         *,
-        request_stop: Callable[[str], None],
+        stop: Stoppable,
         clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
         self._screen = screen
         self._network = network
         self._control = control
-        self._statistics = statistics
-        self._request_stop = request_stop
+        self._node = node
+        self._stop = stop
         self._clock = clock
         self._log = log
         self._pressed = trio.Event()
@@ -291,7 +305,7 @@ class MinerPanel:
     def _picture(self) -> RenderableType:
         view = View(
             self._network,
-            self._statistics(),
+            self._node.statistics(),
             self._clock.now_ms(),
             trio.current_time() - self._began,
         )
@@ -323,4 +337,4 @@ class MinerPanel:
                 except SettingError as error:
                     self._log.warning("panel.refused", key=key, why=str(error))
             case "q":
-                self._request_stop("q pressed")
+                self._stop.request_stop("q pressed")

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from unchained.node.cli.asker import CommandFailed
+from unchained.node.cli.asker import CommandFailedError
 
 VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
 """The environment variable that names a file with the passphrase."""
@@ -41,14 +41,14 @@ def read_passphrase(
 ) -> str:
     """Return a passphrase from wherever the user wants it taken; ask twice for a `new` one.
 
-    Raises `CommandFailed` where there is neither file nor terminal.
+    Raises `CommandFailedError` where there is neither file nor terminal.
     """
     if descriptor is not None:
         return read_secret(descriptor, f"file descriptor {descriptor}")
     if file is not None:
         return read_secret(file, str(file))
     if not sys.stdin.isatty():
-        raise CommandFailed(
+        raise CommandFailedError(
             "no passphrase: use a terminal, --passphrase-file FILE or --passphrase-fd N"
         )
     typed: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
@@ -56,7 +56,7 @@ def read_passphrase(
 
 
 def read_secret(source: Path | int, name: str) -> str:
-    """Return the first line of a file or an open descriptor. Raises `CommandFailed`."""
+    """Return the first line of a file or an open descriptor. Raises `CommandFailedError`."""
     try:
         with open(source, "rb", closefd=not isinstance(source, int)) as opened:
             content = opened.read(MAX_SECRET)
@@ -64,6 +64,6 @@ def read_secret(source: Path | int, name: str) -> str:
             typer.echo(f"warning: others can read {name}: chmod 600 it", err=True)
         return content.decode().partition("\n")[0].rstrip("\r")
     except OSError as error:
-        raise CommandFailed(f"{name}: {error.strerror}") from None
+        raise CommandFailedError(f"{name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise CommandFailed(f"{name} is not text in UTF-8") from None
+        raise CommandFailedError(f"{name} is not text in UTF-8") from None

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking, print_fields
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -84,12 +85,12 @@ class SpendCommand:
         self._descriptor = descriptor
 
     def call(self, method: str, **params: object) -> Any:
-        """Return a method's result. Raises `CommandFailed`."""
+        """Return a method's result. Raises `CommandFailedError`."""
         node, wallet = self._node, self._wallet
         # Nobody is asked for a passphrase to hear then that there is another mistake.
         try:
             return node.call(method, seconds=SLOW_S, name=wallet, **params)
-        except CommandFailed as error:
+        except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
         passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
@@ -118,6 +119,7 @@ def _shortened(payee: str) -> str:
 
 
 @asking(app, "send")
+@user_text("Pay somebody.")
 def send(
     node: Asker,
     to: ToArgument,
@@ -131,7 +133,6 @@ def send(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Pay somebody."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.send",
         payments=_payment(to, amount, memo),
@@ -144,6 +145,7 @@ def send(
 
 
 @asking(app, "sweep")
+@user_text("Pay all of an account's coins to one payee.")
 def sweep(
     node: Asker,
     to: ToArgument,
@@ -154,7 +156,6 @@ def sweep(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Pay all of an account's coins to one payee."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.sweep", to=to, account=account, fee_rate=fee_rate, memo=memo
     )
@@ -162,6 +163,7 @@ def sweep(
 
 
 @asking(app, "consolidate")
+@user_text("Join an account's coins, the smallest first, into few.")
 def consolidate(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -173,7 +175,6 @@ def consolidate(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Join an account's coins, the smallest first, into few."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.consolidate", account=account, fee_rate=fee_rate, below=below
     )
@@ -181,6 +182,7 @@ def consolidate(
 
 
 @asking(app, "bump")
+@user_text("Replace a waiting transfer by one that pays more.")
 def bump(
     node: Asker,
     txid: TxidArgument,
@@ -190,7 +192,6 @@ def bump(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Replace a waiting transfer by one that pays more."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.bump_fee", txid=txid, fee_rate=fee_rate, fee=fee
     )
@@ -198,13 +199,14 @@ def bump(
 
 
 @asking(app, "abandon")
+@user_text("Take the coins of a waiting transfer back; it may be included all the same.")
 def abandon(node: Asker, txid: TxidArgument, wallet: WalletOption = DEFAULT) -> None:
-    """Take the coins of a waiting transfer back; it may be included all the same."""
     found = node.call("wallet.abandon", txid=txid, name=wallet)
     node.show(found, lambda: typer.echo("abandoned"))
 
 
 @asking(app, "prepare")
+@user_text("Make a transfer to be signed elsewhere, and write it to a file.")
 def prepare(
     node: Asker,
     to: ToArgument,
@@ -217,7 +219,6 @@ def prepare(
     fee: FeeOption = None,
     coin: CoinsOption = None,
 ) -> None:
-    """Make a transfer to be signed elsewhere, and write it to a file."""
     found = node.call(
         "wallet.prepare",
         seconds=SLOW_S,
@@ -232,13 +233,16 @@ def prepare(
 
 
 @asking(app, "describe")
+@user_text("Show what signing a transfer would mean.")
 def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT) -> None:
-    """Show what signing a transfer would mean."""
     found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
     node.show(found, lambda: print_fields(_without_file(found)))
 
 
 @asking(app, "sign")
+@user_text(
+    "Add a wallet's signatures to a transfer. Where no node runs, the wallet's file alone does."
+)
 def sign(
     node: Asker,
     file: UnsignedArgument,
@@ -247,7 +251,6 @@ def sign(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Add a wallet's signatures to a transfer. Where no node runs, the wallet's file alone does."""
     content = _read(file)
     if node.remote or node.is_running():
         spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
@@ -286,9 +289,9 @@ def _sign_offline(
         finally:
             wallet.close()
     except FileNotFoundError:
-        raise CommandFailed(f"no wallet is named {name!r} in {settings.data_dir}") from None
+        raise CommandFailedError(f"no wallet is named {name!r} in {settings.data_dir}") from None
     except WalletError as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailedError(str(error)) from None
 
 
 def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
@@ -297,12 +300,12 @@ def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
 
 
 @asking(app, "broadcast")
+@user_text("Send a transfer whose signatures are complete, in one file or several.")
 def broadcast(
     node: Asker,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
     wallet: WalletOption = DEFAULT,
 ) -> None:
-    """Send a transfer whose signatures are complete, in one file or several."""
     content = [_read(file).hex() for file in files]
     sent = node.call("wallet.broadcast", seconds=SLOW_S, files=content, name=wallet)
     _show_sent(node, sent)
@@ -323,33 +326,34 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_FILE)
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        raise CommandFailedError(f"{path}: {error.strerror}") from None
 
 
 # Conditions shared with others
 
 
 @asking(app, "contracts")
+@user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Show the contracts that a wallet watches, and what they hold."""
     columns = ["kind", "value", "label", "lock", "text"]
     node.show_rows(node.call("wallet.contracts", name=wallet), columns, "no contracts")
 
 
 @asking(app, "watch-contract")
+@user_text("Watch a contract that another party made.")
 def watch_contract(
     node: Asker,
     contract: Annotated[str, typer.Argument(metavar="TEXT", help="contract:…")],
     wallet: WalletOption = DEFAULT,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
-    """Watch a contract that another party made."""
     _show_contract(
         node, node.call("wallet.contract_add", contract=contract, name=wallet, label=label)
     )
 
 
 @asking(multisig_app, "create")
+@user_text("Make a contract that M of the parties spend; hand its text to them, pay it to fund it.")
 def multisig_create(
     node: Asker,
     threshold: Annotated[int, typer.Argument(metavar="M", min=1, max=16)],
@@ -359,7 +363,6 @@ def multisig_create(
     wallet: WalletOption = DEFAULT,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
-    """Make a contract that M of the parties spend; hand its text to them, pay it to fund it."""
     found = node.call(
         "wallet.multisig_create", threshold=threshold, parties=parties, name=wallet, label=label
     )
@@ -367,6 +370,9 @@ def multisig_create(
 
 
 @asking(multisig_app, "prepare")
+@user_text(
+    "Make a transfer of what a contract holds: `wallet sign` by M parties, `wallet broadcast`."
+)
 def multisig_prepare(
     node: Asker,
     lock: LockArgument,
@@ -379,7 +385,6 @@ def multisig_prepare(
     fee_rate: RateOption = None,
     fee: FeeOption = None,
 ) -> None:
-    """Make a transfer of what a contract holds: `wallet sign` by M parties, `wallet broadcast`."""
     found = node.call(
         "wallet.multisig_prepare",
         seconds=SLOW_S,
@@ -393,6 +398,7 @@ def multisig_prepare(
 
 
 @asking(htlc_app, "create")
+@user_text("Make a hash-time-lock; hand its text to the other party, pay it to fund it.")
 def htlc_create(
     node: Asker,
     claim: Annotated[str, typer.Argument(metavar="CLAIMER", help="Address or paycode.")],
@@ -405,7 +411,6 @@ def htlc_create(
     wallet: WalletOption = DEFAULT,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
-    """Make a hash-time-lock; hand its text to the other party, pay it to fund it."""
     params = {"claim": claim, "refund": refund, "height": height, "name": wallet, "label": label}
     if digest is not None:
         params["hash"] = digest
@@ -414,6 +419,7 @@ def htlc_create(
 
 
 @asking(htlc_app, "claim")
+@user_text("Take what a hash-time-lock holds, by the preimage given or known.")
 def htlc_claim(
     node: Asker,
     lock: LockArgument,
@@ -423,7 +429,6 @@ def htlc_claim(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Take what a hash-time-lock holds, by the preimage given or known."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.htlc_claim", lock=lock, preimage=preimage, fee_rate=fee_rate
     )
@@ -431,6 +436,7 @@ def htlc_claim(
 
 
 @asking(htlc_app, "refund")
+@user_text("Take back what a hash-time-lock holds, once its height is reached.")
 def htlc_refund(
     node: Asker,
     lock: LockArgument,
@@ -439,7 +445,6 @@ def htlc_refund(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Take back what a hash-time-lock holds, once its height is reached."""
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.htlc_refund", lock=lock, fee_rate=fee_rate
     )
@@ -450,12 +455,14 @@ def _show_contract(node: Asker, found: dict[str, Any]) -> None:
     node.show(found, lambda: print_fields({n: v for n, v in found.items() if v is not None}))
 
 
+@user_text(
+    "Check a receipt with no node: the transfer, its place in an anchor, and the anchors' work."
+)
 def verify_receipt(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet receipt`.")],
     network: NetworkOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a receipt with no node: the transfer, its place in an anchor, and the anchors' work."""
     from unchained.node.cli.options import settings_from
     from unchained.node.consensus.params import NETWORKS
     from unchained.node.crypto.pow import default_backend
@@ -467,7 +474,7 @@ def verify_receipt(
     try:
         found = verify(_read(file), NETWORKS[settings.config.node.network], default_backend())
     except ReceiptError as error:
-        raise CommandFailed(f"{file}: {error}") from None
+        raise CommandFailedError(f"{file}: {error}") from None
     facts: dict[str, Any] = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in ((name, getattr(found, name)) for name in found.__struct_fields__)

@@ -12,20 +12,14 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.config import (
-    LOG_NAME,
-    MASK,
-    Settings,
-    declared_keys,
-    prepare_data_dir,
-    toml_value,
-)
-from unchained.node.base.logs import LogOutput, Logs, LogStatistics, forward_libraries, open_logs
-from unchained.node.base.loop_monitor import LoopMonitor, LoopStatistics
-from unchained.node.base.runtime import Clock, SystemClock, freeze_imports
+from unchained.node.base.clock import Clock, SystemClock
+from unchained.node.base.config import declared_keys, toml_value
+from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
+from unchained.node.base.loop_monitor import LoopMonitor
+from unchained.node.base.runner import freeze_imports
 from unchained.node.base.services import (
     Service,
-    ServiceFailed,
+    ServiceFailedError,
     Started,
     Supervisor,
     SupervisorStatistics,
@@ -33,10 +27,32 @@ from unchained.node.base.services import (
     root_cause,
     stop_on_signals,
 )
-from unchained.node.rpc.methods.node import Control
+from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
+from unchained.node.rpc.methods.node import Counted, LogLevel
 
 STOPPED = 0
 FAILED = 1
+
+
+class LateSupervisor:
+    """A supervisor that exists only once the services are known, which are given its methods."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+        self.reason: str | None = None
+
+    def request_stop(self, reason: str) -> None:
+        """Stop, or do so as soon as there is something to stop."""
+        if self.supervisor is None:
+            self.reason = reason
+        else:
+            self.supervisor.request_stop(reason)
+
+    def statistics(self) -> SupervisorStatistics:
+        """Return the state of all services."""
+        if self.supervisor is None:
+            return SupervisorStatistics((), self.reason is not None)
+        return self.supervisor.statistics()
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -47,23 +63,31 @@ class Process(msgspec.Struct, frozen=True):
     """Exists and can be written."""
     clock: Clock
     logs: Logs
-    request_stop: Callable[[str], None]
-    """Begins a stop in good order; takes the reason."""
-    supervisor: Callable[[], SupervisorStatistics]
-    loop: Callable[[], LoopStatistics]
+    supervisor: LateSupervisor
+    loop: LoopMonitor
 
     @property
     def log(self) -> FilteringBoundLogger:
         """The log for the components of the node."""
         return self.logs.log
 
-    def log_statistics(self) -> LogStatistics:
-        """Return what the log wrote and dropped."""
-        return self.logs.statistics()
+    def request_stop(self, reason: str) -> None:
+        """Begin a stop in good order."""
+        self.supervisor.request_stop(reason)
 
-    def control(self, parts: Mapping[str, Callable[[], object]]) -> Control:
-        """Return what callers of the node may do with its process, and see of it and of `parts`."""
-        rows = [
+    @property
+    def log_level(self) -> LogLevel:
+        """The level of the log at the start."""
+        return self.settings.config.node.log_level
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Change the level of the log."""
+        self.logs.set_level(level)
+
+    @property
+    def setting_rows(self) -> Sequence[tuple[str, str, str]]:
+        """Key, value as text and origin of each setting, secrets masked."""
+        return [
             (
                 key.name,
                 MASK if key.secret else toml_value(self.settings.value(key.name)),
@@ -71,37 +95,11 @@ class Process(msgspec.Struct, frozen=True):
             )
             for key in declared_keys().values()
         ]
-        return Control(
-            self.request_stop,
-            self.logs.set_level,
-            self.settings.config.node.log_level,
-            rows,
-            {
-                "services": self.supervisor,
-                "loop": self.loop,
-                "log": self.log_statistics,
-                **parts,
-            },
-        )
 
-
-class _Late:
-    """A supervisor that exists only once the services are known, which are given its methods."""
-
-    def __init__(self) -> None:
-        self.supervisor: Supervisor | None = None
-        self.reason: str | None = None
-
-    def request_stop(self, reason: str) -> None:
-        if self.supervisor is None:
-            self.reason = reason
-        else:
-            self.supervisor.request_stop(reason)
-
-    def statistics(self) -> SupervisorStatistics:
-        if self.supervisor is None:
-            return SupervisorStatistics((), self.reason is not None)
-        return self.supervisor.statistics()
+    @property
+    def parts(self) -> Mapping[str, Counted]:
+        """The parts that give statistics, by name."""
+        return {"services": self.supervisor, "loop": self.loop, "log": self.logs}
 
 
 def run_node(
@@ -137,16 +135,8 @@ def run_node(
         forward_libraries(logs.log),
     ):
         instrument = LoopMonitor(logs.log)
-        late = _Late()
-        process = Process(
-            settings,
-            data_dir,
-            clock,
-            logs,
-            late.request_stop,
-            late.statistics,
-            instrument.statistics,
-        )
+        late = LateSupervisor()
+        process = Process(settings, data_dir, clock, logs, late, instrument)
         try:
             trio.run(_main, process, late, compose, instruments=[instrument])
         except BaseException as failure:
@@ -163,7 +153,9 @@ def _line(failure: BaseException, expected: tuple[type[Exception], ...], log_fil
     cause = root_cause(failure)
     if isinstance(cause, expected):
         return " ".join(str(cause).split())
-    service = next((e.service for e in _chain(failure) if isinstance(e, ServiceFailed)), "node")
+    service = next(
+        (e.service for e in _chain(failure) if isinstance(e, ServiceFailedError)), "node"
+    )
     return f"internal error in {service}: {describe(cause)} (details: {log_file})"
 
 
@@ -173,7 +165,9 @@ def _chain(error: BaseException) -> Sequence[BaseException]:
 
 
 async def _main(
-    process: Process, late: _Late, compose: Callable[[Process], Awaitable[Sequence[Service]]]
+    process: Process,
+    late: LateSupervisor,
+    compose: Callable[[Process], Awaitable[Sequence[Service]]],
 ) -> None:
     log = process.log
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -22,12 +23,14 @@ from unchained.node.cli.options import (
 
 if TYPE_CHECKING:
     from unchained.node.app import Node
-    from unchained.node.base.config import Settings
     from unchained.node.base.services import Service
+    from unchained.node.base.settings import Settings
     from unchained.node.cli.process import Process
     from unchained.node.cli.screen import Screen
+    from unchained.node.mining.control import MiningControl
 
 
+@user_text("Run a node until Ctrl-C, SIGTERM or a failure.")
 def start(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -71,7 +74,6 @@ def start(
     assignments: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a node until Ctrl-C, SIGTERM or a failure."""
     settings = settings_from(
         {
             "node.network": ("--network", network),
@@ -96,16 +98,20 @@ def start(
 
 def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     # Only here, since it takes longer than most other commands altogether.
-    from unchained.node.base.runtime import one_thread_for_numpy
+    from unchained.node.base.runner import one_thread_for_numpy
 
     one_thread_for_numpy()
     from unchained.miner.errors import MinerError
-    from unchained.node.app import ClockError, open_node
+    from unchained.node.app import ClockError, build
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
     from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
-    from unchained.node.transport.contract import BadAddress, BadIdentity, CannotListen
+    from unchained.node.transport.contract import (
+        BadAddressError,
+        BadIdentityError,
+        CannotListenError,
+    )
     from unchained.storage.errors import StoreError
 
     _check_rpc(settings)
@@ -113,14 +119,12 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     screen = _screen() if wanted else None
 
     async def compose(process: Process) -> Sequence[Service]:
-        node = await open_node(settings, process.data_dir, clock=process.clock, log=process.log)
-        node.add_wallets(process.data_dir)
-        if settings.config.rpc.enabled:
-            parts = {} if node.peers is None else {"network": node.peers.statistics}
-            node.add_rpc(settings.config.rpc, process.data_dir, process.control(parts))
+        node = await build(
+            settings, process.data_dir, clock=process.clock, log=process.log, control=process
+        )
         services = node.services()
-        if screen is not None and node.control is not None:
-            services = [*services, _panel(screen, node, process, services)]
+        if screen is not None and node.mining is not None:
+            services = [*services, _panel(screen, node, node.mining.control, process, services)]
         return services
 
     expected = (
@@ -130,9 +134,9 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         MinerError,
         ListenError,
         TokenError,
-        BadAddress,
-        BadIdentity,
-        CannotListen,
+        BadAddressError,
+        BadIdentityError,
+        CannotListenError,
     )
     return run_node(settings, compose, expected=expected, json=json, screen=screen)
 
@@ -146,18 +150,23 @@ def _screen() -> Screen | None:
     return Screen(Console(file=sys.stdout), sys.stdin.fileno())
 
 
-def _panel(screen: Screen, node: Node, process: Process, others: Sequence[Service]) -> Service:
+def _panel(
+    screen: Screen,
+    node: Node,
+    control: MiningControl,
+    process: Process,
+    others: Sequence[Service],
+) -> Service:
     """Return the panel as the service that starts last and stops first."""
     from unchained.node.base.services import Service
     from unchained.node.cli.panel import MinerPanel
 
-    assert node.control is not None, "a panel only where there is a miner"
     panel = MinerPanel(
         screen,
         node.network,
-        node.control,
-        node.statistics,
-        request_stop=process.request_stop,
+        control,
+        node,
+        stop=process,
         clock=process.clock,
         log=process.log,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields, shown
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="node")
 
 
+@user_text("Show what the node does.")
 def status(
     node: Asker,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Keep showing it, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show what the node does."""
     if not watch:
         found = node.call("node.status")
         node.show(found, lambda: print_status(found))
@@ -104,24 +105,27 @@ def _table(found: dict[str, Any]) -> Table:
     return table
 
 
+@user_text("Stop the node in good order.")
 def stop(
     node: Asker,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Return once the node is gone.")
     ] = True,
 ) -> None:
-    """Stop the node in good order."""
-    from unchained.node.cli.asker import CommandFailed
+    from unchained.node.cli.asker import CommandFailedError
 
     node.call("node.stop")
     deadline = time.monotonic() + STOP_S
     while wait and node.is_running():
         if time.monotonic() > deadline:
-            raise CommandFailed(f"the node is still there after {STOP_S:g} s: see its node.log")
+            raise CommandFailedError(
+                f"the node is still there after {STOP_S:g} s: see its node.log"
+            )
         time.sleep(0.1)
     node.show({"stopped": wait}, lambda: typer.echo("stopped" if wait else "stopping"))
 
 
+@user_text("Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.")
 def rpc(
     node: Asker,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="As in docs/rpc.md.")],
@@ -133,7 +137,6 @@ def rpc(
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")
     ] = 60.0,
 ) -> None:
-    """Call any method; numbers, true, false, null, [...] and {...} are taken as JSON."""
     given = params or []
     named = [param.partition("=") for param in given]
     if all(equals for _, equals, _ in named):
@@ -165,32 +168,32 @@ def literal(text: str) -> object:
 
 
 @asking(app, "version")
+@user_text("Show the versions of the running node.")
 def version(node: Asker) -> None:
-    """Show the versions of the running node."""
     node.show_fields(node.call("node.version"))
 
 
 @asking(app, "config")
+@user_text("Show the settings that the node was started with.")
 def config(node: Asker) -> None:
-    """Show the settings that the node was started with."""
     node.show_rows(node.call("node.config"), ["key", "value", "origin"], "no settings")
 
 
 @asking(app, "log-level")
+@user_text("Show the least level of logged events, or change it until the node starts again.")
 def log_level(
     node: Asker,
     level: Annotated[
         str | None, typer.Argument(metavar="[debug|info|warning|error]", help="From here on.")
     ] = None,
 ) -> None:
-    """Show the least level of logged events, or change it until the node starts again."""
     found = node.call("node.log_level", level=level)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(app, "tasks")
+@user_text("Show the tasks of the node's event loop and where each of them waits.")
 def tasks(node: Asker) -> None:
-    """Show the tasks of the node's event loop and where each of them waits."""
     found = node.call("debug.tasks")
 
     def human() -> None:
@@ -201,12 +204,12 @@ def tasks(node: Asker) -> None:
 
 
 @asking(app, "statistics")
+@user_text("Show what every part of the node counts.")
 def statistics(node: Asker) -> None:
-    """Show what every part of the node counts."""
     node.show_fields(node.call("debug.statistics"))
 
 
 @asking(app, "memory")
+@user_text("Show what memory the node uses.")
 def memory(node: Asker) -> None:
-    """Show what memory the node uses."""
     node.show_fields(node.call("debug.memory"))

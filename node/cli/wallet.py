@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from unchained.node.cli.asker import Asker, CommandFailed, asking
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -50,19 +51,20 @@ def add_to(root: typer.Typer) -> None:
 
 
 @asking(app, "list")
+@user_text("Show the wallets of the node.")
 def list_(node: Asker) -> None:
-    """Show the wallets of the node."""
     columns = ["name", "open", "locked", "watch_only", "progress.height", "failure"]
     node.show_rows(node.call("wallet.list"), columns, "no wallets: `wallet create` makes one")
 
 
 @asking(app, "info")
+@user_text("Show a wallet's state, and how far it has followed the chain.")
 def info(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Show a wallet's state, and how far it has followed the chain."""
     node.show_fields(node.call("wallet.info", name=wallet))
 
 
 @asking(app, "create")
+@user_text("Make a wallet with a new mnemonic, which is shown this once.")
 def create(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -73,7 +75,6 @@ def create(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Make a wallet with a new mnemonic, which is shown this once."""
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.create",
@@ -92,6 +93,7 @@ def create(
 
 
 @asking(app, "restore")
+@user_text("Make a wallet from its 24 words, and find its coins.")
 def restore(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -110,7 +112,6 @@ def restore(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Make a wallet from its 24 words, and find its coins."""
     if mnemonic_file is not None:
         mnemonic = read_secret(mnemonic_file, str(mnemonic_file))
     else:
@@ -134,7 +135,7 @@ def restore(
 def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
     """Return a wallet's passphrase from wherever the user wants it taken, empty if it has none.
 
-    Raises `CommandFailed`.
+    Raises `CommandFailedError`.
     """
     if node.call("wallet.info", name=wallet)["has_passphrase"] is False:
         return ""
@@ -148,18 +149,19 @@ def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> st
 
 
 @asking(app, "open")
+@user_text("Open a wallet, locked.")
 def open_(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Open a wallet, locked."""
     node.show_fields(node.call("wallet.open", name=wallet))
 
 
 @asking(app, "close")
+@user_text("Lock and close a wallet.")
 def close(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Lock and close a wallet."""
     node.show_fields(node.call("wallet.close", name=wallet))
 
 
 @asking(app, "unlock")
+@user_text("Let a wallet sign for a while.")
 def unlock(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -167,19 +169,19 @@ def unlock(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Let a wallet sign for a while."""
     passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     params = {"passphrase": passphrase, "name": wallet, "seconds": seconds}
     node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_S))
 
 
 @asking(app, "lock")
+@user_text("Drop a wallet's spend keys at once.")
 def lock(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Drop a wallet's spend keys at once."""
     node.show_fields(node.call("wallet.lock", name=wallet))
 
 
 @asking(app, "passphrase")
+@user_text("Change a wallet's passphrase.")
 def passphrase(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -190,7 +192,6 @@ def passphrase(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Change a wallet's passphrase."""
     old = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     new = _new_passphrase(no_passphrase, new_file, None)
     found = node.call(
@@ -205,32 +206,33 @@ def passphrase(
 
 
 @asking(app, "mnemonic")
+@user_text("Print a wallet's 24 words, for a backup.")
 def mnemonic(
     node: Asker,
     wallet: WalletOption = DEFAULT,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Print a wallet's 24 words, for a backup."""
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     found = node.call("wallet.mnemonic", seconds=SLOW_S, passphrase=secret, name=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(app, "add-account")
+@user_text("Add the next account to a wallet and print its number.")
 def add_account(
     node: Asker,
     wallet: WalletOption = DEFAULT,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    """Add the next account to a wallet and print its number."""
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     found = node.call("wallet.add_account", seconds=SLOW_S, passphrase=secret, name=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(app, "address")
+@user_text("Print an account's address: short, but payments to it can be linked.")
 def address(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -240,12 +242,12 @@ def address(
     qr: QrOption = False,
     png: PngOption = None,
 ) -> None:
-    """Print an account's address: short, but payments to it can be linked."""
     found = node.call("wallet.address", name=wallet, account=account, amount=amount, label=label)
     _show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
 
 
 @asking(app, "paycode")
+@user_text("Print an account's paycode: long, and payments to it cannot be linked.")
 def paycode(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -256,7 +258,6 @@ def paycode(
     qr: QrOption = False,
     png: PngOption = None,
 ) -> None:
-    """Print an account's paycode: long, and payments to it cannot be linked."""
     found = node.call(
         "wallet.paycode", name=wallet, account=account, amount=amount, memo=memo, label=label
     )
@@ -280,16 +281,17 @@ def _show_receiving(
         try:
             qr_png(found["uri"], png)
         except OSError as error:
-            raise CommandFailed(f"{png}: {error.strerror}") from None
+            raise CommandFailedError(f"{png}: {error.strerror}") from None
 
 
 @asking(app, "balance")
+@user_text("Show what a wallet has.")
 def balance(node: Asker, wallet: WalletOption = DEFAULT, account: OnlyAccountOption = None) -> None:
-    """Show what a wallet has."""
     node.show_fields(node.call("wallet.balance", name=wallet, account=account))
 
 
 @asking(app, "coins")
+@user_text("Show a wallet's coins, the latest first.")
 def coins(
     node: Asker,
     wallet: WalletOption = DEFAULT,
@@ -298,7 +300,6 @@ def coins(
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
 ) -> None:
-    """Show a wallet's coins, the latest first."""
     found = node.call(
         "wallet.coins", name=wallet, account=account, spent=spent, limit=limit, offset=offset
     )
@@ -307,10 +308,10 @@ def coins(
 
 
 @asking(app, "history")
+@user_text("Show what touched a wallet: what waits first, then from the tip down.")
 def history(
     node: Asker, wallet: WalletOption = DEFAULT, limit: LimitOption = 100, offset: OffsetOption = 0
 ) -> None:
-    """Show what touched a wallet: what waits first, then from the tip down."""
     found = node.call("wallet.history", name=wallet, limit=limit, offset=offset)
     columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
     columns += ["label", "id"]
@@ -318,6 +319,7 @@ def history(
 
 
 @asking(app, "label")
+@user_text("Label a coin, a transfer or a contract.")
 def label(
     node: Asker,
     kind: Annotated[str, typer.Argument(metavar="coin|transfer|contract")],
@@ -325,31 +327,33 @@ def label(
     text: Annotated[str, typer.Argument(metavar="LABEL", help="Empty: take it away.")],
     wallet: WalletOption = DEFAULT,
 ) -> None:
-    """Label a coin, a transfer or a contract."""
     node.call("wallet.label", kind=kind, id=which, label=text, name=wallet)
     node.show(True, lambda: typer.echo("labelled" if text else "label taken away"))
 
 
 @asking(app, "freeze")
+@user_text("Keep a coin back from being spent unless it is named.")
 def freeze(
     node: Asker,
     coin: Annotated[str, typer.Argument(metavar="ID")],
     wallet: WalletOption = DEFAULT,
     thaw: Annotated[bool, typer.Option("--thaw", help="Let go of it.")] = False,
 ) -> None:
-    """Keep a coin back from being spent unless it is named."""
     found = node.call("wallet.freeze", coin=coin, name=wallet, frozen=not thaw)
     node.show(found, lambda: typer.echo("frozen" if found else "thawed"))
 
 
 @asking(app, "export")
+@user_text(
+    "Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."
+)
 def export(node: Asker, wallet: WalletOption = DEFAULT) -> None:
-    """Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."""
     found = node.call("wallet.export", name=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(app, "import-watch")
+@user_text("Make a watch-only wallet from what `wallet export` printed.")
 def import_watch(
     node: Asker,
     wallet: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
@@ -357,7 +361,6 @@ def import_watch(
         Path | None, typer.Option("--file", metavar="FILE", help="Default: standard input.")
     ] = None,
 ) -> None:
-    """Make a watch-only wallet from what `wallet export` printed."""
     view = read_secret(sys.stdin.fileno(), "standard input") if file is None else ""
     if file is not None:
         view = read_secret(file, str(file))
@@ -365,13 +368,13 @@ def import_watch(
 
 
 @asking(app, "rescan")
+@user_text("Read the chain again; `wallet info` tells how far it is.")
 def rescan(
     node: Asker,
     wallet: WalletOption = DEFAULT,
     height: Annotated[int, typer.Option("--from", min=0, metavar="HEIGHT")] = 0,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give it up instead.")] = False,
 ) -> None:
-    """Read the chain again; `wallet info` tells how far it is."""
     if cancel:
         node.show_fields(node.call("wallet.cancel_rescan", name=wallet))
     else:
@@ -379,6 +382,7 @@ def rescan(
 
 
 @asking(app, "receipt")
+@user_text("Write a file that proves a transfer to whoever has no node (`verify-receipt`).")
 def receipt(
     node: Asker,
     txid: Annotated[str, typer.Argument(metavar="TXID")],
@@ -386,7 +390,6 @@ def receipt(
     wallet: WalletOption = DEFAULT,
     anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
 ) -> None:
-    """Write a file that proves a transfer to whoever has no node (`verify-receipt`)."""
     found = node.call("wallet.receipt", seconds=SLOW_S, txid=txid, name=wallet, anchors=anchors)
     write_output(output, bytes.fromhex(found))
     node.show({"file": str(output)}, lambda: typer.echo(output))
@@ -394,7 +397,7 @@ def receipt(
 
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; tell a program at once
-    that this has begun. Raises `CommandFailed`."""
+    that this has begun. Raises `CommandFailedError`."""
     if node.json or not sys.stderr.isatty():
         node.show_fields(begun)
         return
@@ -410,9 +413,9 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
 
 def _has_read(found: dict[str, Any], show: Show) -> bool:
     """Show how far a wallet is by its state; tell whether it has read all. Raises
-    `CommandFailed`."""
+    `CommandFailedError`."""
     if found["failure"]:
-        raise CommandFailed(f"the wallet does not follow the chain: {found['failure']}")
+        raise CommandFailedError(f"the wallet does not follow the chain: {found['failure']}")
     reached = found["progress"]
     if reached is None:
         return False
@@ -423,8 +426,8 @@ def _has_read(found: dict[str, Any], show: Show) -> bool:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a command was asked for. Raises `CommandFailed`."""
+    """Write a file that a command was asked for. Raises `CommandFailedError`."""
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
+        raise CommandFailedError(f"{path}: {error.strerror}") from None

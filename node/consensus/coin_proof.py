@@ -8,8 +8,8 @@ state, over the history to the same tip. What it shows is what the tip commits t
 the tip's parent. That the tip is on the chain that counts is for the reader to know.
 
 CoinProofError
-├── NotACoinProof     the bytes are no proof file
-└── CoinProofFails    they are one, and what it says is not shown
+├── NotACoinProofError     the bytes are no proof file
+└── FalseCoinProofError    they are one, and what it says is not shown
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unchained.node.consensus.coins import check_mix
 from unchained.node.consensus.context import leaf_of
 from unchained.node.consensus.opened_anchors import (
     HistoryStart,
-    UnprovenHistory,
+    UnprovenHistoryError,
     check_opened,
     check_start,
 )
@@ -51,11 +51,11 @@ class CoinProofError(Exception):
     """A proof file does not show what it is for."""
 
 
-class NotACoinProof(CoinProofError):
+class NotACoinProofError(CoinProofError):
     """The bytes are no proof file."""
 
 
-class CoinProofFails(CoinProofError):
+class FalseCoinProofError(CoinProofError):
     """A proof file says what it does not show."""
 
 
@@ -97,16 +97,18 @@ class CoinProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @classmethod
     def from_file(cls, raw: bytes) -> CoinProof:
-        """Decode a file of whatever content. Raises `NotACoinProof`."""
+        """Decode a file of whatever content. Raises `NotACoinProofError`."""
         if not raw.startswith(MAGIC) or len(raw) == len(MAGIC):
-            raise NotACoinProof("not a proof file: it does not begin like one")
+            raise NotACoinProofError("not a proof file: it does not begin like one")
         version = raw[len(MAGIC)]
         if version != VERSION:
-            raise NotACoinProof(f"a proof file of version {version}, this program knows {VERSION}")
+            raise NotACoinProofError(
+                f"a proof file of version {version}, this program knows {VERSION}"
+            )
         try:
             return _DECODER.decode(raw[len(MAGIC) + 1 :])
         except NonCanonicalError as error:
-            raise NotACoinProof(f"not a proof file: {error}") from None
+            raise NotACoinProofError(f"not a proof file: {error}") from None
 
 
 class CoinStanding(msgspec.Struct, frozen=True):
@@ -146,23 +148,23 @@ class CoinStanding(msgspec.Struct, frozen=True):
 
 
 def network_of(chain_id: int) -> Network:
-    """Return the network of a chain id. Raises `CoinProofFails` for one that there is not."""
+    """Return the network of a chain id. Raises `FalseCoinProofError` for one that there is not."""
     for network in NETWORKS.values():
         if network.chain_id == chain_id:
             return network
-    raise CoinProofFails(f"it is of chain {chain_id:#x}, which this program does not know")
+    raise FalseCoinProofError(f"it is of chain {chain_id:#x}, which this program does not know")
 
 
 def verify_coin_proof(proof: CoinProof, network: Network, backend: ProofOfWork) -> CoinStanding:
     """Check a proof by itself: hashes, headers, and at most three proofs of work.
 
-    Takes an Argon2id each, milliseconds on the main network. Raises `CoinProofFails` naming what
-    does not hold.
+    Takes an Argon2id each, milliseconds on the main network. Raises `FalseCoinProofError` naming
+    what does not hold.
     """
     try:
         return _Check(proof, network).run(backend)
-    except (ProtocolError, UnprovenHistory) as error:
-        raise CoinProofFails(str(error)) from None
+    except (ProtocolError, UnprovenHistoryError) as error:
+        raise FalseCoinProofError(str(error)) from None
 
 
 class _Check:
@@ -176,13 +178,13 @@ class _Check:
     def run(self, backend: ProofOfWork) -> CoinStanding:
         proof, network = self._proof, self._network
         if proof.chain_id != network.chain_id:
-            raise CoinProofFails(f"it is of another network, expected {network.name}")
+            raise FalseCoinProofError(f"it is of another network, expected {network.name}")
         history = check_start(proof.start, proof.tip.history_root, network)
         tip = self._check_opened(proof.tip, history)
         anchor, before = self._check_below(proof.included.header, proof.included.path)
         # Protocol §12.1: "`included` is the anchor at the height of inclusion."
         if anchor.height != proof.height:
-            raise CoinProofFails("the including anchor is not the one at the coin's height")
+            raise FalseCoinProofError("the including anchor is not the one at the coin's height")
         unspent_height = self._check_states()
         for opened in self._opened:
             check_mix(opened, network, backend)
@@ -222,7 +224,7 @@ class _Check:
         anchor = Coin.from_bytes(header.coin)
         leaf = leaf_of(anchor, header.fresh.n + header.uncles.n, self._network)
         if not history_range.verify(path, leaf, self._proof.tip.history_root):
-            raise CoinProofFails(f"anchor {anchor.id.hex()} is not in the tip's history")
+            raise FalseCoinProofError(f"anchor {anchor.id.hex()} is not in the tip's history")
         before = path.before()
         return self._check_opened(header, before), before
 
@@ -236,18 +238,18 @@ class _Check:
         leaf = SPENT if proof.earlier else unspent
         if not state_range.verify(proof.state, leaf, proof.tip.state_root):
             state = "spent" if proof.earlier else "unspent"
-            raise CoinProofFails(f"the tip's state does not show the coin {state}")
+            raise FalseCoinProofError(f"the tip's state does not show the coin {state}")
         if not proof.earlier:
             return None
         (earlier,) = proof.earlier
         anchor, _ = self._check_below(earlier.header, earlier.path)
         # Protocol §12.1: "from above the height of inclusion, shows the coin's leaf at the same"
         if anchor.height <= proof.height:
-            raise CoinProofFails("the earlier state is from before the coin's inclusion")
+            raise FalseCoinProofError("the earlier state is from before the coin's inclusion")
         if earlier.state.position != proof.state.position or not state_range.verify(
             earlier.state, unspent, earlier.header.state_root
         ):
-            raise CoinProofFails("the earlier state does not show the coin at that position")
+            raise FalseCoinProofError("the earlier state does not show the coin at that position")
         return anchor.height - 1
 
 

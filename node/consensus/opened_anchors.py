@@ -33,7 +33,7 @@ FIRST_HEIGHT: Final = 1
 """Height of R of Protocol §7."""
 
 
-class UnprovenHistory(Exception):
+class UnprovenHistoryError(Exception):
     """An anchor and the history before it do not fit; the text names what does not."""
 
 
@@ -61,17 +61,19 @@ class HistoryStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
 def check_start(start: HistoryStart, history_root: bytes, network: Network) -> HistoryPeaks:
     """Check that the history under a root begins with the network's genesis; return it.
 
-    Raises `UnprovenHistory`.
+    Raises `UnprovenHistoryError`.
     """
     path = start.path
     # Protocol §12.1: "the proof of `start` is of height 1, its lowest sibling is genesis's node"
     if path.height != FIRST_HEIGHT or not history_range.verify(path, start.node, history_root):
-        raise UnprovenHistory("the history does not show its anchor of height 1")
+        raise UnprovenHistoryError("the history does not show its anchor of height 1")
     if path.siblings[:1] != genesis_of(network).history.peaks:
-        raise UnprovenHistory(f"the chain does not begin with the genesis of {network.name}")
+        raise UnprovenHistoryError(f"the chain does not begin with the genesis of {network.name}")
     # Protocol §7: "Children of genesis have target0"
     if start.first().work != min(anchor_work(network.target0, network), MAX_WORK):
-        raise UnprovenHistory("the anchor of height 1 does not have the work of the first target")
+        raise UnprovenHistoryError(
+            "the anchor of height 1 does not have the work of the first target"
+        )
     return start.history()
 
 
@@ -80,15 +82,15 @@ def check_opened(
 ) -> Coin:
     """Check an anchor by the history before it, which begins as `first` tells; return its coin.
 
-    All but its mix. Raises `UnprovenHistory`, or the `ProtocolError` that it breaks.
+    All but its mix. Raises `UnprovenHistoryError`, or the `ProtocolError` that it breaks.
     """
     if not before.count:
-        raise UnprovenHistory("genesis is not an anchor that anybody mined")
+        raise UnprovenHistoryError("genesis is not an anchor that anybody mined")
     anchor = Coin.from_bytes(header.coin)
     last = HistoryNode.from_bytes(before.peaks[-1])
     # Protocol §12.1: "Where the last mountain before it is one anchor, that is its parent."
     if before.count & 1 and anchor.parent != last.digest:
-        raise UnprovenHistory("the anchor is not bound to the last one of its history")
+        raise UnprovenHistoryError("the anchor is not bound to the last one of its history")
     check_body_root(anchor, header.body_root())
     height, coins = before.count - 1, before.coins
     target = child_target(

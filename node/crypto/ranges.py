@@ -40,7 +40,7 @@ CLEAN_PAGES_MAX: Final = 16_384
 """Pages that a range keeps in memory although the store has them, unless told otherwise."""
 
 
-class RangeCorrupt(Exception):
+class RangeCorruptError(Exception):
     """A page that must be there is missing or has another length: damage to the store, or a bug."""
 
     def __init__(self, level: int, index: int, *, expected: int, actual: int | None) -> None:
@@ -125,7 +125,7 @@ class PagedRange:
 
     Changes cost next to nothing until `peaks`, `prove`, `overlay` or `flush` wants the nodes: then
     each node above a changed leaf is made once. `source` holds the pages of a range of `count`
-    leaves; its owner keeps the count. Whatever needs a page raises `RangeCorrupt` for one that
+    leaves; its owner keeps the count. Whatever needs a page raises `RangeCorruptError` for one that
     is not as it must be, and whatever the source raises; the range is of no use then.
     """
 
@@ -395,7 +395,7 @@ class PagedRange:
         expected = len(self._blank)
         if page is None or len(page) != expected:
             actual = None if page is None else len(page)
-            raise RangeCorrupt(level, index, expected=expected, actual=actual)
+            raise RangeCorruptError(level, index, expected=expected, actual=actual)
         return page
 
 

@@ -10,7 +10,7 @@ comes back does not end a person's pause.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -33,7 +33,9 @@ from unchained.miner.machine import (
 from unchained.miner.pool import MiningPool
 from unchained.miner.settings import check_affinity, check_cpu_cap, check_nice, check_workers
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import Runner
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import Runner
+from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
 
 POLL_S: Final = 5.0
@@ -122,11 +124,18 @@ def reasons_to_pause(
     return frozenset(reasons)
 
 
+class CoinCount(Protocol):
+    """Who knows how many coins were found."""
+
+    @property
+    def coins_found(self) -> int:
+        """Coins found since the start."""
+
+
 class MiningControl:
     """Changes a running pool, by hand and by itself.
 
-    `target` gives the present target of coins, `found` the number of coins found so far. `run` has
-    to run for anything to happen by itself.
+    `status` has the present target of coins. `run` has to run for anything to happen by itself.
     """
 
     def __init__(
@@ -135,16 +144,16 @@ class MiningControl:
         network: Network,
         config: MiningConfig,
         *,
-        target: Callable[[], int],
-        found: Callable[[], int],
+        status: Watch[ChainStatus],
+        epochs: CoinCount,
         runner: Runner,
         log: FilteringBoundLogger,
         read: Callable[[], Readings] = read_machine,
     ) -> None:
         self._pool = pool
         self._network = network
-        self._target = target
-        self._found = found
+        self._status = status
+        self._epochs = epochs
         self._runner = runner
         self._log = log
         self._read = read
@@ -174,7 +183,7 @@ class MiningControl:
         """Add up what the hashes are worth, at the target of the time."""
         while True:
             hashes = self._pool.statistics().hashes
-            self._expected += (hashes - self._hashes) * coin_chance(self._target())
+            self._expected += (hashes - self._hashes) * coin_chance(self._status.value.target)
             self._hashes = hashes
             await trio.sleep(1)
 
@@ -219,7 +228,7 @@ class MiningControl:
     def set_workers(self, workers: int | Literal["auto"]) -> int:
         """Mine with so many workers, or as many as suit the machine; return how many.
 
-        Raises BadWorkerCount. With "auto" it reads the system, for a millisecond.
+        Raises BadWorkerCountError. With "auto" it reads the system, for a millisecond.
         """
         chosen = workers
         if chosen == "auto":
@@ -231,9 +240,9 @@ class MiningControl:
     def change(self, changes: ControlChanges) -> None:
         """Change settings while the miner runs: all of them, or none where it raises.
 
-        Raises BadWorkerCount, BadNice, BadAffinity, BadCpuCap. A rule of when to pause counts from
-        the next look at the machine on; workers that take other memory, or that the system lets
-        only become nicer, are replaced or begin anew, and lose no hash.
+        Raises BadWorkerCountError, BadNiceError, BadAffinityError, BadCpuCapError. A rule of when
+        to pause counts from the next look at the machine on; workers that take other memory, or
+        that the system lets only become nicer, are replaced or begin anew, and lose no hash.
         """
         if changes.workers is not None and changes.workers != "auto":
             check_workers(changes.workers)
@@ -282,13 +291,13 @@ class MiningControl:
         pool = self._pool.statistics()
         return advise(
             self._network,
-            self._target(),
+            self._status.value.target,
             rate=pool.rate_1m,
             workers=max(1, len(pool.workers)),
             most_workers=self._cores,
             mining=True,
             expected=self._expected,
-            found=self._found(),
+            found=self._epochs.coins_found,
         )
 
 

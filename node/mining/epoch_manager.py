@@ -15,8 +15,8 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.miner.jobs import Job, Solution
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
@@ -189,6 +189,11 @@ class EpochManager:
             self._log.warning("coin.rejected", id=coin.id.hex(), rule=error.name, why=str(error))
             return
         self._mined.add(coin)
+
+    @property
+    def coins_found(self) -> int:
+        """Coins found since the start."""
+        return self._found
 
     def statistics(self) -> EpochStatistics:
         """Return counts since the start."""

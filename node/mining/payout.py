@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import WatchAccount
@@ -38,24 +37,28 @@ class FixedPayout:
         return self._lock
 
 
+class Accounts(Protocol):
+    """The wallets whose accounts can be paid."""
+
+    def account(self, name: str) -> WatchAccount | None:
+        """Return the first account of a wallet, None if there is no such wallet."""
+
+
 class AccountPayout:
     """Pays an account under a new lock for each time: unlinkable until spent (Protocol §9).
 
-    With None it pays nobody until `follow` finds an account.
+    That is the account of the default wallet, as soon as there is one, and as long as there is
+    none the last one that it was: at first `account`. With None it pays nobody until then.
     """
 
-    def __init__(self, account: WatchAccount | None) -> None:
+    def __init__(self, account: WatchAccount | None, wallets: Accounts) -> None:
         self._account = account
-        self._find: Callable[[], WatchAccount | None] = lambda: None
-
-    def follow(self, find: Callable[[], WatchAccount | None]) -> None:
-        """Pay what `find` returns from here on; where that is None, the last one that it was."""
-        self._find = find
+        self._wallets = wallets
 
     def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
         """Return the mining lock of a parent and a time. Raises `PayoutError` if there is no
         account."""
-        self._account = self._find() or self._account
+        self._account = self._wallets.account(DEFAULT_WALLET) or self._account
         if self._account is None:
             raise PayoutError("this node mines to nobody: name an address, or create a wallet")
         return self._account.mining_lock(parent, time_ms)
@@ -69,9 +72,9 @@ def payout_to(address: str, network: Network) -> FixedPayout:
         raise PayoutError(f"payout {address}: {error}") from None
 
 
-def wallet_payout(directory: Path, network: Network) -> tuple[AccountPayout, str]:
-    """Return what pays the first account of the default wallet of a directory of wallets, else of
-    the wallet `mining`, and that wallet's name; if there is neither, an empty name.
+def wallet_account(directory: Path, network: Network) -> tuple[WatchAccount | None, str]:
+    """Return the first account of the default wallet of a directory of wallets, else of
+    the wallet `mining`, and that wallet's name; if there is neither, None and an empty name.
 
     Raises `PayoutError` for a wallet that cannot be read.
     """
@@ -85,12 +88,12 @@ def wallet_payout(directory: Path, network: Network) -> tuple[AccountPayout, str
             raise PayoutError(f"{path}: {error.strerror}") from None
         except WalletError as error:
             raise PayoutError(f"payout: {path.parent}: {error}") from None
-        return AccountPayout(keystore.accounts[0].account(network.chain_id)), name
-    return AccountPayout(None), ""
+        return keystore.accounts[0].account(network.chain_id), name
+    return None, ""
 
 
-def new_mining_wallet(directory: Path, network: Network, birth: int) -> AccountPayout:
-    """Make the wallet `mining`, without a passphrase, and return what pays it.
+def new_mining_wallet(directory: Path, network: Network, birth: int) -> WatchAccount:
+    """Make the wallet `mining`, without a passphrase, and return its account.
 
     Whoever has its file has its coins. Raises `PayoutError`.
     """
@@ -99,4 +102,4 @@ def new_mining_wallet(directory: Path, network: Network, birth: int) -> AccountP
         save_new(keystore, directory, MINING_WALLET)
     except OSError as error:
         raise PayoutError(f"{directory}: {error.strerror}") from None
-    return AccountPayout(keystore.accounts[0].account(network.chain_id))
+    return keystore.accounts[0].account(network.chain_id)

@@ -20,7 +20,7 @@ from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.types import UInt64
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
-from unchained.node.transport.contract import BadAddress, PeerId
+from unchained.node.transport.contract import BadAddressError, PeerId
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 
@@ -140,7 +140,7 @@ class AddressBook:
         """
         try:
             address = Address.parse(text)
-        except BadAddress:
+        except BadAddressError:
             return False
         if address.peer is None or address.port == 0 or (address.is_name and source != OWN):
             return False

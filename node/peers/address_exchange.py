@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.penalty import Penalizer, Penalty
@@ -15,7 +15,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_public, network_group
 from unchained.node.transport.contract import (
-    BadAddress,
+    BadAddressError,
     Connected,
     Direction,
     PeerId,
@@ -23,7 +23,7 @@ from unchained.node.transport.contract import (
     RequestError,
     Transport,
 )
-from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
 
 ADDRESSES_OF_INBOUND_MAX: Final = 8
@@ -86,7 +86,7 @@ class AddressExchange:
                 found = await self._exchanges.ask(
                     ADDRESSES_EXCHANGE, info.peer, AddressesRequest(most)
                 )
-        except (RequestError, RefusedAnswer):
+        except (RequestError, RefusedAnswerError):
             return
         except (AnswerError, NonCanonicalError) as error:
             self._penalizer.penalize(info.peer, Penalty.FAULT, f"addresses: {error}")
@@ -121,7 +121,7 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
     own."""
     try:
         address = Address.parse(text)
-    except BadAddress:
+    except BadAddressError:
         return False
     return (
         not address.is_name

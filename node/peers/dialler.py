@@ -10,7 +10,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import OWN, AddressBook, BookEntry
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
@@ -68,7 +68,7 @@ class Dialler:
         resolver: Resolver,
         log: FilteringBoundLogger,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self._transport = transport
         self._book = book
         self._reputation = reputation

@@ -17,8 +17,9 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.peers.address_book import AddressBook, BookStatistics
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
@@ -40,7 +41,7 @@ from unchained.node.transport.contract import (
     RequestError,
     Transport,
 )
-from unchained.node.wire.errors import AnswerError, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import STATUS_EXCHANGE, Status
 from unchained.storage.kv import Batch, KeyValueStore
 
@@ -138,7 +139,7 @@ class PeerManager:
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
     ) -> None:
-        """Raises `BadAddress` for a bootstrap address or a seed that is none."""
+        """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
         self.book = AddressBook(store, rng)
         self.reputation = Reputation(
@@ -372,7 +373,7 @@ class PeerManager:
             status = await self.exchanges.ask(
                 STATUS_EXCHANGE, peer.info.peer, self._own_status.current()
             )
-        except (RequestError, RefusedAnswer):
+        except (RequestError, RefusedAnswerError):
             peer.silent += 1
             return False
         except (AnswerError, NonCanonicalError) as error:

@@ -10,7 +10,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.peers.ban_list import Ban, BanList
 from unchained.node.peers.penalty import FAULT_MS, MISBEHAVIOURS, Penalty

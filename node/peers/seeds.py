@@ -9,7 +9,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.transport.address import Address
-from unchained.node.transport.contract import BadAddress, PeerId, Transport, TransportError
+from unchained.node.transport.contract import BadAddressError, PeerId, Transport, TransportError
 from unchained.node.transport.libp2p.listener import places, resolve
 
 SEED_LOOKUP_S: Final = 20.0
@@ -48,10 +48,10 @@ class PeerSeeker(Protocol):
 
 
 def parse_seed(text: str) -> Address:
-    """Read a seed: a name and the port that its nodes listen on. Raises `BadAddress`."""
+    """Read a seed: a name and the port that its nodes listen on. Raises `BadAddressError`."""
     address = Address.parse(text)
     if not address.is_name or address.peer is not None or not address.port:
-        raise BadAddress(text, "/dns|dns4|dns6/NAME/tcp/PORT")
+        raise BadAddressError(text, "/dns|dns4|dns6/NAME/tcp/PORT")
     return address
 
 
@@ -67,7 +67,7 @@ class Seeds:
         resolver: Resolver,
         log: FilteringBoundLogger,
     ) -> None:
-        """Raises `BadAddress`."""
+        """Raises `BadAddressError`."""
         self._seeds = [parse_seed(text) for text in texts]
         self._transport = transport
         self._seeker = seeker

@@ -1,9 +1,9 @@
 """Asking peers for parts of the chain: every answer is checked before it is used, and whoever lies
 or wastes time pays for it.
 
-    FetchError            the peer gave nothing that can be used; it has paid already
-    +-- NotServed         it does not have it, is busy, or is gone
-        +-- NotNow        it is busy or gone, or did not answer in time
+    FetchError                  the peer gave nothing that can be used; it has paid already
+    +-- NotServedByPeerError    it does not have it, is busy, or is gone
+        +-- NotNowError         it is busy or gone, or did not answer in time
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.transport.contract import PeerId, RequestError, ResponseTooLarge
+from unchained.node.transport.contract import PeerId, RequestError, ResponseTooLargeError
 from unchained.node.wire import answers
-from unchained.node.wire.errors import AnswerError, MismatchedAnswer, RefusedAnswer
+from unchained.node.wire.errors import AnswerError, MismatchedAnswerError, RefusedAnswerError
 from unchained.node.wire.messages import (
     BODIES_EXCHANGE,
     CANDIDATES_EXCHANGE,
@@ -52,11 +52,11 @@ class FetchError(Exception):
         self.why = why
 
 
-class NotServedByPeer(FetchError):
+class NotServedByPeerError(FetchError):
     """The peer does not have it, is busy, or is gone."""
 
 
-class NotNow(NotServedByPeer):
+class NotNowError(NotServedByPeerError):
     """The peer is busy or gone, or did not answer in time: that says nothing of what it has."""
 
 
@@ -126,7 +126,7 @@ class Fetcher:
             for body in bodies:
                 if body is None:
                     if not found:
-                        raise NotServedByPeer(peer, "has no body of these")
+                        raise NotServedByPeerError(peer, "has no body of these")
                     return found
                 found.append(body)
         return found
@@ -209,13 +209,13 @@ class Fetcher:
     async def _ask(self, peer: PeerId, asking: Awaitable[T]) -> T:
         try:
             return await asking
-        except RefusedAnswer as error:
-            kind = NotNow if error.actual == Code.BUSY.name else NotServedByPeer
+        except RefusedAnswerError as error:
+            kind = NotNowError if error.actual == Code.BUSY.name else NotServedByPeerError
             raise kind(peer, str(error)) from None
-        except ResponseTooLarge as error:
+        except ResponseTooLargeError as error:
             raise FetchError(peer, str(error)) from None
         except RequestError as error:
-            raise NotNow(peer, str(error)) from None
+            raise NotNowError(peer, str(error)) from None
         except (AnswerError, NonCanonicalError) as error:
             self._penalizer.penalize(peer, Penalty.FAULT, str(error))
             raise FetchError(peer, str(error)) from None
@@ -223,6 +223,6 @@ class Fetcher:
     def _check(self, peer: PeerId, read: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return read(*args)
-        except MismatchedAnswer as error:
+        except MismatchedAnswerError as error:
             self._penalizer.penalize(peer, Penalty.BAN, str(error))
             raise FetchError(peer, str(error)) from None

@@ -37,9 +37,15 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError, NotNow
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.transport.contract import NotRunning, PeerId, TopicLimits, Transport, Verdict
+from unchained.node.transport.contract import (
+    NotRunningError,
+    PeerId,
+    TopicLimits,
+    Transport,
+    Verdict,
+)
 from unchained.node.wire.limits import (
     ANCHOR_GOSSIP,
     COIN_GOSSIP,
@@ -290,7 +296,7 @@ class Relay:
                 (package,) = await self._fetcher.packages(source, [(coin, header)], others)
             except FetchError as error:
                 self._log.debug("anchor.body_missing", id=coin.id.hex(), why=str(error))
-                if source == peer and not isinstance(error, NotNow):
+                if source == peer and not isinstance(error, NotNowError):
                     has_none = True
                     self._peers.reputation.penalize(
                         peer, Penalty.FAULT, "announced an anchor without its body"
@@ -355,7 +361,7 @@ class Relay:
     async def _publish(self, limits: GossipLimits, data: bytes) -> None:
         try:
             await self._transport.publish(self._topics[limits.name], data)
-        except NotRunning:
+        except NotRunningError:
             return
         self._published += 1
 

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.miner.errors import SettingError
-from unchained.miner.pool import MiningPool
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.clock import Clock
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import Runner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.crypto.pow import ProofOfWork
-from unchained.node.mining.control import MiningControl
-from unchained.node.mining.mined_coins import MinedCoinsStatistics
+from unchained.node.mining.epoch_manager import Payout
+from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.mining.payout import PayoutError
+from unchained.node.peers.manager import PeerManager
 from unchained.node.rpc.core.dispatcher import Translation
 from unchained.node.rpc.core.errors import (
-    InvalidParams,
-    NotReady,
-    Refused,
+    InvalidParamsError,
+    NotReadyError,
+    RefusedError,
     RpcError,
-    Unavailable,
-    WalletRefused,
+    UnavailableError,
+    WalletRefusedError,
     plain,
     short,
 )
@@ -43,25 +44,41 @@ from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.mempool import MempoolRoom
-from unchained.node.rpc.methods.miner import EpochCounts, MinerRoom
-from unchained.node.rpc.methods.mining import LockOf, MiningRoom
+from unchained.node.rpc.methods.miner import MinerRoom
+from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import Control, Counted, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.reading import Reading
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
-from unchained.node.wallet.errors import InsufficientFunds, TransferRefused, WalletError
+from unchained.node.transport.contract import Transport
+from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
-from unchained.storage.errors import StoreClosed, StoreError
+from unchained.storage.errors import StoreClosedError, StoreError
 from unchained.storage.kv import KeyValueStore
+
+
+class NetworkView(Protocol):
+    """A node's network, as its operator sees it."""
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it."""
+
+    @property
+    def peers(self) -> PeerManager:
+        """Who is connected, known and banned."""
+
+    def statistics(self) -> object:
+        """Return a snapshot of every part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the methods of one node work on. `pool`, `mining`, `epochs`, `harvest` and `own_lock`
-    are None where the node does not mine itself, `peers` (how many there are) and `net` where it
-    has no network, `wallets` where it keeps none."""
+    """What the methods of one node work on. `miner` is None where the node does not mine itself,
+    `network` where it is alone. `payout` says whom it mines to; `synced` whether its chain is level
+    with that of its peers."""
 
     chain: ChainService
     store: KeyValueStore
@@ -71,15 +88,11 @@ class Parts:
     backend: ProofOfWork
     log: FilteringBoundLogger
     control: Control
-    pool: MiningPool | None
-    mining: MiningControl | None
-    epochs: Callable[[], EpochCounts] | None
-    harvest: Callable[[], MinedCoinsStatistics] | None
-    own_lock: LockOf | None
-    synced: Callable[[], bool]
-    peers: Callable[[], int] | None
-    net: NetRoom | None
-    wallets: WalletManager | None
+    miner: OwnMiner | None
+    payout: Payout
+    synced: Watch[bool]
+    network: NetworkView | None
+    wallets: WalletManager
 
 
 def node_server(parts: Parts, settings: RpcSettings) -> Server:
@@ -87,20 +100,23 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
     chain, clock = parts.chain, parts.clock
     reading = Reading(parts.store, parts.runner)
     exporter = Exporter(parts.store, chain.network, parts.data_dir, parts.runner)
-    readiness = ReadinessCheck(chain, parts.data_dir, clock, synced=parts.synced, peers=parts.peers)
-    statistics: dict[str, Callable[[], object]] = {
-        "chain": chain.statistics,
-        "store": parts.store.statistics,
-        **parts.control.statistics,
+    miner, network = parts.miner, parts.network
+    peers = None if network is None else network.peers
+    readiness = ReadinessCheck(chain, parts.data_dir, clock, synced=parts.synced, peers=peers)
+    counted: dict[str, Counted] = {
+        "chain": chain,
+        "store": parts.store,
+        **parts.control.parts,
     }
-    if parts.pool is not None:
-        statistics["miner"] = parts.pool.statistics
-    if parts.epochs is not None:
-        statistics["epochs"] = parts.epochs
+    if network is not None:
+        counted["network"] = network
+    if miner is not None:
+        counted["miner"] = miner.pool
+        counted["epochs"] = miner.epochs
     mining = MiningRoom(
         chain,
-        pool=parts.pool,
-        own_lock=parts.own_lock,
+        pool=None if miner is None else miner.pool,
+        payout=parts.payout,
         synced=parts.synced,
         backend=parts.backend,
         runner=parts.runner,
@@ -112,9 +128,8 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         parts.control,
         clock,
         readiness=readiness,
-        rate=_rate_of(parts.pool),
-        mining=_mining_of(parts.pool, parts.epochs),
-        peers=parts.peers,
+        miner=miner,
+        peers=peers,
     )
     rooms: list[object] = [
         node,
@@ -123,14 +138,13 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         TransferRoom(chain, clock),
         MempoolRoom(chain, reading, clock),
         mining,
-        MinerRoom(chain, control=parts.mining, epochs=parts.epochs, harvest=parts.harvest),
-        DebugRoom(statistics),
+        MinerRoom(chain, miner=miner),
+        DebugRoom(counted),
     ]
-    if parts.net is not None:
-        rooms.append(parts.net)
-    if parts.wallets is not None:
-        rooms += [WalletRoom(parts.wallets, chain), PaymentRoom(parts.wallets)]
-        statistics["wallets"] = parts.wallets.statistics
+    if network is not None:
+        rooms.append(NetRoom(network.transport, network.peers, clock))
+    rooms += [WalletRoom(parts.wallets, chain), PaymentRoom(parts.wallets)]
+    counted["wallets"] = parts.wallets
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -140,52 +154,37 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         events=EventLog(chain, reading).open,
         translations=TRANSLATIONS,
     )
-    statistics["rpc"] = server.statistics
+    counted["rpc"] = server
     return server
 
 
-def _rate_of(pool: MiningPool | None) -> Callable[[], float]:
-    return (lambda: 0.0) if pool is None else (lambda: pool.statistics().rate)
-
-
-def _mining_of(
-    pool: MiningPool | None, epochs: Callable[[], EpochCounts] | None
-) -> Callable[[], bool]:
-    if pool is None or epochs is None:
-        return lambda: False
-    return lambda: epochs().mining and not pool.statistics().paused
-
-
-def _policy(error: PolicyError) -> Refused:
+def _policy(error: PolicyError) -> RefusedError:
     expected: Mapping[str, object] = {
         "expected": plain(error.expected),
         "actual": plain(error.actual),
     }
-    return Refused(short(str(error)), error=error.name, **expected)
+    return RefusedError(short(str(error)), error=error.name, **expected)
 
 
 def _wallet(error: WalletError) -> RpcError:
     text = short(str(error))
-    if isinstance(error, TransferRefused):
-        return Refused(text, error=error.rule)
-    word = _CAPITAL.sub("_", type(error).__name__).upper()
-    if isinstance(error, InsufficientFunds):
+    if isinstance(error, TransferRefusedError):
+        return RefusedError(text, error=error.rule)
+    if isinstance(error, InsufficientFundsError):
         needed, available = Amount(error.needed), Amount(error.available)
         text = f"the transfer takes {needed.unc()} UNC, {available.unc()} UNC can be spent"
-        return WalletRefused(text, error=word, needed=needed, available=available)
-    return WalletRefused(text, error=word)
+        return WalletRefusedError(text, error=error.word, needed=needed, available=available)
+    return WalletRefusedError(text, error=error.word)
 
-
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (PolicyError, _policy),
     (WalletError, _wallet),
-    (PayoutError, lambda error: InvalidParams(short(str(error)))),
-    (MnemonicError, lambda error: InvalidParams(short(str(error)), error="BAD_MNEMONIC")),
-    (SettingError, lambda error: InvalidParams(short(str(error)))),
-    (StoreClosed, lambda _: NotReady("the node is stopping")),
-    (trio.ClosedResourceError, lambda _: NotReady("the node is stopping")),
-    (StoreError, lambda error: Unavailable(short(str(error)), error="STORE_FAILED")),
+    (PayoutError, lambda error: InvalidParamsError(short(str(error)))),
+    (MnemonicError, lambda error: InvalidParamsError(short(str(error)), error="BAD_MNEMONIC")),
+    (SettingError, lambda error: InvalidParamsError(short(str(error)))),
+    (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
+    (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
+    (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
 )
 """How the failures of the node's rooms are answered for."""

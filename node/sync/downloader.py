@@ -16,7 +16,7 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeer
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
 from unchained.node.transport.contract import PeerId
@@ -46,7 +46,7 @@ PROOFS_PER_SAMPLE: Final = 16
 SAMPLED_PROOFS_MIN: Final = 4
 
 
-class BranchTooLong(FetchError):
+class BranchTooLongError(FetchError):
     """A branch from below the tree has not won in as many anchors as there is room for."""
 
 
@@ -148,7 +148,7 @@ class _Run:
         """Ask one peer for batches, one at a time; several of these run for each peer."""
         while not self._plan.is_done:
             if self._plan.is_stuck(self._sources):
-                self._error = NotServedByPeer(self._leader, "nobody delivers its bodies")
+                self._error = NotServedByPeerError(self._leader, "nobody delivers its bodies")
                 nursery.cancel_scope.cancel()
             batch = self._plan.next_for(peer, trio.current_time())
             if batch is None:
@@ -219,7 +219,7 @@ class _Run:
             anchors = self._ready.pop(number)
             outcome = await chain.submit_batch(anchors)
             if outcome.error is not None or outcome.is_full:
-                too_long = BranchTooLong(self._leader, "too long to be weighed")
+                too_long = BranchTooLongError(self._leader, "too long to be weighed")
                 self._error = outcome.error or too_long
                 all_of_it.cancel()
                 return

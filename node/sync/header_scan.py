@@ -8,7 +8,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError

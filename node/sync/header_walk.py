@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext
@@ -16,7 +16,7 @@ from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, NotServedByPeer
+from unchained.node.relay.fetcher import Fetcher, NotServedByPeerError
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, HeadersRequest
 
@@ -101,7 +101,7 @@ class HeaderWalk:
     def _begin(self, base: HeaderBase | None) -> None:
         if base is None:
             # Protocol §6: asked for back to a known anchor, at most MAX_REORG deep
-            raise NotServedByPeer(self._peer, "its chain leaves ours too deep to be followed")
+            raise NotServedByPeerError(self._peer, "its chain leaves ours too deep to be followed")
         self._point = base.context
         self.fork_height = base.fork_height
         self.height = base.context.height
@@ -118,7 +118,7 @@ class HeaderWalk:
         now_ms = self._clock.now_ms()
         for number, ((coin, header), standing) in enumerate(zip(page, known, strict=True)):
             if standing == "invalid":
-                raise NotServedByPeer(self._peer, f"builds on invalid anchor {coin.id.hex()}")
+                raise NotServedByPeerError(self._peer, f"builds on invalid anchor {coin.id.hex()}")
             if shared is None:
                 assert self._point is not None, "`_begin` has set it"
                 self._point = check_header(

@@ -12,8 +12,9 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.base.services import ServiceRun
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
@@ -55,7 +56,7 @@ class NodeNetwork:
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
     ) -> None:
-        """Raises `BadAddress`."""
+        """Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
         self.status = StatusKeeper(chain, genesis_id, clock)

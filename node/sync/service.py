@@ -17,8 +17,8 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.runtime import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.header_work import deserves_bodies
 from unchained.node.crypto.anchor_header import AnchorHeader
@@ -30,7 +30,7 @@ from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
-from unchained.node.sync.downloader import BranchTooLong, Downloader
+from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HeaderWalk, Seen
 from unchained.node.sync.votes import Votes
@@ -431,7 +431,7 @@ class SyncService:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
                     await self._fetch_long(scan, seen)
-        except BranchTooLong:
+        except BranchTooLongError:
             await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
             return LEFT_TO_OPERATOR
         except FetchError as error:

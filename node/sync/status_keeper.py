@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.messages import VERSION, Status

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from unchained.node.transport.contract import BadAddress, PeerId
+from unchained.node.transport.contract import BadAddressError, PeerId
 
 ADDRESS_FORM: Final = "/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/PEER]"
 
@@ -29,22 +29,23 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read a multiaddr. IP literals come out in their canonical form; raises `BadAddress`."""
+        """Read a multiaddr. IP literals come out in their canonical form; raises
+        `BadAddressError`."""
         parts = text.split("/") if len(text) <= ADDRESS_LENGTH_MAX else []
         if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp":
-            raise BadAddress(text[:ADDRESS_LENGTH_MAX], ADDRESS_FORM)
+            raise BadAddressError(text[:ADDRESS_LENGTH_MAX], ADDRESS_FORM)
         _, kind, host, _, port_text, *rest = parts
         if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
-            raise BadAddress(text, "a port from 0 to 65535")
+            raise BadAddressError(text, "a port from 0 to 65535")
         port = int(port_text)
         if port > 0xFFFF:
-            raise BadAddress(text, "a port from 0 to 65535")
+            raise BadAddressError(text, "a port from 0 to 65535")
         if kind in ("ip4", "ip6"):
             host = _literal(kind, host, text)
         elif kind not in ("dns", "dns4", "dns6") or not _NAME.match(host):
-            raise BadAddress(text, ADDRESS_FORM)
+            raise BadAddressError(text, ADDRESS_FORM)
         if rest and (rest[0] != "p2p" or not _PEER.match(rest[1])):
-            raise BadAddress(text, "a base58 peer id after /p2p/")
+            raise BadAddressError(text, "a base58 peer id after /p2p/")
         return cls(kind, host, port, PeerId(rest[1]) if rest else None)
 
     @classmethod
@@ -71,7 +72,7 @@ def _literal(kind: str, host: str, text: str) -> str:
     try:
         parsed = ipaddress.IPv4Address(host) if kind == "ip4" else ipaddress.IPv6Address(host)
     except ValueError:
-        raise BadAddress(text, f"an {kind} literal") from None
+        raise BadAddressError(text, f"an {kind} literal") from None
     if getattr(parsed, "scope_id", None):
-        raise BadAddress(text, "an ip6 literal without a zone")
+        raise BadAddressError(text, "an ip6 literal without a zone")
     return str(parsed)

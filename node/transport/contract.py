@@ -7,30 +7,30 @@ in-process twin under virtual time. What both keep:
   or validator is called for that peer, and is followed by exactly one `PeerDisconnected`.
 - The gate is asked before anything of a peer is read, and again when its id is proven.
 - A handler or validator that raises is a fault of this node: it is counted and logged with its
-  traceback, the peer gets `RequestFailed` or the message is dropped, and the node goes on.
+  traceback, the peer gets `RequestFailedError` or the message is dropped, and the node goes on.
 - Every queue is bounded. What overflows is dropped and counted, never waited for.
 
 Errors::
 
     TransportError
-    +-- BadAddress            text that is no dialable address
-    +-- BadIdentity           the identity key file cannot be used
-    +-- CannotListen          a listening address could not be bound
-    +-- NotRunning            used outside `run`
+    +-- BadAddressError               text that is no dialable address
+    +-- BadIdentityError              the identity key file cannot be used
+    +-- CannotListenError             a listening address could not be bound
+    +-- NotRunningError               used outside `run`
     +-- DialError
-    |   +-- DialUnreachable   nobody answers there, or the name does not resolve
-    |   +-- DialTimeout       no finished handshake in time
-    |   +-- DialWrongPeer     somebody else answers there
-    |   +-- DialRefused       our own gate or limit forbids it, or it is ourselves
+    |   +-- DialUnreachableError      nobody answers there, or the name does not resolve
+    |   +-- DialTimeoutError          no finished handshake in time
+    |   +-- DialWrongPeerError        somebody else answers there
+    |   +-- DialRefusedError          our own gate or limit forbids it, or it is ourselves
     +-- RequestError
-        +-- PeerGone          not connected, or the connection broke before the answer
-        +-- RequestTimeout    no whole answer in time
-        +-- RequestTooLarge   the peer does not take a request of this size
-        +-- ResponseTooLarge  the peer announced more than `max_response`
-        +-- RequestRefused    the peer is overloaded, or declined
-        +-- RequestFailed     the peer's handler failed
-        +-- ProtocolUnsupported   the peer does not serve this protocol
-        +-- BadResponse       bytes that are no answer
+        +-- PeerGoneError             not connected, or the connection broke before the answer
+        +-- RequestTimeoutError       no whole answer in time
+        +-- RequestTooLargeError      the peer does not take a request of this size
+        +-- ResponseTooLargeError     the peer announced more than `max_response`
+        +-- RequestRefusedError       the peer is overloaded
+        +-- RequestFailedError        the peer's handler failed
+        +-- ProtocolUnsupportedError  the peer does not serve this protocol
+        +-- BadResponseError          bytes that are no answer
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import ClassVar, NewType, Protocol
 
 import trio
 
@@ -53,7 +53,7 @@ class TransportError(Exception):
     """Any failure that this package reports; the tree is in the module docstring."""
 
 
-class BadAddress(TransportError):
+class BadAddressError(TransportError):
     """A text is no dialable address."""
 
     def __init__(self, text: str, expected: str) -> None:
@@ -61,11 +61,11 @@ class BadAddress(TransportError):
         self.text = text
 
 
-class BadIdentity(TransportError):
+class BadIdentityError(TransportError):
     """The identity key file cannot be used."""
 
 
-class CannotListen(TransportError):
+class CannotListenError(TransportError):
     """A listening address could not be bound."""
 
     def __init__(self, address: str, why: str) -> None:
@@ -73,32 +73,42 @@ class CannotListen(TransportError):
         self.address = address
 
 
-class NotRunning(TransportError):
+class NotRunningError(TransportError):
     """The transport was used outside its `run`."""
 
 
 class DialError(TransportError):
-    """A connection to an address was not made."""
+    """A connection to an address was not made; `word` says why, for programs."""
+
+    word: ClassVar[str] = "DIAL_ERROR"
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"cannot connect to {address}: {why}")
         self.address = address
 
 
-class DialUnreachable(DialError):
+class DialUnreachableError(DialError):
     """Nobody answers at the address, or its name does not resolve."""
 
+    word = "DIAL_UNREACHABLE"
 
-class DialTimeout(DialError):
+
+class DialTimeoutError(DialError):
     """The handshake was not finished in time."""
 
+    word = "DIAL_TIMEOUT"
 
-class DialWrongPeer(DialError):
+
+class DialWrongPeerError(DialError):
     """Another identity than the address names answered."""
 
+    word = "DIAL_WRONGPEER"
 
-class DialRefused(DialError):
+
+class DialRefusedError(DialError):
     """Our own gate or limit forbids the connection, or the address is our own."""
+
+    word = "DIAL_REFUSED"
 
 
 class RequestError(TransportError):
@@ -110,40 +120,36 @@ class RequestError(TransportError):
         self.protocol = protocol
 
 
-class PeerGone(RequestError):
+class PeerGoneError(RequestError):
     """The peer is not connected, or its connection broke before the answer."""
 
 
-class RequestTimeout(RequestError):
+class RequestTimeoutError(RequestError):
     """The whole answer did not arrive in time."""
 
 
-class RequestTooLarge(RequestError):
+class RequestTooLargeError(RequestError):
     """The peer does not take a request of this size."""
 
 
-class ResponseTooLarge(RequestError):
+class ResponseTooLargeError(RequestError):
     """The peer announced a longer answer than was asked for."""
 
 
-class RequestRefused(RequestError):
-    """The peer is overloaded or declined."""
+class RequestRefusedError(RequestError):
+    """The peer is overloaded."""
 
 
-class RequestFailed(RequestError):
+class RequestFailedError(RequestError):
     """The peer's handler failed."""
 
 
-class ProtocolUnsupported(RequestError):
+class ProtocolUnsupportedError(RequestError):
     """The peer does not serve the protocol."""
 
 
-class BadResponse(RequestError):
+class BadResponseError(RequestError):
     """The peer sent bytes that are no answer."""
-
-
-class Decline(Exception):
-    """Raised by a request handler to answer `RequestRefused` (a rate limit, say)."""
 
 
 class Direction(enum.Enum):
@@ -260,7 +266,7 @@ Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
-"""Answers one request. Cancelled if the peer goes away. May raise `Decline`."""
+"""Answers one request. Cancelled if the peer goes away."""
 
 Validator = Callable[[PeerId, bytes], Awaitable[Verdict]]
 """Judges, and takes in, one gossiped message, given who sent it (not who made it)."""
@@ -367,13 +373,14 @@ class Transport(Protocol):
     async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
         """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID``; no-op if connected to it.
 
-        Returns the peer, whose `PeerConnected` has then been seen. Raises `BadAddress`,
-        `DialError`, `NotRunning`. Cancelling leaves no connection."""
+        Returns the peer, whose `PeerConnected` has then been seen. Raises `BadAddressError`,
+        `DialError`, `NotRunningError`. Cancelling leaves no connection."""
 
     async def identify(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
         """Ask who answers at an address that names no peer, and return who it proved to be.
 
-        No connection stays. Raises `BadAddress`, `DialUnreachable`, `DialTimeout`, `NotRunning`.
+        No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`,
+        `NotRunningError`.
         """
 
     async def disconnect(self, peer: PeerId) -> None:
@@ -390,7 +397,7 @@ class Transport(Protocol):
     ) -> bytes:
         """Send one request and return the whole answer, of at most `max_response` bytes.
 
-        Raises `RequestError`, `NotRunning`. Cancelling tells the peer to stop."""
+        Raises `RequestError`, `NotRunningError`. Cancelling tells the peer to stop."""
 
     def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
         """Answer requests of a protocol with `handler`, once per protocol. Set before `run`."""
@@ -405,10 +412,10 @@ class Transport(Protocol):
     async def publish(self, topic: str, data: bytes) -> MessageId:
         """Gossip our own message of a subscribed topic; it is not validated.
 
-        A message already seen is not sent again. Raises `NotRunning`, and ValueError for a
+        A message already seen is not sent again. Raises `NotRunningError`, and ValueError for a
         topic that is not subscribed or data above its limit."""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen and serve until cancelled; started once listening. Raises `CannotListen`.
+        """Listen and serve until cancelled; started once listening. Raises `CannotListenError`.
 
         Cancelling closes all connections."""

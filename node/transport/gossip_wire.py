@@ -24,7 +24,7 @@ RPC_MERGE_BYTES: Final = 32 << 10
 """Bytes up to which waiting RPCs are sent as one."""
 
 
-class BadRpc(Exception):
+class BadRpcError(Exception):
     """Bytes that are no RPC, or one that is not allowed."""
 
 
@@ -56,26 +56,26 @@ def encode(rpcs: list[Rpc]) -> bytes:
 
 
 def decode(data: bytes) -> Rpc:
-    """Read one RPC; raises `BadRpc`."""
+    """Read one RPC; raises `BadRpcError`."""
     rpc = rpc_pb2.RPC()
     try:
         rpc.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
-        raise BadRpc(f"no RPC: {error}") from None
+        raise BadRpcError(f"no RPC: {error}") from None
     control = rpc.control
     if len(rpc.publish) > RPC_MESSAGES_MAX:
-        raise BadRpc(f"more than {RPC_MESSAGES_MAX} messages")
+        raise BadRpcError(f"more than {RPC_MESSAGES_MAX} messages")
     lists = (rpc.subscriptions, control.ihave, control.graft, control.prune)
     if any(
         len(entries) > RPC_ENTRIES_MAX for entries in (*lists, control.iwant, control.idontwant)
     ):
-        raise BadRpc(f"more than {RPC_ENTRIES_MAX} entries")
+        raise BadRpcError(f"more than {RPC_ENTRIES_MAX} entries")
     messages = []
     for message in rpc.publish:
         if message.from_id or message.seqno or message.signature or message.key:
-            raise BadRpc("a signed message: this network's are unsigned")
+            raise BadRpcError("a signed message: this network's are unsigned")
         if len(message.topicIDs) != 1:
-            raise BadRpc(f"a message of {len(message.topicIDs)} topics")
+            raise BadRpcError(f"a message of {len(message.topicIDs)} topics")
         messages.append((str(message.topicIDs[0]), bytes(message.data)))
     subscriptions = [(sub.subscribe, str(sub.topicid)) for sub in rpc.subscriptions]
     return Rpc(

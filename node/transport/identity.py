@@ -13,7 +13,7 @@ from libp2p.crypto.keys import KeyPair
 from libp2p.peer.id import ID
 
 from unchained.node.base.files import write_private
-from unchained.node.transport.contract import BadIdentity, PeerId
+from unchained.node.transport.contract import BadIdentityError, PeerId
 
 IDENTITY_FILE_HEADER: Final = "unchained identity 1"
 _FORM = re.compile(rf"{IDENTITY_FILE_HEADER}\n([0-9a-f]{{64}})\n?\Z")
@@ -36,16 +36,16 @@ class Identity:
     def load_or_create(cls, path: Path) -> Identity:
         """Read the key file, or make one, mode 0600, that is there whole or not at all.
 
-        Raises `BadIdentity` with one line that names the file and what is wrong."""
+        Raises `BadIdentityError` with one line that names the file and what is wrong."""
         try:
             text = path.read_text("ascii")
         except FileNotFoundError:
             return cls._create(path)
         except (OSError, ValueError) as error:
-            raise BadIdentity(f"cannot read the identity key {path}: {_why(error)}") from None
+            raise BadIdentityError(f"cannot read the identity key {path}: {_why(error)}") from None
         found = _FORM.match(text)
         if found is None:
-            raise BadIdentity(
+            raise BadIdentityError(
                 f"{path} is no identity key: expected {IDENTITY_FILE_HEADER!r} and a line of "
                 "64 hex digits; restore it, or move it away to be given another identity"
             )
@@ -53,7 +53,7 @@ class Identity:
             if path.stat().st_mode & 0o077:
                 path.chmod(0o600)
         except OSError as error:
-            raise BadIdentity(f"cannot protect {path}: {_why(error)}") from None
+            raise BadIdentityError(f"cannot protect {path}: {_why(error)}") from None
         return cls.from_seed(bytes.fromhex(found[1]))
 
     @classmethod
@@ -63,7 +63,7 @@ class Identity:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(path, f"{IDENTITY_FILE_HEADER}\n{seed.hex()}\n".encode("ascii"))
         except OSError as error:
-            raise BadIdentity(f"cannot write the identity key {path}: {_why(error)}") from None
+            raise BadIdentityError(f"cannot write the identity key {path}: {_why(error)}") from None
         return cls.from_seed(seed)
 
 

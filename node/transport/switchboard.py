@@ -11,7 +11,6 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.transport.contract import (
-    Decline,
     Direction,
     Event,
     Gate,
@@ -208,9 +207,6 @@ class Switchboard:
             return ResponseStatus.REFUSED, b""
         try:
             response = await served.handler(peer, payload)
-        except Decline:
-            self.counters.requests_refused += 1
-            return ResponseStatus.REFUSED, b""
         except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
             self.fault("net.handler_failed", protocol=protocol)
             return ResponseStatus.FAILED, b""

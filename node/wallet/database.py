@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unchained.node.wallet.errors import StoreDamaged, StoreUnavailable
+from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, VERSION, Sealer
 
 
@@ -19,15 +19,15 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(f"the wallet's .db file: {error}") from None
+        raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise StoreDamaged(f"the wallet's .db file: {error}: delete it and rescan") from None
+        raise StoreDamagedError(f"the wallet's .db file: {error}: delete it and rescan") from None
 
 
 class Database:
     """The file of one wallet. `network_id` names the chain, `owner` the wallet: both are checked.
 
-    Raises `StoreDamaged` from every method for a file that cannot be read.
+    Raises `StoreDamagedError` from every method for a file that cannot be read.
     """
 
     def __init__(self, path: Path | None, *, network_id: bytes, owner: bytes, seed: bytes) -> None:
@@ -49,7 +49,7 @@ class Database:
             )
             self._open(network_id, owner)
         except sqlite3.DatabaseError as error:
-            raise StoreDamaged(f"{path}: {error}: delete it and rescan") from None
+            raise StoreDamagedError(f"{path}: {error}: delete it and rescan") from None
 
     def _open(self, network_id: bytes, owner: bytes) -> None:
         db = self._db
@@ -70,13 +70,13 @@ class Database:
                     self._put("network", network_id)
                     db.execute(f"PRAGMA user_version = {VERSION}")
         elif version != VERSION:
-            raise StoreDamaged(
+            raise StoreDamagedError(
                 f"the wallet's .db file has layout {version}, expected {VERSION}: "
                 "delete it and rescan"
             )
         for name, expected in (("network", network_id), ("owner", owner)):
             if self._get(name) != expected:
-                raise StoreDamaged(
+                raise StoreDamagedError(
                     f"the wallet's .db file has another {name}: delete it and rescan"
                 )
 

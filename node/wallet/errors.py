@@ -1,78 +1,95 @@
 """What can go wrong with a wallet. No message holds a secret.
 
 WalletError
-├── NoSuchWallet             no wallet of that name
-├── WalletClosed             the wallet is there, but closed
-├── WalletExists             a wallet of that name is there already
-├── BadWalletName            a name that no wallet may have
-├── WalletLocked             it needs the spend key: unlock the wallet
-├── WatchOnly                the wallet has no spend key at all
+├── NoSuchWalletError             no wallet of that name
+├── WalletClosedError             the wallet is there, but closed
+├── WalletExistsError             a wallet of that name is there already
+├── BadWalletNameError            a name that no wallet may have
+├── WalletLockedError             it needs the spend key: unlock the wallet
+├── WatchOnlyError                the wallet has no spend key at all
 ├── KeystoreError
-│   ├── KeystoreCorrupt      the file is damaged, or of another version
-│   ├── WrongPassphrase      the file is sound, the passphrase does not open it
-│   ├── EmptyPassphrase      no passphrase, and that was not asked for
-│   └── OtherNetworkWallet   a wallet of another network
-├── StoreDamaged             the file of what the wallet knows is damaged
-├── StoreUnavailable         that file cannot be read or written at present
-├── NoSuchAccount            an account that the wallet does not have
-├── NoSuchCoin               a coin that the wallet does not have, or cannot spend
-├── NoSuchTransfer           a transfer that the wallet did not make, or that is settled
+│   ├── KeystoreCorruptError      the file is damaged, or of another version
+│   ├── WrongPassphraseError      the file is sound, the passphrase does not open it
+│   ├── EmptyPassphraseError      no passphrase, and that was not asked for
+│   └── OtherNetworkWalletError   a wallet of another network
+├── StoreDamagedError             the file of what the wallet knows is damaged
+├── StoreUnavailableError         that file cannot be read or written at present
+├── NoSuchAccountError            an account that the wallet does not have
+├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
+├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
 ├── SpendingError
-│   ├── BadPayment           an amount, payee, memo or fee that makes no transfer
-│   ├── InsufficientFunds    the coins do not suffice
-│   ├── TooManyCoins         it would take more coins than one transfer holds: consolidate
-│   └── NothingToDo          a sweep or consolidation that no coin is worth
-├── ContractError            a condition shared with others that is malformed or does not apply
-├── SigningError             an unsigned file that is malformed, lies, or lacks signatures
-├── RequestError             a payment URI that is malformed
-├── ReceiptError             a receipt that is malformed or does not prove what it says
-└── TransferRefused          the node did not take the transfer; `rule` names why
+│   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
+│   ├── InsufficientFundsError    the coins do not suffice
+│   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
+│   └── NothingToDoError          a sweep or consolidation that no coin is worth
+├── ContractError                 a condition shared with others that is malformed or does not apply
+├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
+├── PaymentRequestError           a payment URI that is malformed
+├── ReceiptError                  a receipt that is malformed or does not prove what it says
+└── TransferRefusedError          the node did not take the transfer; `rule` names why
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class WalletError(Exception):
-    """Something a wallet cannot do. The message is one line, fit for its user."""
+    """Something a wallet cannot do. The message is one line, fit for its user; `word` is for
+    programs."""
+
+    word: ClassVar[str] = "WALLET_ERROR"
 
 
-class NoSuchWallet(WalletError):
+class NoSuchWalletError(WalletError):
     """There is no wallet of that name."""
+
+    word = "NO_SUCH_WALLET"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no wallet is named {name!r}")
 
 
-class WalletClosed(WalletError):
+class WalletClosedError(WalletError):
     """The wallet is there, but closed."""
+
+    word = "WALLET_CLOSED"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the wallet {name!r} is closed: open it first")
 
 
-class WalletExists(WalletError):
+class WalletExistsError(WalletError):
     """A wallet of that name is there already."""
+
+    word = "WALLET_EXISTS"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"a wallet named {name!r} is there already")
 
 
-class BadWalletName(WalletError):
+class BadWalletNameError(WalletError):
     """The name is none that a wallet may have."""
+
+    word = "BAD_WALLET_NAME"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name!r} cannot name a wallet: expected 1 to 64 letters, digits, - or _")
 
 
-class WalletLocked(WalletError):
+class WalletLockedError(WalletError):
     """The spend key is needed and the wallet is locked."""
+
+    word = "WALLET_LOCKED"
 
     def __init__(self) -> None:
         super().__init__("the wallet is locked: unlock it with its passphrase")
 
 
-class WatchOnly(WalletError):
+class WatchOnlyError(WalletError):
     """The spend key is needed and the wallet never had it."""
+
+    word = "WATCH_ONLY"
 
     def __init__(self) -> None:
         super().__init__("the wallet is watch-only: sign where the spend key is")
@@ -81,62 +98,88 @@ class WatchOnly(WalletError):
 class KeystoreError(WalletError):
     """A wallet's file cannot be used."""
 
+    word = "KEYSTORE_ERROR"
 
-class KeystoreCorrupt(KeystoreError):
+
+class KeystoreCorruptError(KeystoreError):
     """The file is damaged, cut, or of another version."""
 
+    word = "KEYSTORE_CORRUPT"
 
-class WrongPassphrase(KeystoreError):
+
+class WrongPassphraseError(KeystoreError):
     """The file is sound, but the passphrase does not open it."""
+
+    word = "WRONG_PASSPHRASE"
 
     def __init__(self) -> None:
         super().__init__("the passphrase is wrong")
 
 
-class EmptyPassphrase(KeystoreError):
+class EmptyPassphraseError(KeystoreError):
     """No passphrase was given, and to have none was not asked for."""
+
+    word = "EMPTY_PASSPHRASE"
 
     def __init__(self) -> None:
         super().__init__("the passphrase is empty: choose one, or ask for none explicitly")
 
 
-class OtherNetworkWallet(KeystoreError):
+class OtherNetworkWalletError(KeystoreError):
     """The file is a wallet of another network."""
 
+    word = "OTHER_NETWORK_WALLET"
 
-class StoreDamaged(WalletError):
+
+class StoreDamagedError(WalletError):
     """The file of what the wallet knows is damaged. It can be deleted: the chain has it all."""
 
+    word = "STORE_DAMAGED"
 
-class StoreUnavailable(WalletError):
+
+class StoreUnavailableError(WalletError):
     """The file of what the wallet knows cannot be read or written at present: a full disk."""
 
+    word = "STORE_UNAVAILABLE"
 
-class NoSuchAccount(WalletError):
+
+class NoSuchAccountError(WalletError):
     """The wallet has no such account."""
+
+    word = "NO_SUCH_ACCOUNT"
 
     def __init__(self, index: int) -> None:
         super().__init__(f"the wallet has no account {index}")
 
 
-class NoSuchCoin(WalletError):
+class NoSuchCoinError(WalletError):
     """The wallet does not have the coin, or cannot spend it."""
 
+    word = "NO_SUCH_COIN"
 
-class NoSuchTransfer(WalletError):
+
+class NoSuchTransferError(WalletError):
     """The wallet made no such transfer, or it is settled."""
+
+    word = "NO_SUCH_TRANSFER"
 
 
 class SpendingError(WalletError):
     """No transfer can be made as asked."""
 
+    word = "SPENDING_ERROR"
 
-class BadPayment(SpendingError):
+
+class BadPaymentError(SpendingError):
     """An amount, payee, memo or fee is none."""
 
+    word = "BAD_PAYMENT"
 
-class InsufficientFunds(SpendingError):
+
+class InsufficientFundsError(SpendingError):
     """The coins that can be spent do not suffice. Amounts in grains."""
+
+    word = "INSUFFICIENT_FUNDS"
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(f"the transfer takes {needed} grains, {available} can be spent")
@@ -144,8 +187,10 @@ class InsufficientFunds(SpendingError):
         self.available = available
 
 
-class TooManyCoins(SpendingError):
+class ConsolidationNeededError(SpendingError):
     """The coins are so small that one transfer does not hold enough of them."""
+
+    word = "TOO_MANY_COINS"
 
     def __init__(self, needed: int, most: int) -> None:
         super().__init__(
@@ -156,28 +201,40 @@ class TooManyCoins(SpendingError):
         self.most = most
 
 
-class NothingToDo(SpendingError):
+class NothingToDoError(SpendingError):
     """No coin is worth spending for it."""
+
+    word = "NOTHING_TO_DO"
 
 
 class ContractError(WalletError):
     """A condition shared with others is malformed, or does not apply."""
 
+    word = "CONTRACT_ERROR"
+
 
 class SigningError(WalletError):
     """An unsigned transfer is malformed, lies about its coins, or lacks signatures."""
+
+    word = "SIGNING_ERROR"
 
 
 class PaymentRequestError(WalletError):
     """A payment URI is malformed."""
 
+    word = "REQUEST_ERROR"
+
 
 class ReceiptError(WalletError):
     """A receipt is malformed, or does not prove what it says."""
 
+    word = "RECEIPT_ERROR"
 
-class TransferRefused(WalletError):
+
+class TransferRefusedError(WalletError):
     """The node did not take a transfer. `rule` is the rule's or the policy's name."""
+
+    word = "TRANSFER_REFUSED"
 
     def __init__(self, rule: str, why: str) -> None:
         super().__init__(why)

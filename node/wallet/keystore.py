@@ -38,14 +38,14 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
 from unchained.node.wallet.errors import (
-    BadWalletName,
-    EmptyPassphrase,
-    KeystoreCorrupt,
-    NoSuchAccount,
-    OtherNetworkWallet,
-    WalletExists,
-    WatchOnly,
-    WrongPassphrase,
+    BadWalletNameError,
+    EmptyPassphraseError,
+    KeystoreCorruptError,
+    NoSuchAccountError,
+    OtherNetworkWalletError,
+    WalletExistsError,
+    WatchOnlyError,
+    WrongPassphraseError,
 )
 
 WALLETS_NAME: Final = "wallets"
@@ -200,7 +200,7 @@ class Keystore(msgspec.Struct, frozen=True):
     ) -> Keystore:
         """Seal a secret under a passphrase; takes a second, by design.
 
-        `birth`: a height below which there are no coins of it. Raises `EmptyPassphrase`.
+        `birth`: a height below which there are no coins of it. Raises `EmptyPassphraseError`.
         """
         watched = tuple(
             WatchKeys.of(secret.account(network.chain_id, index)) for index in range(accounts)
@@ -216,29 +216,31 @@ class Keystore(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, path: Path, network: Network) -> Keystore:
-        """Read a file. Raises OSError, `KeystoreCorrupt`, `OtherNetworkWallet`."""
+        """Read a file. Raises OSError, `KeystoreCorruptError`, `OtherNetworkWalletError`."""
         return cls.from_bytes(path.read_bytes()[: MAX_FILE + 1], network, path.name)
 
     @classmethod
     def from_bytes(cls, raw: bytes, network: Network, name: str = "the wallet file") -> Keystore:
-        """Read a file's content. Raises `KeystoreCorrupt`, `OtherNetworkWallet`."""
+        """Read a file's content. Raises `KeystoreCorruptError`, `OtherNetworkWalletError`."""
         if not raw.startswith(MAGIC):
-            raise KeystoreCorrupt(f"{name} is no wallet file: it does not begin like one")
+            raise KeystoreCorruptError(f"{name} is no wallet file: it does not begin like one")
         head = raw[: len(MAGIC) + 1]
         if not 1 <= head[-1] <= VERSION:
-            raise KeystoreCorrupt(
+            raise KeystoreCorruptError(
                 f"{name} is of version {head[-1]}, expected versions 1 to {VERSION}"
             )
         body, checksum = raw[:-32], raw[-32:]
         if len(raw) > MAX_FILE or _CHECKSUM(body) != checksum:
-            raise KeystoreCorrupt(f"{name} is damaged: its checksum is wrong; restore a backup")
+            raise KeystoreCorruptError(
+                f"{name} is damaged: its checksum is wrong; restore a backup"
+            )
         try:
             file = _FILE.decode(body[len(head) :])
         except NonCanonicalError as error:
-            raise KeystoreCorrupt(f"{name} is damaged: {error}") from None
+            raise KeystoreCorruptError(f"{name} is damaged: {error}") from None
         if file.clear.chain_id != network.chain_id:
             other = NETWORK_NAMES.get(file.clear.chain_id, hex(file.clear.chain_id))
-            raise OtherNetworkWallet(f"{name} is for network {other}, expected {network.name}")
+            raise OtherNetworkWalletError(f"{name} is for network {other}, expected {network.name}")
         return cls(network, file, head[-1])
 
     def save(self, path: Path) -> None:
@@ -275,29 +277,29 @@ class Keystore(msgspec.Struct, frozen=True):
         return self.file.clear.accounts
 
     def account(self, index: int) -> WatchKeys:
-        """Return one account's watch keys. Raises `NoSuchAccount`."""
+        """Return one account's watch keys. Raises `NoSuchAccountError`."""
         for keys in self.accounts:
             if keys.index == index:
                 return keys
-        raise NoSuchAccount(index)
+        raise NoSuchAccountError(index)
 
     def unlock(self, passphrase: str) -> SpendSecret:
         """Open the sealed part; takes a second, by design.
 
-        Raises `WatchOnly`, `WrongPassphrase`, `KeystoreCorrupt`.
+        Raises `WatchOnlyError`, `WrongPassphraseError`, `KeystoreCorruptError`.
         """
         if self.watch_only:
-            raise WatchOnly
+            raise WatchOnlyError
         clear = self.file.clear
         cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
         try:
             raw = cipher.decrypt(self.file.nonce, self.file.sealed, self._head + encode(clear))
         except InvalidTag:
-            raise WrongPassphrase from None
+            raise WrongPassphraseError from None
         try:
             return SpendSecret.from_bytes(raw)
         except (NonCanonicalError, ValueError):
-            raise KeystoreCorrupt("what the wallet file seals is no mnemonic") from None
+            raise KeystoreCorruptError("what the wallet file seals is no mnemonic") from None
 
     def with_passphrase(
         self,
@@ -307,7 +309,7 @@ class Keystore(msgspec.Struct, frozen=True):
         cost: KdfCost | None = None,
         allow_empty: bool = False,
     ) -> Keystore:
-        """Return the wallet under another passphrase. Raises `EmptyPassphrase`."""
+        """Return the wallet under another passphrase. Raises `EmptyPassphraseError`."""
         clear = self.file.clear
         if cost is None:
             cost = DEFAULT_COST if clear.empty else clear.cost
@@ -317,7 +319,7 @@ class Keystore(msgspec.Struct, frozen=True):
     def with_account(self, secret: SpendSecret, passphrase: str) -> Keystore:
         """Return the wallet with one more account, sealed anew under its passphrase.
 
-        Raises `WrongPassphrase` if that is not the present one.
+        Raises `WrongPassphraseError` if that is not the present one.
         """
         self.unlock(passphrase)
         clear = self.file.clear
@@ -331,7 +333,7 @@ def _seal(
     network: Network, clear: _Clear, secret: SpendSecret, passphrase: str, *, allow_empty: bool
 ) -> Keystore:
     if not passphrase and not allow_empty:
-        raise EmptyPassphrase
+        raise EmptyPassphraseError
     # what everyone can open gains nothing from being slow to open
     cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
     clear = msgspec.structs.replace(
@@ -357,9 +359,9 @@ def _stretch(passphrase: str, clear: _Clear) -> bytes:
 
 
 def wallet_path(directory: Path, name: str) -> Path:
-    """Return where a wallet's file is, or would be. Raises `BadWalletName`."""
+    """Return where a wallet's file is, or would be. Raises `BadWalletNameError`."""
     if _NAME.fullmatch(name) is None:
-        raise BadWalletName(name)
+        raise BadWalletNameError(name)
     return directory / f"{name}{SUFFIX}"
 
 
@@ -372,11 +374,14 @@ def wallet_names(directory: Path) -> list[str]:
 
 
 def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
-    """Write a wallet that is not there yet; return its path. Raises OSError, `WalletExists`."""
+    """Write a wallet that is not there yet; return its path.
+
+    Raises OSError, `WalletExistsError`.
+    """
     path = wallet_path(directory, name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():
-        raise WalletExists(name)
+        raise WalletExistsError(name)
     keystore.save(path)
     return path
 

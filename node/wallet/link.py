@@ -41,5 +41,5 @@ class ChainLink(Protocol):
     async def submit(self, raw: bytes) -> bool:
         """Hand a transfer to the mempool, and so to peers; False if it is known already.
 
-        Raises `TransferRefused`.
+        Raises `TransferRefusedError`.
         """

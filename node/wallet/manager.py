@@ -13,7 +13,7 @@ import msgspec
 from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, TransferRefused
+from unchained.node.wallet.errors import SigningError, TransferRefusedError
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
@@ -58,7 +58,7 @@ class WalletManager(WalletFollower):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExists`, `BadWalletName`, `EmptyPassphrase`, OSError.
+        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
@@ -88,7 +88,7 @@ class WalletManager(WalletFollower):
     async def import_watch(self, name: str, text: str) -> None:
         """Make a watch-only wallet of another one's exported view, and open it.
 
-        Raises `KeystoreCorrupt`, `WalletExists`, `BadWalletName`, OSError.
+        Raises `KeystoreCorruptError`, `WalletExistsError`, `BadWalletNameError`, OSError.
         """
         exported = WatchExport.from_text(text, self.network)
         keystore = Keystore.watch(self.network, exported.accounts, exported.birth)
@@ -139,7 +139,8 @@ class WalletManager(WalletFollower):
         """Pay, and return the transfer that the node has taken.
 
         Cancelled before that, it may still be sent later. Raises `SpendingError`,
-        `WalletLocked`, `WatchOnly`, `TransferRefused` (then the coins are free again).
+        `WalletLockedError`, `WatchOnlyError`, `TransferRefusedError` (then the coins are free
+        again).
         """
         chosen = fee or self.fee()
         return await self._dispatch(
@@ -202,7 +203,7 @@ class WalletManager(WalletFollower):
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
         """Send a transfer from files that signers have handed back: copies are merged.
 
-        Raises `SigningError`, `TransferRefused`.
+        Raises `SigningError`, `TransferRefusedError`.
         """
 
         def finish(_wallet: Wallet) -> SizedTransfer:
@@ -234,7 +235,7 @@ class WalletManager(WalletFollower):
     async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
         try:
             await self._link.submit(outgoing.raw)
-        except TransferRefused:
+        except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
             raise

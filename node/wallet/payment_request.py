@@ -34,7 +34,7 @@ from unchained.node.crypto.addresses import (
 from unchained.node.primitives.transfer import Output
 from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT, Lock
 from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
-from unchained.node.wallet.errors import BadPayment, ContractError, PaymentRequestError
+from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
 from unchained.node.wallet.records import Payee
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ _ADDRESS_CHARS: Final = 90
 
 
 def parse_amount(text: str) -> int:
-    """Return the grains of a decimal amount of UNC. Raises `BadPayment`."""
+    """Return the grains of a decimal amount of UNC. Raises `BadPaymentError`."""
     found = _AMOUNT.fullmatch(text)
     if found is None or len(text) > 32:
-        raise BadPayment(f"{text[:40]!r} is no amount: expected UNC with up to 8 decimals")
+        raise BadPaymentError(f"{text[:40]!r} is no amount: expected UNC with up to 8 decimals")
     grains = int(found[1]) * GRAINS_PER_UNC + int((found[2] or "").ljust(8, "0"))
     if grains > MAX_AMOUNT:
-        raise BadPayment(f"{text} UNC is more than there can be")
+        raise BadPaymentError(f"{text} UNC is more than there can be")
     return grains
 
 
@@ -89,22 +89,22 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 def draft_for(network: Network, payee: Payee) -> Draft:
     """Return an output that pays an address, a paycode, a contract, or a lock (64 hex digits).
 
-    Raises `BadPayment` naming what is wrong.
+    Raises `BadPaymentError` naming what is wrong.
     """
     value, memo = payee.value, payee.memo
     if not DUST <= value <= MAX_AMOUNT:
-        raise BadPayment(f"a payment is at least {DUST} grains, got {value}")
+        raise BadPaymentError(f"a payment is at least {DUST} grains, got {value}")
     if len(memo) > MAX_MEMO:
-        raise BadPayment(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
+        raise BadPaymentError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
     text = payee.payee
     try:
         if len(text) > _ADDRESS_CHARS and not text.startswith(CONTRACT_PREFIX):
             return Draft(value, decode_paycode(network, text), memo)
         lock = _plain_lock(network, text)
     except (PayeeError, ContractError) as error:
-        raise BadPayment(str(error)) from None
+        raise BadPaymentError(str(error)) from None
     if memo:
-        raise BadPayment("only a payment to a paycode can carry a memo")
+        raise BadPaymentError("only a payment to a paycode can carry a memo")
     return Draft(value, lock)
 
 
@@ -156,7 +156,7 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
             draft_for(network, probe)
-        except (ValueError, BadPayment) as error:
+        except (ValueError, BadPaymentError) as error:
             raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
         return cls(payee, value, memo, fields.get("label", ""))
 

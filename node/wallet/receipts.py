@@ -20,7 +20,7 @@ from unchained.node.consensus.context import leaf_of
 from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.opened_anchors import (
     HistoryStart,
-    UnprovenHistory,
+    UnprovenHistoryError,
     check_opened,
     check_start,
 )
@@ -155,7 +155,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
             check_mix(anchor, network, backend)
     except NonCanonicalError as error:
         raise ReceiptError(f"the receipt is malformed: {error}") from None
-    except (ProtocolError, UnprovenHistory) as error:
+    except (ProtocolError, UnprovenHistoryError) as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
     return Verified(

@@ -107,7 +107,7 @@ class Scanner:
     def advance(self, view: Reader) -> ScanStep:
         """Take in one chunk of what the wallet has not seen of a snapshot.
 
-        Raises `StoreDamaged`, and a `StoreError` of the chain's store; nothing is half done.
+        Raises `StoreDamagedError`, and a `StoreError` of the chain's store; nothing is half done.
         """
         self._touched = []
         store = self._store

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.primitives.types import CoinId
-from unchained.node.wallet.errors import InsufficientFunds, TooManyCoins
+from unchained.node.wallet.errors import ConsolidationNeededError, InsufficientFundsError
 
 MAX_STEPS: Final = 20_000
 """Steps of the search: some hundredths of a second."""
@@ -53,7 +53,8 @@ def select(
 
     `candidates` are the largest coins, largest first, at least `costs.max_inputs` of them if
     there are so many; `fitting` those that the search for an exact match looks at. Raises
-    `InsufficientFunds`, and `TooManyCoins` where only the limit on inputs stands against it.
+    `InsufficientFundsError`, and `ConsolidationNeededError` where only the limit on inputs stands
+    against it.
     """
     exact = _search(amount + costs.bare, fitting[:MAX_SEARCHED], costs)
     if exact is not None:
@@ -66,7 +67,7 @@ def _largest_first(need: int, candidates: Sequence[Candidate], costs: Costs) -> 
     total = 0
     for coin_id, value in candidates:
         if len(chosen) == costs.max_inputs:
-            raise TooManyCoins(need + costs.per_input * len(chosen), total)
+            raise ConsolidationNeededError(need + costs.per_input * len(chosen), total)
         chosen.append(coin_id)
         total += value
         left = total - need - costs.per_input * len(chosen)
@@ -74,7 +75,7 @@ def _largest_first(need: int, candidates: Sequence[Candidate], costs: Costs) -> 
             return Selection(tuple(chosen), total, left - costs.change)
         if 0 <= left <= costs.waste:
             return Selection(tuple(chosen), total, 0)
-    raise InsufficientFunds(need + costs.per_input * max(len(chosen), 1), total)
+    raise InsufficientFundsError(need + costs.per_input * max(len(chosen), 1), total)
 
 
 def _search(need: int, coins: Sequence[Candidate], costs: Costs) -> Selection | None:

@@ -36,13 +36,13 @@ from unchained.node.primitives.transfer import (
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
-    BadPayment,
+    BadPaymentError,
     ContractError,
-    InsufficientFunds,
-    NoSuchAccount,
-    NoSuchCoin,
-    NoSuchTransfer,
-    NothingToDo,
+    InsufficientFundsError,
+    NoSuchAccountError,
+    NoSuchCoinError,
+    NoSuchTransferError,
+    NothingToDoError,
 )
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
@@ -69,11 +69,11 @@ class Fee(msgspec.Struct, frozen=True):
     target: int | None = None
 
     def check(self) -> None:
-        """Raise `BadPayment` for a fee that no transfer should pay."""
+        """Raise `BadPaymentError` for a fee that no transfer should pay."""
         if not 1 <= self.rate <= MAX_RATE:
-            raise BadPayment(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
+            raise BadPaymentError(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
         if self.target is not None and not 0 < self.target < 2**62:
-            raise BadPayment(f"a fee is a positive number of grains, got {self.target}")
+            raise BadPaymentError(f"a fee is a positive number of grains, got {self.target}")
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -138,7 +138,7 @@ class Spender:
     def _account(self, index: int) -> WatchAccount:
         account = self._accounts.get(index)
         if account is None:
-            raise NoSuchAccount(index)
+            raise NoSuchAccountError(index)
         return account
 
     def _to_self(self, index: int, value: int = 0) -> Draft:
@@ -161,10 +161,12 @@ class Spender:
         """Pay from an account's coins, or from those named.
 
         Confirmed coins are taken if they suffice, else also the change of the wallet's own
-        waiting transfers. Raises a `SpendingError`, `NoSuchCoin`, `NoSuchAccount`.
+        waiting transfers. Raises a `SpendingError`, `NoSuchCoinError`, `NoSuchAccountError`.
         """
         if not 0 < len(payees) < MAX_OUTPUTS:
-            raise BadPayment(f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}")
+            raise BadPaymentError(
+                f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}"
+            )
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         plan = self._key_plan(account, outputs, lock_height)
         return self._prepare(plan, fee, account, payees, coins)
@@ -200,7 +202,7 @@ class Spender:
             worth_it = left >= costs.change + costs.least
             selection = Selection((), 0, left - costs.change if worth_it else 0)
         elif account is None:
-            raise InsufficientFunds(need + have, have)
+            raise InsufficientFundsError(need + have, have)
         else:
             selection = self._choose(need, account, coins, costs)
         chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
@@ -223,7 +225,7 @@ class Spender:
         )
         try:
             return select(need, _worth(largest, costs), fitting, costs)
-        except InsufficientFunds:
+        except InsufficientFundsError:
             change = store.own_change(account)
             if not change:
                 raise
@@ -242,7 +244,7 @@ class Spender:
                 (young, "is not mature"),
             ):
                 if wrong:
-                    raise NoSuchCoin(f"coin {coin.coin_id.hex()} {why}")
+                    raise NoSuchCoinError(f"coin {coin.coin_id.hex()} {why}")
         return [(coin.coin_id, coin.value) for coin in found]
 
     # Everything at once
@@ -250,7 +252,7 @@ class Spender:
     def sweep(self, to: str, fee: Fee, *, account: int = 0, memo: bytes = b"") -> list[Prepared]:
         """Pay all of an account's coins to one payee, in several transfers if need be.
 
-        Raises `NothingToDo` if no coin is worth its fee.
+        Raises `NothingToDoError` if no coin is worth its fee.
         """
         return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1)
 
@@ -258,7 +260,7 @@ class Spender:
         self, fee: Fee, *, account: int = 0, below: int | None = None
     ) -> list[Prepared]:
         """Join an account's coins, the smallest first, into few; with `below` only those of a
-        lower value. Raises `NothingToDo` if there is nothing to join."""
+        lower value. Raises `NothingToDoError` if there is nothing to join."""
         return self._gather(account, fee, None, least_inputs=2, below=below)
 
     def _gather(
@@ -272,7 +274,7 @@ class Spender:
     ) -> list[Prepared]:
         fee.check()
         if fee.target is not None:
-            raise BadPayment("several transfers take a fee rate, not a fee")
+            raise BadPaymentError("several transfers take a fee rate, not a fee")
         coins = self._store.spendable(
             account,
             self.mature_below,
@@ -296,7 +298,7 @@ class Spender:
             chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
             prepared.append(_assemble(self._network, plan, chosen, 0, paid, b""))
         if not prepared:
-            raise NothingToDo("no coins are worth gathering at this fee rate")
+            raise NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared
 
     def _gathered(self, account: int, payee: Payee | None, value: int) -> _Plan:
@@ -311,19 +313,20 @@ class Spender:
     def bump(self, txid: bytes, fee: Fee) -> Prepared:
         """Make a transfer that replaces a waiting one and pays more.
 
-        Raises `NoSuchTransfer`, and `BadPayment` for a fee that no node would replace for.
+        Raises `NoSuchTransferError`, and `BadPaymentError` for a fee that no node would replace
+        for.
         """
         old = self._store.outgoing(txid)
         if old.height is not None or old.state is not OutgoingState.WAITING:
-            raise NoSuchTransfer(f"transfer {txid.hex()} does not wait any more")
+            raise NoSuchTransferError(f"transfer {txid.hex()} does not wait any more")
         raw = Transfer.from_bytes(old.raw)
         coins = self._store.coins_by_id([spent.coin_id for spent in raw.inputs])
         account = coins[0].account
         if any(coin.account != account or account < 0 for coin in coins):
-            raise NoSuchTransfer("only a transfer of one account's own coins can be replaced")
+            raise NoSuchTransferError("only a transfer of one account's own coins can be replaced")
         outputs = self._drafts_of(old, raw)
         if not outputs:
-            raise NoSuchTransfer("the transfer pays nobody: abandon it instead")
+            raise NoSuchTransferError("the transfer pays nobody: abandon it instead")
         plan = self._key_plan(account, outputs, raw.lock_height, coins)
         prepared = self._prepare(plan, fee, account, old.payees, replaces=bytes(old.txid))
         self._check_replaces(old, prepared)
@@ -332,7 +335,7 @@ class Spender:
     def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
         """Return what a transfer pays, change apart, to be sealed anew (Protocol §9).
 
-        Raises `NoSuchTransfer` if an output is to a paycode that the wallet does not know.
+        Raises `NoSuchTransferError` if an output is to a paycode that the wallet does not know.
         """
         places = [at for at in range(len(raw.outputs)) if at != old.change]
         payees: Sequence[Payee | None] = old.payees
@@ -353,7 +356,7 @@ class Spender:
         coin_id = output_id(old.txid, at)
         own = self._store.known_coins([coin_id]).get(coin_id)
         if own is None:
-            raise NoSuchTransfer(
+            raise NoSuchTransferError(
                 "the transfer was made elsewhere: whose paycode it pays is not known here, so it "
                 "cannot be replaced"
             )
@@ -364,7 +367,7 @@ class Spender:
         size = _size_bound(unsigned, 1)
         least = replacement_fee(size, (old,), self._with_descendants(old))
         if unsigned.fee < least:
-            raise BadPayment(
+            raise BadPaymentError(
                 f"a fee of {unsigned.fee} grains does not replace one of {old.fee}: "
                 f"it takes {least}, a rate of {-(-least // size)} grains per byte"
             )
@@ -394,7 +397,7 @@ class Spender:
         no payees take everything to an account's own paycode.
 
         A hash-time-lock is claimed with its preimage, and refunded without. Raises
-        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFunds`.
+        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
         """
         terms = contract.terms
         preimages: tuple[bytes, ...] = ()
@@ -427,7 +430,9 @@ class Spender:
         )
         prepared = self._prepare(plan, fee, None, payees)
         if not prepared.unsigned.outputs:
-            raise InsufficientFunds(_costs(plan, fee).change, sum(coin.value for coin in coins))
+            raise InsufficientFundsError(
+                _costs(plan, fee).change, sum(coin.value for coin in coins)
+            )
         return prepared
 
 
@@ -439,7 +444,7 @@ def _costs(plan: _Plan, fee: Fee) -> Costs:
     room = MAX_TRANSFER_ENCODED - encoded - back
     most = min(MAX_INPUTS - len(plan.fixed), room // (71 + condition) - len(plan.fixed))
     if most < 0:
-        raise BadPayment(
+        raise BadPaymentError(
             f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
         )
     if fee.target is not None:
@@ -500,7 +505,7 @@ def _assemble(
     )
     least = _size_bound(unsigned, plan.signatures)
     if outputs and unsigned.fee < least:
-        raise BadPayment(
+        raise BadPaymentError(
             f"a fee of {unsigned.fee} grains is too low: "
             f"nodes relay this transfer from {least} grains on"
         )

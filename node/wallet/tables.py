@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from unchained.node.primitives.hashing import HashContext
-from unchained.node.wallet.errors import StoreDamaged
+from unchained.node.wallet.errors import StoreDamagedError
 
 VERSION: Final = 2
 """Goes up with every change of layout."""
@@ -113,11 +113,11 @@ class Sealer:
         return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(value), bound_to)
 
     def unseal(self, sealed: bytes, bound_to: bytes) -> bytes:
-        """Return the MessagePack bytes that were sealed. Raises `StoreDamaged`."""
+        """Return the MessagePack bytes that were sealed. Raises `StoreDamagedError`."""
         try:
             return self._cipher.decrypt(sealed[:12], sealed[12:], bound_to)
         except (InvalidTag, ValueError):
-            raise StoreDamaged(
+            raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
                 "delete its .db file and rescan"
             ) from None

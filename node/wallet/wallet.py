@@ -28,10 +28,10 @@ from unchained.node.primitives.types import CoinId, KeyHash, Lock, UInt64
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
-    KeystoreCorrupt,
-    NoSuchAccount,
-    WalletLocked,
-    WatchOnly,
+    KeystoreCorruptError,
+    NoSuchAccountError,
+    WalletLockedError,
+    WatchOnlyError,
 )
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import (
@@ -81,18 +81,18 @@ class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @classmethod
     def from_text(cls, text: str, network: Network) -> WatchExport:
-        """Read a text. Raises `KeystoreCorrupt`."""
+        """Read a text. Raises `KeystoreCorruptError`."""
         body = text.removeprefix(WATCH_PREFIX)
         try:
             padded = body.encode("ascii") + b"=" * (-len(body) % 4)
             raw = base64.b64decode(padded, b"-_", validate=True)
             if body == text or _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
-                raise KeystoreCorrupt("not an exported view of a wallet: mistyped or cut")
+                raise KeystoreCorruptError("not an exported view of a wallet: mistyped or cut")
             exported = _EXPORT.decode(raw[:-4])
         except (binascii.Error, UnicodeEncodeError, NonCanonicalError):
-            raise KeystoreCorrupt("not an exported view of a wallet: malformed") from None
+            raise KeystoreCorruptError("not an exported view of a wallet: malformed") from None
         if exported.chain_id != network.chain_id:
-            raise KeystoreCorrupt(f"the view is of another network, expected {network.name}")
+            raise KeystoreCorruptError(f"the view is of another network, expected {network.name}")
         return exported
 
     def __repr__(self) -> str:
@@ -187,7 +187,7 @@ class Wallet:
 
     @classmethod
     def open(cls, directory: Path, name: str, network: Network) -> Wallet:
-        """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamaged`."""
+        """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
         return cls(name, network, Keystore.load(path, network), path)
 
@@ -237,7 +237,7 @@ class Wallet:
     def unlock(self, passphrase: str) -> None:
         """Let the wallet sign until it is locked; takes a second, by design.
 
-        Raises `WrongPassphrase`, `WatchOnly`, `KeystoreCorrupt`.
+        Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
         """
         self._secret = self._keystore.unlock(passphrase)
 
@@ -247,24 +247,24 @@ class Wallet:
 
     def _unlocked(self) -> SpendSecret:
         if self._keystore.watch_only:
-            raise WatchOnly
+            raise WatchOnlyError
         if self._secret is None:
-            raise WalletLocked
+            raise WalletLockedError
         return self._secret
 
     def mnemonic(self, passphrase: str) -> str:
-        """Return the 24 words. Raises `WrongPassphrase`, `WatchOnly`."""
+        """Return the 24 words. Raises `WrongPassphraseError`, `WatchOnlyError`."""
         return self._keystore.unlock(passphrase).mnemonic()
 
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
-        """Seal the wallet anew. Raises `WrongPassphrase`, `EmptyPassphrase`, OSError."""
+        """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
         secret = self._keystore.unlock(old)
         self._replace(self._keystore.with_passphrase(secret, passphrase, allow_empty=allow_empty))
 
     def add_account(self, passphrase: str) -> int:
         """Add the next account and return its index; coins that it had before take a rescan.
 
-        Raises `WrongPassphrase`, `WatchOnly`, OSError.
+        Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self._keystore.unlock(passphrase)
         self._replace(self._keystore.with_account(secret, passphrase))
@@ -277,10 +277,10 @@ class Wallet:
         self._keystore = keystore
 
     def account(self, index: int = 0) -> WatchAccount:
-        """Return an account without its spend key. Raises `NoSuchAccount`."""
+        """Return an account without its spend key. Raises `NoSuchAccountError`."""
         account = self._accounts.get(index)
         if account is None:
-            raise NoSuchAccount(index)
+            raise NoSuchAccountError(index)
         return account
 
     def address(self, account: int = 0) -> str:
@@ -305,7 +305,7 @@ class Wallet:
 
     def advance(self, view: Reader) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen. Raises `StoreDamaged` and a `StoreError` of the chain's store."""
+        yet seen. Raises `StoreDamagedError` and a `StoreError` of the chain's store."""
         return self._scanner.advance(view)
 
     def catch_up(self, view: Reader) -> ScanProgress:
@@ -344,13 +344,13 @@ class Wallet:
         return None
 
     def sign(self, unsigned: Unsigned) -> Unsigned:
-        """Add the signatures that the wallet's keys can give. Raises `WalletLocked`,
-        `WatchOnly`."""
+        """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
+        `WatchOnlyError`."""
         self._unlocked()
         return unsigned.sign(self._key_for)
 
     def finish(self, prepared: Prepared) -> SizedTransfer:
-        """Sign a transfer and make it ready. Raises `WalletLocked`, `WatchOnly`,
+        """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
         `SigningError`."""
         return self.sign(prepared.unsigned).finish(self.network)
 
@@ -398,7 +398,7 @@ class Wallet:
     def abandon(self, txid: bytes) -> None:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.
 
-        Raises `NoSuchTransfer`.
+        Raises `NoSuchTransferError`.
         """
         with self.store.transaction():
             self.store.abandon(txid)
@@ -451,7 +451,7 @@ class Wallet:
     def claim(self, lock: bytes, fee: Fee, *, preimage: bytes | None = None) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Raises `ContractError`, `InsufficientFunds`.
+        Raises `ContractError`, `InsufficientFundsError`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
@@ -462,7 +462,7 @@ class Wallet:
     def refund(self, lock: bytes, fee: Fee) -> Prepared:
         """Take back what a hash-time-lock holds, once its height is reached.
 
-        Raises `ContractError`, `InsufficientFunds`.
+        Raises `ContractError`, `InsufficientFundsError`.
         """
         watched = self.contract(lock)
         if not isinstance(watched.contract.terms, HashTimeLockCondition):

@@ -15,14 +15,15 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
-    NoSuchWallet,
-    StoreUnavailable,
-    TransferRefused,
-    WalletClosed,
+    NoSuchWalletError,
+    StoreUnavailableError,
+    TransferRefusedError,
+    WalletClosedError,
     WalletError,
 )
 from unchained.node.wallet.keystore import DEFAULT_COST, KdfCost, wallet_names
@@ -186,7 +187,7 @@ class WalletFollower:
                 step = await self._runner.run(wallet.advance, view)
             except WalletError as error:
                 entry.failure = str(error)
-                can_pass = isinstance(error, StoreUnavailable)
+                can_pass = isinstance(error, StoreUnavailableError)
                 entry.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
                 self._log.error("wallet.not_followed", wallet=wallet.name, why=str(error))
                 return None
@@ -217,7 +218,7 @@ class WalletFollower:
         for outgoing in unheard:
             try:
                 self._again += await self._link.submit(outgoing.raw)
-            except TransferRefused as error:
+            except TransferRefusedError as error:
                 self._log.info(
                     "wallet.refused",
                     wallet=wallet.name,
@@ -255,13 +256,16 @@ class WalletFollower:
     # Wallets
 
     async def open(self, name: str) -> None:
-        """Open a wallet, locked; nothing if it is open. Raises `NoSuchWallet`, `WalletError`."""
+        """Open a wallet, locked; nothing if it is open.
+
+        Raises `NoSuchWalletError`, `WalletError`.
+        """
         if name in self._open:
             return
         try:
             wallet = await self._runner.run(Wallet.open, self._directory, name, self.network)
         except FileNotFoundError:
-            raise NoSuchWallet(name) from None
+            raise NoSuchWalletError(name) from None
         if name in self._open:
             wallet.close()
             return
@@ -272,7 +276,7 @@ class WalletFollower:
     async def close(self, name: str) -> None:
         """Lock and close a wallet; it is not followed until it is opened again.
 
-        Raises `NoSuchWallet`, `WalletClosed`.
+        Raises `NoSuchWalletError`, `WalletClosedError`.
         """
         entry = self._entry(name)
         async with entry.turn:
@@ -285,7 +289,7 @@ class WalletFollower:
         entry = self._open.get(name)
         if entry is not None:
             return entry
-        raise WalletClosed(name) if name in self._closed else NoSuchWallet(name)
+        raise WalletClosedError(name) if name in self._closed else NoSuchWalletError(name)
 
     def account(self, name: str) -> WatchAccount | None:
         """Return the first account of an open wallet, None if there is no such wallet open."""
@@ -293,13 +297,13 @@ class WalletFollower:
         return None if entry is None else entry.wallet.account()
 
     def wallet(self, name: str) -> Wallet:
-        """Return an open wallet. Raises `NoSuchWallet`."""
+        """Return an open wallet. Raises `NoSuchWalletError`."""
         return self._entry(name).wallet
 
     async def call(self, name: str, work: Callable[[Wallet], T]) -> T:
         """Return ``work(wallet)``, done in a worker thread when no other work on it is.
 
-        Raises `NoSuchWallet` and what the work raises.
+        Raises `NoSuchWalletError` and what the work raises.
         """
         return await self._on(self._entry(name), work)
 
@@ -308,7 +312,7 @@ class WalletFollower:
             return await self._runner.run(work, entry.wallet)
 
     async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
-        """Let a wallet sign for some seconds. Raises `WrongPassphrase`, `WatchOnly`."""
+        """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`."""
         entry = self._entry(name)
         await self._runner.run(entry.wallet.unlock, passphrase)
         entry.deadline = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)

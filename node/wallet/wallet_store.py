@@ -16,7 +16,7 @@ import msgspec
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.node.wallet.database import Database
-from unchained.node.wallet.errors import NoSuchCoin, NoSuchTransfer
+from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import (
     Balance,
@@ -61,7 +61,7 @@ _text = msgspec.msgpack.Decoder(str)
 
 
 class WalletStore(Database):
-    """What one wallet knows. Raises `StoreDamaged` from every method for a file that cannot be
+    """What one wallet knows. Raises `StoreDamagedError` from every method for a file that cannot be
     read."""
 
     # What the chain says
@@ -238,15 +238,15 @@ class WalletStore(Database):
         return [self._coin(row) for row in rows]
 
     def coin(self, coin_id: bytes) -> WalletCoin:
-        """Return one coin. Raises `NoSuchCoin`."""
+        """Return one coin. Raises `NoSuchCoinError`."""
         return self.coins_by_id([coin_id])[0]
 
     def coins_by_id(self, coin_ids: Sequence[bytes]) -> list[WalletCoin]:
-        """Return coins in the order of their ids. Raises `NoSuchCoin`."""
+        """Return coins in the order of their ids. Raises `NoSuchCoinError`."""
         found = self.known_coins(coin_ids)
         for coin_id in coin_ids:
             if coin_id not in found:
-                raise NoSuchCoin(f"the wallet has no coin {coin_id.hex()}")
+                raise NoSuchCoinError(f"the wallet has no coin {coin_id.hex()}")
         return [found[coin_id] for coin_id in coin_ids]
 
     def known_coins(self, coin_ids: Sequence[bytes]) -> dict[bytes, WalletCoin]:
@@ -328,7 +328,7 @@ class WalletStore(Database):
         )
 
     def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
-        """Keep a coin back from being chosen, or let go of it. Raises `NoSuchCoin`."""
+        """Keep a coin back from being chosen, or let go of it. Raises `NoSuchCoinError`."""
         self.coin(coin_id)
         if frozen:
             self.run("INSERT OR IGNORE INTO frozen VALUES (?)", coin_id)
@@ -377,18 +377,18 @@ class WalletStore(Database):
             self.settle()
 
     def abandon(self, txid: bytes) -> None:
-        """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransfer`."""
+        """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransferError`."""
         changed = self.run(
             "UPDATE outgoing SET state = 1 WHERE txid = ? AND height IS NULL AND state = 0", txid
         )
         if not changed:
-            raise NoSuchTransfer(f"no waiting transfer {txid.hex()} was made by this wallet")
+            raise NoSuchTransferError(f"no waiting transfer {txid.hex()} was made by this wallet")
 
     def outgoing(self, txid: bytes) -> Outgoing:
-        """Return a transfer that the wallet made. Raises `NoSuchTransfer`."""
+        """Return a transfer that the wallet made. Raises `NoSuchTransferError`."""
         found = self.outgoing_or_none(txid)
         if found is None:
-            raise NoSuchTransfer(f"no transfer {txid.hex()} was made by this wallet")
+            raise NoSuchTransferError(f"no transfer {txid.hex()} was made by this wallet")
         return found
 
     def waiting_outgoing(self) -> list[Outgoing]:

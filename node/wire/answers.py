@@ -1,6 +1,6 @@
 """Checks of an answer against what was asked: ids hash, number, order, commitments.
 
-Each returns what the answer gives, or raises `MismatchedAnswer`: whoever sent it lied.
+Each returns what the answer gives, or raises `MismatchedAnswerError`: whoever sent it lied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.hashing import TRANSFER_FULL
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.wire.errors import MismatchedAnswer
+from unchained.node.wire.errors import MismatchedAnswerError
 from unchained.node.wire.messages import (
     OWN_TIP,
     Blobs,
@@ -34,30 +34,30 @@ def read_headers(request: HeadersRequest, answer: Headers) -> list[tuple[Coin, A
     if not anchors:
         return []
     if anchors[0][0].parent not in request.locator:
-        raise MismatchedAnswer(
+        raise MismatchedAnswerError(
             "headers", "a child of an id of the locator", f"one of {anchors[0][0].parent.hex()}"
         )
     for (below, _), (above, _) in pairwise(anchors):
         if above.parent != below.id or above.height != below.height + 1:
-            raise MismatchedAnswer("headers", f"a child of {below.id.hex()}", above.id.hex())
+            raise MismatchedAnswerError("headers", f"a child of {below.id.hex()}", above.id.hex())
     for coin, header in anchors:
         if header.body_root() != coin.header.body_root:
-            raise MismatchedAnswer(
+            raise MismatchedAnswerError(
                 "headers", f"digests of {coin.header.body_root.hex()}", "those of another body"
             )
     if request.tip != OWN_TIP and any(coin.id == request.tip for coin, _ in anchors[:-1]):
-        raise MismatchedAnswer("headers", f"nothing above {request.tip.hex()}", "more")
+        raise MismatchedAnswerError("headers", f"nothing above {request.tip.hex()}", "more")
     return anchors
 
 
 def read_bodies(asked: Sequence[AnchorHeader], answer: Bodies) -> list[Body | None]:
     """Return the bodies of the first anchors asked for, None where the peer has none."""
     if not 0 < len(answer) <= len(asked):
-        raise MismatchedAnswer("bodies", f"1 to {len(asked)}", str(len(answer)))
+        raise MismatchedAnswerError("bodies", f"1 to {len(asked)}", str(len(answer)))
     bodies: list[Body | None] = []
     for header, found in zip(asked, answer, strict=False):
         if found and not header.matches(found[0]):
-            raise MismatchedAnswer("bodies", "the body that the header commits to", "another")
+            raise MismatchedAnswerError("bodies", "the body that the header commits to", "another")
         bodies.append(found[0] if found else None)
     return bodies
 
@@ -65,16 +65,16 @@ def read_bodies(asked: Sequence[AnchorHeader], answer: Bodies) -> list[Body | No
 def read_coins(asked: Sequence[CoinId], answer: Blobs) -> dict[CoinId, Coin]:
     """Return the coins that the peer has of those asked for."""
     if len(answer) != len(asked):
-        raise MismatchedAnswer("coins", f"{len(asked)} coins", str(len(answer)))
+        raise MismatchedAnswerError("coins", f"{len(asked)} coins", str(len(answer)))
     coins = {}
     for coin_id, raw in zip(asked, answer, strict=True):
         if not raw:
             continue
         if len(raw) != COIN_SIZE:
-            raise MismatchedAnswer("coins", f"{COIN_SIZE} bytes", f"{len(raw)} bytes")
+            raise MismatchedAnswerError("coins", f"{COIN_SIZE} bytes", f"{len(raw)} bytes")
         coin = Coin.from_bytes(raw)
         if coin.id != coin_id:
-            raise MismatchedAnswer("coins", coin_id.hex(), coin.id.hex())
+            raise MismatchedAnswerError("coins", coin_id.hex(), coin.id.hex())
         coins[coin_id] = coin
     return coins
 
@@ -82,11 +82,11 @@ def read_coins(asked: Sequence[CoinId], answer: Blobs) -> dict[CoinId, Coin]:
 def read_transfers(asked: Sequence[Wid], answer: Blobs) -> list[bytes | None]:
     """Return the encodings of the first transfers asked for, None where the peer has none."""
     if not 0 < len(answer) <= len(asked):
-        raise MismatchedAnswer("transfers", f"1 to {len(asked)}", str(len(answer)))
+        raise MismatchedAnswerError("transfers", f"1 to {len(asked)}", str(len(answer)))
     found: list[bytes | None] = []
     for wid, raw in zip(asked, answer, strict=False):
         if raw and TRANSFER_FULL(raw) != wid:
-            raise MismatchedAnswer("transfers", wid.hex(), TRANSFER_FULL(raw).hex())
+            raise MismatchedAnswerError("transfers", wid.hex(), TRANSFER_FULL(raw).hex())
         found.append(raw or None)
     return found
 
@@ -101,12 +101,12 @@ def read_candidates(
     for coin in coins:
         here = (place.get(coin.parent, -1), coin.id)
         if here <= last:
-            raise MismatchedAnswer(
+            raise MismatchedAnswerError(
                 "candidates", "coins bound to the anchors, in their order", coin.id.hex()
             )
         last = here
     if not page.more:
         return coins, None
     if not coins:
-        raise MismatchedAnswer("candidates", "coins on a page that is not the last", "none")
+        raise MismatchedAnswerError("candidates", "coins on a page that is not the last", "none")
     return coins, CandidatesRequest(request.anchors[last[0] :], last[1])

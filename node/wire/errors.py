@@ -1,9 +1,9 @@
 """What can be wrong with an answer, as opposed to with the objects in it.
 
     AnswerError
-    +-- MalformedAnswer   bytes that are no answer
-    +-- MismatchedAnswer  an answer to something else than was asked: a lie
-    +-- RefusedAnswer     the peer gave nothing, and said so: nobody's fault
+    +-- MalformedAnswerError   bytes that are no answer
+    +-- MismatchedAnswerError  an answer to something else than was asked: a lie
+    +-- RefusedAnswerError     the peer gave nothing, and said so: nobody's fault
 
 Bytes that are not canonical raise `primitives.errors.NonCanonicalError`.
 """
@@ -21,15 +21,15 @@ class AnswerError(Exception):
         self.actual = actual
 
 
-class MalformedAnswer(AnswerError):
+class MalformedAnswerError(AnswerError):
     """Bytes that are no answer."""
 
 
-class MismatchedAnswer(AnswerError):
+class MismatchedAnswerError(AnswerError):
     """The answer does not belong to the request: other ids, order, number or commitment."""
 
 
-class RefusedAnswer(AnswerError):
+class RefusedAnswerError(AnswerError):
     """The peer gave nothing; `actual` is the name of its code."""
 
     def __init__(self, exchange: str, code: str) -> None:

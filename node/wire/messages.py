@@ -17,7 +17,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
 from unchained.node.primitives.types import ZERO32, Bytes32, UInt64
-from unchained.node.wire.errors import MalformedAnswer, RefusedAnswer
+from unchained.node.wire.errors import MalformedAnswerError, RefusedAnswerError
 from unchained.node.wire.limits import (
     ADDRESSES,
     BODIES,
@@ -130,17 +130,19 @@ class Exchange(Generic[T]):
     def decode_answer(self, raw: bytes) -> T:
         """Return what an answer gives.
 
-        Raises `RefusedAnswer`, `MalformedAnswer` and `NonCanonicalError`.
+        Raises `RefusedAnswerError`, `MalformedAnswerError` and `NonCanonicalError`.
         """
         if not raw or raw[0] not in _CODES:
-            raise MalformedAnswer(
+            raise MalformedAnswerError(
                 self.name, f"a code of 0 to {max(Code)}", "nothing" if not raw else str(raw[0])
             )
         code = Code(raw[0])
         if code is not Code.OK:
             if len(raw) > 1:
-                raise MalformedAnswer(self.name, "nothing after the code", f"{len(raw) - 1} bytes")
-            raise RefusedAnswer(self.name, code.name)
+                raise MalformedAnswerError(
+                    self.name, "nothing after the code", f"{len(raw) - 1} bytes"
+                )
+            raise RefusedAnswerError(self.name, code.name)
         return self._answer.decode(raw[1:])
 
 

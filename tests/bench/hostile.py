@@ -20,8 +20,8 @@ from tests.framework import siege as attacks
 from tests.framework.network import network
 from tests.framework.p2p_process import ROOT
 from tests.framework.siege import Siege
-from unchained.node.transport.contract import NotRunning
-from unchained.node.transport.libp2p.streams import StreamBroken
+from unchained.node.transport.contract import NotRunningError
+from unchained.node.transport.libp2p.streams import StreamBrokenError
 
 SECONDS = 4.0
 RUNS = 3
@@ -108,6 +108,6 @@ async def _attack(siege: Siege, attack: Attack) -> None:
     while True:
         try:
             await attack(siege)
-        except* (StreamBroken, NotRunning):
+        except* (StreamBrokenError, NotRunningError):
             # Cut off in the middle, by the node or by the end of the measurement.
             await trio.lowlevel.checkpoint()

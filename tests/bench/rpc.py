@@ -38,15 +38,15 @@ from tests.bench.sync import keep_mixes, lay, newcomer
 from tests.framework.network import network, until
 from tests.framework.processes import node_program
 from tests.framework.rpc_raw import RawClient, call, raw
-from tests.framework.rpc_server import captured
+from tests.framework.rpc_server import Reports, captured
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.rpc.client.client import Client, Endpoint
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.http.listener import HttpLimits, Listener, listen
-from unchained.node.rpc.http.server import Bound, Readiness, RpcSettings, Server
+from unchained.node.rpc.http.server import Bound, RpcSettings, Server
 
 RUNS = 25
 REQUESTS = 400
@@ -152,7 +152,7 @@ async def measure(directory: Path) -> list[dict[str, Any]]:
         settings=RpcSettings(directory),
         runner=InlineRunner(),
         log=log,
-        readiness=lambda: Readiness(True, {}),
+        readiness=Reports(),
     )
     reference = Listener(
         Starlette(routes=[Route("/rpc", bare, methods=["POST"])]), limits=HttpLimits(), log=log

@@ -17,7 +17,8 @@ import trio
 
 from tests.bench._result import result
 from tests.framework.benchchain import new_store
-from unchained.node.base.runtime import SystemClock, ThreadRunner
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.template import Template

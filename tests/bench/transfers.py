@@ -21,7 +21,8 @@ import trio
 
 from tests.bench._result import result
 from tests.framework.benchchain import SEED, Forger, connect, fill, new_store, open_core
-from unchained.node.base.runtime import SystemClock, ThreadRunner
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService

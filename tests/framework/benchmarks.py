@@ -16,7 +16,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from unchained.node.base.runtime import one_thread_for_numpy
+from unchained.node.base.runner import one_thread_for_numpy
 
 Result = dict[str, object]
 

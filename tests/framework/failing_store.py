@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from unchained.storage.errors import StoreError, StoreFull
+from unchained.storage.errors import StoreError, StoreFullError
 from unchained.storage.kv import Batch, KeyValueStore, Snapshot, StoreStatistics
 
 
@@ -19,7 +19,7 @@ class FailingStore:
     ) -> None:
         self._store = store
         self._fail_at = fail_at
-        self._error = error or StoreFull("the disk is full: make room and start again")
+        self._error = error or StoreFullError("the disk is full: make room and start again")
         self.writes = 0
         """Writes that were tried."""
 

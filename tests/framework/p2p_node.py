@@ -16,7 +16,6 @@ import structlog
 import trio
 
 from unchained.node.transport.contract import (
-    Decline,
     Misbehaved,
     PeerConnected,
     PeerDisconnected,
@@ -93,7 +92,7 @@ class Node:
             await trio.sleep_forever()
         finally:
             self.stalled -= 1
-        raise Decline
+        raise AssertionError
 
     async def fail(self, peer: PeerId, payload: bytes) -> bytes:
         raise KeyError("a fault of the handler")

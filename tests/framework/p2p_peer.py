@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
-from unchained.node.base.runtime import SystemClock
+from unchained.node.base.clock import SystemClock
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.codec import encode

@@ -12,15 +12,15 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.rpc.client.client import Endpoint, TrioClient
 from unchained.node.rpc.core.dispatcher import Translation
-from unchained.node.rpc.core.errors import NotFound, WalletRefused
+from unchained.node.rpc.core.errors import NotFoundError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.http.event_streams import Entries, EventsGone, LogEntry
+from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
 from unchained.node.rpc.http.server import Bound, Readiness, RpcSettings, Server, WebPage
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="anchors since genesis")]
@@ -35,6 +35,16 @@ class Paid(msgspec.Struct, frozen=True):
     txid: Hash
     value: Amount
     note: Hex
+
+
+class Reports:
+    """Gives the last of some reports of readiness."""
+
+    def __init__(self) -> None:
+        self.given = [Readiness(True, {"synced": "ok"})]
+
+    def check(self) -> Readiness:
+        return self.given[-1]
 
 
 class SampleRoom:
@@ -53,17 +63,17 @@ class SampleRoom:
         """Return what was given."""
         return value
 
-    @method("test.height", Access.READ, errors=(NotFound,))
+    @method("test.height", Access.READ, errors=(NotFoundError,))
     async def height(self, height: Height, *, step: int = 1) -> int:
         """Return the height after `height`.
 
         A second paragraph says more.
         """
         if height > 1000:
-            raise NotFound(f"no anchor at height {height}")
+            raise NotFoundError(f"no anchor at height {height}")
         return height + step
 
-    @method("test.pay", Access.FULL, errors=(WalletRefused,))
+    @method("test.pay", Access.FULL, errors=(WalletRefusedError,))
     async def pay(self, txid: Hash, value: Amount, note: Hex = NO_NOTE) -> Paid:
         """Pay a value to no one."""
         return Paid(txid, value, note)
@@ -153,7 +163,7 @@ class SampleLog:
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
         """Follow the log; an EventSource."""
         if since is not None and since < self.oldest - 1:
-            raise EventsGone(self.oldest)
+            raise EventsGoneError(self.oldest)
         index = len(self.entries) if since is None else since + 1 - self.oldest
         self.readers += 1
         reader = self._read(index)
@@ -183,7 +193,7 @@ class RunningServer:
     log: list[dict[str, Any]]
     client: TrioClient
     stop: Callable[[], None]
-    readiness: list[Readiness] = field(default_factory=lambda: [Readiness(True, {"synced": "ok"})])
+    readiness: list[Readiness] = field(default_factory=list)
 
 
 def captured() -> tuple[list[dict[str, Any]], Any]:
@@ -211,13 +221,13 @@ async def running(
     """
     room, events = SampleRoom(), SampleLog()
     entries, log = captured()
-    readiness = [Readiness(True, {"synced": "ok"})]
+    readiness = Reports()
     server = Server(
         registry(room, version="0.1.0"),
         settings=change(RpcSettings(directory)),
         runner=ThreadRunner(2),
         log=log,
-        readiness=lambda: readiness[-1],
+        readiness=readiness,
         events=events.open,
         pages=pages,
         translations=translations,
@@ -239,6 +249,6 @@ async def running(
             entries,
             client,
             nursery.cancel_scope.cancel,
-            readiness,
+            readiness.given,
         )
         nursery.cancel_scope.cancel()

@@ -24,7 +24,7 @@ from tests.framework.network import Net, NetNode, address_of
 from tests.framework.p2p_attacker import DATA, MESHSUB, SYN, Attacker, attacker
 from tests.framework.p2p_peer import BarePeer, bare_peer
 from tests.framework.processes import PATIENCE_S
-from unchained.node.base.runtime import SystemClock
+from unchained.node.base.clock import SystemClock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import ProvenAnchor, ProvenCoin
 from unchained.node.consensus.params import REG

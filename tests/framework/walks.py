@@ -39,14 +39,15 @@ from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from tests.framework.walk_recorder import Entry, Recorder
 from tests.framework.wallets import CHEAP
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.app import WalletLink
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.wallet.manager import WalletManager
-from unchained.node.wallet_link import ManagerLink
 
 PARTS: Final = ("node", "miner", "storage")
 BASE: Final = (
@@ -219,7 +220,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            ManagerLink(node.chain, node.store),
+            WalletLink(node.chain, node.store),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,

@@ -14,7 +14,9 @@ import trio.testing
 
 from tests.framework.forge import BACKEND
 from tests.framework.wallets import CHEAP
-from unchained.node.base.runtime import Clock, InlineRunner, Runner, TrioClock
+from unchained.node.app import WalletLink
+from unchained.node.base.clock import Clock, TrioClock
+from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.results import Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG, Network
@@ -22,7 +24,6 @@ from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.manager import WalletManager
-from unchained.node.wallet_link import ManagerLink
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
 
@@ -88,7 +89,7 @@ class WalletNode:
         )
         self.wallets = WalletManager(
             self.directory,
-            ManagerLink(self.chain, self.store),
+            WalletLink(self.chain, self.store),
             clock=self.clock,
             runner=self._runner,
             log=self.told.logger(),

@@ -17,7 +17,7 @@ from tests.framework.processes import LUCK_S, PATIENCE_S, NodeHome, node_program
 from unchained.miner import benchmark
 from unchained.miner.benchmark import (
     Measurement,
-    MeasurementFailed,
+    MeasurementFailedError,
     advised_workers,
     affordable,
     quick_rate,
@@ -27,7 +27,7 @@ from unchained.miner.machine import usable_cpus
 from unchained.miner.pool import MiningPool
 from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, available_backends
 from unchained.node.rpc.client.client import Client, Endpoint
-from unchained.node.rpc.core.errors import Unauthorized
+from unchained.node.rpc.core.errors import UnauthorizedError
 
 pytestmark = pytest.mark.real_time
 
@@ -163,7 +163,7 @@ def test_a_miner_works_for_a_node_elsewhere(home: NodeHome) -> None:
     assert home.run("mine", "stop", "--data-dir", str(home.data_dir())).returncode == 0
     # What the miner is given is good for mining alone.
     given = Client(Endpoint.at(url, token=token_file.read_text()))
-    with pytest.raises(Unauthorized, match="the miners' token is not enough"):
+    with pytest.raises(UnauthorizedError, match="the miners' token is not enough"):
         given.call("node.stop")
     miner = home.start(
         *("miner", "--json", "--workers", "2", "--token-file", str(token_file)),
@@ -300,7 +300,7 @@ async def test_a_worker_that_dies_ends_the_measurement(monkeypatch: pytest.Monke
 
     with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
         await run_benchmark([1], 8, 30)
-    assert caught.group_contains(MeasurementFailed)
+    assert caught.group_contains(MeasurementFailedError)
 
 
 @pytest.mark.usefixtures("no_worker_left")
@@ -311,4 +311,4 @@ async def test_a_worker_that_does_nothing_ends_the_measurement(
 
     with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
         await quick_rate(1, 8, 0.1)
-    assert caught.group_contains(MeasurementFailed)
+    assert caught.group_contains(MeasurementFailedError)

@@ -82,7 +82,7 @@ async def test_ours_goes_on() -> None:
                 with trio.fail_after(10):
                     await peer.closed.wait()
         kind, _ = await honest.tell("request", victim.id, "/t/fail/1", "", 100, 10)
-        assert kind == "RequestFailed"
+        assert kind == "RequestFailedError"
         await honest.ok("publish", "raise in the validator")
         state = await victim.state(lambda state: state["statistics"]["faults"] == 2)
         assert state["peers"] == [honest.id]

@@ -35,11 +35,11 @@ async def test_requests_between_processes() -> None:
 
         assert await ask(ECHO, "hello") == "hello"
         assert await ask(ECHO, "x" * 1_000_000, most=1_000_000) == "1000000"
-        assert await ask(ECHO, "x" * 1_100_000) == "RequestTooLarge"
-        assert await ask(LARGE, "101") == "ResponseTooLarge"
-        assert await ask("/t/fail/1", "") == "RequestFailed"
-        assert await ask("/t/none/1", "") == "ProtocolUnsupported"
-        assert await ask(STALL, "", patience=0.5) == "RequestTimeout"
+        assert await ask(ECHO, "x" * 1_100_000) == "RequestTooLargeError"
+        assert await ask(LARGE, "101") == "ResponseTooLargeError"
+        assert await ask("/t/fail/1", "") == "RequestFailedError"
+        assert await ask("/t/none/1", "") == "ProtocolUnsupportedError"
+        assert await ask(STALL, "", patience=0.5) == "RequestTimeoutError"
         # Who gives up is noticed: the handler is cancelled, its place is free.
         await other.state(lambda state: state["stalled"] == 0)
         refused = []
@@ -50,13 +50,17 @@ async def test_requests_between_processes() -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(one_of_three, 2.0)
-        assert sorted(refused) == ["RequestRefused", "RequestTimeout", "RequestTimeout"]
+        assert sorted(refused) == [
+            "RequestRefusedError",
+            "RequestTimeoutError",
+            "RequestTimeoutError",
+        ]
         kinds = [event[3] for event in other.events if event[0] == "misbehaved"]
         assert kinds == ["oversized_request"]
         await one.ok("disconnect", other.id)
         await one.event("disconnected", other.id, "local")
         await other.event("disconnected", one.id, "remote")
-        assert await ask(ECHO, "hello") == "PeerGone"
+        assert await ask(ECHO, "hello") == "PeerGoneError"
 
 
 async def test_gossip_goes_through_a_line_of_processes() -> None:
@@ -158,7 +162,7 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
         async with started("p2p_node", "1", "/ip4/127.0.0.1/tcp/0", address) as ours:
             await ours.ended.wait()
             error = f"cannot listen on {address}: the port is in use"
-            assert ours.events == [["failed", "CannotListen", error]]
+            assert ours.events == [["failed", "CannotListenError", error]]
             assert ours.stderr() == ""
 
 
@@ -179,10 +183,10 @@ async def test_a_ban() -> None:
         await ours.ok("gate", other.id)
         await ours.ok("disconnect", other.id)
         await other.event("disconnected", ours.id, "remote")
-        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachable"
-        assert (await ours.tell("connect", other.address, 10))[0] == "DialRefused"
+        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
+        assert (await ours.tell("connect", other.address, 10))[0] == "DialRefusedError"
         await ours.ok("gate", "127.0.0.1")
-        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachable"
+        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
         await ours.ok("gate")
         await other.ok("connect", ours.address, 10)
 
@@ -198,7 +202,7 @@ async def test_a_failed_dial_can_be_repeated() -> None:
         async with node(3) as target:
             address = f"{listen}/p2p/{target.id}"
         assert (await stock.tell("connect", address))[0] != "ok"
-        assert (await ours.tell("connect", address, 10))[0] == "DialUnreachable"
+        assert (await ours.tell("connect", address, 10))[0] == "DialUnreachableError"
         async with node(3, listen) as target:
             assert (await stock.tell("connect", target.address))[0] != "ok"
             await ours.ok("connect", target.address, 10)
@@ -292,12 +296,12 @@ async def test_addresses_of_every_kind() -> None:
             await other.ok("disconnect", one.id)
             await one.state(lambda state: not state["peers"])
         errors = {
-            f"/dns4/nowhere.invalid/tcp/1/p2p/{one.id}": "DialUnreachable",
-            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{'1' * 44}": "DialWrongPeer",
-            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{other.id[:-1]}1": "DialWrongPeer",
-            f"/ip4/127.0.0.1/tcp/{four.port}": "DialRefused",
-            other.address: "DialRefused",
-            "/ip4/127.0.0.1/udp/1/quic-v1": "BadAddress",
+            f"/dns4/nowhere.invalid/tcp/1/p2p/{one.id}": "DialUnreachableError",
+            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{'1' * 44}": "DialWrongPeerError",
+            f"/ip4/127.0.0.1/tcp/{four.port}/p2p/{other.id[:-1]}1": "DialWrongPeerError",
+            f"/ip4/127.0.0.1/tcp/{four.port}": "DialRefusedError",
+            other.address: "DialRefusedError",
+            "/ip4/127.0.0.1/udp/1/quic-v1": "BadAddressError",
         }
         for place, error in errors.items():
             assert (await other.tell("connect", place, 10))[0] == error, place
@@ -324,7 +328,7 @@ async def test_a_dial_to_silence_times_out() -> None:
     port = listeners[0].socket.getsockname()[1]
     async with node(1) as one, node(2) as other:
         address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.id}"
-        assert (await one.tell("connect", address, 0.5))[0] == "DialTimeout"
+        assert (await one.tell("connect", address, 0.5))[0] == "DialTimeoutError"
 
         async def only_multistream(stream: trio.SocketStream) -> None:
             tcp = TcpStream(stream)
@@ -338,5 +342,5 @@ async def test_a_dial_to_silence_times_out() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, only_multistream, listeners)
-            assert (await one.tell("connect", address, 10))[0] == "DialUnreachable"
+            assert (await one.tell("connect", address, 10))[0] == "DialUnreachableError"
             nursery.cancel_scope.cancel()

@@ -15,7 +15,7 @@ import pytest
 from tests.framework.forge import Forge
 from tests.framework.network import Net, NetNode, network, until
 from tests.framework.processes import Event
-from unchained.node.rpc.core.errors import NotFound
+from unchained.node.rpc.core.errors import NotFoundError
 
 SEED = 4
 LONG = 2_000
@@ -115,7 +115,7 @@ def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
     """Return what a node tells of coins, nothing while it does not know them all."""
     try:
         return [node.call("coin.get", id=coin) for coin in ids]
-    except NotFound:
+    except NotFoundError:
         return []
 
 

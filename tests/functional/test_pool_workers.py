@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trio
 
-from unchained.miner.errors import WorkerFailure
+from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.pool import MiningPool
 from unchained.node.crypto.pow import compute_mix, reference_backend
@@ -185,7 +185,7 @@ async def test_workers_come_and_go_while_mining() -> None:
 async def test_a_killed_worker_is_replaced_and_counted() -> None:
     reports: list[tuple[int, str, float]] = []
 
-    def report(index: int, failure: WorkerFailure, delay: float) -> None:
+    def report(index: int, failure: WorkerError, delay: float) -> None:
         reports.append((index, str(failure), delay))
 
     async with running(report=report) as pool:

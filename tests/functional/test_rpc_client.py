@@ -20,19 +20,19 @@ from unchained.node.rpc.client.client import (
     Endpoint,
     EventParser,
     LogEvent,
-    NodeNotRunning,
-    NodeTimedOut,
+    NodeNotRunningError,
+    NodeTimedOutError,
     TrioClient,
-    Unreachable,
+    UnreachableError,
 )
 from unchained.node.rpc.core.errors import (
-    InvalidParams,
-    MethodNotFound,
-    NotFound,
-    ProtocolRule,
+    InvalidParamsError,
+    MethodNotFoundError,
+    NotFoundError,
+    ProtocolRuleError,
     RpcError,
-    TooLarge,
-    Unauthorized,
+    TooLargeError,
+    UnauthorizedError,
     from_wire,
 )
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
@@ -71,7 +71,7 @@ async def test_typed_values_go_and_come(tmp_path: Path, kind: str) -> None:
         assert await call("test.pay", params, into=Paid) == PAID
         assert await call("test.height", [4]) == 5
         assert await call("test.height", [4], into=int, seconds=10) == 5
-        with pytest.raises(Unreachable, match=r"test\.height gave another result"):
+        with pytest.raises(UnreachableError, match=r"test\.height gave another result"):
             await call("test.height", [4], into=str)
 
 
@@ -80,17 +80,17 @@ async def test_typed_values_go_and_come(tmp_path: Path, kind: str) -> None:
 async def test_errors_come_back_as_their_classes(tmp_path: Path, kind: str) -> None:
     async with running(tmp_path):
         call, _ = asking(kind, Endpoint.of(tmp_path))
-        with pytest.raises(ProtocolRule) as caught:
+        with pytest.raises(ProtocolRuleError) as caught:
             await call("test.rule")
         assert caught.value.error == "NON_CANONICAL"
         assert caught.value.data["expected"] == 198
-        with pytest.raises(MethodNotFound, match="did you mean"):
+        with pytest.raises(MethodNotFoundError, match="did you mean"):
             await call("test.rul")
-        with pytest.raises(InvalidParams):
+        with pytest.raises(InvalidParamsError):
             await call("test.height", {"height": "x"})
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             await call("test.height", [5000])
-        with pytest.raises(TooLarge):
+        with pytest.raises(TooLargeError):
             await call("test.echo", ["x" * 3_000_000])
 
 
@@ -104,7 +104,7 @@ async def test_batches_keep_their_order(tmp_path: Path, kind: str) -> None:
         )
         assert (first, third) == (1, 3)
         assert isinstance(second, RpcError)
-        with pytest.raises(TooLarge):
+        with pytest.raises(TooLargeError):
             await batch([("test.echo", [1])] * 101)
 
 
@@ -115,25 +115,25 @@ async def test_credentials(tmp_path: Path, kind: str) -> None:
         token = (tmp_path / "rpc.token").read_text()
         call, _ = asking(kind, Endpoint.at(node.bound.url, token=token))
         assert await call("test.height", [4]) == 5
-        with pytest.raises(Unauthorized):
+        with pytest.raises(UnauthorizedError):
             await call("test.unlock", [Secret("sesame")])
         call, _ = asking(kind, Endpoint.at(node.bound.url))
         assert await call("test.echo", [1]) == 1
-        with pytest.raises(Unauthorized):
+        with pytest.raises(UnauthorizedError):
             await call("test.height", [4])
 
 
 @BOTH
 @trio_test
 async def test_a_node_that_is_down(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(NodeNotRunning, match=DOWN):
+    with pytest.raises(NodeNotRunningError, match=DOWN):
         Endpoint.of(tmp_path)
     async with running(tmp_path):
         endpoint = Endpoint.of(tmp_path)
     call, _ = asking(kind, endpoint)
-    with pytest.raises(NodeNotRunning, match=DOWN):
+    with pytest.raises(NodeNotRunningError, match=DOWN):
         await call("test.echo", [1])
-    with pytest.raises(NodeNotRunning, match=DOWN):
+    with pytest.raises(NodeNotRunningError, match=DOWN):
         await call("test.echo", [1], seconds=5)
 
 
@@ -142,7 +142,7 @@ async def test_a_node_that_is_down(tmp_path: Path, kind: str) -> None:
 async def test_a_node_that_is_slow(tmp_path: Path, kind: str) -> None:
     async with running(tmp_path) as node:
         call, _ = asking(kind, Endpoint.of(tmp_path), timeout=0.1)
-        with pytest.raises(NodeTimedOut, match=r"within 0\.1 s"):
+        with pytest.raises(NodeTimedOutError, match=r"within 0\.1 s"):
             await call("test.wait")
         node.room.gate.set()
 
@@ -210,10 +210,10 @@ async def test_events_for_both(tmp_path: Path) -> None:
         assert await trio.to_thread.run_sync(blocking) == expected
         await until(lambda: node.events.readers == 0)
         node.events.oldest = 50
-        with pytest.raises(NotFound, match="begins at 50"):
+        with pytest.raises(NotFoundError, match="begins at 50"):
             async with node.client.events(since=0):
                 pass
-        with pytest.raises(NotFound, match="begins at 50"):
+        with pytest.raises(NotFoundError, match="begins at 50"):
             await trio.to_thread.run_sync(blocking)
 
 
@@ -222,7 +222,7 @@ async def test_a_stream_ends_with_its_node(tmp_path: Path) -> None:
     async with running(tmp_path) as node, node.client.events() as entries:
         await until(lambda: node.events.readers == 1)
         node.stop()
-        with pytest.raises((StopAsyncIteration, Unreachable)):
+        with pytest.raises((StopAsyncIteration, UnreachableError)):
             await anext(entries)
 
 
@@ -239,12 +239,12 @@ def test_events_are_read_in_any_pieces() -> None:
     "data", [b"event: a\n\n", b"id: x\nevent: a\ndata: 1\n\n", b"id: 1\nevent: a\ndata: {\n\n"]
 )
 def test_events_of_rubbish_are_refused(data: bytes) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         EventParser().feed(data)
 
 
 def test_an_event_has_a_limit() -> None:
-    with pytest.raises(Unreachable, match="above"):
+    with pytest.raises(UnreachableError, match="above"):
         EventParser().feed(b"x" * 2_000_000)
 
 
@@ -267,7 +267,7 @@ def test_an_endpoint_does_not_show_its_credentials(tmp_path: Path) -> None:
 
 def test_a_cookie_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "cookie").mkdir()
-    with pytest.raises(Unreachable, match="cannot read"):
+    with pytest.raises(UnreachableError, match="cannot read"):
         Endpoint.at("http://127.0.0.1:1", cookie=tmp_path / "cookie")
 
 

@@ -16,10 +16,10 @@ from starlette.responses import PlainTextResponse, Response
 from trio.testing import trio_test
 
 from tests.framework.rpc_raw import call, raw, until
-from tests.framework.rpc_server import RunningServer, SampleRoom, captured, running
-from unchained.node.base.runtime import ThreadRunner
-from unchained.node.rpc.client.client import Endpoint, TrioClient, Unreachable
-from unchained.node.rpc.core.errors import Unauthorized
+from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
+from unchained.node.base.runner import ThreadRunner
+from unchained.node.rpc.client.client import Endpoint, TrioClient, UnreachableError
+from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
@@ -69,7 +69,7 @@ async def test_user_and_password_come_from_the_configuration(tmp_path: Path) -> 
         place = Endpoint.at(node.bound.url)
         ada = TrioClient(place.with_password("ada", "lovelace"))
         assert (await ada.call("test.pay", [HASH, 1]))["value"] == "0.00000001"
-        with pytest.raises(Unauthorized, match="wrong"):
+        with pytest.raises(UnauthorizedError, match="wrong"):
             await TrioClient(place.with_password("ada", "byron")).call("test.echo", [1])
         assert "lovelace" not in repr(node.log)
         assert "byron" not in repr(node.log)
@@ -321,7 +321,7 @@ async def test_what_only_waits_ends_at_once_when_the_server_stops(tmp_path: Path
             async with node.client.events() as entries:
                 await until(lambda: node.events.readers == 1)
                 node.stop()
-                with pytest.raises((StopAsyncIteration, Unreachable)):
+                with pytest.raises((StopAsyncIteration, UnreachableError)):
                     await anext(entries)
             await polling.closed()
             assert await idle.closed() == b""
@@ -360,7 +360,7 @@ async def test_a_token_file_of_rubbish_stops_the_start(tmp_path: Path) -> None:
         settings=RpcSettings(tmp_path),
         runner=ThreadRunner(1),
         log=log,
-        readiness=lambda: Readiness(True, {}),
+        readiness=Reports(),
     )
     with pytest.raises(ValueError, match="delete it"):
         await server.serve()
@@ -375,7 +375,7 @@ async def test_a_node_without_a_log_says_so(tmp_path: Path) -> None:
         settings=RpcSettings(tmp_path, open_read=True),
         runner=ThreadRunner(1),
         log=log,
-        readiness=lambda: Readiness(True, {}),
+        readiness=Reports(),
     )
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(lambda task_status: server.serve(task_status=task_status))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unchained.node.consensus.params import LOCAL
-from unchained.storage.errors import StoreError, StoreFull, StoreReadOnly
+from unchained.storage.errors import StoreError, StoreFullError, StoreReadOnlyError
 from unchained.storage.kv import Batch
 from unchained.storage.leveldb import LevelOptions
 from unchained.storage.lock import DirectoryLock
@@ -49,7 +49,7 @@ def write_until_full(store: NodeStore, rng: random.Random, number: int) -> int:
         batch.put(b"r" + number.to_bytes(8, "big"), rng.randbytes(10_000))
         try:
             store.write(batch, sync=True)
-        except StoreFull:
+        except StoreFullError:
             return number
         number += 1
 
@@ -75,14 +75,14 @@ def test_full_disk_loses_nothing(disk: tuple[Path, Remount]) -> None:
         written = max(written, write_until_full(store, rng, len(rows_of(store))))
         assert rows_of(store)[:written] == list(range(written))
         assert store.statistics().failed
-        with pytest.raises(StoreFull) as caught:
+        with pytest.raises(StoreFullError) as caught:
             store.write(Batch(), sync=True)
         line_of(caught.value, path)
         store.close()
         # With no room at all, opening may fail too; then as well nothing is lost.
         try:
             open_store(path, LOCAL, create=True, options=OPTIONS).close()
-        except StoreFull as error:
+        except StoreFullError as error:
             line_of(error, path)
         remount(f"size={size}m")
     store = open_store(path, LOCAL, create=True, options=OPTIONS)
@@ -97,7 +97,7 @@ def test_backup_to_a_full_disk_leaves_none(disk: tuple[Path, Remount]) -> None:
     for number in range(400):
         batch.put(b"r%d" % number, random.Random(number).randbytes(10_000))
     source.write(batch, sync=True)
-    with pytest.raises(StoreFull) as caught:
+    with pytest.raises(StoreFullError) as caught:
         backup(source, path / "copy")
     line_of(caught.value, path)
     assert not (path / "copy").exists()
@@ -108,7 +108,7 @@ def test_no_room_for_the_lock(disk: tuple[Path, Remount]) -> None:
     with pytest.raises(OSError), (path / "filler").open("wb", buffering=0) as filler:  # noqa: PT012
         while True:
             filler.write(bytes(1 << 16))
-    with pytest.raises(StoreFull) as caught:
+    with pytest.raises(StoreFullError) as caught:
         DirectoryLock(path)
     line_of(caught.value, path)
 
@@ -121,7 +121,7 @@ def test_read_only_disk_is_said_and_left_alone(disk: tuple[Path, Remount]) -> No
     store.write(batch, sync=True)
     store.close()
     remount("ro")
-    with pytest.raises(StoreReadOnly) as caught:
+    with pytest.raises(StoreReadOnlyError) as caught:
         open_store(path, LOCAL, create=True)
     line_of(caught.value, path)
     remount("rw")
@@ -133,7 +133,7 @@ def test_read_only_disk_is_said_and_left_alone(disk: tuple[Path, Remount]) -> No
 def test_directory_that_cannot_be_made(disk: tuple[Path, Remount]) -> None:
     path, remount = disk
     remount("ro")
-    with pytest.raises(StoreReadOnly) as caught:
+    with pytest.raises(StoreReadOnlyError) as caught:
         open_store(path / "node", LOCAL, create=True)
     line_of(caught.value, path)
 
@@ -145,7 +145,7 @@ def test_read_only_directory_is_said(tmp_path: Path) -> None:
     for entry in (tmp_path / "chain", tmp_path):
         entry.chmod(0o500)
     try:
-        with pytest.raises(StoreReadOnly) as caught:
+        with pytest.raises(StoreReadOnlyError) as caught:
             open_store(tmp_path, LOCAL, create=False)
     finally:
         for entry in (tmp_path, tmp_path / "chain"):

@@ -12,19 +12,19 @@ import trio
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runtime import ThreadRunner
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
-    NoSuchWallet,
+    NoSuchWalletError,
     ReceiptError,
     SigningError,
-    TransferRefused,
-    WalletClosed,
-    WalletExists,
-    WalletLocked,
-    WatchOnly,
-    WrongPassphrase,
+    TransferRefusedError,
+    WalletClosedError,
+    WalletExistsError,
+    WalletLockedError,
+    WatchOnlyError,
+    WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.records import Payee
@@ -83,9 +83,9 @@ async def test_unlocking_ends_by_itself(tmp_path: Path) -> None:
         await node.wallets.create("a", "pass")
         await node.mine(1, "a")
         pay = [Payee(node.wallets.wallet("a").paycode(), UNC // 2, b"")]
-        with pytest.raises(WalletLocked):
+        with pytest.raises(WalletLockedError):
             await node.wallets.send("a", pay)
-        with pytest.raises(WrongPassphrase):
+        with pytest.raises(WrongPassphraseError):
             await node.wallets.unlock("a", "wrong", 60)
         await node.wallets.unlock("a", "pass", 60)
         await trio.sleep(59)
@@ -94,7 +94,7 @@ async def test_unlocking_ends_by_itself(tmp_path: Path) -> None:
         assert node.wallets.wallet("a").locked
         await node.wallets.unlock("a", "pass", 60)
         node.wallets.lock("a")
-        with pytest.raises(WalletLocked):
+        with pytest.raises(WalletLockedError):
             await node.wallets.send("a", pay)
 
 
@@ -104,12 +104,12 @@ async def test_wallets_are_opened_again_with_the_node(tmp_path: Path) -> None:
     async with node.running():
         words = await wallet(node, "a", 2)
         await wallet(node, "b")
-        with pytest.raises(WalletExists):
+        with pytest.raises(WalletExistsError):
             await node.wallets.create("a", "pass")
         await node.wallets.close("b")
-        with pytest.raises(WalletClosed):
+        with pytest.raises(WalletClosedError):
             node.wallets.wallet("b")
-        with pytest.raises(NoSuchWallet):
+        with pytest.raises(NoSuchWalletError):
             await node.wallets.open("c")
         statuses = await node.wallets.wallets()
         assert [(s.name, s.info is None) for s in statuses] == [("a", False), ("b", True)]
@@ -127,7 +127,7 @@ async def test_wallets_are_opened_again_with_the_node(tmp_path: Path) -> None:
         exported = node.wallets.wallet("a").export_watch()
         await node.wallets.import_watch("view", exported)
         assert await balance(node, "view") == 2 * UNC
-        with pytest.raises(WatchOnly):
+        with pytest.raises(WatchOnlyError):
             await node.wallets.unlock("view", "", 60)
 
 
@@ -174,7 +174,7 @@ async def test_a_refused_transfer_frees_its_coins(tmp_path: Path) -> None:
         await node.settle()
         twin = node.wallets.wallet("twin")
         twin.store.clear_waiting()
-        with pytest.raises(TransferRefused) as caught:
+        with pytest.raises(TransferRefusedError) as caught:
             await node.wallets.send("twin", [Payee(a.paycode(), UNC // 4, b"")])
         assert caught.value.rule == "REPLACEMENT_TOO_CHEAP"
         assert twin.store.waiting_outgoing() == []

@@ -11,7 +11,7 @@ import pytest
 from tests.framework.chains import Feeder, as_made, nearly_as_made, open_core
 from tests.framework.forge import BACKEND, Forge, Forged
 from tests.framework.trees import RandomTree
-from unchained.node.chain.coin_proofs import CoinNotProvable, CoinProofs
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.consensus.coin_proof import (
     CoinProof,
     CoinProofError,
@@ -54,7 +54,7 @@ def check_all(
         wanted = expected(tip, coin_id)
         with feeder.core.store.snapshot() as store:
             if wanted in ("NOT_YET", "NEVER_UNSPENT"):
-                with pytest.raises(CoinNotProvable) as caught:
+                with pytest.raises(CoinNotProvableError) as caught:
                     proofs.prove(store, coin_id)
                 assert caught.value.word == wanted
                 continue

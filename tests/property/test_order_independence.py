@@ -15,7 +15,8 @@ from tests.framework.chains import Feeder, Item, accept, open_core, shuffled, su
 from tests.framework.forge import BACKEND, Forge
 from tests.framework.model import Model
 from tests.framework.trees import RandomTree
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import REG, Network

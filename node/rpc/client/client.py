@@ -28,9 +28,9 @@ import trio
 from unchained.node.rpc.client.endpoint import (
     ClientError,
     Endpoint,
-    NodeNotRunning,
-    NodeTimedOut,
-    Unreachable,
+    NodeNotRunningError,
+    NodeTimedOutError,
+    UnreachableError,
     is_refusal,
     late,
     unreachable,
@@ -44,10 +44,10 @@ __all__ = [
     "Endpoint",
     "EventParser",
     "LogEvent",
-    "NodeNotRunning",
-    "NodeTimedOut",
+    "NodeNotRunningError",
+    "NodeTimedOutError",
     "TrioClient",
-    "Unreachable",
+    "UnreachableError",
 ]
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Client:
     def events(self, since: int | None = None) -> Iterator[Iterator[LogEvent]]:
         """Follow the log after `since` (None: from now on) until the node or the caller ends it.
 
-        Raises NotFound with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError with the word EVENTS_GONE if the log begins later.
         """
         with self._send("GET", _events_path(since), None, self._timeout) as answer:
             if answer.status != 200:
@@ -144,7 +144,7 @@ class Client:
         with self._told(self._timeout):
             body = answer.read(_MAX_ANSWER + 1)
         if len(body) > _MAX_ANSWER:
-            raise Unreachable(f"the answer is above {_MAX_ANSWER} bytes")
+            raise UnreachableError(f"the answer is above {_MAX_ANSWER} bytes")
         return body
 
     @contextmanager
@@ -153,9 +153,9 @@ class Client:
         try:
             yield
         except ConnectionRefusedError:
-            raise NodeNotRunning from None
+            raise NodeNotRunningError from None
         except TimeoutError:
-            raise NodeTimedOut(late(seconds)) from None
+            raise NodeTimedOutError(late(seconds)) from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(self._endpoint, error) from None
 
@@ -203,12 +203,12 @@ class TrioClient:
     async def events(self, since: int | None = None) -> AsyncIterator[AsyncIterator[LogEvent]]:
         """Follow the log after `since` (None: from now on) until the node or the caller ends it.
 
-        Raises NotFound with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError with the word EVENTS_GONE if the log begins later.
         """
         with trio.move_on_after(self._timeout) as opening:
             exchange = await _Exchange.open(self._endpoint, "GET", _events_path(since), None)
         if opening.cancelled_caught:
-            raise NodeTimedOut(late(self._timeout))
+            raise NodeTimedOutError(late(self._timeout))
         async with exchange.stream:
             if exchange.status != 200:
                 raise _refused(await exchange.whole())
@@ -222,7 +222,7 @@ class TrioClient:
             with trio.move_on_after(self._timeout) as waiting:
                 data = await exchange.some()
             if waiting.cancelled_caught:
-                raise NodeTimedOut(late(self._timeout))
+                raise NodeTimedOutError(late(self._timeout))
             if not data:
                 return
             for event in parser.feed(data):
@@ -233,7 +233,7 @@ class TrioClient:
             exchange = await _Exchange.open(self._endpoint, "POST", "/rpc", body)
             async with exchange.stream:
                 return await exchange.whole()
-        raise NodeTimedOut(late(seconds))
+        raise NodeTimedOutError(late(seconds))
 
 
 class _Exchange:
@@ -259,7 +259,7 @@ class _Exchange:
             )
         except OSError as error:
             if is_refusal(error):
-                raise NodeNotRunning from None
+                raise NodeNotRunningError from None
             raise unreachable(end, error) from None
         made = cls(stream, end)
         try:
@@ -291,7 +291,7 @@ class _Exchange:
         while data := await self.some():
             body += data
             if len(body) > _MAX_ANSWER:
-                raise Unreachable(f"the answer is above {_MAX_ANSWER} bytes")
+                raise UnreachableError(f"the answer is above {_MAX_ANSWER} bytes")
         return bytes(body)
 
     async def _send(self, data: bytes) -> None:
@@ -319,10 +319,10 @@ class EventParser:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[LogEvent]:
-        """Return the events that `data` completes. Raises Unreachable for what is none."""
+        """Return the events that `data` completes. Raises UnreachableError for what is none."""
         *blocks, self._rest = (self._rest + data).split(b"\n\n")
         if len(self._rest) > _MAX_LINE:
-            raise Unreachable(f"an event is above {_MAX_LINE} bytes")
+            raise UnreachableError(f"an event is above {_MAX_LINE} bytes")
         return [event for block in blocks if (event := self._read(block)) is not None]
 
     @staticmethod
@@ -338,7 +338,7 @@ class EventParser:
             sequence, kind, data = fields[b"id"], fields[b"event"], fields[b"data"]
             return LogEvent(int(sequence), kind.decode(), msgspec.json.decode(data))
         except (KeyError, ValueError):
-            raise Unreachable("the node sent an event that cannot be read") from None
+            raise UnreachableError("the node sent an event that cannot be read") from None
 
 
 def _request(
@@ -352,11 +352,11 @@ def _request(
         if isinstance(result, RpcError):
             raise result
         if reply.get("id") != identity:
-            raise Unreachable("the answer belongs to another call")
+            raise UnreachableError("the answer belongs to another call")
         try:
             return msgspec.convert(result, into, dec_hook=decode)
         except msgspec.ValidationError as error:
-            raise Unreachable(short(f"{method} gave another result: {error}")) from None
+            raise UnreachableError(short(f"{method} gave another result: {error}")) from None
 
     return _encode(identity, method, params), read
 
@@ -375,7 +375,7 @@ def _batch(
             raise _refused(answer)
         found = {reply["id"]: _result(reply) for reply in replies}
         if found.keys() != bodies.keys():
-            raise Unreachable("the answer belongs to another batch")
+            raise UnreachableError("the answer belongs to another batch")
         return [found[identity] for identity in bodies]
 
     return b"[" + b",".join(bodies.values()) + b"]", read
@@ -390,7 +390,7 @@ def _json(answer: bytes) -> Any:
     try:
         return msgspec.json.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise Unreachable("the answer is no JSON: is this a node's RPC port?") from None
+        raise UnreachableError("the answer is no JSON: is this a node's RPC port?") from None
 
 
 def _result(reply: Any) -> Any:
@@ -403,17 +403,17 @@ def _result(reply: Any) -> Any:
                 return from_wire(code, message, error.get("data"))
         elif "result" in reply and "id" in reply:
             return reply["result"]
-    raise Unreachable("the answer is no JSON-RPC: is this a node's RPC port?")
+    raise UnreachableError("the answer is no JSON-RPC: is this a node's RPC port?")
 
 
 def _refused(answer: bytes) -> Exception:
     error = _result(_json(answer))
-    return error if isinstance(error, RpcError) else Unreachable("the answer is no error")
+    return error if isinstance(error, RpcError) else UnreachableError("the answer is no error")
 
 
 def _expect_events(content_type: str | None) -> None:
     if content_type != "text/event-stream":
-        raise Unreachable("the answer is no stream of events: is this a node's RPC port?")
+        raise UnreachableError("the answer is no stream of events: is this a node's RPC port?")
 
 
 def _events_path(since: int | None) -> str:

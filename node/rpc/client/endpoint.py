@@ -18,18 +18,18 @@ class ClientError(Exception):
     """The call did not reach a node; the message is one line for a person."""
 
 
-class NodeNotRunning(ClientError):
+class NodeNotRunningError(ClientError):
     """Nothing listens, or there is no cookie."""
 
     def __init__(self) -> None:
         super().__init__("the node is not running (start it with `unchained-node start`)")
 
 
-class Unreachable(ClientError):
+class UnreachableError(ClientError):
     """Something else is in the way: no permission, no route, no node at the other end."""
 
 
-class NodeTimedOut(ClientError):
+class NodeTimedOutError(ClientError):
     """The node did not answer in time; whether it did what was asked is not known."""
 
 
@@ -46,7 +46,7 @@ class Endpoint:
     def at(cls, url: str, *, cookie: Path | None = None, token: str | None = None) -> Endpoint:
         """Return the endpoint at `url` with the cookie of a file, or a read-only token.
 
-        Raises ValueError for a URL that is none, NodeNotRunning where there is no cookie,
+        Raises ValueError for a URL that is none, NodeNotRunningError where there is no cookie,
         Unreachable where it cannot be read.
         """
         parts = urlsplit(url)
@@ -64,7 +64,7 @@ class Endpoint:
     def of(cls, data_directory: Path) -> Endpoint:
         """Return the endpoint of the node that runs on `data_directory`.
 
-        Raises NodeNotRunning, Unreachable.
+        Raises NodeNotRunningError, Unreachable.
         """
         url = _read(data_directory / URL_FILE)
         return cls.at(url, cookie=data_directory / COOKIE_FILE)
@@ -100,10 +100,10 @@ def _read(path: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        raise NodeNotRunning from None
+        raise NodeNotRunningError from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise Unreachable(f"cannot read {path}: {reason}") from None
+        raise UnreachableError(f"cannot read {path}: {reason}") from None
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -116,10 +116,10 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(causes, ConnectionRefusedError)
 
 
-def unreachable(end: Endpoint, error: Exception | None) -> Unreachable:
+def unreachable(end: Endpoint, error: Exception | None) -> UnreachableError:
     """Return the error for a connection that failed, or that ended without an answer."""
     reason = getattr(error, "strerror", None) or (short(str(error)) if error else "")
-    return Unreachable(f"no answer from {end.netloc}: {reason or 'the connection was closed'}")
+    return UnreachableError(f"no answer from {end.netloc}: {reason or 'the connection was closed'}")
 
 
 def late(seconds: float) -> str:

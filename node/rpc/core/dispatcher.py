@@ -13,15 +13,15 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.core.errors import (
-    Busy,
+    BusyError,
     InternalError,
-    InvalidParams,
-    InvalidRequest,
+    InvalidParamsError,
+    InvalidRequestError,
     ParseError,
     RpcError,
-    TimedOut,
-    TooLarge,
-    Unauthorized,
+    TimedOutError,
+    TooLargeError,
+    UnauthorizedError,
     from_protocol,
     short,
 )
@@ -150,9 +150,9 @@ class Dispatcher:
     async def _batch(self, requests: list[Any], access: Access, gone: Gone) -> Answer:
         limit = self._limits.batch
         if not requests:
-            raise InvalidRequest("a batch holds at least one request")
+            raise InvalidRequestError("a batch holds at least one request")
         if len(requests) > limit:
-            raise TooLarge(
+            raise TooLargeError(
                 f"a batch holds at most {limit} requests, not {len(requests)}", limit=limit
             )
         replies: list[bytes] = []
@@ -195,7 +195,7 @@ class Dispatcher:
     ) -> bytes:
         """Return the method's result as JSON, or raise an RpcError."""
         if method.access > access:
-            raise Unauthorized(_missing(method.access, access))
+            raise UnauthorizedError(_missing(method.access, access))
         tally = self._tallies.setdefault(method.name, _Tally())
         began = trio.current_time()
         tally.calls += 1
@@ -209,7 +209,7 @@ class Dispatcher:
                         result = await method.call(params)
                     return msgspec.json.encode(result, enc_hook=encode)
             if scope.cancelled_caught:
-                raise TimedOut(f"{method.name} took longer than {limit:g} s", limit=limit)
+                raise TimedOutError(f"{method.name} took longer than {limit:g} s", limit=limit)
             raise InternalError(f"{method.name} was given up")
         except Exception as error:  # noqa: BLE001 - answered for below
             tally.errors += 1
@@ -233,9 +233,9 @@ class Dispatcher:
         )
         return InternalError(f"{method.name} failed inside the node: see rpc.failed in its log")
 
-    def _too_long(self) -> TooLarge:
+    def _too_long(self) -> TooLargeError:
         limit = self._limits.answer_bytes
-        return TooLarge(f"the answer is above {limit} bytes: ask for less", limit=limit)
+        return TooLargeError(f"the answer is above {limit} bytes: ask for less", limit=limit)
 
 
 def refusal(error: RpcError) -> Answer:
@@ -320,22 +320,22 @@ def _identity(request: Any) -> str | int | None:
 def _read_request(request: Any) -> tuple[str, dict[str, Any] | list[Any], bool]:
     """Return method, params, and whether it is a notification (no id: no reply)."""
     if not isinstance(request, dict):
-        raise InvalidRequest(f"a request is an object, not {_kind(request)}")
+        raise InvalidRequestError(f"a request is an object, not {_kind(request)}")
     for member in request:
         if member not in _MEMBERS:
-            raise InvalidRequest(f"a request has no member {short(repr(member))}")
+            raise InvalidRequestError(f"a request has no member {short(repr(member))}")
     if request.get("jsonrpc") != _VERSION:
-        raise InvalidRequest('a request has "jsonrpc": "2.0"')
+        raise InvalidRequestError('a request has "jsonrpc": "2.0"')
     if request.get("id") != _identity(request):
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"an id is an integer, null or a string of at most {_LONGEST_ID} characters"
         )
     name = request.get("method")
     if not isinstance(name, str):
-        raise InvalidRequest("a request names its method in a string")
+        raise InvalidRequestError("a request names its method in a string")
     params = request.get("params", {})
     if not isinstance(params, dict | list):
-        raise InvalidParams(f"params are an object or an array, not {_kind(params)}")
+        raise InvalidParamsError(f"params are an object or an array, not {_kind(params)}")
     return name, params, "id" not in request
 
 
@@ -398,7 +398,7 @@ class _Admission:
             return room.limiter.acquire_on_behalf_of_nowait(self)
         except trio.WouldBlock:
             if room.waiting >= room.queued:
-                raise Busy from None
+                raise BusyError from None
         room.waiting += 1
         try:
             return await room.limiter.acquire_on_behalf_of(self)
@@ -428,5 +428,5 @@ async def _unless_gone(method: Method, params: dict[str, Any] | list[Any], gone:
     if failure:
         raise failure[0]
     if not outcome:
-        raise TimedOut(f"{method.name}: the caller went away")
+        raise TimedOutError(f"{method.name}: the caller went away")
     return outcome[0]

@@ -125,7 +125,7 @@ def _errors() -> list[str]:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {family.__name__} | {family.code} | `{family.word}` | {family.summary} |"
+        f"| {family.family} | {family.code} | `{family.word}` | {family.summary} |"
         for family in FAMILIES
     ]
     return lines

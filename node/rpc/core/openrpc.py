@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import FAMILIES, RpcError
 from unchained.node.rpc.core.registry import Access, Method, Registry, method
 from unchained.node.rpc.core.values import encode, schema
@@ -21,8 +22,8 @@ class Discovery:
         self._document = describe(Registry(*rooms, Discovery), version=version)
 
     @method("rpc.discover", Access.PUBLIC)
+    @user_text("Return this description of all methods: an OpenRPC document.")
     async def discover(self) -> dict[str, Any]:
-        """Return this description of all methods: an OpenRPC document."""
         return self._document
 
 
@@ -48,7 +49,7 @@ def describe(methods: Registry, *, version: str) -> dict[str, Any]:
         "methods": [_method(found, remaining) for found in methods.values()],
         "components": {
             "schemas": components,
-            "errors": {_name(family): _error(family) for family in FAMILIES},
+            "errors": {family.family: _error(family) for family in FAMILIES},
         },
     }
 
@@ -73,15 +74,11 @@ def _method(found: Method, schemas: Any) -> dict[str, Any]:
         entry["schema"] = described
         made["params"].append(entry)
     made["result"] = {"name": "result", "schema": next(schemas)}
-    made["errors"] = [{"$ref": f"#/components/errors/{_name(family)}"} for family in found.errors]
+    made["errors"] = [{"$ref": f"#/components/errors/{family.family}"} for family in found.errors]
     made["x-access"] = found.access.name.lower()
     if found.long_poll:
         made["x-long-poll"] = True
     return made
-
-
-def _name(family: type[RpcError]) -> str:
-    return family.__name__
 
 
 def _error(family: type[RpcError]) -> dict[str, Any]:

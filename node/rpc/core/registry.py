@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from unchained.node.rpc.core.errors import InvalidParams, MethodNotFound, RpcError, short
+from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
 from unchained.node.rpc.core.values import Secret, decode
 
 _MARK: Final = "__rpc_mark__"
@@ -63,7 +63,8 @@ def method(
 
     timeout: seconds, where the server's own limit is not right. long_poll: the method waits for
     something to happen; it is counted apart and cancelled when its caller goes away. errors:
-    families that it raises of its own accord, for the documentation.
+    families that it raises of its own accord, for the documentation. What it does is told by
+    `user_text`, the decorator below.
     """
     mark = Mark(name, access, timeout, long_poll, tuple(errors))
 
@@ -105,33 +106,33 @@ class Method:
     async def call(self, params: Mapping[str, Any] | list[Any]) -> Any:
         """Check `params` (by name or by position) and run the method.
 
-        Raises InvalidParams, and whatever the method raises.
+        Raises InvalidParamsError, and whatever the method raises.
         """
         return await self._function(**self.check(params))
 
     def check(self, params: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
-        """Return the keyword arguments that `params` stand for. Raises InvalidParams."""
+        """Return the keyword arguments that `params` stand for. Raises InvalidParamsError."""
         if isinstance(params, list):
             params = self._named(params)
         known = self._struct.__struct_fields__
         for name in params:
             if name not in known:
-                raise InvalidParams(
+                raise InvalidParamsError(
                     f"{self.name} has no parameter {short(repr(name))}{self._instead(name)}"
                 )
         for parameter in self.parameters:
             if parameter.required and parameter.name not in params:
-                raise InvalidParams(f"{self.name} needs the parameter {parameter.name!r}")
+                raise InvalidParamsError(f"{self.name} needs the parameter {parameter.name!r}")
         try:
             checked = msgspec.convert(params, self._struct, dec_hook=decode)
         except msgspec.ValidationError as error:
-            raise InvalidParams(short(f"{self.name}: {_pointed(str(error))}")) from None
+            raise InvalidParamsError(short(f"{self.name}: {_pointed(str(error))}")) from None
         return {name: getattr(checked, name) for name in known}
 
     def _named(self, values: list[Any]) -> dict[str, Any]:
         names = self._struct.__struct_fields__
         if len(values) > len(names):
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"{self.name} has {len(names)} parameters, not {len(values)}{self._instead('')}"
             )
         return dict(zip(names, values, strict=False))
@@ -165,11 +166,14 @@ class Registry(Mapping[str, Method]):
         return len(self._methods)
 
     def find(self, name: str) -> Method:
-        """Return the method called `name`. Raises MethodNotFound with the nearest known name."""
+        """Return the method called `name`.
+
+        Raises MethodNotFoundError with the nearest known name.
+        """
         found = self._methods.get(name)
         if found is None:
             hint = nearest(name, self._methods) or ": rpc.discover lists the methods"
-            raise MethodNotFound(f"there is no method {short(repr(name))}{hint}")
+            raise MethodNotFoundError(f"there is no method {short(repr(name))}{hint}")
         return found
 
 
@@ -199,7 +203,7 @@ def _describe(
 ) -> Method:
     summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
     if not summary:
-        raise TypeError(f"{mark.name} has no docstring")
+        raise TypeError(f"{mark.name} has no user_text")
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from unchained.node.chain.mempool.mempool import Reason
 from unchained.node.chain.service import ChainService
-from unchained.node.rpc.http.event_streams import Entries, EventsGone, LogEntry
+from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
 from unchained.node.rpc.methods.reading import Reading
 from unchained.storage import schema
 from unchained.storage.kv import Reader
@@ -48,10 +48,10 @@ class EventLog:
     @asynccontextmanager
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
         """Follow the log; an `EventSource`. A number that lies ahead is of another store's log:
-        raises `EventsGone`, as for a log that begins later."""
+        raises `EventsGoneError`, as for a log that begins later."""
         end = self._chain.status.value.next_event
         if since is not None and since > end:
-            raise EventsGone(1)
+            raise EventsGoneError(1)
         async with aclosing(self._follow(end if since is None else since)) as entries:
             yield entries
 

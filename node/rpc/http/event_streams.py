@@ -11,7 +11,7 @@ import trio
 from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.rpc.core.errors import Busy, InvalidParams, NotFound, short
+from unchained.node.rpc.core.errors import BusyError, InvalidParamsError, NotFoundError, short
 from unchained.node.rpc.core.values import encode
 from unchained.node.rpc.http.asgi import disconnected, header, send_error
 
@@ -29,7 +29,7 @@ class LogEntry(msgspec.Struct, frozen=True):
     data: Any
 
 
-class EventsGone(Exception):
+class EventsGoneError(Exception):
     """The log no longer holds what was asked for; `oldest` is the first entry that it holds."""
 
     def __init__(self, oldest: int) -> None:
@@ -43,7 +43,7 @@ Entries = AsyncIterator[Sequence[LogEntry]]
 EventSource = Callable[[int | None], AbstractAsyncContextManager[Entries]]
 """Opens the log after a sequence number (None: from now on), then follows it without end.
 
-Entering the context raises EventsGone; leaving it gives up the reader's place.
+Entering the context raises EventsGoneError; leaving it gives up the reader's place.
 """
 
 
@@ -72,19 +72,21 @@ class EventStreams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client or the node goes away; a client too slow is dropped."""
         if self._open >= self._limit:
-            return await send_error(send, Busy("too many event streams are open", retry_after=30))
+            return await send_error(
+                send, BusyError("too many event streams are open", retry_after=30)
+            )
         try:
             since = _since(scope)
-        except InvalidParams as error:
+        except InvalidParamsError as error:
             return await send_error(send, error, status=400)
         self._open += 1
         try:
             async with self._source(since) as entries:
                 await self._stream(entries, receive, send)
-        except EventsGone as gone:
+        except EventsGoneError as gone:
             await send_error(
                 send,
-                NotFound(
+                NotFoundError(
                     f"the log begins at {gone.oldest}: read the state anew, then follow from there",
                     error="EVENTS_GONE",
                     oldest=gone.oldest,
@@ -142,7 +144,7 @@ async def _write(send: Send, data: bytes) -> None:
 
 
 def _since(scope: Scope) -> int | None:
-    """Return the sequence number after which to begin. Raises InvalidParams.
+    """Return the sequence number after which to begin. Raises InvalidParamsError.
 
     `Last-Event-ID`, which a reconnecting reader sends by itself, goes before the query.
     """
@@ -153,10 +155,10 @@ def _since(scope: Scope) -> int | None:
             return None
         name, _, given = query.partition(b"=")
         if name != b"since":
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"/events takes since=SEQUENCE alone, not {short(repr(name.decode('latin-1')))}"
             )
     text = given.decode("latin-1")
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_SEQUENCE):
-        raise InvalidParams(f"a sequence number is a whole number, not {short(repr(text))}")
+        raise InvalidParamsError(f"a sequence number is a whole number, not {short(repr(text))}")
     return int(text)

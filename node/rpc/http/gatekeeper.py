@@ -26,8 +26,8 @@ from typing import Final
 import trio
 
 from unchained.node.base.files import write_private
-from unchained.node.base.runtime import Runner
-from unchained.node.rpc.core.errors import Busy, Unauthorized
+from unchained.node.base.runner import Runner
+from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 
 COOKIE_FILE: Final = "rpc.cookie"
@@ -147,8 +147,8 @@ class Gatekeeper:
     async def access(self, header: bytes | None) -> Access:
         """Return what a request with this Authorization header (none: no header) may do.
 
-        Raises Unauthorized for credentials that are wrong or not understood, Busy when too many
-        unknown passwords wait to be checked.
+        Raises UnauthorizedError for credentials that are wrong or not understood, Busy when too
+        many unknown passwords wait to be checked.
         """
         if header is None:
             return self._anonymous
@@ -160,18 +160,18 @@ class Gatekeeper:
                 return Access.READ
             if self._mining is not None and hmac.compare_digest(digest, self._mining):
                 return Access.MINE
-            raise Unauthorized("the token is wrong")
+            raise UnauthorizedError("the token is wrong")
         if scheme.lower() != b"basic":
-            raise Unauthorized("expected HTTP basic authentication or a bearer token")
+            raise UnauthorizedError("expected HTTP basic authentication or a bearer token")
         try:
             pair = base64.b64decode(value, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise Unauthorized("the Authorization header is malformed") from None
+            raise UnauthorizedError("the Authorization header is malformed") from None
         if hmac.compare_digest(self._digest(pair), self._cookie):
             return Access.FULL
         if await self._is_user(pair):
             return Access.FULL
-        raise Unauthorized("user or password is wrong (the cookie changes at every start)")
+        raise UnauthorizedError("user or password is wrong (the cookie changes at every start)")
 
     async def _is_user(self, pair: str) -> bool:
         if self._user is None or self._password is None or pair.startswith(f"{_COOKIE_USER}:"):
@@ -181,7 +181,7 @@ class Gatekeeper:
             return True
         user, _, password = pair.partition(":")
         if self._checks.statistics().tasks_waiting >= _QUEUED_CHECKS:
-            raise Busy("too many passwords wait to be checked")
+            raise BusyError("too many passwords wait to be checked")
         async with self._checks:
             right_password = await self._runner.run(self._password.verify, password)
         if not (hmac.compare_digest(self._digest(user), self._user) and right_password):

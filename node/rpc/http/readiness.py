@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Sized
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
+from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.http.server import Readiness
 
@@ -15,6 +16,13 @@ LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
 
 OK: Final = "ok"
+
+
+class GreetedPeers(Protocol):
+    """Who knows the peers that speak the node's protocol."""
+
+    def greeted(self) -> Sized:
+        """Return them."""
 
 
 class ReadinessCheck:
@@ -27,8 +35,8 @@ class ReadinessCheck:
         data_dir: Path,
         clock: Clock,
         *,
-        synced: Callable[[], bool],
-        peers: Callable[[], int] | None,
+        synced: Watch[bool],
+        peers: GreetedPeers | None,
     ) -> None:
         self._chain = chain
         self._data_dir = data_dir
@@ -36,7 +44,7 @@ class ReadinessCheck:
         self._synced = synced
         self._peers = peers
 
-    def __call__(self) -> Readiness:
+    def check(self) -> Readiness:
         """Return the state of each check; ready if all say `ok`."""
         checks = {
             "synced": self._sync(),
@@ -49,12 +57,12 @@ class ReadinessCheck:
     def _sync(self) -> str:
         if self._chain.status.value.refused is not None:
             return "a better chain waits for the operator: see chain.reorg_refused in the log"
-        return OK if self._synced() else "the chain is behind that of the peers"
+        return OK if self._synced.value else "the chain is behind that of the peers"
 
     def _peer_count(self) -> str:
         if self._peers is None:
             return "ok: this node runs without a network"
-        count = self._peers()
+        count = len(self._peers.greeted())
         return f"ok: {count}" if count else "no peers"
 
     def _time(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.dispatcher import (
     CallLimits,
     CallStatistics,
@@ -33,15 +33,15 @@ from unchained.node.rpc.core.dispatcher import (
     frames,
 )
 from unchained.node.rpc.core.errors import (
-    Forbidden,
+    ForbiddenError,
     InternalError,
-    InvalidRequest,
-    NotFound,
+    InvalidRequestError,
+    NotFoundError,
     RpcError,
-    TimedOut,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
+    TimedOutError,
+    TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
     short,
 )
 from unchained.node.rpc.core.registry import Access, Registry
@@ -107,6 +107,13 @@ class Readiness:
     checks: Mapping[str, str]
 
 
+class ReadinessSource(Protocol):
+    """Who can say whether the node can be relied upon."""
+
+    def check(self) -> Readiness:
+        """Return the state of each check."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebPage:
     """A page of another room's: `GET path` gives what `endpoint` returns to callers with
@@ -148,7 +155,7 @@ class Server:
         settings: RpcSettings,
         runner: Runner,
         log: FilteringBoundLogger,
-        readiness: Callable[[], Readiness],
+        readiness: ReadinessSource,
         events: EventSource | None = None,
         pages: Iterable[WebPage] = (),
         translations: Iterable[Translation] = (),
@@ -267,28 +274,28 @@ class Server:
     async def _admit(self, scope: Scope) -> Access:
         """Return what the request's credentials allow. Raises the RpcError that turns it away."""
         if scope["http_version"] not in ("1.1", "1.0"):
-            raise InvalidRequest("this server speaks HTTP/1.1")
+            raise InvalidRequestError("this server speaks HTTP/1.1")
         given: dict[bytes, bytes] = dict(scope["headers"])
         if len(given) < len(scope["headers"]):
             for name in _SINGLE:
                 if len(headers(scope, name)) > 1:
-                    raise InvalidRequest(f"a request has one {name.decode()} header at most")
+                    raise InvalidRequestError(f"a request has one {name.decode()} header at most")
         host = given.get(b"host", b"")
         self._check_host(host, scope["server"])
         origin = given.get(b"origin")
         if origin is not None and origin not in (b"http://" + host, b"https://" + host):
-            raise Forbidden("web pages of other origins are not served", error="BAD_ORIGIN")
+            raise ForbiddenError("web pages of other origins are not served", error="BAD_ORIGIN")
         site = given.get(b"sec-fetch-site")
         if scope["method"] == "POST" and site not in (None, b"same-origin", b"none"):
-            raise Forbidden("web pages of other origins are not served", error="BAD_ORIGIN")
+            raise ForbiddenError("web pages of other origins are not served", error="BAD_ORIGIN")
         if _PATH.fullmatch(scope["raw_path"]) is None:
-            raise InvalidRequest("the path is not a plain one", error="BAD_PATH")
+            raise InvalidRequestError("the path is not a plain one", error="BAD_PATH")
         if self._gatekeeper is None:
-            raise Unavailable("the server is starting")
+            raise UnavailableError("the server is starting")
         return await self._gatekeeper.access(given.get(b"authorization"))
 
     def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
-        wrong = Forbidden(
+        wrong = ForbiddenError(
             "the Host header names another machine (allow it with the setting rpc.names)",
             error="BAD_HOST",
         )
@@ -316,7 +323,7 @@ class Server:
         return _json(200, {"status": "ok"})
 
     async def _readyz(self, _: Request) -> Response:
-        report = self._readiness()
+        report = self._readiness.check()
         return _json(200 if report.ready else 503, report)
 
 
@@ -330,10 +337,10 @@ class _Calls:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            error = InvalidRequest("JSON-RPC takes POST alone", error="BAD_METHOD")
+            error = InvalidRequestError("JSON-RPC takes POST alone", error="BAD_METHOD")
             return await send_error(send, error, status=405, close=True, allow=b"POST")
         if header(scope, b"content-encoding") not in (None, b"identity"):
-            error = InvalidRequest("compressed bodies are not read", error="BAD_ENCODING")
+            error = InvalidRequestError("compressed bodies are not read", error="BAD_ENCODING")
             return await send_error(send, error, status=415, close=True)
         length = header(scope, b"content-length")
         if length is not None and int(length) > self._limit:
@@ -342,10 +349,10 @@ class _Calls:
         try:
             with trio.move_on_after(self._seconds) as reading:
                 body = await self._read(receive)
-        except TooLarge as error:
+        except TooLargeError as error:
             return await send_error(send, error, close=True)
         if reading.cancelled_caught:
-            slow = TimedOut(f"the body did not arrive within {self._seconds:g} s")
+            slow = TimedOutError(f"the body did not arrive within {self._seconds:g} s")
             return await send_error(send, slow, status=408, close=True)
         if body is None:
             return None
@@ -354,7 +361,7 @@ class _Calls:
         return await send_answer(send, answer)
 
     async def _read(self, receive: Receive) -> bytes | None:
-        """Return the whole body, or None if the client went away. Raises TooLarge."""
+        """Return the whole body, or None if the client went away. Raises TooLargeError."""
         body = bytearray()
         while True:
             message = await receive()
@@ -366,8 +373,8 @@ class _Calls:
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"a request has at most {self._limit} bytes", limit=self._limit)
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"a request has at most {self._limit} bytes", limit=self._limit)
 
 
 class _Guarded:
@@ -379,10 +386,10 @@ class _Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            error = InvalidRequest("this page takes GET alone", error="BAD_METHOD")
+            error = InvalidRequestError("this page takes GET alone", error="BAD_METHOD")
             await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
         elif scope["state"][_PRIVATE] < self._access:
-            await send_error(send, Unauthorized("this page needs credentials"), close=True)
+            await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
         else:
             await self._app(scope, receive, send)
 
@@ -411,8 +418,8 @@ def _page(page: WebPage) -> BaseRoute:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-    await send_error(send, NotFound("there is no such page"), status=404, close=True)
+    await send_error(send, NotFoundError("there is no such page"), status=404, close=True)
 
 
 async def _no_events(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-    await send_error(send, Unavailable("this node keeps no event log"), status=404)
+    await send_error(send, UnavailableError("this node keeps no event log"), status=404)

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import AnchorStanding
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import Network, work
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
-from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
@@ -26,11 +27,12 @@ MAX_POINTS = 2_000
 MAX_FORKS = 100
 
 
-class Tip(msgspec.Struct, frozen=True):
+@user_text(
     """The main chain's last anchor. `target`, `work` and `n_total` are those of the coins that
     are mined on it; `votes` counts those that are known. `supply` is all that is in the coin set,
     `pool` the fees that no anchor's coin has received yet."""
-
+)
+class Tip(msgspec.Struct, frozen=True):
     id: Hash
     height: int
     time: int
@@ -43,7 +45,7 @@ class Tip(msgspec.Struct, frozen=True):
     votes: int
 
 
-class Anchor(msgspec.Struct, frozen=True):
+@user_text(
     """An anchor with its body; the lists are empty while the body is unknown.
 
     `standing`: on the main chain, on a side branch that counts, with an unknown body, or invalid.
@@ -52,7 +54,8 @@ class Anchor(msgspec.Struct, frozen=True):
     what the chain lists. For the main chain alone: `minted`, what is new; `fees`, what its
     transfers paid into the pool; `pool_share`, what its own coin received from there.
     """
-
+)
+class Anchor(msgspec.Struct, frozen=True):
     header: Header
     standing: AnchorStanding
     next: Hash | None
@@ -68,17 +71,17 @@ class Anchor(msgspec.Struct, frozen=True):
     pool_share: Amount | None
 
 
+@user_text("The bytes of a coin (198), and of an anchor's body if it is known.")
 class Raw(msgspec.Struct, frozen=True):
-    """The bytes of a coin (198), and of an anchor's body if it is known."""
-
     coin: Hex
     body: Hex | None
 
 
-class Fork(msgspec.Struct, frozen=True):
+@user_text(
     """The end of a branch. `length` counts its anchors above `fork_height`, where it leaves the
     main chain. `score` is that of Protocol §6; none for anchors that do not count."""
-
+)
+class Fork(msgspec.Struct, frozen=True):
     id: Hash
     height: int
     standing: AnchorStanding
@@ -88,9 +91,8 @@ class Fork(msgspec.Struct, frozen=True):
     score: str | None
 
 
+@user_text("The constants of the network (Protocol §10). Times in ms, sizes in bytes.")
 class Params(msgspec.Struct, frozen=True):
-    """The constants of the network (Protocol §10). Times in ms, sizes in bytes."""
-
     name: str
     genesis: Hash
     chain_id: int
@@ -110,18 +112,18 @@ class Params(msgspec.Struct, frozen=True):
     address_prefix: str
 
 
-class Supply(msgspec.Struct, frozen=True):
+@user_text(
     """All that is in the coin set after the anchor at a height, and in the pool: the fees that no
     anchor's coin has received yet (Protocol §5.4). Together they are what was minted so far."""
-
+)
+class Supply(msgspec.Struct, frozen=True):
     height: int
     supply: Amount
     pool: Amount
 
 
+@user_text("The difficulty that an anchor was mined at.")
 class DifficultyPoint(msgspec.Struct, frozen=True):
-    """The difficulty that an anchor was mined at."""
-
     height: int
     time: int
     n_total: int
@@ -141,8 +143,8 @@ class ChainRoom:
         self._clock = clock
 
     @method("chain.tip", Access.READ)
+    @user_text("Return the main chain's last anchor.")
     async def tip(self) -> Tip:
-        """Return the main chain's last anchor."""
         status = self._chain.status.value
         return Tip(
             Hash(status.tip),
@@ -157,24 +159,24 @@ class ChainRoom:
             status.votes,
         )
 
-    @method("chain.anchor", Access.READ, errors=(NotFound,))
+    @method("chain.anchor", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the anchor of an id, on whatever branch.")
     async def anchor(self, id: Hash) -> Anchor:  # noqa: A002 - the parameter's public name
-        """Return the anchor of an id, on whatever branch."""
         return await self._anchor(id)
 
-    @method("chain.anchor_at", Access.READ, errors=(NotFound,))
+    @method("chain.anchor_at", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the main chain's anchor at a height.")
     async def anchor_at(self, height: Height) -> Anchor:
-        """Return the main chain's anchor at a height."""
         anchor_id = await self._reading.run(lambda store: schema.HEIGHT.get(store, height))
         if anchor_id is None:
-            raise NotFound(f"the main chain has no anchor at height {height}: see chain.tip")
+            raise NotFoundError(f"the main chain has no anchor at height {height}: see chain.tip")
         return await self._anchor(anchor_id)
 
     async def _anchor(self, anchor_id: bytes) -> Anchor:
         subsidy = self._chain.network.subsidy
         found = await self._reading.run(lambda store: _read_anchor(store, anchor_id, subsidy))
         if found is None:
-            raise NotFound(f"no anchor {anchor_id.hex()} is known")
+            raise NotFoundError(f"no anchor {anchor_id.hex()} is known")
         coin, body, minted, fees, share, votes = found
         place = await self._chain.queries.anchor_place(coin, votes)
         on_main = place.standing == "main" and coin.height > 0
@@ -194,14 +196,14 @@ class ChainRoom:
             Amount(share) if on_main else None,
         )
 
-    @method("chain.header", Access.READ, errors=(NotFound,))
+    @method("chain.header", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the header of a minted coin, anchors included.")
     async def header(self, id: Hash) -> Header:  # noqa: A002 - the parameter's public name
-        """Return the header of a minted coin, anchors included."""
         return Header.of(await self._coin(id))
 
-    @method("chain.raw", Access.READ, errors=(NotFound,))
+    @method("chain.raw", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the bytes of an anchor and its body.")
     async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
-        """Return the bytes of an anchor and its body."""
         coin = await self._coin(id)
         record = await self._reading.run(lambda store: schema.ANCHOR.get(store, id))
         return Raw(Hex(coin.raw), Hex(record.body) if record and record.body else None)
@@ -209,12 +211,12 @@ class ChainRoom:
     async def _coin(self, coin_id: bytes) -> Coin:
         raw = await self._reading.run(lambda store: schema.COIN.get(store, coin_id))
         if raw is None:
-            raise NotFound(f"no minted coin {coin_id.hex()} is known")
+            raise NotFoundError(f"no minted coin {coin_id.hex()} is known")
         return Coin.from_bytes(raw)
 
     @method("chain.forks", Access.READ)
+    @user_text("Return the ends of all known branches, the main chain's first, at most 100.")
     async def forks(self) -> list[Fork]:
-        """Return the ends of all known branches, the main chain's first, at most 100."""
         return [
             Fork(
                 Hash(end.id),
@@ -229,48 +231,59 @@ class ChainRoom:
         ]
 
     @method("chain.params", Access.READ)
+    @user_text("Return the constants of the network.")
     async def params(self) -> Params:
-        """Return the constants of the network."""
         genesis_id = await self._reading.run(
             lambda store: there(schema.HEIGHT.get(store, 0), "genesis")
         )
         return _params(self._chain.network, genesis_id)
 
-    @method("chain.supply", Access.READ, errors=(NotFound,))
-    async def supply(self, height: Height | None = None) -> Supply:
+    @method("chain.supply", Access.READ, errors=(NotFoundError,))
+    @user_text(
         """Return how much there is, at the tip or after the anchor at a height.
 
         Old heights are forgotten once they cannot be undone any more.
         """
+    )
+    async def supply(self, height: Height | None = None) -> Supply:
         if height is None:
             status = self._chain.status.value
             return Supply(status.height, Amount(status.supply), Amount(status.pool))
         state = await self._reading.run(lambda store: schema.STATE.get(store, height))
         if state is None:
-            raise NotFound(f"the supply at height {height} is not kept")
+            raise NotFoundError(f"the supply at height {height} is not kept")
         return Supply(height, Amount(state.supply), Amount(state.pool))
 
-    @method("chain.difficulty_history", Access.READ, errors=(InvalidParams,))
+    @method("chain.difficulty_history", Access.READ, errors=(InvalidParamsError,))
+    @user_text(
+        """Return target and time of the main chain's anchors, every `step`th of a range.
+
+        `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
+        """
+    )
     async def difficulty_history(
         self,
         first: Height = 1,
         last: Height | None = None,
         step: Annotated[int, msgspec.Meta(ge=1)] = 1,
     ) -> list[DifficultyPoint]:
-        """Return target and time of the main chain's anchors, every `step`th of a range.
-
-        `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
-        """
         end = self._chain.status.value.height
         heights = range(first, (end if last is None else min(last, end)) + 1, step)
         if len(heights) > MAX_POINTS:
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"the range has {len(heights)} points, at most {MAX_POINTS} are returned: "
                 f"raise step to {len(heights) * step // MAX_POINTS + 1}"
             )
         return await self._reading.run(lambda store: _difficulty(store, heights))
 
-    @method("chain.export", Access.FULL, timeout=3600, errors=(Refused, InvalidParams))
+    @method("chain.export", Access.FULL, timeout=3600, errors=(RefusedError, InvalidParamsError))
+    @user_text(
+        """Write the main chain into one file that can be verified without a node (Protocol §12).
+
+        The file is made in the folder `exports` of the node's data directory and nowhere else,
+        whole or not at all, and never over another one. Given up when the call is.
+        """
+    )
     async def export(
         self,
         name: Annotated[
@@ -280,11 +293,6 @@ class ChainRoom:
             ),
         ],
     ) -> ExportInfo:
-        """Write the main chain into one file that can be verified without a node (Protocol §12).
-
-        The file is made in the folder `exports` of the node's data directory and nowhere else,
-        whole or not at all, and never over another one. Given up when the call is.
-        """
         return await self._exporter.export(name)
 
 

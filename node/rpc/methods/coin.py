@@ -6,15 +6,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import KnownCoin
-from unchained.node.chain.coin_proofs import CoinNotProvable, CoinProofs
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
@@ -32,7 +33,7 @@ _KINDS: dict[CoinKind, KindName] = {
 }
 
 
-class CoinInfo(msgspec.Struct, frozen=True):
+@user_text(
     """A coin.
 
     `status`: in the coin set, spent on the main chain, mined but listed by no anchor of it yet, or
@@ -42,7 +43,8 @@ class CoinInfo(msgspec.Struct, frozen=True):
     `txid` and the `index` that made it, a minted coin its own `mined_height` and `time`.
     `spent_by` is a txid, of a waiting transfer where `spent_height` is missing.
     """
-
+)
+class CoinInfo(msgspec.Struct, frozen=True):
     id: Hash
     status: Literal["unspent", "spent", "candidate", "waiting"]
     kind: KindName | None
@@ -60,11 +62,12 @@ class CoinInfo(msgspec.Struct, frozen=True):
     spent_by: Hash | None
 
 
-class CoinEvent(msgspec.Struct, frozen=True):
+@user_text(
     """One step in the life of a coin: `mined` on a parent, `included` by an anchor, `spent` by a
     transfer in an anchor, or `spending` by one that waits. `time` is that of the coin, then those
     of the anchors."""
-
+)
+class CoinEvent(msgspec.Struct, frozen=True):
     event: Literal["mined", "included", "spent", "spending"]
     height: int | None
     time: int | None
@@ -72,7 +75,7 @@ class CoinEvent(msgspec.Struct, frozen=True):
     txid: Hash | None
 
 
-class ProofOfCoin(msgspec.Struct, frozen=True):
+@user_text(
     """A coin's proof file (Protocol §12.1), which `unchained-node verify-proof` checks with no
     node, and what it says.
 
@@ -81,7 +84,8 @@ class ProofOfCoin(msgspec.Struct, frozen=True):
     entered the set. A spent coin's file shows it unspent after anchor `unspent_height`, too.
     `anchors`, `work` and `coins` are those of the chain up to `state_height`.
     """
-
+)
+class ProofOfCoin(msgspec.Struct, frozen=True):
     file: Hex
     network: str
     tip: Hash
@@ -100,18 +104,16 @@ class ProofOfCoin(msgspec.Struct, frozen=True):
     coins: int
 
 
+@user_text("A coin under a lock. `spent` tells whether the main chain has spent it.")
 class Owned(msgspec.Struct, frozen=True):
-    """A coin under a lock. `spent` tells whether the main chain has spent it."""
-
     id: Hash
     value: Amount
     height: int
     spent: bool
 
 
+@user_text("Coins under one lock by id. `next` is what to pass as `after` for those that follow.")
 class OwnedPage(msgspec.Struct, frozen=True):
-    """Coins under one lock by id. `next` is what to pass as `after` for those that follow."""
-
     lock: Hash
     coins: list[Owned]
     next: Hash | None
@@ -125,41 +127,50 @@ class CoinRoom:
         self._reading = reading
         self._proofs = CoinProofs(chain.network)
 
-    @method("coin.get", Access.READ, errors=(NotFound,))
+    @method("coin.get", Access.READ, errors=(NotFoundError,))
+    @user_text("Return what is known of a coin: minted, or an output of a transfer.")
     async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
-        """Return what is known of a coin: minted, or an output of a transfer."""
         found = await self._chain.queries.coin(CoinId(id))
         if found is None:
             raise _unknown(id)
         return _describe(id, found, self._chain.network.maturity)
 
-    @method("coin.history", Access.READ, errors=(NotFound,))
+    @method("coin.history", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the life of a coin on the main chain, oldest first.")
     async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
-        """Return the life of a coin on the main chain, oldest first."""
         found = await self._chain.queries.coin(CoinId(id))
         if found is None:
             raise _unknown(id)
         return _history(found)
 
-    @method("coin.proof", Access.READ, errors=(NotFound, Refused))
-    async def proof(self, id: Hash) -> ProofOfCoin:  # noqa: A002 - the parameter's public name
+    @method("coin.proof", Access.READ, errors=(NotFoundError, RefusedError))
+    @user_text(
         """Return the proof of what became of a coin, unspent or spent, as one file.
 
         Refused with NOT_YET for a coin that the tip itself includes: ask again after the next
         anchor; with STATE_GONE for one that was spent so long ago that this node does not keep the
         state before it any more; and with NEVER_UNSPENT for one that its own anchor spent.
         """
+    )
+    async def proof(self, id: Hash) -> ProofOfCoin:  # noqa: A002 - the parameter's public name
         try:
             found = await self._reading.run(
                 lambda store: self._proofs.prove(store, CoinId(bytes(id)))
             )
-        except CoinNotProvable as error:
-            raise Refused(str(error), error=error.word) from None
+        except CoinNotProvableError as error:
+            raise RefusedError(str(error), error=error.word) from None
         if found is None:
-            raise NotFound(f"the main chain includes no coin {id.hex()}")
+            raise NotFoundError(f"the main chain includes no coin {id.hex()}")
         return _describe_proof(found, self._chain.network)
 
-    @method("coin.owned_by", Access.READ, errors=(InvalidParams,))
+    @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
+    @user_text(
+        """Return the coins under the lock of an address, or under a lock.
+
+        What was received by paycode or mined to an account is under locks of its own each: only
+        the wallet finds those.
+        """
+    )
     async def owned_by(
         self,
         address: Payee | None = None,
@@ -169,27 +180,22 @@ class CoinRoom:
         after: Hash | None = None,
         limit: Limit = 100,
     ) -> OwnedPage:
-        """Return the coins under the lock of an address, or under a lock.
-
-        What was received by paycode or mined to an account is under locks of its own each: only
-        the wallet finds those.
-        """
         if (address is None) == (lock is None):
-            raise InvalidParams("coin.owned_by needs either an address or a lock")
+            raise InvalidParamsError("coin.owned_by needs either an address or a lock")
         wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
         return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
 
-    @method("coin.raw", Access.READ, errors=(NotFound,))
+    @method("coin.raw", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the 198 bytes of a minted coin: header, then mix.")
     async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
-        """Return the 198 bytes of a minted coin: header, then mix."""
         raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
         if raw is None:
-            raise NotFound(f"no minted coin {id.hex()} is known")
+            raise NotFoundError(f"no minted coin {id.hex()} is known")
         return Hex(raw)
 
 
-def _unknown(coin_id: bytes) -> NotFound:
-    return NotFound(f"no coin {coin_id.hex()} is known")
+def _unknown(coin_id: bytes) -> NotFoundError:
+    return NotFoundError(f"no coin {coin_id.hex()} is known")
 
 
 def _describe(coin_id: bytes, found: KnownCoin, maturity: int) -> CoinInfo:

@@ -12,10 +12,11 @@ from typing import BinaryIO, Final
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.export import export_chain
 from unchained.node.consensus.params import Network
-from unchained.node.rpc.core.errors import Busy, Refused
+from unchained.node.rpc.core.errors import BusyError, RefusedError
 from unchained.node.rpc.core.values import Hash
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
@@ -27,9 +28,10 @@ ANCHORS_AT_ONCE: Final = 256
 """Anchors that are written in one hop to the worker thread; between two the call can end."""
 
 
+@user_text(
+    "A finished chain file: its path on the node's machine, its size, and the tip it ends in."
+)
 class ExportInfo(msgspec.Struct, frozen=True):
-    """A finished chain file: its path on the node's machine, its size, and the tip it ends in."""
-
     path: str
     bytes: int
     height: int
@@ -51,22 +53,24 @@ class Exporter:
     async def export(self, name: str) -> ExportInfo:
         """Write the chain to a file of this name. Cancelling it leaves no file.
 
-        Raises `Refused` if there is one already or the disk does not take it, `Busy` while
-        another export runs, a `StoreError`.
+        Raises `RefusedError` if there is one already or the disk does not take it, `BusyError`
+        while another export runs, a `StoreError`.
         """
         if self._busy:
-            raise Busy("another export is under way", retry_after=10)
+            raise BusyError("another export is under way", retry_after=10)
         self._busy = True
         try:
             return await self._export(self._folder / name)
         except OSError as error:
-            raise Refused(f"cannot write {name}: {error.strerror}", error="NOT_WRITTEN") from None
+            raise RefusedError(
+                f"cannot write {name}: {error.strerror}", error="NOT_WRITTEN"
+            ) from None
         finally:
             self._busy = False
 
     async def _export(self, path: Path) -> ExportInfo:
         if await self._runner.run(os.path.lexists, path):
-            raise Refused(f"{path} exists: choose another name", error="FILE_EXISTS")
+            raise RefusedError(f"{path} exists: choose another name", error="FILE_EXISTS")
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
             return await self._write(path, unfinished)

@@ -6,12 +6,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import WaitingTransfer
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.rpc.core.errors import NotFound
+from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.reading import Limit, Reading
@@ -28,10 +29,11 @@ FULL_SHARE: Final = 0.9
 MICROGRAINS: Final = 1_000_000
 
 
-class MempoolInfo(msgspec.Struct, frozen=True):
+@user_text(
     """How full the mempool is. `bytes` encoded, of `capacity`; `min_rate` in grains per byte of
     size, rounded up: less is not taken in at present. `expiry` in ms after arrival."""
-
+)
+class MempoolInfo(msgspec.Struct, frozen=True):
     transfers: int
     bytes: int
     capacity: int
@@ -40,11 +42,12 @@ class MempoolInfo(msgspec.Struct, frozen=True):
     expiry: int
 
 
-class MempoolEntry(msgspec.Struct, frozen=True):
+@user_text(
     """A waiting transfer. `raw_size` in bytes, `size` as fee rates count it, `rate` in grains per
     byte of that, rounded down; `time` of arrival. Parents and children are txids of waiting
     transfers that it builds on and that build on it."""
-
+)
+class MempoolEntry(msgspec.Struct, frozen=True):
     txid: Hash
     wid: Hash
     fee: Amount
@@ -58,10 +61,11 @@ class MempoolEntry(msgspec.Struct, frozen=True):
     children: list[Hash]
 
 
-class FeeEstimate(msgspec.Struct, frozen=True):
+@user_text(
     """A fee rate in whole grains per byte of size (Protocol §8.2: encoded bytes, and 1,024 for
     each output) and where it comes from."""
-
+)
+class FeeEstimate(msgspec.Struct, frozen=True):
     rate: int
     anchors: int
     source: Literal["minimum", "mempool", "recent bodies"]
@@ -77,8 +81,8 @@ class MempoolRoom:
         self._clock = clock
 
     @method("mempool.info", Access.READ)
+    @user_text("Return how full the mempool is and what it asks for.")
     async def info(self) -> MempoolInfo:
-        """Return how full the mempool is and what it asks for."""
         found = await self._chain.queries.mempool_state(self._clock.now_ms())
         return MempoolInfo(
             found.transfers,
@@ -90,31 +94,28 @@ class MempoolRoom:
         )
 
     @method("mempool.list", Access.READ)
+    @user_text(
+        "Return waiting transfers: by fee rate, the best first, or by time, the latest first."
+    )
     async def list_(
         self,
         sort: Literal["rate", "time"] = "rate",
         limit: Limit = 100,
         offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> list[MempoolEntry]:
-        """Return waiting transfers: by fee rate, the best first, or by time, the latest first."""
         found = await self._chain.queries.waiting_transfers(sort, limit, offset)
         return [_describe(entry) for entry in found]
 
-    @method("mempool.entry", Access.READ, errors=(NotFound,))
+    @method("mempool.entry", Access.READ, errors=(NotFoundError,))
+    @user_text("Return one waiting transfer.")
     async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
-        """Return one waiting transfer."""
         found = await self._chain.queries.waiting_transfer(id)
         if found is None:
-            raise NotFound(f"the mempool has no transfer {id.hex()}")
+            raise NotFoundError(f"the mempool has no transfer {id.hex()}")
         return _describe(found)
 
     @method("mempool.fee_estimate", Access.READ)
-    async def fee_estimate(
-        self,
-        anchors: Annotated[
-            int, msgspec.Meta(ge=1, le=100, description="anchors within which to be included")
-        ] = 2,
-    ) -> FeeEstimate:
+    @user_text(
         """Return the fee rate at which a transfer should be included within so many anchors.
 
         The dearest of three: the mempool's present minimum; one grain above the rate at which
@@ -122,6 +123,13 @@ class MempoolRoom:
         the lowest rates in those of the last eight bodies that were full, if so many were full
         that fewer than `anchors` of them had room.
         """
+    )
+    async def fee_estimate(
+        self,
+        anchors: Annotated[
+            int, msgspec.Meta(ge=1, le=100, description="anchors within which to be included")
+        ] = 2,
+    ) -> FeeEstimate:
         network = self._chain.network
         waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
         minimum = _ceil(waiting.min_fee_rate)

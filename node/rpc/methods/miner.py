@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
 from unchained.miner.advisor import Advice
 from unchained.miner.jobs import PoolStatistics
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import work
 from unchained.node.mining.control import ControlChanges, ControlStatistics, MiningControl
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
-from unchained.node.rpc.core.errors import InvalidParams, Unavailable
+from unchained.node.mining.own_miner import OwnMiner
+from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.mining import ON_DEMAND
@@ -22,33 +23,8 @@ from unchained.node.rpc.methods.reading import shown_target
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
 
 
-class EpochCounts(Protocol):
-    """What is told of the epoch manager."""
-
-    @property
-    def mining(self) -> bool:
-        """Whether the miner has a job."""
-
-    @property
-    def height(self) -> int:
-        """Height of the coins being mined."""
-
-    @property
-    def coins_found(self) -> int:
-        """Coins that the node's workers found."""
-
-    @property
-    def anchors_found(self) -> int:
-        """Coins of anchor grade among them."""
-
-    @property
-    def coins_rejected(self) -> int:
-        """Coins among them that broke a rule."""
-
-
+@user_text("One worker process; `rate` in hashes per second.")
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """One worker process; `rate` in hashes per second."""
-
     worker: int
     state: str
     rate: float
@@ -58,11 +34,12 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     last_failure: str | None
 
 
-class Harvested(msgspec.Struct, frozen=True):
+@user_text(
     """What became of the coins found: `included` by the anchor of their own epoch, `late` or
     `stray` by a later one, `waiting` for it, or `lost`: the chain went on without them. `earned`
     with fees."""
-
+)
+class Harvested(msgspec.Struct, frozen=True):
     included: int
     late: int
     stray: int
@@ -71,11 +48,12 @@ class Harvested(msgspec.Struct, frozen=True):
     earned: Amount
 
 
-class MinerSettings(msgspec.Struct, frozen=True):
+@user_text(
     """How the workers run at present. `affinity` lists CPUs, none: all; `cpu_cap` in percent of a
     CPU for each; `pause_above_load` in percent of the machine, `pause_after_input_s` in seconds, 0:
     never."""
-
+)
+class MinerSettings(msgspec.Struct, frozen=True):
     workers: int
     automatic_workers: bool
     nice: int
@@ -87,25 +65,27 @@ class MinerSettings(msgspec.Struct, frozen=True):
     pause_after_input_s: int
 
 
-class MachineState(msgspec.Struct, frozen=True):
+@user_text(
     """What the machine tells of itself, None where it does not. `load`: the share of it that other
     programs use; `temperature` in degrees Celsius; `clock` as a share of the highest; `throttled`:
     how often heat has held a core back."""
-
+)
+class MachineState(msgspec.Struct, frozen=True):
     load: float | None
     temperature: float | None
     clock: float | None
     throttled: int | None
 
 
-class MiningStatus(msgspec.Struct, frozen=True):
+@user_text(
     """The node's own miner. `state`: `off` where the node was started without one, `waiting`
     while the chain is behind. `pauses` says why it is paused. Rates in hashes per second over the
     last 10 s, minute and quarter of an hour; `work` the hashes that a coin takes on average;
     `expected_ms` between two coins of this node, at the rate of 10 s. `advice`: what to expect at
     the rate of the minute, and how lucky it was so far. What there is not without a miner is None.
     """
-
+)
+class MiningStatus(msgspec.Struct, frozen=True):
     state: Literal["off", "paused", "waiting", "mining"]
     pauses: list[str]
     height: int
@@ -128,31 +108,27 @@ class MiningStatus(msgspec.Struct, frozen=True):
 
 
 class MinerRoom:
-    """Methods about the node's own miner; `control`, `epochs` and `harvest` are None where it has
-    none."""
+    """Methods about the node's own miner; `miner` is None where it has none."""
 
     def __init__(
         self,
         chain: ChainService,
         *,
-        control: MiningControl | None,
-        epochs: Callable[[], EpochCounts] | None,
-        harvest: Callable[[], MinedCoinsStatistics] | None,
+        miner: OwnMiner | None,
     ) -> None:
         self._chain = chain
-        self._control = control
-        self._epochs = epochs
-        self._harvest = harvest
+        self._miner = miner
+        self._control = None if miner is None else miner.control
 
     @method("mine.status", Access.READ)
+    @user_text("Return what the node's own miner does and what to expect of it.")
     async def status(self) -> MiningStatus:
-        """Return what the node's own miner does and what to expect of it."""
         target = self._chain.status.value.target
         hashes_per_coin = work(target)
         control = self._control
         pool = None if control is None else control.pool_statistics()
         governed = None if control is None else control.statistics()
-        counts = None if self._epochs is None else self._epochs()
+        counts = None if self._miner is None else self._miner.epochs.statistics()
         state: Literal["off", "paused", "waiting", "mining"] = "off"
         if pool is not None:
             mining = counts is not None and counts.mining
@@ -171,7 +147,7 @@ class MinerRoom:
             coins_found=0 if counts is None else counts.coins_found,
             anchors_found=0 if counts is None else counts.anchors_found,
             coins_rejected=0 if counts is None else counts.coins_rejected,
-            harvest=None if self._harvest is None else _harvested(self._harvest()),
+            harvest=None if self._miner is None else _harvested(self._miner.mined.statistics()),
             target=shown_target(target),
             work=str(hashes_per_coin),
             expected_ms=int(hashes_per_coin / rate * 1000) if rate >= 1e-6 else None,
@@ -180,26 +156,37 @@ class MinerRoom:
             advice=None if control is None else control.advice(),
         )
 
-    @method("mine.start", Access.FULL, errors=(Unavailable,))
+    @method("mine.start", Access.FULL, errors=(UnavailableError,))
+    @user_text("Let the node's workers go on after mine.stop.")
     async def start(self) -> MiningStatus:
-        """Let the node's workers go on after mine.stop."""
         self._own().resume()
         return await self.status()
 
-    @method("mine.stop", Access.FULL, errors=(Unavailable,))
+    @method("mine.stop", Access.FULL, errors=(UnavailableError,))
+    @user_text("Let the node's workers pause until mine.start, or until the node starts again.")
     async def stop(self) -> MiningStatus:
-        """Let the node's workers pause until mine.start, or until the node starts again."""
         self._own().pause()
         return await self.status()
 
-    @method("mine.set_workers", Access.FULL, errors=(Unavailable, InvalidParams))
-    async def set_workers(self, workers: Workers) -> MiningStatus:
+    @method("mine.set_workers", Access.FULL, errors=(UnavailableError, InvalidParamsError))
+    @user_text(
         """Let so many worker processes mine, until the node starts again; `auto`: as many as
         suit the machine."""
+    )
+    async def set_workers(self, workers: Workers) -> MiningStatus:
         self._own().set_workers(workers)
         return await self.status()
 
-    @method("mine.set", Access.FULL, errors=(Unavailable, InvalidParams))
+    @method("mine.set", Access.FULL, errors=(UnavailableError, InvalidParamsError))
+    @user_text(
+        """Change settings of the running miner, until the node starts again.
+
+        What is left out stays as it is; where one cannot be, none is changed. `affinity`: the CPUs
+        that workers are pinned to, an empty list frees them. `cpu_cap`: percent of a CPU for each
+        worker. `pause_above_load`: pause while other programs use more than so many percent of the
+        machine; `pause_after_input_s`: until nobody has typed at a terminal for so long; 0: never.
+        """
+    )
     async def set(
         self,
         workers: Workers | None = None,
@@ -214,13 +201,6 @@ class MinerRoom:
         pause_above_load: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None,
         pause_after_input_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None,
     ) -> MiningStatus:
-        """Change settings of the running miner, until the node starts again.
-
-        What is left out stays as it is; where one cannot be, none is changed. `affinity`: the CPUs
-        that workers are pinned to, an empty list frees them. `cpu_cap`: percent of a CPU for each
-        worker. `pause_above_load`: pause while other programs use more than so many percent of the
-        machine; `pause_after_input_s`: until nobody has typed at a terminal for so long; 0: never.
-        """
         self._own().change(
             ControlChanges(
                 workers=workers,
@@ -237,9 +217,9 @@ class MinerRoom:
 
     def _own(self) -> MiningControl:
         if self._control is None and self._chain.network.name == ON_DEMAND:
-            raise Unavailable("this network mines on demand: see mine.generate")
+            raise UnavailableError("this network mines on demand: see mine.generate")
         if self._control is None:
-            raise Unavailable("this node was started without mining: start it with --mine")
+            raise UnavailableError("this node was started without mining: start it with --mine")
         return self._control
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final, Literal
 
@@ -14,17 +13,27 @@ import trio
 
 from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
-from unchained.node.base.runtime import Clock, Runner
+from unchained.node.base.clock import Clock
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import JobTimes, Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
+from unchained.node.mining.epoch_manager import Payout
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, HEADER_SIZE, NONCE_OFFSET, Coin
-from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import Busy, InvalidParams, NotReady, ProtocolRule, Refused
+from unchained.node.primitives.types import Lock
+from unchained.node.rpc.core.errors import (
+    BusyError,
+    InvalidParamsError,
+    NotReadyError,
+    ProtocolRuleError,
+    RefusedError,
+)
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.reading import Payee, lock_of_payee, shown_target
@@ -43,14 +52,11 @@ ON_DEMAND: Final = "reg"
 
 NONCES: Final = 2**64
 
-LockOf = Callable[[CoinId, int], Lock]
-"""Gives the lock that pays the node's own miner, for a parent and a header time in ms."""
-
 BENCHMARK: Final = "benchmark"
 """Why the node's own workers pause while the proof of work is measured."""
 
 
-class MiningTemplate(msgspec.Struct, frozen=True):
+@user_text(
     """Work for a miner: find a nonce for `header`.
 
     `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
@@ -60,7 +66,8 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     for all headers on it. `mem_kib` is the memory of the proof of work. `value` is what an anchor
     on it mints for itself: the subsidy and a quarter of the pool, its own `fees` among it.
     """
-
+)
+class MiningTemplate(msgspec.Struct, frozen=True):
     id: Hash
     header: Hex
     parent: Hash
@@ -80,18 +87,18 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     value: Amount
 
 
-class SubmittedCoin(msgspec.Struct, frozen=True):
+@user_text(
     """What became of a coin. `held`: its time is ahead of the node's clock, or its parent is
     unknown. `anchor`: it is of anchor grade and its body was published."""
-
+)
+class SubmittedCoin(msgspec.Struct, frozen=True):
     id: Hash
     outcome: Literal["accepted", "known", "held"]
     anchor: bool
 
 
+@user_text("How fast the proof of work of this network is here. Rates in hashes per second.")
 class Benchmark(msgspec.Struct, frozen=True):
-    """How fast the proof of work of this network is here. Rates in hashes per second."""
-
     backend: str
     mem_kib: int
     threads: int
@@ -100,31 +107,30 @@ class Benchmark(msgspec.Struct, frozen=True):
     rate: float
 
 
+@user_text("Anchors that were mined on demand, in order, and the tip's height after them.")
 class Generated(msgspec.Struct, frozen=True):
-    """Anchors that were mined on demand, in order, and the tip's height after them."""
-
     anchors: list[Hash]
     height: int
 
 
 class MiningRoom:
-    """Methods about mining. `pool` is None where the node does not mine itself; `synced` tells
-    whether its chain is level with its peers'."""
+    """Methods about mining. `pool` is None where the node does not mine itself, `payout` whom it
+    mines to; `synced` tells whether its chain is level with its peers'."""
 
     def __init__(
         self,
         chain: ChainService,
         *,
         pool: MiningPool | None,
-        own_lock: LockOf | None,
-        synced: Callable[[], bool],
+        payout: Payout | None,
+        synced: Watch[bool],
         backend: ProofOfWork,
         runner: Runner,
         clock: Clock,
     ) -> None:
         self._chain = chain
         self._pool = pool
-        self._own_lock = own_lock
+        self._payout = payout
         self._synced = synced
         self._backend = backend
         self._runner = runner
@@ -139,11 +145,9 @@ class MiningRoom:
         Access.MINE,
         timeout=WAIT_S + 20,
         long_poll=True,
-        errors=(InvalidParams, NotReady),
+        errors=(InvalidParamsError, NotReadyError),
     )
-    async def template(
-        self, address: Payee | None = None, after: Hash | None = None
-    ) -> MiningTemplate:
+    @user_text(
         """Return work for a miner that is not the node's own.
 
         The coin pays `address`, or whom the node's own miner pays. With `after`, the id of the
@@ -151,11 +155,17 @@ class MiningRoom:
         learn of a new tip, coins and transfers at once. There is none while the node is behind its
         peers: what is mined on an old tip is of no use.
         """
-        if not self._synced():
-            raise NotReady("the chain is behind that of the peers: there is nothing to mine on")
+    )
+    async def template(
+        self, address: Payee | None = None, after: Hash | None = None
+    ) -> MiningTemplate:
+        if not self._synced.value:
+            raise NotReadyError(
+                "the chain is behind that of the peers: there is nothing to mine on"
+            )
         lock = None if address is None else lock_of_payee(address, self._chain.network)
-        if lock is None and self._own_lock is None:
-            raise InvalidParams("this node mines to nobody: name an address")
+        if lock is None and self._payout is None:
+            raise InvalidParamsError("this node mines to nobody: name an address")
         template = await self._present()
         if after == template.body_root:
             with trio.move_on_after(WAIT_S):
@@ -163,8 +173,8 @@ class MiningRoom:
         self._remember(template)
         time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:
-            assert self._own_lock is not None, "seen to above"
-            lock = self._own_lock(template.parent, time_ms)
+            assert self._payout is not None, "seen to above"
+            lock = self._payout.lock_for(template.parent, time_ms)
         # Miners that were given the same header all the same shall not search the same nonces.
         header = template.header(lock=lock, time=time_ms, nonce=secrets.randbits(64))
         network = self._chain.network
@@ -212,18 +222,20 @@ class MiningRoom:
         while len(self._bodies) > TEMPLATES_REMEMBERED:
             self._bodies.popitem(last=False)
 
-    @method("mine.submit", Access.MINE, errors=(ProtocolRule, InvalidParams))
-    async def submit(
-        self,
-        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
-    ) -> SubmittedCoin:
+    @method("mine.submit", Access.MINE, errors=(ProtocolRuleError, InvalidParamsError))
+    @user_text(
         """Hand in a coin that was mined elsewhere.
 
         One of anchor grade on a template of this node becomes an anchor with that template's
         body. Refused with the rule that it breaks (Protocol §3.3, §5).
         """
+    )
+    async def submit(
+        self,
+        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
+    ) -> SubmittedCoin:
         if len(coin) != COIN_SIZE:
-            raise InvalidParams(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
+            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
         mined = Coin.from_bytes(bytes(coin))
         outcome = await self._chain.submit_coin(mined)
         if isinstance(outcome, Held):
@@ -235,15 +247,15 @@ class MiningRoom:
             await self._chain.submit_package(Package(mined, body, {}, {}))
         return SubmittedCoin(Hash(mined.id), outcome.value, body is not None)
 
-    @method("mine.benchmark", Access.FULL, timeout=90, errors=(Busy,))
+    @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
+    @user_text("Measure the proof of work of this network; the node's own workers pause meanwhile.")
     async def benchmark(
         self,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 3.0,
         threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1,
     ) -> Benchmark:
-        """Measure the proof of work of this network; the node's own workers pause meanwhile."""
         if self._measuring:
-            raise Busy("a benchmark is under way", retry_after=int(seconds) + 1)
+            raise BusyError("a benchmark is under way", retry_after=int(seconds) + 1)
         self._measuring = True
         counts: list[int] = []
 
@@ -275,7 +287,14 @@ class MiningRoom:
             hashes += 1
         return hashes
 
-    @method("mine.generate", Access.FULL, timeout=600, errors=(Refused, InvalidParams))
+    @method("mine.generate", Access.FULL, timeout=600, errors=(RefusedError, InvalidParamsError))
+    @user_text(
+        """Mine so many anchors at once, on the network `reg` alone.
+
+        The coins pay `address`, or whom the node's own miner pays. Given up in between, the
+        anchors so far stay.
+        """
+    )
     async def generate(
         self,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1,
@@ -284,17 +303,12 @@ class MiningRoom:
             int, msgspec.Meta(ge=0, le=64, description="fresh coins mined before each anchor")
         ] = 0,
     ) -> Generated:
-        """Mine so many anchors at once, on the network `reg` alone.
-
-        The coins pay `address`, or whom the node's own miner pays. Given up in between, the
-        anchors so far stay.
-        """
         network = self._chain.network
         if network.name != ON_DEMAND:
-            raise Refused(f"anchors are mined on demand on reg alone, this is {network.name}")
+            raise RefusedError(f"anchors are mined on demand on reg alone, this is {network.name}")
         lock = None if address is None else lock_of_payee(address, network)
-        if lock is None and self._own_lock is None:
-            raise InvalidParams("this node mines to nobody: name an address")
+        if lock is None and self._payout is None:
+            raise InvalidParamsError("this node mines to nobody: name an address")
         found = []
         for _ in range(anchors):
             for _ in range(coins):
@@ -307,8 +321,8 @@ class MiningRoom:
         template = await self._chain.template()
         time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:
-            assert self._own_lock is not None, "seen to by the caller"
-            lock = self._own_lock(template.parent, time_ms)
+            assert self._payout is not None, "seen to by the caller"
+            lock = self._payout.lock_for(template.parent, time_ms)
         header = template.header(lock=lock, time=time_ms).to_bytes()
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import trio
 
-from unchained.node.base.runtime import Clock
-from unchained.node.rpc.core.errors import InvalidParams, NotFound, Refused, short
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.reading import shown_target
 from unchained.node.transport.address_groups import host_group
-from unchained.node.transport.contract import BadAddress, DialError, PeerId, Transport
+from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
     from unchained.node.peers.manager import PeerManager, PeerView
@@ -31,11 +32,12 @@ WhomToBan = Annotated[
 ]
 
 
-class NetInfo(msgspec.Struct, frozen=True):
+@user_text(
     """The node's place in its network. `addresses` are those to give to others; `greeted` counts
     peers that speak the node's protocol; `clock_offset_ms` is what their clocks are ahead of ours,
     the median of those we chose."""
-
+)
+class NetInfo(msgspec.Struct, frozen=True):
     peer: str
     addresses: list[str]
     inbound: int
@@ -48,10 +50,11 @@ class NetInfo(msgspec.Struct, frozen=True):
     bytes_sent: int
 
 
-class Peer(msgspec.Struct, frozen=True):
+@user_text(
     """A connected peer. `tip`, `height` and `work` (its chain's, 32 bytes) are what it said last;
     `connected_ms` ago the connection was made."""
-
+)
+class Peer(msgspec.Struct, frozen=True):
     peer: str
     address: str
     outbound: bool
@@ -63,10 +66,11 @@ class Peer(msgspec.Struct, frozen=True):
     clock_offset_ms: int | None
 
 
-class BanInfo(msgspec.Struct, frozen=True):
+@user_text(
     """A ban of an IPv4 address or an IPv6 /64, with when it began and ends, and which one it is
     in a row."""
-
+)
+class BanInfo(msgspec.Struct, frozen=True):
     group: str
     since_time: int
     until_time: int
@@ -83,8 +87,8 @@ class NetRoom:
         self._clock = clock
 
     @method("net.info", Access.READ)
+    @user_text("Return the node's id and addresses, and how it is connected.")
     async def info(self) -> NetInfo:
-        """Return the node's id and addresses, and how it is connected."""
         counts = self._manager.statistics()
         transport = self._transport.statistics()
         return NetInfo(
@@ -101,59 +105,62 @@ class NetRoom:
         )
 
     @method("net.peers", Access.READ)
+    @user_text("Return the connected peers, those that we chose first.")
     async def peers(self) -> list[Peer]:
-        """Return the connected peers, those that we chose first."""
         now = trio.current_time()
         found = sorted(self._manager.peers(), key=lambda peer: (not peer.outbound, peer.since))
         return [_describe(peer, now) for peer in found]
 
-    @method("net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParams, Refused))
+    @method(
+        "net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParamsError, RefusedError)
+    )
+    @user_text("Connect to a node, remember its address, and return its id.")
     async def add_peer(self, address: Address) -> str:
-        """Connect to a node, remember its address, and return its id."""
         try:
             peer = await self._transport.connect(address, timeout=DIAL_S)
-        except BadAddress as error:
-            raise InvalidParams(short(str(error)), error="BAD_ADDRESS") from None
+        except BadAddressError as error:
+            raise InvalidParamsError(short(str(error)), error="BAD_ADDRESS") from None
         except DialError as error:
-            word = "DIAL_" + type(error).__name__.removeprefix("Dial").upper()
-            raise Refused(short(str(error)), error=word) from None
+            raise RefusedError(short(str(error)), error=error.word) from None
         self._manager.book.add(address, "operator", self._clock.now_ms())
         return str(peer)
 
-    @method("net.disconnect", Access.FULL, errors=(NotFound,))
+    @method("net.disconnect", Access.FULL, errors=(NotFoundError,))
+    @user_text("Close the connection to a peer, by its id. It may come back: see net.ban.")
     async def disconnect(self, peer: Annotated[str, msgspec.Meta(max_length=128)]) -> bool:
-        """Close the connection to a peer, by its id. It may come back: see net.ban."""
         if all(known.peer != peer for known in self._manager.peers()):
-            raise NotFound(f"no peer {short(peer)} is connected: see net.peers")
+            raise NotFoundError(f"no peer {short(peer)} is connected: see net.peers")
         await self._transport.disconnect(PeerId(peer))
         return True
 
-    @method("net.ban", Access.FULL, errors=(InvalidParams,))
+    @method("net.ban", Access.FULL, errors=(InvalidParamsError,))
+    @user_text(
+        """Ban an address (IPv4, or an IPv6 /64) for some minutes, and disconnect all of it.
+
+        A peer's id stands for its address.
+        """
+    )
     async def ban(
         self,
         who: WhomToBan,
         minutes: Annotated[int, msgspec.Meta(ge=1, le=525_600)] = 1440,
         reason: Annotated[str, msgspec.Meta(max_length=200)] = "by hand",
     ) -> list[BanInfo]:
-        """Ban an address (IPv4, or an IPv6 /64) for some minutes, and disconnect all of it.
-
-        A peer's id stands for its address.
-        """
         self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
-    @method("net.unban", Access.FULL, errors=(NotFound, InvalidParams))
+    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError))
+    @user_text("End a ban, of an address or as net.bans names it.")
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
-        """End a ban, of an address or as net.bans names it."""
         bans = {ban.group for ban in self._manager.reputation.active_bans()}
         group = who if who in bans else self._group(who)
         if not self._manager.reputation.lift(group):
-            raise NotFound(f"{short(who)} is not banned")
+            raise NotFoundError(f"{short(who)} is not banned")
         return self._bans()
 
     @method("net.bans", Access.READ)
+    @user_text("Return the present bans, the last to end first.")
     async def bans(self) -> list[BanInfo]:
-        """Return the present bans, the last to end first."""
         return self._bans()
 
     def _bans(self) -> list[BanInfo]:
@@ -163,19 +170,19 @@ class NetRoom:
         ]
 
     def _group(self, who: str) -> str:
-        """Return what a ban of an address or a peer covers. Raises InvalidParams."""
+        """Return what a ban of an address or a peer covers. Raises InvalidParamsError."""
         for known in self._manager.peers():
             if known.peer == who:
                 return host_group(known.ip, known.peer)
         try:
             ip = str(ipaddress.ip_address(who))
         except ValueError:
-            raise InvalidParams(
+            raise InvalidParamsError(
                 f"{short(who)} is neither an IP address nor the id of a connected peer"
             ) from None
         group = host_group(ip)
         if not group:
-            raise InvalidParams("this machine's own nodes are banned by their ids")
+            raise InvalidParamsError("this machine's own nodes are banned by their ids")
         return group
 
 

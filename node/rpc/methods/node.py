@@ -6,20 +6,22 @@ import gc
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 import psutil
 import trio
 
+from unchained.node.base.clock import Clock
 from unchained.node.base.logs import make_plain
-from unchained.node.base.runtime import Clock
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
+from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
-from unchained.node.rpc.http.server import Readiness
+from unchained.node.rpc.http.readiness import GreetedPeers
+from unchained.node.rpc.http.server import ReadinessSource
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -27,34 +29,48 @@ MAX_TASKS: Final = 2_000
 """Tasks that one answer lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What the process around the node lets a caller do and see.
+class Counted(Protocol):
+    """A part of the process or the node that gives a snapshot of what it counts."""
 
-    `settings` are rows of key, value as text and origin, secrets masked; `statistics` gives
-    snapshots of the process's own parts by name.
-    """
-
-    request_stop: Callable[[str], None]
-    set_log_level: Callable[[LogLevel], None]
-    log_level: LogLevel
-    settings: Sequence[tuple[str, str, str]]
-    statistics: Mapping[str, Callable[[], object]]
+    def statistics(self) -> object:
+        """Return the snapshot."""
 
 
+class Control(Protocol):
+    """What the process around the node lets a caller do and see."""
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The level of the log at the start."""
+
+    @property
+    def setting_rows(self) -> Sequence[tuple[str, str, str]]:
+        """Key, value as text and origin of each setting, secrets masked."""
+
+    @property
+    def parts(self) -> Mapping[str, Counted]:
+        """The process's own parts by name."""
+
+    def request_stop(self, reason: str) -> None:
+        """Begin a stop in good order."""
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Change the level of the log."""
+
+
+@user_text("A better chain that would undo more than the node undoes by itself (Protocol §6).")
 class ReorgInfo(msgspec.Struct, frozen=True):
-    """A better chain that would undo more than the node undoes by itself (Protocol §6)."""
-
     fork_height: int
     depth: int
     winner: Hash
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+@user_text(
     """The node at a glance. Times in ms; `rate` in hashes per second, 0 where it does not mine;
     `pool` holds the fees that no anchor's coin has received yet (Protocol §5.4); `last_event` is
     the number of the newest event of /events. `peers` is missing where the node has no network."""
-
+)
+class NodeStatus(msgspec.Struct, frozen=True):
     version: str
     network: str
     genesis: Hash
@@ -76,33 +92,29 @@ class NodeStatus(msgspec.Struct, frozen=True):
     refused_reorg: ReorgInfo | None
 
 
+@user_text("Versions of the node and of what it runs on.")
 class Version(msgspec.Struct, frozen=True):
-    """Versions of the node and of what it runs on."""
-
     unchained: str
     python: str
     system: str
 
 
+@user_text("One setting; secrets are masked. `origin` says where the value comes from.")
 class Setting(msgspec.Struct, frozen=True):
-    """One setting; secrets are masked. `origin` says where the value comes from."""
-
     key: str
     value: str
     origin: str
 
 
+@user_text("A task of the event loop. `depth` below the root; `waiting_at` is where it stands.")
 class TaskInfo(msgspec.Struct, frozen=True):
-    """A task of the event loop. `depth` below the root; `waiting_at` is where it stands."""
-
     name: str
     depth: int
     waiting_at: str
 
 
+@user_text("Memory of the node's process, in bytes, and its most frequent kinds of objects.")
 class MemoryInfo(msgspec.Struct, frozen=True):
-    """Memory of the node's process, in bytes, and its most frequent kinds of objects."""
-
     resident: int
     virtual: int
     threads: int
@@ -122,10 +134,9 @@ class NodeRoom:
         control: Control,
         clock: Clock,
         *,
-        readiness: Callable[[], Readiness],
-        rate: Callable[[], float],
-        mining: Callable[[], bool],
-        peers: Callable[[], int] | None,
+        readiness: ReadinessSource,
+        miner: OwnMiner | None,
+        peers: GreetedPeers | None,
     ) -> None:
         self._chain = chain
         self._genesis = genesis
@@ -134,16 +145,15 @@ class NodeRoom:
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._readiness = readiness
-        self._rate = rate
-        self._mining = mining
+        self._miner = miner
         self._peers = peers
 
     @method("node.status", Access.READ)
+    @user_text("Return the state of the node at a glance.")
     async def status(self) -> NodeStatus:
-        """Return the state of the node at a glance."""
         status = self._chain.status.value
         now_ms = self._clock.now_ms()
-        readiness = self._readiness()
+        readiness = self._readiness.check()
         refused = status.refused
         return NodeStatus(
             importlib.metadata.version("unchained"),
@@ -160,9 +170,9 @@ class NodeRoom:
             readiness.checks,
             status.mempool.transfers,
             status.mempool.bytes,
-            self._mining(),
-            self._rate(),
-            None if self._peers is None else self._peers(),
+            self._miner is not None and self._miner.mines(),
+            0.0 if self._miner is None else self._miner.pool.statistics().rate,
+            None if self._peers is None else len(self._peers.greeted()),
             status.next_event,
             None
             if refused is None
@@ -170,14 +180,14 @@ class NodeRoom:
         )
 
     @method("node.stop", Access.FULL)
+    @user_text("Stop the node in good order; the answer comes before it is gone.")
     async def stop(self) -> bool:
-        """Stop the node in good order; the answer comes before it is gone."""
         self._control.request_stop("rpc")
         return True
 
     @method("node.version", Access.PUBLIC)
+    @user_text("Return the versions of the node and of what it runs on.")
     async def version(self) -> Version:
-        """Return the versions of the node and of what it runs on."""
         return Version(
             importlib.metadata.version("unchained"),
             platform.python_version(),
@@ -185,16 +195,18 @@ class NodeRoom:
         )
 
     @method("node.config", Access.FULL)
+    @user_text("Return every setting that the node was started with, and where each comes from.")
     async def config(self) -> list[Setting]:
-        """Return every setting that the node was started with, and where each comes from."""
-        return [Setting(*row) for row in self._control.settings]
+        return [Setting(*row) for row in self._control.setting_rows]
 
     @method("node.log_level", Access.FULL)
-    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
+    @user_text(
         """Return the least level of the events that are logged, after setting it if one is given.
 
         It holds until the node starts again.
         """
+    )
+    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
         if level is not None:
             self._control.set_log_level(level)
             self._level = level
@@ -204,12 +216,12 @@ class NodeRoom:
 class DebugRoom:
     """Methods for whoever looks after a node that misbehaves."""
 
-    def __init__(self, statistics: Mapping[str, Callable[[], object]]) -> None:
-        self._statistics = statistics
+    def __init__(self, parts: Mapping[str, Counted]) -> None:
+        self._parts = parts
 
     @method("debug.tasks", Access.FULL)
+    @user_text("Return the tasks of the event loop, parents before children; at most 2,000.")
     async def tasks(self) -> list[TaskInfo]:
-        """Return the tasks of the event loop, parents before children; at most 2,000."""
         root = trio.lowlevel.current_root_task()
         found: list[TaskInfo] = []
         waiting = [] if root is None else [(root, 0)]
@@ -221,21 +233,23 @@ class DebugRoom:
         return found
 
     @method("debug.statistics", Access.FULL)
+    @user_text("Return a snapshot of what every part of the node counts, by part.")
     async def statistics(self) -> dict[str, Any]:
-        """Return a snapshot of what every part of the node counts, by part."""
-        return {name: _plain(give()) for name, give in self._statistics.items()}
+        return {name: _plain(part.statistics()) for name, part in self._parts.items()}
 
     @method("debug.memory", Access.FULL)
+    @user_text(
+        """Return what memory the node's process uses.
+
+        To count kinds of objects holds up the node for some tens of milliseconds.
+        """
+    )
     async def memory(
         self,
         kinds: Annotated[
             int, msgspec.Meta(ge=0, le=100, description="kinds of objects to count; 0: none")
         ] = 20,
     ) -> MemoryInfo:
-        """Return what memory the node's process uses.
-
-        To count kinds of objects holds up the node for some tens of milliseconds.
-        """
         process = psutil.Process()
         usage = process.memory_info()
         objects = gc.get_objects() if kinds else []

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.rpc.core.errors import InvalidParams, Refused, WalletRefused
+from unchained.node.base.user_text import user_text
+from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.wallet import DEFAULT
@@ -29,7 +30,7 @@ from unchained.node.wallet.wallet import Wallet
 PAY_S = 120.0
 """Large transfers take their time to be made, signed and taken in."""
 
-_REFUSALS = (WalletRefused, Refused, InvalidParams)
+_REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
 ContractLock = Annotated[Hash, msgspec.Meta(description="the contract's lock")]
@@ -42,6 +43,13 @@ class PaymentRoom:
         self._wallets = wallets
 
     @method("wallet.send", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text(
+        """Pay from an unlocked wallet, and return the transfer that the node has taken.
+
+        Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
+        those are spent.
+        """
+    )
     async def send(
         self,
         payments: Payments,
@@ -52,11 +60,6 @@ class PaymentRoom:
         fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
         coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
     ) -> Sent:
-        """Pay from an unlocked wallet, and return the transfer that the node has taken.
-
-        Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
-        those are spent.
-        """
         sent = await self._wallets.send(
             name,
             self._payees(payments),
@@ -67,6 +70,7 @@ class PaymentRoom:
         return Sent.of(sent)
 
     @method("wallet.sweep", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Pay all of an account's coins to one payee, in as many transfers as it takes.")
     async def sweep(
         self,
         to: str,
@@ -76,12 +80,12 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         memo: str = "",
     ) -> list[Sent]:
-        """Pay all of an account's coins to one payee, in as many transfers as it takes."""
         fee = self._fee(fee_rate, None)
         made = await self._wallets.sweep(name, to, fee, account=account, memo=memo.encode())
         return [Sent.of(outgoing) for outgoing in made]
 
     @method("wallet.consolidate", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Join an account's coins, the smallest first, into few.")
     async def consolidate(
         self,
         name: WalletName = DEFAULT,
@@ -91,7 +95,6 @@ class PaymentRoom:
         below: Annotated[Amount, msgspec.Meta(description="join smaller coins alone")]
         | None = None,
     ) -> list[Sent]:
-        """Join an account's coins, the smallest first, into few."""
         made = await self._wallets.consolidate(
             name,
             self._fee(fee_rate, None),
@@ -101,6 +104,7 @@ class PaymentRoom:
         return [Sent.of(outgoing) for outgoing in made]
 
     @method("wallet.bump_fee", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
     async def bump_fee(
         self,
         txid: Hash,
@@ -109,19 +113,19 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
     ) -> Sent:
-        """Replace a waiting transfer by one that pays more (Protocol §8.4)."""
         if fee_rate is None and fee is None:
-            raise InvalidParams("wallet.bump_fee needs fee_rate or fee")
+            raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
         bumped = await self._wallets.bump_fee(name, bytes(txid), self._fee(fee_rate, fee))
         return Sent.of(bumped)
 
-    @method("wallet.abandon", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
     async def abandon(self, txid: Hash, name: WalletName = DEFAULT) -> bool:
-        """Take the coins of a waiting transfer back. It may be included all the same."""
         await self._wallets.abandon(name, bytes(txid))
         return True
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
     async def prepare(
         self,
         payments: Payments,
@@ -132,7 +136,6 @@ class PaymentRoom:
         fee: Amount | None = None,
         coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
     ) -> UnsignedTransfer:
-        """Make a transfer to be signed elsewhere; nothing is taken from the wallet yet."""
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
         wanted = None if coins is None else [bytes(coin) for coin in coins]
 
@@ -143,42 +146,49 @@ class PaymentRoom:
         return await self._wallets.call(name, work)
 
     @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    async def sign(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
+    @user_text(
         """Add the signatures of an unlocked wallet to a file of wallet.prepare or of another
         signer."""
-
+    )
+    async def sign(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
         def work(wallet: Wallet) -> UnsignedTransfer:
             unsigned = Unsigned.from_file(bytes(file), wallet.network)
             return _unsigned(wallet, wallet.sign(unsigned))
 
         return await self._wallets.call(name, work)
 
-    @method("wallet.describe", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.describe", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return what signing a file would mean, and change nothing.")
     async def describe(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
-        """Return what signing a file would mean, and change nothing."""
         return await self._wallets.call(
             name,
             lambda wallet: _unsigned(wallet, Unsigned.from_file(bytes(file), wallet.network)),
         )
 
     @method("wallet.broadcast", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Send a transfer from files that signers handed back; their signatures are joined.")
     async def broadcast(
         self,
         files: Annotated[list[Hex], msgspec.Meta(min_length=1, max_length=16)],
         name: WalletName = DEFAULT,
     ) -> Sent:
-        """Send a transfer from files that signers handed back; their signatures are joined."""
         return Sent.of(await self._wallets.broadcast(name, [bytes(file) for file in files]))
 
     # Conditions shared with others
 
-    @method("wallet.contracts", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.contracts", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return the contracts that a wallet watches, and what they hold.")
     async def contracts(self, name: WalletName = DEFAULT) -> list[ContractInfo]:
-        """Return the contracts that a wallet watches, and what they hold."""
         found = await self._wallets.call(name, Wallet.contracts)
         return [ContractInfo.of(watched) for watched in found]
 
-    @method("wallet.contract_add", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.contract_add", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Watch a contract that another party made, by its text.
+
+        Coins that it holds already take a rescan.
+        """
+    )
     async def contract_add(
         self,
         contract: Annotated[str, msgspec.Meta(max_length=4_200)],
@@ -187,14 +197,17 @@ class PaymentRoom:
         label: str = "",
         preimage: Hash | None = None,
     ) -> ContractInfo:
-        """Watch a contract that another party made, by its text.
-
-        Coins that it holds already take a rescan.
-        """
         made = Contract.from_text(contract, self._wallets.network)
         return await self._add(name, made, label, None if preimage is None else bytes(preimage))
 
-    @method("wallet.multisig_create", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.multisig_create", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Make an m-of-n of the parties' keys and watch it; hand its text to the parties.
+
+        To fund it, pay its text. To spend it: wallet.multisig_prepare, wallet.sign by m parties,
+        wallet.broadcast.
+        """
+    )
     async def multisig_create(
         self,
         threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
@@ -205,16 +218,17 @@ class PaymentRoom:
         *,
         label: str = "",
     ) -> ContractInfo:
-        """Make an m-of-n of the parties' keys and watch it; hand its text to the parties.
-
-        To fund it, pay its text. To spend it: wallet.multisig_prepare, wallet.sign by m parties,
-        wallet.broadcast.
-        """
         return await self._add(
             name, multisig(self._wallets.network, threshold, parties), label, None
         )
 
     @method("wallet.multisig_prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text(
+        """Make a transfer of what an m-of-n holds, to be signed by its parties.
+
+        What is left stays under the contract; with no payments all goes to the wallet itself.
+        """
+    )
     async def multisig_prepare(
         self,
         lock: ContractLock,
@@ -224,10 +238,6 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
     ) -> UnsignedTransfer:
-        """Make a transfer of what an m-of-n holds, to be signed by its parties.
-
-        What is left stays under the contract; with no payments all goes to the wallet itself.
-        """
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
 
         def work(wallet: Wallet) -> UnsignedTransfer:
@@ -237,7 +247,13 @@ class PaymentRoom:
 
         return await self._wallets.call(name, work)
 
-    @method("wallet.htlc_create", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Make a hash-time-lock and watch it; hand its text to the other party.
+
+        Without `hash` a preimage is drawn and kept. To fund it, pay its text.
+        """
+    )
     async def htlc_create(
         self,
         claim: Annotated[str, msgspec.Meta(description="address or paycode of who claims")],
@@ -251,16 +267,13 @@ class PaymentRoom:
         | None = None,
         label: str = "",
     ) -> ContractInfo:
-        """Make a hash-time-lock and watch it; hand its text to the other party.
-
-        Without `hash` a preimage is drawn and kept. To fund it, pay its text.
-        """
         made = hash_time_lock(
             self._wallets.network, claim, refund, height, None if hash is None else bytes(hash)
         )
         return await self._add(name, made.contract, label, made.preimage)
 
     @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Take what a hash-time-lock holds, by the preimage given or known.")
     async def htlc_claim(
         self,
         lock: ContractLock,
@@ -269,16 +282,15 @@ class PaymentRoom:
         preimage: Hash | None = None,
         fee_rate: FeeRate | None = None,
     ) -> Sent:
-        """Take what a hash-time-lock holds, by the preimage given or known."""
         known = None if preimage is None else bytes(preimage)
         fee = self._fee(fee_rate, None)
         return Sent.of(await self._wallets.claim(name, bytes(lock), fee, preimage=known))
 
     @method("wallet.htlc_refund", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @user_text("Take back what a hash-time-lock holds, once its height is reached.")
     async def htlc_refund(
         self, lock: ContractLock, name: WalletName = DEFAULT, *, fee_rate: FeeRate | None = None
     ) -> Sent:
-        """Take back what a hash-time-lock holds, once its height is reached."""
         fee = self._fee(fee_rate, None)
         return Sent.of(await self._wallets.refund(name, bytes(lock), fee))
 
@@ -295,7 +307,7 @@ class PaymentRoom:
 
     def _fee(self, rate: int | None, exact: Amount | None) -> Fee:
         if rate is not None and exact is not None:
-            raise InvalidParams("fee_rate and fee exclude one another")
+            raise InvalidParamsError("fee_rate and fee exclude one another")
         return self._wallets.fee(rate, None if exact is None else int(exact))
 
 

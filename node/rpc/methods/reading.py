@@ -11,12 +11,13 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from unchained.node.base.runtime import Runner
+from unchained.node.base.runner import Runner
+from unchained.node.base.user_text import user_text
 from unchained.node.consensus.params import Network, work
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import InvalidParams, short
+from unchained.node.rpc.core.errors import InvalidParamsError, short
 from unchained.node.rpc.core.values import Hash, Hex
 from unchained.storage.kv import KeyValueStore, Snapshot
 
@@ -48,10 +49,11 @@ class Reading:
         return await self._runner.run(read)
 
 
-class Header(msgspec.Struct, frozen=True):
+@user_text(
     """The header of a coin, and its mix. `work` is the hashes that a coin of its target stands
     for on average; `nonce` has 8 bytes."""
-
+)
+class Header(msgspec.Struct, frozen=True):
     id: Hash
     chain_id: int
     version: int
@@ -93,8 +95,8 @@ def shown_target(target: int) -> Hash:
 
 
 def lock_of_payee(text: str, network: Network) -> Lock:
-    """Return the lock of an address. Raises `InvalidParams` with the word BAD_ADDRESS."""
+    """Return the lock of an address. Raises `InvalidParamsError` with the word BAD_ADDRESS."""
     try:
         return address_lock(decode_address(network, text))
     except PayeeError as error:
-        raise InvalidParams(short(f"address: {error}"), error="BAD_ADDRESS") from None
+        raise InvalidParamsError(short(f"address: {error}"), error="BAD_ADDRESS") from None

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from unchained.node.base.runtime import Clock
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import TransferEncoding
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
@@ -25,7 +26,7 @@ from unchained.node.primitives.transfer import (
     SizedTransfer,
     output_id,
 )
-from unchained.node.rpc.core.errors import NotFound, ProtocolRule, Refused, short
+from unchained.node.rpc.core.errors import NotFoundError, ProtocolRuleError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 
@@ -33,10 +34,11 @@ RawTransfer = Annotated[Hex, msgspec.Meta(description="a transfer's whole encodi
 TransferId = Annotated[Hash, msgspec.Meta(description="a txid or a wid")]
 
 
-class ConditionInfo(msgspec.Struct, frozen=True):
+@user_text(
     """A spending condition (Protocol §8.1). `threshold` and `key_hashes` are those of m-of-n, or
     the one key; `hash`, `claim`, `refund` and `height` those of a hash-time-lock."""
-
+)
+class ConditionInfo(msgspec.Struct, frozen=True):
     kind: Literal["key", "multisig", "hash-time-lock", "malformed"]
     threshold: int | None = None
     key_hashes: list[Hash] | None = None
@@ -46,28 +48,27 @@ class ConditionInfo(msgspec.Struct, frozen=True):
     height: int | None = None
 
 
+@user_text("A coin that a transfer spends; its `value` where the node knows the coin.")
 class InputInfo(msgspec.Struct, frozen=True):
-    """A coin that a transfer spends; its `value` where the node knows the coin."""
-
     coin: Hash
     value: Amount | None
     condition: ConditionInfo
     salt: Hash
 
 
+@user_text("A coin that a transfer creates. `note_bytes`: length of its note, 0 for none.")
 class OutputInfo(msgspec.Struct, frozen=True):
-    """A coin that a transfer creates. `note_bytes`: length of its note, 0 for none."""
-
     id: Hash
     value: Amount
     lock: Hash
     note_bytes: int
 
 
-class TransferInfo(msgspec.Struct, frozen=True):
+@user_text(
     """A transfer. `raw_size` in bytes, `size` as fee rates count it (Protocol §8.2); `rate` in
     grains per byte of that, rounded down. `signers` are key hashes."""
-
+)
+class TransferInfo(msgspec.Struct, frozen=True):
     txid: Hash
     wid: Hash
     version: int
@@ -83,10 +84,11 @@ class TransferInfo(msgspec.Struct, frozen=True):
     preimages: list[Hash]
 
 
-class PlacedTransfer(msgspec.Struct, frozen=True):
+@user_text(
     """A transfer that the node has. Included ones have the `height`, the `anchor`, their `index`
     in its body and `confirmations` in votes; waiting ones the `time` of arrival."""
-
+)
+class PlacedTransfer(msgspec.Struct, frozen=True):
     status: Literal["included", "waiting"]
     transfer: TransferInfo
     height: int | None
@@ -96,10 +98,11 @@ class PlacedTransfer(msgspec.Struct, frozen=True):
     time: int
 
 
-class Trial(msgspec.Struct, frozen=True):
+@user_text(
     """Whether the mempool would take a transfer in, and if not, which rule or policy is against
     it. `known`: it is there already, or on the chain. `replaces`: txids that it would evict."""
-
+)
+class Trial(msgspec.Struct, frozen=True):
     accepted: bool
     known: bool
     error: str | None
@@ -110,9 +113,8 @@ class Trial(msgspec.Struct, frozen=True):
     replaces: list[Hash]
 
 
+@user_text("A transfer that was handed in; not `accepted` means that the node had it already.")
 class Submitted(msgspec.Struct, frozen=True):
-    """A transfer that was handed in; not `accepted` means that the node had it already."""
-
     txid: Hash
     wid: Hash
     accepted: bool
@@ -125,32 +127,32 @@ class TransferRoom:
         self._chain = chain
         self._clock = clock
 
-    @method("transfer.get", Access.READ, errors=(NotFound,))
+    @method("transfer.get", Access.READ, errors=(NotFoundError,))
+    @user_text("Return a transfer of the main chain or the mempool.")
     async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
-        """Return a transfer of the main chain or the mempool."""
         found = await self._chain.queries.transfer(id)
         if found is None:
             raise _unknown(id)
         return _place(found)
 
-    @method("transfer.raw", Access.READ, errors=(NotFound,))
+    @method("transfer.raw", Access.READ, errors=(NotFoundError,))
+    @user_text("Return the whole encoding of a transfer of the main chain or the mempool.")
     async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
-        """Return the whole encoding of a transfer of the main chain or the mempool."""
         raw = await self._chain.queries.transfer_bytes(id)
         if raw is None:
             raise _unknown(id)
         return Hex(raw)
 
-    @method("transfer.decode", Access.READ, errors=(ProtocolRule,))
+    @method("transfer.decode", Access.READ, errors=(ProtocolRuleError,))
+    @user_text("Return what an encoded transfer says; it need not be valid, only decode.")
     async def decode(self, raw: RawTransfer) -> TransferInfo:
-        """Return what an encoded transfer says; it need not be valid, only decode."""
         sized = decode_transfer(raw)
         values = await self._chain.queries.input_values(sized)
         return _describe(sized, values)
 
     @method("transfer.test", Access.READ)
+    @user_text("Return whether the mempool would take in a transfer, and change nothing.")
     async def test(self, raw: RawTransfer) -> Trial:
-        """Return whether the mempool would take in a transfer, and change nothing."""
         try:
             sized = decode_transfer(raw)
         except ProtocolError as error:
@@ -175,22 +177,26 @@ class TransferRoom:
             [Hash(txid) for txid in replaced or ()],
         )
 
-    @method("transfer.submit", Access.FULL, errors=(ProtocolRule, Refused))
-    async def submit(self, raw: RawTransfer) -> Submitted:
+    @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
+    @user_text(
         """Hand a transfer in: the mempool takes it and the network is told.
 
         Refused with the rule that it breaks (Protocol §8.3) or with the policy that it does not
         meet (§8.4: DUST, FEE_TOO_LOW, TOO_MANY_ANCESTORS, TOO_MANY_DESCENDANTS,
         REPLACEMENT_TOO_CHEAP). To hand in what the node has already changes nothing.
         """
+    )
+    async def submit(self, raw: RawTransfer) -> Submitted:
         encoded = bytes(raw)
         outcome = await self._chain.submit_transfer(encoded)
         sized = decode_transfer(encoded)
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 
 
-def _unknown(transfer_id: bytes) -> NotFound:
-    return NotFound(f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}")
+def _unknown(transfer_id: bytes) -> NotFoundError:
+    return NotFoundError(
+        f"neither the main chain nor the mempool has a transfer {transfer_id.hex()}"
+    )
 
 
 def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> Trial:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
-from unchained.node.rpc.core.errors import InvalidParams, WalletRefused
+from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 from unchained.node.rpc.methods.reading import Height, Limit
@@ -22,7 +23,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletEntry,
     WalletName,
 )
-from unchained.node.wallet.errors import NoSuchWallet
+from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
@@ -43,22 +44,28 @@ class WalletRoom:
         self._chain = chain
 
     @method("wallet.list", Access.FULL)
+    @user_text("Return the wallets of the node, open or not.")
     async def list_(self) -> list[WalletEntry]:
-        """Return the wallets of the node, open or not."""
         return [
             WalletEntry.of(found.name, found.info, found.progress, found.failure)
             for found in await self._wallets.wallets()
         ]
 
-    @method("wallet.info", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return one wallet's state, and how far it has followed the chain.")
     async def info(self, name: WalletName = DEFAULT) -> WalletEntry:
-        """Return one wallet's state, and how far it has followed the chain."""
         for entry in await self.list_():
             if entry.name == name:
                 return entry
-        raise NoSuchWallet(name)
+        raise NoSuchWalletError(name)
 
-    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text(
+        """Make a wallet with a new mnemonic, and open it, locked.
+
+        The answer holds the mnemonic, this once: whoever has it has the coins.
+        """
+    )
     async def create(
         self,
         passphrase: Secret,
@@ -69,16 +76,23 @@ class WalletRoom:
             bool, msgspec.Meta(description="take an empty passphrase: the file guards nothing")
         ] = False,
     ) -> Created:
-        """Make a wallet with a new mnemonic, and open it, locked.
-
-        The answer holds the mnemonic, this once: whoever has it has the coins.
-        """
         words = await self._wallets.create(
             name, passphrase.reveal(), accounts=accounts, allow_empty=allow_empty
         )
         return Created(name, words)
 
-    @method("wallet.restore", Access.FULL, timeout=SLOW_S, errors=(WalletRefused, InvalidParams))
+    @method(
+        "wallet.restore",
+        Access.FULL,
+        timeout=SLOW_S,
+        errors=(WalletRefusedError, InvalidParamsError),
+    )
+    @user_text(
+        """Make a wallet from its mnemonic, open it, locked, and find its coins.
+
+        wallet.info tells how far it has read the chain.
+        """
+    )
     async def restore(
         self,
         mnemonic: Secret,
@@ -92,10 +106,6 @@ class WalletRoom:
         accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
         allow_empty: bool = False,
     ) -> WalletEntry:
-        """Make a wallet from its mnemonic, open it, locked, and find its coins.
-
-        wallet.info tells how far it has read the chain.
-        """
         await self._wallets.create(
             name,
             passphrase.reveal(),
@@ -107,48 +117,51 @@ class WalletRoom:
         )
         return await self.info(name)
 
-    @method("wallet.import_watch", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.import_watch", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Make a watch-only wallet from what wallet.export gave.")
     async def import_watch(self, view: Secret, name: WalletName) -> WalletEntry:
-        """Make a watch-only wallet from what wallet.export gave."""
         await self._wallets.import_watch(name, view.reveal())
         return await self.info(name)
 
-    @method("wallet.export", Access.FULL, errors=(WalletRefused,))
-    async def export(self, name: WalletName = DEFAULT) -> str:
+    @method("wallet.export", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
         """Return what a watch-only copy of a wallet is made of: it sees everything and spends
         nothing."""
+    )
+    async def export(self, name: WalletName = DEFAULT) -> str:
         return await self._wallets.call(name, Wallet.export_watch)
 
-    @method("wallet.open", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.open", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Open a wallet, locked: it follows the chain. All are opened when the node starts.")
     async def open(self, name: WalletName = DEFAULT) -> WalletEntry:
-        """Open a wallet, locked: it follows the chain. All are opened when the node starts."""
         await self._wallets.open(name)
         return await self.info(name)
 
-    @method("wallet.close", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.close", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Lock and close a wallet: it does not follow the chain until it is opened again.")
     async def close(self, name: WalletName = DEFAULT) -> WalletEntry:
-        """Lock and close a wallet: it does not follow the chain until it is opened again."""
         await self._wallets.close(name)
         return await self.info(name)
 
-    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text("Let a wallet sign for some seconds, a week at most.")
     async def unlock(
         self,
         passphrase: Secret,
         name: WalletName = DEFAULT,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
     ) -> WalletEntry:
-        """Let a wallet sign for some seconds, a week at most."""
         await self._wallets.unlock(name, passphrase.reveal(), seconds)
         return await self.info(name)
 
-    @method("wallet.lock", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Drop a wallet's spend keys at once.")
     async def lock(self, name: WalletName = DEFAULT) -> WalletEntry:
-        """Drop a wallet's spend keys at once."""
         self._wallets.lock(name)
         return await self.info(name)
 
-    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text("Seal a wallet's file with another passphrase.")
     async def change_passphrase(
         self,
         old: Secret,
@@ -157,7 +170,6 @@ class WalletRoom:
         *,
         allow_empty: bool = False,
     ) -> WalletEntry:
-        """Seal a wallet's file with another passphrase."""
         await self._wallets.call(
             name,
             lambda wallet: wallet.change_passphrase(
@@ -166,22 +178,30 @@ class WalletRoom:
         )
         return await self.info(name)
 
-    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text("Return a wallet's mnemonic, for a backup: whoever has it has the coins.")
     async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT) -> str:
-        """Return a wallet's mnemonic, for a backup: whoever has it has the coins."""
         return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
 
-    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
-    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT) -> int:
+    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text(
         """Add the next account to a wallet and return its number.
 
         Coins that it had before take a rescan.
         """
+    )
+    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT) -> int:
         return await self._wallets.call(
             name, lambda wallet: wallet.add_account(passphrase.reveal())
         )
 
-    @method("wallet.address", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.address", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Return an account's address: short, but payments to it can be linked.
+
+        `amount` and `label` go into the payment URI.
+        """
+    )
     async def address(
         self,
         name: WalletName = DEFAULT,
@@ -189,14 +209,16 @@ class WalletRoom:
         amount: Amount | None = None,
         label: str = "",
     ) -> Receiving:
-        """Return an account's address: short, but payments to it can be linked.
-
-        `amount` and `label` go into the payment URI.
-        """
         text = await self._wallets.call(name, lambda wallet: wallet.address(account))
         return Receiving(text, PaymentRequest(text, amount, "", label).to_uri())
 
-    @method("wallet.paycode", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Return an account's paycode: long, and payments to it cannot be linked.
+
+        `amount`, `memo` and `label` go into the payment URI.
+        """
+    )
     async def paycode(
         self,
         name: WalletName = DEFAULT,
@@ -205,18 +227,14 @@ class WalletRoom:
         memo: str = "",
         label: str = "",
     ) -> Receiving:
-        """Return an account's paycode: long, and payments to it cannot be linked.
-
-        `amount`, `memo` and `label` go into the payment URI.
-        """
         text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
         return Receiving(text, PaymentRequest(text, amount, memo, label).to_uri())
 
-    @method("wallet.balance", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return what an account has, or all of them.")
     async def balance(
         self, name: WalletName = DEFAULT, account: Account | None = None
     ) -> BalanceInfo:
-        """Return what an account has, or all of them."""
         found = await self._wallets.call(name, lambda wallet: wallet.balance(account))
         return BalanceInfo(
             Amount(found.confirmed),
@@ -227,7 +245,8 @@ class WalletRoom:
             Amount(found.on_chain),
         )
 
-    @method("wallet.coins", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.coins", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return a wallet's coins, the latest first.")
     async def coins(
         self,
         name: WalletName = DEFAULT,
@@ -237,8 +256,6 @@ class WalletRoom:
         limit: Limit = 100,
         offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> list[OwnCoin]:
-        """Return a wallet's coins, the latest first."""
-
         def look(wallet: Wallet) -> list[tuple[OwnCoin, int | None]]:
             found = wallet.store.coins(account, spent=spent, limit=limit, offset=offset)
             return [
@@ -253,14 +270,14 @@ class WalletRoom:
             for (coin, _), count in zip(listed, votes, strict=True)
         ]
 
-    @method("wallet.history", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return what touched a wallet: what waits first, then from the tip down.")
     async def history(
         self,
         name: WalletName = DEFAULT,
         limit: Limit = 100,
         offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> list[HistoryItem]:
-        """Return what touched a wallet: what waits first, then from the tip down."""
         found = await self._wallets.call(
             name, lambda wallet: read_history(wallet.store, limit, offset)
         )
@@ -273,7 +290,11 @@ class WalletRoom:
         found = await self._chain.queries.confirmations(wanted)
         return [0 if height is None else found.get(height, 0) for height in heights]
 
-    @method("wallet.label", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Label a coin, a transfer (by its txid) or a contract (by its lock); an empty label
+        takes the label away."""
+    )
     async def label(
         self,
         kind: Literal["coin", "transfer", "contract"],
@@ -281,14 +302,13 @@ class WalletRoom:
         label: Annotated[str, msgspec.Meta(max_length=256)],
         name: WalletName = DEFAULT,
     ) -> bool:
-        """Label a coin, a transfer (by its txid) or a contract (by its lock); an empty label
-        takes the label away."""
         await self._wallets.call(
             name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
         )
         return True
 
-    @method("wallet.freeze", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Keep a coin back from being spent unless it is named, or let go of it.")
     async def freeze(
         self,
         coin: Hash,
@@ -296,30 +316,29 @@ class WalletRoom:
         *,
         frozen: Annotated[bool, msgspec.Meta(description="false: let go of it")] = True,
     ) -> bool:
-        """Keep a coin back from being spent unless it is named, or let go of it."""
         await self._wallets.call(
             name, lambda wallet: wallet.store.freeze(bytes(coin), frozen=frozen)
         )
         return frozen
 
-    @method("wallet.rescan", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.rescan", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Read the chain again from a height on; wallet.info tells how far it is.")
     async def rescan(self, name: WalletName = DEFAULT, height: Height = 0) -> WalletEntry:
-        """Read the chain again from a height on; wallet.info tells how far it is."""
         await self._wallets.rescan(name, height)
         return await self.info(name)
 
-    @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefused,))
+    @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Give up reading again; what has been found stays.")
     async def cancel_rescan(self, name: WalletName = DEFAULT) -> WalletEntry:
-        """Give up reading again; what has been found stays."""
         await self._wallets.cancel_rescan(name)
         return await self.info(name)
 
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefused,))
+    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @user_text("Return a file that proves a transfer on the chain to whoever has no node.")
     async def receipt(
         self,
         txid: Hash,
         name: WalletName = DEFAULT,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
     ) -> Hex:
-        """Return a file that proves a transfer on the chain to whoever has no node."""
         return Hex(await self._wallets.receipt(name, bytes(txid), anchors=anchors))

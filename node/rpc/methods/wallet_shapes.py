@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
-from unchained.node.rpc.core.errors import InvalidParams
+from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.payment_request import SCHEME, PaymentRequest
@@ -49,10 +50,11 @@ _STATES: Mapping[OutgoingState, StateName] = {
 }
 
 
-class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@user_text(
     """One payee: an address, a paycode, a contract's text, a lock, or a payment URI, which may
     name amount and memo itself. A memo takes a paycode."""
-
+)
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
     amount: Amount | None = None
     memo: str = ""
@@ -66,14 +68,15 @@ class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if amount is None and request.value is not None:
                 amount = Amount(request.value)
         if amount is None:
-            raise InvalidParams("a payment needs an amount")
+            raise InvalidParamsError("a payment needs an amount")
         return Payee(to, int(amount), memo.encode())
 
 
-class WalletProgress(msgspec.Struct, frozen=True):
+@user_text(
     """How far a wallet has followed the chain. `rescan_next` is the height that a rescan reads
     next."""
-
+)
+class WalletProgress(msgspec.Struct, frozen=True):
     height: int
     tip_height: int
     caught_up: bool
@@ -92,10 +95,11 @@ class WalletProgress(msgspec.Struct, frozen=True):
         )
 
 
-class WalletEntry(msgspec.Struct, frozen=True):
+@user_text(
     """A wallet of the node. A closed one has a name alone; it has no coins below `birth_height`;
     `failure` says why an open one is not followed."""
-
+)
+class WalletEntry(msgspec.Struct, frozen=True):
     name: str
     open: bool
     locked: bool | None
@@ -124,25 +128,26 @@ class WalletEntry(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("A wallet that was made. Write the mnemonic down: it is shown this once.")
 class Created(msgspec.Struct, frozen=True):
-    """A wallet that was made. Write the mnemonic down: it is shown this once."""
-
     name: str
     mnemonic: str
 
 
+@user_text(
+    "Where an account is paid: `text` is the address or paycode, `uri` a payment URI with it."
+)
 class Receiving(msgspec.Struct, frozen=True):
-    """Where an account is paid: `text` is the address or paycode, `uri` a payment URI with it."""
-
     text: str
     uri: str
 
 
-class BalanceInfo(msgspec.Struct, frozen=True):
+@user_text(
     """What a wallet has, contracts apart. `confirmed` can be spent in the next anchor, but for
     its `frozen` part; `immature` was mined too lately; `leaving` is spent by a transfer that
     waits; `pending` is what waiting transfers bring; `total` all of its coins on the chain."""
-
+)
+class BalanceInfo(msgspec.Struct, frozen=True):
     confirmed: Amount
     frozen: Amount
     immature: Amount
@@ -151,10 +156,11 @@ class BalanceInfo(msgspec.Struct, frozen=True):
     total: Amount
 
 
-class OwnCoin(msgspec.Struct, frozen=True):
+@user_text(
     """A coin of a wallet. `height` is missing while its transfer waits; `confirmations` counts
     votes; `leaving`: a waiting transfer spends it."""
-
+)
+class OwnCoin(msgspec.Struct, frozen=True):
     id: Hash
     account: int
     origin: OriginName
@@ -195,17 +201,17 @@ class OwnCoin(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("Whom a transfer paid. A memo that is no text is in hex.")
 class Paid(msgspec.Struct, frozen=True):
-    """Whom a transfer paid. A memo that is no text is in hex."""
-
     to: str
     value: Amount
     memo: str
 
 
+@user_text(
+    "A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."
+)
 class HistoryItem(msgspec.Struct, frozen=True):
-    """A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."""
-
     id: Hash
     minted: bool
     height: int | None
@@ -236,9 +242,8 @@ class HistoryItem(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
 class Sent(msgspec.Struct, frozen=True):
-    """A transfer of a wallet that the node has taken. `size` as fee rates count it."""
-
     txid: Hash
     wid: Hash
     fee: Amount
@@ -261,19 +266,19 @@ class Sent(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("An output of a transfer to be signed; `own` if it comes back to the wallet.")
 class UnsignedOutput(msgspec.Struct, frozen=True):
-    """An output of a transfer to be signed; `own` if it comes back to the wallet."""
-
     value: Amount
     lock: Hash
     own: bool
     memo: str
 
 
-class UnsignedTransfer(msgspec.Struct, frozen=True):
+@user_text(
     """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
     and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys."""
-
+)
+class UnsignedTransfer(msgspec.Struct, frozen=True):
     file: Hex
     spent: Amount
     fee: Amount
@@ -301,11 +306,12 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
         )
 
 
-class ContractInfo(msgspec.Struct, frozen=True):
+@user_text(
     """A condition shared with others. `text` is what the other parties need, and whom to pay to
     fund it. m-of-n has `threshold` and `key_hashes`; a hash-time-lock `hash`, the key hashes
     `claim` and `refund`, `refund_height` and, once it is known, the `preimage`."""
-
+)
+class ContractInfo(msgspec.Struct, frozen=True):
     kind: Literal["multisig", "hash-time-lock"]
     text: str
     lock: Hash

@@ -30,9 +30,9 @@ from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
-    ProtocolNotServed,
-    StreamBroken,
-    StreamFault,
+    ProtocolNotServedError,
+    StreamBrokenError,
+    StreamFaultError,
     TcpStream,
     agree,
     propose,
@@ -54,7 +54,7 @@ OUTBOX_BYTES_MAX: Final = 4 << 20
 OUTBOX_RPCS_MAX: Final = 4096
 
 
-class WrongPeer(Exception):
+class WrongPeerError(Exception):
     """Somebody else than expected answered."""
 
 
@@ -87,13 +87,14 @@ class Upgrader:
         return self._multiplexed(tcp, session)
 
     async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
-        """Begin a handshake with an expected peer; raises `WrongPeer` and whatever goes wrong."""
+        """Begin a handshake with an expected peer; raises `WrongPeerError` and whatever goes
+        wrong."""
         await propose(tcp, NOISE_PROTOCOL)
         raw: IRawConnection = RawConnection(tcp, initiator=True)
         try:
             secured = await self._noise.secure_outbound(raw, ID.from_base58(peer))
         except PeerIDMismatchesPubkey:
-            raise WrongPeer from None
+            raise WrongPeerError from None
         session = cast(SecureSession, secured)
         await propose(session, YAMUX_PROTOCOL)
         return self._multiplexed(tcp, session)
@@ -170,13 +171,13 @@ class Connection:
     async def open(self, protocol: str, first: bytes = b"") -> MuxedStream:
         """Open a stream and send `first` on it.
 
-        Raises `StreamBroken`, `ProtocolNotServed`, `StreamFault`.
+        Raises `StreamBrokenError`, `ProtocolNotServedError`, `StreamFaultError`.
 
         `first` must fit a stream's first window."""
         try:
             stream = MuxedStream(await self._upgraded.muxer.open_stream())
         except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBroken(str(error)) from None
+            raise StreamBrokenError(str(error)) from None
         try:
             await propose(stream, protocol, first)
         except BaseException:
@@ -230,7 +231,7 @@ class Connection:
                 await stream.write(gossip_wire.encode(rpcs))
         except trio.TooSlowError:
             self.close(DisconnectReason.DEAD)
-        except (StreamBroken, ProtocolNotServed, StreamFault):
+        except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):
             self.close(DisconnectReason.REMOTE)
 
     def _pop(self) -> Rpc:
@@ -275,12 +276,12 @@ class Connection:
                 protocol = await agree(stream, served)
                 scope.deadline = math.inf
                 await serve(protocol, stream)
-        except StreamFault as error:
+        except StreamFaultError as error:
             self.accuse(Misbehaviour.BAD_REQUEST, str(error))
-        except ProtocolNotServed:
+        except ProtocolNotServedError:
             # An end lets what was answered be read; a reset alone would not.
             await stream.close()
-        except StreamBroken:
+        except StreamBrokenError:
             pass
         except Exception:  # noqa: BLE001 - faults 1, 2: no stream may end the process
             self._switchboard.fault("net.stream_failed", peer=self.info.peer)

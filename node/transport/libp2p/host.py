@@ -22,23 +22,23 @@ from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import address_group
 from unchained.node.transport.contract import (
     DialError,
-    DialRefused,
-    DialTimeout,
-    DialUnreachable,
-    DialWrongPeer,
+    DialRefusedError,
+    DialTimeoutError,
+    DialUnreachableError,
+    DialWrongPeerError,
     Direction,
     DisconnectReason,
     Gate,
     Handler,
     MessageId,
     Misbehaviour,
-    NotRunning,
+    NotRunningError,
     Observer,
     PeerDisconnected,
-    PeerGone,
+    PeerGoneError,
     PeerId,
     PeerInfo,
-    RequestTimeout,
+    RequestTimeoutError,
     ServeLimits,
     TopicLimits,
     TransportStatistics,
@@ -47,7 +47,12 @@ from unchained.node.transport.contract import (
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
-from unchained.node.transport.libp2p.connection import Connection, Upgraded, Upgrader, WrongPeer
+from unchained.node.transport.libp2p.connection import (
+    Connection,
+    Upgraded,
+    Upgrader,
+    WrongPeerError,
+)
 from unchained.node.transport.libp2p.handshakes import Handshakes
 from unchained.node.transport.libp2p.listener import (
     Resolve,
@@ -60,7 +65,12 @@ from unchained.node.transport.libp2p.listener import (
     resolve,
 )
 from unchained.node.transport.libp2p.pace import work_of
-from unchained.node.transport.libp2p.streams import MuxedStream, StreamFault, TcpStream, read_varint
+from unchained.node.transport.libp2p.streams import (
+    MuxedStream,
+    StreamFaultError,
+    TcpStream,
+    read_varint,
+)
 from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
 from unchained.node.transport.switchboard import Switchboard
 
@@ -93,7 +103,7 @@ class Libp2pTransport:
         *,
         resolver: Resolve = resolve,
     ) -> None:
-        """Raises `CannotListen` and `BadAddress` for addresses that can never do."""
+        """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
         self._listen = tuple(parse_listen(text) for text in config.listen)
         self._announce = tuple(
@@ -166,8 +176,10 @@ class Libp2pTransport:
         parsed = Address.parse(address)
         peer = parsed.peer
         if peer is None or peer == self.id:
-            raise DialRefused(address, "it names no peer" if peer is None else "it is ourselves")
-        outcome: DialError | None = DialTimeout(address, f"no connection in {timeout} s")
+            raise DialRefusedError(
+                address, "it names no peer" if peer is None else "it is ourselves"
+            )
+        outcome: DialError | None = DialTimeoutError(address, f"no connection in {timeout} s")
         with trio.move_on_after(timeout):
             await trio.lowlevel.checkpoint()
             while peer in self._dialling:
@@ -193,7 +205,7 @@ class Libp2pTransport:
             with trio.fail_after(timeout):
                 return await self._identify(Address.parse(address))
         except trio.TooSlowError:
-            raise DialTimeout(address, f"no answer in {timeout} s") from None
+            raise DialTimeoutError(address, f"no answer in {timeout} s") from None
 
     async def _identify(self, address: Address) -> PeerId:
         text = str(address)
@@ -201,13 +213,15 @@ class Libp2pTransport:
             found = await places(address, self._resolver, self._lookups)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise DialUnreachable(text, f"the name does not resolve: {why}") from None
-        problem = DialUnreachable(text, "the name has no address")
+            raise DialUnreachableError(text, f"the name does not resolve: {why}") from None
+        problem = DialUnreachableError(text, "the name has no address")
         for ip in found:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                problem = DialUnreachable(text, error.strerror or str(error.__cause__ or error))
+                problem = DialUnreachableError(
+                    text, error.strerror or str(error.__cause__ or error)
+                )
                 continue
             tcp = self._begin(stream)
             try:
@@ -217,7 +231,7 @@ class Libp2pTransport:
                     nursery.cancel_scope.cancel()
                 return peer
             except (Exception, ExceptionGroup) as error:  # noqa: BLE001
-                problem = DialUnreachable(text, f"the handshake failed: {error!r}")
+                problem = DialUnreachableError(text, f"the handshake failed: {error!r}")
             finally:
                 self._end(tcp)
         raise problem
@@ -243,7 +257,7 @@ class Libp2pTransport:
         connection = self._connections.get(peer)
         if connection is None:
             await trio.lowlevel.checkpoint()
-            raise PeerGone(peer, protocol, "not connected")
+            raise PeerGoneError(peer, protocol, "not connected")
         counters = self._switchboard.counters
         counters.requests_sent += 1
         answered = False
@@ -252,7 +266,7 @@ class Libp2pTransport:
                 response = await requests.ask(connection, protocol, payload, max_response)
             answered = True
         except trio.TooSlowError:
-            raise RequestTimeout(peer, protocol, f"no answer in {timeout} s") from None
+            raise RequestTimeoutError(peer, protocol, f"no answer in {timeout} s") from None
         finally:
             counters.requests_failed += not answered
         return response
@@ -288,7 +302,7 @@ class Libp2pTransport:
 
     def _running(self) -> trio.Nursery:
         if self._nursery is None:
-            raise NotRunning("the transport is not running")
+            raise NotRunningError("the transport is not running")
         return self._nursery
 
     def may_knock(self, stream: trio.SocketStream) -> bool:
@@ -364,18 +378,18 @@ class Libp2pTransport:
             found = await places(address, self._resolver, self._lookups)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            task_status.started(DialUnreachable(text, f"the name does not resolve: {why}"))
+            task_status.started(DialUnreachableError(text, f"the name does not resolve: {why}"))
             return
-        problem: DialError = DialUnreachable(text, "the name has no address")
+        problem: DialError = DialUnreachableError(text, "the name has no address")
         for ip in found:
             if not self._switchboard.admits(ip, peer, Direction.OUTBOUND):
-                problem = DialRefused(text, "the gate refuses it")
+                problem = DialRefusedError(text, "the gate refuses it")
                 continue
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
                 why = error.strerror or str(error.__cause__ or error)
-                problem = DialUnreachable(text, why)
+                problem = DialUnreachableError(text, why)
                 continue
             tcp = self._begin(stream)
             async with trio.open_nursery() as nursery:
@@ -385,10 +399,10 @@ class Libp2pTransport:
                     task_status.started(None)
                     await self._live(upgraded, ip, text, Direction.OUTBOUND)
                     return
-                except WrongPeer:
-                    problem = DialWrongPeer(text, "another peer answers")
+                except WrongPeerError:
+                    problem = DialWrongPeerError(text, "another peer answers")
                 except (Exception, ExceptionGroup) as error:  # noqa: BLE001
-                    problem = DialUnreachable(text, f"the handshake failed: {error!r}")
+                    problem = DialUnreachableError(text, f"the handshake failed: {error!r}")
                 finally:
                     self._end(tcp)
                     nursery.cancel_scope.cancel()
@@ -450,7 +464,7 @@ class Libp2pTransport:
                 rpc = gossip_wire.decode(await stream.read(length))
                 self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))
-        except (gossip_wire.BadRpc, StreamFault) as error:
+        except (gossip_wire.BadRpcError, StreamFaultError) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 
     def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:

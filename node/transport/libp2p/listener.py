@@ -14,7 +14,7 @@ import trio
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
-from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
+from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
 
 BACKLOG_CONNECTIONS: Final = 1_024
 """Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
@@ -64,18 +64,18 @@ def plain(ip: str) -> str:
 
 
 def parse_listen(text: str) -> Address:
-    """Read an address to listen on; raises `CannotListen`."""
+    """Read an address to listen on; raises `CannotListenError`."""
     try:
         address = Address.parse(text)
-    except BadAddress as error:
-        raise CannotListen(text, str(error)) from None
+    except BadAddressError as error:
+        raise CannotListenError(text, str(error)) from None
     if address.is_name:
-        raise CannotListen(text, "expected an ip4 or ip6 literal, not a name")
+        raise CannotListenError(text, "expected an ip4 or ip6 literal, not a name")
     return address
 
 
 async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.SocketListener]]:
-    """Bind every address, or none; raises `CannotListen`.
+    """Bind every address, or none; raises `CannotListenError`.
 
     Fault 12: libp2p shares ports (SO_REUSEPORT) and starts with no address where one is taken.
     It can go when libp2p's listener fails for a port in use."""
@@ -84,7 +84,7 @@ async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.Socke
         for address in addresses:
             listener = await _bind(address)
             bound.append((address, listener))
-    except CannotListen:
+    except CannotListenError:
         for _, listener in bound:
             listener.socket.close()
         raise
@@ -99,7 +99,7 @@ async def _bind(address: Address) -> trio.SocketListener:
     try:
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise CannotListen(str(address), _why(error)) from None
+        raise CannotListenError(str(address), _why(error)) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -108,7 +108,7 @@ async def _bind(address: Address) -> trio.SocketListener:
         sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
-        raise CannotListen(str(address), _why(error)) from None
+        raise CannotListenError(str(address), _why(error)) from None
     return trio.SocketListener(sock)
 
 

@@ -13,21 +13,21 @@ from typing import Final
 import trio
 
 from unchained.node.transport.contract import (
-    BadResponse,
+    BadResponseError,
     Misbehaviour,
-    PeerGone,
-    ProtocolUnsupported,
-    RequestFailed,
-    RequestRefused,
-    RequestTooLarge,
-    ResponseTooLarge,
+    PeerGoneError,
+    ProtocolUnsupportedError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTooLargeError,
+    ResponseTooLargeError,
 )
 from unchained.node.transport.libp2p.connection import Connection
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
-    ProtocolNotServed,
-    StreamBroken,
-    StreamFault,
+    ProtocolNotServedError,
+    StreamBrokenError,
+    StreamFaultError,
 )
 from unchained.node.transport.switchboard import ResponseStatus, Switchboard
 
@@ -45,32 +45,32 @@ async def ask(connection: Connection, protocol: str, payload: bytes, max_respons
     at_once = len(data) <= REQUEST_AT_ONCE_BYTES
     try:
         stream = await connection.open(protocol, data if at_once else b"")
-    except ProtocolNotServed:
-        raise ProtocolUnsupported(peer, protocol, "not served") from None
-    except StreamBroken as error:
-        raise PeerGone(peer, protocol, str(error) or "the connection broke") from None
-    except StreamFault as error:
+    except ProtocolNotServedError:
+        raise ProtocolUnsupportedError(peer, protocol, "not served") from None
+    except StreamBrokenError as error:
+        raise PeerGoneError(peer, protocol, str(error) or "the connection broke") from None
+    except StreamFaultError as error:
         connection.accuse(bad, str(error), protocol)
-        raise BadResponse(peer, protocol, str(error)) from None
+        raise BadResponseError(peer, protocol, str(error)) from None
     try:
         head = await stream.read(5) if at_once else await _send(stream, data)
         status, length = head[0], int.from_bytes(head[1:], "big")
         if status == ResponseStatus.REFUSED:
-            raise RequestRefused(peer, protocol, "refused")
+            raise RequestRefusedError(peer, protocol, "refused")
         if status == ResponseStatus.TOO_LARGE:
-            raise RequestTooLarge(peer, protocol, f"{len(payload)} bytes are too many")
+            raise RequestTooLargeError(peer, protocol, f"{len(payload)} bytes are too many")
         if status == ResponseStatus.FAILED:
-            raise RequestFailed(peer, protocol, "the handler failed")
+            raise RequestFailedError(peer, protocol, "the handler failed")
         if status != ResponseStatus.OK:
             connection.accuse(bad, f"status {status}", protocol)
-            raise BadResponse(peer, protocol, f"status {status}")
+            raise BadResponseError(peer, protocol, f"status {status}")
         if length > max_response:
             connection.accuse(bad, f"{length} bytes, at most {max_response}", protocol)
-            raise ResponseTooLarge(peer, protocol, f"{length} bytes, at most {max_response}")
+            raise ResponseTooLargeError(peer, protocol, f"{length} bytes, at most {max_response}")
         response = await stream.read(length)
         await stream.close()
-    except StreamBroken as error:
-        raise PeerGone(peer, protocol, str(error) or "the stream broke") from None
+    except StreamBrokenError as error:
+        raise PeerGoneError(peer, protocol, str(error) or "the stream broke") from None
     finally:
         await stream.reset()
     return response
@@ -78,21 +78,21 @@ async def ask(connection: Connection, protocol: str, payload: bytes, max_respons
 
 async def _send(stream: MuxedStream, data: bytes) -> bytes:
     """Send a request and return its answer's head, which may come before all is sent."""
-    head: bytes | StreamBroken
+    head: bytes | StreamBrokenError
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write, stream, data)
         try:
             head = await stream.read(5)
-        except StreamBroken as error:
+        except StreamBrokenError as error:
             head = error
         nursery.cancel_scope.cancel()
-    if isinstance(head, StreamBroken):
+    if isinstance(head, StreamBrokenError):
         raise head
     return head
 
 
 async def _write(stream: MuxedStream, data: bytes) -> None:
-    with suppress(StreamBroken):
+    with suppress(StreamBrokenError):
         await stream.write(data)
 
 

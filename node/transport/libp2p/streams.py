@@ -22,15 +22,15 @@ SOCKET_UNSENT_BYTES_MAX: Final = 256 << 10
 MULTISTREAM: Final = "/multistream/1.0.0"
 
 
-class StreamBroken(Exception):
+class StreamBrokenError(Exception):
     """The other side closed or reset the stream, or the connection is gone."""
 
 
-class StreamFault(Exception):
+class StreamFaultError(Exception):
     """The other side sent what it must not."""
 
 
-class ProtocolNotServed(Exception):
+class ProtocolNotServedError(Exception):
     """The other side does not know the protocol."""
 
 
@@ -147,7 +147,7 @@ class MuxedStream:
         return len(self._in)
 
     async def read(self, n: int) -> bytes:
-        """Return exactly `n` bytes; raises `StreamBroken`."""
+        """Return exactly `n` bytes; raises `StreamBrokenError`."""
         while len(self._in) < n:
             self._in += await self._some(max(CHUNK_BYTES, n - len(self._in)))
         result = bytes(memoryview(self._in)[:n])
@@ -160,18 +160,18 @@ class MuxedStream:
             return False
         try:
             self._in += await self._some(CHUNK_BYTES)
-        except StreamBroken:
+        except StreamBrokenError:
             return True
         return False
 
     async def write(self, data: bytes) -> None:
-        """Send all of `data`; one task at a time. Raises `StreamBroken`.
+        """Send all of `data`; one task at a time. Raises `StreamBrokenError`.
 
         A stream whose write was cancelled is good for nothing but `reset`."""
         try:
             await self._stream.write(data)
         except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBroken(str(error)) from None
+            raise StreamBrokenError(str(error)) from None
 
     async def close(self) -> None:
         """End our side."""
@@ -188,17 +188,17 @@ class MuxedStream:
         try:
             return await self._stream.read(n)
         except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBroken(str(error)) from None
+            raise StreamBrokenError(str(error)) from None
 
 
 async def read_varint(stream: Bytes, most: int) -> int:
-    """Read a length; raises `StreamFault` above `most`."""
+    """Read a length; raises `StreamFaultError` above `most`."""
     value = shift = 0
     while True:
         byte = (await stream.read(1))[0]
         value |= (byte & 0x7F) << shift
         if value > most or shift > 28:
-            raise StreamFault(f"a length above {most}")
+            raise StreamFaultError(f"a length above {most}")
         if byte < 0x80:
             return value
         shift += 7
@@ -215,23 +215,25 @@ def varint(value: int) -> bytes:
 
 
 async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
-    """Agree on a protocol as the side that opened; raises `ProtocolNotServed`, `StreamFault`.
+    """Agree on a protocol as the side that opened; raises `ProtocolNotServedError`,
+    `StreamFaultError`.
 
     `first` is sent along, so that whoever serves the protocol need not wait for it."""
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
     if await _read_line(stream) != MULTISTREAM:
-        raise StreamFault("no multistream-select")
+        raise StreamFaultError("no multistream-select")
     answer = await _read_line(stream)
     if answer == "na":
-        raise ProtocolNotServed(protocol)
+        raise ProtocolNotServedError(protocol)
     if answer != protocol:
-        raise StreamFault("an answer to something else")
+        raise StreamFaultError("an answer to something else")
 
 
 async def agree(stream: Bytes, served: Container[str]) -> str:
-    """Agree on a protocol as the side that accepted; raises `ProtocolNotServed`, `StreamFault`."""
+    """Agree on a protocol as the side that accepted; raises `ProtocolNotServedError`,
+    `StreamFaultError`."""
     if await _read_line(stream) != MULTISTREAM:
-        raise StreamFault("no multistream-select")
+        raise StreamFaultError("no multistream-select")
     greeting = _line(MULTISTREAM)
     if not (isinstance(stream, MuxedStream) and stream.buffered):
         # Some wait for it before they propose anything.
@@ -246,9 +248,9 @@ async def agree(stream: Bytes, served: Container[str]) -> str:
         greeting = b""
         try:
             name = await _read_line(stream)
-        except StreamFault:
+        except StreamFaultError:
             break  # What was sent along with the proposal.
-    raise ProtocolNotServed(name)
+    raise ProtocolNotServedError(name)
 
 
 def _line(text: str) -> bytes:
@@ -259,5 +261,5 @@ def _line(text: str) -> bytes:
 async def _read_line(stream: Bytes) -> str:
     data = await stream.read(await read_varint(stream, LINE_BYTES_MAX))
     if not data.endswith(b"\n") or not data.isascii():
-        raise StreamFault("a line without its end")
+        raise StreamFaultError("a line without its end")
     return data[:-1].decode()

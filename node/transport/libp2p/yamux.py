@@ -48,7 +48,7 @@ def apply_mends() -> None:
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 
-class FrameFault(Exception):
+class FrameFaultError(Exception):
     """A frame that a peer must not send."""
 
     def __init__(self, kind: Misbehaviour, detail: str) -> None:
@@ -65,10 +65,10 @@ class MemoryBudget:
         self._muxers: dict[Yamux, int] = {}
 
     def note(self, muxer: Yamux, buffered: int) -> None:
-        """Take down what a connection holds; raises `FrameFault` if it must be closed."""
+        """Take down what a connection holds; raises `FrameFaultError` if it must be closed."""
         self._muxers[muxer] = buffered
         if sum(self._muxers.values()) > self.most and buffered == max(self._muxers.values()):
-            raise FrameFault(Misbehaviour.WINDOW_OVERRUN, f"{buffered} bytes unread")
+            raise FrameFaultError(Misbehaviour.WINDOW_OVERRUN, f"{buffered} bytes unread")
 
     def forget(self, muxer: Yamux) -> None:
         """Drop a connection that is closed."""
@@ -84,7 +84,7 @@ class Guard:
     """
 
     def __init__(self, session: SecureSession, tcp: TcpStream, budget: MemoryBudget) -> None:
-        self.fault: FrameFault | None = None
+        self.fault: FrameFaultError | None = None
         self.is_initiator = session.is_initiator
         self.muxer: Yamux | None = None
         self._session = session
@@ -105,7 +105,7 @@ class Guard:
                 self._body -= len(data)
             else:
                 self._header(data)
-        except FrameFault as fault:
+        except FrameFaultError as fault:
             self.fault = fault
             raise
         return data
@@ -113,7 +113,7 @@ class Guard:
     async def write(self, data: bytes) -> None:
         """Queue one frame, whole or not at all."""
         if self._tcp.unsent > ANSWERS_UNSENT_BYTES_MAX:
-            self.fault = FrameFault(Misbehaviour.STREAM_FLOOD, "asks and does not read")
+            self.fault = FrameFaultError(Misbehaviour.STREAM_FLOOD, "asks and does not read")
             self._tcp.abort()
         _, kind, flags, stream, length = struct.unpack_from(stock.YAMUX_HEADER_FORMAT, data)
         if kind == stock.TYPE_WINDOW_UPDATE and length and not flags & stock.FLAG_RST:
@@ -135,24 +135,24 @@ class Guard:
 
     def _header(self, data: bytes) -> None:
         if len(data) != stock.HEADER_SIZE:
-            raise FrameFault(Misbehaviour.OVERSIZED_FRAME, "no frame header")
+            raise FrameFaultError(Misbehaviour.OVERSIZED_FRAME, "no frame header")
         version, kind, _, stream, length = struct.unpack(stock.YAMUX_HEADER_FORMAT, data)
         if version or kind > stock.TYPE_GO_AWAY:
-            raise FrameFault(Misbehaviour.OVERSIZED_FRAME, f"version {version}, type {kind}")
+            raise FrameFaultError(Misbehaviour.OVERSIZED_FRAME, f"version {version}, type {kind}")
         if kind != stock.TYPE_DATA or not length:
             if not self._empty_frames.take(trio.current_time()):
-                raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of empty frames")
+                raise FrameFaultError(Misbehaviour.STREAM_FLOOD, "a flood of empty frames")
             if kind == stock.TYPE_PING and not self._pings.take(trio.current_time()):
-                raise FrameFault(Misbehaviour.STREAM_FLOOD, "a flood of pings")
+                raise FrameFaultError(Misbehaviour.STREAM_FLOOD, "a flood of pings")
             self._check_open()
             return
         if length > FRAME_BYTES_MAX:
-            raise FrameFault(Misbehaviour.OVERSIZED_FRAME, f"a frame of {length} bytes")
+            raise FrameFaultError(Misbehaviour.OVERSIZED_FRAME, f"a frame of {length} bytes")
         self._body = length
         # Of a stream that we reset, what was under way fits the window that it had.
         if length > self._window(stream):
             detail = f"{length} bytes in a window of {self._window(stream)}"
-            raise FrameFault(Misbehaviour.WINDOW_OVERRUN, detail)
+            raise FrameFaultError(Misbehaviour.WINDOW_OVERRUN, detail)
         self._windows[stream] = self._window(stream) - length
         self._unchecked += length
         if self._unchecked > CHECK_EVERY_BYTES:
@@ -165,14 +165,16 @@ class Guard:
             return
         buffered = sum(map(len, self.muxer.stream_buffers.values()))
         if buffered > BUFFERED_BYTES_MAX:
-            raise FrameFault(Misbehaviour.WINDOW_OVERRUN, f"{buffered} bytes unread")
+            raise FrameFaultError(Misbehaviour.WINDOW_OVERRUN, f"{buffered} bytes unread")
         self._budget.note(self.muxer, buffered)
 
     def _check_open(self) -> None:
         if self.muxer is None:
             return
         if len(self.muxer.streams) > OPEN_STREAMS_MAX:
-            raise FrameFault(Misbehaviour.STREAM_FLOOD, f"{len(self.muxer.streams)} streams open")
+            raise FrameFaultError(
+                Misbehaviour.STREAM_FLOOD, f"{len(self.muxer.streams)} streams open"
+            )
         if len(self._windows) > 4 * OPEN_STREAMS_MAX:
             ended = [stream for stream in self._windows if stream not in self.muxer.streams]
             for stream in ended[:OPEN_STREAMS_MAX]:

@@ -23,29 +23,29 @@ from structlog.typing import FilteringBoundLogger
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import (
-    DialRefused,
-    DialTimeout,
-    DialUnreachable,
-    DialWrongPeer,
+    DialRefusedError,
+    DialTimeoutError,
+    DialUnreachableError,
+    DialWrongPeerError,
     Direction,
     DisconnectReason,
     Gate,
     Handler,
     MessageId,
     Misbehaviour,
-    NotRunning,
+    NotRunningError,
     Observer,
     PeerDisconnected,
-    PeerGone,
+    PeerGoneError,
     PeerId,
     PeerInfo,
-    ProtocolUnsupported,
+    ProtocolUnsupportedError,
     RequestError,
-    RequestFailed,
-    RequestRefused,
-    RequestTimeout,
-    RequestTooLarge,
-    ResponseTooLarge,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    ResponseTooLargeError,
     ServeLimits,
     TopicLimits,
     TransportStatistics,
@@ -62,10 +62,10 @@ PORT: Final = 9000
 _FRAME_BYTES: Final = 60
 
 _STATUS_ERRORS: Final[dict[ResponseStatus | None, tuple[type[RequestError], str]]] = {
-    ResponseStatus.REFUSED: (RequestRefused, "refused"),
-    ResponseStatus.TOO_LARGE: (RequestTooLarge, "request too large"),
-    ResponseStatus.FAILED: (RequestFailed, "the handler failed"),
-    None: (ProtocolUnsupported, "not served"),
+    ResponseStatus.REFUSED: (RequestRefusedError, "refused"),
+    ResponseStatus.TOO_LARGE: (RequestTooLargeError, "request too large"),
+    ResponseStatus.FAILED: (RequestFailedError, "the handler failed"),
+    None: (ProtocolUnsupportedError, "not served"),
 }
 
 
@@ -311,21 +311,23 @@ class MemoryTransport:
         parsed = Address.parse(address)
         peer = parsed.peer
         if peer is None or peer == self.id:
-            raise DialRefused(address, "it names no peer" if peer is None else "it is ourselves")
+            raise DialRefusedError(
+                address, "it names no peer" if peer is None else "it is ourselves"
+            )
         if peer in self._ends:
             await trio.lowlevel.checkpoint()
             return peer
         ip = self._network.names.get(parsed.host, parsed.host)
         if not self.switchboard.admits(ip, peer, Direction.OUTBOUND):
-            raise DialRefused(address, "the gate refuses it")
+            raise DialRefusedError(address, "the gate refuses it")
         self.switchboard.counters.dials += 1
         try:
             with trio.fail_after(timeout):
                 await self._dial(parsed, peer)
         except trio.TooSlowError:
             self.switchboard.counters.dials_failed += 1
-            raise DialTimeout(address, f"no answer in {timeout} s") from None
-        except (DialUnreachable, DialWrongPeer):
+            raise DialTimeoutError(address, f"no answer in {timeout} s") from None
+        except (DialUnreachableError, DialWrongPeerError):
             self.switchboard.counters.dials_failed += 1
             raise
         return peer
@@ -343,9 +345,9 @@ class MemoryTransport:
                     target = self._network._find(parsed)
                 await trio.lowlevel.checkpoint()
         except trio.TooSlowError:
-            raise DialTimeout(address, f"no answer in {timeout} s") from None
+            raise DialTimeoutError(address, f"no answer in {timeout} s") from None
         if target is None or target._nursery is None:
-            raise DialUnreachable(address, "nobody answers")
+            raise DialUnreachableError(address, "nobody answers")
         return target.id
 
     async def disconnect(self, peer: PeerId) -> None:
@@ -369,7 +371,7 @@ class MemoryTransport:
         end = self._ends.get(peer)
         if end is None:
             await trio.lowlevel.checkpoint()
-            raise PeerGone(peer, protocol, "not connected")
+            raise PeerGoneError(peer, protocol, "not connected")
         self.switchboard.counters.requests_sent += 1
         self._request_number += 1
         number, waiting = self._request_number, _Waiting()
@@ -381,7 +383,7 @@ class MemoryTransport:
                 await waiting.done.wait()
             return self._outcome(end, protocol, waiting, max_response)
         except trio.TooSlowError:
-            raise RequestTimeout(peer, protocol, f"no answer in {timeout} s") from None
+            raise RequestTimeoutError(peer, protocol, f"no answer in {timeout} s") from None
         finally:
             if not waiting.done.is_set() or waiting.status is not ResponseStatus.OK:
                 self.switchboard.counters.requests_failed += 1
@@ -432,7 +434,7 @@ class MemoryTransport:
 
     def _running(self) -> None:
         if self._nursery is None:
-            raise NotRunning("the transport is not running")
+            raise NotRunningError("the transport is not running")
 
     async def _dial(self, address: Address, peer: PeerId) -> None:
         text = str(address)
@@ -443,9 +445,9 @@ class MemoryTransport:
         await trio.sleep(4 * model.latency + self._network.rng.uniform(0.0, model.jitter))
         target = self._network._find(address)
         if target is None or target._nursery is None:
-            raise DialUnreachable(text, "nobody answers")
+            raise DialUnreachableError(text, "nobody answers")
         if target.id != peer:
-            raise DialWrongPeer(text, f"{target.id} answers")
+            raise DialWrongPeerError(text, f"{target.id} answers")
         if peer in self._ends:
             return
         inbound = Direction.INBOUND
@@ -454,7 +456,7 @@ class MemoryTransport:
             switchboard.admits(self.ip, None, inbound)
             and switchboard.admits(self.ip, self.id, inbound)
         ):
-            raise DialUnreachable(text, "closed during the handshake")
+            raise DialUnreachableError(text, "closed during the handshake")
         stale = target._ends.get(self.id)
         if stale is not None:
             stale.shut(DisconnectReason.REMOTE)
@@ -473,7 +475,7 @@ class MemoryTransport:
     def _outcome(self, end: _End, protocol: str, waiting: _Waiting, max_response: int) -> bytes:
         peer = end.info.peer
         if waiting.gone:
-            raise PeerGone(peer, protocol, "the connection broke")
+            raise PeerGoneError(peer, protocol, "the connection broke")
         if waiting.status is not ResponseStatus.OK:
             error, why = _STATUS_ERRORS[waiting.status]
             raise error(peer, protocol, why)
@@ -481,7 +483,7 @@ class MemoryTransport:
             detail = f"{len(waiting.data)} bytes, at most {max_response}"
             kind = Misbehaviour.BAD_RESPONSE
             self.switchboard.misbehaved(end.info.ip, peer, kind, detail, protocol)
-            raise ResponseTooLarge(peer, protocol, detail)
+            raise ResponseTooLargeError(peer, protocol, detail)
         return waiting.data
 
     async def _answer(self, end: _End, number: int, protocol: str, payload: bytes) -> None:

@@ -18,7 +18,8 @@ from tests.framework.async_tests import reseed_scheduler
 from tests.framework.chains import in_writer
 from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService

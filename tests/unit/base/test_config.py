@@ -13,21 +13,24 @@ import pytest
 
 from unchained.node.base import config
 from unchained.node.base.config import (
-    BadDataDirectory,
-    BadFile,
-    BadValue,
     Config,
-    ConfigError,
     Key,
-    Settings,
-    UnknownKey,
-    check,
     commented_file,
     declared_keys,
     documentation,
+    toml_value,
+)
+from unchained.node.base.settings import (
+    BadDataDirectoryError,
+    BadFileError,
+    BadValueError,
+    ConfigError,
+    SettingOrigin,
+    Settings,
+    UnknownKeyError,
+    check,
     load,
     prepare_data_dir,
-    toml_value,
     write_file,
 )
 
@@ -83,7 +86,7 @@ def test_later_sources_override_earlier_ones_and_each_value_knows_its_own(tmp_pa
     ],
 )
 def test_a_bad_value_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
-    with pytest.raises(BadValue) as caught:
+    with pytest.raises(BadValueError) as caught:
         settings(tmp_path, text)
     assert str(caught.value) == (
         f"mining.nice = 99 ({tmp_path / 'my.toml'}:{line}): expected a whole number from 0 to 19"
@@ -106,7 +109,7 @@ def test_a_bad_value_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, 
 def test_a_bad_value_in_the_environment_is_told(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
-    with pytest.raises(BadValue, match=message) as caught:
+    with pytest.raises(BadValueError, match=message) as caught:
         settings(tmp_path, env={f"UNCHAINED_{name}": text})
     assert f"(environment variable UNCHAINED_{name})" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -136,10 +139,10 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
         (None, {"UNCHAINED_STORAGE__CACHE": "1"}, "storage.cache_mib"),
     ]
     for text, env, nearest in cases:
-        with pytest.raises(UnknownKey, match=f'nearest known: "{nearest}"') as caught:
+        with pytest.raises(UnknownKeyError, match=f'nearest known: "{nearest}"') as caught:
             settings(tmp_path, text, env)
         assert caught.value.nearest == nearest
-    with pytest.raises(UnknownKey, match=r'unknown setting "mining.size" \(--set\)'):
+    with pytest.raises(UnknownKeyError, match=r'unknown setting "mining.size" \(--set\)'):
         settings(tmp_path, mining__size=("--set", "1"))
 
 
@@ -158,9 +161,9 @@ def test_a_file_that_cannot_be_read_is_told(
     file = tmp_path / "my.toml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises((BadFile, UnknownKey), match=problem):
+    with pytest.raises((BadFileError, UnknownKeyError), match=problem):
         load({}, {}, home=tmp_path, file=file)
-    with pytest.raises(BadFile, match="cannot be read"):
+    with pytest.raises(BadFileError, match="cannot be read"):
         load({}, {}, home=tmp_path, file=tmp_path)
 
 
@@ -182,7 +185,7 @@ def test_a_file_in_a_data_directory_cannot_lead_to_another(tmp_path: Path, line:
     file = tmp_path / ".unchained" / "local" / "config.toml"
     file.parent.mkdir(parents=True)
     file.write_text(f"[node]\n{line}\n")
-    with pytest.raises(BadValue, match="choose another by --network or --data-dir") as caught:
+    with pytest.raises(BadValueError, match="choose another by --network or --data-dir") as caught:
         settings(tmp_path)
     assert caught.value.key == f"node.{line.partition(' ')[0]}"
     assert f"{file}:2" in str(caught.value)
@@ -197,8 +200,8 @@ def test_a_fault_found_later_is_told_like_one_found_here(tmp_path: Path) -> None
 def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     declared = declared_keys()["mining.nice"]
     key = Key("rpc.secret", declared.kind, declared.declared, 0, "", secret=True)
-    with pytest.raises(BadValue) as caught:
-        check(key, "hunter2", config.SettingOrigin("--set"), from_text=True)
+    with pytest.raises(BadValueError) as caught:
+        check(key, "hunter2", SettingOrigin("--set"), from_text=True)
     assert "hunter2" not in str(caught.value)
     assert "***" in str(caught.value)
 
@@ -227,13 +230,13 @@ def test_the_settings_file_is_written_once(tmp_path: Path) -> None:
     write_file(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.write_text("[mining]\nnice = 1\n")
-    with pytest.raises(BadFile, match="exists; --force replaces it"):
+    with pytest.raises(BadFileError, match="exists; --force replaces it"):
         write_file(file)
     write_file(file, force=True)
     assert file.read_text() == commented_file()
-    with pytest.raises(BadFile, match="its directory is a file"):
+    with pytest.raises(BadFileError, match="its directory is a file"):
         write_file(file / "below")
-    with pytest.raises(BadFile, match="cannot be written: Not a directory"):
+    with pytest.raises(BadFileError, match="cannot be written: Not a directory"):
         write_file(file / "far" / "below")
 
 
@@ -252,9 +255,9 @@ def test_the_data_directory_is_private(tmp_path: Path) -> None:
 def test_a_data_directory_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(BadDataDirectory, match="is a file, expected a directory"):
+    with pytest.raises(BadDataDirectoryError, match="is a file, expected a directory"):
         prepare_data_dir(file)
-    with pytest.raises(BadDataDirectory, match="cannot be written: Not a directory"):
+    with pytest.raises(BadDataDirectoryError, match="cannot be written: Not a directory"):
         prepare_data_dir(file / "below")
     with pytest.raises(ConfigError, match="data directory /proc/unchained: cannot be written"):
         prepare_data_dir(Path("/proc/unchained"))

@@ -18,7 +18,7 @@ from unchained.node.base.services import (
     SAME_SIGNAL_S,
     STEADY_S,
     Service,
-    ServiceFailed,
+    ServiceFailedError,
     Supervisor,
     describe,
     root_cause,
@@ -154,7 +154,7 @@ async def test_a_service_that_cannot_be_restarted_stops_the_node_in_order() -> N
         house.service("store"), house.failing("chain", iter([KeyError("tip")]), restartable=False)
     )
 
-    with pytest.raises(ServiceFailed, match=r"^chain: KeyError: 'tip'$") as caught:
+    with pytest.raises(ServiceFailedError, match=r"^chain: KeyError: 'tip'$") as caught:
         await supervisor.run()
     assert isinstance(caught.value.__cause__, KeyError)
     assert isinstance(root_cause(caught.value), KeyError)
@@ -167,7 +167,7 @@ async def test_a_service_that_ends_by_itself_has_failed() -> None:
 
     supervisor = House().supervisor(Service("clock", run))
 
-    with pytest.raises(ServiceFailed, match="ended by itself, expected to run until"):
+    with pytest.raises(ServiceFailedError, match="ended by itself, expected to run until"):
         await supervisor.run()
 
 
@@ -183,7 +183,9 @@ async def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None
 
     supervisor = house.supervisor(house.service("store", 0), Service("chain", run, 1))
 
-    with pytest.RaisesGroup(pytest.RaisesExc(ServiceFailed, match="chain: OSError: disk full")):
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(ServiceFailedError, match="chain: OSError: disk full")
+    ):
         await stop_after(supervisor, 5)
     assert house.said == ["+store", "-store"]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.framework.corechain import Chain
 from tests.framework.forge import BACKEND, Forged
 from unchained.node.chain import coin_proofs
-from unchained.node.chain.coin_proofs import CoinNotProvable, CoinProofs
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.consensus.coin_proof import CoinProof, CoinStanding, verify_coin_proof
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import SizedTransfer, output_id
@@ -53,7 +53,7 @@ class Scene:
         return found
 
     def refused(self, coin_id: CoinId, word: str) -> str:
-        with pytest.raises(CoinNotProvable) as caught:
+        with pytest.raises(CoinNotProvableError) as caught:
             self.prove(coin_id)
         assert caught.value.word == word
         assert "\n" not in str(caught.value)

@@ -29,7 +29,7 @@ from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
-from unchained.storage.errors import StoreFull
+from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
@@ -617,7 +617,7 @@ class FailingStore(MemoryStore):
 
     def write(self, batch: Batch, *, sync: bool) -> None:
         if self._left == 0:
-            raise StoreFull("no space left")
+            raise StoreFullError("no space left")
         self._left -= 1
         super().write(batch, sync=sync)
 
@@ -652,7 +652,7 @@ def test_a_store_that_fails_at_any_write_opens_again(chain: Chain, writes: int) 
         for step in work:
             step(core)
             done += 1
-    except StoreFull:
+    except StoreFullError:
         pass
     again = open_core(MemoryStore(disk), REG)
     main, _, waiting = replay_events(again.store, chain.genesis.id)

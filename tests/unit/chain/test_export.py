@@ -14,11 +14,12 @@ import trio
 
 from tests.framework.chains import open_core, submit_body, submit_coin
 from tests.framework.forge import BACKEND, Forge, Forged, of
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.export import (
     MAGIC,
-    ImportFailed,
+    ImportFailedError,
     Record,
     export_chain,
     read_head,
@@ -115,15 +116,15 @@ async def imported(
     return count, tip
 
 
-async def failure(content: bytes, path: Path, forge: Forge) -> ImportFailed:
+async def failure(content: bytes, path: Path, forge: Forge) -> ImportFailedError:
     with pytest.RaisesGroup(
-        pytest.RaisesExc(ImportFailed), flatten_subgroups=True, allow_unwrapped=True
+        pytest.RaisesExc(ImportFailedError), flatten_subgroups=True, allow_unwrapped=True
     ) as caught:
         await imported(content, path, forge, MemoryStore())
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, ImportFailed)
+    assert isinstance(error, ImportFailedError)
     return error
 
 
@@ -210,7 +211,7 @@ async def test_what_is_before_a_bad_record_stays(tmp_path: Path) -> None:
     records = frames(exported(stored(grown(forge), forge)))
     spoiled = [*records[:3], records[3] + b"\x00"]
     store = MemoryStore()
-    with pytest.RaisesGroup(ImportFailed, flatten_subgroups=True, allow_unwrapped=True):
+    with pytest.RaisesGroup(ImportFailedError, flatten_subgroups=True, allow_unwrapped=True):
         await imported(joined(spoiled), tmp_path / "chain", forge, store)
     assert open_core(store, REG).tip.height == 3
 

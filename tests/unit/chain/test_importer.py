@@ -18,7 +18,7 @@ from tests.framework.chains import open_core
 from tests.framework.forge import BACKEND
 from tests.framework.vectors import VECTORS
 from unchained.node.base.runtime import InlineRunner, TrioClock
-from unchained.node.chain.export import ImportFailed
+from unchained.node.chain.export import ImportFailedError
 from unchained.node.chain.importer import import_chain
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.template import build_template
@@ -109,9 +109,9 @@ async def test_each_mutant_is_refused_by_the_rule_that_its_maker_names(
     content = FILES[f"mutants/{case['file']}"]
     try:
         await take_in(content, tmp_path / "chain", case["network"], MemoryStore())
-    except* ImportFailed as failed:
+    except* ImportFailedError as failed:
         (error,) = flat(failed)
-        assert isinstance(error, ImportFailed)
+        assert isinstance(error, ImportFailedError)
         found = error.error.name, error.height
     except* ProtocolError as failed:
         (error,) = flat(failed)

@@ -18,7 +18,7 @@ from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import REG, work
 from unchained.node.primitives.types import CoinId
 from unchained.storage.check import check
-from unchained.storage.errors import StoreFull
+from unchained.storage.errors import StoreFullError
 from unchained.storage.memory import MemoryStore
 
 NETWORK = msgspec.structs.replace(REG, max_reorg=4, window=3)
@@ -273,7 +273,7 @@ def test_a_crash_at_any_write_leaves_a_chain_that_gets_there(bulk: bool) -> None
             deep.core.end_bulk()
             deep.rise()
             break
-        except StoreFull:
+        except StoreFullError:
             deep.core = deep.reopened()
         deep.is_sound()
         if deep.core.tip.id == deep.branch[-1].id:

@@ -14,8 +14,9 @@ from structlog.testing import CapturingLogger
 
 from tests.framework.chains import in_writer, replay_events
 from tests.framework.forge import BACKEND, Forge, Forged
+from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runtime import InlineRunner, Runner, TrioClock
+from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
@@ -33,7 +34,7 @@ from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
-from unchained.storage.errors import StoreFull
+from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
@@ -479,7 +480,7 @@ class FullStore(MemoryStore):
 
     def write(self, batch: Batch, *, sync: bool) -> None:
         if self.full:
-            raise StoreFull("no space left")
+            raise StoreFullError("no space left")
         super().write(batch, sync=sync)
 
 
@@ -493,7 +494,7 @@ async def test_a_failing_store_ends_the_service_and_leaves_a_chain_to_open(forge
             await service.take(first)
             store.full = True
             await service.take(second)
-    assert caught.group_contains(StoreFull)
+    assert caught.group_contains(StoreFullError)
     async with running(forge, MemoryStore(disk)) as service:
         assert service.manager.status.value.tip == first.id
         await service.take(second)
@@ -513,7 +514,7 @@ async def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
         turned_away += 1
 
     async def fail() -> None:
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreFullError):
             await in_writer(
                 manager,
                 lambda core: core.submit_proven_coin(ProvenCoin(anchor.coin), forge.now_ms),
@@ -529,7 +530,7 @@ async def test_nobody_waits_for_a_service_that_has_ended(forge: Forge) -> None:
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(ExceptionGroup) as caught:
             await manager.run()
-    assert caught.group_contains(StoreFull)
+    assert caught.group_contains(StoreFullError)
     assert turned_away >= WRITER_QUEUE_MAX + 10 - OPERATIONS_AT_ONCE
     with pytest.raises(trio.ClosedResourceError):
         await in_writer(manager, ChainCore.running_ms)

@@ -126,7 +126,7 @@ SCRIPT = """
 import sys, trio
 from pathlib import Path
 from unchained.node.cli.process import run_node
-from unchained.node.base.config import load
+from unchained.node.base.settings import load
 
 async def quiet(*, task_status):
     task_status.started()

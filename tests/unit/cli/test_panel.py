@@ -12,11 +12,11 @@ import structlog
 from rich.console import Console
 from rich.text import Text
 
-from unchained.miner.errors import BadWorkerCount
+from unchained.miner.errors import BadWorkerCountError
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
 from unchained.node.app import NodeStatistics
-from unchained.node.base.runtime import SystemClock
+from unchained.node.base.clock import SystemClock
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.cli.panel import KEYS, LINES_WANTED, MinerPanel, View, picture
@@ -173,18 +173,32 @@ class FakeControl:
 
     def set_workers(self, workers: int) -> None:
         if workers > 3:
-            raise BadWorkerCount(workers, 3)
+            raise BadWorkerCountError(workers, 3)
         self.workers = workers
 
 
+class Observed:
+    def statistics(self) -> NodeStatistics:
+        return node(None)
+
+
+class Stop:
+    def __init__(self, reasons: list[str]) -> None:
+        self._reasons = reasons
+
+    def request_stop(self, reason: str) -> None:
+        self._reasons.append(reason)
+
+
 async def test_keys() -> None:
-    control, reasons = FakeControl(), []
+    reasons: list[str] = []
+    control = FakeControl()
     panel = MinerPanel(
         Screen(Console(file=io.StringIO()), -1),
         LOCAL,
         control,  # type: ignore[arg-type]
-        lambda: node(None),
-        request_stop=reasons.append,
+        Observed(),
+        stop=Stop(reasons),
         clock=SystemClock(),
         log=structlog.get_logger(),
     )

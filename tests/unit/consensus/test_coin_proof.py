@@ -13,9 +13,9 @@ from tests.framework.vectors import label, load, unhex
 from unchained.node.consensus.coin_proof import (
     COIN_PROOF_FILE_MAX,
     CoinProof,
-    CoinProofFails,
     CoinStanding,
-    NotACoinProof,
+    FalseCoinProofError,
+    NotACoinProofError,
     network_of,
     verify_coin_proof,
 )
@@ -51,7 +51,7 @@ def test_a_sound_file_shows_where_the_coin_stands(case: Any) -> None:
 
 @pytest.mark.parametrize("case", FILES["refused"], ids=label)
 def test_another_file_shows_nothing(case: Any) -> None:
-    kind = {"false": CoinProofFails, "none": NotACoinProof}[case["is"]]
+    kind = {"false": FalseCoinProofError, "none": NotACoinProofError}[case["is"]]
     with pytest.raises(kind) as caught:
         verify(unhex(case["file"]))
     assert type(caught.value) is kind
@@ -78,19 +78,19 @@ REASONS = {
 @pytest.mark.parametrize(("what", "reason"), REASONS.items())
 def test_says_what_does_not_hold(what: str, reason: str) -> None:
     (case,) = [case for case in FILES["refused"] if case["what"] == what]
-    with pytest.raises((CoinProofFails, NotACoinProof), match=reason):
+    with pytest.raises((FalseCoinProofError, NotACoinProofError), match=reason):
         verify(unhex(case["file"]))
 
 
 def test_looks_at_no_more_than_any_proof_needs() -> None:
     raw = unhex(FILES["proofs"][0]["file"])
-    with pytest.raises(NotACoinProof, match="at most 65536 bytes"):
+    with pytest.raises(NotACoinProofError, match="at most 65536 bytes"):
         CoinProof.from_file(raw + bytes(COIN_PROOF_FILE_MAX))
 
 
 def test_is_of_the_network_that_is_asked_for() -> None:
     proof = CoinProof.from_file(unhex(FILES["proofs"][0]["file"]))
-    with pytest.raises(CoinProofFails, match="expected local"):
+    with pytest.raises(FalseCoinProofError, match="expected local"):
         verify_coin_proof(proof, LOCAL, BACKEND)
 
 
@@ -106,11 +106,11 @@ def test_headers_are_checked_by_the_history_before_them() -> None:
         chain = MadeUpChain(5, 7)
         chain.tip_with(**{field: change})
         unspent = next(at for at, coin in enumerate(chain.coins) if coin.spent_height is None)
-        with pytest.raises(CoinProofFails, match=rule):
+        with pytest.raises(FalseCoinProofError, match=rule):
             verify(chain.file(unspent, 5))
 
 
 def test_the_first_target_is_that_of_the_network() -> None:
     chain = MadeUpChain(4, 1, msgspec.structs.replace(REG, target0=REG.target0 // 2))
-    with pytest.raises(CoinProofFails, match="genesis of reg"):
+    with pytest.raises(FalseCoinProofError, match="genesis of reg"):
         verify(chain.file(0, 4))

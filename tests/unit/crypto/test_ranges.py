@@ -22,7 +22,7 @@ from unchained.node.crypto.history_range import (
     HistoryProof,
     HistoryRange,
 )
-from unchained.node.crypto.ranges import RangeCorrupt, mountain_of
+from unchained.node.crypto.ranges import RangeCorruptError, mountain_of
 from unchained.node.crypto.state_range import SPENT, StateProof, StateRange, leaf_of
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.errors import NonCanonicalError
@@ -112,7 +112,9 @@ def test_a_page_that_is_not_as_it_must_be(page: bytes | None) -> None:
         lambda state: state.set_leaf(20, SPENT) or state.root(0, 0),
         lambda state: state.truncate(20),
     ):
-        with pytest.raises(RangeCorrupt, match="page 1 of level 0: expected 960 bytes") as caught:
+        with pytest.raises(
+            RangeCorruptError, match="page 1 of level 0: expected 960 bytes"
+        ) as caught:
             ask(StateRange(pages, 40))
         assert caught.value.actual == (None if page is None else len(page))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,27 +13,26 @@ from tests.framework.p2p_memory import ECHO, TOPIC, Cluster, Node
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
 from tests.framework.simulation.memory_network import DEAD_AFTER_S
 from unchained.node.transport.contract import (
-    BadAddress,
-    Decline,
-    DialRefused,
-    DialTimeout,
-    DialUnreachable,
-    DialWrongPeer,
+    BadAddressError,
+    DialRefusedError,
+    DialTimeoutError,
+    DialUnreachableError,
+    DialWrongPeerError,
     Direction,
     DisconnectReason,
     Misbehaved,
     Misbehaviour,
-    NotRunning,
+    NotRunningError,
     PeerConnected,
     PeerDisconnected,
-    PeerGone,
+    PeerGoneError,
     PeerId,
-    ProtocolUnsupported,
-    RequestFailed,
-    RequestRefused,
-    RequestTimeout,
-    RequestTooLarge,
-    ResponseTooLarge,
+    ProtocolUnsupportedError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    ResponseTooLargeError,
     ServeLimits,
     TopicLimits,
     Verdict,
@@ -93,27 +93,27 @@ async def test_dial_errors_are_named() -> None:
     async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
         connect = one.transport.connect
-        with pytest.raises(BadAddress):
+        with pytest.raises(BadAddressError):
             await connect("/ip4/10.0.0.1/udp/9000")
-        with pytest.raises(DialRefused, match="names no peer"):
+        with pytest.raises(DialRefusedError, match="names no peer"):
             await connect("/ip4/10.0.0.1/tcp/9000")
-        with pytest.raises(DialRefused, match="ourselves"):
+        with pytest.raises(DialRefusedError, match="ourselves"):
             await connect(one.transport.address)
-        with pytest.raises(DialUnreachable):
+        with pytest.raises(DialUnreachableError):
             await connect(f"/ip4/10.0.9.9/tcp/9000/p2p/{memory_peer_id('nobody')}")
-        with pytest.raises(DialUnreachable):
+        with pytest.raises(DialUnreachableError):
             await connect(f"/dns4/nowhere.example/tcp/9000/p2p/{other.id}")
-        with pytest.raises(DialWrongPeer):
+        with pytest.raises(DialWrongPeerError):
             await connect(f"/ip4/10.0.0.1/tcp/9000/p2p/{memory_peer_id('nobody')}")
         cluster.network.partition([[one.id]])
-        with pytest.raises(DialTimeout):
+        with pytest.raises(DialTimeoutError):
             await connect(other.transport.address, timeout=3.0)
         cluster.network.heal()
         other.transport.set_gate(lambda ip, peer, direction: peer is None)
-        with pytest.raises(DialUnreachable):
+        with pytest.raises(DialUnreachableError):
             await connect(other.transport.address)
         one.transport.set_gate(lambda ip, peer, direction: False)
-        with pytest.raises(DialRefused, match="gate"):
+        with pytest.raises(DialRefusedError, match="gate"):
             await connect(other.transport.address)
         assert one.transport.statistics().dials_failed == 5
         assert one.transport.peers() == other.transport.peers() == ()
@@ -132,11 +132,11 @@ async def test_a_stopped_transport_says_so() -> None:
         one.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
         assert one.transport.addresses() == ()
-        with pytest.raises(NotRunning):
+        with pytest.raises(NotRunningError):
             await one.transport.connect(other.transport.address)
-        with pytest.raises(NotRunning):
+        with pytest.raises(NotRunningError):
             await ask(one, other)
-        with pytest.raises(NotRunning):
+        with pytest.raises(NotRunningError):
             await one.transport.publish(TOPIC, b"x")
         await trio.sleep(1)
         assert [e.reason for e in other.seen(PeerDisconnected)] == [DisconnectReason.REMOTE]
@@ -158,34 +158,41 @@ async def test_request_errors_are_named() -> None:
     async with in_cluster() as cluster:
         one, other = await cluster.add(), await cluster.add()
 
-        async def decline(peer: PeerId, payload: bytes) -> bytes:
-            raise Decline
-
         async def fail(peer: PeerId, payload: bytes) -> bytes:
             raise KeyError("our own fault")
 
         async def stall(peer: PeerId, payload: bytes) -> bytes:
+            stalled.append(peer)
+            if len(stalled) == 2:
+                both.set()
             await trio.sleep_forever()
             raise AssertionError
 
-        for handler in (decline, fail, stall):
+        stalled: list[PeerId] = []
+        both = trio.Event()
+        for handler in (fail, stall):
             other.transport.serve(f"/t/{handler.__name__}", handler, ServeLimits(1000, 2, 3))
         with pytest.raises(ValueError, match="already serving"):
             other.transport.serve("/t/fail", fail, ServeLimits(1000, 2, 3))
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGoneError):
             await ask(one, other)
         await cluster.connect(one, other)
-        with pytest.raises(RequestTooLarge):
+        with pytest.raises(RequestTooLargeError):
             await ask(one, other, b"x" * 1001)
-        with pytest.raises(ResponseTooLarge):
+        with pytest.raises(ResponseTooLargeError):
             await ask(one, other, max_response=4)
-        with pytest.raises(RequestRefused):
-            await ask(one, other, protocol="/t/decline")
-        with pytest.raises(RequestFailed):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(partial(ask, one, other, protocol="/t/stall"))
+            await both.wait()
+            with pytest.raises(RequestRefusedError):
+                await ask(one, other, protocol="/t/stall")
+            nursery.cancel_scope.cancel()
+        with pytest.raises(RequestFailedError):
             await ask(one, other, protocol="/t/fail")
-        with pytest.raises(ProtocolUnsupported):
+        with pytest.raises(ProtocolUnsupportedError):
             await ask(one, other, protocol="/t/none")
-        with pytest.raises(RequestTimeout):
+        with pytest.raises(RequestTimeoutError):
             await ask(one, other, protocol="/t/stall")
         kinds = [event.kind for event in one.seen(Misbehaved)]
         assert kinds == [Misbehaviour.BAD_RESPONSE]
@@ -199,9 +206,9 @@ async def test_request_errors_are_named() -> None:
         async def one_more() -> None:
             try:
                 await ask(one, other, protocol="/t/stall")
-            except RequestRefused:
+            except RequestRefusedError:
                 refused.append(1)
-            except PeerGone:
+            except PeerGoneError:
                 pass
 
         async with trio.open_nursery() as nursery:
@@ -324,7 +331,7 @@ async def test_partition_holds_frames_and_heals() -> None:
         await trio.sleep(3)
         cluster.network.partition([[one.id], [other.id]])
         await one.transport.publish(TOPIC, b"coin")
-        with pytest.raises(RequestTimeout):
+        with pytest.raises(RequestTimeoutError):
             await ask(one, other)
         assert other.judged == []
         cluster.network.heal()
@@ -339,7 +346,7 @@ async def test_partition_that_lasts_breaks_connections() -> None:
         one, other, third = await line(cluster, 3)
         cluster.network.partition([[one.id]])
         start = trio.current_time()
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGoneError):
             await ask(one, other, timeout=60)
         assert trio.current_time() - start == pytest.approx(DEAD_AFTER_S)
         for node in (one, other):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from unchained.miner.errors import (
-    BadFrame,
-    CorruptResult,
-    ForeignPrefix,
-    HighHash,
-    NonceOutOfShare,
-    WrongId,
+    BadFrameError,
+    CorruptResultError,
+    ForeignPrefixError,
+    NonceOutOfShareError,
+    ResultHighHashError,
+    WrongIdError,
 )
 from unchained.miner.frames import COIN_FOUND, FRAME_SIZE, Frame, believe
 from unchained.miner.jobs import Job, Solution
@@ -45,20 +45,20 @@ def test_an_honest_frame_crosses() -> None:
     "raw", [b"", HONEST.to_bytes()[:-1], HONEST.to_bytes() + b"x", b"what" + HONEST.to_bytes()[4:]]
 )
 def test_a_malformed_frame(raw: bytes) -> None:
-    with pytest.raises(BadFrame):
+    with pytest.raises(BadFrameError):
         Frame.from_bytes(raw)
 
 
 @pytest.mark.parametrize(
     ("lie", "error"),
     [
-        (HONEST._replace(header=b"\xff" + FOUND.header[1:]), ForeignPrefix),
-        (HONEST._replace(header=FOUND.header[:158] + b"\xff" * 8), NonceOutOfShare),
-        (HONEST._replace(mix=bytes(32)), WrongId),
-        (HONEST._replace(coin_id=bytes(32)), WrongId),
-        (high(), HighHash),
+        (HONEST._replace(header=b"\xff" + FOUND.header[1:]), ForeignPrefixError),
+        (HONEST._replace(header=FOUND.header[:158] + b"\xff" * 8), NonceOutOfShareError),
+        (HONEST._replace(mix=bytes(32)), WrongIdError),
+        (HONEST._replace(coin_id=bytes(32)), WrongIdError),
+        (high(), ResultHighHashError),
     ],
 )
-def test_a_lie_is_told_by_name(lie: Frame, error: type[CorruptResult]) -> None:
+def test_a_lie_is_told_by_name(lie: Frame, error: type[CorruptResultError]) -> None:
     with pytest.raises(error):
         believe(lie, JOB, SHARE, 0)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from unchained.miner.errors import BadJob
+from unchained.miner.errors import BadJobError
 from unchained.miner.jobs import MAX_WORKERS, NONCES, WIDE_RANGE, Job
 
 
@@ -34,7 +34,7 @@ def job(**fields: object) -> Job:
     ],
 )
 def test_a_field_out_of_bounds_is_named(fields: dict[str, object], named: str) -> None:
-    with pytest.raises(BadJob, match=f"a job's {named} must be") as caught:
+    with pytest.raises(BadJobError, match=f"a job's {named} must be") as caught:
         job(**fields)
     assert caught.value.field == named
 

@@ -15,16 +15,16 @@ import trio.testing
 from unchained.miner import page as shared
 from unchained.miner import pool as pool_module
 from unchained.miner.errors import (
-    BadAffinity,
-    BadCpuCap,
-    BadFrame,
-    BadNice,
-    BadWorkerCount,
-    JobNotNewer,
-    WorkerDied,
-    WorkerFailure,
-    WorkerNotStarted,
-    WrongId,
+    BadAffinityError,
+    BadCpuCapError,
+    BadFrameError,
+    BadNiceError,
+    BadWorkerCountError,
+    JobNotNewerError,
+    WorkerDiedError,
+    WorkerError,
+    WorkerNotStartedError,
+    WrongIdError,
 )
 from unchained.miner.frames import COIN_FOUND, READY, Frame
 from unchained.miner.jobs import MAX_WORKERS, Job
@@ -106,7 +106,7 @@ class Stage:
     def __init__(self) -> None:
         self.players: list[Player] = []
         self.starts: list[float] = []
-        self.reports: list[tuple[int, WorkerFailure, float]] = []
+        self.reports: list[tuple[int, WorkerError, float]] = []
         self.refusal: OSError | None = None
         self.on_start: Callable[[Player], None] = lambda player: None
 
@@ -120,7 +120,7 @@ class Stage:
         self.on_start(player)
         return player
 
-    def report(self, index: int, failure: WorkerFailure, delay: float) -> None:
+    def report(self, index: int, failure: WorkerError, delay: float) -> None:
         self.reports.append((index, failure, delay))
 
     @asynccontextmanager
@@ -156,7 +156,7 @@ async def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> N
     gaps = [later - start for start, later in itertools.pairwise(stage.starts)]
     assert gaps == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
     assert [delay for _, _, delay in stage.reports] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
-    assert all(isinstance(failure, WorkerDied) for _, failure, _ in stage.reports)
+    assert all(isinstance(failure, WorkerDiedError) for _, failure, _ in stage.reports)
 
 
 async def test_a_worker_that_held_for_a_minute_is_restarted_quickly_again() -> None:
@@ -178,7 +178,7 @@ async def test_a_system_that_starts_no_process_is_asked_again() -> None:
             stage.refusal = None
             await trio.sleep(2)
             assert len(stage.starts) == 2
-    assert isinstance(stage.reports[0][1], WorkerNotStarted)
+    assert isinstance(stage.reports[0][1], WorkerNotStartedError)
     assert "Resource temporarily unavailable" in str(stage.reports[0][1])
 
 
@@ -214,7 +214,11 @@ async def test_what_a_sound_worker_does_not_send_is_a_crash() -> None:
             assert player.ended
         assert pool.statistics().restarts == 3
         assert pool.statistics().solutions == 0
-    assert [type(failure) for _, failure, _ in stage.reports] == [WrongId, BadFrame, BadFrame]
+    assert [type(failure) for _, failure, _ in stage.reports] == [
+        WrongIdError,
+        BadFrameError,
+        BadFrameError,
+    ]
 
 
 async def test_a_coin_of_a_job_long_gone_is_dropped_and_counted() -> None:
@@ -361,7 +365,7 @@ def test_job_numbers_rise() -> None:
     pool.set_job(job(2))
     pool.set_job(None)
     for number in (1, 2):
-        with pytest.raises(JobNotNewer, match=f"above 2, that of the last one, got {number}"):
+        with pytest.raises(JobNotNewerError, match=f"above 2, that of the last one, got {number}"):
             pool.set_job(job(number))
     pool.set_job(job(3))
 
@@ -370,18 +374,18 @@ def test_settings_out_of_bounds_are_named() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     pool = MiningPool(workers=1)
     for workers in (0, -1, MAX_WORKERS + 1):
-        with pytest.raises(BadWorkerCount, match=f"1 to {MAX_WORKERS}, got {workers}"):
+        with pytest.raises(BadWorkerCountError, match=f"1 to {MAX_WORKERS}, got {workers}"):
             pool.set_workers(workers)
     for nice in (own - 1, 20):
-        with pytest.raises(BadNice, match=f"to 19, got {nice}"):
+        with pytest.raises(BadNiceError, match=f"to 19, got {nice}"):
             pool.set_nice(nice)
     for cap in (0, 101):
-        with pytest.raises(BadCpuCap, match=f"1 to 100 percent, got {cap}"):
+        with pytest.raises(BadCpuCapError, match=f"1 to 100 percent, got {cap}"):
             pool.set_cpu_cap(cap)
     for affinity in ((), (99999,)):
-        with pytest.raises(BadAffinity, match="must name CPUs among"):
+        with pytest.raises(BadAffinityError, match="must name CPUs among"):
             pool.set_affinity(affinity)
-    with pytest.raises(BadWorkerCount):
+    with pytest.raises(BadWorkerCountError):
         MiningPool(workers=0)
     with pytest.raises(ValueError, match="abacus"):
         MiningPool(workers=1, backend="abacus")
@@ -389,7 +393,7 @@ def test_settings_out_of_bounds_are_named() -> None:
 
 def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    with pytest.raises(BadAffinity, match="cannot pin"):
+    with pytest.raises(BadAffinityError, match="cannot pin"):
         MiningPool(workers=1, affinity=(0,))
 
 

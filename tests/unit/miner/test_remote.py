@@ -16,8 +16,8 @@ from unchained.miner.remote import (
     LONGEST_DELAY_S,
     RETURN_S,
     SUBMIT_ROUNDS,
-    CoinRefused,
-    NodeUnavailable,
+    CoinRefusedError,
+    NodeUnavailableError,
     RemoteMiner,
     Work,
 )
@@ -52,20 +52,20 @@ class FakeNode:
         self.asked.append((trio.current_time(), after))
         await trio.lowlevel.checkpoint()
         if not self.up:
-            raise NodeUnavailable("down")
+            raise NodeUnavailableError("down")
         if after is not None:
             await trio.sleep(50)
             if not self.up:
-                raise NodeUnavailable("went down")
+                raise NodeUnavailableError("went down")
         return Work(self.name.encode(), HEADER, 2**250, 8)
 
     async def submit(self, coin: bytes) -> None:
         self.tried += 1
         await trio.lowlevel.checkpoint()
         if not self.up:
-            raise NodeUnavailable("down")
+            raise NodeUnavailableError("down")
         if self.refuses:
-            raise CoinRefused("BAD_TARGET")
+            raise CoinRefusedError("BAD_TARGET")
         self.coins.append(coin)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,16 +14,17 @@ import trio
 import trio.testing
 
 from unchained.miner.errors import (
-    BadAffinity,
-    BadCpuCap,
-    BadNice,
-    BadWorkerCount,
+    BadAffinityError,
+    BadCpuCapError,
+    BadNiceError,
+    BadWorkerCountError,
     SettingError,
 )
 from unchained.miner.machine import Sensors, Usage, usable_cpus
 from unchained.miner.pool import BY_HAND, MiningPool
 from unchained.node.base.config import MiningConfig
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import (
     BATTERY,
@@ -60,6 +62,18 @@ class Machine:
         return Readings(self.battery, usage, self.input_s, Sensors(None, None, None))
 
 
+@dataclass(frozen=True)
+class Found:
+    coins_found: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """As much of a `ChainStatus` as the control reads."""
+
+    target: int
+
+
 @asynccontextmanager
 async def controlled(
     rules: PauseRules,
@@ -77,8 +91,8 @@ async def controlled(
         pool,
         LOCAL,
         config,
-        target=lambda: LOCAL.target0,
-        found=lambda: 3,
+        status=Watch(Status(LOCAL.target0)),  # type: ignore[arg-type]
+        epochs=Found(3),
         runner=InlineRunner(),
         log=structlog.get_logger(),
         read=machine.read,
@@ -179,7 +193,7 @@ async def test_everything_can_be_changed_while_it_runs() -> None:
         assert control.statistics().automatic_workers
         assert control.set_workers(1) == 1
         assert not control.statistics().automatic_workers
-        with pytest.raises(BadWorkerCount):
+        with pytest.raises(BadWorkerCountError):
             control.set_workers(0)
         cpu = usable_cpus()[0]
         control.change(
@@ -208,10 +222,10 @@ async def test_everything_can_be_changed_while_it_runs() -> None:
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (ControlChanges(cpu_cap=50, workers=0), BadWorkerCount),
-        (ControlChanges(cpu_cap=50, nice=20), BadNice),
-        (ControlChanges(cpu_cap=50, affinity=(4095,)), BadAffinity),
-        (ControlChanges(workers=1, cpu_cap=0), BadCpuCap),
+        (ControlChanges(cpu_cap=50, workers=0), BadWorkerCountError),
+        (ControlChanges(cpu_cap=50, nice=20), BadNiceError),
+        (ControlChanges(cpu_cap=50, affinity=(4095,)), BadAffinityError),
+        (ControlChanges(workers=1, cpu_cap=0), BadCpuCapError),
     ],
 )
 async def test_where_one_setting_is_refused_none_is_changed(

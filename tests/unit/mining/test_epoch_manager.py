@@ -14,10 +14,10 @@ from tests.framework.forge import BACKEND, key_lock
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.search import search
 from unchained.node.base.fanout import Lost, Watch
-from unchained.node.base.runtime import InlineRunner
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
-from unchained.node.crypto.accounts import derive_account
+from unchained.node.crypto.accounts import WatchAccount, derive_account
 from unchained.node.mining.epoch_manager import JOBS_REMEMBERED, EpochManager, Payout
 from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.mining.payout import AccountPayout, FixedPayout
@@ -190,9 +190,14 @@ async def test_a_coin_refreshes_the_template_and_an_anchor_seals_it() -> None:
         assert (counted.coins_found, counted.anchors_found, counted.coins_rejected) == (2, 1, 0)
 
 
+class NoWallets:
+    def account(self, name: str) -> WatchAccount | None:
+        return None
+
+
 async def test_the_next_job_comes_at_once_with_a_time_of_its_own() -> None:
     account = derive_account(bytes(64), REG.chain_id, 0).watch()
-    async with working(AccountPayout(account)) as bench:
+    async with working(AccountPayout(account, NoWallets())) as bench:
         job = await bench.new_job()
         locks, times = [header_of(job).lock], [header_of(job).time]
         for _ in range(5):

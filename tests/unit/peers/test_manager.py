@@ -12,7 +12,8 @@ import structlog
 import trio
 
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.peers import address_exchange, manager
 from unchained.node.peers.address_exchange import fit_to_tell
 from unchained.node.peers.ban_list import BanList
@@ -23,7 +24,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
-from unchained.node.transport.contract import BadAddress
+from unchained.node.transport.contract import BadAddressError
 from unchained.node.wire.messages import Status
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
@@ -168,9 +169,9 @@ async def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missin
 @pytest.mark.parametrize("where", ["bootstrap", "seeds"])
 async def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
     async with a_world() as world:
-        with pytest.raises(BadAddress, match=r"/ip4/1\.2\.3/tcp/1"):
+        with pytest.raises(BadAddressError, match=r"/ip4/1\.2\.3/tcp/1"):
             Peer(world, "20.1.0.1", **{where: ("/ip4/1.2.3/tcp/1",)})
-        with pytest.raises(BadAddress, match="NAME"):
+        with pytest.raises(BadAddressError, match="NAME"):
             Peer(world, "20.1.0.1", seeds=("/ip4/1.2.3.4/tcp/1",))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 import structlog
 
-from unchained.node.base.runtime import TrioClock
+from unchained.node.base.clock import TrioClock
 from unchained.node.peers.ban_list import (
     BAN_GROWTH,
     BANS_MAX,

@@ -1,4 +1,4 @@
-"""What of a body's transfers is asked for: no more than shows it to be too large (Protocol §5.2)."""
+"""What of a body's transfers is asked for: no more than shows that it is too large (§5.2)."""
 
 from __future__ import annotations
 

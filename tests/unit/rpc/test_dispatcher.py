@@ -16,7 +16,7 @@ from trio.testing import trio_test, wait_all_tasks_blocked
 from tests.framework.rpc_raw import call
 from tests.framework.rpc_server import SampleRoom, captured
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher, read_json
-from unchained.node.rpc.core.errors import NotFound, ParseError, WalletRefused
+from unchained.node.rpc.core.errors import NotFoundError, ParseError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 
@@ -27,7 +27,7 @@ def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[s
         registry(room, version="0"),
         limits=replace(CallLimits(), **limits),
         log=log,
-        translations=[(LookupError, lambda error: NotFound(str(error), error="NO_WALLET"))],
+        translations=[(LookupError, lambda error: NotFoundError(str(error), error="NO_WALLET"))],
     )
     return made, entries
 
@@ -203,5 +203,5 @@ def test_depth_is_counted_to_the_level(depth: int) -> None:
 
 
 def test_errors_of_one_family_can_carry_other_words() -> None:
-    error = WalletRefused("the wallet is locked", error="WALLET_LOCKED", wallet="main")
+    error = WalletRefusedError("the wallet is locked", error="WALLET_LOCKED", wallet="main")
     assert error.data == {"error": "WALLET_LOCKED", "wallet": "main"}

@@ -16,8 +16,8 @@ import trio
 from trio.testing import trio_test, wait_all_tasks_blocked
 
 from unchained.node.base.files import write_private
-from unchained.node.base.runtime import InlineRunner
-from unchained.node.rpc.core.errors import Busy, Unauthorized
+from unchained.node.base.runner import InlineRunner
+from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
@@ -56,7 +56,7 @@ async def test_credentials_give_access() -> None:
     assert await gate.access(None) is Access.PUBLIC
     assert await gate.access(b"Bearer " + b"t" * 64) is Access.READ
     assert await gate.access(b"bearer   " + b"t" * 64) is Access.READ
-    with pytest.raises(Unauthorized):
+    with pytest.raises(UnauthorizedError):
         await gate.access(b"Bearer " + b"m" * 64)
     assert await keeper(mining_token="m" * 64).access(b"Bearer " + b"m" * 64) is Access.MINE
     assert await gate.access(basic("__cookie__:abc")) is Access.FULL
@@ -84,14 +84,14 @@ async def test_credentials_give_access() -> None:
 )
 @trio_test
 async def test_wrong_credentials_give_none(header: bytes) -> None:
-    with pytest.raises(Unauthorized) as caught:
+    with pytest.raises(UnauthorizedError) as caught:
         await keeper().access(header)
     assert "abc" not in caught.value.message
 
 
 @trio_test
 async def test_without_a_password_there_is_no_user() -> None:
-    with pytest.raises(Unauthorized):
+    with pytest.raises(UnauthorizedError):
         await keeper(user=None, password=None).access(basic("ada:lovelace: 1"))
 
 
@@ -126,7 +126,7 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
 
     async def guess(number: int) -> None:
         nonlocal refused
-        with pytest.raises(Unauthorized):
+        with pytest.raises(UnauthorizedError):
             await gate.access(basic(f"ada:{number}"))
         refused += 1
 
@@ -135,7 +135,7 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
             nursery.start_soon(guess, number)
         await wait_all_tasks_blocked()
         assert runner.runs == 1
-        with pytest.raises(Busy):
+        with pytest.raises(BusyError):
             await gate.access(basic("ada:one more"))
         assert await gate.access(basic("__cookie__:abc")) is Access.FULL
         runner.gate.set()

@@ -7,17 +7,20 @@ import structlog
 import trio
 
 from tests.framework.forge import BACKEND
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.fanout import Watch
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
+from unchained.node.mining.payout import FixedPayout
 from unchained.node.primitives.types import Lock
-from unchained.node.rpc.core.errors import NotReady
+from unchained.node.rpc.core.errors import NotReadyError
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
 
 async def test_a_node_that_is_behind_gives_no_work() -> None:
-    level = trio.Event()
+    level = Watch(False)
     clock = TrioClock(1_700_000_000_000)
     chain = await ChainService.open(
         MemoryStore(),
@@ -32,16 +35,16 @@ async def test_a_node_that_is_behind_gives_no_work() -> None:
     room = MiningRoom(
         chain,
         pool=None,
-        own_lock=lambda _parent, _time: Lock(bytes(32)),
-        synced=level.is_set,
+        payout=FixedPayout(Lock(bytes(32))),
+        synced=level,
         backend=BACKEND,
         runner=InlineRunner(),
         clock=clock,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(chain.run)
-        with pytest.raises(NotReady, match="is behind"):
+        with pytest.raises(NotReadyError, match="is behind"):
             await room.template()
-        level.set()
+        level.set(True)
         assert (await room.template()).height == 1
         nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import pytest
 from trio.testing import trio_test
 
 from tests.framework.rpc_server import Paid, SampleRoom
-from unchained.node.rpc.core.errors import InvalidParams, MethodNotFound, NotFound
+from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, NotFoundError
 from unchained.node.rpc.core.registry import Access, Registry, method
 from unchained.node.rpc.core.values import Amount
 
@@ -54,7 +54,7 @@ async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
 async def test_wrong_parameters_are_named(
     registry: Registry, name: str, params: Any, message: str
 ) -> None:
-    with pytest.raises(InvalidParams) as caught:
+    with pytest.raises(InvalidParamsError) as caught:
         await registry.find(name).call(params)
     assert message in caught.value.message
     assert name in caught.value.message
@@ -63,15 +63,15 @@ async def test_wrong_parameters_are_named(
 
 @trio_test
 async def test_a_secret_is_not_repeated(registry: Registry) -> None:
-    with pytest.raises(InvalidParams) as caught:
+    with pytest.raises(InvalidParamsError) as caught:
         await registry.find("test.unlock").call(["sesame", "sesame"])
     assert "sesame" not in caught.value.message
 
 
 def test_an_unknown_method_names_its_neighbour(registry: Registry) -> None:
-    with pytest.raises(MethodNotFound, match=r'did you mean "test\.height"'):
+    with pytest.raises(MethodNotFoundError, match=r'did you mean "test\.height"'):
         registry.find("test.hight")
-    with pytest.raises(MethodNotFound, match=r"rpc\.discover"):
+    with pytest.raises(MethodNotFoundError, match=r"rpc\.discover"):
         registry.find("x" * 100_000)
 
 
@@ -80,7 +80,7 @@ def test_a_method_tells_about_itself(registry: Registry) -> None:
     assert height.access is Access.READ
     assert height.summary == "Return the height after `height`."
     assert height.description == "A second paragraph says more."
-    assert height.errors == (NotFound,)
+    assert height.errors == (NotFoundError,)
     assert [(p.name, p.required) for p in height.parameters] == [("height", True), ("step", False)]
     assert not height.secret
     assert registry["test.unlock"].secret
@@ -118,7 +118,7 @@ class Variadic:
 @pytest.mark.parametrize(
     ("rooms", "message"),
     [
-        ((NoDocstring,), "no docstring"),
+        ((NoDocstring,), "no user_text"),
         ((NoResult,), "what it returns"),
         ((NoAnnotation,), "no annotation"),
         ((Variadic,), "cannot be given by name"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.framework.failing_store import FailingStore
-from unchained.storage.errors import StoreClosed, StoreFull
+from unchained.storage.errors import StoreClosedError, StoreFullError
 from unchained.storage.kv import Batch, KeyValueStore, Overlay, prefix_end
 from unchained.storage.leveldb import LevelStore
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -143,7 +143,7 @@ def test_use_after_closing_is_an_error(opener: Opener) -> None:
     snapshot, rows = store.snapshot(), store.items()
     released = store.snapshot()
     released.close()
-    with pytest.raises(StoreClosed):
+    with pytest.raises(StoreClosedError):
         released.get(b"a")
     assert next(rows) == (b"k0000", b"v0")
     store.close()
@@ -161,7 +161,7 @@ def test_use_after_closing_is_an_error(opener: Opener) -> None:
         snapshot.items,
         lambda: list(rows),
     ):
-        with pytest.raises(StoreClosed, match="closed"):
+        with pytest.raises(StoreClosedError, match="closed"):
             use()
     snapshot.close()
 
@@ -206,7 +206,7 @@ def test_failing_store_fails_from_the_write_it_was_told(store: KeyValueStore) ->
     failing = FailingStore(store, fail_at=2)
     failing.write(batch_of((b"a", b"1")), sync=False)
     for _ in range(2):
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreFullError):
             failing.write(batch_of((b"a", b"2")), sync=False)
     assert failing.get(b"a") == b"1"
     failing.heal()
@@ -234,7 +234,7 @@ def test_closing_waits_for_other_threads(opener: Opener) -> None:
             while True:
                 assert store.get(b"k0001") == b"v1"
                 assert len(list(store.keys(reverse=True))) == 500
-        except StoreClosed:
+        except StoreClosedError:
             closed.append(True)
 
     threads = [threading.Thread(target=read) for _ in range(4)]

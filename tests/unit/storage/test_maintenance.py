@@ -21,13 +21,13 @@ from unchained.node.crypto.state_range import StateRange
 from unchained.storage import maintenance, schema
 from unchained.storage.check import MAX_PROBLEMS, check
 from unchained.storage.errors import (
-    BadBackup,
-    NotRepairable,
-    StoreCorrupt,
-    StoreFull,
-    StoreLocked,
-    StoreMissing,
-    WrongNetwork,
+    BadBackupError,
+    NotRepairableError,
+    StoreCorruptError,
+    StoreFullError,
+    StoreLockedError,
+    StoreMissingError,
+    WrongNetworkError,
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import LevelStore
@@ -399,7 +399,7 @@ def test_rebuild_puts_derivable_rows_right(store: KeyValueStore, damage: Damage)
 
 def test_rebuild_does_not_guess_positions(store: KeyValueStore) -> None:
     apply(store, swapped_positions)
-    with pytest.raises(NotRepairable, match="position"):
+    with pytest.raises(NotRepairableError, match="position"):
         rebuild(store, LOCAL)
 
 
@@ -428,7 +428,7 @@ def test_reset_takes_the_chain_alone(tmp_path: Path) -> None:
     (tmp_path / "wallets" / "mine.wallet").write_bytes(b"secret")
     (tmp_path / "peer.key").write_bytes(b"key")
     store = open_store(tmp_path, LOCAL, create=False)
-    with pytest.raises(StoreLocked):
+    with pytest.raises(StoreLockedError):
         reset(tmp_path)
     assert schema.HEIGHT.get(store, ANCHORS) is not None
     store.close()
@@ -436,7 +436,7 @@ def test_reset_takes_the_chain_alone(tmp_path: Path) -> None:
     assert not (tmp_path / STORE_NAME).exists()
     assert (tmp_path / "wallets" / "mine.wallet").read_bytes() == b"secret"
     assert (tmp_path / "peer.key").read_bytes() == b"key"
-    with pytest.raises(StoreMissing):
+    with pytest.raises(StoreMissingError):
         reset(tmp_path)
     open_store(tmp_path, LOCAL, create=True).close()
 
@@ -481,7 +481,7 @@ def test_rebuild_that_is_cut_off_can_be_finished(store: KeyValueStore) -> None:
     for table in (schema.UNSPENT, schema.OWNER, schema.TXID):
         apply(store, drop(table))
     for fail_at in range(1, 4):
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreFullError):
             rebuild(FailingStore(store, fail_at=fail_at), LOCAL)
     prepare(store, LOCAL)
     assert list(store.items()) == before
@@ -517,7 +517,7 @@ def test_what_nothing_tells_cannot_be_rebuilt(
     store: KeyValueStore, damage: Damage, words: str
 ) -> None:
     apply(store, damage)
-    with pytest.raises(NotRepairable, match=words):
+    with pytest.raises(NotRepairableError, match=words):
         rebuild(store, LOCAL)
 
 
@@ -567,11 +567,11 @@ def test_backup_takes_the_moment_it_began(tmp_path: Path, store: KeyValueStore) 
 
 
 def test_backup_leaves_what_exists_alone(tmp_path: Path, store: KeyValueStore) -> None:
-    with pytest.raises(BadBackup, match="already exists"):
+    with pytest.raises(BadBackupError, match="already exists"):
         backup(store, tmp_path)
     (tmp_path / "copy.partial").mkdir()
     (tmp_path / "copy.partial" / "mine").write_bytes(b"")
-    with pytest.raises(BadBackup, match="not the rest of a backup"):
+    with pytest.raises(BadBackupError, match="not the rest of a backup"):
         backup(store, tmp_path / "copy")
 
 
@@ -598,7 +598,7 @@ def test_backup_that_differs_is_not_kept(tmp_path: Path, store: KeyValueStore) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maintenance, "LevelStore", Forgetful)
-        with pytest.raises(BadBackup, match="differs from its source"):
+        with pytest.raises(BadBackupError, match="differs from its source"):
             backup(store, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -645,7 +645,7 @@ def test_repair_without_a_manifest_brings_all_back(tmp_path: Path) -> None:
     store.close()
     for manifest in path.glob("MANIFEST-*"):
         manifest.write_bytes(manifest.read_bytes()[:10])
-    with pytest.raises(StoreCorrupt, match="damaged"):
+    with pytest.raises(StoreCorruptError, match="damaged"):
         open_store(tmp_path, LOCAL, create=True)
     repaired = repair(tmp_path, LOCAL)
     assert repaired.report.sound
@@ -659,7 +659,7 @@ def test_repair_without_a_manifest_brings_all_back(tmp_path: Path) -> None:
 def test_lost_current_file_is_damage_and_not_an_empty_store(tmp_path: Path) -> None:
     compacted(tmp_path)
     (tmp_path / STORE_NAME / "CURRENT").unlink()
-    with pytest.raises(StoreCorrupt, match="CURRENT is missing"):
+    with pytest.raises(StoreCorruptError, match="CURRENT is missing"):
         open_store(tmp_path, LOCAL, create=True)
     assert repair(tmp_path, LOCAL).report.sound
 
@@ -668,7 +668,7 @@ def test_damaged_tables_are_an_error_never_a_shorter_store(tmp_path: Path) -> No
     compacted(tmp_path, 200)
     path = tmp_path / STORE_NAME
     spoil_tables(path)
-    with pytest.raises(StoreCorrupt, match="checksum mismatch"):  # noqa: PT012
+    with pytest.raises(StoreCorruptError, match="checksum mismatch"):  # noqa: PT012
         store = LevelStore(path)
         try:
             for _ in store.items():
@@ -686,7 +686,7 @@ def test_repair_of_damaged_tables_keeps_the_damaged_files(tmp_path: Path) -> Non
     compacted(tmp_path, 200)
     spoil_tables(tmp_path / STORE_NAME)
     before = {p.name: p.read_bytes() for p in (tmp_path / STORE_NAME).glob("*.ldb")}
-    with contextlib.suppress(NotRepairable):
+    with contextlib.suppress(NotRepairableError):
         repaired = repair(tmp_path, LOCAL)
         assert not repaired.report.sound
         assert not repaired.report.unreadable
@@ -698,7 +698,7 @@ def test_truncated_table_is_damage(tmp_path: Path) -> None:
     compacted(tmp_path, 200)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.write_bytes(table.read_bytes()[:-100])
-    with pytest.raises(StoreCorrupt):  # noqa: PT012
+    with pytest.raises(StoreCorruptError):  # noqa: PT012
         store = open_store(tmp_path, LOCAL, create=False)
         store.close()
 
@@ -707,7 +707,7 @@ def test_missing_table_is_damage(tmp_path: Path) -> None:
     compacted(tmp_path, 200)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.unlink()
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreCorruptError):
         open_store(tmp_path, LOCAL, create=False)
 
 
@@ -715,21 +715,21 @@ def test_repair_that_finds_nothing_left_says_so(tmp_path: Path) -> None:
     compacted(tmp_path)
     for table in (tmp_path / STORE_NAME).glob("*.ldb"):
         table.unlink()
-    with pytest.raises(NotRepairable, match=r"damaged-1"):
+    with pytest.raises(NotRepairableError, match=r"damaged-1"):
         repair(tmp_path, LOCAL)
 
 
 def test_repair_is_for_the_store_of_this_network_alone(tmp_path: Path) -> None:
     stored(tmp_path)
-    with pytest.raises(WrongNetwork):
+    with pytest.raises(WrongNetworkError):
         repair(tmp_path, TEST)
-    with pytest.raises(StoreMissing):
+    with pytest.raises(StoreMissingError):
         repair(tmp_path / "none", LOCAL)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreMissing):
+    with pytest.raises(StoreMissingError):
         repair(tmp_path / "empty", LOCAL)
     store = open_store(tmp_path, LOCAL, create=False)
-    with pytest.raises(StoreLocked):
+    with pytest.raises(StoreLockedError):
         repair(tmp_path, LOCAL)
     store.close()
 
@@ -757,6 +757,6 @@ def test_damaged_files_that_cannot_be_kept_are_left_alone(
     (tmp_path / STORE_NAME / "CURRENT").unlink()
     before = sorted(p.name for p in (tmp_path / STORE_NAME).iterdir())
     monkeypatch.setattr(shutil, "copytree", refuse)
-    with pytest.raises(StoreFull):
+    with pytest.raises(StoreFullError):
         repair(tmp_path, LOCAL)
     assert sorted(p.name for p in (tmp_path / STORE_NAME).iterdir()) == before

@@ -16,16 +16,16 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import LOCAL, TEST
 from unchained.storage import schema
 from unchained.storage.errors import (
-    NewerVersion,
-    NoMigration,
-    StoreCorrupt,
+    NewerVersionError,
+    NoMigrationError,
+    StoreCorruptError,
     StoreError,
-    StoreFull,
-    StoreLocked,
-    StoreMissing,
-    StoreReadOnly,
-    StoreUnreadable,
-    WrongNetwork,
+    StoreFullError,
+    StoreLockedError,
+    StoreMissingError,
+    StoreReadOnlyError,
+    StoreUnreadableError,
+    WrongNetworkError,
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import LevelStore, translate
@@ -84,28 +84,28 @@ def test_what_is_written_is_there_when_opened_again(tmp_path: Path) -> None:
 
 
 def test_missing_store_is_not_made_unasked(tmp_path: Path) -> None:
-    with pytest.raises(StoreMissing) as caught:
+    with pytest.raises(StoreMissingError) as caught:
         open_store(tmp_path / "none", LOCAL, create=False)
     line_of(caught, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(StoreMissing) as caught:
+    with pytest.raises(StoreMissingError) as caught:
         open_store(tmp_path, LOCAL, create=False)
     line_of(caught, tmp_path, "no store")
-    with pytest.raises(StoreMissing, match="empty"):
+    with pytest.raises(StoreMissingError, match="empty"):
         prepare(MemoryStore(), LOCAL, create=False)
 
 
 def test_directory_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"")
-    with pytest.raises(StoreUnreadable) as caught:
+    with pytest.raises(StoreUnreadableError) as caught:
         open_store(path, LOCAL, create=True)
     line_of(caught, path)
 
 
 def test_store_of_another_network(tmp_path: Path) -> None:
     open_store(tmp_path, TEST, create=True).close()
-    with pytest.raises(WrongNetwork) as caught:
+    with pytest.raises(WrongNetworkError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, "chain of test", "expected local", genesis_of(LOCAL).id.hex()[:8])
     open_store(tmp_path, TEST, create=False).close()
@@ -114,7 +114,7 @@ def test_store_of_another_network(tmp_path: Path) -> None:
 def test_store_of_a_later_version(tmp_path: Path) -> None:
     open_store(tmp_path, LOCAL, create=True).close()
     set_version(tmp_path, schema.SCHEMA_VERSION + 1)
-    with pytest.raises(NewerVersion) as caught:
+    with pytest.raises(NewerVersionError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, schema.SCHEMA_VERSION + 1, "update")
 
@@ -122,7 +122,7 @@ def test_store_of_a_later_version(tmp_path: Path) -> None:
 def test_store_of_a_version_too_old(tmp_path: Path) -> None:
     open_store(tmp_path, LOCAL, create=True).close()
     set_version(tmp_path, 0)
-    with pytest.raises(NoMigration) as caught:
+    with pytest.raises(NoMigrationError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, "layout 0")
 
@@ -133,7 +133,7 @@ def test_a_store_of_earlier_rules_names_the_way_out(tmp_path: Path) -> None:
     put(store, schema.META.key(schema.META_GENESIS), bytes(32))
     store.close()
     set_version(tmp_path, 1)
-    with pytest.raises(NoMigration) as caught:
+    with pytest.raises(NoMigrationError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, "earlier rules", "unchained-node db reset", "keeps wallets")
     assert (tmp_path / STORE_NAME).is_dir()
@@ -170,7 +170,7 @@ def test_migration_that_was_cut_off_is_done_again(monkeypatch: pytest.MonkeyPatc
 
     steps = [Migration(first, first + 1, work)]
     for fail_at in (1, 2, 3):
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreFullError):
             prepare(FailingStore(disk, fail_at=fail_at), LOCAL, migrations=steps)
         assert schema.meta_number(disk, schema.META_SCHEMA_VERSION) == first
     prepare(disk, LOCAL, migrations=steps)
@@ -192,13 +192,13 @@ def test_rebuild_that_was_cut_off_is_finished(tmp_path: Path) -> None:
 def test_store_without_a_version_is_damaged() -> None:
     store = MemoryStore()
     put(store, schema.BAN.key(b"x"), b"y")
-    with pytest.raises(StoreCorrupt, match="version is missing"):
+    with pytest.raises(StoreCorruptError, match="version is missing"):
         prepare(store, LOCAL)
 
 
 def test_one_holder_at_a_time_in_one_process(tmp_path: Path) -> None:
     store = open_store(tmp_path, LOCAL, create=True)
-    with pytest.raises(StoreLocked) as caught:
+    with pytest.raises(StoreLockedError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, f"process {os.getpid()}")
     store.close()
@@ -220,7 +220,7 @@ def test_another_process_is_named(tmp_path: Path) -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"open\n"
-        with pytest.raises(StoreLocked) as caught:
+        with pytest.raises(StoreLockedError) as caught:
             open_store(tmp_path, LOCAL, create=True)
         line_of(caught, f"process {child.pid}")
         child.kill()
@@ -231,7 +231,7 @@ def test_another_process_is_named(tmp_path: Path) -> None:
 def test_lock_without_a_number_names_nobody(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path)
     (tmp_path / LOCK_NAME).write_bytes(b"")
-    with pytest.raises(StoreLocked, match="another process"):
+    with pytest.raises(StoreLockedError, match="another process"):
         DirectoryLock(tmp_path)
     lock.release()
     lock.release()
@@ -240,27 +240,27 @@ def test_lock_without_a_number_names_nobody(tmp_path: Path) -> None:
 def test_failed_opening_leaves_no_lock(tmp_path: Path) -> None:
     open_store(tmp_path, TEST, create=True).close()
     for _ in range(2):
-        with pytest.raises(WrongNetwork):
+        with pytest.raises(WrongNetworkError):
             open_store(tmp_path, LOCAL, create=True)
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (plyvel.IOError("IO error: /x/3.log: No space left on device"), StoreFull),
-        (plyvel.IOError("IO error: /x/3.log: Read-only file system"), StoreReadOnly),
-        (plyvel.IOError("IO error: /x/LOCK: Permission denied"), StoreReadOnly),
+        (plyvel.IOError("IO error: /x/3.log: No space left on device"), StoreFullError),
+        (plyvel.IOError("IO error: /x/3.log: Read-only file system"), StoreReadOnlyError),
+        (plyvel.IOError("IO error: /x/LOCK: Permission denied"), StoreReadOnlyError),
         (
             plyvel.IOError("IO error: lock /x/LOCK: already held by process"),
-            StoreLocked,
+            StoreLockedError,
         ),
         (
             plyvel.IOError("IO error: lock /x/LOCK: Resource temporarily unavailable"),
-            StoreLocked,
+            StoreLockedError,
         ),
-        (plyvel.CorruptionError("Corruption: block checksum mismatch"), StoreCorrupt),
-        (plyvel.IOError("IO error: /x/7.ldb: No such file or directory"), StoreCorrupt),
-        (plyvel.IOError("IO error: /x/7.ldb: Input/output error"), StoreUnreadable),
+        (plyvel.CorruptionError("Corruption: block checksum mismatch"), StoreCorruptError),
+        (plyvel.IOError("IO error: /x/7.ldb: No such file or directory"), StoreCorruptError),
+        (plyvel.IOError("IO error: /x/7.ldb: Input/output error"), StoreUnreadableError),
     ],
 )
 def test_leveldb_errors_are_translated(error: Exception, kind: type[StoreError]) -> None:
@@ -271,13 +271,18 @@ def test_leveldb_errors_are_translated(error: Exception, kind: type[StoreError])
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(28, StoreFull), (122, StoreFull), (30, StoreReadOnly), (5, StoreUnreadable)],
+    [
+        (28, StoreFullError),
+        (122, StoreFullError),
+        (30, StoreReadOnlyError),
+        (5, StoreUnreadableError),
+    ],
 )
 def test_file_system_errors_are_translated(number: int, kind: type[StoreError]) -> None:
     found = os_failure(OSError(number, os.strerror(number)), Path("/x"))
     assert type(found) is kind
     assert str(found).startswith("/x: ")
-    assert type(os_failure(OSError("odd"), Path("/x"))) is StoreUnreadable
+    assert type(os_failure(OSError("odd"), Path("/x"))) is StoreUnreadableError
 
 
 def log_of(directory: Path) -> Path:
@@ -306,7 +311,7 @@ def test_log_with_damage_in_its_middle_is_refused_and_repaired(tmp_path: Path) -
     raw = bytearray(log.read_bytes())
     raw[-200] ^= 1
     log.write_bytes(raw)
-    with pytest.raises(StoreCorrupt) as caught:
+    with pytest.raises(StoreCorruptError) as caught:
         open_store(tmp_path, LOCAL, create=True)
     line_of(caught, tmp_path, "damaged", "--repair")
     assert log.read_bytes() == raw

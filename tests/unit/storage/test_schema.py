@@ -12,7 +12,7 @@ from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
 from unchained.storage.tables import Table
@@ -107,7 +107,7 @@ def test_damaged_values_name_table_and_key(table: Table[Any], key: bytes, value:
         cases.append(raw + b"\x00")
         cases.append(raw[:-1] if raw else b"\x01")
     for case in cases:
-        with pytest.raises(StoreCorrupt) as caught:
+        with pytest.raises(StoreCorruptError) as caught:
             table.decode(key, case)
         assert f"table {table.name}, key {key.hex()}" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -115,13 +115,13 @@ def test_damaged_values_name_table_and_key(table: Table[Any], key: bytes, value:
 
 def test_minted_is_one_or_zero() -> None:
     raw = schema.UNSPENT.encode(UnspentCoin(1, Lock(A), 1, True, 1))
-    with pytest.raises(StoreCorrupt, match="minted is 2"):
+    with pytest.raises(StoreCorruptError, match="minted is 2"):
         schema.UNSPENT.decode(schema.UNSPENT.key(A), raw[:-9] + b"\x02" + raw[-8:])
 
 
 @pytest.mark.parametrize("table", [t for t in schema.TABLES if t.key_size is not None])
 def test_keys_of_another_length_are_damage(table: Table[Any]) -> None:
-    with pytest.raises(StoreCorrupt, match=f"table {table.name}"):
+    with pytest.raises(StoreCorruptError, match=f"table {table.name}"):
         table.check_key(table.prefix + b"short")
 
 
@@ -163,7 +163,7 @@ def test_meta_values_have_their_size(store: KeyValueStore) -> None:
     assert schema.meta_id(store, schema.META_TIP) == A
     assert schema.meta_number(store, b"absent") is None
     assert schema.meta_id(store, b"absent") is None
-    with pytest.raises(StoreCorrupt, match="table meta"):
+    with pytest.raises(StoreCorruptError, match="table meta"):
         schema.meta_number(store, schema.META_TIP)
-    with pytest.raises(StoreCorrupt, match="table meta"):
+    with pytest.raises(StoreCorruptError, match="table meta"):
         schema.meta_id(store, schema.META_NEXT_EVENT)

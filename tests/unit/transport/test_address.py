@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from unchained.node.transport.address import ADDRESS_LENGTH_MAX, Address
-from unchained.node.transport.contract import BadAddress, CannotListen, PeerId
+from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
 from unchained.node.transport.libp2p.listener import announced, listen, parse_listen, places, plain
 
 PEER = PeerId("12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5")
@@ -53,16 +53,16 @@ def test_literals_come_out_canonical() -> None:
     ],
 )
 def test_refuses_in_one_line(text: str) -> None:
-    with pytest.raises(BadAddress) as caught:
+    with pytest.raises(BadAddressError) as caught:
         Address.parse(text)
     assert "\n" not in str(caught.value)
 
 
 def test_listening_needs_a_literal() -> None:
     assert parse_listen("/ip4/0.0.0.0/tcp/0").port == 0
-    with pytest.raises(CannotListen, match="not a name"):
+    with pytest.raises(CannotListenError, match="not a name"):
         parse_listen("/dns4/localhost/tcp/0")
-    with pytest.raises(CannotListen, match="bad address"):
+    with pytest.raises(CannotListenError, match="bad address"):
         parse_listen("localhost:80")
 
 
@@ -72,9 +72,9 @@ async def test_binds_all_or_none() -> None:
         holder.listen()
         taken = Address("ip4", "127.0.0.1", holder.getsockname()[1])
         free = Address("ip4", "127.0.0.2", 0)
-        with pytest.raises(CannotListen, match="the port is in use"):
+        with pytest.raises(CannotListenError, match="the port is in use"):
             await listen([free, taken])
-        with pytest.raises(CannotListen, match="Cannot assign"):
+        with pytest.raises(CannotListenError, match="Cannot assign"):
             await listen([Address("ip4", "192.0.2.1", 0)])
     ((address, listener),) = await listen([free])
     assert address.port != 0

@@ -25,13 +25,13 @@ from unchained.node.transport.gossip_router import (
 from unchained.node.transport.gossip_wire import (
     RPC_ENTRIES_MAX,
     RPC_MESSAGES_MAX,
-    BadRpc,
+    BadRpcError,
     decode,
     encode,
 )
 from unchained.node.transport.libp2p.streams import (
-    ProtocolNotServed,
-    StreamFault,
+    ProtocolNotServedError,
+    StreamFaultError,
     agree,
     propose,
     read_varint,
@@ -84,7 +84,7 @@ async def test_an_rpc_survives_the_wire(rpc: Rpc) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_are_an_rpc_or_bad(data: bytes) -> None:
-    with suppress(BadRpc):
+    with suppress(BadRpcError):
         assert isinstance(decode(data), Rpc)
 
 
@@ -96,14 +96,14 @@ def test_merged_rpcs_are_one() -> None:
 @pytest.mark.parametrize("field", ["from_id", "seqno", "signature", "key"])
 def test_signed_messages_are_refused(field: str) -> None:
     message = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], **{field: b"x"})
-    with pytest.raises(BadRpc, match="signed"):
+    with pytest.raises(BadRpcError, match="signed"):
         decode(rpc_pb2.RPC(publish=[message]).SerializeToString())
 
 
 def test_lists_are_bounded() -> None:
-    with pytest.raises(BadRpc, match="entries"):
+    with pytest.raises(BadRpcError, match="entries"):
         decode(encode([Rpc(graft=("a",) * (RPC_ENTRIES_MAX + 1))])[2:])
-    with pytest.raises(BadRpc, match="messages"):
+    with pytest.raises(BadRpcError, match="messages"):
         decode(encode([Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))])[2:])
 
 
@@ -114,7 +114,7 @@ async def test_lengths(value: int) -> None:
 
 @pytest.mark.parametrize("data", [varint(101), b"\xff" * 20, b"\x80" * 20])
 async def test_a_length_is_bounded(data: bytes) -> None:
-    with pytest.raises(StreamFault):
+    with pytest.raises(StreamFaultError):
         await read_varint(Pipe(data), 100)
 
 
@@ -124,11 +124,11 @@ async def test_agreeing() -> None:
     assert await agree(pipe, ("/y",)) == "/y"
     assert pipe.written == hello + line("na") + line("/y")
     for data, error in [
-        (line("hello"), StreamFault),
-        (b"\3abc", StreamFault),
-        (hello + line("/x") * 9, ProtocolNotServed),
-        (hello + line("/x") + b"\xff\xff\xff\xff", ProtocolNotServed),
-        (varint(2000), StreamFault),
+        (line("hello"), StreamFaultError),
+        (b"\3abc", StreamFaultError),
+        (hello + line("/x") * 9, ProtocolNotServedError),
+        (hello + line("/x") + b"\xff\xff\xff\xff", ProtocolNotServedError),
+        (varint(2000), StreamFaultError),
     ]:
         with pytest.raises(error):
             await agree(Pipe(data), ("/y",))
@@ -140,9 +140,9 @@ async def test_proposing() -> None:
     await propose(pipe, "/x", b"more")
     assert pipe.written == hello + line("/x") + b"more"
     for data, error in [
-        (line("hello"), StreamFault),
-        (hello + line("na"), ProtocolNotServed),
-        (hello + line("/y"), StreamFault),
+        (line("hello"), StreamFaultError),
+        (hello + line("na"), ProtocolNotServedError),
+        (hello + line("/y"), StreamFaultError),
     ]:
         with pytest.raises(error):
             await propose(Pipe(data), "/x")

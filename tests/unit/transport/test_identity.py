@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unchained.node.transport.contract import BadIdentity
+from unchained.node.transport.contract import BadIdentityError
 from unchained.node.transport.identity import IDENTITY_FILE_HEADER, Identity
 
 
@@ -30,7 +30,7 @@ def test_another_file_is_another_peer(tmp_path: Path) -> None:
 def test_a_corrupt_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "identity"
     path.write_bytes(content)
-    with pytest.raises(BadIdentity) as caught:
+    with pytest.raises(BadIdentityError) as caught:
         Identity.load_or_create(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -39,9 +39,9 @@ def test_a_corrupt_file_is_one_clear_line(tmp_path: Path, content: bytes) -> Non
 
 def test_a_place_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadIdentity, match=r"Not a directory|File exists"):
+    with pytest.raises(BadIdentityError, match=r"Not a directory|File exists"):
         Identity.load_or_create(tmp_path / "file" / "identity")
-    with pytest.raises(BadIdentity, match="Is a directory"):
+    with pytest.raises(BadIdentityError, match="Is a directory"):
         Identity.load_or_create(tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.framework.vectors import VECTORS
 from tests.framework.wallets import WalletChain
 from unchained.node.consensus.params import REG
-from unchained.node.wallet.errors import WrongPassphrase
+from unchained.node.wallet.errors import WrongPassphraseError
 from unchained.node.wallet.keystore import VERSION, Keystore
 from unchained.node.wallet.records import OutgoingState
 from unchained.node.wallet.wallet import Wallet
@@ -59,7 +59,7 @@ def test_reads_the_new_chain_from_its_beginning(directory: Path) -> None:
 def test_what_is_sealed_anew_has_the_present_version(directory: Path) -> None:
     old = Keystore.load(directory / "kept.wallet", REG)
     assert (old.version, old.birth) == (1, 0)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         old.unlock("wrong")
     new = old.with_passphrase(old.unlock("pass"), "other")
     new.save(directory / "kept.wallet")

@@ -12,14 +12,14 @@ from tests.framework.wallets import CHEAP
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.accounts import MnemonicError, derive_account, mnemonic_seed
 from unchained.node.wallet.errors import (
-    BadWalletName,
-    EmptyPassphrase,
-    KeystoreCorrupt,
-    NoSuchAccount,
-    OtherNetworkWallet,
-    WalletExists,
-    WatchOnly,
-    WrongPassphrase,
+    BadWalletNameError,
+    EmptyPassphraseError,
+    KeystoreCorruptError,
+    NoSuchAccountError,
+    OtherNetworkWalletError,
+    WalletExistsError,
+    WatchOnlyError,
+    WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import (
     DEFAULT_COST,
@@ -62,22 +62,22 @@ def test_keeps_the_passphrase_of_bip_39() -> None:
 def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     path = save_new(keystore(), tmp_path / "wallets", "w")
     loaded = Keystore.load(path, REG)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         loaded.unlock("wrong")
     raw = path.read_bytes()
     for at in (len(MAGIC) + 1, len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
-        with pytest.raises(KeystoreCorrupt, match="damaged"):
+        with pytest.raises(KeystoreCorruptError, match="damaged"):
             Keystore.load(path, REG)
     path.write_bytes(raw[:-5])
-    with pytest.raises(KeystoreCorrupt, match="damaged"):
+    with pytest.raises(KeystoreCorruptError, match="damaged"):
         Keystore.load(path, REG)
     path.write_bytes(b"")
-    with pytest.raises(KeystoreCorrupt, match="no wallet file"):
+    with pytest.raises(KeystoreCorruptError, match="no wallet file"):
         Keystore.load(path, REG)
     for version in (0, VERSION + 1):
         path.write_bytes(MAGIC + bytes((version,)) + raw[len(MAGIC) + 1 :])
-        with pytest.raises(KeystoreCorrupt, match=f"is of version {version}, expected"):
+        with pytest.raises(KeystoreCorruptError, match=f"is of version {version}, expected"):
             Keystore.load(path, REG)
 
 
@@ -85,12 +85,12 @@ def test_what_stands_in_clear_is_sealed_as_well() -> None:
     made = keystore()
     other = Keystore.create(REG, new_secret(), "right", cost=CHEAP)
     mixed = made.file.__class__(other.file.clear, made.file.nonce, made.file.sealed)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         Keystore(REG, mixed).unlock("right")
 
 
 def test_refuses_another_network() -> None:
-    with pytest.raises(OtherNetworkWallet, match="for network reg, expected local"):
+    with pytest.raises(OtherNetworkWalletError, match="for network reg, expected local"):
         Keystore.from_bytes(keystore().to_bytes(), LOCAL)
 
 
@@ -99,7 +99,7 @@ def test_the_file_is_private_and_not_overwritten(tmp_path: Path) -> None:
     path = save_new(keystore(), tmp_path / "wallets", "w")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    with pytest.raises(WalletExists):
+    with pytest.raises(WalletExistsError):
         save_new(keystore(), tmp_path / "wallets", "w")
     assert wallet_names(tmp_path / "wallets") == ["w"]
     assert wallet_names(tmp_path / "none") == []
@@ -107,12 +107,12 @@ def test_the_file_is_private_and_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a.b", "x" * 65, "a\n"])
 def test_names_stay_inside_the_directory(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadWalletName):
+    with pytest.raises(BadWalletNameError):
         wallet_path(tmp_path, name)
 
 
 def test_no_passphrase_only_when_asked_for() -> None:
-    with pytest.raises(EmptyPassphrase):
+    with pytest.raises(EmptyPassphraseError):
         keystore("")
     assert keystore("", allow_empty=True).unlock("").mnemonic() == WORDS
     assert not keystore("", allow_empty=True).has_passphrase
@@ -121,11 +121,11 @@ def test_no_passphrase_only_when_asked_for() -> None:
 
 def test_changes_the_passphrase() -> None:
     made = keystore()
-    with pytest.raises(EmptyPassphrase):
+    with pytest.raises(EmptyPassphraseError):
         made.with_passphrase(made.unlock("right"), "")
     changed = made.with_passphrase(made.unlock("right"), "other")
     assert changed.unlock("other").mnemonic() == WORDS
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         changed.unlock("right")
     assert changed.file.clear.salt != made.file.clear.salt
     bare = keystore("", allow_empty=True)
@@ -137,9 +137,9 @@ def test_adds_accounts() -> None:
     grown = made.with_account(made.unlock("right"), "right")
     assert [keys.index for keys in grown.accounts] == [0, 1]
     assert grown.unlock("right").account(REG.chain_id, 1).key_hash == grown.account(1).key_hash
-    with pytest.raises(NoSuchAccount):
+    with pytest.raises(NoSuchAccountError):
         made.account(1)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         made.with_account(made.unlock("right"), "wrong")
 
 
@@ -148,7 +148,7 @@ def test_a_watch_only_wallet_has_nothing_to_unlock() -> None:
     loaded = Keystore.from_bytes(watch.to_bytes(), REG)
     assert loaded.watch_only
     assert loaded.birth == 7
-    with pytest.raises(WatchOnly):
+    with pytest.raises(WatchOnlyError):
         loaded.unlock("right")
 
 

@@ -13,7 +13,7 @@ from unchained.node.crypto.accounts import new_mnemonic
 from unchained.node.crypto.addresses import OutputPlace, address_lock, decode_address, open_note
 from unchained.node.primitives.types import Lock
 from unchained.node.wallet.contracts import Contract, hash_time_lock, key_of, multisig
-from unchained.node.wallet.errors import BadPayment, ContractError, PaymentRequestError
+from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.payment_request import (
     PaymentRequest,
@@ -50,7 +50,7 @@ def test_amounts(text: str, grains: int) -> None:
     "text", ["", "-1", "1e8", "01", "1.", ".5", "1.123456789", "1 ", "92233720369", "9" * 40, "١"]
 )
 def test_no_amounts(text: str) -> None:
-    with pytest.raises(BadPayment):
+    with pytest.raises(BadPaymentError):
         parse_amount(text)
 
 
@@ -82,7 +82,7 @@ def test_pays_every_kind_of_payee() -> None:
     ],
 )
 def test_refuses_what_cannot_be_paid(payee: Payee, why: str) -> None:
-    with pytest.raises(BadPayment, match=why):
+    with pytest.raises(BadPaymentError, match=why):
         draft_for(REG, payee)
 
 

@@ -13,11 +13,11 @@ from unchained.node.crypto.addresses import address_lock
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import (
-    KeystoreCorrupt,
-    NoSuchCoin,
-    NoSuchTransfer,
-    StoreDamaged,
-    WrongPassphrase,
+    KeystoreCorruptError,
+    NoSuchCoinError,
+    NoSuchTransferError,
+    StoreDamagedError,
+    WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret, save_new
 from unchained.node.wallet.records import Origin
@@ -125,7 +125,7 @@ def test_two_wallets_of_one_mnemonic_see_each_other_spend() -> None:
     a.pay(other.paycode(), UNC // 2)
     sync(twin)
     assert twin.balance == a.balance
-    with pytest.raises(NoSuchTransfer):
+    with pytest.raises(NoSuchTransferError):
         twin.wallet.abandon(bytes(32))
     chain.mine()
     sync(a, twin)
@@ -309,12 +309,12 @@ def test_says_when_its_file_is_damaged_or_anothers(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     wallet.close()
     (tmp_path / "w.db").write_bytes(b"nonsense" * 1_000)
-    with pytest.raises(StoreDamaged, match="delete it and rescan"):
+    with pytest.raises(StoreDamagedError, match="delete it and rescan"):
         Wallet.open(tmp_path, "w", REG)
     (tmp_path / "w.db").unlink()
     Wallet.open(tmp_path, "w", REG).close()
     (tmp_path / "w.wallet").unlink()
-    with pytest.raises(StoreDamaged, match="another owner"):
+    with pytest.raises(StoreDamagedError, match="another owner"):
         open_file(tmp_path)
 
 
@@ -329,7 +329,7 @@ def test_a_failure_inside_a_transaction_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert wallet.store.label("coin", bytes(32)) == ""
-    with pytest.raises(NoSuchCoin):
+    with pytest.raises(NoSuchCoinError):
         wallet.store.freeze(bytes(32), frozen=True)
     wallet.close()
 
@@ -368,23 +368,23 @@ def test_reads_the_mempool_whole_where_the_log_does_not_tell() -> None:
 def test_refuses_bad_exports() -> None:
     text = cheap_wallet().export_watch()
     for wrong in ("", "watch:", text[:-2], text + "AA", text[6:], "watch:ä"):
-        with pytest.raises(KeystoreCorrupt, match="not an exported view"):
+        with pytest.raises(KeystoreCorruptError, match="not an exported view"):
             WatchExport.from_text(wrong, REG)
-    with pytest.raises(KeystoreCorrupt, match="expected local"):
+    with pytest.raises(KeystoreCorruptError, match="expected local"):
         WatchExport.from_text(text, LOCAL)
 
 
 def test_what_changes_the_keys_is_in_the_file(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     words = wallet.mnemonic("pass")
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         wallet.change_passphrase("wrong", "other")
     wallet.change_passphrase("pass", "other")
     assert wallet.add_account("other") == 1
     assert wallet.locked
     wallet.close()
     again = Wallet.open(tmp_path, "w", REG)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphraseError):
         again.unlock("pass")
     assert again.mnemonic("other") == words
     assert again.info().accounts == (0, 1)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from unchained.node.primitives.types import CoinId
-from unchained.node.wallet.errors import InsufficientFunds, TooManyCoins
+from unchained.node.wallet.errors import ConsolidationNeededError, InsufficientFundsError
 from unchained.node.wallet.selection import Candidate, Costs, Selection, select
 
 COSTS = Costs(bare=100, per_input=10, change=50, waste=60, least=20, max_inputs=16)
@@ -43,15 +43,15 @@ def test_change_below_the_least_joins_the_fee_or_another_coin() -> None:
 
 
 def test_says_what_is_missing() -> None:
-    with pytest.raises(InsufficientFunds) as caught:
+    with pytest.raises(InsufficientFundsError) as caught:
         choose(300, 100, 100)
     assert (caught.value.needed, caught.value.available) == (420, 200)
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         select(300, [], [], COSTS)
 
 
 def test_says_when_the_coins_are_too_small() -> None:
-    with pytest.raises(TooManyCoins):
+    with pytest.raises(ConsolidationNeededError):
         choose(1_000, *[50] * 40)
 
 
@@ -64,7 +64,7 @@ def test_an_exact_fee_is_met_exactly() -> None:
     exact = Costs(bare=500, per_input=0, change=0, waste=0, least=1_000, max_inputs=16)
     assert choose(1_000, 700, 800, 5_000, costs=exact).change == 0
     assert choose(1_000, 5_000, costs=exact).change == 3_500
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         choose(1_000, 1_600, costs=exact)
 
 
@@ -76,7 +76,7 @@ def test_pays_in_full_whatever_there_is(seed: int) -> None:
     costs = Costs(100, 10, 50, 60, 20, 1_024)
     try:
         found = choose(amount, *values, costs=costs)
-    except InsufficientFunds:
+    except InsufficientFundsError:
         assert sum(values) < amount + 100 + 10 * len(values) + 70
         return
     by_id = dict(coins(*values))

@@ -12,17 +12,17 @@ from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer
 from unchained.node.wallet.contracts import hash_time_lock, multisig
 from unchained.node.wallet.errors import (
-    BadPayment,
+    BadPaymentError,
+    ConsolidationNeededError,
     ContractError,
-    InsufficientFunds,
-    NoSuchAccount,
-    NoSuchCoin,
-    NoSuchTransfer,
-    NothingToDo,
+    InsufficientFundsError,
+    NoSuchAccountError,
+    NoSuchCoinError,
+    NoSuchTransferError,
+    NothingToDoError,
     SigningError,
-    TooManyCoins,
-    WalletLocked,
-    WatchOnly,
+    WalletLockedError,
+    WatchOnlyError,
 )
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
@@ -87,7 +87,7 @@ def test_a_payment_without_change() -> None:
 )
 def test_refuses_a_fee_that_nobody_means(fee: Fee) -> None:
     scene = Scene()
-    with pytest.raises(BadPayment, match="fee"):
+    with pytest.raises(BadPaymentError, match="fee"):
         scene.a.wallet.spender.pay([Payee(scene.b.wallet.address(), UNC, b"")], fee)
 
 
@@ -97,16 +97,16 @@ def test_refuses_a_fee_that_nobody_means(fee: Fee) -> None:
 def test_says_what_is_missing() -> None:
     scene = Scene(2)
     spender, to = scene.a.wallet.spender, scene.b.wallet.address()
-    with pytest.raises(InsufficientFunds) as caught:
+    with pytest.raises(InsufficientFundsError) as caught:
         spender.pay([Payee(to, 3 * UNC, b"")], Fee(1))
     assert caught.value.available == 2 * UNC
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         spender.pay([Payee(to, 2 * UNC, b"")], Fee(1))
-    with pytest.raises(BadPayment, match="1 to 255 payees"):
+    with pytest.raises(BadPaymentError, match="1 to 255 payees"):
         spender.pay([], Fee(1))
-    with pytest.raises(BadPayment, match="one transfer holds"):
+    with pytest.raises(BadPaymentError, match="one transfer holds"):
         spender.pay([Payee(scene.b.wallet.paycode(), 5_000, b"")] * 255, Fee(1))
-    with pytest.raises(NoSuchAccount):
+    with pytest.raises(NoSuchAccountError):
         spender.pay([Payee(to, UNC, b"")], Fee(1), account=7)
 
 
@@ -125,20 +125,20 @@ def test_frozen_coins_stay() -> None:
     store.freeze(first.coin_id, frozen=True)
     assert scene.a.balance.frozen == UNC
     spender, to = scene.a.wallet.spender, scene.b.wallet.address()
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         spender.pay([Payee(to, UNC * 3 // 2, b"")], Fee(1))
-    with pytest.raises(NoSuchCoin, match="frozen"):
+    with pytest.raises(NoSuchCoinError, match="frozen"):
         spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
     prepared = spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[second.coin_id])
     assert [spent.coin_id for spent in prepared.unsigned.inputs] == [second.coin_id]
     store.freeze(first.coin_id, frozen=False)
     scene.a.pay(to, UNC * 3 // 2)
-    with pytest.raises(NoSuchCoin, match="spent"):
+    with pytest.raises(NoSuchCoinError, match="spent"):
         spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
     (change,) = [coin for coin in store.coins() if coin.height is None]
-    with pytest.raises(NoSuchCoin, match="not confirmed"):
+    with pytest.raises(NoSuchCoinError, match="not confirmed"):
         spender.pay([Payee(to, UNC // 4, b"")], Fee(1), coins=[change.coin_id])
-    with pytest.raises(NoSuchCoin, match="no coin"):
+    with pytest.raises(NoSuchCoinError, match="no coin"):
         spender.pay([Payee(to, UNC // 4, b"")], Fee(1), coins=[bytes(32)])
 
 
@@ -150,9 +150,9 @@ def test_sweeps_everything() -> None:
     scene.mine()
     assert scene.a.balance.on_chain == 0
     assert scene.b.balance.on_chain == 5 * UNC - sent.fee
-    with pytest.raises(NothingToDo):
+    with pytest.raises(NothingToDoError):
         scene.a.wallet.spender.sweep(scene.b.wallet.paycode(), Fee(1))
-    with pytest.raises(BadPayment, match="fee rate"):
+    with pytest.raises(BadPaymentError, match="fee rate"):
         scene.b.wallet.spender.sweep(scene.a.wallet.paycode(), Fee(target=9))
 
 
@@ -165,7 +165,7 @@ def test_consolidates_the_small_ones() -> None:
     assert sorted(prepared.unsigned.values) == [UNC // 10, UNC // 10]
     scene.a.send(prepared)
     scene.mine()
-    with pytest.raises(NothingToDo):
+    with pytest.raises(NothingToDoError):
         scene.a.wallet.spender.consolidate(Fee(1), below=UNC // 10)
 
 
@@ -175,7 +175,7 @@ def test_more_coins_than_one_transfer_holds() -> None:
         scene.chain.mine(*[scene.a.mine_to] * 50)
     scene.sync()
     to = scene.b.wallet.paycode()
-    with pytest.raises(TooManyCoins, match="consolidate"):
+    with pytest.raises(ConsolidationNeededError, match="consolidate"):
         scene.a.wallet.spender.pay([Payee(to, 1_100 * UNC, b"")], Fee(1))
     prepared = scene.a.wallet.spender.consolidate(Fee(1))
     assert [len(step.unsigned.inputs) for step in prepared] == [1_024, 226]
@@ -191,7 +191,7 @@ def test_more_coins_than_one_transfer_holds() -> None:
 def test_a_replacement_pays_more_and_the_first_is_gone() -> None:
     scene = Scene()
     first = scene.a.pay(scene.b.wallet.paycode(), UNC // 2, b"keep me")
-    with pytest.raises(BadPayment, match="does not replace"):
+    with pytest.raises(BadPaymentError, match="does not replace"):
         scene.a.wallet.spender.bump(first.txid, Fee(1))
     second = scene.a.send(scene.a.wallet.spender.bump(first.txid, Fee(2)))
     assert second.replaces == first.txid
@@ -204,7 +204,7 @@ def test_a_replacement_pays_more_and_the_first_is_gone() -> None:
     assert scene.b.wallet.history()[0].memos == (b"keep me",)
     assert scene.a.balance.on_chain == 4 * UNC - UNC // 2 - second.fee
     for txid in (first.txid, second.txid, bytes(32)):
-        with pytest.raises(NoSuchTransfer):
+        with pytest.raises(NoSuchTransferError):
             scene.a.wallet.spender.bump(txid, Fee(5))
 
 
@@ -223,7 +223,7 @@ def test_what_was_made_elsewhere_is_not_replaced_by_a_note_that_opens_nothing() 
     prepared = scene.a.wallet.spender.pay([Payee(scene.b.wallet.paycode(), UNC, b"")], Fee(1))
     made = scene.a.wallet.finish(prepared)
     scene.a.wallet.record(made, 0)
-    with pytest.raises(NoSuchTransfer, match="made elsewhere"):
+    with pytest.raises(NoSuchTransferError, match="made elsewhere"):
         scene.a.wallet.spender.bump(made.txid, Fee(5))
 
 
@@ -254,7 +254,7 @@ def test_a_replacement_pays_for_what_it_evicts() -> None:
     scene = Scene(1)
     first = scene.a.pay(scene.b.wallet.paycode(), UNC // 4)
     second = scene.a.pay(scene.b.wallet.paycode(), UNC // 4, rate=9)
-    with pytest.raises(BadPayment):
+    with pytest.raises(BadPaymentError):
         scene.a.wallet.spender.bump(first.txid, Fee(2))
     scene.a.send(scene.a.wallet.spender.bump(first.txid, Fee(12)))
     assert scene.a.wallet.store.outgoing(second.txid).state is OutgoingState.CONFLICT
@@ -291,14 +291,14 @@ def test_an_abandoned_transfer_frees_its_coins_and_may_still_come() -> None:
     wallet.abandon(kept.txid)
     assert scene.a.balance.confirmed == UNC
     assert scene.a.balance.pending == 0
-    with pytest.raises(NoSuchTransfer):
+    with pytest.raises(NoSuchTransferError):
         wallet.abandon(kept.txid)
     scene.chain.submit(kept.raw)
     scene.mine()
     assert scene.b.balance.confirmed == UNC // 4
     assert scene.a.balance.on_chain == UNC - UNC // 4 - kept.fee
     assert wallet.store.outgoing(kept.txid).height == 2
-    with pytest.raises(NoSuchTransfer):
+    with pytest.raises(NoSuchTransferError):
         wallet.store.outgoing(bytes(32))
 
 
@@ -320,7 +320,7 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     online.sync()
     to = scene.b.wallet.paycode()
     prepared = online.wallet.spender.pay([Payee(to, UNC // 2, b"offline")], Fee(2))
-    with pytest.raises(WatchOnly):
+    with pytest.raises(WatchOnlyError):
         online.wallet.finish(prepared)
     offline = cheap_wallet(secret=SpendSecret.of(words))
     unsigned = Unsigned.from_file(prepared.unsigned.to_file(), REG)
@@ -377,7 +377,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
         unsigned.merge([other])
     assert unsigned.merge([signed, signed]).finish(REG).txid == signed.finish(REG).txid
     scene.a.wallet.lock()
-    with pytest.raises(WalletLocked):
+    with pytest.raises(WalletLockedError):
         scene.a.wallet.sign(unsigned)
 
 
@@ -467,11 +467,11 @@ def test_a_contract_worth_less_than_its_fee() -> None:
     scene.a.wallet.add_contract(contract, 0)
     scene.a.pay(contract.to_text(), 5_000)
     scene.mine()
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         scene.a.wallet.spender.from_contract(contract, Fee(1))
     scene.a.pay(contract.to_text(), 6_000)
     scene.mine()
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         scene.a.wallet.spender.from_contract(contract, Fee(2))
 
 

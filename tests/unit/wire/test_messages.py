@@ -14,7 +14,12 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import BODY, TRANSFER_FULL
 from unchained.node.primitives.types import ZERO32, CoinId, Lock, Wid
 from unchained.node.wire import answers, limits, messages
-from unchained.node.wire.errors import AnswerError, MalformedAnswer, MismatchedAnswer, RefusedAnswer
+from unchained.node.wire.errors import (
+    AnswerError,
+    MalformedAnswerError,
+    MismatchedAnswerError,
+    RefusedAnswerError,
+)
 from unchained.node.wire.messages import (
     AnchorHeader,
     CandidatesPage,
@@ -105,10 +110,10 @@ def test_the_largest_requests_and_answers_fit_their_limits() -> None:
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
 def test_refusals_and_garbage_are_told_apart(exchange: messages.Exchange[Any]) -> None:
-    with pytest.raises(RefusedAnswer, match="BUSY"):
+    with pytest.raises(RefusedAnswerError, match="BUSY"):
         exchange.decode_answer(messages.refusal(Code.BUSY))
     for raw in (b"", b"\x09", bytes((Code.NOT_FOUND,)) + b"x"):
-        with pytest.raises(MalformedAnswer):
+        with pytest.raises(MalformedAnswerError):
             exchange.decode_answer(raw)
     with pytest.raises(NonCanonicalError):
         exchange.decode_answer(b"\x00\xc1")
@@ -144,17 +149,17 @@ def test_headers_are_a_chain_above_the_locator() -> None:
         coin for coin, _ in chain
     ]
     assert answers.read_headers(request, ()) == []
-    with pytest.raises(MismatchedAnswer, match="locator"):
+    with pytest.raises(MismatchedAnswerError, match="locator"):
         answers.read_headers(request, headers_of(chain[1:]))
-    with pytest.raises(MismatchedAnswer, match="child"):
+    with pytest.raises(MismatchedAnswerError, match="child"):
         answers.read_headers(request, headers_of([chain[0], chain[2]]))
     other = list(headers_of(chain))
     other[1] = msgspec.structs.replace(other[1], state_root=ZERO32)
-    with pytest.raises(MismatchedAnswer, match="digests"):
+    with pytest.raises(MismatchedAnswerError, match="digests"):
         answers.read_headers(request, tuple(other))
     up_to = msgspec.structs.replace(request, tip=chain[1][0].id)
     assert len(answers.read_headers(up_to, headers_of(chain[:2]))) == 2
-    with pytest.raises(MismatchedAnswer, match="nothing above"):
+    with pytest.raises(MismatchedAnswerError, match="nothing above"):
         answers.read_headers(up_to, headers_of(chain))
 
 
@@ -163,11 +168,11 @@ def test_bodies_belong_to_their_headers() -> None:
     headers = headers_of(chain)
     bodies = [body for _, body in chain]
     assert answers.read_bodies(headers, ((bodies[0],), ())) == [bodies[0], None]
-    with pytest.raises(MismatchedAnswer):
+    with pytest.raises(MismatchedAnswerError):
         answers.read_bodies(headers, ())
-    with pytest.raises(MismatchedAnswer):
+    with pytest.raises(MismatchedAnswerError):
         answers.read_bodies(headers[:1], ((bodies[0],), ()))
-    with pytest.raises(MismatchedAnswer, match="commits"):
+    with pytest.raises(MismatchedAnswerError, match="commits"):
         answers.read_bodies(headers, ((bodies[1],),))
 
 
@@ -175,13 +180,13 @@ def test_coins_and_transfers_hash_to_what_was_asked() -> None:
     (one, _), (other, _) = a_chain(2)
     assert answers.read_coins((one.id, other.id), (b"", other.raw)) == {other.id: other}
     for answer in ((one.raw,), (other.raw, b""), (one.raw[:-1], b"")):
-        with pytest.raises(MismatchedAnswer):
+        with pytest.raises(MismatchedAnswerError):
             answers.read_coins((one.id, other.id), answer)
     wids = tuple(Wid(TRANSFER_FULL(raw)) for raw in (b"a", b"b"))
     assert answers.read_transfers(wids, (b"a",)) == [b"a"]
     assert answers.read_transfers(wids, (b"", b"b")) == [None, b"b"]
     for answer in ((), (b"b",), (b"a", b"b", b"")):
-        with pytest.raises(MismatchedAnswer):
+        with pytest.raises(MismatchedAnswerError):
             answers.read_transfers(wids, answer)
 
 
@@ -202,13 +207,15 @@ def test_candidates_come_in_order_and_say_where_to_go_on() -> None:
         anchors[1:], coins[3].id
     )
     for wrong in (coins[::-1], [coins[0], coins[0]], [an_anchor(an_id(3), 1, a_body())]):
-        with pytest.raises(MismatchedAnswer):
+        with pytest.raises(MismatchedAnswerError):
             answers.read_candidates(request, page(wrong))
-    with pytest.raises(MismatchedAnswer):
+    with pytest.raises(MismatchedAnswerError):
         answers.read_candidates(rest, page(coins[:1]))
-    with pytest.raises(MismatchedAnswer):
+    with pytest.raises(MismatchedAnswerError):
         answers.read_candidates(request, page([], 1))
 
 
 def test_answer_errors_are_one_family() -> None:
-    assert {MalformedAnswer, MismatchedAnswer, RefusedAnswer} == set(AnswerError.__subclasses__())
+    assert {MalformedAnswerError, MismatchedAnswerError, RefusedAnswerError} == set(
+        AnswerError.__subclasses__()
+    )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from unchained.node.app import ClockError, open_node
-from unchained.node.base.config import load
+from unchained.node.app import ClockError, build
 from unchained.node.base.logs import open_logs
+from unchained.node.base.settings import load
 from unchained.node.consensus.params import REG
 
 
@@ -28,7 +28,7 @@ async def open_at(directory: Path, now_ms: int) -> None:
     )
     clock = FixedClock(now_ms)
     with open_logs(clock=clock, stream=io.StringIO()) as logs:
-        node = await open_node(settings, directory, clock=clock, log=logs.log)
+        node = await build(settings, directory, clock=clock, log=logs.log)
         await trio.to_thread.run_sync(node.store.close)
 
 

@@ -1,15 +1,13 @@
-"""What a running node takes from its surroundings: the wall clock and the worker threads.
+"""The worker threads, handed in by the composition root, and what eases threads and pauses.
 
-Both are handed in by the composition root, so that hundreds of nodes can run in one process
-under Trio's virtual clock: there `InlineRunner` does the work in place (a virtual clock would
-jump while a thread works) and the wall clock is derived from Trio's.
+Under Trio's virtual clock `InlineRunner` does the work in place: a virtual clock would jump while
+a thread works.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -19,38 +17,12 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Clock(Protocol):
-    """The wall clock, in milliseconds since the Unix epoch."""
-
-    def now_ms(self) -> int:
-        """Return the present wall-clock time, in ms."""
-
-
 class Runner(Protocol):
     """Runs blocking or heavy work so that the event loop goes on meanwhile."""
 
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Return ``work(*args)``. Once begun, the work is finished even if the caller is
         cancelled."""
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now_ms(self) -> int:
-        """Return the present wall-clock time, in ms."""
-        return time.time_ns() // 1_000_000
-
-
-class TrioClock:
-    """A wall clock that follows Trio's, virtual or not: `start_ms` at Trio's present time."""
-
-    def __init__(self, start_ms: int) -> None:
-        self._origin_ms = start_ms - int(trio.current_time() * 1000)
-
-    def now_ms(self) -> int:
-        """Return the start plus what Trio's clock has counted since, in ms."""
-        return self._origin_ms + int(trio.current_time() * 1000)
 
 
 class ThreadRunner:

@@ -1,0 +1,209 @@
+"""The command line of the mutation tester: scripts/mutate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.framework.mutation import planted
+from tests.framework.mutation.catalogue import (
+    ROOMS,
+    all_mutants,
+    changed_lines,
+    default_revision,
+    files_of,
+    is_changed,
+    room_of,
+)
+from tests.framework.mutation.coverage_map import TESTS, CoverageMap, MapMaker, find_tests
+from tests.framework.mutation.mutants import Mutant
+from tests.framework.mutation.report import PUBLISHED, REASONS, Report, describe, read_json
+from tests.framework.mutation.tester import Limits, MutationTester, Verdict
+from tests.framework.mutation.tree_copy import copy_tree
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+CACHE: Final = ".ci/mutation"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/mutate",
+        description="Plant one small fault after the other, and see whether a test notices.",
+    )
+    which = parser.add_argument_group("which mutants (default: all)")
+    which.add_argument(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="REV",
+        help="only in lines changed since REV (default: where this branch left main, or HEAD~1)",
+    )
+    which.add_argument("--room", action="append", choices=ROOMS, help="only this room")
+    which.add_argument("--file", action="append", help="only this file")
+    which.add_argument("--id", action="append", help="only this mutant; names may be cut short")
+    which.add_argument("--sample", type=int, metavar="N", help="N of them, drawn by --seed")
+    which.add_argument("--seed", type=int, default=1)
+    which.add_argument("--list", action="store_true", help="print ids and run nothing")
+    how = parser.add_argument_group("how")
+    how.add_argument("-j", type=int, default=os.cpu_count() or 1, dest="workers")
+    how.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="by these tests")
+    how.add_argument("--seconds", type=float, metavar="N", help="begin no mutant after N seconds")
+    how.add_argument(
+        "--mutant-seconds",
+        type=float,
+        default=Limits().mutant_s,
+        metavar="N",
+        help="for each mutant, tests that take N seconds in all (default: %(default).0f)",
+    )
+    how.add_argument("--json", type=Path, metavar="FILE", help="write every verdict to FILE")
+    how.add_argument(
+        "--publish", action="store_true", help=f"write the shares of whole rooms to {PUBLISHED}"
+    )
+    bugs = parser.add_argument_group("planted bugs")
+    bugs.add_argument(
+        "--planted", action="store_true", help=f"apply each patch of {planted.FOLDER} and look"
+    )
+    bugs.add_argument("--command", help="what looks for them (default: simulations, regressions)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Do what the command line says; return the exit code."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if options.planted:
+        return run_planted(options, root)
+    files = files_of(root, options.room or ROOMS)
+    mutants = choose(options, root, files)
+    if options.list:
+        for mutant in mutants:
+            print(mutant.id)
+        print(f"{len(mutants)} mutants", file=sys.stderr)
+        return 0
+    if not mutants:
+        print("no mutants there")
+        return 0
+    return run_mutants(options, root, mutants)
+
+
+def choose(options: argparse.Namespace, root: Path, files: dict[str, str]) -> list[Mutant]:
+    """Return the mutants that the command line names."""
+    mutants = all_mutants(root, [f for f in files if not options.file or f in options.file])
+    if options.changed is not None:
+        changed = changed_lines(root, options.changed or default_revision(root))
+        mutants = [mutant for mutant in mutants if is_changed(mutant, changed)]
+    if options.id:
+        mutants = [m for m in mutants if any(m.id.startswith(each) for each in options.id)]
+    if options.sample is not None and options.sample < len(mutants):
+        drawn = random.Random(options.seed).sample(range(len(mutants)), options.sample)
+        mutants = [mutants[at] for at in sorted(drawn)]
+    return mutants
+
+
+def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutant]) -> int:
+    """Run mutants, print what survives, and return the exit code."""
+    start = time.monotonic()
+    watched = sorted(files_of(root))
+    with tempfile.TemporaryDirectory(prefix="unchained-mutate-") as folder:
+        scratch = Path(folder)
+        # One moment of the working tree, which may go on changing.
+        tree = copy_tree(root, scratch / "tree")
+        maker = MapMaker(tree, watched, root / CACHE)
+        tests = find_tests(tree, options.tests)
+        touched = {mutant.file for mutant in mutants}
+        tests = [test for test in tests if not touched.isdisjoint(maker.closure(test))]
+        maps = maker.make(tests, scratch, options.workers, lambda text: print(text, flush=True))
+        coverage = CoverageMap(tree, maps, watched)
+        for test in coverage.failing:
+            print(f"left out, it fails with no mutant: {test}")
+        mapped = time.monotonic()
+        print(
+            f"{len(mutants)} mutants, {len(coverage.seconds)} tests of {len(maps)} files "
+            f"mapped in {mapped - start:.0f} s",
+            flush=True,
+        )
+        done = 0
+
+        def say(verdict: Verdict) -> None:
+            nonlocal done
+            done += 1
+            told = f"{verdict.mutant.id}: {describe(verdict)}"
+            print(f"[{done}/{len(mutants)}] {verdict.seconds:.1f} s {told}", flush=True)
+
+        tester = MutationTester(tree, coverage, scratch, Limits(mutant_s=options.mutant_seconds))
+        until = start + options.seconds if options.seconds else float("inf")
+        verdicts = tester.run(mutants, options.workers, until, say)
+        sources = {file: (tree / file).read_text() for file in touched}
+        whole = whole_rooms(root, verdicts) if list(options.tests) == list(TESTS) else frozenset()
+    report = Report(verdicts, read_json(root / REASONS), read_json(root / PUBLISHED), whole)
+    for line in report.lines(sources):
+        print(line)
+    if len(verdicts) < len(mutants):
+        print(f"{len(mutants) - len(verdicts)} mutants were not begun in the time given")
+    print(f"{time.monotonic() - mapped:.0f} s for {len(verdicts)} mutants")
+    if options.json:
+        options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    if options.publish:
+        kept = dict(report.published) | {room: report.counts[room] for room in report.whole}
+        (root / PUBLISHED).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    return 0 if report.passed else 1
+
+
+def whole_rooms(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
+    """Return the rooms of which every mutant has a verdict."""
+    judged = {verdict.mutant.id for verdict in verdicts}
+    return frozenset(
+        room
+        for room in {room_of(verdict.mutant.file) for verdict in verdicts}
+        if all(mutant.id in judged for mutant in all_mutants(root, files_of(root, [room])))
+    )
+
+
+def run_planted(options: argparse.Namespace, root: Path) -> int:
+    """Look for the planted bugs and print the table; 1 if one of them is not found."""
+    files = planted.patches(root)
+    if not files:
+        print(f"no patches in {planted.FOLDER}")
+        return 0
+    command = shlex.split(options.command) if options.command else planted.default_command(root)
+    with tempfile.TemporaryDirectory(prefix="unchained-planted-") as folder:
+        try:
+            findings = planted.find_planted(
+                root,
+                files,
+                command,
+                Path(folder),
+                lambda each: print(
+                    f"{each.patch}: {each.found_by or 'nothing'}, {each.seconds:.0f} s", flush=True
+                ),
+            )
+        except ValueError as error:
+            print(error)
+            return 1
+    print()
+    print(planted.table(findings))
+    if options.json:
+        rows = [{"patch": f.patch, "found_by": f.found_by, "seconds": f.seconds} for f in findings]
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if all(each.found_by for each in findings) else 1
+
+
+if __name__ == "__main__":
+    # Also where a shell has started this in the background; either tidies up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
