@@ -14,7 +14,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
-from unchained.storage.errors import StoreCorrupt
+from unchained.storage.errors import StoreCorruptError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
 
@@ -197,7 +197,7 @@ def test_a_damaged_page_is_reported_and_not_remembered() -> None:
         batch = Batch()
         batch.delete(key) if wrong is None else batch.put(key, wrong)
         store.write(batch, sync=True)
-        with pytest.raises(StoreCorrupt):
+        with pytest.raises(StoreCorruptError):
             scene.prove(coin)
     batch = Batch()
     batch.put(key, page)
