@@ -149,6 +149,7 @@ def _settings(network: str | None, data_dir: str | None, config: Path | None) ->
 
 
 @app.command()
+@user_text("Remove the chain, to start anew. Wallets, the peer key and the configuration stay.")
 def reset(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
@@ -156,7 +157,6 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove the chain, to start anew. Wallets, the peer key and the configuration stay."""
     from unchained.storage.maintenance import reset as reset_store
 
     settings = _settings(network, data_dir, config)

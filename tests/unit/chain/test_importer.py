@@ -17,7 +17,8 @@ import trio
 from tests.framework.chains import open_core
 from tests.framework.forge import BACKEND
 from tests.framework.vectors import VECTORS
-from unchained.node.base.runtime import InlineRunner, TrioClock
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.export import ImportFailedError
 from unchained.node.chain.importer import import_chain
 from unchained.node.chain.service import ChainService
