@@ -19,10 +19,10 @@ from unchained.node.consensus.params import Network
 DAY_S: Final = 86_400.0
 
 INTERVAL: Final = 0.9
-"""Probability of the intervals that are told."""
+"""Probability of the intervals that are shown."""
 
 _TAIL: Final = 12
-"""Standard deviations beyond which a Poisson distribution holds less than a double can tell."""
+"""Standard deviations beyond which a Poisson distribution holds less than a double can show."""
 
 
 @user_text("Coins in some time: the mean, and how few and how many with a probability of 90 %.")

@@ -73,7 +73,7 @@ def advised_workers(results: Sequence[Measurement]) -> int:
 
 
 def affordable(workers: int, mem_kib: int, free_kib: int) -> bool:
-    """Tell whether there is memory for the two pools of a measurement."""
+    """Return whether there is memory for the two pools of a measurement."""
     return 2 * workers * (mem_kib + WORKER_KIB) + SPARE_KIB <= free_kib
 
 
@@ -193,7 +193,7 @@ async def _slice_rate(pool: MiningPool, seconds: float) -> float:
 async def _until(pool: MiningPool, condition: Callable[[], bool], what: str) -> None:
     """Return once a condition that the workers bring about holds. Raises MeasurementFailedError."""
     with trio.move_on_after(START_S) as waiting:
-        # Workers tell of themselves in shared memory, which wakes nobody.
+        # Workers report in shared memory, which wakes nobody.
         while not condition():
             lost = [w.last_failure for w in pool.statistics().workers if w.restarts]
             if lost:

@@ -18,7 +18,7 @@ from unchained.miner.errors import (
 )
 from unchained.miner.jobs import Job, Solution
 from unchained.node.primitives.coin import HEADER_SIZE, MIX_SIZE, NONCE_OFFSET
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 READY: Final = b"WRDY"
 """The kind of a worker's first frame: it is up and reads its orders."""
@@ -59,7 +59,7 @@ class Frame(NamedTuple):
 def believe(frame: Frame, job: Job, share: range, worker: int) -> Solution:
     """Return the solution in a frame that is of `job` and in the worker's share of its nonces.
 
-    Costs one BLAKE3; the mix is believed, since only an Argon2 could tell. Raises
+    Costs one BLAKE3; the mix is believed, since only an Argon2 could disprove it. Raises
     ForeignPrefixError, NonceOutOfShareError, WrongIdError, HighHash. Protocol §3.2.
     """
     if frame.header[:NONCE_OFFSET] != job.header_prefix:
@@ -68,7 +68,7 @@ def believe(frame: Frame, job: Job, share: range, worker: int) -> Solution:
     if nonce not in share:
         raise NonceOutOfShareError(nonce, share)
     # Protocol §3.2
-    coin_id = COIN(frame.header + frame.mix)
+    coin_id = COIN_HASH(frame.header + frame.mix)
     if coin_id != frame.coin_id:
         raise WrongIdError(coin_id, frame.coin_id)
     if int.from_bytes(coin_id, "big") > job.target:

@@ -85,7 +85,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, gc=False):
 
     `state` is starting, idle (no job, or nothing left of it), mining, paused or backing-off.
     `hashes` and `solutions` include those of the processes that this one replaced. `restarts`
-    counts crashes, `last_failure` tells the last. `job_number` is the job that it took last (0:
+    counts crashes, `last_failure` describes the last. `job_number` is the job that it took last (0:
     none), `job_delay_ms` the time that the pool's present job took to reach it, or its process to
     start and take it (None: not yet).
     """
@@ -106,7 +106,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     """The pool. Totals never fall: they include workers that are gone. `rate` as of a worker's.
 
     `rate_1m` and `rate_15m` are taken over the last minute and the last fifteen, or since the pool
-    was started. `pauses` tells why the workers are paused, `huge_pages` whether they are asked
+    was started. `pauses`: why the workers are paused, `huge_pages` whether they are asked
     for. `stale` counts results of jobs so old that they could not be checked any more and were
     dropped. `job_number` is 0 without a job.
     """

@@ -1,7 +1,7 @@
-"""What this machine can tell a miner: cores, memory, huge pages, heat, battery, who uses it.
+"""What a miner can learn of this machine: cores, memory, huge pages, heat, battery, who uses it.
 
 Everything here reads the system and may block for some milliseconds: call it from a worker thread.
-What a system does not tell is None, and never an error.
+What a system does not report is None, and never an error.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _throttled(root: Path) -> int | None:
 
 
 def on_battery() -> bool | None:
-    """Tell whether the machine runs on its battery; None where it has none."""
+    """Return whether the machine runs on its battery; None where it has none."""
     if not hasattr(psutil, "sensors_battery"):
         return None
     try:
@@ -192,14 +192,14 @@ def others_load(before: Usage, after: Usage) -> float:
     passed = after.total - before.total
     if passed <= 0:
         return 0.0
-    # Where the system does not tell of children that ended, the sum may fall.
+    # Where the system does not report children that ended, the sum may fall.
     own = max(0.0, after.own - before.own)
     return min(1.0, max(0.0, (after.busy - before.busy - own) / passed))
 
 
 def since_input_s() -> float | None:
     """Return the seconds since someone typed at a terminal of this machine, but for the node's own;
-    None where nobody is logged in. A desktop does not tell."""
+    None where nobody is logged in. A desktop does not say."""
     own = set()
     for stream in (sys.stdin, sys.stdout):
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -31,13 +31,13 @@ ORDERS_OFFSET: Final = 16
 
 # Words of the worker's region.
 HASHES: Final = 256
-STATE: Final = 257
+ACTIVITY: Final = 257
 TAKEN_AT_NS: Final = 258
 TAKEN_HASHES: Final = 259
 TAKEN_NONCE: Final = 260
 TAKEN_JOB: Final = 261
 
-STATES: Final = ("starting", "idle", "mining", "paused")
+ACTIVITIES: Final = ("starting", "idle", "mining", "paused")
 """What a worker says that it is doing, by number."""
 
 STARTING, IDLE, MINING, PAUSED = range(4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -25,6 +25,7 @@ from unchained.miner.errors import (
 )
 from unchained.miner.frames import READY, Frame, believe
 from unchained.miner.jobs import NONCES, Job, PoolStatistics, Solution, WorkerStatistics
+from unchained.miner.losses import LossListener
 from unchained.miner.page import NO_JOB, Orders, Page, make_page_file
 from unchained.miner.process import Spawn, WorkerHandle, WorkerProcess
 from unchained.miner.settings import (
@@ -134,10 +135,9 @@ class MiningPool:
     `backend` names a proof-of-work backend (None: the fastest of this machine). `nice` is the
     workers' level, from the node's own (None) to 19. `affinity` lists CPUs: worker i is pinned to
     the one at i modulo their number; None: the system chooses. `cpu_cap` is the CPU time that a
-    worker may use, in percent of one CPU. `huge_pages`: whether they are asked for. `report` hears
-    of every worker lost: its index, why, and after how many seconds it is replaced. At most
-    `buffer` solutions wait; beyond that the workers wait. Raises SettingError; ValueError for an
-    unknown backend.
+    worker may use, in percent of one CPU. `huge_pages`: whether they are asked for. `losses` is
+    notified of every worker lost. At most `buffer` solutions wait; beyond that the workers wait.
+    Raises SettingError; ValueError for an unknown backend.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class MiningPool:
         cpu_cap: int = 100,
         huge_pages: bool = True,
         buffer: int = 256,
-        report: Callable[[int, WorkerError, float], None] = lambda _index, _why, _delay: None,
+        losses: LossListener | None = None,
         spawn: Spawn = WorkerProcess,
     ) -> None:
         environ = os.environ if backend is None else {POW_BACKEND_VARIABLE: backend}
@@ -160,7 +160,7 @@ class MiningPool:
         self._affinity = check_affinity(affinity)
         self._cpu_cap = check_cpu_cap(cpu_cap)
         self._huge_pages = huge_pages
-        self._report = report
+        self._losses = losses
         self._spawn = spawn
         self._send, self.solutions = trio.open_memory_channel[Solution](buffer)
         self._slots: dict[int, _Slot] = {}
@@ -296,8 +296,8 @@ class MiningPool:
         state, job_number, delay_ms = "backing-off" if slot.resting else "starting", 0, None
         if slot.page is not None:
             words = slot.page.words
-            code = words[shared.STATE]
-            state = shared.STATES[code] if code < len(shared.STATES) else "unknown"
+            code = words[shared.ACTIVITY]
+            state = shared.ACTIVITIES[code] if code < len(shared.ACTIVITIES) else "unknown"
             job_number = words[shared.TAKEN_JOB]
             current = self._current
             if current is not None and current.job.number == job_number:
@@ -354,7 +354,8 @@ class MiningPool:
                         delay = BACKOFF_FIRST_S
                     slot.restarts += 1
                     slot.last_failure = str(failure)
-                    self._report(slot.index, failure, delay)
+                    if self._losses is not None:
+                        self._losses.worker_lost(slot.index, failure, delay)
                     slot.resting = True
                     try:
                         await trio.sleep(delay)
@@ -400,7 +401,7 @@ class MiningPool:
         """Pass on what a worker finds, until it ends or sends what is not to be believed."""
         while raw := await process.receive():
             try:
-                solution = self._judge(Frame.from_bytes(raw), slot)
+                solution = self._validate(Frame.from_bytes(raw), slot)
             except CorruptResultError as failure:
                 return failure
             if solution is not None:
@@ -408,7 +409,7 @@ class MiningPool:
                 await self._send.send(solution)
         return None
 
-    def _judge(self, frame: Frame, slot: _Slot) -> Solution | None:
+    def _validate(self, frame: Frame, slot: _Slot) -> Solution | None:
         if frame.kind == READY:
             slot.ready.set()
             return None

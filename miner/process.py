@@ -18,7 +18,7 @@ import trio
 
 from unchained.miner.frames import FRAME_SIZE
 
-GRACE_S: Final = 1.0
+WORKER_GRACE_S: Final = 1.0
 """Seconds from the polite signal to the one that cannot be ignored."""
 
 ERROR_TAIL: Final = 2048
@@ -63,7 +63,7 @@ class WorkerHandle(Protocol):
         """Return how the worker, ended, came to its end, and its last word."""
 
     def close(self) -> None:
-        """Let go of the pipes of a worker that was ended."""
+        """Close the pipes of a worker that was ended."""
 
 
 class Spawn(Protocol):
@@ -145,9 +145,9 @@ class WorkerProcess:
         self._popen.terminate()
 
     async def end(self) -> None:
-        """End the worker if it still runs, by force after GRACE_S, and reap it.
+        """End the worker if it still runs, by force after WORKER_GRACE_S, and reap it.
 
-        Cannot be cancelled: it takes GRACE_S and a moment at most.
+        Cannot be cancelled: it takes WORKER_GRACE_S and a moment at most.
         """
         with trio.CancelScope(shield=True):
             self._popen.terminate()
@@ -155,7 +155,7 @@ class WorkerProcess:
 
     def _reap(self) -> None:
         try:
-            self._popen.wait(GRACE_S)
+            self._popen.wait(WORKER_GRACE_S)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
@@ -168,7 +168,7 @@ class WorkerProcess:
         return f"{how}: {lines[-1]}" if lines else how
 
     def close(self) -> None:
-        """Let go of the pipes of a worker that was ended."""
+        """Close the pipes of a worker that was ended."""
         self.close_wake()
         self._frames.close()
         self._errors.close()

@@ -18,8 +18,8 @@ from unchained.miner.jobs import Job, Solution
 from unchained.miner.pool import MiningPool
 from unchained.node.primitives.coin import NONCE_OFFSET
 
-FIRST_DELAY_S: Final = 1.0
-LONGEST_DELAY_S: Final = 30.0
+RETRY_DELAY_S_MIN: Final = 1.0
+RETRY_DELAY_S_MAX: Final = 30.0
 """Seconds from one round of nodes that all failed to the next, doubling."""
 
 RETURN_S: Final = 120.0
@@ -46,7 +46,7 @@ class NodeUnavailableError(Exception):
 
 
 class CoinRefusedError(Exception):
-    """A node judged a coin and refused it; the message names the rule."""
+    """A node validated a coin and refused it; the message names the rule."""
 
 
 class RemoteNode(Protocol):
@@ -116,7 +116,7 @@ class RemoteMiner:
 
     async def _follow(self) -> None:
         """Ask for work and set it, at the next node when one fails."""
-        delay, failed = FIRST_DELAY_S, 0
+        delay, failed = RETRY_DELAY_S_MIN, 0
         after: bytes | None = None
         moved_at = trio.current_time()
         while True:
@@ -137,12 +137,12 @@ class RemoteMiner:
                     # Coins for a node that is gone are of no use to anybody.
                     self._pool.set_job(None)
                     await trio.sleep(delay)
-                    delay = min(2 * delay, LONGEST_DELAY_S)
+                    delay = min(2 * delay, RETRY_DELAY_S_MAX)
                 continue
             if not self._answers:
                 self._log.info("miner.node_found", node=node.name)
             self._answers, after = True, work.id
-            delay, failed = FIRST_DELAY_S, 0
+            delay, failed = RETRY_DELAY_S_MIN, 0
             self._issue(work, node)
 
     def _issue(self, work: Work, node: RemoteNode) -> None:
@@ -173,7 +173,7 @@ class RemoteMiner:
         """Hand in a coin where its work came from; elsewhere it is still a vote and a coin."""
         coin_id = solution.coin_id.hex()
         others = [node for node in self._nodes if node is not origin]
-        delay = FIRST_DELAY_S
+        delay = RETRY_DELAY_S_MIN
         for _ in range(SUBMIT_ROUNDS):
             for node in (origin, *others):
                 try:
@@ -189,6 +189,6 @@ class RemoteMiner:
                     self._log.info("coin.found", id=coin_id, node=node.name, worker=solution.worker)
                     return
             await trio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_S)
+            delay = min(2 * delay, RETRY_DELAY_S_MAX)
         self._lost += 1
         self._log.error("coin.lost", id=coin_id)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """A coin: header (166 bytes), mix and id (32 bytes each)."""
 
     header: bytes
@@ -24,7 +24,7 @@ def search(
     mem_kib: int,
     nonces: range,
     stop: Callable[[], bool],
-) -> Found | None:
+) -> SearchResult | None:
     """Return the first coin among `nonces`, in their order; None if there is none or if stopped.
 
     `header_prefix` is the header without its nonce (158 bytes). `stop` is asked once after every
@@ -36,9 +36,9 @@ def search(
     for nonce in nonces:
         header = header_prefix + nonce.to_bytes(8, "big")
         mix = compute_mix(backend, header, mem_kib)
-        coin_id = COIN(header + mix)
+        coin_id = COIN_HASH(header + mix)
         if coin_id <= limit:
-            return Found(header, mix, coin_id)
+            return SearchResult(header, mix, coin_id)
         if stop():
             return None
     return None

@@ -1,4 +1,4 @@
-"""The bounds of the pool's settings, and how the system is told of them."""
+"""The bounds of the pool's settings, and how they are passed to the system."""
 
 from __future__ import annotations
 

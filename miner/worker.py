@@ -18,12 +18,12 @@ from typing import Final
 
 from unchained.miner.frames import COIN_FOUND, READY, Frame
 from unchained.miner.page import (
+    ACTIVITY,
     HASHES,
     IDLE,
     MINING,
     PAUSED,
     SEQUENCE,
-    STATE,
     TAKEN_AT_NS,
     TAKEN_HASHES,
     TAKEN_JOB,
@@ -40,7 +40,7 @@ from unchained.node.crypto.pow import (
 )
 from unchained.node.primitives.coin import HEADER_SIZE, MIX_SIZE
 
-SLICE_S: Final = 0.02
+CAPPED_SLICE_S: Final = 0.02
 """CPU time after which a worker with a CPU-time cap rests, in seconds."""
 
 PR_SET_PDEATHSIG: Final = 1
@@ -50,27 +50,37 @@ PR_SET_THP_DISABLE: Final = 41
 """Linux's prctl option that keeps a process's memory out of huge pages."""
 
 
+class ResultPipe:
+    """The pipe to the pool."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame; blocks while the pool does not keep up."""
+        left = memoryview(frame)
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+
 class Worker:
     """Follows the orders in a page for ever.
 
-    `send` takes frames; `wake` is set with each order; `use_huge_pages` is called when another
-    kind of memory is wanted.
+    Frames leave through `results`; `wake` is set with each order.
     """
 
     def __init__(
         self,
         page: Page,
         backend: ProofOfWork,
-        send: Callable[[bytes], None],
+        results: ResultPipe,
         wake: threading.Event,
-        use_huge_pages: Callable[[bool], None] = lambda _wanted: None,
     ) -> None:
         self._page = page
         self._words = page.words
         self._backend = backend
-        self._send = send
+        self._results = results
         self._wake = wake
-        self._use_huge_pages = use_huge_pages
         self._nonces = range(0)
         self._coins = 0
 
@@ -94,12 +104,12 @@ class Worker:
                 cpu_cap, rest_until = orders.cpu_cap, 0.0
             if orders.huge_pages != huge_pages:
                 huge_pages = orders.huge_pages
-                self._use_huge_pages(bool(huge_pages))
+                use_huge_pages(self._backend, bool(huge_pages))
             if orders.paused or self._is_done(orders):
-                words[STATE] = PAUSED if orders.paused else IDLE
+                words[ACTIVITY] = PAUSED if orders.paused else IDLE
                 self._wake.wait()
                 continue
-            words[STATE] = MINING
+            words[ACTIVITY] = MINING
             rest_s = rest_until - time.monotonic()
             if rest_s > 0:
                 self._wake.wait(rest_s)
@@ -141,7 +151,7 @@ class Worker:
             stop,
         )
         if found is not None:
-            self._send(Frame(COIN_FOUND, orders.job_number, *found).to_bytes())
+            self._results.send(Frame(COIN_FOUND, orders.job_number, *found).to_bytes())
             self._coins += 1
             # Counted after it is sent: a worker that replaces this one begins at what is counted.
             hashes += 1
@@ -151,15 +161,8 @@ class Worker:
     def _mine_slice(self, sequence: int, orders: Orders) -> float:
         """Mine for a slice of CPU time. Return until when to rest then, on the monotonic clock."""
         begun, used = time.monotonic(), time.thread_time()
-        self._mine(sequence, orders, lambda: time.thread_time() - used >= SLICE_S)
+        self._mine(sequence, orders, lambda: time.thread_time() - used >= CAPPED_SLICE_S)
         return begun + (time.thread_time() - used) * 100 / orders.cpu_cap
-
-
-def send_all(fd: int, frame: bytes) -> None:
-    """Write a frame to a pipe; blocks while the pool does not keep up."""
-    left = memoryview(frame)
-    while left:
-        left = left[os.write(fd, left) :]
 
 
 def watch_pool(fd: int, wake: threading.Event) -> None:
@@ -172,7 +175,7 @@ def watch_pool(fd: int, wake: threading.Event) -> None:
 def use_huge_pages(backend: ProofOfWork, wanted: bool) -> None:
     """Have the backend's memory lie in huge pages from here on where the system gives any, or not.
 
-    Only Linux can be told; only a kernel that keeps its memory asks for them.
+    Only Linux has such a switch; only a kernel that keeps its memory asks for them.
     """
     if sys.platform == "linux" and isinstance(backend, NativeArgon2id):
         import ctypes
@@ -198,7 +201,7 @@ def main() -> None:
     page_fd, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
     # What anything prints by mistake must not look like a result.
-    results = os.dup(1)
+    results = ResultPipe(os.dup(1))
     os.dup2(2, 1)
     page = Page(page_fd)
     os.close(page_fd)
@@ -207,14 +210,8 @@ def main() -> None:
     threading.Thread(target=watch_pool, args=(0, wake), daemon=True).start()
     backend = default_backend({POW_BACKEND_VARIABLE: sys.argv[3]})
     ready = Frame(READY, os.getpid(), bytes(HEADER_SIZE), bytes(MIX_SIZE), bytes(32))
-    send_all(results, ready.to_bytes())
-    Worker(
-        page,
-        backend,
-        lambda frame: send_all(results, frame),
-        wake,
-        lambda wanted: use_huge_pages(backend, wanted),
-    ).run()
+    results.send(ready.to_bytes())
+    Worker(page, backend, results, wake).run()
 
 
 if __name__ == "__main__":

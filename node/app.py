@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import PoolStatistics
+from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
@@ -54,7 +54,7 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
-from unchained.node.rpc.node_server import Parts, node_server
+from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.link import ChainTip
@@ -287,7 +287,7 @@ async def build(
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
         rpc = None
         if config.rpc.enabled and control is not None:
-            parts = Parts(
+            parts = ServerParts(
                 chain=chain,
                 store=store,
                 data_dir=data_dir,
@@ -396,7 +396,7 @@ def _make_mining(
         affinity=config.affinity or None,
         cpu_cap=config.cpu_cap,
         huge_pages=config.huge_pages,
-        report=_reporter(log),
+        losses=LossLog(log),
     )
     mined = MinedCoins(chain)
     epochs = EpochManager(chain, pool, payout, clock=clock, may_mine=may_mine, mined=mined, log=log)
@@ -457,10 +457,3 @@ def _check_clock(now_ms: int, tip_time_ms: int, network: Network) -> None:
             f"this machine's clock says {iso_time(now_ms)}, but the chain's last anchor is of "
             f"{iso_time(tip_time_ms)}: set the clock, and start again"
         )
-
-
-def _reporter(log: FilteringBoundLogger) -> Callable[[int, WorkerError, float], None]:
-    def report(worker: int, why: WorkerError, delay_s: float) -> None:
-        log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
-
-    return report

@@ -38,7 +38,8 @@ import msgspec
 
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.transfers import UnspentCoin
-from unchained.node.crypto import history_range, state_range
+from unchained.node.crypto.history_range import HISTORY_PAGE_SIZE
+from unchained.node.crypto.state_range import STATE_PAGE_SIZE
 from unchained.node.primitives.body import MAX_BODY_ENCODED
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
@@ -49,12 +50,6 @@ from unchained.storage.tables import IdTable, NameTable, NumberTable, PageTable,
 
 SCHEMA_VERSION: Final = 2
 """Goes up with every change of layout, which then brings a migration step (storage.open)."""
-
-STATE_PAGE_SIZE: Final = state_range.PAGE_SIZE
-"""Bytes of a page of the state's range."""
-
-HISTORY_PAGE_SIZE: Final = history_range.PAGE_SIZE
-"""Bytes of a page of the history's range."""
 
 MAX_UNDO_ENCODED: Final = 8 << 20
 """Bytes of an encoded undo record. The 4 MiB of transfers in a body spend some 40,000 coins at

@@ -46,9 +46,7 @@ async def test_two_nodes_agree_on_one_chain(world: SimNet) -> None:
 # whatever happens. When the test fails its files are kept, and where they are is printed with the
 # end of its log. A test like this takes seconds: write one only for what needs a process. One that
 # waits for sockets or processes itself, in an `async def`, is marked `@pytest.mark.real_time`.
-def test_a_node_mines_when_asked_and_stops_when_told(
-    home: NodeHome, node_process: NodeProcess
-) -> None:
+def test_a_node_mines_and_stops_when_asked(home: NodeHome, node_process: NodeProcess) -> None:
     client = Client(Endpoint.of(home.data_dir()))
 
     mined = client.call("mine.generate", {"anchors": 2, "address": address_of(1)})

@@ -14,7 +14,6 @@ from msgspec import Meta, inspect
 ENV_PREFIX = "UNCHAINED_"
 
 Network = Literal["main", "test", "local", "reg"]
-NETWORKS: tuple[str, ...] = get_args(Network)
 
 HostPort = r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$"
 

@@ -1,7 +1,7 @@
 """One writer, many readers: the latest value (`Watch`) and every value (`Broadcast`).
 
 Neither ever makes the writer wait. A reader of a `Watch` that is slow misses values that were
-overtaken; a reader of a `Broadcast` that is slow is told how many it lost.
+overtaken; a reader of a `Broadcast` that is slow is given the number of those it lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The log: events with fixed dotted names, to a rotating file and to the terminal.
 
-Whoever logs never waits: an event is made plain where it happens, put into the bounded queue of
+A task that logs never waits: an event is made plain where it happens, put into the bounded queue of
 each sink and written by that sink's own thread. A full queue drops and counts. Several nodes in
 one process have a `Logs` each; nothing here is global but structlog's context variables, which
 follow tasks and worker threads.
@@ -46,7 +46,7 @@ FILE_BYTES = 16 * 1024 * 1024
 FILE_COUNT = 5
 """Files kept when the log rotates: NAME, NAME.1 and so on."""
 SECRET = re.compile(r"mnemonic|passphrase|password|secret|seed|private|cookie|token", re.IGNORECASE)
-"""Names of fields that are never written, whoever passed them: a last line of defence."""
+"""Names of fields that are never written, wherever they come from: a last line of defence."""
 MASK = "***"
 
 Event = Mapping[str, object]
@@ -81,7 +81,7 @@ class Sink:
         self._output = output
         self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
         self._written = self._dropped = self._failed = 0
-        self._told = 0
+        self._reported = 0
         self._thread = threading.Thread(target=self._work, name=f"log {name}", daemon=True)
         self._thread.start()
 
@@ -105,8 +105,8 @@ class Sink:
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
             self._write(event)
-            if self._dropped > self._told:
-                lost, self._told = self._dropped - self._told, self._dropped
+            if self._dropped > self._reported:
+                lost, self._reported = self._dropped - self._reported, self._dropped
                 self._write(
                     {
                         "time": event["time"],

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 BLOCKING_S = 0.050
 """A task step that takes longer than this holds up mining jobs, peers and the terminal."""
 QUIET_S = 10.0
-"""At most one warning in this time; what happened meanwhile is counted and told with the next."""
+"""At most one warning in this time; what happened meanwhile is counted and logged with the next."""
 MAX_NAMES = 64
 """Tasks counted by name; those beyond are counted as `OTHERS`."""
 OTHERS = "others"

@@ -21,14 +21,14 @@ import trio
 from structlog.contextvars import bound_contextvars
 from structlog.typing import FilteringBoundLogger
 
-GRACE_S = 30.0
+STOP_GRACE_S = 30.0
 """A node that was asked to stop is gone after this time."""
-FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 60.0
+RESTART_DELAY_S_MIN = 0.5
+RESTART_DELAY_S_MAX = 60.0
 SAME_SIGNAL_S = 1.0
 """A signal that comes so soon after the first is the same wish, sent to process and group."""
 STEADY_S = 120.0
-"""A service that ran this long before it failed is restarted after `FIRST_DELAY_S` again."""
+"""A service that ran this long before it failed is restarted after `RESTART_DELAY_S_MIN` again."""
 
 
 class ServiceRun(Protocol):
@@ -140,10 +140,10 @@ class _Record:
 
 
 class Supervisor:
-    """Runs services until it is told to stop, or one of them fails for good.
+    """Runs services until it is asked to stop, or one of them fails for good.
 
     `on_overdue` is called with the names of the services that are still there `grace_s` seconds
-    after the stop began: whoever owns the process ends it then.
+    after the stop began: the owner of the process ends it then.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Supervisor:
         *,
         log: FilteringBoundLogger,
         on_overdue: Callable[[tuple[str, ...]], None],
-        grace_s: float = GRACE_S,
+        grace_s: float = STOP_GRACE_S,
     ) -> None:
         self._records = [
             _Record(service) for service in sorted(services, key=lambda item: item.stage)
@@ -211,7 +211,7 @@ class Supervisor:
 
     async def _supervise(self, task_status: trio.TaskStatus[None]) -> None:
         try:
-            # Whoever cancels the supervisor still wants its services to go in order.
+            # A caller that cancels the supervisor still wants its services to go in order.
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     start = trio.CancelScope()
@@ -257,7 +257,7 @@ class Supervisor:
 
     async def _keep(self, record: _Record) -> None:
         service = record.service
-        delay = FIRST_DELAY_S
+        delay = RESTART_DELAY_S_MIN
         try:
             with record.scope, bound_contextvars(service=service.name):
                 while True:
@@ -268,7 +268,7 @@ class Supervisor:
                         self._fail(service, error)
                         return
                     if trio.current_time() - began >= STEADY_S:
-                        delay = FIRST_DELAY_S
+                        delay = RESTART_DELAY_S_MIN
                     self._log.error(
                         "service.failed",
                         service=service.name,
@@ -280,7 +280,7 @@ class Supervisor:
                     record.state = "backing-off"
                     record.settled.set()
                     await trio.sleep(delay)
-                    delay = min(delay * 2, LONGEST_DELAY_S)
+                    delay = min(delay * 2, RESTART_DELAY_S_MAX)
                     record.restarts += 1
                     record.state = "starting"
         except Exception as error:  # noqa: BLE001

@@ -218,7 +218,7 @@ def _from_file(
 
 
 def _line(text: str, section: str, name: str | None) -> int:
-    """Return the line, from 1, on which a section or key is set; TOML's parser does not tell."""
+    """Return the line, from 1, on which a section or key is set; TOML's parser does not say."""
     present = ""
     for number, line in enumerate(text.splitlines(), 1):
         bare = line.split("#")[0].strip()

@@ -1,6 +1,6 @@
 """Token buckets: what may happen so many times at once, and then so often per second.
 
-Whoever keeps a bucket says what time it is, in seconds of any clock that does not go back.
+The owner of a bucket says what time it is, in seconds of any clock that does not go back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TokenBucket:
         return min(self._capacity, self._level + (now - self._since) * self._per_second)
 
     def take(self, now: float, tokens: float = 1.0) -> bool:
-        """Take tokens if there are as many, else none; tell whether there were."""
+        """Take tokens if there are as many, else none; return whether there were."""
         level = self.level(now)
         enough = level >= tokens
         self._level = level - tokens if enough else level
@@ -59,7 +59,7 @@ class KeyedTokenBuckets:
         return self._capacity if bucket is None else bucket.level(now)
 
     def take(self, key: str, now: float, tokens: float = 1.0) -> bool:
-        """Take tokens of a key's bucket if there are as many, else none; tell whether there
+        """Take tokens of a key's bucket if there are as many, else none; return whether there
         were."""
         return self._use(key, now).take(now, tokens)
 

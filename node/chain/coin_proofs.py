@@ -31,13 +31,13 @@ from unchained.storage.presence import there
 from unchained.storage.rebuild import lock_of
 from unchained.storage.schema import CoinHistory, StateRecord, UndoRecord
 
-CLEAN_PAGES_MAX: Final = 2_048
+PROOF_PAGES_MAX: Final = 2_048
 """Pages that each range here keeps in memory although the store has them: some 2 MB, or 5."""
 
-UNDONE_COINS_MAX: Final = 32_768
+PROOF_UNDONE_SPENDS_MAX: Final = 32_768
 """Spends that are undone for earlier states at one tip, all together: some 60 MB of pages."""
 
-STATES_MAX: Final = 16
+PROOF_STATES_MAX: Final = 16
 """States that are kept at one tip, that after its parent among them."""
 
 
@@ -132,7 +132,7 @@ class _Tip:
         self._anchors = HistoryRange(
             StoredPages(store, schema.HISTORY_PAGE),
             self.height + 1,
-            clean_pages_max=CLEAN_PAGES_MAX,
+            clean_pages_max=PROOF_PAGES_MAX,
         )
         self._anchors.truncate(self.height)
         self._start: HistoryStart | None = None
@@ -174,7 +174,7 @@ class _Tip:
             records.append((before, undo))
             undone += len(undo.spent)
             # the tip alone may have spent more
-            if undone > UNDONE_COINS_MAX and above < self.height:
+            if undone > PROOF_UNDONE_SPENDS_MAX and above < self.height:
                 raise CoinNotProvableError(
                     f"the coin was spent by the anchor at height {height + 1}: too many others "
                     "were spent since to make the state before it anew",
@@ -185,7 +185,7 @@ class _Tip:
         leaves = StateRange(
             StoredPages(self.store, schema.STATE_PAGE),
             after.positions,
-            clean_pages_max=CLEAN_PAGES_MAX,
+            clean_pages_max=PROOF_PAGES_MAX,
         )
         for before, undo in records:
             undo_state(leaves, before, undo)
@@ -195,7 +195,7 @@ class _Tip:
         """Let go of earlier states until so many spends may be undone; never of the parent's."""
         total = undone + sum(state.undone for state in self._states.values())
         for height in [height for height in self._states if height != self.height - 1]:
-            if total <= UNDONE_COINS_MAX and len(self._states) < STATES_MAX:
+            if total <= PROOF_UNDONE_SPENDS_MAX and len(self._states) < PROOF_STATES_MAX:
                 break
             total -= self._states.pop(height).undone
 

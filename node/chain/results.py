@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage.schema import Event
 
@@ -125,12 +124,3 @@ class Changes(msgspec.Struct):
     counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None
-
-
-def package_of(
-    anchor: Coin, body: Body, coins: Collection[Coin], transfers: Collection[bytes]
-) -> Package:
-    """Return a package of coins and transfers that came in any order."""
-    return Package(
-        anchor, body, {coin.id: coin for coin in coins}, {wid_of(raw): raw for raw in transfers}
-    )

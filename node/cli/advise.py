@@ -31,7 +31,7 @@ from unchained.node.rpc.client.client import Client, ClientError, Endpoint
 from unchained.node.rpc.core.errors import RpcError
 
 FAILED: Final = 1
-PATIENCE_S: Final = 5.0
+NODE_ANSWER_S: Final = 5.0
 """Seconds that a node has to say how it mines."""
 
 
@@ -56,7 +56,7 @@ def add_to(_root: typer.Typer) -> None:
 
 
 @user_text(
-    "Tell what this machine may expect to mine, with what a running node says or without one."
+    "Show what this machine may expect to mine, with what a running node says or without one."
 )
 def give_advice(
     network: NetworkOption = None,
@@ -99,7 +99,7 @@ def give_advice(
 def _ask_node(settings: Settings) -> Mined | None:
     """Return what the node on the data directory says; None where none does."""
     try:
-        client = Client(Endpoint.of(settings.data_dir), timeout=PATIENCE_S)
+        client = Client(Endpoint.of(settings.data_dir), timeout=NODE_ANSWER_S)
         return client.call("mine.status", into=Mined)
     except (ClientError, RpcError, ValueError):
         return None
@@ -145,7 +145,7 @@ def shown(answer: AdviceAnswer) -> dict[str, object]:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people tell it."""
+    """Return a time as people say it."""
     if seconds is None:
         return "never"
     for size, unit in ((86_400 * 365.25, "years"), (86_400, "days"), (3600, "h"), (60, "min")):

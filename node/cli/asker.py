@@ -104,7 +104,7 @@ class Asker:
             raise CommandFailedError(_refusal(error), error.error) from None
 
     def is_running(self) -> bool:
-        """Tell whether the node answers.
+        """Return whether the node answers.
 
         Raises `CommandFailedError` if something else is in the way.
         """

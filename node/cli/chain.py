@@ -119,7 +119,7 @@ def export(
 
     settings = settings_from(node.flags, config=None)
     done = export_store(settings.data_dir, settings.config.node.network, file)
-    node.show(done, lambda: _tell_exported(file, done.height, done.bytes))
+    node.show(done, lambda: _show_exported(file, done.height, done.bytes))
 
 
 def _export_by_node(node: Asker, file: Path) -> None:
@@ -130,10 +130,10 @@ def _export_by_node(node: Asker, file: Path) -> None:
         raise CommandFailedError(f"the node wrote {made} on its own machine: fetch it from there")
     shutil.move(made, file)
     found["path"] = str(file)
-    node.show(found, lambda: _tell_exported(file, found["height"], found["bytes"]))
+    node.show(found, lambda: _show_exported(file, found["height"], found["bytes"]))
 
 
-def _tell_exported(file: Path, height: int, size: int) -> None:
+def _show_exported(file: Path, height: int, size: int) -> None:
     typer.echo(f"{file}: {height:,} anchors, {size:,} bytes")
 
 
@@ -141,7 +141,7 @@ def _tell_exported(file: Path, height: int, size: int) -> None:
 @user_text(
     """Take the anchors of a chain file into the store of a node that is not running.
 
-    Each is judged as if a peer had sent it. Those that are there are passed over: an import that
+    Each is validated as if a peer had sent it. Those that are there are passed over: an import that
     was cut off goes on when it is run again.
     """
 )
@@ -159,12 +159,12 @@ def import_(
         config=config,
     )
     done = import_file(settings.data_dir, settings.config.node.network, file)
-    _tell_taken_in(done.to_builtins(), json=json)
+    _show_taken_in(done.to_builtins(), json=json)
 
 
 @app.command()
 @user_text(
-    """Judge every anchor of a chain file, in memory: without a node, a store or a network.
+    """Validate every anchor of a chain file, in memory: without a node, a store or a network.
 
     It says nothing about whether another chain is heavier: compare the tip with what others have.
     """
@@ -172,8 +172,8 @@ def import_(
 def verify(file: FileArgument, json: JsonOption = False) -> None:
     from unchained.node.cli.chain_file import verify_file
 
-    _tell_taken_in(verify_file(file).to_builtins(), json=json)
+    _show_taken_in(verify_file(file).to_builtins(), json=json)
 
 
-def _tell_taken_in(done: dict[str, object], *, json: bool) -> None:
+def _show_taken_in(done: dict[str, object], *, json: bool) -> None:
     Asker(None, None, None, json).show_fields(done)

@@ -38,7 +38,7 @@ class Exported(msgspec.Struct, frozen=True):
     tip: str
 
 
-class TakenIn(msgspec.Struct, frozen=True):
+class FileResult(msgspec.Struct, frozen=True):
     """A chain file that was read to its end: the anchors in it, and the chain after it."""
 
     network: str
@@ -83,7 +83,7 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
     return Exported(str(path), path.stat().st_size, height, tip.hex())
 
 
-def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
+def import_file(data_dir: Path, network_name: str, path: Path) -> FileResult:
     """Take the anchors of a file into a store, which is made if there is none.
 
     Raises a `StoreError`, `CommandFailedError`; what was taken in before stays.
@@ -101,8 +101,8 @@ def import_file(data_dir: Path, network_name: str, path: Path) -> TakenIn:
         store.close()
 
 
-def verify_file(path: Path) -> TakenIn:
-    """Judge the anchors of a file in memory. Raises `CommandFailedError`."""
+def verify_file(path: Path) -> FileResult:
+    """Validate the anchors of a file in memory. Raises `CommandFailedError`."""
     network = _network_of(path)
     store = MemoryStore()
     prepare(store, network)
@@ -129,7 +129,7 @@ def _network_of(path: Path) -> Network:
     raise CommandFailedError(f"{path} is {problem}")
 
 
-def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> TakenIn:
+def _take_in(store: KeyValueStore, network: Network, path: Path, what: str) -> FileResult:
     try:
         with progress(what) as show:
             return trio.run(_run_import, store, network, path, show)
@@ -153,7 +153,7 @@ class _InterruptedError(Exception):
     """A signal ended an import."""
 
 
-async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> TakenIn:
+async def _run_import(store: KeyValueStore, network: Network, path: Path, show: Show) -> FileResult:
     cores = len(os.sched_getaffinity(0))
     chain = await ChainService.open(
         store,
@@ -182,7 +182,7 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
     if anchors is None:
         raise _InterruptedError(f"interrupted at height {reached}")
     status = chain.status.value
-    return TakenIn(
+    return FileResult(
         network.name,
         anchors,
         status.height,
@@ -199,5 +199,5 @@ async def _cancel_on_signals(scope: trio.CancelScope) -> None:
 
 
 def _drop(*_: object) -> str:
-    """Leave out what the chain would log: failures are told, progress is shown."""
+    """Leave out what the chain would log: failures are reported, progress is shown."""
     raise structlog.DropEvent

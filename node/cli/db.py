@@ -72,12 +72,12 @@ def check(
             with _opened(settings) as store:
                 found = check_store(store, rules, report)
             facts = {}
-    _tell_report(found, facts, json=json)
+    _show_report(found, facts, json=json)
     if not found.sound:
         raise typer.Exit(1)
 
 
-def _tell_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
+def _show_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
     if json:
         everything = {"sound": found.sound, **msgspec.to_builtins(found), **facts}
         typer.echo(msgspec.json.encode(everything).decode())

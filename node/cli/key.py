@@ -30,7 +30,7 @@ def add_to(root: typer.Typer) -> None:
     """Make a mnemonic of 24 words and print it with its address and paycode.
 
     The network is that of the flag, or of the settings in the data directory. Nothing is stored:
-    whoever has the words has the coins, and nobody else can bring them back.
+    anyone who has the words has the coins, and nobody else can bring them back.
     """
 )
 def new(

@@ -21,7 +21,7 @@ coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
 transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")
 mempool_app = typer.Typer(no_args_is_help=True, help="Look at what waits for an anchor.")
 
-MAX_FILE = 1 << 20
+INPUT_BYTES_MAX = 1 << 20
 
 CoinArgument = Annotated[str, typer.Argument(metavar="ID", help="A coin's id.")]
 TransferArgument = Annotated[str, typer.Argument(metavar="ID", help="A txid or a wid.")]
@@ -185,7 +185,7 @@ def verify_proof(
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.coin_proof import (
-        COIN_PROOF_FILE_MAX,
+        COIN_PROOF_BYTES_MAX,
         CoinProof,
         FalseCoinProofError,
         NotACoinProofError,
@@ -197,7 +197,7 @@ def verify_proof(
 
     try:
         with file.open("rb") as stream:
-            proof = CoinProof.from_file(stream.read(COIN_PROOF_FILE_MAX + 1))
+            proof = CoinProof.from_file(stream.read(COIN_PROOF_BYTES_MAX + 1))
         found = verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
@@ -234,12 +234,12 @@ def _verdict(found: CoinStanding, value: str) -> str:
 def _raw(argument: str) -> str:
     """Return hex digits from the argument, a file of hex or bytes, or the standard input."""
     if argument == "-":
-        content = sys.stdin.buffer.read(MAX_FILE)
+        content = sys.stdin.buffer.read(INPUT_BYTES_MAX)
     elif argument.startswith("@"):
         path = Path(argument[1:])
         try:
             with path.open("rb") as file:
-                content = file.read(MAX_FILE)
+                content = file.read(INPUT_BYTES_MAX)
         except OSError as error:
             raise CommandFailedError(f"{path}: {error.strerror}") from None
     else:

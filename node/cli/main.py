@@ -32,7 +32,7 @@ PROGRAM = "unchained-node"
 # What the parser raises for wrong use; typer exports this one member of its family only.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
-ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
+COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "bench": ("bench",),
     "chain": ("chain",),
     "coin": ("ledger",),
@@ -74,9 +74,9 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     app.command()(start)
     app.command()(version)
-    wanted = ROOMS.get(arguments[0]) if arguments else None
+    wanted = COMMAND_MODULES.get(arguments[0]) if arguments else None
     if wanted is None:
-        wanted = tuple(dict.fromkeys(name for names in ROOMS.values() for name in names))
+        wanted = tuple(dict.fromkeys(name for names in COMMAND_MODULES.values() for name in names))
     for name in wanted:
         import_module(f"unchained.node.cli.{name}").add_to(app)
     return app
@@ -117,34 +117,34 @@ def run(arguments: Sequence[str]) -> int:
         try:
             default_backend()
         except ValueError as error:
-            return _tell(str(error), WRONG_USE)
+            return _fail(str(error), WRONG_USE)
     try:
         result = build(arguments)(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except USAGE_ERROR as error:
-        return _tell(usage_line(error), WRONG_USE)
+        return _fail(usage_line(error), WRONG_USE)
     except ConfigError as error:
-        return _tell(str(error), WRONG_USE)
+        return _fail(str(error), WRONG_USE)
     except typer.Abort:
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     except (StoreError, CommandFailedError) as error:
-        return _tell(str(error), FAILED)
+        return _fail(str(error), FAILED)
     except OSError as error:
-        return _tell(_describe(error), FAILED)
+        return _fail(_describe(error), FAILED)
     except Exception as error:  # noqa: BLE001
         # A running node writes the traceback to its log; people get one line in any case.
-        return _tell(f"internal error: {_describe(error)}", FAILED)
+        return _fail(f"internal error: {_describe(error)}", FAILED)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
             raise
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     if result == INTERRUPTED:
-        return _tell("interrupted", FAILED)
+        return _fail("interrupted", FAILED)
     return result if isinstance(result, int) else 0
 
 
 def usage_line(error: Exception) -> str:
-    """Return what was wrong with the command line, and where the right use is told."""
+    """Return what was wrong with the command line, and where the right use is explained."""
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
@@ -158,7 +158,7 @@ def _describe(error: Exception) -> str:
     return describe(error)
 
 
-def _tell(line: str, code: int) -> int:
+def _fail(line: str, code: int) -> int:
     print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201
     return code
 

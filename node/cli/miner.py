@@ -11,7 +11,8 @@ import msgspec
 import trio
 import typer
 
-from unchained.miner.errors import MinerError, WorkerError
+from unchained.miner.errors import MinerError
+from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
 from unchained.miner.remote import CoinRefusedError, NodeUnavailableError, RemoteMiner, Work
@@ -51,7 +52,7 @@ class RpcNode:
     """A node behind its RPC. The credentials are read anew for each call: a cookie changes."""
 
     def __init__(self, url: str, token_file: Path | None, address: str | None) -> None:
-        # A URL that is none shall be told at once.
+        # A malformed URL is refused at once.
         self._url = url
         self._token_file = token_file
         self._address = address
@@ -145,11 +146,7 @@ def miner(
 async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json: bool) -> None:
     with open_logs(clock=SystemClock(), stream=sys.stdout, json=json) as logs:
         log = logs.log
-
-        def report(worker: int, why: WorkerError, delay_s: float) -> None:
-            log.warning("miner.worker_lost", worker=worker, why=str(why), restart_in_s=delay_s)
-
-        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, report=report)
+        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, losses=LossLog(log))
         remote = RemoteMiner(pool, nodes, log=log)
         async with trio.open_nursery() as nursery:
 
@@ -161,14 +158,14 @@ async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json
             await nursery.start(pool.run)
             await nursery.start(remote.run)
             log.info("miner.started", workers=workers, nodes=[node.name for node in nodes])
-            await _tell(pool, remote, log.info)
+            await _report(pool, remote, log.info)
 
 
 def _ignore(_number: int) -> None:
     """Do nothing about another signal: ending takes a second at most."""
 
 
-async def _tell(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
+async def _report(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
     while True:
         await trio.sleep(REPORT_S)
         mined, done = pool.statistics(), remote.statistics()

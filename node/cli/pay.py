@@ -19,8 +19,8 @@ from unchained.node.cli.passphrases import (
     read_passphrase,
 )
 from unchained.node.cli.wallet import (
-    DEFAULT,
-    SLOW_S,
+    DEFAULT_WALLET,
+    SLOW_ANSWER_S,
     AccountOption,
     WalletOption,
     app,
@@ -33,13 +33,13 @@ UNLOCK_S: Final = 120.0
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
 
-MAX_FILE: Final = 1 << 20
+INPUT_BYTES_MAX: Final = 1 << 20
 
 SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
 
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
-htlc_app = typer.Typer(no_args_is_help=True, help="Swap: whoever has a hash's preimage claims.")
+htlc_app = typer.Typer(no_args_is_help=True, help="Swap: anyone who has a hash's preimage claims.")
 
 app.add_typer(multisig_app, name="multisig")
 app.add_typer(htlc_app, name="htlc")
@@ -89,15 +89,15 @@ class SpendCommand:
         node, wallet = self._node, self._wallet
         # Nobody is asked for a passphrase to hear then that there is another mistake.
         try:
-            return node.call(method, seconds=SLOW_S, name=wallet, **params)
+            return node.call(method, seconds=SLOW_ANSWER_S, name=wallet, **params)
         except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
         passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
         unlocking = {"passphrase": passphrase, "name": wallet, "seconds": UNLOCK_S}
-        node.call_with("wallet.unlock", unlocking, seconds=SLOW_S)
+        node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
         try:
-            return node.call(method, seconds=SLOW_S, name=wallet, **params)
+            return node.call(method, seconds=SLOW_ANSWER_S, name=wallet, **params)
         finally:
             node.call("wallet.lock", name=wallet)
 
@@ -125,7 +125,7 @@ def send(
     to: ToArgument,
     amount: AmountArgument = None,
     memo: MemoOption = "",
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
@@ -150,7 +150,7 @@ def sweep(
     node: Asker,
     to: ToArgument,
     memo: MemoOption = "",
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -166,7 +166,7 @@ def sweep(
 @user_text("Join an account's coins, the smallest first, into few.")
 def consolidate(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
     below: Annotated[
@@ -186,7 +186,7 @@ def consolidate(
 def bump(
     node: Asker,
     txid: TxidArgument,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -200,7 +200,7 @@ def bump(
 
 @asking(app, "abandon")
 @user_text("Take the coins of a waiting transfer back; it may be included all the same.")
-def abandon(node: Asker, txid: TxidArgument, wallet: WalletOption = DEFAULT) -> None:
+def abandon(node: Asker, txid: TxidArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.abandon", txid=txid, name=wallet)
     node.show(found, lambda: typer.echo("abandoned"))
 
@@ -213,7 +213,7 @@ def prepare(
     output: OutputOption,
     amount: AmountArgument = None,
     memo: MemoOption = "",
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
@@ -221,7 +221,7 @@ def prepare(
 ) -> None:
     found = node.call(
         "wallet.prepare",
-        seconds=SLOW_S,
+        seconds=SLOW_ANSWER_S,
         payments=_payment(to, amount, memo),
         name=wallet,
         account=account,
@@ -234,7 +234,7 @@ def prepare(
 
 @asking(app, "describe")
 @user_text("Show what signing a transfer would mean.")
-def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT) -> None:
+def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
     node.show(found, lambda: print_fields(_without_file(found)))
 
@@ -247,7 +247,7 @@ def sign(
     node: Asker,
     file: UnsignedArgument,
     output: OutputOption,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
@@ -304,10 +304,10 @@ def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
 def broadcast(
     node: Asker,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
     content = [_read(file).hex() for file in files]
-    sent = node.call("wallet.broadcast", seconds=SLOW_S, files=content, name=wallet)
+    sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, name=wallet)
     _show_sent(node, sent)
 
 
@@ -324,7 +324,7 @@ def _without_file(found: dict[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE)
+            return file.read(INPUT_BYTES_MAX)
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from None
 
@@ -334,7 +334,7 @@ def _read(path: Path) -> bytes:
 
 @asking(app, "contracts")
 @user_text("Show the contracts that a wallet watches, and what they hold.")
-def contracts(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     columns = ["kind", "value", "label", "lock", "text"]
     node.show_rows(node.call("wallet.contracts", name=wallet), columns, "no contracts")
 
@@ -344,7 +344,7 @@ def contracts(node: Asker, wallet: WalletOption = DEFAULT) -> None:
 def watch_contract(
     node: Asker,
     contract: Annotated[str, typer.Argument(metavar="TEXT", help="contract:…")],
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
     _show_contract(
@@ -360,7 +360,7 @@ def multisig_create(
     parties: Annotated[
         list[str], typer.Argument(metavar="PARTY...", help="Addresses or paycodes.")
     ],
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
     found = node.call(
@@ -381,13 +381,13 @@ def multisig_prepare(
         str | None, typer.Argument(metavar="[PAYEE]", help="Default: all to this wallet.")
     ] = None,
     amount: AmountArgument = None,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
 ) -> None:
     found = node.call(
         "wallet.multisig_prepare",
-        seconds=SLOW_S,
+        seconds=SLOW_ANSWER_S,
         lock=lock,
         payments=[] if to is None else _payment(to, amount, ""),
         name=wallet,
@@ -408,7 +408,7 @@ def htlc_create(
         str | None,
         typer.Option("--hash", metavar="SHA256", help="Default: of a preimage drawn here."),
     ] = None,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
     params = {"claim": claim, "refund": refund, "height": height, "name": wallet, "label": label}
@@ -424,7 +424,7 @@ def htlc_claim(
     node: Asker,
     lock: LockArgument,
     preimage: Annotated[str | None, typer.Option("--preimage", metavar="HEX")] = None,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
@@ -440,7 +440,7 @@ def htlc_claim(
 def htlc_refund(
     node: Asker,
     lock: LockArgument,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,

@@ -113,9 +113,9 @@ def run_node(
     """Run a node until SIGINT, SIGTERM, SIGHUP or a failure; return the exit code.
 
     `compose` makes the services, in the event loop, before the first one starts. Errors of the
-    `expected` families are told by their text, others as internal errors with the traceback in the
-    log file. The log's lines go to the `screen` if there is one, else to standard output. Raises
-    ConfigError if the data directory cannot be used.
+    `expected` families are reported by their text, others as internal errors with the traceback in
+    the log file. The log's lines go to the `screen` if there is one, else to standard output.
+    Raises ConfigError if the data directory cannot be used.
     """
     data_dir = prepare_data_dir(settings.data_dir)
     clock = SystemClock()

@@ -1,4 +1,4 @@
-"""How far long work along the chain is, for whoever waits for it."""
+"""How far long work along the chain is, for a person who waits for it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Show = Callable[[int, int, int], None]
 def progress(what: str) -> Iterator[Show]:
     """Give a function to report to: a bar on a terminal, now and then a line else."""
     if not sys.stderr.isatty():
-        told = 0
+        shown = 0
 
         def write(height: int, done: int, total: int) -> None:
-            nonlocal told
-            if height >= told + LINE_EVERY or done == total:
-                told = height
+            nonlocal shown
+            if height >= shown + LINE_EVERY or done == total:
+                shown = height
                 typer.echo(f"{what}: height {height}, {100 * done // max(1, total)} %", err=True)
 
         yield write

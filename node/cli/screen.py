@@ -31,16 +31,16 @@ LEAST_ROWS: Final = 12
 LEAST_COLUMNS: Final = 50
 """A terminal smaller than this gets log lines."""
 
-PATIENCE_S: Final = 1.0
+LOCK_WAIT_S: Final = 1.0
 """How long giving back waits for a drawing that a stalled terminal holds up."""
 
 
 def panel_possible(stdin: TextIO, stdout: TextIO, env: Mapping[str, str]) -> bool:
-    """Tell whether the panel can be shown: a terminal that is ours, large enough, not dumb."""
+    """Return whether the panel can be shown: a terminal that is ours, large enough, not dumb."""
     try:
         if not (stdin.isatty() and stdout.isatty()) or env.get("TERM", "dumb") == "dumb":
             return False
-        # Whoever is in the background is stopped for touching the terminal's modes.
+        # A process in the background is stopped for touching the terminal's modes.
         if os.tcgetpgrp(stdin.fileno()) != os.getpgrp():
             return False
         size = os.get_terminal_size(stdout.fileno())
@@ -132,7 +132,7 @@ class Screen:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the lock if it can be had in time: a stalled drawing must not keep it for ever."""
-        held = self._lock.acquire(timeout=PATIENCE_S)
+        held = self._lock.acquire(timeout=LOCK_WAIT_S)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""``unchained-node start``: run a node until it is told to stop."""
+"""``unchained-node start``: run a node until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _panel(
 
 
 def _check_rpc(settings: Settings) -> None:
-    """Raise ConfigError for what the RPC settings' own patterns cannot tell."""
+    """Raise ConfigError for what the RPC settings' own patterns cannot catch."""
     from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     rpc = settings.config.rpc

@@ -21,7 +21,7 @@ from unchained.node.cli.progress import Show, progress
 
 app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, back up.")
 
-SLOW_S: Final = 180.0
+SLOW_ANSWER_S: Final = 180.0
 """How long an answer may take for which the node stretches a passphrase or makes transfers."""
 
 LOOK_S: Final = 0.2
@@ -42,7 +42,7 @@ PngOption = Annotated[
 ]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000)]
 OffsetOption = Annotated[int, typer.Option("--offset", min=0)]
-DEFAULT: Final = "default"
+DEFAULT_WALLET: Final = "default"
 
 
 def add_to(root: typer.Typer) -> None:
@@ -59,7 +59,7 @@ def list_(node: Asker) -> None:
 
 @asking(app, "info")
 @user_text("Show a wallet's state, and how far it has followed the chain.")
-def info(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     node.show_fields(node.call("wallet.info", name=wallet))
 
 
@@ -67,7 +67,7 @@ def info(node: Asker, wallet: WalletOption = DEFAULT) -> None:
 @user_text("Make a wallet with a new mnemonic, which is shown this once.")
 def create(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     accounts: Annotated[int, typer.Option("--accounts", min=1, max=100)] = 1,
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
@@ -78,7 +78,7 @@ def create(
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.create",
-        seconds=SLOW_S,
+        seconds=SLOW_ANSWER_S,
         passphrase=passphrase,
         name=wallet,
         accounts=accounts,
@@ -87,7 +87,7 @@ def create(
 
     def human() -> None:
         typer.echo(found["mnemonic"])
-        typer.echo("write these words down: whoever has them has the coins", err=True)
+        typer.echo("write these words down: anyone who has them has the coins", err=True)
 
     node.show(found, human)
 
@@ -96,7 +96,7 @@ def create(
 @user_text("Make a wallet from its 24 words, and find its coins.")
 def restore(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     mnemonic_file: Annotated[
         Path | None,
         typer.Option("--mnemonic-file", metavar="FILE", help="Read the words from a file."),
@@ -120,7 +120,7 @@ def restore(
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.restore",
-        seconds=SLOW_S,
+        seconds=SLOW_ANSWER_S,
         mnemonic=mnemonic,
         passphrase=passphrase,
         name=wallet,
@@ -150,13 +150,13 @@ def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> st
 
 @asking(app, "open")
 @user_text("Open a wallet, locked.")
-def open_(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def open_(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     node.show_fields(node.call("wallet.open", name=wallet))
 
 
 @asking(app, "close")
 @user_text("Lock and close a wallet.")
-def close(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def close(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     node.show_fields(node.call("wallet.close", name=wallet))
 
 
@@ -164,19 +164,19 @@ def close(node: Asker, wallet: WalletOption = DEFAULT) -> None:
 @user_text("Let a wallet sign for a while.")
 def unlock(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=604_800)] = 300.0,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     params = {"passphrase": passphrase, "name": wallet, "seconds": seconds}
-    node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_S))
+    node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S))
 
 
 @asking(app, "lock")
 @user_text("Drop a wallet's spend keys at once.")
-def lock(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def lock(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     node.show_fields(node.call("wallet.lock", name=wallet))
 
 
@@ -184,7 +184,7 @@ def lock(node: Asker, wallet: WalletOption = DEFAULT) -> None:
 @user_text("Change a wallet's passphrase.")
 def passphrase(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     new_file: Annotated[
         Path | None, typer.Option("--new-passphrase-file", metavar="FILE", help="The new one.")
     ] = None,
@@ -196,7 +196,7 @@ def passphrase(
     new = _new_passphrase(no_passphrase, new_file, None)
     found = node.call(
         "wallet.change_passphrase",
-        seconds=SLOW_S,
+        seconds=SLOW_ANSWER_S,
         old=old,
         new=new,
         name=wallet,
@@ -209,12 +209,12 @@ def passphrase(
 @user_text("Print a wallet's 24 words, for a backup.")
 def mnemonic(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.mnemonic", seconds=SLOW_S, passphrase=secret, name=wallet)
+    found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
@@ -222,12 +222,12 @@ def mnemonic(
 @user_text("Add the next account to a wallet and print its number.")
 def add_account(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.add_account", seconds=SLOW_S, passphrase=secret, name=wallet)
+    found = node.call("wallet.add_account", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
@@ -235,7 +235,7 @@ def add_account(
 @user_text("Print an account's address: short, but payments to it can be linked.")
 def address(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     amount: AmountOption = None,
     label: LabelOption = "",
@@ -250,7 +250,7 @@ def address(
 @user_text("Print an account's paycode: long, and payments to it cannot be linked.")
 def paycode(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     amount: AmountOption = None,
     memo: Annotated[str, typer.Option("--memo", metavar="TEXT")] = "",
@@ -286,7 +286,9 @@ def _show_receiving(
 
 @asking(app, "balance")
 @user_text("Show what a wallet has.")
-def balance(node: Asker, wallet: WalletOption = DEFAULT, account: OnlyAccountOption = None) -> None:
+def balance(
+    node: Asker, wallet: WalletOption = DEFAULT_WALLET, account: OnlyAccountOption = None
+) -> None:
     node.show_fields(node.call("wallet.balance", name=wallet, account=account))
 
 
@@ -294,7 +296,7 @@ def balance(node: Asker, wallet: WalletOption = DEFAULT, account: OnlyAccountOpt
 @user_text("Show a wallet's coins, the latest first.")
 def coins(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     account: OnlyAccountOption = None,
     spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
     limit: LimitOption = 100,
@@ -310,7 +312,10 @@ def coins(
 @asking(app, "history")
 @user_text("Show what touched a wallet: what waits first, then from the tip down.")
 def history(
-    node: Asker, wallet: WalletOption = DEFAULT, limit: LimitOption = 100, offset: OffsetOption = 0
+    node: Asker,
+    wallet: WalletOption = DEFAULT_WALLET,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
 ) -> None:
     found = node.call("wallet.history", name=wallet, limit=limit, offset=offset)
     columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
@@ -325,7 +330,7 @@ def label(
     kind: Annotated[str, typer.Argument(metavar="coin|transfer|contract")],
     which: Annotated[str, typer.Argument(metavar="ID", help="Its id, txid or lock.")],
     text: Annotated[str, typer.Argument(metavar="LABEL", help="Empty: take it away.")],
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
     node.call("wallet.label", kind=kind, id=which, label=text, name=wallet)
     node.show(True, lambda: typer.echo("labelled" if text else "label taken away"))
@@ -336,8 +341,8 @@ def label(
 def freeze(
     node: Asker,
     coin: Annotated[str, typer.Argument(metavar="ID")],
-    wallet: WalletOption = DEFAULT,
-    thaw: Annotated[bool, typer.Option("--thaw", help="Let go of it.")] = False,
+    wallet: WalletOption = DEFAULT_WALLET,
+    thaw: Annotated[bool, typer.Option("--thaw", help="Free it again.")] = False,
 ) -> None:
     found = node.call("wallet.freeze", coin=coin, name=wallet, frozen=not thaw)
     node.show(found, lambda: typer.echo("frozen" if found else "thawed"))
@@ -347,7 +352,7 @@ def freeze(
 @user_text(
     "Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."
 )
-def export(node: Asker, wallet: WalletOption = DEFAULT) -> None:
+def export(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.export", name=wallet)
     node.show(found, lambda: typer.echo(found))
 
@@ -368,10 +373,10 @@ def import_watch(
 
 
 @asking(app, "rescan")
-@user_text("Read the chain again; `wallet info` tells how far it is.")
+@user_text("Read the chain again; `wallet info` shows how far it is.")
 def rescan(
     node: Asker,
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     height: Annotated[int, typer.Option("--from", min=0, metavar="HEIGHT")] = 0,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give it up instead.")] = False,
 ) -> None:
@@ -382,22 +387,24 @@ def rescan(
 
 
 @asking(app, "receipt")
-@user_text("Write a file that proves a transfer to whoever has no node (`verify-receipt`).")
+@user_text("Write a file that proves a transfer to anyone without a node (`verify-receipt`).")
 def receipt(
     node: Asker,
     txid: Annotated[str, typer.Argument(metavar="TXID")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
-    wallet: WalletOption = DEFAULT,
+    wallet: WalletOption = DEFAULT_WALLET,
     anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
 ) -> None:
-    found = node.call("wallet.receipt", seconds=SLOW_S, txid=txid, name=wallet, anchors=anchors)
+    found = node.call(
+        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, name=wallet, anchors=anchors
+    )
     write_output(output, bytes.fromhex(found))
     node.show({"file": str(output)}, lambda: typer.echo(output))
 
 
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
-    """Show a person how a wallet reads the chain, until it has read it all; tell a program at once
-    that this has begun. Raises `CommandFailedError`."""
+    """Show a person how a wallet reads the chain, until it has read it all; answer a program
+    at once that this has begun. Raises `CommandFailedError`."""
     if node.json or not sys.stderr.isatty():
         node.show_fields(begun)
         return
@@ -406,13 +413,13 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
             while not _has_read(found := node.call("wallet.info", name=wallet), show):
                 time.sleep(LOOK_S)
     except KeyboardInterrupt:
-        typer.echo("the node goes on reading: `wallet info` tells how far it is", err=True)
+        typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return
     node.show_fields(found)
 
 
 def _has_read(found: dict[str, Any], show: Show) -> bool:
-    """Show how far a wallet is by its state; tell whether it has read all. Raises
+    """Show how far a wallet is by its state; return whether it has read all. Raises
     `CommandFailedError`."""
     if found["failure"]:
         raise CommandFailedError(f"the wallet does not follow the chain: {found['failure']}")

@@ -37,13 +37,13 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, UInt64
 
-MAGIC: Final = b"UNCHAINED-PROOF"
+COIN_PROOF_NAME: Final = b"UNCHAINED-PROOF"
 """What a file begins with, before the byte of its version."""
 
-VERSION: Final = 1
+COIN_PROOF_VERSION: Final = 1
 """The only version of proof files."""
 
-COIN_PROOF_FILE_MAX: Final = 64 << 10
+COIN_PROOF_BYTES_MAX: Final = 64 << 10
 """Bytes of a file that is looked at: more than the longest paths need."""
 
 
@@ -93,20 +93,20 @@ class CoinProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def to_file(self) -> bytes:
         """Return the file."""
-        return MAGIC + bytes((VERSION,)) + encode(self)
+        return COIN_PROOF_NAME + bytes((COIN_PROOF_VERSION,)) + encode(self)
 
     @classmethod
     def from_file(cls, raw: bytes) -> CoinProof:
         """Decode a file of whatever content. Raises `NotACoinProofError`."""
-        if not raw.startswith(MAGIC) or len(raw) == len(MAGIC):
+        if not raw.startswith(COIN_PROOF_NAME) or len(raw) == len(COIN_PROOF_NAME):
             raise NotACoinProofError("not a proof file: it does not begin like one")
-        version = raw[len(MAGIC)]
-        if version != VERSION:
+        version = raw[len(COIN_PROOF_NAME)]
+        if version != COIN_PROOF_VERSION:
             raise NotACoinProofError(
-                f"a proof file of version {version}, this program knows {VERSION}"
+                f"a proof file of version {version}, this program knows {COIN_PROOF_VERSION}"
             )
         try:
-            return _DECODER.decode(raw[len(MAGIC) + 1 :])
+            return _DECODER.decode(raw[len(COIN_PROOF_NAME) + 1 :])
         except NonCanonicalError as error:
             raise NotACoinProofError(f"not a proof file: {error}") from None
 
@@ -253,4 +253,4 @@ class _Check:
         return anchor.height - 1
 
 
-_DECODER = CanonicalDecoder(CoinProof, max_size=COIN_PROOF_FILE_MAX)
+_DECODER = CanonicalDecoder(CoinProof, max_size=COIN_PROOF_BYTES_MAX)

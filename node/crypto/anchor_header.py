@@ -66,7 +66,7 @@ class AnchorHeader(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
 
     def matches(self, body: Body) -> bool:
-        """Tell whether a body is the one that these digests are of."""
+        """Return whether a body is the one that these digests are of."""
         return (
             body.state_root == self.state_root
             and body.history_root == self.history_root

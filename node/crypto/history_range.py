@@ -15,7 +15,7 @@ import msgspec
 from unchained.node.crypto.ranges import (
     CLEAN_PAGES_MAX,
     MAX_PEAKS,
-    MAX_SIBLINGS,
+    RANGE_SIBLINGS_MAX,
     PagedRange,
     PageSource,
     is_path,
@@ -23,7 +23,7 @@ from unchained.node.crypto.ranges import (
 )
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.primitives.hashing import HISTORY, HISTORY_NODE
+from unchained.node.primitives.hashing import HISTORY_HASH, HISTORY_NODE
 from unchained.node.primitives.types import U64_MAX, UInt64
 
 NODE_SIZE: Final = 80
@@ -35,7 +35,7 @@ MAX_WORK: Final = 2**256 - 1
 PAGE_HEIGHT: Final = 4
 """Levels of nodes in a page."""
 
-PAGE_SIZE: Final = 2_400
+HISTORY_PAGE_SIZE: Final = 2_400
 """Bytes of a page: 30 nodes."""
 
 NodeBytes = Annotated[bytes, msgspec.Meta(min_length=NODE_SIZE, max_length=NODE_SIZE)]
@@ -114,7 +114,7 @@ class HistoryPeaks(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def root(self) -> bytes:
         """Return the history root, 32 bytes."""
-        return HISTORY(self.count.to_bytes(8, "big") + b"".join(self.peaks))
+        return HISTORY_HASH(self.count.to_bytes(8, "big") + b"".join(self.peaks))
 
     @property
     def work(self) -> int:
@@ -158,7 +158,7 @@ class HistoryProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     anchors: UInt64
     height: UInt64
-    siblings: Annotated[tuple[NodeBytes, ...], msgspec.Meta(max_length=MAX_SIBLINGS)]
+    siblings: Annotated[tuple[NodeBytes, ...], msgspec.Meta(max_length=RANGE_SIBLINGS_MAX)]
     peaks: Annotated[tuple[NodeBytes, ...], msgspec.Meta(max_length=MAX_PEAKS)]
 
     def before(self) -> HistoryPeaks:
@@ -239,4 +239,4 @@ def _coins(nodes: Iterable[bytes]) -> int:
 
 
 _PEAKS_DECODER = CanonicalDecoder(HistoryPeaks, max_size=32 + 82 * MAX_PEAKS)
-_PROOF_DECODER = CanonicalDecoder(HistoryProof, max_size=48 + 82 * (MAX_SIBLINGS + MAX_PEAKS))
+_PROOF_DECODER = CanonicalDecoder(HistoryProof, max_size=48 + 82 * (RANGE_SIBLINGS_MAX + MAX_PEAKS))

@@ -33,7 +33,7 @@ Join: TypeAlias = Callable[[bytes], bytes]
 MAX_PEAKS: Final = 64
 """Most mountains of a range: the count of its leaves is a u64."""
 
-MAX_SIBLINGS: Final = 63
+RANGE_SIBLINGS_MAX: Final = 63
 """Most siblings of a path: the height of the highest mountain."""
 
 CLEAN_PAGES_MAX: Final = 16_384

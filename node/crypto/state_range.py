@@ -11,14 +11,14 @@ import msgspec
 from unchained.node.crypto.ranges import (
     CLEAN_PAGES_MAX,
     MAX_PEAKS,
-    MAX_SIBLINGS,
+    RANGE_SIBLINGS_MAX,
     Join,
     PagedRange,
     PageSource,
     is_path,
 )
 from unchained.node.primitives.codec import CanonicalDecoder, encode
-from unchained.node.primitives.hashing import COIN_LEAF, COIN_NODE, STATE
+from unchained.node.primitives.hashing import COIN_LEAF, COIN_NODE, STATE_HASH
 from unchained.node.primitives.types import U64_MAX, ZERO32, Bytes32, UInt64
 
 SPENT: Final = ZERO32
@@ -27,7 +27,7 @@ SPENT: Final = ZERO32
 PAGE_HEIGHT: Final = 4
 """Levels of nodes in a page."""
 
-PAGE_SIZE: Final = 960
+STATE_PAGE_SIZE: Final = 960
 """Bytes of a page: 30 nodes."""
 
 _ZERO64: Final = bytes(64)
@@ -50,7 +50,7 @@ def join(pair: bytes) -> bytes:
 
 def state_root(positions: int, supply: int, pool: int, peaks: Sequence[bytes]) -> bytes:
     """Return the state root, 32 bytes; supply and pool in grains, all three u64."""
-    return STATE(_HEAD.pack(positions, supply, pool) + b"".join(peaks))
+    return STATE_HASH(_HEAD.pack(positions, supply, pool) + b"".join(peaks))
 
 
 class StateProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -61,7 +61,7 @@ class StateProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
     supply: UInt64
     pool: UInt64
     position: UInt64
-    siblings: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_SIBLINGS)]
+    siblings: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=RANGE_SIBLINGS_MAX)]
     peaks: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_PEAKS)]
 
     def to_bytes(self) -> bytes:
@@ -136,4 +136,4 @@ def _own_join() -> Join:
     return own_join
 
 
-_DECODER = CanonicalDecoder(StateProof, max_size=64 + 34 * (MAX_SIBLINGS + MAX_PEAKS))
+_DECODER = CanonicalDecoder(StateProof, max_size=64 + 34 * (RANGE_SIBLINGS_MAX + MAX_PEAKS))

@@ -1,4 +1,4 @@
-"""What governs the miner besides the chain: the machine's state and whoever sits in front of it.
+"""What governs the miner besides the chain: the machine's state and the person in front of it.
 
 `MiningControl` is the one place where a running miner is changed: a person pauses it, sets
 workers, priority, cores, processor time or memory pages through it, and it pauses the workers by
@@ -9,7 +9,6 @@ comes back does not end a person's pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -38,7 +37,7 @@ from unchained.node.base.runner import Runner
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.params import Network
 
-POLL_S: Final = 5.0
+MACHINE_POLL_S: Final = 5.0
 """Seconds between two looks at the machine."""
 
 CALM_POLLS: Final = 6
@@ -85,7 +84,7 @@ class ControlChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readings(msgspec.Struct, frozen=True):
-    """One look at the machine; what it does not tell is None."""
+    """One look at the machine; what it does not report is None."""
 
     battery: bool | None
     usage: Usage
@@ -105,9 +104,19 @@ class ControlStatistics(msgspec.Struct, frozen=True):
     expected: float
 
 
-def read_machine() -> Readings:
-    """Look at the machine; blocks for some milliseconds."""
-    return Readings(on_battery(), read_usage(), since_input_s(), read_sensors())
+class Machine(Protocol):
+    """What the miner runs on."""
+
+    def read(self) -> Readings:
+        """Look at the machine; may block for some milliseconds."""
+
+
+class ThisMachine:
+    """The machine that this process runs on."""
+
+    def read(self) -> Readings:
+        """Look at the machine; blocks for some milliseconds."""
+        return Readings(on_battery(), read_usage(), since_input_s(), read_sensors())
 
 
 def reasons_to_pause(
@@ -148,7 +157,7 @@ class MiningControl:
         epochs: CoinCount,
         runner: Runner,
         log: FilteringBoundLogger,
-        read: Callable[[], Readings] = read_machine,
+        machine: Machine | None = None,
     ) -> None:
         self._pool = pool
         self._network = network
@@ -156,7 +165,7 @@ class MiningControl:
         self._epochs = epochs
         self._runner = runner
         self._log = log
-        self._read = read
+        self._machine: Machine = ThisMachine() if machine is None else machine
         self._cores = physical_cores(usable_cpus())
         self._rules = PauseRules.of(config)
         self._automatic = config.workers == "auto"
@@ -174,8 +183,8 @@ class MiningControl:
                 nursery.start_soon(self._count)
                 task_status.started()
                 while True:
-                    self._judge(await self._runner.run(self._read))
-                    await trio.sleep(POLL_S)
+                    self._decide(await self._runner.run(self._machine.read))
+                    await trio.sleep(MACHINE_POLL_S)
         finally:
             self._apply(frozenset())
 
@@ -187,7 +196,7 @@ class MiningControl:
             self._hashes = hashes
             await trio.sleep(1)
 
-    def _judge(self, seen: Readings) -> None:
+    def _decide(self, seen: Readings) -> None:
         if self._last is not None:
             self._load = others_load(self._last.usage, seen.usage)
         self._last = seen
@@ -203,7 +212,7 @@ class MiningControl:
         self._apply(wanted | lasting)
 
     def _ruled(self, reason: str) -> bool:
-        """Tell whether a reason can still arise under the present rules."""
+        """Return whether a reason can still arise under the present rules."""
         return bool(self._rules.above_load if reason == LOAD else self._rules.after_input_s)
 
     def _apply(self, reasons: frozenset[str]) -> None:
@@ -270,7 +279,7 @@ class MiningControl:
             after_input_s=_either(changes.pause_after_input_s, self._rules.after_input_s),
         )
 
-    # What there is to tell
+    # What there is to report
 
     def pool_statistics(self) -> PoolStatistics:
         """Return a snapshot of the pool."""

@@ -95,7 +95,7 @@ def wallet_account(directory: Path, network: Network) -> tuple[WatchAccount | No
 def new_mining_wallet(directory: Path, network: Network, birth: int) -> WatchAccount:
     """Make the wallet `mining`, without a passphrase, and return its account.
 
-    Whoever has its file has its coins. Raises `PayoutError`.
+    Anyone who has its file has its coins. Raises `PayoutError`.
     """
     keystore = Keystore.create(network, new_secret(), "", birth=birth, allow_empty=True)
     try:

@@ -1,10 +1,10 @@
 """Addresses of other nodes: bounded, spread over buckets so that nobody can fill them (Bitcoin's
 addrman, after Heilman et al., "Eclipse attacks on Bitcoin's peer-to-peer network", 2015).
 
-An address that somebody told us is *new*; one that we have connected to is *tried*. Which bucket
+An address that a peer sent us is *new*; one that we have connected to is *tried*. Which bucket
 and which place in it an address may have follows from a secret of the node, the network that the
-address is in and, for new ones, the network of whoever told us: one source reaches few buckets,
-whatever it sends.
+address is in and, for new ones, the network of the peer that sent it: one source reaches few
+buckets, whatever it sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from unchained.storage.kv import Batch, KeyValueStore
 BUCKET_SIZE: Final = 32
 NEW_BUCKETS: Final = 256
 NEW_BUCKETS_OF_SOURCE: Final = 16
-"""New buckets that the addresses told by one network can get into: 512 addresses."""
+"""New buckets that the addresses sent by one network can get into: 512 addresses."""
 TRIED_BUCKETS: Final = 64
 TRIED_BUCKETS_OF_NETWORK: Final = 4
 """Tried buckets that the addresses of one network can get into."""
@@ -133,9 +133,9 @@ class AddressBook:
         return text in self._entries
 
     def add(self, text: str, source: str, now_ms: int) -> bool:
-        """Take in an address that `source` (a network group, or `OWN`) told us of.
+        """Take in an address that `source` (a network group, or `OWN`) sent us.
 
-        Tell whether it is held afterwards. Names, and addresses without a peer's id or a port,
+        Return whether it is held afterwards. Names, and addresses without a peer's id or a port,
         are taken from the operator only or not at all.
         """
         try:
@@ -222,7 +222,7 @@ class AddressBook:
         return self._entries.get(text)
 
     def sample(self, most: int, now_ms: int) -> list[str]:
-        """Return some addresses to tell others: at most a quarter of those that are any good."""
+        """Return some addresses to send to others: at most a quarter of those that are any good."""
         good = [
             entry.text
             for entry in self._entries.values()

@@ -1,4 +1,4 @@
-"""Addresses that peers tell each other: asking, telling, which to keep and which to tell whom."""
+"""Addresses that peers exchange: asking, answering, which to keep and which to send to whom."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ASK_SECOND_TIME_S: Final = 10.0
 
 
 class AddressExchange:
-    """Asks peers for addresses, into the book, and tells them some of it. Set before `run`.
+    """Asks peers for addresses, into the book, and sends them some of it. Set before `run`.
 
     `connected` holds the peers of the moment.
     """
@@ -61,7 +61,7 @@ class AddressExchange:
         exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
 
     def is_due(self, peer: PeerId, *, missing: bool) -> bool:
-        """Tell whether to ask a peer again; `missing` tells whether we lack peers."""
+        """Return whether to ask a peer again; `missing`: whether we lack peers."""
         at, times = self._asked.get(peer, (float("-inf"), 0))
         again_s = ASK_EVERY_S
         if missing:
@@ -110,14 +110,14 @@ class AddressExchange:
         known = self._connected.get(peer)
         own = self._transport.addresses()
         others = self._book.sample(most, self._clock.now_ms())
-        fit = fit_to_tell((*own, *others), None if known is None else known.info.ip)
+        fit = fit_to_send((*own, *others), None if known is None else known.info.ip)
         return tuple(text.encode() for text in fit[:most])
 
 
 def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
-    """Tell whether an address may mean another node.
+    """Return whether an address may mean another node.
 
-    What a stranger of the internet says of a private network would have us knock at doors of our
+    What a stranger of the internet says of a private network would have us dial machines of our
     own."""
     try:
         address = Address.parse(text)
@@ -131,8 +131,8 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
     )
 
 
-def fit_to_tell(texts: Sequence[str], asked_by_ip: str | None) -> list[str]:
-    """Return the addresses that mean something to whoever asks, each once: those of a private
+def fit_to_send(texts: Sequence[str], asked_by_ip: str | None) -> list[str]:
+    """Return the addresses that mean something to the peer that asks, each once: those of a private
     network mean nothing outside it."""
     public_only = asked_by_ip is None or is_public(asked_by_ip)
     return [text for text in dict.fromkeys(texts) if not public_only or _is_public(text)]

@@ -51,7 +51,7 @@ class BanList:
         self._changed: set[str] = set()
 
     def is_banned(self, group: str, now_ms: int) -> bool:
-        """Tell whether a group is banned at a time."""
+        """Return whether a group is banned at a time."""
         record = self._records.get(group)
         return record is not None and now_ms < record.until
 
@@ -73,7 +73,7 @@ class BanList:
         return self._shown(group)
 
     def lift(self, group: str) -> bool:
-        """End a ban and forget it; tell whether there was one."""
+        """End a ban and forget it; return whether there was one."""
         self._changed.add(group)
         return self._records.pop(group, None) is not None
 

@@ -52,7 +52,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Dialler:
     """Keeps up the number of outbound peers. Construct before the transport runs.
 
-    `connected` holds the peers of the moment; who owns it tells of those that are gone.
+    `connected` holds the peers of the moment; its owner reports those that are gone.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Dialler:
         ]
 
     def end_probe(self, peer: PeerId) -> bool:
-        """Note that a peer was greeted; tell whether it was only to be probed, and may go."""
+        """Note that a peer was greeted; return whether it was only to be probed, and may go."""
         if peer not in self._probed:
             return False
         self._probed.discard(peer)

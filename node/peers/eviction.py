@@ -36,7 +36,7 @@ class News(enum.Enum):
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """An inbound peer, as it is judged here. Times are Trio's, in seconds."""
+    """An inbound peer, as far as eviction compares it. Times are Trio's, in seconds."""
 
     peer: PeerId
     network: str

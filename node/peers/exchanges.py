@@ -24,8 +24,8 @@ A = TypeVar("A")
 
 
 class Exchanges:
-    """Asks and serves the requests of one network. Whoever asks too often pays for it, counted by
-    what bans of it cover."""
+    """Asks and serves the requests of one network. A peer that asks too often pays for it,
+    counted by what bans of it cover."""
 
     def __init__(self, transport: Transport, genesis_id: bytes, reputation: Reputation) -> None:
         self.transport = transport

@@ -105,7 +105,7 @@ class _Peer:
         self.silent = 0
         self.greeted = False
         self.round_trip_s = math.inf
-        """The shortest that it took to tell its status."""
+        """The shortest time that it took to send its status."""
         self.news: dict[News, float] = {}
         """Trio's time at which it last was the first to bring something."""
         self.poke = trio.Event()
@@ -202,13 +202,13 @@ class PeerManager:
         return None if known is None else known.status
 
     def greeted(self) -> list[PeerId]:
-        """Return the connected peers that have told their status, outbound ones first."""
+        """Return the connected peers that have sent their status, outbound ones first."""
         ready = [peer for peer in self._peers.values() if peer.status is not None]
         ready.sort(key=lambda peer: peer.is_inbound)
         return [peer.info.peer for peer in ready]
 
     def is_outbound(self, peer: PeerId) -> bool:
-        """Tell whether we chose the peer."""
+        """Return whether we chose the peer."""
         known = self._peers.get(peer)
         return known is not None and not known.is_inbound
 
@@ -327,7 +327,7 @@ class PeerManager:
         return [peer for peer in self._peers.values() if peer.is_inbound and not peer.is_visitor]
 
     async def _give_place(self, visitor: _Peer) -> None:
-        """Let a visitor that has told its status stay, instead of another if there is one to go."""
+        """Let a visitor that has sent its status stay, instead of another if there is one to go."""
         if self._is_full():
             evicted = choose(
                 [

@@ -15,7 +15,7 @@ from unchained.node.transport.contract import Misbehaviour, PeerId
 
 
 class Penalty(enum.Enum):
-    """What happens to whoever sent something."""
+    """What happens to the peer that sent something."""
 
     NONE = "none"
     """Nobody's fault."""

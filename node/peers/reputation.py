@@ -94,7 +94,7 @@ class Reputation:
     # The gate
 
     def gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
-        """Tell whether a connection is let in (`transport.Gate`)."""
+        """Return whether a connection is let in (`transport.Gate`)."""
         group = host_group(ip, peer)
         if group and self.bans.is_banned(group, self._clock.now_ms()):
             return False
@@ -122,7 +122,7 @@ class Reputation:
         return same < self.limits.inbound_per_network
 
     def may_dial(self, ip: str, peer: PeerId) -> bool:
-        """Tell whether an address is fit for an outbound connection beside those there are."""
+        """Return whether an address is fit for an outbound connection beside those there are."""
         if self.bans.is_banned(host_group(ip, peer), self._clock.now_ms()):
             return False
         if not is_public(ip):
@@ -186,7 +186,7 @@ class Reputation:
                 self._observer.drop(info.peer)
 
     def lift(self, group: str) -> bool:
-        """End a ban; tell whether there was one."""
+        """End a ban; return whether there was one."""
         self._observer.bans_changed()
         return self.bans.lift(group)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock
 
 HEADER_SIZE: Final = 166
@@ -87,13 +87,13 @@ class Coin(msgspec.Struct, frozen=True, gc=False):
     def from_bytes(cls, raw: bytes) -> Coin:
         """Read a coin from exactly 198 bytes and hash its id. Any 198 bytes are a coin."""
         header = CoinHeader.from_bytes(raw[:HEADER_SIZE])
-        return cls(header, raw[HEADER_SIZE:], raw, CoinId(COIN(raw)))
+        return cls(header, raw[HEADER_SIZE:], raw, CoinId(COIN_HASH(raw)))
 
     @classmethod
     def assemble(cls, header: CoinHeader, mix: bytes) -> Coin:
         """Join a header and the mix that was computed for it."""
         raw = header.to_bytes() + mix
-        return cls(header, mix, raw, CoinId(COIN(raw)))
+        return cls(header, mix, raw, CoinId(COIN_HASH(raw)))
 
     @property
     def height(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from unchained.node.primitives.codec import CanonicalDecoder, encode
-from unchained.node.primitives.hashing import OUTPUT, SIGHASH, TRANSFER, TRANSFER_FULL
+from unchained.node.primitives.hashing import OUTPUT, SIGHASH, TRANSFER_FULL, TRANSFER_HASH
 from unchained.node.primitives.types import Bytes32, CoinId, Txid, UInt64, Wid
 
 MAX_TRANSFER_ENCODED: Final = 256 * 1024
@@ -115,7 +115,7 @@ class SizedTransfer(msgspec.Struct, frozen=True, gc=False):
         return cls(
             transfer,
             raw,
-            Txid(TRANSFER(unsigned)),
+            Txid(TRANSFER_HASH(unsigned)),
             wid,
             SIGHASH(unsigned),
             len(raw) + OUTPUT_SIZE_SURCHARGE * len(transfer.outputs),

@@ -1,5 +1,5 @@
-"""Asking peers for parts of the chain: every answer is checked before it is used, and whoever lies
-or wastes time pays for it.
+"""Asking peers for parts of the chain: every answer is checked before it is used, and a peer that
+lies or wastes time pays for it.
 
     FetchError                  the peer gave nothing that can be used; it has paid already
     +-- NotServedByPeerError    it does not have it, is busy, or is gone

@@ -92,7 +92,7 @@ class AnchorFollower(Protocol):
     """Fetches anchors that peers know and this node does not: sync."""
 
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Ask a peer for an anchor and what lies below it; tell whether that is news."""
+        """Ask a peer for an anchor and what lies below it; return whether that is news."""
 
     def news_from(self) -> int:
         """Return the least height that is news to anybody, for while much is being fetched."""
@@ -203,7 +203,7 @@ class Relay:
                 del self._in_hand[key]
 
     def _is_left_to_gossip(self, key: bytes) -> bool:
-        """Tell whether gossip forwards what has come to be known, since it is in hand there."""
+        """Return whether gossip forwards what has come to be known, since it is in hand there."""
         in_hand = self._in_hand.get(key)
         if in_hand is None:
             return False

@@ -49,7 +49,7 @@ from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control, Counted, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
-from unchained.node.rpc.methods.reading import Reading
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.transport.contract import Transport
@@ -75,7 +75,7 @@ class NetworkView(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ServerParts:
     """What the methods of one node work on. `miner` is None where the node does not mine itself,
     `network` where it is alone. `payout` says whom it mines to; `synced` whether its chain is level
     with that of its peers."""
@@ -95,10 +95,10 @@ class Parts:
     wallets: WalletManager
 
 
-def node_server(parts: Parts, settings: RpcSettings) -> Server:
+def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     """Return the server with every method that this node can answer."""
     chain, clock = parts.chain, parts.clock
-    reading = Reading(parts.store, parts.runner)
+    reader = StoreReader(parts.store, parts.runner)
     exporter = Exporter(parts.store, chain.network, parts.data_dir, parts.runner)
     miner, network = parts.miner, parts.network
     peers = None if network is None else network.peers
@@ -133,10 +133,10 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
     )
     rooms: list[object] = [
         node,
-        ChainRoom(chain, reading, exporter, clock),
-        CoinRoom(chain, reading),
+        ChainRoom(chain, reader, exporter, clock),
+        CoinRoom(chain, reader),
         TransferRoom(chain, clock),
-        MempoolRoom(chain, reading, clock),
+        MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
         DebugRoom(counted),
@@ -151,7 +151,7 @@ def node_server(parts: Parts, settings: RpcSettings) -> Server:
         runner=parts.runner,
         log=parts.log,
         readiness=readiness,
-        events=EventLog(chain, reading).open,
+        events=EventLog(chain, reader),
         translations=TRANSLATIONS,
     )
     counted["rpc"] = server

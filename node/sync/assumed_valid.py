@@ -1,8 +1,8 @@
 """Anchors below which a new node takes proofs of work as verified (Protocol §6 is untouched).
 
 A release names an anchor that its makers have verified; a chain without it is verified in full.
-Whoever trusts nobody sets `network.verify_all`. No network has been launched in public yet, so
-there is nothing to name.
+An operator who trusts nobody sets `network.verify_all`. No network has been launched in public yet,
+so there is nothing to name.
 """
 
 from __future__ import annotations

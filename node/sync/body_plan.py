@@ -138,7 +138,7 @@ class BodyPlan(Generic[P]):
         return min(map(self._hedge_at, self._late_for(peer)), default=math.inf)
 
     def arrived(self, batch: DownloadBatch, peer: P, now: float) -> bool:
-        """Note that a peer has answered; tell whether it was the first: others' answers are of
+        """Note that a peer has answered; return whether it was the first: others' answers are of
         no use."""
         asked = self._open.get(batch.number)
         if asked is None:
@@ -182,7 +182,7 @@ class BodyPlan(Generic[P]):
         self._taken_in = max(self._taken_in, number + 1)
 
     def is_stuck(self, peers: Collection[P]) -> bool:
-        """Tell whether some batch waits that each of these peers has failed to deliver."""
+        """Return whether some batch waits that each of these peers has failed to deliver."""
         return any(set(peers) <= self._refused.get(batch.number, set()) for batch in self._waiting)
 
     def _has_room(self, peer: P) -> bool:

@@ -87,7 +87,7 @@ class Downloader:
         await run.finish()
 
     def sources(self, leader: PeerId, top: int) -> list[PeerId]:
-        """Return whom to ask: whoever led here, then peers that claim to be as high."""
+        """Return whom to ask: the peer that led here, then those that claim to be as high."""
         others = [
             peer
             for peer in self._peers.greeted()
@@ -226,5 +226,5 @@ class _Run:
             self._owner.bodies += len(anchors)
             self._plan.took_in(number)
             self._wake()
-        # Whoever is still being asked was too slow.
+        # A peer that is still being asked was too slow.
         all_of_it.cancel()

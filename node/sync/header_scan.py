@@ -22,7 +22,7 @@ from unchained.node.transport.contract import PeerId
 SCANNED_PEERS_MAX: Final = 4
 """Outbound peers whose headers are compared, besides the one that led to the sync."""
 SCAN_PATIENCE_S: Final = 900.0
-"""The longest that a comparison takes: whoever is not done by then is left out."""
+"""The longest that a comparison takes: a peer that is not done by then is left out."""
 SCAN_GRACE_S: Final = 15.0
 """Seconds that the others have when the first is done, or as long again as that took: one that
 dawdles does not hold up the sync, during which the node does not mine."""
@@ -51,7 +51,7 @@ class HeaderScan:
         self.height = height
 
     def has(self, coin_id: CoinId, height: int) -> bool:
-        """Tell whether an anchor is on this chain."""
+        """Return whether an anchor is on this chain."""
         at = 32 * (height - self._base_height - 1)
         return at >= 0 and self._ids.startswith(coin_id, at)
 

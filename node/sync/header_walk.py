@@ -27,7 +27,7 @@ HEADERS_PER_PAGE: Final = HEADERS_EXCHANGE.limits.max_items
 
 
 class Seen(msgspec.Struct):
-    """Ends of pages that have been checked already, whoever sent them: an anchor's id commits to
+    """Ends of pages that have been checked already, from any peer: an anchor's id commits to
     all below it, so nobody has to check the same chain twice."""
 
     points: dict[CoinId, tuple[AnchorContext, int]] = msgspec.field(default_factory=dict)

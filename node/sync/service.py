@@ -100,7 +100,7 @@ class _PeerState:
         self.settled = False
 
     def may_try(self, anchor_id: CoinId) -> bool:
-        """Tell whether an anchor is to be followed now: not soon after it led nowhere."""
+        """Return whether an anchor is to be followed now: not soon after it led nowhere."""
         retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
         return trio.current_time() >= retry_at
 
@@ -159,7 +159,7 @@ class SyncService:
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
         """Ask a peer for an anchor that it knows and we do not, and for what lies below it.
 
-        Tell whether that is something that it was not going to be asked for already.
+        Return whether that is something that it was not going to be asked for already.
         """
         state = self._states.get(peer)
         if state is None or anchor_id in state.wanted or anchor_id in self._following:
@@ -190,7 +190,7 @@ class SyncService:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow the peers until cancelled; what has been fetched and judged by then is kept."""
+        """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_alone, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
@@ -291,7 +291,7 @@ class SyncService:
             self._note_settled()
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer gave as a vote; tell whether that was possible."""
+        """Follow an anchor that a peer gave as a vote; return whether that was possible."""
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
             return False
@@ -305,7 +305,7 @@ class SyncService:
         """Follow a tip; return why that was not possible, if it was not. A peer that has not
         offered it need not have it."""
         if (other := self._following.get(tip)) is not None:
-            # Somebody else is being asked. Whoever stalls must not keep us from asking this one.
+            # Another peer is being asked. One that stalls must not keep us from asking this one.
             with trio.move_on_after(FOLLOWED_BY_OTHER_S):
                 await other.wait()
             if await self._chain.queries.is_known(tip):
@@ -423,7 +423,7 @@ class SyncService:
 
     async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
-        it has not. Whoever offered it pays for that."""
+        it has not. The peer that offered it pays for that."""
         above = scan.fork_height + 1
         before = await self._chain.queries.anchor_at(above)
         why = "a deep branch that did not win"

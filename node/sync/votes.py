@@ -35,7 +35,7 @@ class VoteFollower(Protocol):
     """Fetches the chain that ends in a vote: the sync service."""
 
     async def follow_vote(self, peer: PeerId, anchor_id: CoinId) -> bool:
-        """Follow an anchor that a peer gave as a vote, and need not have; tell whether it is here
+        """Follow an anchor that a peer gave as a vote, and need not have; return whether it is here
         now."""
 
 
@@ -83,7 +83,7 @@ class Votes:
             self._log.debug("sync.not_compared", peer=peer, why=error.why)
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
-        """Submit candidates, two proofs at a time; tell whether the peer may go on."""
+        """Submit candidates, two proofs at a time; return whether the peer may go on."""
         unknown = await self._chain.queries.unknown_coins(coins)
         queue = iter(unknown)
         forged = False

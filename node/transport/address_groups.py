@@ -43,20 +43,20 @@ def network_group(ip: str) -> str:
 
 @lru_cache(maxsize=4096)
 def is_loopback(ip: str) -> bool:
-    """Tell whether an address is this machine's own."""
+    """Return whether an address is this machine's own."""
     return _parse(ip).is_loopback
 
 
 @lru_cache(maxsize=4096)
 def is_public(ip: str) -> bool:
-    """Tell whether an address means the same host everywhere. Limits per network are for such:
+    """Return whether an address means the same host everywhere. Limits per network are for such:
     a home or a testnet in containers is one network by nature."""
     return _parse(ip).is_global
 
 
 @lru_cache(maxsize=4096)
 def is_dialable(ip: str) -> bool:
-    """Tell whether an address can be a host's at all."""
+    """Return whether an address can be a host's at all."""
     parsed = _parse(ip)
     return not (parsed.is_unspecified or parsed.is_multicast or parsed.is_reserved)
 

@@ -269,7 +269,7 @@ Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 """Answers one request. Cancelled if the peer goes away."""
 
 Validator = Callable[[PeerId, bytes], Awaitable[Verdict]]
-"""Judges, and takes in, one gossiped message, given who sent it (not who made it)."""
+"""Validates, and takes in, one gossiped message, given who sent it (not who made it)."""
 
 
 class Gate(Protocol):
@@ -397,7 +397,7 @@ class Transport(Protocol):
     ) -> bytes:
         """Send one request and return the whole answer, of at most `max_response` bytes.
 
-        Raises `RequestError`, `NotRunningError`. Cancelling tells the peer to stop."""
+        Raises `RequestError`, `NotRunningError`. Cancelling asks the peer to stop."""
 
     def serve(self, protocol: str, handler: Handler, limits: ServeLimits) -> None:
         """Answer requests of a protocol with `handler`, once per protocol. Set before `run`."""

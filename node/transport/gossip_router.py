@@ -1,12 +1,12 @@
 """Gossip without I/O: who forwards what to whom (the rules of gossipsub 1.2, content-addressed).
 
-The router is told what arrived and what was validated, and gives what is to go out to a
+The router is given what arrived and what was validated, and gives what is to go out to a
 `GossipCarrier`. It has no clock, no tasks and no sockets, so that the libp2p host and the in-memory
 twin of tests run the very same rules. libp2p's own GossipSub is not used: see
 docs/decisions/transport.md.
 
 Messages are unsigned and carry neither author nor sequence number: the id is the hash of topic
-and data, whoever sends it. A message is forwarded only after its validator said ACCEPT.
+and data, whichever peer sends it. A message is forwarded only after its validator said ACCEPT.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MESH_PEERS_MAX: Final = 12
 MESH_PEERS_OUTBOUND_MIN: Final = 2
 """Of them, at least so many that we chose to dial: an attacker cannot take all places."""
 LAZY_PEERS: Final = 6
-"""Further peers that are only told ids, once per heartbeat."""
+"""Further peers that are only sent ids, once per heartbeat."""
 HEARTBEAT_S: Final = 1.0
 GRAFT_BACKOFF_S: Final = 60
 """After a prune, a peer is not grafted again for so long."""
@@ -43,7 +43,7 @@ SEEN_MAX: Final = 1 << 16
 HISTORY_HEARTBEATS: Final = 5
 """Heartbeats during which a forwarded message can be asked for."""
 ADVERTISED_HEARTBEATS: Final = 3
-"""Heartbeats during which its id is told."""
+"""Heartbeats during which its id is sent."""
 CACHE_BYTES_MAX: Final = 16 << 20
 IDS_PER_HEARTBEAT_MAX: Final = 1024
 """Ids taken from one peer per heartbeat, of each kind; the rest is ignored."""
@@ -52,12 +52,12 @@ SENDS_ON_REQUEST_MAX: Final = 3
 ASK_AGAIN_S: Final = 3.0
 """An id that was asked of one peer is not asked of another meanwhile."""
 UNWANTED_BYTES_MIN: Final = 1024
-"""Bytes of a message above which mesh peers are told not to send it as well."""
+"""Bytes of a message above which mesh peers are asked not to send it as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """What one peer tells another at once."""
+    """What one peer sends another at once."""
 
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class _Peer:
     outbound: bool
     ids_taken: int = 0
     missed: bool = False
-    """Something for it was dropped, so it must be told ids even if it is in the mesh."""
+    """Something for it was dropped, so it must be sent ids even if it is in the mesh."""
     sends: dict[MessageId, int] = field(default_factory=dict)
     unwanted: OrderedDict[MessageId, None] = field(default_factory=OrderedDict)
 
@@ -187,7 +187,7 @@ class GossipRouter:
         return tuple(self._topics[topic].mesh)
 
     def peer_up(self, peer: PeerId, *, outbound: bool) -> None:
-        """Begin with a connected peer: it is told our topics."""
+        """Begin with a connected peer: it is sent our topics."""
         self._peers[peer] = _Peer(outbound)
         self._carrier.send_gossip(peer, Rpc(subscribe=tuple(self._topics)))
 
@@ -217,7 +217,7 @@ class GossipRouter:
         return mid
 
     def receive(self, peer: PeerId, rpc: Rpc, now: float) -> None:
-        """Take in what a peer told us."""
+        """Take in what a peer sent us."""
         known = self._peers.get(peer)
         if known is None:
             return
@@ -283,7 +283,7 @@ class GossipRouter:
             self._accuser.accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
 
     def heartbeat(self, now: float) -> None:
-        """Repair the meshes, tell ids, forget what is old. Called every `HEARTBEAT_S`."""
+        """Repair the meshes, send ids, forget what is old. Called every `HEARTBEAT_S`."""
         for peer in self._peers.values():
             peer.ids_taken = 0
         for name, topic in self._topics.items():

@@ -8,7 +8,7 @@ from unchained.node.transport.contract import MessageId
 
 
 def message_id(topic: str, data: bytes) -> MessageId:
-    """Return the hash of topic and data, the same for whoever sends or signs the message."""
+    """Return the hash of topic and data, the same whichever peer sends or signs the message."""
     name = topic.encode()
     hasher = blake3(derive_key_context="unchained v1 gossip")
     hasher.update(len(name).to_bytes(2, "big"))

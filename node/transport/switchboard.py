@@ -157,7 +157,7 @@ class Switchboard:
         """Ask the gate. A gate that raises is a fault, and refuses."""
         try:
             admitted = self._gate(ip, peer, direction)
-        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+        except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.gate_failed")
             admitted = False
         if not admitted:
@@ -174,7 +174,7 @@ class Switchboard:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+            except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
                 self.fault("net.observer_failed")
 
     def misbehaved(
@@ -207,7 +207,7 @@ class Switchboard:
             return ResponseStatus.REFUSED, b""
         try:
             response = await served.handler(peer, payload)
-        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+        except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.handler_failed", protocol=protocol)
             return ResponseStatus.FAILED, b""
         finally:
@@ -240,7 +240,7 @@ class Switchboard:
         verdict = Verdict.IGNORE
         try:
             verdict = await self.router.validator(job.topic)(job.peer, job.data)
-        except Exception:  # noqa: BLE001 - a fault of ours, told by `fault`
+        except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.validator_failed", topic=job.topic)
         finally:
             self.router.validated(job, verdict)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
-from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, VERSION, Sealer
+from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ class Database:
         db.execute("PRAGMA cache_size = -65536")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")
             with self.transaction():
                 self._put("network", network_id)
                 self._put("owner", owner)
@@ -68,10 +68,10 @@ class Database:
                     for change in TO_VERSION_2:
                         db.execute(change)
                     self._put("network", network_id)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
-        elif version != VERSION:
+                    db.execute(f"PRAGMA user_version = {WALLET_DB_VERSION}")
+        elif version != WALLET_DB_VERSION:
             raise StoreDamagedError(
-                f"the wallet's .db file has layout {version}, expected {VERSION}: "
+                f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
                 "delete it and rescan"
             )
         for name, expected in (("network", network_id), ("owner", owner)):

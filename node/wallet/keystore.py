@@ -5,7 +5,7 @@
 The mnemonic is sealed with ChaCha20-Poly1305 under an Argon2id key of the passphrase. The watch
 keys of each account stand in clear, so that a node finds and mines coins without the passphrase;
 the file is mode 0600, and what stands in clear is authenticated together with what is sealed. The
-checksum tells a damaged file from a wrong passphrase.
+checksum distinguishes a damaged file from a wrong passphrase.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ DEFAULT_WALLET: Final = "default"
 SUFFIX: Final = ".wallet"
 """What a wallet's file is called after its name."""
 
-MAGIC: Final = b"UNCHAINED-WALLET"
+WALLET_MAGIC: Final = b"UNCHAINED-WALLET"
 """What a file begins with; a byte with the version follows."""
 
-VERSION: Final = 2
+WALLET_VERSION: Final = 2
 """Of files that are written. 1 was of networks that are no more: what it says of heights does not
 hold, all else does."""
 
-MAX_FILE: Final = 1 << 20
+WALLET_FILE_BYTES_MAX: Final = 1 << 20
 """Bytes of a file that is looked at."""
 
 MAX_ACCOUNTS: Final = 64
@@ -184,7 +184,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
     network: Network
     file: _File
-    version: int = VERSION
+    version: int = WALLET_VERSION
 
     @classmethod
     def create(
@@ -217,20 +217,20 @@ class Keystore(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls, path: Path, network: Network) -> Keystore:
         """Read a file. Raises OSError, `KeystoreCorruptError`, `OtherNetworkWalletError`."""
-        return cls.from_bytes(path.read_bytes()[: MAX_FILE + 1], network, path.name)
+        return cls.from_bytes(path.read_bytes()[: WALLET_FILE_BYTES_MAX + 1], network, path.name)
 
     @classmethod
     def from_bytes(cls, raw: bytes, network: Network, name: str = "the wallet file") -> Keystore:
         """Read a file's content. Raises `KeystoreCorruptError`, `OtherNetworkWalletError`."""
-        if not raw.startswith(MAGIC):
+        if not raw.startswith(WALLET_MAGIC):
             raise KeystoreCorruptError(f"{name} is no wallet file: it does not begin like one")
-        head = raw[: len(MAGIC) + 1]
-        if not 1 <= head[-1] <= VERSION:
+        head = raw[: len(WALLET_MAGIC) + 1]
+        if not 1 <= head[-1] <= WALLET_VERSION:
             raise KeystoreCorruptError(
-                f"{name} is of version {head[-1]}, expected versions 1 to {VERSION}"
+                f"{name} is of version {head[-1]}, expected versions 1 to {WALLET_VERSION}"
             )
         body, checksum = raw[:-32], raw[-32:]
-        if len(raw) > MAX_FILE or _CHECKSUM(body) != checksum:
+        if len(raw) > WALLET_FILE_BYTES_MAX or _CHECKSUM(body) != checksum:
             raise KeystoreCorruptError(
                 f"{name} is damaged: its checksum is wrong; restore a backup"
             )
@@ -254,7 +254,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
     @property
     def _head(self) -> bytes:
-        return MAGIC + bytes((self.version,))
+        return WALLET_MAGIC + bytes((self.version,))
 
     @property
     def watch_only(self) -> bool:
@@ -269,7 +269,7 @@ class Keystore(msgspec.Struct, frozen=True):
     @property
     def birth(self) -> int:
         """A height below which the wallet has no coins."""
-        return self.file.clear.birth if self.version == VERSION else 0
+        return self.file.clear.birth if self.version == WALLET_VERSION else 0
 
     @property
     def accounts(self) -> tuple[WatchKeys, ...]:
@@ -341,7 +341,9 @@ def _seal(
     )
     nonce = secrets.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
-    sealed = cipher.encrypt(nonce, secret.to_bytes(), MAGIC + bytes((VERSION,)) + encode(clear))
+    sealed = cipher.encrypt(
+        nonce, secret.to_bytes(), WALLET_MAGIC + bytes((WALLET_VERSION,)) + encode(clear)
+    )
     return Keystore(network, _File(clear, nonce, sealed))
 
 
@@ -391,5 +393,5 @@ def new_secret() -> SpendSecret:
     return SpendSecret.of(new_mnemonic(secrets.token_bytes(32)))
 
 
-_FILE = CanonicalDecoder(_File, max_size=MAX_FILE)
+_FILE = CanonicalDecoder(_File, max_size=WALLET_FILE_BYTES_MAX)
 _SECRET = CanonicalDecoder(_Secret, max_size=4_096)

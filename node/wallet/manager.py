@@ -1,6 +1,6 @@
 """The wallets of one node: made, restored, rescanned, and what they send.
 
-Whoever wants something of a wallet asks the manager by the wallet's name, from any task.
+Callers ask the manager for a wallet by its name, from any task.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class WalletManager(WalletFollower):
         return found
 
     async def rescan(self, name: str, height: int = 0) -> None:
-        """Read the chain again from a height on; `wallets` tells how far it is."""
+        """Read the chain again from a height on; `wallets` shows how far it is."""
         await self.call(name, lambda wallet: wallet.rescan(height))
         self._wake.set()
 
@@ -250,7 +250,7 @@ class WalletManager(WalletFollower):
         return outgoing
 
     async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
-        """Return a file that proves a transfer to whoever has no node.
+        """Return a file that proves a transfer to anyone without a node.
 
         Raises `ReceiptError` if the transfer is not on the chain.
         """

@@ -1,7 +1,7 @@
-"""Tells in bulk which notes may be an account's, a few times faster than decapsulating each.
+"""Finds in bulk which notes may be an account's, a few times faster than decapsulating each.
 
 Decapsulating ML-KEM-768 (FIPS 203, algorithm 18) decrypts a message and then encrypts it again, to
-reject ciphertexts that were tampered with; that second part takes most of the time. Whoever only
+reject ciphertexts that were tampered with; that second part takes most of the time. Code that only
 looks for his own coins needs the first part alone, since the lock decides: here the decryption
 (algorithm 15) of many ciphertexts is one product of matrices. The secret's coefficients are at most
 2 and those of a ciphertext at most 1,664 in magnitude, so that a sum of 768 products stays below

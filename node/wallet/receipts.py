@@ -48,16 +48,18 @@ from unchained.storage.kv import Reader
 from unchained.storage.pages import StoredPages
 from unchained.storage.presence import there
 
-NAME: Final = b"UNCHAINED-RECEIPT"
+RECEIPT_NAME: Final = b"UNCHAINED-RECEIPT"
 """What a file begins with, before the byte of its version."""
 
-VERSION: Final = 2
+RECEIPT_VERSION: Final = 2
 """The only version of receipts; those of version 1 are of chains that are no more."""
 
-MAX_ANCHORS: Final = 1_024
+RECEIPT_ANCHORS_MAX: Final = 1_024
 """Most anchors of a receipt."""
 
-MAX_FILE: Final = MAX_TRANSFER_ENCODED + ANCHOR_HEADER_SIZE_MAX * MAX_ANCHORS + (16 << 10)
+RECEIPT_BYTES_MAX: Final = (
+    MAX_TRANSFER_ENCODED + ANCHOR_HEADER_SIZE_MAX * RECEIPT_ANCHORS_MAX + (16 << 10)
+)
 """Bytes of a file that is looked at."""
 
 
@@ -69,10 +71,12 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     transfer: Annotated[bytes, msgspec.Meta(max_length=MAX_TRANSFER_ENCODED)]
     place: MerkleProof
     start: HistoryStart
-    anchors: Annotated[tuple[AnchorHeader, ...], msgspec.Meta(min_length=1, max_length=MAX_ANCHORS)]
+    anchors: Annotated[
+        tuple[AnchorHeader, ...], msgspec.Meta(min_length=1, max_length=RECEIPT_ANCHORS_MAX)
+    ]
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerifiedReceipt(msgspec.Struct, frozen=True):
     """What a sound receipt shows. Times in ms, amounts in grains; `work` is the number of hashes
     that the anchors from the including one on stand for, coins of lesser grade included on
     average (K for each anchor)."""
@@ -104,7 +108,7 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         raise ReceiptError(f"the store does not have transfer {txid.hex()} any more")
     wids = found[1].transfers
     headers: list[AnchorHeader] = []
-    while found is not None and len(headers) < min(anchors, MAX_ANCHORS):
+    while found is not None and len(headers) < min(anchors, RECEIPT_ANCHORS_MAX):
         headers.append(AnchorHeader.of(*found))
         found = _anchor(view, place.height + len(headers))
     receipt = Receipt(
@@ -114,7 +118,7 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
         _start(view, place.height),
         tuple(headers),
     )
-    return NAME + bytes((VERSION,)) + encode(receipt)
+    return RECEIPT_NAME + bytes((RECEIPT_VERSION,)) + encode(receipt)
 
 
 def _start(view: Reader, anchors: int) -> HistoryStart:
@@ -134,7 +138,7 @@ def _anchor(view: Reader, height: int) -> tuple[Coin, Body] | None:
     return Coin.from_bytes(record.coin), Body.from_bytes(record.body)
 
 
-def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verified:
+def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> VerifiedReceipt:
     """Check a receipt by itself: hashes, proofs of work, signatures.
 
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
@@ -158,7 +162,7 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     except (ProtocolError, UnprovenHistoryError) as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
-    return Verified(
+    return VerifiedReceipt(
         network.name,
         sized.txid,
         sized.wid,
@@ -174,14 +178,16 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
 
 
 def _decode(raw: bytes) -> Receipt:
-    head, content = raw[: len(NAME) + 1], raw[len(NAME) + 1 :]
-    if head == NAME + b"\x01":
+    head, content = raw[: len(RECEIPT_NAME) + 1], raw[len(RECEIPT_NAME) + 1 :]
+    if head == RECEIPT_NAME + b"\x01":
         raise ReceiptError(
             "a receipt of version 1, of a chain of earlier rules that is no more: it shows nothing "
             "of the chain that there is"
         )
-    if head != NAME + bytes((VERSION,)):
-        raise ReceiptError(f"not a receipt of version {VERSION}: it does not begin like one")
+    if head != RECEIPT_NAME + bytes((RECEIPT_VERSION,)):
+        raise ReceiptError(
+            f"not a receipt of version {RECEIPT_VERSION}: it does not begin like one"
+        )
     return _DECODER.decode(content)
 
 
@@ -203,4 +209,4 @@ def _check_anchors(receipt: Receipt, network: Network) -> list[Coin]:
     return anchors
 
 
-_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=MAX_FILE)
+_DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=RECEIPT_BYTES_MAX)

@@ -10,7 +10,7 @@ import msgspec
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, OutputPlace, address_lock, open_note
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
-from unchained.node.primitives.hashing import COIN, TRANSFER
+from unchained.node.primitives.hashing import COIN_HASH, TRANSFER_HASH
 from unchained.node.primitives.transfer import Transfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId, Lock, Txid
 from unchained.node.wallet.note_filter import Note, NoteFilter
@@ -77,7 +77,7 @@ class Recogniser:
             match = self._minted(header)
             if match is not None:
                 account, origin, salt = match
-                coin_id = CoinId(COIN(raw))
+                coin_id = CoinId(COIN_HASH(raw))
                 found.append(
                     FoundCoin(
                         coin_id,
@@ -124,7 +124,7 @@ class Recogniser:
         finds = []
         first = 0
         for (_, height, time_ms), transfer in zip(transfers, decoded, strict=True):
-            txid = Txid(TRANSFER(transfer.unsigned_bytes()))
+            txid = Txid(TRANSFER_HASH(transfer.unsigned_bytes()))
             found = [
                 _output(transfer, txid, at - first, opened[at], height, time_ms)
                 for at in range(first, first + len(transfer.outputs))
@@ -183,5 +183,5 @@ def _output(
     )
 
 
-# The chain has judged these bytes: to encode them again would only take time.
+# The chain has validated these bytes: to encode them again would only take time.
 _TRANSFER = msgspec.msgpack.Decoder(Transfer)

@@ -1,4 +1,4 @@
-"""What a wallet tells of itself. Amounts in grains, times in ms since the Unix epoch."""
+"""What a wallet shows of itself. Amounts in grains, times in ms since the Unix epoch."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Candidate = tuple[CoinId, int]
 """A coin's id and value in grains."""
 
 
-class Costs(msgspec.Struct, frozen=True, gc=False):
+class SelectionCosts(msgspec.Struct, frozen=True, gc=False):
     """What a transfer costs, in grains: `bare` without inputs and change; `per_input`; `change`
     for the output that brings change. `waste` is how much a transfer without change may pay
     above its fee; `least` the smallest change; `max_inputs` what one transfer holds."""
@@ -47,7 +47,10 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
 
 
 def select(
-    amount: int, candidates: Sequence[Candidate], fitting: Sequence[Candidate], costs: Costs
+    amount: int,
+    candidates: Sequence[Candidate],
+    fitting: Sequence[Candidate],
+    costs: SelectionCosts,
 ) -> Selection:
     """Choose coins that pay `amount` and the fee.
 
@@ -62,7 +65,7 @@ def select(
     return _largest_first(amount + costs.bare, candidates, costs)
 
 
-def _largest_first(need: int, candidates: Sequence[Candidate], costs: Costs) -> Selection:
+def _largest_first(need: int, candidates: Sequence[Candidate], costs: SelectionCosts) -> Selection:
     chosen: list[CoinId] = []
     total = 0
     for coin_id, value in candidates:
@@ -78,7 +81,7 @@ def _largest_first(need: int, candidates: Sequence[Candidate], costs: Costs) -> 
     raise InsufficientFundsError(need + costs.per_input * max(len(chosen), 1), total)
 
 
-def _search(need: int, coins: Sequence[Candidate], costs: Costs) -> Selection | None:
+def _search(need: int, coins: Sequence[Candidate], costs: SelectionCosts) -> Selection | None:
     """Return coins worth `need` to `need + waste` after what spending each costs, or None."""
     worth = sorted(
         ((value - costs.per_input, value, coin_id) for coin_id, value in coins), reverse=True

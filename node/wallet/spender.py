@@ -46,7 +46,13 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
-from unchained.node.wallet.selection import MAX_SEARCHED, Candidate, Costs, Selection, select
+from unchained.node.wallet.selection import (
+    MAX_SEARCHED,
+    Candidate,
+    Selection,
+    SelectionCosts,
+    select,
+)
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
 
@@ -209,7 +215,7 @@ class Spender:
         return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
 
     def _choose(
-        self, need: int, account: int, coins: Sequence[bytes] | None, costs: Costs
+        self, need: int, account: int, coins: Sequence[bytes] | None, costs: SelectionCosts
     ) -> Selection:
         costs = msgspec.structs.replace(costs, bare=0)
         if coins is not None:
@@ -436,7 +442,7 @@ class Spender:
         return prepared
 
 
-def _costs(plan: _Plan, fee: Fee) -> Costs:
+def _costs(plan: _Plan, fee: Fee) -> SelectionCosts:
     condition = len(plan.condition)
     notes = [draft.note_size for draft in plan.outputs]
     encoded = encoded_bound(0, condition, notes, plan.signatures, len(plan.preimages))
@@ -448,14 +454,14 @@ def _costs(plan: _Plan, fee: Fee) -> Costs:
             f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
         )
     if fee.target is not None:
-        return Costs(fee.target, 0, 0, 0, DUST, most)
+        return SelectionCosts(fee.target, 0, 0, 0, DUST, most)
     size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
     per_input = fee.rate * (71 + condition)
     change = fee.rate * back
-    return Costs(fee.rate * size, per_input, change, change + per_input, DUST, most)
+    return SelectionCosts(fee.rate * size, per_input, change, change + per_input, DUST, most)
 
 
-def _worth(coins: Sequence[Candidate], costs: Costs) -> list[Candidate]:
+def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
     """Return the coins that are worth more than what spending them costs."""
     return [coin for coin in coins if coin[1] > costs.per_input]
 
@@ -485,7 +491,7 @@ def _assemble(
     drafts = list(plan.outputs)
     at = None
     if change:
-        # wherever it stands, so that it is not told from a payment
+        # wherever it stands, so that it cannot be distinguished from a payment
         at = secrets.randbelow(len(drafts) + 1)
         drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamagedError
 
-VERSION: Final = 2
+WALLET_DB_VERSION: Final = 2
 """Goes up with every change of layout."""
 
 _STORE_KEY: Final = HashContext("wallet store")

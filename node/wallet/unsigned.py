@@ -41,10 +41,10 @@ from unchained.node.primitives.transfer import (
 from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
 from unchained.node.wallet.errors import SigningError
 
-MAGIC: Final = b"UNCHAINED-UNSIGNED\x01"
+UNSIGNED_MAGIC: Final = b"UNCHAINED-UNSIGNED\x01"
 """What a file begins with: the name, then the version."""
 
-MAX_FILE: Final = 2 * MAX_TRANSFER_ENCODED
+UNSIGNED_BYTES_MAX: Final = 2 * MAX_TRANSFER_ENCODED
 """Bytes of a file that is looked at."""
 
 Sign = Callable[[KeyHash], SpendKey | None]
@@ -65,15 +65,15 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def to_file(self) -> bytes:
         """Return the file's content."""
-        return MAGIC + encode(self)
+        return UNSIGNED_MAGIC + encode(self)
 
     @classmethod
     def from_file(cls, raw: bytes, network: Network) -> Unsigned:
         """Read a file and check that it is consistent. Raises `SigningError`."""
-        if not raw.startswith(MAGIC):
+        if not raw.startswith(UNSIGNED_MAGIC):
             raise SigningError("not an unsigned transfer of version 1: it does not begin like one")
         try:
-            unsigned = _DECODER.decode(raw[len(MAGIC) :])
+            unsigned = _DECODER.decode(raw[len(UNSIGNED_MAGIC) :])
             check_transfer_alone(unsigned.transfer(), network)
         except (NonCanonicalError, ProtocolError) as error:
             raise SigningError(f"the unsigned transfer is malformed: {error}") from None
@@ -207,4 +207,4 @@ def _used(unsigned: Unsigned) -> set[KeyHash]:
     return used
 
 
-_DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=MAX_FILE)
+_DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=UNSIGNED_BYTES_MAX)

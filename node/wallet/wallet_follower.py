@@ -42,7 +42,7 @@ RETRY_S: Final = 30.0
 """Seconds after which a wallet whose file could not be written is tried again."""
 
 CHANGES_KEPT: Final = 256
-"""Changes that a slow listener may be behind before it is told that it lost some."""
+"""Changes that a slow listener may be behind before it is notified that it lost some."""
 
 LONGEST_UNLOCK_S: Final = 7 * 86_400.0
 """Seconds for which a wallet can be unlocked at most."""
@@ -164,7 +164,7 @@ class WalletFollower:
         return max(0.0, min([*due, trio.current_time() + REBROADCAST_S]) - trio.current_time())
 
     async def _advance_all(self) -> bool:
-        """Let every wallet take in a chunk of the present chain; tell whether there is more."""
+        """Let every wallet take in a chunk of the present chain; return whether there is more."""
         entries = [entry for entry in self._open.values() if self._is_due(entry)]
         if not entries:
             return False

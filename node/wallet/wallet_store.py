@@ -328,7 +328,7 @@ class WalletStore(Database):
         )
 
     def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
-        """Keep a coin back from being chosen, or let go of it. Raises `NoSuchCoinError`."""
+        """Keep a coin back from being chosen, or free it again. Raises `NoSuchCoinError`."""
         self.coin(coin_id)
         if frozen:
             self.run("INSERT OR IGNORE INTO frozen VALUES (?)", coin_id)

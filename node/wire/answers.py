@@ -1,6 +1,6 @@
 """Checks of an answer against what was asked: ids hash, number, order, commitments.
 
-Each returns what the answer gives, or raises `MismatchedAnswerError`: whoever sent it lied.
+Each returns what the answer gives, or raises `MismatchedAnswerError`: the peer that sent it lied.
 """
 
 from __future__ import annotations

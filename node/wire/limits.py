@@ -1,7 +1,7 @@
 """One table: how large, how many, how often, for everything that goes between peers.
 
 Sizes in bytes. A request's rate is a bucket of `burst` requests that refills by `per_second`, for
-each peer. `timeout_s` is how long whoever asks waits for the whole answer.
+each peer. `timeout_s` is how long the asking peer waits for the whole answer.
 """
 
 from __future__ import annotations

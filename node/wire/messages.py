@@ -37,7 +37,7 @@ VERSION: Final = 1
 """Version of the protocol between peers, in `status`."""
 
 OWN_TIP: Final = ZERO32
-"""In a request for headers: the tip of whoever answers."""
+"""In a request for headers: the tip of the peer that answers."""
 
 
 class Code(enum.IntEnum):

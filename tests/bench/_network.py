@@ -1,4 +1,4 @@
-"""Five nodes on this machine that a benchmark watches: when each hears of what one is told."""
+"""Five nodes on this machine that a benchmark watches: when each hears of what one is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.framework.network import Net, NetNode, network
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import NONCE_OFFSET
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 NODES = 5
 PATIENCE_S = 120.0
@@ -110,7 +110,7 @@ def mine(template: dict[str, Any], *, anchor: bool) -> bytes:
     for nonce in itertools.count(random.getrandbits(62)):
         header = prefix + nonce.to_bytes(8, "big")
         raw = header + compute_mix(default_backend(), header, REG.mem_kib)
-        value = int.from_bytes(COIN(raw), "big")
+        value = int.from_bytes(COIN_HASH(raw), "big")
         if value <= grade if anchor else grade < value <= target:
             return raw
     raise AssertionError("unreachable")
@@ -121,7 +121,7 @@ def relay_ms(
 ) -> tuple[float, float]:
     """Hand a coin to a node, and return after how many ms the first node and the last had taken it
     in."""
-    name = COIN(raw).hex()
+    name = COIN_HASH(raw).hex()
     began = time.perf_counter()
     node.call("mine.submit", coin=raw.hex())
     times = [1000 * (watcher.wait(kind, name) - began) for watcher in watchers]

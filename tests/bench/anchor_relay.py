@@ -59,7 +59,7 @@ def coins_of(node: NetNode) -> Owned:
 
 
 def have_come(node: NetNode, transfers: int) -> bool:
-    """Tell whether so many transfers wait at a node."""
+    """Return whether so many transfers wait at a node."""
     return bool(node.call("node.status")["mempool_transfers"] == transfers)
 
 

@@ -16,7 +16,7 @@ from unchained.node.chain.results import Package
 from unchained.node.crypto.history_range import EMPTY_HISTORY, HistoryNode
 from unchained.node.crypto.merkle import merkle_root
 from unchained.node.crypto.state_range import StateRange, leaf_of
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.memory import MemoryStore
@@ -79,7 +79,7 @@ def _hash_and_write(packages: list[Package], store: KeyValueStore) -> None:
     for package in packages:
         coins = [package.anchor, *package.coins.values()]
         for coin in coins:
-            COIN(coin.raw)
+            COIN_HASH(coin.raw)
             for table in (schema.COIN, schema.HISTORY, schema.OWNER, schema.UNSPENT, schema.BOUND):
                 batch.put(table.prefix + coin.id, coin.raw[:60])
         merkle_root(package.body.fresh)

@@ -123,7 +123,7 @@ async def _workers() -> tuple[list[float], list[float]]:
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run)
         pool.set_job(Job(number=1, header_prefix=bytes(158), target=0, mem_kib=WORKER_MEM_KIB))
-        # Workers count hashes in shared memory: nothing tells when a count is reached.
+        # Workers count hashes in shared memory: nothing notifies when a count is reached.
         while min((w.hashes for w in pool.statistics().workers), default=0) < 20:  # noqa: ASYNC110
             await trio.sleep(0.1)
         mem_mb = WORKER_MEM_KIB * 1024 / 1e6

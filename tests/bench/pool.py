@@ -21,7 +21,7 @@ import trio
 from unchained.miner.jobs import Job
 from unchained.miner.pool import MiningPool
 from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, compute_mix, default_backend
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 GOAL: Final = 0.99
 
@@ -40,7 +40,7 @@ def bare_loop(backend_name: str, mem_kib: int) -> None:
         while time.perf_counter() < end:
             header = prefix + nonce.to_bytes(8, "big")
             mix = compute_mix(backend, header, mem_kib)
-            if COIN(header + mix) <= limit:
+            if COIN_HASH(header + mix) <= limit:
                 raise AssertionError("an id of zeros")
             nonce += 1
         print((nonce - first) / (time.perf_counter() - begun), flush=True)

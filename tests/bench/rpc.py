@@ -318,7 +318,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure; or, told ports and a cookie's file, be the clients."""
+    """Measure; or, given ports and a cookie's file, be the clients."""
     if not arguments:
         print(json.dumps(run(), indent=2))
         return

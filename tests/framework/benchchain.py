@@ -21,7 +21,7 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.crypto.state_range import StateRange, leaf_of
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
@@ -95,7 +95,7 @@ class Forger:
         raw = header.to_bytes()
         while True:
             mix = self._random.randbytes(32)
-            if wanted(int.from_bytes(COIN(raw + mix), "big")):
+            if wanted(int.from_bytes(COIN_HASH(raw + mix), "big")):
                 return Coin.assemble(header, mix)
 
     def epoch(self, core: ChainCore, fresh: int, lock: Lock | None = None) -> Package:

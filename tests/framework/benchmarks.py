@@ -42,7 +42,7 @@ def discover(directory: Path) -> list[str]:
 
 
 def is_bench(path: Path) -> bool:
-    """Tell a benchmark from a helper beside it: it has a top-level ``run``."""
+    """Distinguish a benchmark from a helper beside it: it has a top-level ``run``."""
     return not path.name.startswith("_") and "\ndef run(" in path.read_text(encoding="utf-8")
 
 

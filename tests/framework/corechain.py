@@ -108,7 +108,7 @@ class Chain:
         return {entry.wid for entry in self.core.mempool}
 
     def events_fit(self) -> None:
-        """Compare tip and mempool with what the event log alone tells."""
+        """Compare tip and mempool with what the event log alone says."""
         main, _, waiting = replay_events(self.core.store, self.genesis.id)
         assert main[-1] == self.core.tip.id
         assert waiting == self.waiting()

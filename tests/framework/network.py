@@ -83,7 +83,7 @@ class NetNode:
 
     @property
     def id(self) -> str:
-        """Its peer id, told by its log."""
+        """Its peer id, from its log."""
         return str(self.process.wait_event("net.listening")["peer"])
 
     @property
@@ -92,7 +92,7 @@ class NetNode:
         return self.net.home.data_dir(self.name)
 
     def start(self, *, wait: bool = True) -> None:
-        """Run it, and wait until it serves unless told not to."""
+        """Run it, and wait until it serves unless asked not to."""
         arguments = ["--network", self.net.network, *self.arguments]
         arguments += ["--listen", f"/ip4/127.0.0.1/tcp/{self.port}"]
         arguments += ["--bootstrap", self.bootstrap] if self.bootstrap else []
@@ -147,7 +147,7 @@ class NetNode:
         return int(found["height"]), str(found["id"])
 
     def peers(self) -> int:
-        """Return how many peers have told it their status."""
+        """Return how many peers have sent it their status."""
         return int(self.call("node.status")["peers"])
 
     def resident_mb(self) -> float:

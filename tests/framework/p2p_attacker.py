@@ -83,7 +83,7 @@ class Attacker:
 
 @asynccontextmanager
 async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[Attacker]:
-    """Connect to a victim, from another loopback address if told so."""
+    """Connect to a victim, from another loopback address if asked so."""
     parsed = Address.parse(address)
     assert parsed.peer is not None
     identity = Identity.from_seed(seed.to_bytes(2, "big") * 16)
@@ -99,7 +99,7 @@ async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[A
                 upgraded = await Upgrader(identity, MemoryBudget(1 << 40)).outbound(
                     tcp, parsed.peer
                 )
-            except Exception as error:  # noqa: BLE001 - told to the test
+            except Exception as error:  # noqa: BLE001 - reported to the test
                 refusal = error
             else:
                 attack = Attacker(tcp, upgraded, identity)

@@ -33,7 +33,7 @@ class Node:
     transport: MemoryTransport
     events: list[Event] = field(default_factory=list)
     heard: dict[bytes, tuple[float, PeerId]] = field(default_factory=dict)
-    judged: list[bytes] = field(default_factory=list)
+    validated: list[bytes] = field(default_factory=list)
     verdicts: dict[bytes, Verdict] = field(default_factory=dict)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     validation_s: float = 0.0
@@ -43,7 +43,7 @@ class Node:
         return self.transport.id
 
     async def validate(self, peer: PeerId, data: bytes) -> Verdict:
-        self.judged.append(data)
+        self.validated.append(data)
         await trio.sleep(self.validation_s)
         self.heard.setdefault(data, (trio.current_time(), peer))
         return self.verdicts.get(data, Verdict.ACCEPT)

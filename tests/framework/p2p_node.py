@@ -1,4 +1,4 @@
-"""A node's transport in a process of its own, told what to do line by line on its stdin.
+"""A node's transport in a process of its own, which is sent commands line by line on its stdin.
 
 Run as ``python -m tests.framework.p2p_node SEED_BYTE LISTEN...``. Each line is a JSON array, a
 command and its arguments; each line of output is a JSON value: the answer, or an event.

@@ -1,4 +1,4 @@
-"""A peer without a chain: it answers what it is told to, and gossips what it likes.
+"""A peer without a chain: it answers what it is asked to, and gossips what it likes.
 
 Run as ``python -m tests.framework.p2p_peer ADDRESS SECONDS`` it is an honest one that asks a
 node of `reg` for headers and coins all the while, and prints how long each answer took, in
@@ -86,12 +86,12 @@ class BarePeer:
         self.tip, self.height, self.work = tip, height, work
 
     def has_neighbours(self, kind: str) -> bool:
-        """Tell whether there is anybody to gossip with."""
+        """Return whether there is anybody to gossip with."""
         return bool(self.transport._switchboard.router.mesh(name_of(self.genesis, kind)))
 
     async def gossip(self, kind: str, data: bytes) -> None:
         """Publish an object."""
-        # Whoever is cancelled with the transport shall not find it ended.
+        # A task that is cancelled with the transport shall not find it ended.
         await trio.lowlevel.checkpoint()
         await self.transport.publish(name_of(self.genesis, kind), data)
 

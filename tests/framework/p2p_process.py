@@ -20,7 +20,7 @@ PATIENCE_S = 30
 
 
 class Process:
-    """A process that answers numbered JSON commands, and tells events."""
+    """A process that answers numbered JSON commands, and sends events."""
 
     def __init__(self, module: str, process: trio.Process, errors: Any) -> None:
         self.module = module
@@ -63,14 +63,14 @@ class Process:
             await self.process.stdin.send_all(json.dumps([number, name, *args]).encode() + b"\n")
         return number
 
-    async def tell(self, name: str, *args: Any) -> list[Any]:
+    async def outcome(self, name: str, *args: Any) -> list[Any]:
         """Do something there; the answer is a kind ("ok" or an error) and a value."""
         number = await self.send(name, *args)
         await self.until(lambda: number in self._answers)
         return self._answers.pop(number)
 
     async def ok(self, name: str, *args: Any) -> Any:
-        kind, value = await self.tell(name, *args)
+        kind, value = await self.outcome(name, *args)
         assert kind == "ok", f"{name}: {kind}: {value}"
         return value
 
@@ -153,7 +153,7 @@ async def started(module: str, *args: str) -> AsyncIterator[Process]:
 
 @asynccontextmanager
 async def node(seed: int, *listen: str, module: str = "p2p_node") -> AsyncIterator[Process]:
-    """Run a node that listens, on 127.0.0.1 unless told otherwise."""
+    """Run a node that listens, on 127.0.0.1 unless asked otherwise."""
     async with started(module, str(seed), *(listen or ("/ip4/127.0.0.1/tcp/0",))) as process:
         await process.until(lambda: process.listening)
         yield process

@@ -147,7 +147,7 @@ class Stock:
         number, name, *args = command
         try:
             say([number, "ok", await self.do(name, *args)])
-        except Exception as error:  # noqa: BLE001 - told to the test
+        except Exception as error:  # noqa: BLE001 - reported to the test
             say([number, type(error).__name__, str(error)])
 
 

@@ -161,7 +161,7 @@ class SampleLog:
 
     @asynccontextmanager
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
-        """Follow the log; an EventSource."""
+        """Follow the log."""
         if since is not None and since < self.oldest - 1:
             raise EventsGoneError(self.oldest)
         index = len(self.entries) if since is None else since + 1 - self.oldest
@@ -228,7 +228,7 @@ async def running(
         runner=ThreadRunner(2),
         log=log,
         readiness=readiness,
-        events=events.open,
+        events=events,
         pages=pages,
         translations=translations,
     )

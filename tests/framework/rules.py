@@ -52,8 +52,8 @@ class ForgedBranch:
         return self._tip.listed.get(coin_id)
 
 
-def rule_broken(judge: Callable[[], object]) -> str:
-    """Return the name of the rule that a judgement raises."""
+def rule_broken(validate: Callable[[], object]) -> str:
+    """Return the name of the rule that a validation raises."""
     with pytest.raises(ProtocolError) as caught:
-        judge()
+        validate()
     return caught.value.name

@@ -153,7 +153,7 @@ class Siege:
                     return str(event["why"])
             return None
 
-        return await self.until(find, "judged") or ""
+        return await self.until(find, "validated") or ""
 
     def seed(self) -> int:
         """Return the seed of an attacker that was never seen."""

@@ -112,7 +112,7 @@ class TerminalProgram:
     def wait(self) -> int:
         """Return the exit code, once all that was written is read."""
         code = self._process.wait(PATIENCE_S)
-        # The terminal outlives the program: a mark of ours tells that all before it was read.
+        # The terminal outlives the program: a mark of ours shows that all before it was read.
         os.write(self._slave, b"\x1b[0m<end>")
         self.wait_raw("<end>")
         return code

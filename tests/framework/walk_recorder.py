@@ -5,7 +5,8 @@ watched node is kept:
 
 - A step of a Trio task belongs to the event if it was scheduled by a step that does, so what runs
   by itself (heartbeats, reports, other peers' news) does not. A task that is woken by the clock
-  belongs where its last step did: whoever waits for a delay on the event's account goes on with it.
+  belongs where its last step did: a task that waits for a delay on the event's
+  account goes on with it.
 - A step belongs to the node if its task descends from the node's own. What the in-memory network
   delivers runs in a task of the network's: there the receiving end of the connection decides.
 """
@@ -51,7 +52,7 @@ class Recorder(trio.abc.Instrument):
 
     parts: folders of the project that are looked at. omitted: files and folders in them that are
     not listed. counted: names of functions whose calls are counted in `calls`, by the function of
-    another folder that they were called for. whose: tells whether a frame of a task that is
+    another folder that they were called for. whose: whether a frame of a task that is
     nobody's, or everybody's, works for the watched node.
     """
 

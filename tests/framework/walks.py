@@ -1,4 +1,4 @@
-"""Three walks through the house, made by walking them: scripts/walks.
+"""Three walks through the code, made by walking them: scripts/walks.
 
     a coin        from gossip to disk: a peer finds one, and this node takes it in
     a payment     from `wallet.send` to a mined body
@@ -70,6 +70,9 @@ ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainWriter.call")
 """What every trip to the chain's writer goes through: the one of these that there is."""
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+DOCUMENT: Final = ROOT / "docs/architecture.md"
+BEGIN: Final = "<!-- walks: made by scripts/walks --write -->"
+END: Final = "<!-- end of walks -->"
 NETWORK: Final = msgspec.structs.replace(SIM, tau_ms=0)
 """No retarget: anchors can be mined one right after the other."""
 NO_TIME: Final = LinkModel(latency=0.0, bandwidth=1e30)
@@ -266,7 +269,7 @@ class House:
     # What is recorded
 
     def _is_delivery(self, frame: FrameType) -> bool:
-        """Tell whether the in-memory network, whose one task works for all nodes, delivers
+        """Return whether the in-memory network, whose one task works for all nodes, delivers
         something to the watched one."""
         above: FrameType | None = frame
         while above is not None:
@@ -394,6 +397,16 @@ def as_markdown(walk: Walk) -> str:
     return "\n".join(lines)
 
 
+def in_document(text: str, walks: Sequence[Walk]) -> str:
+    """Return a text with the walks between its two marks. Raises ValueError where it lacks them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text does not have the marks {BEGIN} and {END}")
+    shown = "\n\n".join(as_markdown(walk) for walk in walks)
+    return f"{before}{BEGIN}\n\n{shown}\n\n{END}{after}"
+
+
 def as_json(walks: Sequence[Walk], commit: str) -> str:
     """Return all walks with their figures, as a file keeps them."""
     found = {
@@ -424,23 +437,34 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def main() -> None:
+def main() -> int:
+    """List the walks, or put them where the documentation shows them; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/walks", description="List what three events make a node run."
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the walks to FILE")
     parser.add_argument("--markdown", action="store_true", help="print them for the documentation")
+    parser.add_argument("--write", action="store_true", help="put them into docs/architecture.md")
+    parser.add_argument("--check", action="store_true", help="fail if --write would change it")
     parser.add_argument("--every", action="store_true", help="list every entry of every function")
     arguments = parser.parse_args()
     with redirect_stdout(sys.stderr):
         walks = make_walks()
-    if arguments.markdown:
+    if arguments.write or arguments.check:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        wanted = in_document(text, walks)
+        if arguments.check and text != wanted:
+            print("docs/architecture.md is not as walked: run scripts/walks --write")
+            return 1
+        DOCUMENT.write_text(wanted, encoding="utf-8")
+    elif arguments.markdown:
         print("\n\n".join(as_markdown(walk) for walk in walks))
     else:
         print("\n\n".join(as_text(walk, every=arguments.every) for walk in walks))
     if arguments.json:
         arguments.json.write_text(as_json(walks, commit()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -30,14 +30,14 @@ from unchained.storage.memory import MemoryStore
 _first_nonces = itertools.count(step=1 << 32)
 
 
-class Told:
+class CapturedLog:
     """Keeps everything that is logged, rendered, in `lines`."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def logger(self) -> structlog.typing.FilteringBoundLogger:
-        """Return a logger that keeps what it is told, at every level."""
+        """Return a logger that keeps what it is given, at every level."""
         bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             self,
             processors=[structlog.processors.KeyValueRenderer()],
@@ -62,7 +62,7 @@ class WalletNode:
         self.network = network
         self.directory = directory
         self.store = store
-        self.told = Told()
+        self.captured = CapturedLog()
         self._runner = runner or InlineRunner()
         self.clock: Clock
         self.chain: ChainService
@@ -85,14 +85,14 @@ class WalletNode:
             verifier=inline,
             verifiers=1,
             backend=BACKEND,
-            log=self.told.logger(),
+            log=self.captured.logger(),
         )
         self.wallets = WalletManager(
             self.directory,
             WalletLink(self.chain, self.store),
             clock=self.clock,
             runner=self._runner,
-            log=self.told.logger(),
+            log=self.captured.logger(),
             cost=CHEAP,
         )
         async with trio.open_nursery() as nursery:

@@ -92,8 +92,8 @@ class Person:
 
         wait_until(holds, f"the wallets of {self.name} know of height {height}")
 
-    def told(self) -> str:
-        """Return everything that this person and the node's log were told."""
+    def shown(self) -> str:
+        """Return everything that this person and the node's log were shown."""
         log = self.home.data_dir(self.name) / "node.log"
         tail = "" if self.node is None else self.node.tail()
         return "\n".join([*self.heard, log.read_text() if log.exists() else "", tail])

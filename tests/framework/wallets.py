@@ -11,7 +11,7 @@ from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfer_verdict import judge_transfer
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
@@ -106,7 +106,7 @@ class WalletChain:
         grade = self.network.grade_target(template.target)
         while True:
             mix = self._random.randbytes(32)
-            number = int.from_bytes(COIN(raw + mix), "big")
+            number = int.from_bytes(COIN_HASH(raw + mix), "big")
             if (number <= grade) if anchor else (grade < number <= template.target):
                 return Coin.assemble(header, mix)
 
@@ -120,11 +120,11 @@ class WalletChain:
         for coin in (*coins, package.anchor):
             self.core.submit_proven_coin(ProvenCoin(coin), self.now_ms)
         for raw in package.transfers.values():
-            self._judge(raw)
+            self._validate(raw)
         self.core.submit_proven_anchor(ProvenAnchor(package))
         self.packages.append((list(coins), package))
 
-    def _judge(self, raw: bytes) -> SizedTransfer:
+    def _validate(self, raw: bytes) -> SizedTransfer:
         sized, verdict = judge_transfer(raw, self.network)
         assert sized is not None
         self.core.verdicts.remember(sized.wid, verdict)
@@ -134,7 +134,7 @@ class WalletChain:
 
     def submit(self, raw: bytes) -> Outcome:
         """Put a transfer into the mempool. Raises what the node raises."""
-        return self.core.submit_transfer(self._judge(raw), self.now_ms)
+        return self.core.submit_transfer(self._validate(raw), self.now_ms)
 
     def fork(self, height: int, seed: int) -> WalletChain:
         """Return another chain that agrees up to a height."""

@@ -1,7 +1,7 @@
 """A chain whose process is killed at any instant opens again, with all that it had acknowledged.
 
 The writer is a forked process that is given the same tree again and again, in an order of its own;
-after each kill another process opens what is left and judges it.
+after each kill another process opens what is left and checks it.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_errors_of_a_wallet_are_one_line(person: Person) -> None:
     assert "0.00000000 UNC can be spent" in person.fails(
         "wallet", "send", address, "1", "-w", "poor"
     )
-    # Mistakes are told before anybody is asked for a passphrase.
+    # Mistakes are reported before anybody is asked for a passphrase.
     for payee, why in ((address, "0.00000000 UNC can be spent"), ("nobody", "an address is")):
         assert why in person.fails("wallet", "send", payee, "1", "-w", "poor", env=False)
     assert "a payment needs an amount" in person.fails("wallet", "send", address, "-w", "poor")

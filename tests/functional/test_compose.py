@@ -141,7 +141,7 @@ class Testnet:
 
         until(f"one tip at height {height} at {', '.join(names)}", agree)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Print how every node stands and what it said last."""
         print(self.script("status"))
         for name in self.listed("container", form="{{.Names}}"):
@@ -162,7 +162,7 @@ def testnet() -> Iterator[Testnet]:
         yield made
     except BaseException:
         with contextlib.suppress(AssertionError):
-            made.tell()
+            made.report()
         raise
     finally:
         done = run("scripts/testnet", "down", "--volumes", env=made.env)

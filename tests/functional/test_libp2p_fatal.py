@@ -64,7 +64,7 @@ async def test_stock_dies(attack: Attack, cause: str) -> None:
 
 
 async def still_serves(victim: Process, honest: Process) -> None:
-    answer = await honest.tell("request", victim.id, ECHO, "still there", 100, 10)
+    answer = await honest.outcome("request", victim.id, ECHO, "still there", 100, 10)
     assert answer == ["ok", "still there"]
 
 
@@ -81,7 +81,7 @@ async def test_ours_goes_on() -> None:
                 await victim.event("disconnected", who, "misbehaved")
                 with trio.fail_after(10):
                     await peer.closed.wait()
-        kind, _ = await honest.tell("request", victim.id, "/t/fail/1", "", 100, 10)
+        kind, _ = await honest.outcome("request", victim.id, "/t/fail/1", "", 100, 10)
         assert kind == "RequestFailedError"
         await honest.ok("publish", "raise in the validator")
         state = await victim.state(lambda state: state["statistics"]["faults"] == 2)

@@ -30,7 +30,7 @@ async def test_requests_between_processes() -> None:
         await one.event("connected", other.id, "127.0.0.1", "outbound")
 
         async def ask(protocol: str, text: str, most: int = 100, patience: float = 10) -> str:
-            answer = await one.tell("request", other.id, protocol, text, most, patience)
+            answer = await one.outcome("request", other.id, protocol, text, most, patience)
             return str(answer[0] if answer[0] != "ok" else answer[1])
 
         assert await ask(ECHO, "hello") == "hello"
@@ -97,7 +97,7 @@ async def test_stock_kills_a_late_joiner_while_large_messages_flow() -> None:
             nursery.start_soon(flow, one, middle)
             for seed in range(3, 9):
                 async with node(seed, module="p2p_stock") as joiner:
-                    await joiner.send("connect", middle.address)
+                    await joiner.outcome("connect", middle.address)
                     with trio.move_on_after(5):
                         await joiner.ended.wait()
                     if "DecodeError" in joiner.stderr():
@@ -131,9 +131,9 @@ async def test_stock_cannot_read_a_large_answer() -> None:
         node(4) as other,
     ):
         await one.ok("connect", stock.address)
-        assert (await one.tell("large", stock.id, 8_000_000))[0] == "IncompleteReadError"
+        assert (await one.outcome("large", stock.id, 8_000_000))[0] == "IncompleteReadError"
         await ours.ok("connect", other.address, 10)
-        answer = await ours.tell("request", other.id, LARGE, "8000000", 8_000_000, 20)
+        answer = await ours.outcome("request", other.id, LARGE, "8000000", 8_000_000, 20)
         assert answer == ["ok", 8_000_000]
         # Stock's requests are served by ours: the wire is libp2p's.
         await one.ok("connect", ours.address)
@@ -183,10 +183,10 @@ async def test_a_ban() -> None:
         await ours.ok("gate", other.id)
         await ours.ok("disconnect", other.id)
         await other.event("disconnected", ours.id, "remote")
-        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
-        assert (await ours.tell("connect", other.address, 10))[0] == "DialRefusedError"
+        assert (await other.outcome("connect", ours.address, 10))[0] == "DialUnreachableError"
+        assert (await ours.outcome("connect", other.address, 10))[0] == "DialRefusedError"
         await ours.ok("gate", "127.0.0.1")
-        assert (await other.tell("connect", ours.address, 10))[0] == "DialUnreachableError"
+        assert (await other.outcome("connect", ours.address, 10))[0] == "DialUnreachableError"
         await ours.ok("gate")
         await other.ok("connect", ours.address, 10)
 
@@ -201,10 +201,10 @@ async def test_a_failed_dial_can_be_repeated() -> None:
     async with node(1, module="p2p_stock") as stock, node(2) as ours:
         async with node(3) as target:
             address = f"{listen}/p2p/{target.id}"
-        assert (await stock.tell("connect", address))[0] != "ok"
-        assert (await ours.tell("connect", address, 10))[0] == "DialUnreachableError"
+        assert (await stock.outcome("connect", address))[0] != "ok"
+        assert (await ours.outcome("connect", address, 10))[0] == "DialUnreachableError"
         async with node(3, listen) as target:
-            assert (await stock.tell("connect", target.address))[0] != "ok"
+            assert (await stock.outcome("connect", target.address))[0] != "ok"
             await ours.ok("connect", target.address, 10)
 
 
@@ -221,7 +221,7 @@ async def test_simultaneous_dials_make_one_connection() -> None:
                         state["peers"] == [there.id] and there.id in state["mesh"]
                     )
                 )
-            answer = await one.tell("request", other.id, ECHO, "hello", 100, 10)
+            answer = await one.outcome("request", other.id, ECHO, "hello", 100, 10)
             assert answer == ["ok", "hello"]
             await one.ok("disconnect", other.id)
             await other.state(lambda state: not state["peers"])
@@ -304,7 +304,7 @@ async def test_addresses_of_every_kind() -> None:
             "/ip4/127.0.0.1/udp/1/quic-v1": "BadAddressError",
         }
         for place, error in errors.items():
-            assert (await other.tell("connect", place, 10))[0] == error, place
+            assert (await other.outcome("connect", place, 10))[0] == error, place
 
 
 async def test_nothing_weaker_than_noise_is_accepted() -> None:
@@ -328,7 +328,7 @@ async def test_a_dial_to_silence_times_out() -> None:
     port = listeners[0].socket.getsockname()[1]
     async with node(1) as one, node(2) as other:
         address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.id}"
-        assert (await one.tell("connect", address, 0.5))[0] == "DialTimeoutError"
+        assert (await one.outcome("connect", address, 0.5))[0] == "DialTimeoutError"
 
         async def only_multistream(stream: trio.SocketStream) -> None:
             tcp = TcpStream(stream)
@@ -342,5 +342,5 @@ async def test_a_dial_to_silence_times_out() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, only_multistream, listeners)
-            assert (await one.tell("connect", address, 10))[0] == "DialUnreachableError"
+            assert (await one.outcome("connect", address, 10))[0] == "DialUnreachableError"
             nursery.cancel_scope.cancel()

@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 async def still_serves(victim: Process, honest: Process) -> None:
-    answer = await honest.tell("request", victim.id, ECHO, "still there", 100, 10)
+    answer = await honest.outcome("request", victim.id, ECHO, "still there", 100, 10)
     assert answer == ["ok", "still there"]
 
 

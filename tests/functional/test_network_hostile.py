@@ -121,7 +121,7 @@ def _broken(statistics: dict[str, dict[str, dict[str, dict[str, int]]]], rule: s
     return statistics["network"]["relay"]["rules"].get(rule, 0)
 
 
-async def test_duplicates_are_judged_once(siege: Siege) -> None:
+async def test_duplicates_are_validated_once(siege: Siege) -> None:
     before = siege.statistics()
     assert siege.ban_of(await under(siege, attacks.duplicates)) is None
     accepted = siege.statistics()["network"]["relay"]["accepted"]

@@ -112,7 +112,7 @@ def test_five_nodes_whose_miners_race_agree() -> None:
 
 
 def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
-    """Return what a node tells of coins, nothing while it does not know them all."""
+    """Return what a node says of coins, nothing while it does not know them all."""
     try:
         return [node.call("coin.get", id=coin) for coin in ids]
     except NotFoundError:
@@ -166,7 +166,7 @@ def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) ->
 
 
 def is_as_high(event: Event, least: int) -> bool:
-    """Tell whether an event of the log is about this height or a greater one."""
+    """Return whether an event of the log is about this height or a greater one."""
     height = event["height"]
     assert isinstance(height, int)
     return height >= least
@@ -248,7 +248,7 @@ def test_a_node_finds_its_peers_again_after_a_restart(net: Net) -> None:
     net.mingle(nodes, 2)
     last = nodes[-1]
     assert last.process.stop() == 0
-    # Nobody tells it whom to join, and whom it joined through is gone.
+    # Nobody names a peer to join, and whom it joined through is gone.
     last.bootstrap = ""
     assert nodes[0].process.stop() == 0
     nodes[1].generate(2)

@@ -51,7 +51,7 @@ def test_it_goes_on_where_it_was_killed(home: NodeHome) -> None:
     for _ in range(KILLS):
         node = start(home)
         opened = node.wait_event("chain.opened")
-        # What was told as connected is on disk.
+        # What was logged as connected is on disk.
         assert opened["height"] >= acknowledged
         # Around a coin's way into the chain: what the node is about to write is cut off.
         node.wait_events(randomness.randint(1, 4), "coin.found")
@@ -195,7 +195,7 @@ def _fill(descriptor: int) -> None:
         return
 
 
-def test_damaged_files_are_told_and_kept(home: NodeHome) -> None:
+def test_damaged_files_are_reported_and_kept(home: NodeHome) -> None:
     node = start(home)
     node.wait_event("anchor.connected")
     assert node.stop() == 0
@@ -231,7 +231,7 @@ def test_the_chain_can_be_removed_and_nothing_else(home: NodeHome) -> None:
     assert again.stop() == 0
 
 
-def test_it_tells_others_the_address_that_it_was_given(home: NodeHome) -> None:
+def test_it_sends_others_the_address_that_it_was_given(home: NodeHome) -> None:
     address = "/ip4/203.0.113.9/tcp/4001"
     node = start(
         home, "--network", "reg", "--listen", "/ip4/127.0.0.1/tcp/0", "--announce", address

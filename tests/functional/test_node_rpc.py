@@ -87,7 +87,7 @@ def owned(client: Client, address: str = ADDRESS, **params: object) -> list[dict
     return found
 
 
-def test_the_chain_is_told_from_tip_to_genesis(running: Running) -> None:
+def test_the_chain_is_listed_from_tip_to_genesis(running: Running) -> None:
     _, _, client = running
     tip = client.call("chain.tip")
     assert tip["height"] >= 3
@@ -343,7 +343,7 @@ def test_an_export_is_made_in_the_data_directory_alone(running: Running) -> None
     assert [entry.name for entry in path.parent.iterdir()] == ["a.chain"]
 
 
-def test_the_node_tells_of_itself(running: Running) -> None:
+def test_the_node_describes_itself(running: Running) -> None:
     _, node, client = running
     status = client.call("node.status")
     assert status["ready"]

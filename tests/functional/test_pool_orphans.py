@@ -15,7 +15,7 @@ import psutil
 import pytest
 import trio
 
-from unchained.miner.page import MINING, STATE, Orders, Page, make_page_file
+from unchained.miner.page import ACTIVITY, MINING, Orders, Page, make_page_file
 from unchained.miner.process import WorkerProcess
 
 pytestmark = pytest.mark.real_time
@@ -116,7 +116,7 @@ def test_an_interrupt_from_the_terminal_is_the_parents_business() -> None:
 
 
 async def test_a_worker_ends_when_its_pipe_does() -> None:
-    """Where no signal tells of the parent's death, the end of the wake pipe does."""
+    """Where no signal reports the parent's death, the end of the wake pipe does."""
 
     fd = make_page_file()
     process = WorkerProcess(fd, "cryptography")
@@ -125,7 +125,7 @@ async def test_a_worker_ends_when_its_pipe_does() -> None:
     page.write(Orders(0, 100, 1, 8, 0, 2**54, 0, bytes(32), bytes(158)))
     with trio.fail_after(60):
         await process.receive()
-        while page.words[STATE] != MINING:  # noqa: ASYNC110 - another process writes it
+        while page.words[ACTIVITY] != MINING:  # noqa: ASYNC110 - another process writes it
             await trio.sleep(0.005)
         process.close_wake()
         assert await process.receive() == b""
@@ -148,7 +148,7 @@ def test_a_worker_of_another_parent_ends_at_once() -> None:
     assert ended.returncode == 0
 
 
-async def test_what_ended_a_worker_is_told_by_its_last_line() -> None:
+async def test_what_ended_a_worker_is_reported_by_its_last_line() -> None:
     fd = make_page_file()
     process = WorkerProcess(fd, "abacus")
     os.close(fd)

@@ -17,7 +17,7 @@ from unchained.miner.errors import WorkerError
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.pool import MiningPool
 from unchained.node.crypto.pow import compute_mix, reference_backend
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 pytestmark = pytest.mark.real_time
 
@@ -41,14 +41,14 @@ def assert_is_coin(solution: Solution, of: Job) -> None:
     assert len(solution.header) == 166
     assert solution.header[:158] == of.header_prefix
     assert solution.mix == compute_mix(reference_backend(), solution.header, of.mem_kib)
-    assert solution.coin_id == COIN(solution.header + solution.mix)
+    assert solution.coin_id == COIN_HASH(solution.header + solution.mix)
     assert int.from_bytes(solution.coin_id, "big") <= of.target
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once a condition that other processes bring about holds."""
     with trio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - nothing tells of another process
+        while not condition():  # noqa: ASYNC110 - nothing notifies of another process
             await trio.sleep(0.005)
 
 
@@ -98,7 +98,7 @@ async def test_a_range_is_searched_whole_and_once() -> None:
     of = job(1, nonce_start=1000, nonce_count=501)
     headers = [of.header_prefix + nonce.to_bytes(8, "big") for nonce in range(1000, 1501)]
     mixes = [compute_mix(reference_backend(), header, 8) for header in headers]
-    ids = [COIN(header + mix) for header, mix in zip(headers, mixes, strict=True)]
+    ids = [COIN_HASH(header + mix) for header, mix in zip(headers, mixes, strict=True)]
     expected = {coin_id for coin_id in ids if int.from_bytes(coin_id, "big") <= EASY}
     async with running(workers=3) as pool:
         pool.set_job(of)
@@ -185,10 +185,11 @@ async def test_workers_come_and_go_while_mining() -> None:
 async def test_a_killed_worker_is_replaced_and_counted() -> None:
     reports: list[tuple[int, str, float]] = []
 
-    def report(index: int, failure: WorkerError, delay: float) -> None:
-        reports.append((index, str(failure), delay))
+    class Losses:
+        def worker_lost(self, index: int, why: WorkerError, restart_in_s: float) -> None:
+            reports.append((index, str(why), restart_in_s))
 
-    async with running(report=report) as pool:
+    async with running(losses=Losses()) as pool:
         pool.set_job(job(1, HOPELESS))
         await until(lambda: all(w.hashes > 0 for w in pool.statistics().workers))
         first, second = pids(pool)
@@ -252,7 +253,7 @@ async def test_nice_affinity_and_cap_change_while_mining() -> None:
         assert pool.statistics().restarts == 0
 
 
-async def test_a_worker_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_is_given_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNCHAINED_WALLET__PASSPHRASE", "a secret")
 
     async with running(workers=1) as pool:

@@ -453,7 +453,7 @@ async def test_many_idle_connections_do_not_lock_others_out(tmp_path: Path) -> N
 
 
 @trio_test
-async def test_beyond_busy_connections_others_are_told_to_come_back(tmp_path: Path) -> None:
+async def test_beyond_busy_connections_others_are_asked_to_come_back(tmp_path: Path) -> None:
     async with (
         attacked(tmp_path, connections=2) as node,
         raw(node.bound.port) as first,

@@ -116,7 +116,7 @@ async def test_wallets_are_opened_again_with_the_node(tmp_path: Path) -> None:
     (tmp_path / "c.wallet").write_bytes(b"nonsense")
     async with node.running():
         await node.settle()
-        assert any("wallet.unusable" in line for line in node.told.lines)
+        assert any("wallet.unusable" in line for line in node.captured.lines)
         assert await balance(node, "a") == 2 * UNC
         assert node.wallets.wallet("a").locked
         await node.wallets.create("again", "other", mnemonic=words)
@@ -357,11 +357,11 @@ async def test_with_threads_and_a_store_on_disk(tmp_path: Path) -> None:
         store.close()
 
 
-async def test_no_secret_is_told(tmp_path: Path) -> None:
+async def test_no_secret_is_shown(tmp_path: Path) -> None:
     """Search all that was logged, shown and written in clear for what must stay hidden."""
     node = wallet_node(tmp_path)
     hidden: list[bytes] = []
-    told: list[str] = []
+    shown: list[str] = []
 
     async with node.running():
         words = await wallet(node, "a", 2)
@@ -380,17 +380,17 @@ async def test_no_secret_is_told(tmp_path: Path) -> None:
         try:
             await node.wallets.send("a", [Payee(a.paycode(), 100 * UNC, b"my memo")])
         except Exception as error:  # noqa: BLE001
-            told.append(repr(error) + str(error))
-        told.extend([repr(a), repr(made), repr(secret), repr(account), repr(a.info())])
-        told.extend(repr(vars(a)).split("\n"))
-        told.append(repr(await node.wallets.wallets()))
+            shown.append(repr(error) + str(error))
+        shown.extend([repr(a), repr(made), repr(secret), repr(account), repr(a.info())])
+        shown.extend(repr(vars(a)).split("\n"))
+        shown.append(repr(await node.wallets.wallets()))
         with node.wallets.changes.subscribe() as changes:
             await node.mine(1, "a")
             change = await changes.receive()
             assert not isinstance(change, Lost)
-            told.append(repr(change))
-    assert node.told.lines
-    text = "\n".join([*told, *node.told.lines])
+            shown.append(repr(change))
+    assert node.captured.lines
+    text = "\n".join([*shown, *node.captured.lines])
     for secret in hidden:
         assert secret.hex() not in text
         assert repr(secret)[2:-1] not in text

@@ -71,10 +71,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         made.agree()
         yield made
         secrets = (PASSPHRASE, *made.words.values())
-        told = [person.told() for person in (made.ann, made.bob)]
+        shown = [person.shown() for person in (made.ann, made.bob)]
         assert len(lines) > 2
         for secret in secrets:
-            assert not any(secret in text for text in told)
+            assert not any(secret in text for text in shown)
             assert not any(secret in line for line in lines)
         for person in (made.ann, made.bob):
             assert person.node is not None
@@ -91,7 +91,7 @@ def entry(person: Person, txid: str) -> dict[str, Any]:
     return next(item for item in found if item["id"] == txid)
 
 
-def test_mining_pays_the_default_wallet_without_being_told(pair: Pair) -> None:
+def test_mining_pays_the_default_wallet_without_being_asked(pair: Pair) -> None:
     assert total(pair.ann) == 9
     assert total(pair.bob) == 0
 
@@ -253,4 +253,4 @@ def test_a_fresh_machine_finds_every_coin_from_the_words_alone(pair: Pair) -> No
         assert found == kept
     assert fresh.json("stop") == {"stopped": True}
     assert node.wait() == 0
-    assert not any(secret in fresh.told() for secret in (PASSPHRASE, *pair.words.values()))
+    assert not any(secret in fresh.shown() for secret in (PASSPHRASE, *pair.words.values()))

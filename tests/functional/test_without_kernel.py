@@ -67,8 +67,8 @@ def test_the_reference_backend_stands_in(built: Path) -> None:
 @pytest.mark.slow
 def test_its_proofs_of_work_are_the_same(built: Path) -> None:
     tests = ("tests/unit/crypto/test_pow.py", "tests/property/test_pow_differential.py")
-    told = run(built, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *tests)
-    assert "the native kernel was not built" in told
+    output = run(built, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *tests)
+    assert "the native kernel was not built" in output
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_node_mines_and_measures_with_it(home: NodeHome, built: Path) -> None:
 
 @pytest.mark.slow
 def test_its_workers_mine(built: Path) -> None:
-    told = run(
+    output = run(
         built, "-m", "pytest", "-p", "no:cacheprovider", "tests/functional/test_pool_workers.py"
     )
-    assert "failed" not in told
+    assert "failed" not in output

@@ -89,7 +89,7 @@ def test_votes_for_a_losing_branch_count_at_every_age(age: int) -> None:
 
 
 async def feed(manager: ChainService, items: Sequence[Item]) -> None:
-    """Submit from several tasks at once; bodies again and again until they are judged."""
+    """Submit from several tasks at once; bodies again and again until they are validated."""
 
     async def submit(item: Item) -> None:
         for _ in range(200):

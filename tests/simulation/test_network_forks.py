@@ -226,7 +226,7 @@ async def test_a_newcomer_finds_the_winner_during_a_fork() -> None:
         assert_nobody_was_blamed(net.nodes)
 
 
-async def test_a_clock_that_is_off_is_told_by_the_peers_and_stops_nobody() -> None:
+async def test_a_clock_that_is_off_is_noticed_by_the_peers_and_stops_nobody() -> None:
     async with simulate(8) as net:
         nodes = await net.grow(5, miners=5)
         odd = net.node(share=0.2, name="odd")
@@ -311,7 +311,7 @@ async def test_a_node_does_not_leave_a_chain_that_has_been_its_own_for_long() ->
         old = newcomer.tip
         honest = await with_chain(net, "honest", 70, 2)
         await honest.transport.connect(newcomer.transport.address)
-        await net.until(lambda: newcomer.chain.status.value.refused is not None, "told", 60)
+        await net.until(lambda: newcomer.chain.status.value.refused is not None, "refused", 60)
         await trio.sleep(5 * EPOCH_S)
         refused = newcomer.chain.status.value.refused
         assert refused is not None
@@ -374,7 +374,7 @@ async def test_a_deep_branch_that_is_too_long_to_be_weighed_is_left_to_the_opera
         monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", 110)
         old = honest.tip
         await long.transport.connect(honest.transport.address)
-        await net.until(lambda: honest.chain.status.value.refused is not None, "told", 60)
+        await net.until(lambda: honest.chain.status.value.refused is not None, "refused", 60)
         assert honest.tip == old
         assert await honest.core(depth_of_tree) == SHALLOW.max_reorg
         assert_nobody_was_blamed([honest])

@@ -39,7 +39,7 @@ LOCK = Lock(b"hostile".ljust(32, b"."))
 
 
 class Hostile:
-    """A bare transport that serves what it is told to and gossips what it likes."""
+    """A bare transport that serves what it is asked to and gossips what it likes."""
 
     def __init__(self, net: SimNet, ip: str = "66.6.0.6") -> None:
         self.net = net
@@ -251,7 +251,7 @@ async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         anchor, its_body = await mined(nodes[1])
         relay = nodes[0].network.relay
         fetched = relay.statistics().bodies_fetched
-        # It hears of an anchor before others do, and tells it first.
+        # It hears of an anchor before others do, and announces it first.
         header = AnchorHeader.of(anchor, its_body)
         await hostile.gossip("anchor", header.to_bytes())
         await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)

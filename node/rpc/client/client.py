@@ -119,7 +119,7 @@ class Client:
     def _follow(self, answer: http.client.HTTPResponse) -> Iterator[LogEvent]:
         parser = EventParser()
         while True:
-            with self._told(self._timeout):
+            with self._reported(self._timeout):
                 data = answer.read1(_PIECE)
             if not data:
                 return
@@ -132,7 +132,7 @@ class Client:
         end = self._endpoint
         kind = http.client.HTTPSConnection if end.secure else http.client.HTTPConnection
         with closing(kind(end.host, end.port, timeout=seconds)) as connection:
-            with self._told(seconds):
+            with self._reported(seconds):
                 connection.request(
                     verb, path, body, end.headers(None if body is None else len(body))
                 )
@@ -141,14 +141,14 @@ class Client:
                 yield answer
 
     def _whole(self, answer: http.client.HTTPResponse) -> bytes:
-        with self._told(self._timeout):
+        with self._reported(self._timeout):
             body = answer.read(_MAX_ANSWER + 1)
         if len(body) > _MAX_ANSWER:
             raise UnreachableError(f"the answer is above {_MAX_ANSWER} bytes")
         return body
 
     @contextmanager
-    def _told(self, seconds: float) -> Iterator[None]:
+    def _reported(self, seconds: float) -> Iterator[None]:
         """Turn what the network raises into words for a person."""
         try:
             yield
@@ -394,7 +394,7 @@ def _json(answer: bytes) -> Any:
 
 
 def _result(reply: Any) -> Any:
-    """Return the result in a reply, or the error that it tells."""
+    """Return the result in a reply, or raise the error that it reports."""
     if isinstance(reply, dict):
         error = reply.get("error")
         if isinstance(error, dict):

@@ -107,7 +107,7 @@ def _read(path: Path) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether every address that was tried refused the connection."""
+    """Return whether every address that was tried refused the connection."""
     if isinstance(error, ConnectionRefusedError):
         return True
     causes = error.__cause__

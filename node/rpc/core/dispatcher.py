@@ -54,7 +54,7 @@ class CallLimits:
     calls: int = 16
     """Calls that run at once."""
     queued: int = 64
-    """Calls that wait for their turn; beyond, callers are told to come back."""
+    """Calls that wait for their turn; beyond, callers are asked to come back."""
     long_polls: int = 32
     call_seconds: float = 30.0
 
@@ -177,7 +177,7 @@ class Dispatcher:
     async def _handle(
         self, request: Any, access: Access, gone: Gone
     ) -> tuple[bytes | None, RpcError | None]:
-        """Return the reply (none to a notification) and the error that it tells, if any."""
+        """Return the reply (none to a notification) and the error that it reports, if any."""
         identity = _identity(request)
         silent = False
         try:

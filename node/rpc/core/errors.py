@@ -5,7 +5,7 @@ RpcError
 ├── InvalidRequestError  -32600  JSON, but no JSON-RPC 2.0 request
 ├── MethodNotFoundError  -32601
 ├── InvalidParamsError   -32602
-├── InternalError        -32603  a bug of the node; the log tells more than the answer
+├── InternalError        -32603  a bug of the node; the log says more than the answer
 ├── ProtocolRuleError    -32000  a rule of docs/protocol.md is broken; `data.error` is its name
 ├── NotFoundError        -32001
 ├── WalletRefusedError   -32002  `data.error`: WALLET_LOCKED, INSUFFICIENT_FUNDS…

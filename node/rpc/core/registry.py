@@ -63,7 +63,7 @@ def method(
 
     timeout: seconds, where the server's own limit is not right. long_poll: the method waits for
     something to happen; it is counted apart and cancelled when its caller goes away. errors:
-    families that it raises of its own accord, for the documentation. What it does is told by
+    families that it raises of its own accord, for the documentation. What it does is said by
     `user_text`, the decorator below.
     """
     mark = Mark(name, access, timeout, long_poll, tuple(errors))

@@ -20,7 +20,7 @@ from typing import Any, Final
 from unchained.node.chain.mempool.mempool import Reason
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
-from unchained.node.rpc.methods.reading import Reading
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.schema import (
@@ -41,13 +41,13 @@ _REASONS: Final = {int(reason): reason.name.lower() for reason in Reason}
 class EventLog:
     """Follows the log for any number of readers."""
 
-    def __init__(self, chain: ChainService, reading: Reading) -> None:
+    def __init__(self, chain: ChainService, reader: StoreReader) -> None:
         self._chain = chain
-        self._reading = reading
+        self._reader = reader
 
     @asynccontextmanager
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
-        """Follow the log; an `EventSource`. A number that lies ahead is of another store's log:
+        """Follow the log. A number that lies ahead is of another store's log:
         raises `EventsGoneError`, as for a log that begins later."""
         end = self._chain.status.value.next_event
         if since is not None and since > end:
@@ -61,7 +61,7 @@ class EventLog:
             version, status = self._chain.status.version, self._chain.status.value
             # The status is renewed whenever somebody has asked the chain anything.
             news = status.next_event > first
-            events = await self._reading.run(partial(_read, first=first)) if news else []
+            events = await self._reader.run(partial(_read, first=first)) if news else []
             if events:
                 yield [_entry(number, event) for number, event in events]
                 first += len(events)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
@@ -40,11 +40,15 @@ class EventsGoneError(Exception):
 Entries = AsyncIterator[Sequence[LogEntry]]
 """The log as it grows: each time what there is of it by then, some entries at least."""
 
-EventSource = Callable[[int | None], AbstractAsyncContextManager[Entries]]
-"""Opens the log after a sequence number (None: from now on), then follows it without end.
 
-Entering the context raises EventsGoneError; leaving it gives up the reader's place.
-"""
+class EventSource(Protocol):
+    """The log that the streams show."""
+
+    def open(self, since: int | None) -> AbstractAsyncContextManager[Entries]:
+        """Open the log after a sequence number (None: from now on), and follow it without end.
+
+        Entering the context raises EventsGoneError; leaving it gives up the reader's place.
+        """
 
 
 class EventStreams:
@@ -81,7 +85,7 @@ class EventStreams:
             return await send_error(send, error, status=400)
         self._open += 1
         try:
-            async with self._source(since) as entries:
+            async with self._source.open(since) as entries:
                 await self._stream(entries, receive, send)
         except EventsGoneError as gone:
             await send_error(

@@ -1,7 +1,7 @@
 """Who may call what: the cookie, the tokens, user and password.
 
 - `rpc.cookie` in the data directory, mode 0600, holds `__cookie__:<hex>`: made at start, removed
-  at stop. Whoever can read the file has full access, by HTTP basic authentication.
+  at stop. Anyone who can read the file has full access, by HTTP basic authentication.
 - `rpc.token`, mode 0600, is kept from start to start until someone deletes it. As a bearer
   token it gives read-only access: for monitoring and the like.
 - a file that the configuration names, mode 0600, is kept likewise. As a bearer token it lets
@@ -100,7 +100,7 @@ class PasswordHash:
         return "PasswordHash(…)"
 
     def verify(self, password: str) -> bool:
-        """Tell whether `password` is the one; as slow as hashing it, in constant time."""
+        """Return whether `password` is the one; as slow as hashing it, in constant time."""
         return hmac.compare_digest(self._compute(password), self.digest)
 
     def _compute(self, password: str) -> bytes:

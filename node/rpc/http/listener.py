@@ -129,7 +129,7 @@ class Listener:
             stream.socket.close()
 
     def _make_room(self) -> bool:
-        """Tell whether one more fits, if need be by evicting the connection longest idle."""
+        """Return whether one more fits, if need be by evicting the connection longest idle."""
         if len(self._open) < self._limits.connections:
             return True
         idle = [connection for connection in self._open if connection.idle_since < math.inf]
@@ -227,7 +227,7 @@ class _Connection:
                 watch.cancel_scope.cancel()
 
     async def _wind_up(self) -> None:
-        """Once cancelled, tell what waits that it is over, and bound what goes on."""
+        """Once cancelled, end the requests that wait, and bound those that run."""
         try:
             await trio.sleep_forever()
         finally:
@@ -381,7 +381,7 @@ def shown(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host` is an address that only this machine reaches."""
+    """Return whether `host` is an address that only this machine reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -27,7 +27,7 @@ class GreetedPeers(Protocol):
 
 class ReadinessCheck:
     """Looks at sync, peers, clock and disk. `peers` is None where the node has no network;
-    `synced` tells whether the chain is level with what peers claim."""
+    `synced`: whether the chain is level with what peers claim."""
 
     def __init__(
         self,

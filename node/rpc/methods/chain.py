@@ -18,7 +18,9 @@ from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, Re
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
-from unchained.node.rpc.methods.reading import Header, Height, Reading, shown_target
+from unchained.node.rpc.methods.header import Header, shown_target
+from unchained.node.rpc.methods.parameters import Height
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.presence import there
@@ -135,10 +137,10 @@ class ChainRoom:
     """Methods about anchors and what follows from them."""
 
     def __init__(
-        self, chain: ChainService, reading: Reading, exporter: Exporter, clock: Clock
+        self, chain: ChainService, reader: StoreReader, exporter: Exporter, clock: Clock
     ) -> None:
         self._chain = chain
-        self._reading = reading
+        self._reader = reader
         self._exporter = exporter
         self._clock = clock
 
@@ -167,14 +169,14 @@ class ChainRoom:
     @method("chain.anchor_at", Access.READ, errors=(NotFoundError,))
     @user_text("Return the main chain's anchor at a height.")
     async def anchor_at(self, height: Height) -> Anchor:
-        anchor_id = await self._reading.run(lambda store: schema.HEIGHT.get(store, height))
+        anchor_id = await self._reader.run(lambda store: schema.HEIGHT.get(store, height))
         if anchor_id is None:
             raise NotFoundError(f"the main chain has no anchor at height {height}: see chain.tip")
         return await self._anchor(anchor_id)
 
     async def _anchor(self, anchor_id: bytes) -> Anchor:
         subsidy = self._chain.network.subsidy
-        found = await self._reading.run(lambda store: _read_anchor(store, anchor_id, subsidy))
+        found = await self._reader.run(lambda store: _read_anchor(store, anchor_id, subsidy))
         if found is None:
             raise NotFoundError(f"no anchor {anchor_id.hex()} is known")
         coin, body, minted, fees, share, votes = found
@@ -205,11 +207,11 @@ class ChainRoom:
     @user_text("Return the bytes of an anchor and its body.")
     async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
         coin = await self._coin(id)
-        record = await self._reading.run(lambda store: schema.ANCHOR.get(store, id))
+        record = await self._reader.run(lambda store: schema.ANCHOR.get(store, id))
         return Raw(Hex(coin.raw), Hex(record.body) if record and record.body else None)
 
     async def _coin(self, coin_id: bytes) -> Coin:
-        raw = await self._reading.run(lambda store: schema.COIN.get(store, coin_id))
+        raw = await self._reader.run(lambda store: schema.COIN.get(store, coin_id))
         if raw is None:
             raise NotFoundError(f"no minted coin {coin_id.hex()} is known")
         return Coin.from_bytes(raw)
@@ -233,7 +235,7 @@ class ChainRoom:
     @method("chain.params", Access.READ)
     @user_text("Return the constants of the network.")
     async def params(self) -> Params:
-        genesis_id = await self._reading.run(
+        genesis_id = await self._reader.run(
             lambda store: there(schema.HEIGHT.get(store, 0), "genesis")
         )
         return _params(self._chain.network, genesis_id)
@@ -249,7 +251,7 @@ class ChainRoom:
         if height is None:
             status = self._chain.status.value
             return Supply(status.height, Amount(status.supply), Amount(status.pool))
-        state = await self._reading.run(lambda store: schema.STATE.get(store, height))
+        state = await self._reader.run(lambda store: schema.STATE.get(store, height))
         if state is None:
             raise NotFoundError(f"the supply at height {height} is not kept")
         return Supply(height, Amount(state.supply), Amount(state.pool))
@@ -274,7 +276,7 @@ class ChainRoom:
                 f"the range has {len(heights)} points, at most {MAX_POINTS} are returned: "
                 f"raise step to {len(heights) * step // MAX_POINTS + 1}"
             )
-        return await self._reading.run(lambda store: _difficulty(store, heights))
+        return await self._reader.run(lambda store: _difficulty(store, heights))
 
     @method("chain.export", Access.FULL, timeout=3600, errors=(RefusedError, InvalidParamsError))
     @user_text(

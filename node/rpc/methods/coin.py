@@ -18,7 +18,8 @@ from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.reading import Limit, Payee, Reading, lock_of_payee
+from unchained.node.rpc.methods.parameters import Limit, Payee, lock_of_payee
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.schema import CoinHistory
@@ -104,7 +105,7 @@ class ProofOfCoin(msgspec.Struct, frozen=True):
     coins: int
 
 
-@user_text("A coin under a lock. `spent` tells whether the main chain has spent it.")
+@user_text("A coin under a lock. `spent`: whether the main chain has spent it.")
 class Owned(msgspec.Struct, frozen=True):
     id: Hash
     value: Amount
@@ -122,9 +123,9 @@ class OwnedPage(msgspec.Struct, frozen=True):
 class CoinRoom:
     """Methods about single coins."""
 
-    def __init__(self, chain: ChainService, reading: Reading) -> None:
+    def __init__(self, chain: ChainService, reader: StoreReader) -> None:
         self._chain = chain
-        self._reading = reading
+        self._reader = reader
         self._proofs = CoinProofs(chain.network)
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
@@ -154,7 +155,7 @@ class CoinRoom:
     )
     async def proof(self, id: Hash) -> ProofOfCoin:  # noqa: A002 - the parameter's public name
         try:
-            found = await self._reading.run(
+            found = await self._reader.run(
                 lambda store: self._proofs.prove(store, CoinId(bytes(id)))
             )
         except CoinNotProvableError as error:
@@ -183,12 +184,12 @@ class CoinRoom:
         if (address is None) == (lock is None):
             raise InvalidParamsError("coin.owned_by needs either an address or a lock")
         wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
-        return await self._reading.run(lambda store: _owned(store, wanted, spent, after, limit))
+        return await self._reader.run(lambda store: _owned(store, wanted, spent, after, limit))
 
     @method("coin.raw", Access.READ, errors=(NotFoundError,))
     @user_text("Return the 198 bytes of a minted coin: header, then mix.")
     async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
-        raw = await self._reading.run(lambda store: schema.COIN.get(store, id))
+        raw = await self._reader.run(lambda store: schema.COIN.get(store, id))
         if raw is None:
             raise NotFoundError(f"no minted coin {id.hex()} is known")
         return Hex(raw)

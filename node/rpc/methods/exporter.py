@@ -24,7 +24,7 @@ from unchained.storage.kv import KeyValueStore
 FOLDER: Final = "exports"
 """Folder of the data directory that exports are made in."""
 
-ANCHORS_AT_ONCE: Final = 256
+EXPORT_BATCH_ANCHORS: Final = 256
 """Anchors that are written in one hop to the worker thread; between two the call can end."""
 
 
@@ -107,7 +107,7 @@ def _create(path: Path) -> BinaryIO:
 def _advance(progress: Iterator[tuple[int, int]]) -> int | None:
     """Write some anchors; return the height reached, None if there was nothing left."""
     height = None
-    for height, _ in islice(progress, ANCHORS_AT_ONCE):  # noqa: B007 - the last one counts
+    for height, _ in islice(progress, EXPORT_BATCH_ANCHORS):  # noqa: B007 - the last one counts
         pass
     return height
 

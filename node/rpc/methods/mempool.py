@@ -15,7 +15,8 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
-from unchained.node.rpc.methods.reading import Limit, Reading
+from unchained.node.rpc.methods.parameters import Limit
+from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferId
 from unchained.storage import schema
 from unchained.storage.kv import Reader
@@ -75,9 +76,9 @@ class FeeEstimate(msgspec.Struct, frozen=True):
 class MempoolRoom:
     """Methods about waiting transfers."""
 
-    def __init__(self, chain: ChainService, reading: Reading, clock: Clock) -> None:
+    def __init__(self, chain: ChainService, reader: StoreReader, clock: Clock) -> None:
         self._chain = chain
-        self._reading = reading
+        self._reader = reader
         self._clock = clock
 
     @method("mempool.info", Access.READ)
@@ -118,7 +119,7 @@ class MempoolRoom:
     @user_text(
         """Return the fee rate at which a transfer should be included within so many anchors.
 
-        The dearest of three: the mempool's present minimum; one grain above the rate at which
+        The highest of three: the mempool's present minimum; one grain above the rate at which
         the waiting transfers, the best first, fill so many bodies, if they do; and the median of
         the lowest rates in those of the last eight bodies that were full, if so many were full
         that fewer than `anchors` of them had room.
@@ -134,7 +135,7 @@ class MempoolRoom:
         waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
         minimum = _ceil(waiting.min_fee_rate)
         height = self._chain.status.value.height
-        full_rates = await self._reading.run(
+        full_rates = await self._reader.run(
             lambda store: _full_bodies(store, height, int(network.max_body_size * FULL_SHARE))
         )
         options: list[tuple[int, Literal["minimum", "mempool", "recent bodies"]]] = [

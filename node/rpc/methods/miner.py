@@ -17,8 +17,8 @@ from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.methods.header import shown_target
 from unchained.node.rpc.methods.mining import ON_DEMAND
-from unchained.node.rpc.methods.reading import shown_target
 
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
 
@@ -66,9 +66,9 @@ class MinerSettings(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """What the machine tells of itself, None where it does not. `load`: the share of it that other
-    programs use; `temperature` in degrees Celsius; `clock` as a share of the highest; `throttled`:
-    how often heat has held a core back."""
+    """What the machine reports of itself, None where it does not. `load`: the share of it that
+    other programs use; `temperature` in degrees Celsius; `clock` as a share of the highest;
+    `throttled`: how often heat has held a core back."""
 )
 class MachineState(msgspec.Struct, frozen=True):
     load: float | None

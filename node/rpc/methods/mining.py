@@ -36,7 +36,8 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.reading import Payee, lock_of_payee, shown_target
+from unchained.node.rpc.methods.header import shown_target
+from unchained.node.rpc.methods.parameters import Payee, lock_of_payee
 
 TEMPLATES_REMEMBERED: Final = 512
 """Templates whose bodies are still published when an anchor on them is handed in."""
@@ -115,7 +116,7 @@ class Generated(msgspec.Struct, frozen=True):
 
 class MiningRoom:
     """Methods about mining. `pool` is None where the node does not mine itself, `payout` whom it
-    mines to; `synced` tells whether its chain is level with its peers'."""
+    mines to; `synced`: whether its chain is level with its peers'."""
 
     def __init__(
         self,
@@ -347,5 +348,5 @@ class MiningRoom:
 
 
 def _has_coins(new: ChainStatus, seen: ChainStatus) -> bool:
-    """Tell whether there is another tip or another coin than was seen."""
+    """Return whether there is another tip or another coin than was seen."""
     return (new.tip, new.coins) != (seen.tip, seen.coins)

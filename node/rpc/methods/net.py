@@ -13,7 +13,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError, short
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
-from unchained.node.rpc.methods.reading import shown_target
+from unchained.node.rpc.methods.header import shown_target
 from unchained.node.transport.address_groups import host_group
 from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 

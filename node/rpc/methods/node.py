@@ -214,7 +214,7 @@ class NodeRoom:
 
 
 class DebugRoom:
-    """Methods for whoever looks after a node that misbehaves."""
+    """Methods for those who look after a node that misbehaves."""
 
     def __init__(self, parts: Mapping[str, Counted]) -> None:
         self._parts = parts

@@ -10,7 +10,6 @@ from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.wallet import DEFAULT
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     ContractInfo,
@@ -21,6 +20,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletName,
 )
 from unchained.node.wallet.contracts import Contract, hash_time_lock, multisig
+from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.spender import Fee
@@ -53,7 +53,7 @@ class PaymentRoom:
     async def send(
         self,
         payments: Payments,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -74,7 +74,7 @@ class PaymentRoom:
     async def sweep(
         self,
         to: str,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -88,7 +88,7 @@ class PaymentRoom:
     @user_text("Join an account's coins, the smallest first, into few.")
     async def consolidate(
         self,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -108,7 +108,7 @@ class PaymentRoom:
     async def bump_fee(
         self,
         txid: Hash,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
@@ -120,7 +120,7 @@ class PaymentRoom:
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT) -> bool:
+    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
         await self._wallets.abandon(name, bytes(txid))
         return True
 
@@ -129,7 +129,7 @@ class PaymentRoom:
     async def prepare(
         self,
         payments: Payments,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -150,7 +150,7 @@ class PaymentRoom:
         """Add the signatures of an unlocked wallet to a file of wallet.prepare or of another
         signer."""
     )
-    async def sign(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
+    async def sign(self, file: Hex, name: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         def work(wallet: Wallet) -> UnsignedTransfer:
             unsigned = Unsigned.from_file(bytes(file), wallet.network)
             return _unsigned(wallet, wallet.sign(unsigned))
@@ -159,7 +159,7 @@ class PaymentRoom:
 
     @method("wallet.describe", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what signing a file would mean, and change nothing.")
-    async def describe(self, file: Hex, name: WalletName = DEFAULT) -> UnsignedTransfer:
+    async def describe(self, file: Hex, name: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         return await self._wallets.call(
             name,
             lambda wallet: _unsigned(wallet, Unsigned.from_file(bytes(file), wallet.network)),
@@ -170,7 +170,7 @@ class PaymentRoom:
     async def broadcast(
         self,
         files: Annotated[list[Hex], msgspec.Meta(min_length=1, max_length=16)],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
     ) -> Sent:
         return Sent.of(await self._wallets.broadcast(name, [bytes(file) for file in files]))
 
@@ -178,7 +178,7 @@ class PaymentRoom:
 
     @method("wallet.contracts", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return the contracts that a wallet watches, and what they hold.")
-    async def contracts(self, name: WalletName = DEFAULT) -> list[ContractInfo]:
+    async def contracts(self, name: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
         found = await self._wallets.call(name, Wallet.contracts)
         return [ContractInfo.of(watched) for watched in found]
 
@@ -192,7 +192,7 @@ class PaymentRoom:
     async def contract_add(
         self,
         contract: Annotated[str, msgspec.Meta(max_length=4_200)],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         label: str = "",
         preimage: Hash | None = None,
@@ -214,7 +214,7 @@ class PaymentRoom:
         parties: Annotated[
             list[str], msgspec.Meta(max_length=16, description="addresses or paycodes")
         ],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         label: str = "",
     ) -> ContractInfo:
@@ -233,7 +233,7 @@ class PaymentRoom:
         self,
         lock: ContractLock,
         payments: Annotated[list[Payment], msgspec.Meta(max_length=255)],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
@@ -259,7 +259,7 @@ class PaymentRoom:
         claim: Annotated[str, msgspec.Meta(description="address or paycode of who claims")],
         refund: Annotated[str, msgspec.Meta(description="of who is refunded")],
         height: Annotated[int, msgspec.Meta(ge=1, description="height to refund from")],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         hash: Annotated[  # noqa: A002 - the parameter's public name
             Hash, msgspec.Meta(description="SHA-256 of the preimage")
@@ -277,7 +277,7 @@ class PaymentRoom:
     async def htlc_claim(
         self,
         lock: ContractLock,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         preimage: Hash | None = None,
         fee_rate: FeeRate | None = None,
@@ -289,7 +289,11 @@ class PaymentRoom:
     @method("wallet.htlc_refund", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
     async def htlc_refund(
-        self, lock: ContractLock, name: WalletName = DEFAULT, *, fee_rate: FeeRate | None = None
+        self,
+        lock: ContractLock,
+        name: WalletName = DEFAULT_WALLET,
+        *,
+        fee_rate: FeeRate | None = None,
     ) -> Sent:
         fee = self._fee(fee_rate, None)
         return Sent.of(await self._wallets.refund(name, bytes(lock), fee))

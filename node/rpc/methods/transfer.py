@@ -179,7 +179,7 @@ class TransferRoom:
 
     @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
     @user_text(
-        """Hand a transfer in: the mempool takes it and the network is told.
+        """Hand a transfer in: the mempool takes it and peers are notified.
 
         Refused with the rule that it breaks (Protocol §8.3) or with the policy that it does not
         meet (§8.4: DUST, FEE_TOO_LOW, TOO_MANY_ANCESTORS, TOO_MANY_DESCENDANTS,

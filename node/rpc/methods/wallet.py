@@ -12,7 +12,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.methods.reading import Height, Limit
+from unchained.node.rpc.methods.parameters import Height, Limit
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     BalanceInfo,
@@ -30,9 +30,7 @@ from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.wallet import Wallet
 
-DEFAULT = DEFAULT_WALLET
-
-SLOW_S = 120.0
+SLOW_METHOD_S = 120.0
 """A passphrase takes a second or more to check, and others may be waiting."""
 
 
@@ -53,23 +51,23 @@ class WalletRoom:
 
     @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return one wallet's state, and how far it has followed the chain.")
-    async def info(self, name: WalletName = DEFAULT) -> WalletEntry:
+    async def info(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         for entry in await self.list_():
             if entry.name == name:
                 return entry
         raise NoSuchWalletError(name)
 
-    @method("wallet.create", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @method("wallet.create", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
         """Make a wallet with a new mnemonic, and open it, locked.
 
-        The answer holds the mnemonic, this once: whoever has it has the coins.
+        The answer holds the mnemonic, this once: anyone who has it has the coins.
         """
     )
     async def create(
         self,
         passphrase: Secret,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
         allow_empty: Annotated[
@@ -84,20 +82,20 @@ class WalletRoom:
     @method(
         "wallet.restore",
         Access.FULL,
-        timeout=SLOW_S,
+        timeout=SLOW_METHOD_S,
         errors=(WalletRefusedError, InvalidParamsError),
     )
     @user_text(
         """Make a wallet from its mnemonic, open it, locked, and find its coins.
 
-        wallet.info tells how far it has read the chain.
+        wallet.info shows how far it has read the chain.
         """
     )
     async def restore(
         self,
         mnemonic: Secret,
         passphrase: Secret,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         bip39_passphrase: Secret | None = None,
         birth: Annotated[
@@ -128,27 +126,27 @@ class WalletRoom:
         """Return what a watch-only copy of a wallet is made of: it sees everything and spends
         nothing."""
     )
-    async def export(self, name: WalletName = DEFAULT) -> str:
+    async def export(self, name: WalletName = DEFAULT_WALLET) -> str:
         return await self._wallets.call(name, Wallet.export_watch)
 
     @method("wallet.open", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Open a wallet, locked: it follows the chain. All are opened when the node starts.")
-    async def open(self, name: WalletName = DEFAULT) -> WalletEntry:
+    async def open(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.open(name)
         return await self.info(name)
 
     @method("wallet.close", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Lock and close a wallet: it does not follow the chain until it is opened again.")
-    async def close(self, name: WalletName = DEFAULT) -> WalletEntry:
+    async def close(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.close(name)
         return await self.info(name)
 
-    @method("wallet.unlock", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @method("wallet.unlock", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Let a wallet sign for some seconds, a week at most.")
     async def unlock(
         self,
         passphrase: Secret,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
     ) -> WalletEntry:
         await self._wallets.unlock(name, passphrase.reveal(), seconds)
@@ -156,17 +154,22 @@ class WalletRoom:
 
     @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Drop a wallet's spend keys at once.")
-    async def lock(self, name: WalletName = DEFAULT) -> WalletEntry:
+    async def lock(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         self._wallets.lock(name)
         return await self.info(name)
 
-    @method("wallet.change_passphrase", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @method(
+        "wallet.change_passphrase",
+        Access.FULL,
+        timeout=SLOW_METHOD_S,
+        errors=(WalletRefusedError,),
+    )
     @user_text("Seal a wallet's file with another passphrase.")
     async def change_passphrase(
         self,
         old: Secret,
         new: Secret,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
         allow_empty: bool = False,
     ) -> WalletEntry:
@@ -178,19 +181,19 @@ class WalletRoom:
         )
         return await self.info(name)
 
-    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
-    @user_text("Return a wallet's mnemonic, for a backup: whoever has it has the coins.")
-    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT) -> str:
+    @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
+    @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
+    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
         return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
 
-    @method("wallet.add_account", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
+    @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
         """Add the next account to a wallet and return its number.
 
         Coins that it had before take a rescan.
         """
     )
-    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT) -> int:
+    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> int:
         return await self._wallets.call(
             name, lambda wallet: wallet.add_account(passphrase.reveal())
         )
@@ -204,7 +207,7 @@ class WalletRoom:
     )
     async def address(
         self,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
         label: str = "",
@@ -221,7 +224,7 @@ class WalletRoom:
     )
     async def paycode(
         self,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
         memo: str = "",
@@ -233,7 +236,7 @@ class WalletRoom:
     @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
     async def balance(
-        self, name: WalletName = DEFAULT, account: Account | None = None
+        self, name: WalletName = DEFAULT_WALLET, account: Account | None = None
     ) -> BalanceInfo:
         found = await self._wallets.call(name, lambda wallet: wallet.balance(account))
         return BalanceInfo(
@@ -249,7 +252,7 @@ class WalletRoom:
     @user_text("Return a wallet's coins, the latest first.")
     async def coins(
         self,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         account: Account | None = None,
         *,
         spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
@@ -274,7 +277,7 @@ class WalletRoom:
     @user_text("Return what touched a wallet: what waits first, then from the tip down.")
     async def history(
         self,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
         offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> list[HistoryItem]:
@@ -300,7 +303,7 @@ class WalletRoom:
         kind: Literal["coin", "transfer", "contract"],
         id: Hash,  # noqa: A002 - the parameter's public name
         label: Annotated[str, msgspec.Meta(max_length=256)],
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
     ) -> bool:
         await self._wallets.call(
             name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
@@ -308,13 +311,13 @@ class WalletRoom:
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Keep a coin back from being spent unless it is named, or let go of it.")
+    @user_text("Keep a coin back from being spent unless it is named, or free it again.")
     async def freeze(
         self,
         coin: Hash,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         *,
-        frozen: Annotated[bool, msgspec.Meta(description="false: let go of it")] = True,
+        frozen: Annotated[bool, msgspec.Meta(description="false: free it again")] = True,
     ) -> bool:
         await self._wallets.call(
             name, lambda wallet: wallet.store.freeze(bytes(coin), frozen=frozen)
@@ -322,23 +325,23 @@ class WalletRoom:
         return frozen
 
     @method("wallet.rescan", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Read the chain again from a height on; wallet.info tells how far it is.")
-    async def rescan(self, name: WalletName = DEFAULT, height: Height = 0) -> WalletEntry:
+    @user_text("Read the chain again from a height on; wallet.info shows how far it is.")
+    async def rescan(self, name: WalletName = DEFAULT_WALLET, height: Height = 0) -> WalletEntry:
         await self._wallets.rescan(name, height)
         return await self.info(name)
 
     @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Give up reading again; what has been found stays.")
-    async def cancel_rescan(self, name: WalletName = DEFAULT) -> WalletEntry:
+    async def cancel_rescan(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.cancel_rescan(name)
         return await self.info(name)
 
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_S, errors=(WalletRefusedError,))
-    @user_text("Return a file that proves a transfer on the chain to whoever has no node.")
+    @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
+    @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
     async def receipt(
         self,
         txid: Hash,
-        name: WalletName = DEFAULT,
+        name: WalletName = DEFAULT_WALLET,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
     ) -> Hex:
         return Hex(await self._wallets.receipt(name, bytes(txid), anchors=anchors))

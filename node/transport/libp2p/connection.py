@@ -37,7 +37,7 @@ from unchained.node.transport.libp2p.streams import (
     agree,
     propose,
 )
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Guard, MemoryBudget, Yamux
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, MemoryBudget, Yamux, YamuxGuard
 from unchained.node.transport.switchboard import Switchboard
 
 DEAD_AFTER_S: Final = 15
@@ -64,7 +64,7 @@ class Upgraded:
 
     peer: PeerId
     tcp: TcpStream
-    guard: Guard
+    guard: YamuxGuard
     muxer: Yamux
 
 
@@ -100,14 +100,14 @@ class Upgrader:
         return self._multiplexed(tcp, session)
 
     async def identify(self, tcp: TcpStream) -> PeerId:
-        """Begin a handshake with whoever answers, and return who it proved to be."""
+        """Begin a handshake with the peer that answers, and return who it proved to be."""
         await propose(tcp, NOISE_PROTOCOL)
         raw: IRawConnection = RawConnection(tcp, initiator=True)
         secured = await self._noise.get_pattern().handshake_outbound(raw, None)
         return PeerId(cast(SecureSession, secured).get_remote_peer().to_base58())
 
     def _multiplexed(self, tcp: TcpStream, session: SecureSession) -> Upgraded:
-        guard = Guard(session, tcp, self._budget)
+        guard = YamuxGuard(session, tcp, self._budget)
         remote = session.get_remote_peer()
         return Upgraded(PeerId(remote.to_base58()), tcp, guard, Yamux(guard, remote))
 
@@ -190,7 +190,7 @@ class Connection:
         served: tuple[str, ...],
         serve: Callable[[str, MuxedStream], Awaitable[None]],
     ) -> None:
-        """Run until closed by either side; `reason` then tells by whom."""
+        """Run until closed by either side; `reason` then says by whom."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._multiplex)

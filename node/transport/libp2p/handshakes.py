@@ -1,7 +1,7 @@
 """Inbound handshakes under way, bounded in time and number.
 
-Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address
-has few places, a full house shows the oldest out, and nobody stays longer than `HANDSHAKE_S`. And
+Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address has
+few places; where all are taken the oldest is closed, and none lasts longer than `HANDSHAKE_S`. And
 as a handshake is the most expensive thing that anybody may ask for, each address waits its turn
 when it asks for many. It can go when libp2p bounds its handshakes per address.
 """
@@ -35,7 +35,7 @@ class Handshakes:
         return len(self._scopes)
 
     def has_room(self, ip: str) -> bool:
-        """Tell whether an address (`address_groups.address_group`) may have one more under way."""
+        """Return whether an address (`address_group`) may have one more under way."""
         return self._per_ip[ip] < HANDSHAKES_PER_IP_MAX
 
     def enter(self, ip: str) -> trio.CancelScope | None:

@@ -305,8 +305,8 @@ class Libp2pTransport:
             raise NotRunningError("the transport is not running")
         return self._nursery
 
-    def may_knock(self, stream: trio.SocketStream) -> bool:
-        """Tell whether a connection is looked at (`listener.Doorkeeper`)."""
+    def may_connect(self, stream: trio.SocketStream) -> bool:
+        """Return whether a connection is looked at (`listener.Doorkeeper`)."""
         try:
             ip = plain(stream.socket.getpeername()[0])
         except (OSError, ValueError):

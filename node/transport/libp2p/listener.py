@@ -17,9 +17,9 @@ from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
 
 BACKLOG_CONNECTIONS: Final = 1_024
-"""Connections that wait in the kernel: two seconds' worth of `KNOCKS_PER_S`."""
-KNOCKS_BURST: Final = 64
-KNOCKS_PER_S: Final = 500.0
+"""Connections that wait in the kernel: two seconds' worth of `ARRIVALS_PER_S`."""
+ARRIVALS_BURST: Final = 64
+ARRIVALS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: those who have come in come first."""
 RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
@@ -115,25 +115,25 @@ async def _bind(address: Address) -> trio.SocketListener:
 class Doorkeeper(Protocol):
     """Says which connections are looked at: the transport."""
 
-    def may_knock(self, stream: trio.SocketStream) -> bool:
-        """Tell whether a connection may go on to its handshake."""
+    def may_connect(self, stream: trio.SocketStream) -> bool:
+        """Return whether a connection may go on to its handshake."""
 
 
 class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
-    """A listener that nobody keeps busy by knocking: it looks at so many connections per second,
+    """A listener that nobody keeps busy by connecting: it looks at so many connections per second,
     and closes at once, without a task, what its doorkeeper does not let in."""
 
     def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
         self._listener = listener
         self._doorkeeper = doorkeeper
-        self._pace = TokenBucket(KNOCKS_BURST, KNOCKS_PER_S, trio.current_time())
+        self._pace = TokenBucket(ARRIVALS_BURST, ARRIVALS_PER_S, trio.current_time())
 
     async def accept(self) -> trio.SocketStream:
         """Wait for a connection that is let in."""
         while True:
             await trio.sleep(self._pace.spend(trio.current_time()))
             stream = await self._listener.accept()
-            if self._doorkeeper.may_knock(stream):
+            if self._doorkeeper.may_connect(stream):
                 return stream
             stream.socket.close()
 
@@ -150,13 +150,13 @@ def _why(error: OSError) -> str:
 
 def announced(bound: Iterable[Address], peer: PeerId) -> list[str]:
     """Return what others can dial: an unspecified address stands for this machine's own."""
-    told: dict[str, None] = {}
+    given: dict[str, None] = {}
     for address in bound:
         here = ipaddress.ip_address(address.host)
         hosts = interfaces(here.version) if here.is_unspecified else [address.host]
         for host in hosts:
-            told[str(Address.of_ip(host, address.port, peer))] = None
-    return list(told)
+            given[str(Address.of_ip(host, address.port, peer))] = None
+    return list(given)
 
 
 def interfaces(version: int) -> list[str]:

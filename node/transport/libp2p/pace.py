@@ -1,6 +1,6 @@
 """How fast one connection's gossip and streams are taken: the excess waits where it comes from.
 
-Whoever sends faster finds the stream's window closed, so that a flood delays only itself. What
+A peer that sends faster finds the stream's window closed, so that a flood delays only itself. What
 counts is the work that a message makes: a thousand empty ones cost more than one large one.
 """
 
@@ -27,7 +27,7 @@ WORK_AT_ONCE: Final = 64 << 10
 def work_of(rpc: Rpc, size: int) -> int:
     """Return the units of work that an RPC of `size` bytes makes."""
     lists = (rpc.subscribe, rpc.unsubscribe, rpc.messages, rpc.have, rpc.graft, rpc.prune)
-    ids = len(rpc.want) + len(rpc.unwanted) + sum(len(told) for _, told in rpc.have)
+    ids = len(rpc.want) + len(rpc.unwanted) + sum(len(sent) for _, sent in rpc.have)
     return WORK_PER_RPC + size + WORK_PER_ENTRY * sum(map(len, lists)) + WORK_PER_ID * ids
 
 

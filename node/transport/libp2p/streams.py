@@ -117,7 +117,7 @@ class TcpStream(ReadWriteCloser):
         return len(self._out)
 
     def abort(self) -> None:
-        """Close the socket at once; whoever waits for it goes on."""
+        """Close the socket at once; a task that waits for it goes on."""
         self._closed = True
         self._emptied.set()
         self._stream.socket.close()
@@ -218,7 +218,7 @@ async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
     """Agree on a protocol as the side that opened; raises `ProtocolNotServedError`,
     `StreamFaultError`.
 
-    `first` is sent along, so that whoever serves the protocol need not wait for it."""
+    `first` is sent along, so that the peer that serves the protocol need not wait for it."""
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
     if await _read_line(stream) != MULTISTREAM:
         raise StreamFaultError("no multistream-select")

@@ -42,7 +42,7 @@ def apply_mends() -> None:
 
     A window update for every single read costs 28 % of gossip's CPU: credit is given back by the
     half window instead. libp2p's loggers have no handler, so that Python would print their
-    warnings, one per closed connection, on the terminal: ours tell what matters.
+    warnings, one per closed connection, on the terminal: ours report what matters.
     """
     os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
@@ -75,7 +75,7 @@ class MemoryBudget:
         self._muxers.pop(muxer, None)
 
 
-class Guard:
+class YamuxGuard:
     """Watches the frames between the encryption and libp2p's Yamux, and keeps their rules.
 
     Fault 5: `yamux.py:1431` only warns of a peer that sends more than its window, so one peer
@@ -182,12 +182,12 @@ class Guard:
 
 
 class Yamux(stock.Yamux):
-    """libp2p's Yamux behind a `Guard`, with a ping every `KEEPALIVE_S` instead of 30 s.
+    """libp2p's Yamux behind a `YamuxGuard`, with a ping every `KEEPALIVE_S` instead of 30 s.
 
-    Nobody waits for the pong: whoever watches the connection counts the silence.
+    Nobody waits for the pong: the task that watches the connection counts the silence.
     """
 
-    def __init__(self, guard: Guard, peer: ID) -> None:
+    def __init__(self, guard: YamuxGuard, peer: ID) -> None:
         secured: ISecureConn = guard  # type: ignore[assignment]
         super().__init__(secured, peer, is_initiator=guard.is_initiator)
         self._guard = guard

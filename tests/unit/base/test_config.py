@@ -85,7 +85,9 @@ def test_later_sources_override_earlier_ones_and_each_value_knows_its_own(tmp_pa
         ("mining = {nice = 99}", 1),
     ],
 )
-def test_a_bad_value_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+def test_a_bad_value_in_a_file_is_reported_with_its_line(
+    tmp_path: Path, text: str, line: int
+) -> None:
     with pytest.raises(BadValueError) as caught:
         settings(tmp_path, text)
     assert str(caught.value) == (
@@ -106,7 +108,7 @@ def test_a_bad_value_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, 
         ("NETWORK__LISTEN", "4001", "expected a list, each a multiaddress"),
     ],
 )
-def test_a_bad_value_in_the_environment_is_told(
+def test_a_bad_value_in_the_environment_is_reported(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     with pytest.raises(BadValueError, match=message) as caught:
@@ -155,7 +157,7 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
         (None, "no such file"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told(
+def test_a_file_that_cannot_be_read_is_reported(
     tmp_path: Path, content: bytes | None, problem: str
 ) -> None:
     file = tmp_path / "my.toml"
@@ -191,7 +193,7 @@ def test_a_file_in_a_data_directory_cannot_lead_to_another(tmp_path: Path, line:
     assert f"{file}:2" in str(caught.value)
 
 
-def test_a_fault_found_later_is_told_like_one_found_here(tmp_path: Path) -> None:
+def test_a_fault_found_later_is_reported_like_one_found_here(tmp_path: Path) -> None:
     found = settings(tmp_path, mining__payout=("--payout", "lunc1x"))
     error = found.fault("mining.payout", "checksum does not fit")
     assert str(error) == 'mining.payout = "lunc1x" (--payout): checksum does not fit'

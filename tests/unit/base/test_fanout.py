@@ -72,7 +72,7 @@ async def test_every_subscriber_gets_every_item_in_order() -> None:
     assert received == [[0, 1, 2], [0, 1, 2]]
 
 
-async def test_a_lagging_subscriber_is_told_how_many_items_it_lost() -> None:
+async def test_a_lagging_subscriber_is_given_the_number_of_items_it_lost() -> None:
     events: Broadcast[int] = Broadcast(2)
     with events.subscribe() as slow, events.subscribe() as quick:
         for item in range(5):

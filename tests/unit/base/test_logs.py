@@ -110,7 +110,7 @@ def test_fields_with_the_names_of_secrets_are_masked() -> None:
     assert (event["mnemonic"], event["passphrase_hash"], event["name"]) == ("***", "***", "main")
 
 
-def test_a_full_queue_drops_counts_and_tells_and_nobody_waits() -> None:
+def test_a_full_queue_drops_counts_and_reports_and_nobody_waits() -> None:
     kept = Kept()
     kept.free.clear()
     sink = Sink("slow", kept, capacity=2)

@@ -50,7 +50,7 @@ async def test_a_step_over_the_limit_is_counted_and_named() -> None:
     ]
 
 
-async def test_warnings_are_limited_in_rate_and_the_next_tells_what_was_left_out() -> None:
+async def test_warnings_are_limited_in_rate_and_the_next_says_what_was_left_out() -> None:
     steps = [("slow", 1.0), ("slow", 1.0), ("slow", 1.0), ("idle", 0.0), ("other", 11.0)]
     instrument, said = await run_steps(steps)
     assert [(entry["task"], entry["untold"]) for entry in said] == [("slow", 0), ("other", 2)]

@@ -13,10 +13,10 @@ import trio
 import trio.testing
 
 from unchained.node.base.services import (
-    GRACE_S,
-    LONGEST_DELAY_S,
+    RESTART_DELAY_S_MAX,
     SAME_SIGNAL_S,
     STEADY_S,
+    STOP_GRACE_S,
     Service,
     ServiceFailedError,
     Supervisor,
@@ -36,7 +36,7 @@ class House:
         self.logged = structlog.testing.LogCapture()
         self.late: list[tuple[str, ...]] = []
 
-    def supervisor(self, *services: Service, grace_s: float = GRACE_S) -> Supervisor:
+    def supervisor(self, *services: Service, grace_s: float = STOP_GRACE_S) -> Supervisor:
         log = structlog.wrap_logger(None, processors=[self.logged])
         return Supervisor(services, log=log, on_overdue=self.late.append, grace_s=grace_s)
 
@@ -131,7 +131,18 @@ async def test_a_restartable_service_is_restarted_with_growing_delays_and_counte
     await stop_after(supervisor, 400)
     times = [float(line.split("@")[1]) for line in house.said]
     delays = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert delays == [0.5, 1, 2, 4, 8, 16, 32, LONGEST_DELAY_S, LONGEST_DELAY_S, LONGEST_DELAY_S]
+    assert delays == [
+        0.5,
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        RESTART_DELAY_S_MAX,
+        RESTART_DELAY_S_MAX,
+        RESTART_DELAY_S_MAX,
+    ]
     (net,) = supervisor.statistics().services
     assert (net.restarts, net.last_error) == (10, "OSError: no 9")
     failures = [entry for entry in house.logged.entries if entry["event"] == "service.failed"]
@@ -171,7 +182,7 @@ async def test_a_service_that_ends_by_itself_has_failed() -> None:
         await supervisor.run()
 
 
-async def test_a_failure_while_stopping_is_told_after_all_have_stopped() -> None:
+async def test_a_failure_while_stopping_is_reported_after_all_have_stopped() -> None:
     house = House()
 
     async def run(*, task_status: Status) -> None:
@@ -237,7 +248,7 @@ async def test_the_first_signal_asks_and_the_second_aborts() -> None:
         )
         signal.raise_signal(signal.SIGTERM)
         await trio.testing.wait_all_tasks_blocked()
-        # A terminal and a process manager may both tell of the same wish.
+        # A terminal and a process manager may both signal the same wish.
         signal.raise_signal(signal.SIGINT)
         await trio.testing.wait_all_tasks_blocked()
         assert (asked, aborted) == (["SIGTERM"], [])

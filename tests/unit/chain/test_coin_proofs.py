@@ -155,14 +155,14 @@ def test_only_so_much_is_kept_and_undone(monkeypatch: pytest.MonkeyPatch) -> Non
     for coin in coins[:4]:
         scene.include(scene.spend(coin))
     scene.grow(2)
-    monkeypatch.setattr(coin_proofs, "STATES_MAX", 3)
+    monkeypatch.setattr(coin_proofs, "PROOF_STATES_MAX", 3)
     for coin in coins:
         scene.stands(coin)
         tip = scene.proofs._tip
         assert tip is not None
         assert len(tip._states) <= 3
         assert tip.height - 1 in tip._states
-    monkeypatch.setattr(coin_proofs, "UNDONE_COINS_MAX", 3)
+    monkeypatch.setattr(coin_proofs, "PROOF_UNDONE_SPENDS_MAX", 3)
     scene.grow()
     for coin in coins[1:]:
         scene.stands(coin)

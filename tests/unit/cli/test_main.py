@@ -30,7 +30,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_the_version_is_told_to_people_and_programs(capsys: Capture) -> None:
+def test_the_version_is_shown_to_people_and_programs(capsys: Capture) -> None:
     known = importlib.metadata.version("unchained")
     assert main.run(["--version"]) == 0
     assert capsys.readouterr().out == f"{known}\n"
@@ -171,7 +171,7 @@ def test_a_node_stops_as_asked_with_exit_code_0(home: NodeHome, number: int) -> 
     assert started["data_dir"] == str(home.data_dir())
     assert started["pid"] == node.pid
     assert node.stop(number) == process.STOPPED
-    # A busy machine may let the loop be told of as blocked.
+    # A busy machine may let the loop be reported as blocked.
     events = [event for event in node.events if event["event"] != "loop.blocked"]
     assert [event["event"] for event in events] == [
         "node.started",
@@ -213,7 +213,7 @@ def test_a_failure_has_a_clear_last_line_and_its_traceback_in_the_log_file(home:
     assert "Traceback (most recent call last)" in log.read_text()
 
 
-def test_an_expected_failure_is_told_by_its_own_text(home: NodeHome) -> None:
+def test_an_expected_failure_is_reported_by_its_own_text(home: NodeHome) -> None:
     node = start(home, "expected")
     assert node.wait() == process.FAILED
     assert node.errors == ["unchained-node: the store is of network main, expected local"]

@@ -95,7 +95,7 @@ def shown(
     return capture.get().splitlines()
 
 
-def test_everything_is_told() -> None:
+def test_everything_is_shown() -> None:
     statistics = node(pool(worker(0), worker(1, state="backing-off", restarts=2, last_failure="f")))
     text = "\n".join(shown(statistics))
     for piece in (
@@ -110,7 +110,7 @@ def test_everything_is_told() -> None:
     assert re.search(r"1 +backing-off +1,000\.0 +2  2  f", text)
 
 
-def test_why_nothing_is_mined_is_told() -> None:
+def test_why_nothing_is_mined_is_shown() -> None:
     assert f"PAUSED: by hand, {BATTERY}" in shown(node(pool(pauses=("by hand", BATTERY))))[0]
     waiting = EpochStatistics(False, 0, 0, 0, 0, 0, 0, 0)
     assert "waiting for the chain" in shown(node(pool(), epochs=waiting))[0]

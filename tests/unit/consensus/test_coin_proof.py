@@ -11,7 +11,7 @@ from tests.framework.forge import BACKEND
 from tests.framework.proof_files import MadeUpChain, made_proof_files
 from tests.framework.vectors import label, load, unhex
 from unchained.node.consensus.coin_proof import (
-    COIN_PROOF_FILE_MAX,
+    COIN_PROOF_BYTES_MAX,
     CoinProof,
     CoinStanding,
     FalseCoinProofError,
@@ -85,7 +85,7 @@ def test_says_what_does_not_hold(what: str, reason: str) -> None:
 def test_looks_at_no_more_than_any_proof_needs() -> None:
     raw = unhex(FILES["proofs"][0]["file"])
     with pytest.raises(NotACoinProofError, match="at most 65536 bytes"):
-        CoinProof.from_file(raw + bytes(COIN_PROOF_FILE_MAX))
+        CoinProof.from_file(raw + bytes(COIN_PROOF_BYTES_MAX))
 
 
 def test_is_of_the_network_that_is_asked_for() -> None:

@@ -177,7 +177,7 @@ def test_one_arena_serves_hash_after_hash_and_close_frees_it() -> None:
 
 
 @needs_native
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system tells no mappings")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system shows no mappings")
 def test_memory_goes_with_the_kernel() -> None:
     assert (
         run_python(

@@ -30,7 +30,7 @@ def result(name: str, *, met: bool | None = True) -> Result:
     return dict(zip(KEYS, values, strict=True))
 
 
-def test_benchmarks_are_told_from_their_helpers(tmp_path: Path) -> None:
+def test_benchmarks_are_distinguished_from_their_helpers(tmp_path: Path) -> None:
     (tmp_path / "bench_open.py").write_text("\ndef run():\n    pass\n")
     (tmp_path / "pool.py").write_text("\ndef run():\n    pass\n")
     (tmp_path / "chains.py").write_text("\ndef make():\n    pass\n")
@@ -51,7 +51,7 @@ def test_one_that_raises_or_gives_another_shape_fails_and_the_others_go_on() -> 
     assert "a result has the keys ['name']" in errors.getvalue()
 
 
-def test_the_table_tells_whether_the_goal_is_met() -> None:
+def test_the_table_says_whether_the_goal_is_met() -> None:
     stream = io.StringIO()
     shown = benchmarks.table([result("pool"), result("open", met=False), result("x", met=None)])
     Console(file=stream, width=200).print(shown)

@@ -241,14 +241,14 @@ async def test_only_accepted_messages_are_forwarded(verdict: Verdict) -> None:
         middle.verdicts[b"coin"] = verdict
         await first.transport.publish(TOPIC, b"coin")
         await trio.sleep(10)
-        assert middle.judged == [b"coin"]
-        assert last.judged == []
+        assert middle.validated == [b"coin"]
+        assert last.validated == []
         accused = [(event.peer, event.kind, event.topic) for event in middle.seen(Misbehaved)]
         expected = [(first.id, Misbehaviour.REJECTED_GOSSIP, TOPIC)]
         assert accused == (expected if verdict is Verdict.REJECT else [])
 
 
-async def test_duplicates_that_arrive_during_validation_are_not_judged_again() -> None:
+async def test_duplicates_that_arrive_during_validation_are_not_validated_again() -> None:
     async with in_cluster() as cluster:
         nodes = [await cluster.add() for _ in range(6)]
         for number, one in enumerate(nodes):
@@ -260,7 +260,7 @@ async def test_duplicates_that_arrive_during_validation_are_not_judged_again() -
         await nodes[0].transport.publish(TOPIC, b"coin")
         await nodes[0].transport.publish(TOPIC, b"coin")
         await trio.sleep(20)
-        assert [node.judged for node in nodes] == [[]] + [[b"coin"]] * 5
+        assert [node.validated for node in nodes] == [[]] + [[b"coin"]] * 5
         assert sum(node.transport.statistics().gossip_duplicates for node in nodes) > 0
         assert nodes[0].transport.statistics().gossip_published == 1
 
@@ -272,12 +272,12 @@ async def test_a_validator_that_raises_is_counted_and_forwards_nothing() -> None
         middle.validation_s = float("nan")
         await first.transport.publish(TOPIC, b"coin")
         await trio.sleep(5)
-        assert last.judged == []
+        assert last.validated == []
         assert middle.transport.statistics().faults == 1
         middle.validation_s = 0.0
         await first.transport.publish(TOPIC, b"second")
         await trio.sleep(5)
-        assert last.judged == [b"second"]
+        assert last.validated == [b"second"]
 
 
 async def test_oversized_gossip_is_reported() -> None:
@@ -333,10 +333,10 @@ async def test_partition_holds_frames_and_heals() -> None:
         await one.transport.publish(TOPIC, b"coin")
         with pytest.raises(RequestTimeoutError):
             await ask(one, other)
-        assert other.judged == []
+        assert other.validated == []
         cluster.network.heal()
         await trio.sleep(1)
-        assert other.judged == [b"coin"]
+        assert other.validated == [b"coin"]
         assert await ask(one, other) == b"hello"
         assert one.seen(PeerDisconnected) == []
 

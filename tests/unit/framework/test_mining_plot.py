@@ -64,7 +64,7 @@ def test_one_size_and_many_workers_can_be_drawn() -> None:
         ("{}", "'cpu'"),
     ],
 )
-def test_what_is_no_report_is_told(
+def test_what_is_no_report_is_refused(
     text: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "reports"

@@ -1,8 +1,19 @@
-"""The walks through the house, which its documentation shows."""
+"""The walks through the code, which its documentation shows."""
 
 from __future__ import annotations
 
-from tests.framework.walks import OMITTED, as_json, as_markdown, make_walks
+import pytest
+
+from tests.framework.walks import (
+    BEGIN,
+    DOCUMENT,
+    END,
+    OMITTED,
+    as_json,
+    as_markdown,
+    in_document,
+    make_walks,
+)
 
 
 def test_walks_are_the_same_each_time_and_hold_what_an_event_causes() -> None:
@@ -20,3 +31,17 @@ def test_walks_are_the_same_each_time_and_hold_what_an_event_causes() -> None:
     assert not any(file.startswith("node/wallet/") for file in sync.files)
     assert coin.decoded.total() == coin.verified.total() == 0
     assert sync.per_batch.total() <= sync.trips.total()
+    # What stands between the marks of the documentation gives way, and nothing else.
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    written = in_document(text, [coin])
+    assert written == f"before\n{BEGIN}\n\n{as_markdown(coin)}\n\n{END}\nafter\n"
+    assert in_document(written, [coin]) == written
+    with pytest.raises(ValueError, match="marks"):
+        in_document("nothing", [coin])
+
+
+def test_the_documentation_has_a_place_for_the_walks() -> None:
+    before, begin, rest = DOCUMENT.read_text().partition(BEGIN)
+    assert before.count("\n## ") > 3
+    assert begin
+    assert "\n### " in rest.partition(END)[0]

@@ -16,7 +16,7 @@ from unchained.miner.frames import COIN_FOUND, FRAME_SIZE, Frame, believe
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.search import search
 from unchained.node.crypto.pow import reference_backend
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 JOB = Job(number=5, header_prefix=bytes(range(158)), target=2**254, mem_kib=8)
 SHARE = range(1000)
@@ -30,9 +30,9 @@ def high() -> Frame:
     mix = next(
         mix
         for mix in (bytes([value]) * 32 for value in range(256))
-        if int.from_bytes(COIN(FOUND.header + mix), "big") > JOB.target
+        if int.from_bytes(COIN_HASH(FOUND.header + mix), "big") > JOB.target
     )
-    return HONEST._replace(mix=mix, coin_id=COIN(FOUND.header + mix))
+    return HONEST._replace(mix=mix, coin_id=COIN_HASH(FOUND.header + mix))
 
 
 def test_an_honest_frame_crosses() -> None:
@@ -59,6 +59,6 @@ def test_a_malformed_frame(raw: bytes) -> None:
         (high(), ResultHighHashError),
     ],
 )
-def test_a_lie_is_told_by_name(lie: Frame, error: type[CorruptResultError]) -> None:
+def test_a_lie_is_reported_by_name(lie: Frame, error: type[CorruptResultError]) -> None:
     with pytest.raises(error):
         believe(lie, JOB, SHARE, 0)

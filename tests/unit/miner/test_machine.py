@@ -1,4 +1,4 @@
-"""What the machine tells, read from files of our own where it may tell something else here."""
+"""What the machine reports, read from files of our own where it may report something else here."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_load_of_others() -> None:
     assert others_load(before, Usage(110.0, 51.0, 40.0)) == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of children that ended")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports children that ended")
 def test_what_a_child_used_counts_after_it_has_ended() -> None:
     before = read_usage().own
     burn = "import time\nwhile time.process_time() < 0.3: pass"

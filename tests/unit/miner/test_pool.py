@@ -31,7 +31,7 @@ from unchained.miner.jobs import MAX_WORKERS, Job
 from unchained.miner.page import Orders, Page
 from unchained.miner.pool import REMEMBERED_JOBS, MiningPool
 from unchained.miner.process import WorkerHandle, signal_name
-from unchained.miner.search import Found, search
+from unchained.miner.search import SearchResult, search
 from unchained.node.crypto.pow import reference_backend
 
 HELLO = Frame(READY, 1, bytes(166), bytes(32), bytes(32)).to_bytes()
@@ -42,7 +42,7 @@ def job(number: int, **fields: int) -> Job:
     return Job(number=number, header_prefix=prefix, target=2**254, mem_kib=8, **fields)
 
 
-def find(of: Job, share: range) -> Found:
+def find(of: Job, share: range) -> SearchResult:
     found = search(reference_backend(), of.header_prefix, of.target, 8, share, lambda: False)
     assert found is not None
     return found
@@ -92,7 +92,7 @@ class Player:
         self.ended = True
 
     def describe_end(self) -> str:
-        return "as told"
+        return "as asked"
 
     def close(self) -> None:
         self.page.close()
@@ -120,14 +120,12 @@ class Stage:
         self.on_start(player)
         return player
 
-    def report(self, index: int, failure: WorkerError, delay: float) -> None:
-        self.reports.append((index, failure, delay))
+    def worker_lost(self, index: int, why: WorkerError, restart_in_s: float) -> None:
+        self.reports.append((index, why, restart_in_s))
 
     @asynccontextmanager
     async def running(self, workers: int = 1) -> AsyncIterator[MiningPool]:
-        pool = MiningPool(
-            workers=workers, backend="cryptography", report=self.report, spawn=self.spawn
-        )
+        pool = MiningPool(workers=workers, backend="cryptography", losses=self, spawn=self.spawn)
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             await nursery.start(pool.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -152,7 +150,7 @@ async def test_a_worker_that_keeps_crashing_is_restarted_ever_more_slowly() -> N
             assert worker.state == "backing-off"
             assert worker.pid is None
             assert worker.restarts == pool.statistics().restarts == len(stage.starts)
-            assert worker.last_failure == "the worker ended: as told"
+            assert worker.last_failure == "the worker ended: as asked"
     gaps = [later - start for start, later in itertools.pairwise(stage.starts)]
     assert gaps == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
     assert [delay for _, _, delay in stage.reports] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
@@ -335,9 +333,9 @@ async def test_rates_are_taken_over_ten_seconds() -> None:
         assert pool.statistics().workers[0].rate == 0
 
 
-async def test_an_unknown_state_is_told_as_such() -> None:
+async def test_an_unknown_state_is_reported_as_such() -> None:
     async with played() as stage, stage.running() as pool:
-        stage.players[0].page.words[shared.STATE] = 99
+        stage.players[0].page.words[shared.ACTIVITY] = 99
         assert pool.statistics().workers[0].state == "unknown"
 
 

@@ -13,7 +13,7 @@ import trio.testing
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.remote import (
     JOBS_REMEMBERED,
-    LONGEST_DELAY_S,
+    RETRY_DELAY_S_MAX,
     RETURN_S,
     SUBMIT_ROUNDS,
     CoinRefusedError,
@@ -129,10 +129,10 @@ async def test_while_no_node_answers_nothing_is_mined_and_they_are_asked_ever_le
         times = [at for at, _ in nodes[0].asked]
         pauses = [round(b - a) for a, b in itertools.pairwise(times)]
         assert pauses[:5] == [1, 2, 4, 8, 16]
-        assert set(pauses[5:]) == {round(LONGEST_DELAY_S)}
+        assert set(pauses[5:]) == {round(RETRY_DELAY_S_MAX)}
         assert set(pool.jobs) == {None}
         nodes[1].up = True
-        await trio.sleep(LONGEST_DELAY_S + 1)
+        await trio.sleep(RETRY_DELAY_S_MAX + 1)
         assert miner.statistics().node == "b"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from unchained.miner.search import search
 from unchained.node.crypto.pow import compute_mix, reference_backend
-from unchained.node.primitives.hashing import COIN
+from unchained.node.primitives.hashing import COIN_HASH
 
 CASES = json.loads((Path(__file__).parents[2] / "vectors" / "pow.json").read_text())["cases"]
 PREFIX = bytes(range(158))
@@ -22,7 +22,7 @@ def ids(nonces: range) -> list[tuple[int, int]]:
     """Each nonce with its id as an integer."""
     headers = [(nonce, PREFIX + nonce.to_bytes(8, "big")) for nonce in nonces]
     return [
-        (nonce, int.from_bytes(COIN(header + compute_mix(BACKEND, header, 8)), "big"))
+        (nonce, int.from_bytes(COIN_HASH(header + compute_mix(BACKEND, header, 8)), "big"))
         for nonce, header in headers
     ]
 
@@ -60,7 +60,7 @@ def test_an_id_equal_to_the_target_is_a_coin() -> None:
     assert search(BACKEND, PREFIX, value - 1, 8, range(7, 8), lambda: False) is None
 
 
-def test_asks_after_every_hash_that_is_no_coin_and_stops_when_told() -> None:
+def test_asks_after_every_hash_that_is_no_coin_and_stops_when_asked() -> None:
     asked = itertools.count(1)
     assert search(BACKEND, PREFIX, 0, 8, range(100), lambda: next(asked) == 5) is None
     assert next(asked) == 6

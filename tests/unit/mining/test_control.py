@@ -31,12 +31,12 @@ from unchained.node.mining.control import (
     CALM_POLLS,
     INPUT,
     LOAD,
-    POLL_S,
+    MACHINE_POLL_S,
     ControlChanges,
     MiningControl,
     PauseRules,
     Readings,
-    read_machine,
+    ThisMachine,
     reasons_to_pause,
 )
 
@@ -95,7 +95,7 @@ async def controlled(
         epochs=Found(3),
         runner=InlineRunner(),
         log=structlog.get_logger(),
-        read=machine.read,
+        machine=machine,
     )
     assert control.statistics().rules == rules
     async with trio.open_nursery() as nursery:
@@ -128,10 +128,10 @@ def test_what_is_not_known_is_no_reason(
 async def test_battery_pauses_and_mains_resume_at_once() -> None:
     async with controlled(ALL_RULES) as (machine, pool, _control):
         machine.battery = True
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert pool.statistics().pauses == (BATTERY,)
         machine.battery = False
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert not pool.statistics().paused
 
 
@@ -145,27 +145,27 @@ async def test_a_machine_in_use_is_left_alone_until_it_has_been_calm(reason: str
 
     async with controlled(ALL_RULES) as (machine, pool, _control):
         use(machine, True)
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert pool.statistics().pauses == (reason,)
         use(machine, False)
-        await trio.sleep(POLL_S * (CALM_POLLS - 2))
+        await trio.sleep(MACHINE_POLL_S * (CALM_POLLS - 2))
         use(machine, True)
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         use(machine, False)
-        await trio.sleep(POLL_S * (CALM_POLLS - 1))
+        await trio.sleep(MACHINE_POLL_S * (CALM_POLLS - 1))
         assert pool.statistics().pauses == (reason,)
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert not pool.statistics().paused
 
 
 async def test_a_rule_that_is_lifted_ends_its_pause() -> None:
     async with controlled(ALL_RULES) as (machine, pool, control):
         machine.load = 0.9
-        await trio.sleep(2 * POLL_S)
+        await trio.sleep(2 * MACHINE_POLL_S)
         assert pool.statistics().pauses == (LOAD,)
         assert control.statistics().load == pytest.approx(0.9)
         control.change(ControlChanges(pause_above_load=0))
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert not pool.statistics().paused
 
 
@@ -173,13 +173,13 @@ async def test_a_person_s_pause_and_the_machine_s_stand_side_by_side() -> None:
     async with controlled(ALL_RULES) as (machine, pool, control):
         control.pause()
         machine.battery = True
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert pool.statistics().pauses == (BY_HAND, BATTERY)
         machine.battery = False
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         assert pool.statistics().pauses == (BY_HAND,)
         machine.battery = True
-        await trio.sleep(POLL_S)
+        await trio.sleep(MACHINE_POLL_S)
         control.resume()
         assert pool.statistics().pauses == (BATTERY,)
         # One that is in force when the control ends must not outlast it; a person's does.
@@ -273,6 +273,6 @@ async def test_hashes_are_worth_what_the_target_of_their_time_makes_them() -> No
 
 
 def test_this_machine_can_be_read() -> None:
-    found = read_machine()
+    found = ThisMachine().read()
     assert found.usage.total >= found.usage.busy > 0
     assert found.usage.own > 0

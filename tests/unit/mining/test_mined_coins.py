@@ -41,7 +41,7 @@ class FakeChain:
         del self.fates[coin_id]
 
     async def advance(self, height: int) -> None:
-        """Move the tip, and let whoever watches it look."""
+        """Move the tip, and let those who watch it look."""
         self.height = height
         self.status.set(SimpleNamespace(tip=height.to_bytes(32, "big")))
         await trio.sleep(1)

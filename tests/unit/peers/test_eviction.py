@@ -76,7 +76,7 @@ def test_who_has_brought_news_of_any_kind_stays() -> None:
 
 
 def test_half_of_the_rest_stay_for_having_stayed() -> None:
-    # Of one network and equally far: 12 are spared whoever they are, then the older half.
+    # Of one network and equally far: 12 are spared in any case, then the older half.
     everybody = [peer(number, since=float(number), round_trip_s=1.0) for number in range(52)]
     shuffled = random.Random(1).sample(everybody, len(everybody))
     assert choose(shuffled, SECRET) in {it.peer for it in everybody[20:]}

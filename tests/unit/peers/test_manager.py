@@ -15,7 +15,7 @@ from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTrans
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.peers import address_exchange, manager
-from unchained.node.peers.address_exchange import fit_to_tell
+from unchained.node.peers.address_exchange import fit_to_send
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
@@ -167,7 +167,7 @@ async def test_seeds_are_asked_until_they_answer_and_only_while_peers_are_missin
 
 
 @pytest.mark.parametrize("where", ["bootstrap", "seeds"])
-async def test_an_address_that_is_none_is_told_at_once(where: str) -> None:
+async def test_an_address_that_is_none_is_refused_at_once(where: str) -> None:
     async with a_world() as world:
         with pytest.raises(BadAddressError, match=r"/ip4/1\.2\.3/tcp/1"):
             Peer(world, "20.1.0.1", **{where: ("/ip4/1.2.3/tcp/1",)})
@@ -226,20 +226,20 @@ async def test_what_strangers_say_of_private_networks_is_not_believed(
     async with a_world() as world:
         (teller,) = await world.peers("20.1.0.1")
         book = teller.manager.book
-        told = ("192.168.1.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "25.5.0.1")
-        texts = [f"/ip4/{ip}/tcp/9000/p2p/{'1' * 44}" for ip in told]
+        given = ("192.168.1.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "25.5.0.1")
+        texts = [f"/ip4/{ip}/tcp/9000/p2p/{'1' * 44}" for ip in given]
         for text in texts:
             assert book.add(text, "44.4.0.0/16", NOW_MS)
-        assert len(fit_to_tell(texts, "10.0.0.1")) == len(texts)
-        assert fit_to_tell(texts[:3] + texts[-1:], "30.1.0.1") == texts[-1:]
-        monkeypatch.setattr(address_exchange, "fit_to_tell", lambda found, _ip: list(found))
+        assert len(fit_to_send(texts, "10.0.0.1")) == len(texts)
+        assert fit_to_send(texts[:3] + texts[-1:], "30.1.0.1") == texts[-1:]
+        monkeypatch.setattr(address_exchange, "fit_to_send", lambda found, _ip: list(found))
         node = Peer(world, "30.1.0.1", bootstrap=(teller.transport.address,))
         await node.start()
         await world.until(lambda: texts[-1] in node.manager.book, 30)
         assert not any(text in node.manager.book for text in texts[:-1])
 
 
-async def test_outbound_clocks_are_compared_and_a_difference_is_told_loudly() -> None:
+async def test_outbound_clocks_are_compared_and_a_difference_is_reported_loudly() -> None:
     async with a_world() as world:
         others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
         for other in others:

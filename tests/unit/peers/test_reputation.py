@@ -145,12 +145,12 @@ async def test_penalties_add_up_to_a_ban_of_the_whole_group(quiet: None) -> None
     for _ in range(int(DEBT_MS_MAX // FAULT_MS)):
         reputation.penalize(A, Penalty.FAULT, "wrong")
     assert room.dropped == []
-    reputation.penalize(A, Penalty.COST, "dear", ms=0.5)
+    reputation.penalize(A, Penalty.COST, "expensive", ms=0.5)
     assert sorted(room.dropped) == ["a", "b"]
     assert not room.join("d", "2001:db8::3")
     (ban,) = reputation.active_bans()
     assert ban.group == "2001:db8::/64"
-    assert ban.reason == "too much useless work, last: dear"
+    assert ban.reason == "too much useless work, last: expensive"
     assert reputation.lift(ban.group)
     assert room.join("d", "2001:db8::3")
     assert dict(reputation.penalties) == {"fault": 8, "cost": 1}

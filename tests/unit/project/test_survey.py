@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "survey"
 ONE = """
 from collections.abc import Callable
 
-Judge = Callable[[int], bool] | None
+Check = Callable[[int], bool] | None
 ROOM = 1
 SAME = 2
 _OWN = 1
@@ -24,26 +24,26 @@ _OWN = 1
 class Box:
     inner: list["Callable[[], None]"]
 
-    def __init__(self, judge: Judge, count: int, *, made: dict[str, Callable[[], int]]) -> None:
-        self._judge: Judge = judge
-        self._later: Judge = None
+    def __init__(self, check: Check, count: int, *, made: dict[str, Callable[[], int]]) -> None:
+        self._check: Check = check
+        self._later: Check = None
 
 class _Hidden: ...
 """
 TWO = """
 from typing import Final
-from unchained.node.one import Judge, ROOM as OTHER
+from unchained.node.one import Check, ROOM as OTHER
 
 ROOM: Final = 3
 SAME = 2
 _OWN = 2
 
 class Box:
-    seen: tuple[int, Judge]
+    seen: tuple[int, Check]
 
 class _Hidden: ...
 
-def free(judge: Judge) -> None: ...
+def free(check: Check) -> None: ...
 """
 
 
@@ -82,7 +82,7 @@ def test_counts(survey: ModuleType, tree: Path) -> None:
     assert found["callables"] == ["node/one.py:10 Box.inner", "node/one.py:12 Box.made"]
     assert [one.split()[-1] for one in found["callables-all"]] == [
         "Box.inner",
-        "Box.judge",
+        "Box.check",
         "Box.made",
         "Box.later",
         "Box.seen",

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-from unchained.node.cli.main import ROOMS
+from unchained.node.cli.main import COMMAND_MODULES
 
-TELL = """
+LIST = """
 import json, sys
 import typer
 from unchained.node.base.config import commented_file, documentation
@@ -17,21 +17,21 @@ from unchained.node.rpc.core.openrpc import Discovery, describe
 from unchained.node.rpc.core.registry import Registry
 from unchained.node.rpc.methods.rooms import ROOMS
 
-def tell(command, path):
+def walk(command, path):
     print("$", *path, flush=True)
     run([*path, "--help"])
     for name, below in getattr(command, "commands", {}).items():
-        tell(below, [*path, name])
+        walk(below, [*path, name])
 
-tell(typer.main.get_command(build([])), [])
+walk(typer.main.get_command(build([])), [])
 print(json.dumps(describe(Registry(*ROOMS, Discovery), version="1"), indent=1))
 print(commented_file(), documentation())
 """
 
 
-def told(*options: str) -> str:
+def texts(*options: str) -> str:
     environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, *options, "-c", TELL]
+    command = [sys.executable, *options, "-c", LIST]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=True
     )
@@ -39,8 +39,8 @@ def told(*options: str) -> str:
 
 
 def test_help_methods_and_settings_read_the_same_without_docstrings() -> None:
-    plain = told()
-    for name in ROOMS:
+    plain = texts()
+    for name in COMMAND_MODULES:
         assert f"$ {name}\n" in plain
     assert '"rpc.discover"' in plain
-    assert told("-OO").splitlines() == plain.splitlines()
+    assert texts("-OO").splitlines() == plain.splitlines()

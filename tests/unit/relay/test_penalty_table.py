@@ -17,7 +17,7 @@ def leaves(family: type[Exception]) -> set[type[Exception]]:
     return below.union(*(leaves(child) for child in below)) - FAMILIES
 
 
-def test_every_rule_and_policy_has_a_judgement() -> None:
+def test_every_rule_and_policy_has_a_verdict() -> None:
     expected = leaves(ProtocolError) - leaves(rules.ExportError) | leaves(PolicyError)
     ours = {error for error in expected if error.__module__.startswith("unchained.")}
     assert set(PENALTIES) == ours

@@ -81,14 +81,14 @@ async def test_failures_have_code_and_word(name: str, params: Any, code: int, wo
 
 
 @trio_test
-async def test_a_broken_rule_tells_what_was_expected() -> None:
+async def test_a_broken_rule_says_what_was_expected() -> None:
     made, _ = dispatcher(SampleRoom())
     error = (await ask(made, call("test.rule")))["error"]
     assert error["data"] == {"error": "NON_CANONICAL", "expected": 198, "actual": "0102"}
 
 
 @trio_test
-async def test_a_bug_is_told_to_the_log_alone() -> None:
+async def test_a_bug_is_shown_in_the_log_alone() -> None:
     made, entries = dispatcher(SampleRoom())
     answer = await made.answer(call("test.bug"), Access.FULL)
     assert b"detail" not in answer.body

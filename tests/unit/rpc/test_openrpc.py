@@ -53,7 +53,7 @@ def test_all_references_lead_somewhere() -> None:
             target = target[part]
 
 
-def test_the_document_tells_of_everything() -> None:
+def test_the_document_describes_everything() -> None:
     text = document.render(describe(Registry(SampleRoom, Discovery), version="0"))
     for name in Registry(SampleRoom, Discovery):
         assert f"### {name}\n" in text

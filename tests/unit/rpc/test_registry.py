@@ -75,7 +75,7 @@ def test_an_unknown_method_names_its_neighbour(registry: Registry) -> None:
         registry.find("x" * 100_000)
 
 
-def test_a_method_tells_about_itself(registry: Registry) -> None:
+def test_a_method_describes_itself(registry: Registry) -> None:
     height = registry["test.height"]
     assert height.access is Access.READ
     assert height.summary == "Return the height after `height`."

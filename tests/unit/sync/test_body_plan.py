@@ -291,7 +291,7 @@ def test_a_plan_ends_if_anybody_delivers(core: ChainCore, seed: int) -> None:
     assert taken == set(range(count))
 
 
-def test_progress_tells_rate_and_time_to_go() -> None:
+def test_progress_shows_rate_and_time_to_go() -> None:
     progress = SyncProgress(window_s=10)
     assert progress.rate() == 0
     assert progress.eta_s(100) is None

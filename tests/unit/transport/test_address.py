@@ -81,11 +81,11 @@ async def test_binds_all_or_none() -> None:
     listener.socket.close()
 
 
-def test_an_unspecified_address_is_told_as_those_of_the_machine() -> None:
-    told = announced([Address("ip4", "0.0.0.0", 9000), Address("ip4", "127.0.0.9", 1)], PEER)
-    assert f"/ip4/127.0.0.9/tcp/1/p2p/{PEER}" in told
-    assert not any("0.0.0.0" in address for address in told)
-    assert len(told) >= 2
+def test_an_unspecified_address_is_announced_as_those_of_the_machine() -> None:
+    given = announced([Address("ip4", "0.0.0.0", 9000), Address("ip4", "127.0.0.9", 1)], PEER)
+    assert f"/ip4/127.0.0.9/tcp/1/p2p/{PEER}" in given
+    assert not any("0.0.0.0" in address for address in given)
+    assert len(given) >= 2
 
 
 async def test_names_are_looked_up_in_a_thread() -> None:

@@ -204,7 +204,7 @@ def test_a_pruned_peer_is_left_alone_for_a_while() -> None:
     assert net.router.mesh(TOPIC) == ("one",)
 
 
-def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
+def test_ids_are_sent_asked_for_and_answered_within_bounds() -> None:
     net = Net()
     net.join("one")
     mid = net.router.publish(TOPIC, b"coin", 0.0)
@@ -227,7 +227,7 @@ def test_ids_are_told_asked_for_and_answered_within_bounds() -> None:
     assert len(net.sent[0][1].want) == 10
 
 
-def test_what_was_dropped_is_told_later() -> None:
+def test_what_was_dropped_is_sent_later() -> None:
     net = Net()
     net.join("one")
     net.full = True

@@ -11,7 +11,7 @@ from tests.framework.vectors import VECTORS
 from tests.framework.wallets import WalletChain
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.errors import WrongPassphraseError
-from unchained.node.wallet.keystore import VERSION, Keystore
+from unchained.node.wallet.keystore import WALLET_VERSION, Keystore
 from unchained.node.wallet.records import OutgoingState
 from unchained.node.wallet.wallet import Wallet
 
@@ -64,5 +64,5 @@ def test_what_is_sealed_anew_has_the_present_version(directory: Path) -> None:
     new = old.with_passphrase(old.unlock("pass"), "other")
     new.save(directory / "kept.wallet")
     read = Keystore.load(directory / "kept.wallet", REG)
-    assert (read.version, read.birth) == (VERSION, 0)
+    assert (read.version, read.birth) == (WALLET_VERSION, 0)
     assert read.unlock("other").mnemonic() == old.unlock("pass").mnemonic()

@@ -1,4 +1,4 @@
-"""The wallet's file: sealed, told apart when wrong, replaced as a whole."""
+"""The wallet's file: sealed, distinguished when wrong, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import (
     DEFAULT_COST,
-    MAGIC,
-    VERSION,
+    WALLET_MAGIC,
+    WALLET_VERSION,
     Keystore,
     SpendSecret,
     new_secret,
@@ -59,13 +59,13 @@ def test_keeps_the_passphrase_of_bip_39() -> None:
     assert made.unlock("right").account(REG.chain_id, 0).key_hash == expected.key_hash
 
 
-def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+def test_a_wrong_passphrase_is_distinguished_from_a_damaged_file(tmp_path: Path) -> None:
     path = save_new(keystore(), tmp_path / "wallets", "w")
     loaded = Keystore.load(path, REG)
     with pytest.raises(WrongPassphraseError):
         loaded.unlock("wrong")
     raw = path.read_bytes()
-    for at in (len(MAGIC) + 1, len(raw) // 2, len(raw) - 1):
+    for at in (len(WALLET_MAGIC) + 1, len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :])
         with pytest.raises(KeystoreCorruptError, match="damaged"):
             Keystore.load(path, REG)
@@ -75,8 +75,8 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(KeystoreCorruptError, match="no wallet file"):
         Keystore.load(path, REG)
-    for version in (0, VERSION + 1):
-        path.write_bytes(MAGIC + bytes((version,)) + raw[len(MAGIC) + 1 :])
+    for version in (0, WALLET_VERSION + 1):
+        path.write_bytes(WALLET_MAGIC + bytes((version,)) + raw[len(WALLET_MAGIC) + 1 :])
         with pytest.raises(KeystoreCorruptError, match=f"is of version {version}, expected"):
             Keystore.load(path, REG)
 
@@ -155,11 +155,11 @@ def test_a_watch_only_wallet_has_nothing_to_unlock() -> None:
 def test_no_secret_in_any_repr() -> None:
     made = keystore()
     secret = made.unlock("right")
-    told = repr(made) + repr(secret) + repr(made.accounts) + str(made.file)
+    shown = repr(made) + repr(secret) + repr(made.accounts) + str(made.file)
     for hidden in (mnemonic_seed(WORDS), secret.to_bytes(), made.accounts[0].mine_secret):
-        assert repr(hidden)[2:20] not in told
-        assert hidden.hex() not in told
-    assert "abandon" not in told
+        assert repr(hidden)[2:20] not in shown
+        assert hidden.hex() not in shown
+    assert "abandon" not in shown
 
 
 def test_no_error_repeats_a_word() -> None:

@@ -17,17 +17,17 @@ from unchained.node.primitives.types import CoinId
 from unchained.node.wallet import receipts
 from unchained.node.wallet.errors import ReceiptError
 from unchained.node.wallet.receipts import (
-    NAME,
-    VERSION,
+    RECEIPT_NAME,
+    RECEIPT_VERSION,
     Receipt,
-    Verified,
+    VerifiedReceipt,
     make_receipt,
     verify_receipt,
 )
 
 BACKEND = default_backend()
 
-MAGIC = NAME + bytes((VERSION,))
+MAGIC = RECEIPT_NAME + bytes((RECEIPT_VERSION,))
 
 
 class ProvenChain(WalletChain):
@@ -69,7 +69,7 @@ def _mined(header: CoinHeader) -> bytes:
             return coin.raw
 
 
-def verify(raw: bytes) -> Verified:
+def verify(raw: bytes) -> VerifiedReceipt:
     return verify_receipt(raw, REG, BACKEND)
 
 

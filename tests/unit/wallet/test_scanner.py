@@ -235,7 +235,7 @@ def test_coins_under_contracts_are_in_no_balance() -> None:
     assert b.balance.on_chain == 0
     assert b.wallet.contract(contract.lock).value == UNC // 2
     assert b.wallet.contracts()[0].label == "ours"
-    # whoever hears of it later finds it by a rescan
+    # a wallet that hears of it later finds it by a rescan
     a.wallet.add_contract(contract, 0)
     assert a.wallet.contract(contract.lock).value == 0
     a.wallet.rescan()
@@ -351,7 +351,7 @@ def test_somebody_elses_coins_are_left_alone() -> None:
     assert a.wallet.store.statistics().coins == 0
 
 
-def test_reads_the_mempool_whole_where_the_log_does_not_tell() -> None:
+def test_reads_the_mempool_whole_where_the_log_does_not_say() -> None:
     chain = WalletChain()
     a, b = purses(chain)
     chain.grow(2, a.mine_to)

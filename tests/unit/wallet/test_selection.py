@@ -8,9 +8,9 @@ import pytest
 
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.errors import ConsolidationNeededError, InsufficientFundsError
-from unchained.node.wallet.selection import Candidate, Costs, Selection, select
+from unchained.node.wallet.selection import Candidate, Selection, SelectionCosts, select
 
-COSTS = Costs(bare=100, per_input=10, change=50, waste=60, least=20, max_inputs=16)
+COSTS = SelectionCosts(bare=100, per_input=10, change=50, waste=60, least=20, max_inputs=16)
 
 
 def coins(*values: int) -> list[Candidate]:
@@ -18,7 +18,7 @@ def coins(*values: int) -> list[Candidate]:
     return sorted(made, key=lambda coin: -coin[1])
 
 
-def choose(amount: int, *values: int, costs: Costs = COSTS) -> Selection:
+def choose(amount: int, *values: int, costs: SelectionCosts = COSTS) -> Selection:
     return select(amount, coins(*values), coins(*values), costs)
 
 
@@ -56,12 +56,12 @@ def test_says_when_the_coins_are_too_small() -> None:
 
 
 def test_many_equal_coins_end_the_search_at_once() -> None:
-    found = choose(100_000, *[10_000] * 1_000, costs=Costs(100, 10, 50, 60, 20, 1_024))
+    found = choose(100_000, *[10_000] * 1_000, costs=SelectionCosts(100, 10, 50, 60, 20, 1_024))
     assert len(found.coins) == 11
 
 
 def test_an_exact_fee_is_met_exactly() -> None:
-    exact = Costs(bare=500, per_input=0, change=0, waste=0, least=1_000, max_inputs=16)
+    exact = SelectionCosts(bare=500, per_input=0, change=0, waste=0, least=1_000, max_inputs=16)
     assert choose(1_000, 700, 800, 5_000, costs=exact).change == 0
     assert choose(1_000, 5_000, costs=exact).change == 3_500
     with pytest.raises(InsufficientFundsError):
@@ -73,7 +73,7 @@ def test_pays_in_full_whatever_there_is(seed: int) -> None:
     rng = random.Random(seed)
     values = [rng.randrange(1, 10_000) for _ in range(rng.randrange(1, 60))]
     amount = rng.randrange(1, 20_000)
-    costs = Costs(100, 10, 50, 60, 20, 1_024)
+    costs = SelectionCosts(100, 10, 50, 60, 20, 1_024)
     try:
         found = choose(amount, *values, costs=costs)
     except InsufficientFundsError:

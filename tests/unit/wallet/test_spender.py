@@ -27,7 +27,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.spender import Fee
-from unchained.node.wallet.unsigned import MAGIC, Unsigned
+from unchained.node.wallet.unsigned import UNSIGNED_MAGIC, Unsigned
 from unchained.node.wallet.wallet import Wallet, WatchExport
 
 UNC = 10**8
@@ -365,7 +365,13 @@ def test_an_unsigned_file_cannot_lie() -> None:
     ):
         with pytest.raises(SigningError, match=why):
             Unsigned.from_file(wrong.to_file(), REG)
-    for raw in (b"", b"x", MAGIC, MAGIC + encode((1, 2)), unsigned.to_file() + b"\x00"):
+    for raw in (
+        b"",
+        b"x",
+        UNSIGNED_MAGIC,
+        UNSIGNED_MAGIC + encode((1, 2)),
+        unsigned.to_file() + b"\x00",
+    ):
         with pytest.raises(SigningError):
             Unsigned.from_file(raw, REG)
     with pytest.raises(SigningError, match="not ready: CONDITION_UNMET"):

@@ -108,7 +108,7 @@ def test_the_largest_requests_and_answers_fit_their_limits() -> None:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
-def test_refusals_and_garbage_are_told_apart(exchange: messages.Exchange[Any]) -> None:
+def test_refusals_and_garbage_are_distinguished(exchange: messages.Exchange[Any]) -> None:
     with pytest.raises(RefusedAnswerError, match="BUSY"):
         exchange.decode_answer(messages.refusal(Code.BUSY))
     for raw in (b"", b"\x09", bytes((Code.NOT_FOUND,)) + b"x"):
