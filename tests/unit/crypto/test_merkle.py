@@ -10,7 +10,7 @@ import pytest
 from tests.framework.slow import slow_hash, slow_merkle_root
 from unchained.node.crypto.merkle import (
     MAX_LEAVES,
-    RANGE_SIBLINGS_MAX,
+    MAX_SIBLINGS,
     MerkleProof,
     merkle_root,
     merkle_top,
@@ -88,6 +88,6 @@ def test_verification_is_total() -> None:
 
 
 def test_proofs_of_too_many_siblings_are_not_decoded() -> None:
-    siblings = (bytes(32),) * (RANGE_SIBLINGS_MAX + 1)
+    siblings = (bytes(32),) * (MAX_SIBLINGS + 1)
     with pytest.raises(NonCanonicalError):
         MerkleProof.from_bytes(msgspec.msgpack.encode((1, 0, siblings)))
