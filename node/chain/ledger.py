@@ -213,14 +213,9 @@ class Ledger:
             delete(schema.OWNER.key(lock, coin_id))
             if coin_id not in spent_in_body:
                 delete(schema.UNSPENT.key(coin_id))
-        # Protocol §4: A reorganisation takes away the positions of the anchors that it undoes and
-        # puts back the leaves that they cleared and the pool as it was
-        self.state.truncate(before.positions)
+        undo_state(self.state, before, undo)
         for spent in undo.spent:
-            coin = spent.unspent()
-            leaf = leaf_of(spent.coin_id, coin.value, coin.lock, coin.height, coin.minted)
-            self.state.set_leaf(spent.position, leaf)
-            put(schema.UNSPENT.key(spent.coin_id), schema.UNSPENT.encode(coin))
+            put(schema.UNSPENT.key(spent.coin_id), schema.UNSPENT.encode(spent.unspent()))
         self._mark_spent([(CoinId(spent.coin_id), 0, b"") for spent in undo.spent])
         self.supply, self.pool = before.supply, before.pool
         self.history = parent_history
@@ -242,3 +237,14 @@ class Ledger:
 
     def _move_tip(self, anchor_id: CoinId) -> None:
         self.batch.put(schema.META.key(schema.META_TIP), anchor_id)
+
+
+def undo_state(state: StateRange, before: StateRecord, undo: UndoRecord) -> None:
+    """Take an anchor back from the range after it; `before` is the record of its parent."""
+    # Protocol §4: A reorganisation takes away the positions of the anchors that it undoes and
+    # puts back the leaves that they cleared and the pool as it was
+    state.truncate(before.positions)
+    for spent in undo.spent:
+        coin = spent.unspent()
+        leaf = leaf_of(spent.coin_id, coin.value, coin.lock, coin.height, coin.minted)
+        state.set_leaf(spent.position, leaf)

@@ -1,15 +1,21 @@
-"""``unchained-node coin``, ``transfer`` and ``mempool``: coins and what moves them."""
+"""``unchained-node coin``, ``transfer``, ``mempool`` and ``verify-proof``: coins and what moves
+them."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
+from unchained.node.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from unchained.node.consensus.coin_proof import CoinStanding
 
 coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
 transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")
@@ -30,6 +36,7 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(coin_app, name="coin")
     root.add_typer(transfer_app, name="transfer")
     root.add_typer(mempool_app, name="mempool")
+    root.command("verify-proof")(verify_proof)
 
 
 @asking(coin_app, "show")
@@ -46,9 +53,24 @@ def coin_history(node: Asker, coin: CoinArgument) -> None:
 
 
 @asking(coin_app, "proof")
-@user_text("Show the proof that the main chain includes a coin.")
-def coin_proof(node: Asker, coin: CoinArgument) -> None:
-    node.show_fields(node.call("coin.proof", id=coin))
+@user_text(
+    "Prove what became of a coin, unspent or spent, to whoever has no node (`verify-proof`)."
+)
+def coin_proof(
+    node: Asker,
+    coin: CoinArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the proof to a file.")
+    ] = None,
+) -> None:
+    found = node.call("coin.proof", id=coin)
+    if out is not None:
+        try:
+            out.write_bytes(bytes.fromhex(found["file"]))
+        except OSError as error:
+            raise CommandFailedError(f"{out}: {error.strerror}") from None
+        found = found | {"file": str(out)}
+    node.show_fields(found)
 
 
 @asking(coin_app, "raw")
@@ -153,6 +175,60 @@ def mempool_fee(
     anchors: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
 ) -> None:
     node.show_fields(node.call("mempool.fee_estimate", anchors=anchors))
+
+
+@user_text(
+    "Check a proof of a coin with no node. Exit code 1 if it does not hold, 2 if it is none."
+)
+def verify_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `coin proof --out`.")],
+    json: JsonOption = False,
+) -> None:
+    from unchained.node.consensus.coin_proof import (
+        COIN_PROOF_BYTES_MAX,
+        CoinProof,
+        FalseCoinProofError,
+        NotACoinProofError,
+        network_of,
+        verify_coin_proof,
+    )
+    from unchained.node.crypto.pow import default_backend
+    from unchained.node.rpc.core.values import Amount, encode
+
+    try:
+        with file.open("rb") as stream:
+            proof = CoinProof.from_file(stream.read(COIN_PROOF_BYTES_MAX + 1))
+        found = verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except NotACoinProofError as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
+    except FalseCoinProofError as error:
+        raise CommandFailedError(f"{file}: the proof does not hold: {error}") from None
+    facts: dict[str, Any] = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in msgspec.structs.asdict(found).items()
+    }
+    facts |= {name: Amount(facts[name]) for name in ("value", "supply", "pool")}
+    facts |= {name: str(facts[name]) for name in ("work", "work_since")}
+    plain: dict[str, Any] = msgspec.to_builtins(facts, enc_hook=encode)
+    if json:
+        typer.echo(msgspec.json.encode(plain).decode())
+        return
+    typer.echo(_verdict(found, plain["value"]))
+    print_fields(plain)
+
+
+def _verdict(found: CoinStanding, value: str) -> str:
+    state = f"the state after anchor {found.state_height} of {found.network}"
+    kept = f"unspent in {state}"
+    if found.spent:
+        kept = f"spent in {state}; after anchor {found.unspent_height} it was unspent"
+    return (
+        f"The proof holds: coin {found.coin_id.hex()} of {value} UNC, included by anchor "
+        f"{found.height}, is {kept}. It rests on anchor {found.tip_id.hex()} of height "
+        f"{found.tip_height}: make sure that this one is on the chain that counts."
+    )
 
 
 def _raw(argument: str) -> str:

@@ -51,6 +51,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "status": ("status",),
     "stop": ("status",),
     "transfer": ("ledger",),
+    "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),
     "version": (),
     "wallet": ("wallet", "pay"),

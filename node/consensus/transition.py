@@ -205,12 +205,12 @@ def check_header(
     history_root: bytes,
     parent: AnchorContext,
     network: Network,
-    now_ms: int,
+    now_ms: int | None,
 ) -> AnchorContext:
     """Check an anchor by all that needs no body but the lengths of its lists (Protocol §11).
 
-    What its body_root commits to has been compared. Returns it as its children see it. Raises the
-    `CoinError` or `AnchorError` that it breaks.
+    What its body_root commits to has been compared; without `now_ms` no clock is asked. Returns it
+    as its children see it. Raises the `CoinError` or `AnchorError` that it breaks.
     """
     check_coin_alone(anchor, network)
     check_coin_in_context(anchor, parent, network, tip_height=None, now_ms=now_ms)

@@ -17,6 +17,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BodyTooLargeError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_encoded_bytes
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.body import Body
@@ -32,7 +33,6 @@ from unchained.node.wire.messages import (
     HEADERS_EXCHANGE,
     TRANSFERS_EXCHANGE,
     VOTES_EXCHANGE,
-    AnchorHeader,
     Code,
     HeadersRequest,
     VotesRequest,

@@ -14,10 +14,10 @@ from typing import Final
 
 from unchained.node.base.runner import Runner
 from unchained.node.chain.queries import ChainQueries
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.wire.messages import AnchorHeader
 from unchained.storage import schema
 from unchained.storage.kv import Getter, KeyValueStore
 

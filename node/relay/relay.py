@@ -28,6 +28,7 @@ from unchained.node.consensus.transition import (
     check_body_root,
     check_list_lengths,
 )
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.eviction import News
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
@@ -51,7 +52,6 @@ from unchained.node.wire.limits import (
     GossipLimits,
     name_of,
 )
-from unchained.node.wire.messages import AnchorHeader
 from unchained.storage.schema import TransferEntered
 
 CHEAP_PRICE_MS: Final = 0.1

@@ -13,9 +13,9 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from unchained.node.consensus.params import Network
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED
-from unchained.node.wire.messages import AnchorHeader
 
 P = TypeVar("P", bound=Hashable)
 

@@ -13,11 +13,12 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.consensus.transition import check_header
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import Fetcher, NotServedByPeerError
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.messages import HEADERS_EXCHANGE, AnchorHeader, HeadersRequest
+from unchained.node.wire.messages import HEADERS_EXCHANGE, HeadersRequest
 
 HEADERS_CHECKED_AT_ONCE: Final = 64
 """Headers checked before other tasks get a turn: some 5 ms."""

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
@@ -25,7 +26,6 @@ from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, Seen
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.messages import AnchorHeader
 
 LONG_SYNC_WINDOW_HEADERS: Final = 2_048
 """Headers whose bodies are fetched in one go during a long sync."""

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
@@ -33,7 +34,6 @@ from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.sync.long_sync import LEFT_TO_OPERATOR, LITTLE_WORK, LongSync, SyncTarget
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.messages import AnchorHeader
 
 HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""

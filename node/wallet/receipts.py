@@ -2,10 +2,11 @@
 
     file = "UNCHAINED-RECEIPT" ‖ 02 ‖ MessagePack array
 
-A receipt carries the transfer, the Merkle proof of its wid in the including anchor's body root, the
-proof that this anchor's history begins with the network's genesis, and the chain of anchors from
-the including one on. What it proves is the work that was done on top of the transfer; not that no
-heavier chain exists, nor that the transfer's outputs are still unspent.
+A receipt carries the transfer, the Merkle proof of its wid in the including anchor's list, the
+proof that this anchor's history begins with the network's genesis, and the headers of the anchors
+from the including one on. What it proves is the work that was done on top of the transfer; not that
+no heavier chain exists, nor that the transfer's outputs are still unspent (a proof of a coin,
+`consensus.coin_proof`, shows that).
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from typing import Annotated, Final
 
 import msgspec
 
-from unchained.node.consensus.coins import (
-    check_coin_alone,
-    check_mix,
-    check_time_after_parent,
-    is_anchor_grade,
-)
-from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.coins import check_mix
+from unchained.node.consensus.context import leaf_of
 from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.opened_anchors import (
+    HistoryStart,
+    UnprovenHistoryError,
+    check_opened,
+    check_start,
+)
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     check_conditions,
@@ -29,48 +31,49 @@ from unchained.node.consensus.transfers import (
     check_transfer_alone,
     decode_transfer,
 )
-from unchained.node.crypto import history_range, merkle
-from unchained.node.crypto.history_range import HistoryProof, HistoryRange
+from unchained.node.crypto import merkle
+from unchained.node.crypto.anchor_header import ANCHOR_HEADER_SIZE_MAX, AnchorHeader
+from unchained.node.crypto.history_range import HistoryRange
 from unchained.node.crypto.merkle import MerkleProof
 from unchained.node.crypto.pow import ProofOfWork
-from unchained.node.primitives.body import Body, body_root_of
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import CanonicalDecoder, encode
-from unchained.node.primitives.coin import COIN_SIZE, Coin
+from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, Output
-from unchained.node.primitives.types import Bytes32, CoinId, Txid, UInt64, Wid
+from unchained.node.primitives.types import U64_MAX, CoinId, Txid, UInt64, Wid
 from unchained.node.wallet.errors import ReceiptError
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.pages import StoredPages
 from unchained.storage.presence import there
 
-RECEIPT_MAGIC: Final = b"UNCHAINED-RECEIPT\x02"
-"""What a file begins with: the name, then the version."""
+RECEIPT_NAME: Final = b"UNCHAINED-RECEIPT"
+"""What a file begins with, before the byte of its version."""
 
-MAX_ANCHORS: Final = 1_024
+RECEIPT_VERSION: Final = 2
+"""The only version of receipts; those of version 1 are of chains that are no more."""
+
+RECEIPT_ANCHORS_MAX: Final = 1_024
 """Most anchors of a receipt."""
 
-RECEIPT_BYTES_MAX: Final = MAX_TRANSFER_ENCODED + (COIN_SIZE + 2) * MAX_ANCHORS + (16 << 10)
+RECEIPT_BYTES_MAX: Final = (
+    MAX_TRANSFER_ENCODED + ANCHOR_HEADER_SIZE_MAX * RECEIPT_ANCHORS_MAX + (16 << 10)
+)
 """Bytes of a file that is looked at."""
-
-CoinBytes = Annotated[bytes, msgspec.Meta(min_length=COIN_SIZE, max_length=COIN_SIZE)]
 
 
 class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a file holds. The five roots of the including anchor's body stand in the order in
-    which its body root hashes them, that of the transfers being worked out from `place`."""
+    """What a file holds. `place` leads to the root of the transfers of the first of `anchors`,
+    `start` to its history root."""
 
     chain_id: UInt64
     transfer: Annotated[bytes, msgspec.Meta(max_length=MAX_TRANSFER_ENCODED)]
     place: MerkleProof
-    transfers_root: Bytes32
-    fresh_root: Bytes32
-    uncles_root: Bytes32
-    state_root: Bytes32
-    history_root: Bytes32
-    genesis: HistoryProof
-    anchors: Annotated[tuple[CoinBytes, ...], msgspec.Meta(min_length=1, max_length=MAX_ANCHORS)]
+    start: HistoryStart
+    anchors: Annotated[
+        tuple[AnchorHeader, ...], msgspec.Meta(min_length=1, max_length=RECEIPT_ANCHORS_MAX)
+    ]
 
 
 class VerifiedReceipt(msgspec.Struct, frozen=True):
@@ -100,44 +103,38 @@ def make_receipt(view: Reader, network: Network, txid: bytes, *, anchors: int = 
     if place is None:
         raise ReceiptError(f"transfer {txid.hex()} is not on the chain")
     raw = schema.TRANSFER.get(view, place.wid)
-    anchor, body = _anchor(view, place.height)
-    if raw is None or anchor is None or body is None:
+    found = _anchor(view, place.height)
+    if raw is None or found is None:
         raise ReceiptError(f"the store does not have transfer {txid.hex()} any more")
-    coins = [anchor]
-    while len(coins) < min(anchors, MAX_ANCHORS):
-        above, _ = _anchor(view, coins[-1].height + 1)
-        if above is None:
-            break
-        coins.append(above)
+    wids = found[1].transfers
+    headers: list[AnchorHeader] = []
+    while found is not None and len(headers) < min(anchors, RECEIPT_ANCHORS_MAX):
+        headers.append(AnchorHeader.of(*found))
+        found = _anchor(view, place.height + len(headers))
     receipt = Receipt(
         network.chain_id,
         raw,
-        merkle.prove(body.transfers, place.index),
-        merkle.merkle_root(body.transfers),
-        merkle.merkle_root(body.fresh),
-        merkle.merkle_root(body.uncles),
-        body.state_root,
-        body.history_root,
-        _genesis_proof(view, place.height),
-        tuple(coin.raw for coin in coins),
+        merkle.prove(wids, place.index),
+        _start(view, place.height),
+        tuple(headers),
     )
-    return RECEIPT_MAGIC + encode(receipt)
+    return RECEIPT_NAME + bytes((RECEIPT_VERSION,)) + encode(receipt)
 
 
-def _genesis_proof(view: Reader, anchors: int) -> HistoryProof:
-    """Return the proof of genesis in the main chain's history of so many anchors."""
+def _start(view: Reader, anchors: int) -> HistoryStart:
+    """Return how the main chain's history of so many anchors begins."""
     tip_id = there(schema.meta_id(view, schema.META_TIP), "tip")
     tip = Coin.from_bytes(there(schema.COIN.get(view, tip_id), "the tip's coin"))
     history = HistoryRange(StoredPages(view, schema.HISTORY_PAGE), tip.height + 1)
     history.truncate(anchors)
-    return history.prove(0)
+    return HistoryStart.of(history)
 
 
-def _anchor(view: Reader, height: int) -> tuple[Coin | None, Body | None]:
+def _anchor(view: Reader, height: int) -> tuple[Coin, Body] | None:
     anchor_id = schema.HEIGHT.get(view, height)
     record = None if anchor_id is None else schema.ANCHOR.get(view, anchor_id)
     if record is None:
-        return None, None
+        return None
     return Coin.from_bytes(record.coin), Body.from_bytes(record.body)
 
 
@@ -147,22 +144,22 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
     `ReceiptError` naming what does not hold.
     """
-    if not raw.startswith(RECEIPT_MAGIC):
-        raise ReceiptError("not a receipt of version 2: it does not begin like one")
     try:
-        receipt = _DECODER.decode(raw[len(RECEIPT_MAGIC) :])
+        receipt = _decode(raw)
         sized = decode_transfer(receipt.transfer)
         if receipt.chain_id != network.chain_id:
             raise ReceiptError(f"the receipt is of another network, expected {network.name}")
         check_transfer_alone(sized.transfer, network)
         check_conditions(sized.transfer)
         check_signatures(sized)
-        anchors = [Coin.from_bytes(coin) for coin in receipt.anchors]
-        _check_inclusion(receipt, sized.wid, anchors[0], network)
-        _check_anchors(anchors, network, backend)
+        if not merkle.verify(receipt.place, sized.wid, receipt.anchors[0].transfers.root()):
+            raise ReceiptError("the transfer is not in the anchor's list of transfers")
+        anchors = _check_anchors(receipt, network)
+        for anchor in anchors:
+            check_mix(anchor, network, backend)
     except NonCanonicalError as error:
         raise ReceiptError(f"the receipt is malformed: {error}") from None
-    except ProtocolError as error:
+    except (ProtocolError, UnprovenHistoryError) as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
     return VerifiedReceipt(
@@ -180,43 +177,36 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     )
 
 
-def _check_inclusion(receipt: Receipt, wid: Wid, anchor: Coin, network: Network) -> None:
-    if not merkle.verify(receipt.place, wid, receipt.transfers_root):
-        raise ReceiptError("the transfer is not in the anchor's list of transfers")
-    # Protocol §5.1
-    root = body_root_of(
-        receipt.fresh_root,
-        receipt.uncles_root,
-        receipt.transfers_root,
-        receipt.state_root,
-        receipt.history_root,
-    )
-    if root != anchor.header.body_root:
-        raise ReceiptError("the lists are not those that the anchor commits to")
-    # Protocol §4: the history after the anchor's parent has as many anchors as the anchor's height
-    history = receipt.genesis
-    if history.height != 0 or history.anchors != anchor.height:
-        raise ReceiptError("the proof of the anchor's history is not of its first id")
-    (genesis,) = genesis_of(network).history.peaks
-    if not history_range.verify(history, genesis, receipt.history_root):
+def _decode(raw: bytes) -> Receipt:
+    head, content = raw[: len(RECEIPT_NAME) + 1], raw[len(RECEIPT_NAME) + 1 :]
+    if head == RECEIPT_NAME + b"\x01":
         raise ReceiptError(
-            f"the anchor's history does not begin with the genesis of {network.name}"
+            "a receipt of version 1, of a chain of earlier rules that is no more: it shows nothing "
+            "of the chain that there is"
         )
+    if head != RECEIPT_NAME + bytes((RECEIPT_VERSION,)):
+        raise ReceiptError(
+            f"not a receipt of version {RECEIPT_VERSION}: it does not begin like one"
+        )
+    return _DECODER.decode(content)
 
 
-def _check_anchors(anchors: list[Coin], network: Network, backend: ProofOfWork) -> None:
-    """Check that the anchors are linked and proven: all that is cheap before any Argon2id."""
-    for at, anchor in enumerate(anchors):
-        check_coin_alone(anchor, network)
-        if anchor.header.target > network.max_target or not is_anchor_grade(anchor, network):
-            raise ReceiptError(f"the coin at height {anchor.height} is no anchor")
-        if at:
-            below = anchors[at - 1]
-            if anchor.parent != below.id or anchor.height != below.height + 1:
-                raise ReceiptError(f"the anchor at height {anchor.height} is not linked")
-            check_time_after_parent(anchor, below.header.time)
-    for anchor in anchors:
-        check_mix(anchor, network, backend)
+def _check_anchors(receipt: Receipt, network: Network) -> list[Coin]:
+    """Check that the anchors are those of one chain from genesis; all that is cheap before any
+    Argon2id. Returns their coins."""
+    history = check_start(receipt.start, receipt.anchors[0].history_root, network)
+    first = receipt.start.first()
+    anchors: list[Coin] = []
+    for header in receipt.anchors:
+        anchor = check_opened(header, history, first, network)
+        if anchors and anchor.parent != anchors[-1].id:
+            raise ReceiptError(f"the anchor at height {anchor.height} is not linked")
+        listed = header.fresh.n + header.uncles.n
+        if history.coins + listed + 1 > U64_MAX:
+            raise ReceiptError("the chain has more coins than there can be")
+        history = history.append(leaf_of(anchor, listed, network))
+        anchors.append(anchor)
+    return anchors
 
 
 _DECODER: CanonicalDecoder[Receipt] = CanonicalDecoder(Receipt, max_size=RECEIPT_BYTES_MAX)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import COIN_SIZE, Coin
 from unchained.node.primitives.hashing import TRANSFER_FULL
@@ -17,7 +18,6 @@ from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wire.errors import MismatchedAnswerError
 from unchained.node.wire.messages import (
     OWN_TIP,
-    AnchorHeader,
     Blobs,
     Bodies,
     Headers,

@@ -45,8 +45,13 @@ def new_store(directory: Path, network: Network = REG) -> NodeStore:
     return open_store(directory, network, create=True)
 
 
-def fill(store: KeyValueStore, positions: int, lock: Lock, seed: int = SEED) -> list[CoinId]:
-    """Let a chain of genesis alone have so many coins of a lock, as no chain could; return them."""
+def fill(
+    store: KeyValueStore, positions: int, lock: Lock, seed: int = SEED, *, anchors: int = 0
+) -> list[CoinId]:
+    """Let a chain of genesis alone have so many coins of a lock, as no chain could; return them.
+
+    They say that as many `anchors` as there will be included them, each its share.
+    """
     rng = random.Random(seed)
     open_core(store)
     state = StateRange(StoredPages(store, schema.STATE_PAGE), 0)
@@ -56,10 +61,11 @@ def fill(store: KeyValueStore, positions: int, lock: Lock, seed: int = SEED) -> 
         for position in range(state.count, min(state.count + FILLED_AT_ONCE, positions)):
             coin_id = CoinId(rng.randbytes(32))
             made.append(coin_id)
-            state.append(leaf_of(coin_id, value, lock, 0, False))
-            coin = UnspentCoin(value, lock, 0, False, position)
+            height = 1 + position * anchors // positions if anchors else 0
+            state.append(leaf_of(coin_id, value, lock, height, False))
+            coin = UnspentCoin(value, lock, height, False, position)
             batch.put(schema.UNSPENT.key(coin_id), schema.UNSPENT.encode(coin))
-            found = CoinHistory(CoinKind.OUTPUT, 0, value, bytes(32), 0, 0, b"", position)
+            found = CoinHistory(CoinKind.OUTPUT, height, value, bytes(32), 0, 0, b"", position)
             batch.put(schema.HISTORY.key(coin_id), schema.HISTORY.encode(found))
         state.flush(BatchPages(batch, schema.STATE_PAGE))
         store.write(batch, sync=False)

@@ -28,6 +28,7 @@ from unchained.node.base.clock import SystemClock
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import ProvenAnchor, ProvenCoin
 from unchained.node.consensus.params import REG
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId
@@ -193,10 +194,10 @@ class Siege:
         template = self.victim.call("mine.template", address=address_of(9))
         header = CoinHeader.from_bytes(bytes.fromhex(template["header"]))
         body = Body((), (), (), b"\x01" * 32, b"\x02" * 32)
-        root = wire.AnchorHeader.of(Coin.assemble(header, bytes(32)), body).body_root()
+        root = AnchorHeader.of(Coin.assemble(header, bytes(32)), body).body_root()
         header = msgspec.structs.replace(header, body_root=root)
         coins = [self.forge.mine(header, grade=True) for _ in range(many)]
-        return [wire.AnchorHeader.of(coin, body).to_bytes() for coin in coins]
+        return [AnchorHeader.of(coin, body).to_bytes() for coin in coins]
 
     def show(self, peer: BarePeer, tip: Forged) -> None:
         """Let a peer claim a chain and serve its headers, and no body of it."""
@@ -208,7 +209,7 @@ class Siege:
             assert isinstance(request, wire.HeadersRequest)
             known = (height_of[CoinId(i)] for i in request.locator if i in height_of)
             above = steps[next(known) + 1 :]
-            found = (wire.AnchorHeader.of(step.coin, step.body) for step in above)
+            found = (AnchorHeader.of(step.coin, step.body) for step in above)
             return wire.HEADERS_EXCHANGE.answer(tuple(found))
 
         peer.answers["headers"] = answer

@@ -94,7 +94,27 @@ def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
     more = shell.run("coin", "owned", ADDRESS, "--limit", "1")
     assert more.stderr == f"more: --after {coin['id']}\n"
     assert shell.json("coin", "show", coin["id"])["status"] == "unspent"
-    assert shell.json("coin", "proof", coin["id"])["part"] in ("anchor", "fresh")
+    file = tmp_path / "proof"
+    proof = shell.json("coin", "proof", coin["id"], "--out", str(file))
+    assert (proof["status"], proof["file"]) == ("unspent", str(file))
+    verdict = shell.home.run("verify-proof", str(file))
+    assert verdict.returncode == 0
+    assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['value']} UNC,")
+    assert f"rests on anchor {proof['tip']}" in verdict.stdout
+    facts = json.loads(shell.home.run("verify-proof", str(file), "--json").stdout)
+    assert (facts["coin_id"], facts["spent"]) == (coin["id"], False)
+    raw = bytearray(file.read_bytes())
+    raw[-40] ^= 1
+    file.write_bytes(raw)
+    false = shell.home.run("verify-proof", str(file))
+    assert (false.returncode, false.stdout) == (1, "")
+    assert "the proof does not hold" in false.stderr
+    for none in (b"", b"UNCHAINED-PROOF\x02", bytes(raw[:-1])):
+        file.write_bytes(none)
+        assert shell.home.run("verify-proof", str(file)).returncode == 2
+    missing = shell.home.run("verify-proof", str(tmp_path / "nowhere"))
+    assert missing.returncode == 2
+    assert "nowhere: No such file" in missing.stderr
     assert len(bytes.fromhex(shell.run("coin", "raw", coin["id"]).stdout)) == 198
     assert "included" in shell.run("coin", "history", coin["id"]).stdout
 

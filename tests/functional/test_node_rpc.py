@@ -18,13 +18,12 @@ import pytest
 from tests.framework.forge import Forge, spend_key
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
 from unchained.node.chain.export import MAGIC
+from unchained.node.consensus.coin_proof import CoinProof, verify_coin_proof
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.addresses import encode_address
-from unchained.node.crypto.merkle import MerkleProof, verify
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import HEADER_SIZE, Coin
-from unchained.node.primitives.hashing import BODY
-from unchained.node.primitives.transfer import SizedTransfer, wid_of
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.rpc.client.client import Client, Endpoint, LogEvent, NodeNotRunningError
 from unchained.node.rpc.core.errors import (
     InvalidParamsError,
@@ -37,6 +36,7 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.openrpc import Discovery
 from unchained.node.rpc.core.registry import Registry
+from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.methods.rooms import ROOMS
 
 ADDRESS = encode_address(REG, spend_key(1).key_hash)
@@ -139,26 +139,32 @@ def test_forks_difficulty_and_params(running: Running) -> None:
 
 def test_a_proof_needs_nothing_but_hashes(running: Running) -> None:
     _, _, client = running
-    transfer = spend(owned(client)[0])
+    coin = owned(client)[0]
+    transfer = spend(coin)
     client.call("transfer.submit", [transfer.raw.hex()])
     anchor_id = client.call("mine.generate", {"coins": 2, "address": ADDRESS})["anchors"][0]
-    anchor = client.call("chain.anchor", [anchor_id])
     output = client.call("transfer.get", [transfer.txid.hex()])["transfer"]["outputs"][0]["id"]
-    parts = {anchor["fresh"][0]: "fresh", anchor_id: "anchor", output: "transfers"}
-    for coin_id, part in parts.items():
-        proof = client.call("coin.proof", {"id": coin_id})
-        assert proof["part"] == part
-        header = Coin.from_bytes(bytes.fromhex(proof["anchor"])).header
-        roots = [bytes.fromhex(root) for root in proof["roots"]]
-        assert BODY(b"".join(roots)) == header.body_root
-        if part == "anchor":
-            continue
-        siblings = tuple(bytes.fromhex(sibling) for sibling in proof["siblings"])
-        merkle = MerkleProof(proof["n"], proof["index"], siblings)
-        root = roots[("fresh", "uncles", "transfers").index(part)]
-        assert verify(merkle, bytes.fromhex(proof["leaf"]), root)
-        if part == "transfers":
-            assert wid_of(bytes.fromhex(proof["transfer"])).hex() == proof["leaf"]
+    with pytest.raises(
+        RefusedError, match=r"not yet: .*ask again after the next anchor"
+    ) as refused:
+        client.call("coin.proof", {"id": output})
+    assert refused.value.error == "NOT_YET"
+    client.call("mine.generate", {"address": ADDRESS})
+    tip = client.call("chain.tip")
+    for coin_id, status in ((coin["id"], "spent"), (output, "unspent"), (anchor_id, "unspent")):
+        said = client.call("coin.proof", {"id": coin_id})
+        proof = CoinProof.from_file(bytes.fromhex(said["file"]))
+        found = verify_coin_proof(proof, REG, default_backend())
+        assert said["status"] == status == ("spent" if found.spent else "unspent")
+        assert said["unspent_height"] == found.unspent_height
+        assert said["tip"] == found.tip_id.hex() == tip["id"]
+        assert said["state_height"] == found.state_height == tip["height"] - 1
+        assert said["id"] == found.coin_id.hex() == coin_id
+        assert said["anchor"] == found.anchor_id.hex()
+        assert (said["height"], said["position"]) == (found.height, found.position)
+        assert (said["anchors"], said["coins"]) == (found.anchors, found.coins)
+        assert (said["work"], said["lock"]) == (str(found.work), found.lock.hex())
+        assert Amount.parse(said["value"]) == found.value
     with pytest.raises(NotFoundError, match="includes no coin"):
         client.call("coin.proof", {"id": NOTHING})
 

@@ -26,6 +26,7 @@ from unchained.node.chain.results import Package
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
+from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -186,10 +187,10 @@ async def test_answers_to_other_questions_ban() -> None:
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
 
 
-def _first_header(core: ChainCore) -> wire.AnchorHeader:
+def _first_header(core: ChainCore) -> AnchorHeader:
     node = core.tree.main_at(1)
     assert node is not None
-    return wire.AnchorHeader.of(node.coin, node.judged.body)
+    return AnchorHeader.of(node.coin, node.judged.body)
 
 
 async def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
@@ -219,7 +220,7 @@ async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
         base = hidden.height - 5
         headers = await hidden.core(
             lambda core: tuple(
-                wire.AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.judged.body)
                 for height in range(base + 1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )
@@ -258,7 +259,7 @@ async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         relay = nodes[0].network.relay
         fetched = relay.statistics().bodies_fetched
         # It hears of an anchor before others do, and announces it first.
-        header = wire.AnchorHeader.of(anchor, its_body)
+        header = AnchorHeader.of(anchor, its_body)
         await hostile.gossip("anchor", header.to_bytes())
         await net.until(lambda: "bodies" in hostile.asked, "asked", 2, step_s=0.05)
         await nodes[1].chain.submit_coin(anchor)
@@ -279,9 +280,9 @@ async def test_an_announcement_of_too_many_coins_is_not_followed() -> None:
         await net.agree(within_s=EPOCH_S)
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
-        full = wire.AnchorHeader.of(Coin.from_bytes(bytes(198)), template.body)
+        full = AnchorHeader.of(Coin.from_bytes(bytes(198)), template.body)
         for name, rule in (("fresh", "TOO_MANY_COINS"), ("transfers", None)):
-            long = wire.ListDigest(10_000, bytes(32))
+            long = ListDigest(10_000, bytes(32))
             odd = msgspec.structs.replace(full, **{name: long})
             header = msgspec.structs.replace(
                 template.header(lock=LOCK, time=template.parent_time + 1),
@@ -314,7 +315,7 @@ async def test_a_stale_fork_is_fetched_as_far_as_its_targets_allow(params: Netwo
         tip = hidden.tip
         headers = await hidden.core(
             lambda core: tuple(
-                wire.AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.judged.body)
                 for height in range(1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )

@@ -8,20 +8,20 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import KnownCoin
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.mints import CoinKind
-from unchained.node.crypto.merkle import merkle_root, prove
-from unchained.node.primitives.body import Body
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError
+from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.parameters import Limit, Payee, lock_of_payee
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
-from unchained.storage.presence import there
 from unchained.storage.schema import CoinHistory
 
 KindName = Literal["anchor", "fresh", "late", "stray", "output"]
@@ -77,25 +77,32 @@ class CoinEvent(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """That an anchor includes a coin, to be checked with nothing but hashes.
+    """A coin's proof file (Protocol §12.1), which `unchained-node verify-proof` checks with no
+    node, and what it says.
 
-    `leaf` is the coin's id, or for an output the wid of its transfer (given in `transfer`); its
-    Merkle proof (`n`, `index`, `siblings`, Protocol §2) leads to the root named by `part`. The
-    anchor's header commits to `roots` (fresh, uncles, transfers, state, history) in its
-    body_root. For the anchor's own coin `part` is `anchor`: the anchor's bytes are the proof.
+    It speaks of the state after anchor `state_height`, the parent of the tip, to which the tip's
+    header commits. `status` is the coin's in that state; `position` is its own among all that ever
+    entered the set. A spent coin's file shows it unspent after anchor `unspent_height`, too.
+    `anchors`, `work` and `coins` are those of the chain up to `state_height`.
     """
 )
-class CoinProof(msgspec.Struct, frozen=True):
+class ProofOfCoin(msgspec.Struct, frozen=True):
+    file: Hex
+    network: str
+    tip: Hash
+    tip_height: int
+    state_height: int
     id: Hash
+    value: Amount
+    lock: Hash
     height: int
-    part: Literal["anchor", "fresh", "uncles", "transfers"]
-    leaf: Hash
-    n: int
-    index: int
-    siblings: list[Hash]
-    roots: list[Hash]
-    anchor: Hex
-    transfer: Hex | None
+    anchor: Hash
+    position: int
+    status: Literal["unspent", "spent"]
+    unspent_height: int | None
+    anchors: int
+    work: str
+    coins: int
 
 
 @user_text("A coin under a lock. `spent`: whether the main chain has spent it.")
@@ -119,6 +126,7 @@ class CoinRoom:
     def __init__(self, chain: ChainService, reader: StoreReader) -> None:
         self._chain = chain
         self._reader = reader
+        self._proofs = CoinProofs(chain.network)
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return what is known of a coin: minted, or an output of a transfer.")
@@ -136,13 +144,25 @@ class CoinRoom:
             raise _unknown(id)
         return _history(found)
 
-    @method("coin.proof", Access.READ, errors=(NotFoundError,))
-    @user_text("Return the proof that the main chain includes a coin.")
-    async def proof(self, id: Hash) -> CoinProof:  # noqa: A002 - the parameter's public name
-        found = await self._reader.run(lambda store: _prove(store, id))
+    @method("coin.proof", Access.READ, errors=(NotFoundError, RefusedError))
+    @user_text(
+        """Return the proof of what became of a coin, unspent or spent, as one file.
+
+        Refused with NOT_YET for a coin that the tip itself includes: ask again after the next
+        anchor; with STATE_GONE for one that was spent so long ago that this node does not keep the
+        state before it any more; and with NEVER_UNSPENT for one that its own anchor spent.
+        """
+    )
+    async def proof(self, id: Hash) -> ProofOfCoin:  # noqa: A002 - the parameter's public name
+        try:
+            found = await self._reader.run(
+                lambda store: self._proofs.prove(store, CoinId(bytes(id)))
+            )
+        except CoinNotProvableError as error:
+            raise RefusedError(str(error), error=error.word) from None
         if found is None:
             raise NotFoundError(f"the main chain includes no coin {id.hex()}")
-        return found
+        return _describe_proof(found, self._chain.network)
 
     @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
     @user_text(
@@ -269,44 +289,27 @@ def _event(event: Literal["included", "spent"], anchor: Coin | None, txid: bytes
     return CoinEvent(event, anchor.height, anchor.header.time, Hash(anchor.id), _hash(txid or None))
 
 
-def _prove(store: Reader, coin_id: bytes) -> CoinProof | None:
-    history = schema.HISTORY.get(store, coin_id)
-    if history is None:
-        return None
-    anchor_id = there(schema.HEIGHT.get(store, history.height), f"height {history.height}")
-    record = there(schema.ANCHOR.get(store, anchor_id), f"anchor {anchor_id.hex()}")
-    body = Body.from_bytes(record.body)
-    lists: dict[Literal["fresh", "uncles", "transfers"], tuple[bytes, ...]] = {
-        "fresh": body.fresh,
-        "uncles": body.uncles,
-        "transfers": body.transfers,
-    }
-    roots = [Hash(merkle_root(ids)) for ids in lists.values()]
-    roots += [Hash(body.state_root), Hash(body.history_root)]
-    anchor = Hex(record.coin)
-    if history.kind is CoinKind.ANCHOR:
-        own = Hash(coin_id)
-        return CoinProof(own, history.height, "anchor", own, 0, 0, [], roots, anchor, None)
-    leaf, transfer = coin_id, None
-    part: Literal["fresh", "uncles", "transfers"] = "uncles"
-    if history.kind is CoinKind.OUTPUT:
-        part = "transfers"
-        leaf = there(schema.TXID.get(store, history.txid), f"txid {history.txid.hex()}").wid
-        transfer = Hex(there(schema.TRANSFER.get(store, leaf), f"transfer {leaf.hex()}"))
-    elif history.kind is CoinKind.FRESH:
-        part = "fresh"
-    proof = prove(lists[part], lists[part].index(leaf))
-    return CoinProof(
-        Hash(coin_id),
-        history.height,
-        part,
-        Hash(leaf),
-        proof.n,
-        proof.index,
-        [Hash(sibling) for sibling in proof.siblings],
-        roots,
-        anchor,
-        transfer,
+def _describe_proof(proof: CoinProof, network: Network) -> ProofOfCoin:
+    tip, anchor = Coin.from_bytes(proof.tip.coin), Coin.from_bytes(proof.included.header.coin)
+    chain = proof.start.history()
+    heights = [earlier.path.height - 1 for earlier in proof.earlier]
+    return ProofOfCoin(
+        Hex(proof.to_file()),
+        network.name,
+        Hash(tip.id),
+        tip.height,
+        tip.height - 1,
+        Hash(proof.coin_id),
+        Amount(proof.value),
+        Hash(proof.lock),
+        proof.height,
+        Hash(anchor.id),
+        proof.state.position,
+        "spent" if heights else "unspent",
+        heights[0] if heights else None,
+        chain.count,
+        str(chain.work),
+        chain.coins,
     )
 
 

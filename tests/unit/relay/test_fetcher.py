@@ -9,6 +9,7 @@ import trio
 
 from unchained.node.chain.answers import Lacking
 from unchained.node.consensus.params import REG
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
@@ -17,7 +18,7 @@ from unchained.node.primitives.types import ZERO32, Lock, Wid
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.serve_chain import ANSWER_BYTES
 from unchained.node.transport.contract import PeerId
-from unchained.node.wire.messages import AnchorHeader, Exchange
+from unchained.node.wire.messages import Exchange
 
 PEER = PeerId("peer")
 SIZE = MAX_TRANSFER_ENCODED

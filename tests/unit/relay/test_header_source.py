@@ -9,12 +9,12 @@ import pytest
 
 from tests.framework.wallets import WalletChain
 from unchained.node.base.runner import InlineRunner
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay import header_source
 from unchained.node.relay.header_source import HeaderSource
-from unchained.node.wire.messages import AnchorHeader
 
 UNKNOWN = CoinId(bytes(32))
 

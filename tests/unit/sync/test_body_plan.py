@@ -14,6 +14,7 @@ from unchained.node.consensus import errors as rules
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.consensus.transition import check_header
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
 from unchained.node.sync.body_plan import (
     HEDGE_FACTOR,
@@ -22,7 +23,6 @@ from unchained.node.sync.body_plan import (
     SyncProgress,
     cut,
 )
-from unchained.node.wire.messages import AnchorHeader
 from unchained.storage.memory import MemoryStore
 
 NOW = 2**60

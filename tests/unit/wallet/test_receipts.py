@@ -9,13 +9,16 @@ import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG, work
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.codec import encode
-from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.coin import Coin, CoinHeader
+from unchained.node.primitives.types import CoinId
 from unchained.node.wallet import receipts
 from unchained.node.wallet.errors import ReceiptError
 from unchained.node.wallet.receipts import (
-    RECEIPT_MAGIC,
+    RECEIPT_NAME,
+    RECEIPT_VERSION,
     Receipt,
     VerifiedReceipt,
     make_receipt,
@@ -23,6 +26,8 @@ from unchained.node.wallet.receipts import (
 )
 
 BACKEND = default_backend()
+
+MAGIC = RECEIPT_NAME + bytes((RECEIPT_VERSION,))
 
 
 class ProvenChain(WalletChain):
@@ -55,6 +60,15 @@ def scene() -> tuple[ProvenChain, bytes, bytes]:
         return chain, sent.txid, make_receipt(view, REG, sent.txid)
 
 
+def _mined(header: CoinHeader) -> bytes:
+    """Return an anchor's coin with this header but for the nonce."""
+    while True:
+        header = msgspec.structs.replace(header, nonce=header.nonce + 1)
+        coin = Coin.assemble(header, compute_mix(BACKEND, header.to_bytes(), REG.mem_kib))
+        if int.from_bytes(coin.id, "big") <= REG.grade_target(header.target):
+            return coin.raw
+
+
 def verify(raw: bytes) -> VerifiedReceipt:
     return verify_receipt(raw, REG, BACKEND)
 
@@ -85,7 +99,7 @@ def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> 
         wrong[at] ^= 1 << rng.randrange(8)
         with pytest.raises(ReceiptError):
             verify(bytes(wrong))
-    for length in (0, 5, len(RECEIPT_MAGIC), len(raw) // 2, len(raw) - 1):
+    for length in (0, 5, len(MAGIC), len(raw) // 2, len(raw) - 1):
         with pytest.raises(ReceiptError):
             verify(raw[:length])
     with pytest.raises(ReceiptError):
@@ -94,31 +108,47 @@ def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> 
 
 def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> None:
     chain, _, raw = scene
-    receipt = receipts._DECODER.decode(raw[len(RECEIPT_MAGIC) :])
+    receipt = receipts._DECODER.decode(raw[len(MAGIC) :])
     replace = msgspec.structs.replace
     first, second, *rest = receipt.anchors
-    forged = Coin.from_bytes(second).header
-    forged = replace(forged, target=REG.max_target - 1)
-    other = chain.packages[0][1].anchor.raw
+    start, path = receipt.start, receipt.start.path
+    easier = replace(Coin.from_bytes(second.coin).header, target=REG.max_target - 1)
+    forged = replace(second, coin=easier.to_bytes() + bytes(32))
+    ((_, other),) = chain.packages[:1]
+    stranger = AnchorHeader.of(other.anchor, other.body)
+    unlinked = replace(
+        rest[0],
+        coin=_mined(replace(Coin.from_bytes(rest[0].coin).header, parent=CoinId(bytes(32)))),
+    )
+    rival = chain.fork(6, 9)
+    rival.grow(2)
+    rivals = [AnchorHeader.of(made.anchor, made.body) for _, made in rival.packages[6:]]
 
     def broken(**fields: object) -> bytes:
         changed: Receipt = replace(receipt, **fields)
-        return RECEIPT_MAGIC + encode(changed)
+        return MAGIC + encode(changed)
 
     for wrong, why in (
         (
             broken(place=replace(receipt.place, index=receipt.place.index ^ 1)),
             "not in the anchor's",
         ),
-        (broken(fresh_root=bytes(32)), "not those that the anchor commits to"),
-        (broken(genesis=replace(receipt.genesis, height=1)), "not of its first id"),
-        (broken(genesis=replace(receipt.genesis, peaks=())), "does not begin with the genesis"),
-        (broken(anchors=(first, *rest)), "not linked"),
-        (broken(anchors=(first, other)), "not linked"),
-        (broken(anchors=(second, *rest)), "commits to"),
-        (broken(anchors=(first, forged.to_bytes() + bytes(32))), "does not hold|no anchor"),
+        (broken(anchors=(replace(first, history_root=bytes(32)),)), "anchor of height 1"),
+        (broken(anchors=(replace(first, state_root=bytes(32)),)), "BAD_BODY_ROOT"),
+        (broken(start=replace(start, path=replace(path, height=2))), "anchor of height 1"),
+        (broken(start=replace(start, path=replace(path, peaks=()))), "anchor of height 1"),
+        (broken(start=replace(start, node=bytes(80))), "anchor of height 1"),
+        (broken(anchors=(first, *rest)), "not bound to the last|BAD_HEIGHT"),
+        (broken(anchors=(first, stranger)), "not bound to the last|BAD_HEIGHT"),
+        (broken(anchors=(first, rivals[1])), "not bound to the last|BAD_HEIGHT"),
+        (broken(anchors=(second, *rest)), "not in the anchor's"),
+        (broken(anchors=(first, forged)), "HIGH_HASH"),
+        (broken(anchors=(first, rivals[0])), "BAD_MIX"),
+        (broken(anchors=(first, second, unlinked)), "height 8 is not linked"),
         (broken(chain_id=LOCAL.chain_id), "another network"),
-        (b"UNCHAINED-RECEIPT\x01", "version 2"),
+        (b"UNCHAINED-RECEIPT\x01", "version 1, of a chain of earlier rules that is no more"),
+        (b"UNCHAINED-RECEIPT\x03", "not a receipt of version 2"),
+        (b"UNCHAINED-RECEIPT", "not a receipt of version 2"),
     ):
         with pytest.raises(ReceiptError, match=why):
             verify(wrong)

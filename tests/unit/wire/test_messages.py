@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from unchained.node.consensus.params import REG
+from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
 from unchained.node.crypto.merkle import merkle_root
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
@@ -21,10 +22,8 @@ from unchained.node.wire.errors import (
     RefusedAnswerError,
 )
 from unchained.node.wire.messages import (
-    AnchorHeader,
     Code,
     HeadersRequest,
-    ListDigest,
     Status,
     VotesPage,
     VotesRequest,
