@@ -257,12 +257,12 @@ async def test_what_is_deferred_is_not_remembered_and_may_come_again() -> None:
         middle.verdicts[b"coin"] = Verdict.DEFER
         await first.transport.publish(TOPIC, b"coin")
         await trio.sleep(1)
-        assert middle.judged == [b"coin"]
+        assert middle.validated == [b"coin"]
         middle.verdicts[b"coin"] = Verdict.ACCEPT
         await other.transport.publish(TOPIC, b"coin")
         await trio.sleep(1)
-        assert middle.judged == [b"coin", b"coin"]
-        assert last.judged == [b"coin"]
+        assert middle.validated == [b"coin", b"coin"]
+        assert last.validated == [b"coin"]
         assert middle.seen(Misbehaved) == []
 
 
@@ -273,10 +273,10 @@ async def test_what_was_deferred_is_forwarded_when_it_is_published() -> None:
         middle.verdicts[b"coin"] = Verdict.DEFER
         await first.transport.publish(TOPIC, b"coin")
         await trio.sleep(1)
-        assert last.judged == []
+        assert last.validated == []
         await middle.transport.publish(TOPIC, b"coin")
         await trio.sleep(1)
-        assert last.judged == [b"coin"]
+        assert last.validated == [b"coin"]
 
 
 async def test_duplicates_that_arrive_during_validation_are_not_validated_again() -> None:
