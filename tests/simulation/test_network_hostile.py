@@ -345,7 +345,7 @@ async def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> N
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
         now_ms = net.start_ms + int(trio.current_time() * 1000)
-        # Held, and ignored.
+        # Protocol §3.3: held if "at most 2 * FUTURE_LIMIT ahead", ignored above
         for limits_ahead in (1.5, 1000):
             future = now_ms + int(limits_ahead * SIM.future_limit_ms)
             for nonce in range(40):
