@@ -15,7 +15,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, wid_of
 from unchained.node.primitives.types import ZERO32, Lock, Wid
-from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.fetcher import Fetcher, FetchError, _NeededTransfers
 from unchained.node.relay.serve_chain import ANSWER_BYTES
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import Exchange
@@ -118,3 +118,45 @@ async def test_of_too_many_transfers_not_even_the_body_is_fetched() -> None:
     with pytest.raises(FetchError, match="more transfers"):
         await fetcher_of(peer).packages(PEER, [anchor_of(body)])
     assert peer.asked == []
+
+
+# The transfers that are asked for
+
+SMALL = {wid_of(raw): raw for raw in (bytes([number]) * (250 << 10) for number in range(20))}
+SMALL_WIDS = list(SMALL)
+
+
+def lacking(wids: list[Wid]) -> Lacking:
+    return Lacking([], list(wids), {})
+
+
+def test_all_of_a_body_that_may_be_as_large() -> None:
+    needed = _NeededTransfers([listing(*SMALL_WIDS[:16])], lacking(SMALL_WIDS[:16]), REG)
+    for wid in SMALL_WIDS[:16]:
+        assert wid in needed.missing()
+        needed.add({wid: SMALL[wid]})
+    assert needed.missing() == []
+    assert set(needed.raws) == set(SMALL_WIDS[:16])
+
+
+def test_no_more_of_a_body_that_is_too_large() -> None:
+    large, other = listing(*SMALL_WIDS[:18]), listing(SMALL_WIDS[18], SMALL_WIDS[19])
+    needed = _NeededTransfers([large, other], lacking(SMALL_WIDS), REG)
+    needed.add({wid: SMALL[wid] for wid in SMALL_WIDS[:16]})
+    assert needed.missing() == SMALL_WIDS[16:]
+    needed.add({SMALL_WIDS[16]: SMALL[SMALL_WIDS[16]]})
+    assert needed.missing() == SMALL_WIDS[18:]
+
+
+def test_a_transfer_counts_as_often_as_it_is_listed() -> None:
+    often = listing(*SMALL_WIDS[:1] * 17, SMALL_WIDS[1])
+    needed = _NeededTransfers([often], lacking(SMALL_WIDS[:2]), REG)
+    needed.add({SMALL_WIDS[0]: SMALL[SMALL_WIDS[0]]})
+    assert needed.missing() == []
+
+
+def test_what_is_known_here_is_not_asked_for() -> None:
+    needed = _NeededTransfers([listing(*SMALL_WIDS[:3])], lacking(SMALL_WIDS[1:2]), REG)
+    assert needed.missing() == SMALL_WIDS[1:2]
+    needed.add({SMALL_WIDS[1]: SMALL[SMALL_WIDS[1]]})
+    assert needed.missing() == []
