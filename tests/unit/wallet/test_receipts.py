@@ -113,7 +113,7 @@ def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> Non
     first, second, *rest = receipt.anchors
     start, path = receipt.start, receipt.start.path
     easier = replace(Coin.from_bytes(second.coin).header, target=REG.max_target - 1)
-    forged = replace(second, coin=easier.to_bytes() + bytes(32))
+    forged = replace(second, coin=_mined(easier))
     ((_, other),) = chain.packages[:1]
     stranger = AnchorHeader.of(other.anchor, other.body)
     unlinked = replace(
@@ -142,7 +142,7 @@ def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> Non
         (broken(anchors=(first, stranger)), "not bound to the last|BAD_HEIGHT"),
         (broken(anchors=(first, rivals[1])), "not bound to the last|BAD_HEIGHT"),
         (broken(anchors=(second, *rest)), "not in the anchor's"),
-        (broken(anchors=(first, forged)), "HIGH_HASH"),
+        (broken(anchors=(first, forged)), "BAD_TARGET"),
         (broken(anchors=(first, rivals[0])), "BAD_MIX"),
         (broken(anchors=(first, second, unlinked)), "height 8 is not linked"),
         (broken(chain_id=LOCAL.chain_id), "another network"),
