@@ -140,17 +140,19 @@ def _show_exported(file: Path, height: int, size: int) -> None:
 
 
 @asking(app, "set-aside")
-def set_aside(node: Asker, anchor: AsideArgument) -> None:
+@user_text(
     """Let an anchor and all that descends from it stop counting, until it is taken back.
 
     A running node does it, else the command does it in the store itself.
     """
+)
+def set_aside(node: Asker, anchor: AsideArgument) -> None:
     _put_aside(node, anchor, True)
 
 
 @asking(app, "take-back")
+@user_text("Let an anchor that was set aside count again, with all that descends from it.")
 def take_back(node: Asker, anchor: AsideArgument) -> None:
-    """Let an anchor that was set aside count again, with all that descends from it."""
     _put_aside(node, anchor, False)
 
 

@@ -15,6 +15,8 @@ ROOMS = {
 """Rooms that are no folder of `node`."""
 
 OF_SEVERAL_MODULES = {
+    "chain/test_attack_import.py",
+    "chain/test_attack_mutants.py",
     "consensus/test_network_vectors.py",
     "consensus/test_transfer_vectors.py",
     "crypto/test_commitment_vectors.py",
@@ -24,7 +26,7 @@ OF_SEVERAL_MODULES = {
     "primitives/test_hash_vectors.py",
     "wallet/test_earlier_versions.py",
 }
-"""Golden bytes, each of which goes through several modules of its room."""
+"""Golden bytes and attacks, each of which goes through several modules of its room."""
 
 
 def test_a_unit_test_is_named_after_a_module_of_its_room() -> None:
