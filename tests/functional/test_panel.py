@@ -161,14 +161,14 @@ def test_a_crash_of_the_panel_leaves_a_node_that_logs() -> None:
 
 def test_a_node_that_does_not_stop_gives_the_terminal_back_when_it_is_ended() -> None:
     program = patched(
-        "from unchained.node import services\n"
+        "from unchained.node.base import services\n"
         "services.SAME_SIGNAL_S = 0.0\n"
-        "import unchained.node.mining.mined_coins as harvest, trio\n"
+        "import unchained.node.mining.mined_coins as mined, trio\n"
         "async def stay(self, *, task_status):\n"
         "    task_status.started()\n"
         "    with trio.CancelScope(shield=True):\n"
         "        await trio.sleep_forever()\n"
-        "harvest.Harvest.run = stay\n"
+        "mined.MinedCoins.run = stay\n"
         "from unchained.node.cli import screen\n"
         "screen.Screen.leave, leave = lambda self: None, screen.Screen.leave\n"
         "screen.Screen.close = leave\n"
