@@ -210,6 +210,7 @@ def test_a_chain_file_goes_round(shell: Shell) -> None:
         "height": tip["height"],
         "tip": tip["id"],
         "supply": tip["supply"],
+        "pool": tip["pool"],
     }
     other = ("--network", "reg", "--data-dir", str(shell.home.data_dir("other")))
     for _ in range(2):
