@@ -104,6 +104,7 @@ class Admission:
     def take_in(self, vote: Vote) -> None:
         """Store a vote and count it."""
         self._store(vote.coin)
+        self._drop_other(vote.coin.parent, vote.coin.id)
         self._admit(self._count(vote))
 
     def take_in_listed(self, coin: Coin) -> None:
@@ -119,7 +120,9 @@ class Admission:
         for coin in coins:
             vote = self.judge(home, coin, None)
             self._store(coin)
+            self._drop_other(coin.parent, coin.id)
             self._tree.add_vote(vote.home, coin.id)
+        self._admit(home)
 
     def let_count(self, node: AnchorNode, judgement: Judgement) -> None:
         """Let an anchor count that passed Protocol §5.2, with the coins that waited for it."""
@@ -157,7 +160,7 @@ class Admission:
         self._ledger.log(CoinAccepted(coin.id))
         self._journal.changes.coins.append(coin)
         self.coins += 1
-        if not is_anchor_grade(coin, self._network):
+        if not is_anchor_grade(coin, self._network) or self._tree.get(coin.id) is not None:
             return None
         node, judgement = self._grow(vote)
         if judgement is None:
@@ -165,7 +168,7 @@ class Admission:
         self._note_counted(node, judgement)
         return node
 
-    def _grow(self, vote: Vote) -> tuple[AnchorNode, Judgement | None]:
+    def _grow(self, vote: Vote, *, is_main: bool = False) -> tuple[AnchorNode, Judgement | None]:
         """Give an anchor its node; return that, and what was found out about it before."""
         node = self._tree.add_anchor(vote.coin)
         record = schema.ANCHOR.get(self._ledger.view, node.id)
@@ -177,7 +180,19 @@ class Admission:
         if record.status != AnchorStatus.COUNTS:
             return node, None
         body = Body.from_bytes(record.body)
+        if not is_main and not self._is_whole(body):
+            # What it lists went while it did not count: its body is to be asked for again.
+            self._ledger.batch.delete(schema.ANCHOR.key(node.id))
+            return node, None
         return node, Judgement.of_child(vote.coin, body, vote.home.context, self._network)
+
+    def _is_whole(self, body: Body) -> bool:
+        """Tell whether all that a body lists is stored."""
+        view = self._ledger.view
+        coins = (CoinId(coin_id) for coin_id in (*body.fresh, *body.uncles))
+        return all(self._archive.knows(coin_id) for coin_id in coins) and all(
+            schema.TRANSFER.get(view, wid) is not None for wid in body.transfers
+        )
 
     def _admit(self, first: AnchorNode | None) -> None:
         """Count what waited for an anchor that counts now, and for the anchors among that."""
@@ -270,7 +285,7 @@ class Admission:
                 if coin.id not in main:
                     self._newest_ms = max(self._newest_ms, coin.header.time)
                 if is_anchor_grade(coin, self._network):
-                    child, judgement = self._grow(vote)
+                    child, judgement = self._grow(vote, is_main=coin.id in main)
                     if judgement is not None:
                         self._tree.count_in(child, judgement)
                         waiting.append(child)

@@ -25,6 +25,7 @@ from unchained.node.chain.results import Outcome
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.policy import CAPACITY, EXPIRY_MS
 from unchained.node.primitives.body import Body
+from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage import schema
@@ -148,7 +149,11 @@ def find_transfer(view: ChainView, transfer_id: bytes) -> TransferEncoding | Non
     raw = transfer_named(view, transfer_id)
     if raw is None:
         return None
-    sized = SizedTransfer.from_bytes(raw)
+    try:
+        sized = SizedTransfer.from_bytes(raw)
+    except NonCanonicalError:
+        # Listed by an anchor that cannot be connected, for all that §5.2 asks.
+        return None
     values = input_values(view, sized)
     entry = view.waiting.mempool.get(sized.wid)
     if entry is not None:

@@ -339,7 +339,7 @@ class ChainCore:
         if node.is_set_aside:
             return False
         self._main.set_aside(node)
-        self.journal.flush()
+        self.journal.flush(force=True)
         return True
 
     def take_back(self, anchor_id: CoinId) -> bool:
@@ -349,7 +349,7 @@ class ChainCore:
         if not node.is_set_aside:
             return False
         self._main.take_back(node)
-        self.journal.flush()
+        self.journal.flush(force=True)
         return True
 
     def _above_root(self, anchor_id: CoinId) -> AnchorNode:

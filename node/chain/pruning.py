@@ -90,10 +90,11 @@ def drop_transfer(wid: Wid, tree: AnchorTree, ledger: Ledger) -> None:
 
 def prune_undo(ledger: Ledger, tree: AnchorTree, network: Network, running_ms: int) -> None:
     """Drop undo data that no reorganisation by itself can need (Protocol §6, last rule but one):
-    below the last MAX_REORG anchors, of anchors that have been on the chain long enough."""
-    tip_height = tree.tip.height
+    below the last MAX_REORG anchors, of anchors that have been on the chain long enough, and never
+    of the tree's root or above: it may reach deeper while a branch is weighed."""
     floor = ledger.undo_floor
-    for height in range(floor, min(floor + HEIGHTS_AT_ONCE, tip_height - network.max_reorg)):
+    end = min(tree.tip.height - network.max_reorg, tree.root.height)
+    for height in range(floor, min(floor + HEIGHTS_AT_ONCE, end)):
         anchor_id = schema.HEIGHT.get(ledger.view, height)
         record = None if anchor_id is None else schema.ANCHOR.get(ledger.view, anchor_id)
         assert record is not None, "it is on the main chain"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -12,6 +12,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.job_transfers import ListedTransfer
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.coins import COIN_VERSION
+from unchained.node.consensus.context import BranchView
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.mints import CoinKind, Mint, pool_share
 from unchained.node.consensus.transition import body_root
@@ -93,11 +94,9 @@ def build_template(core: ChainCore, now_ms: int) -> Template:
     latest = time_ms + network.future_limit_ms
     candidates = [coin for coin in _coins(core, tip.bound) if coin.header.time <= latest]
     fresh = candidates[: network.max_listed]
-    uncles = _eligible_uncles(core, tip, time_ms)
-    # Those that mint most first where there are more than fit; a stray's parent never goes before
-    # the stray, since it is late or fresh, or a stray of a lower height.
-    uncles.sort(key=lambda mint: (-mint.value, mint.coin.height, mint.coin.id))
-    uncles = uncles[: network.max_listed]
+    uncles = _most_worth(
+        _eligible_uncles(core, tip, time_ms), core.branch_of(tip), network.max_listed
+    )
     wids = core.mempool.select(network.max_body_size)
     body = Body(
         tuple(sorted(coin.id for coin in fresh)),
@@ -164,3 +163,16 @@ def _eligible_uncles(core: ChainCore, tip: AnchorNode, time_ms: int) -> list[Min
             found.append(mint)
             listed[coin.id] = coin
     return found
+
+
+def _most_worth(uncles: Sequence[Mint], branch: BranchView, most: int) -> list[Mint]:
+    """Return the uncles that mint most where there are more than fit, and no stray whose parent is
+    not among them: a very late parent mints less than the stray."""
+    ranked = sorted(uncles, key=lambda mint: (-mint.value, mint.coin.height, mint.coin.id))[:most]
+    kept = {mint.coin.id: mint for mint in ranked}
+    # Lowest first: what goes may be the parent of a higher one.
+    for mint in sorted(ranked, key=lambda mint: mint.coin.height):
+        parent = mint.coin.parent
+        if mint.kind is CoinKind.STRAY and parent not in kept and branch.included(parent) is None:
+            del kept[mint.coin.id]
+    return list(kept.values())

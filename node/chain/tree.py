@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -173,6 +174,8 @@ class AnchorTree:
         self.nodes: dict[CoinId, AnchorNode] = {root.id: root}
         self._main: dict[int, AnchorNode] = {root.height: root}
         self._listed_by: dict[bytes, tuple[AnchorNode, ...]] = {}
+        self._listed_aside: Counter[bytes] = Counter()
+        """How many counting anchors beside the main chain list a transfer."""
         self._dirty: set[AnchorNode] = set()
         self._choice_is_open = False
         self._list(root)
@@ -245,10 +248,7 @@ class AnchorTree:
 
     def is_listed_aside(self, wid: bytes) -> bool:
         """Tell whether a counting anchor that is not on the main chain lists the transfer."""
-        return any(
-            node.status is AnchorStatus.COUNTS and wid in node.judged.body.transfers
-            for node in self.side_nodes(self.root.height)
-        )
+        return self._listed_aside[wid] > 0
 
     def _side_subtrees(self, parent: AnchorNode) -> Iterator[AnchorNode]:
         for child in parent.children:
@@ -382,11 +382,13 @@ class AnchorTree:
     def set_tip(self, node: AnchorNode) -> None:
         """Make a child or the parent of the tip the tip: one anchor (dis)connected."""
         if node.parent is self.tip:
+            self._count_aside(node, -1)
             node.on_main = True
             self._main[node.height] = node
         else:
             assert self.tip.parent is node
             self.tip.on_main = False
+            self._count_aside(self.tip, 1)
             del self._main[self.tip.height]
         self.tip = node
 
@@ -473,6 +475,8 @@ class AnchorTree:
         for coin_id in (node.id, *body.fresh, *body.uncles):
             others = self._listed_by.get(coin_id)
             self._listed_by[coin_id] = alone if others is None else (*others, node)
+        if not node.on_main:
+            self._count_aside(node, 1)
 
     def _unlist(self, node: AnchorNode) -> None:
         body = node.judged.body
@@ -482,3 +486,13 @@ class AnchorTree:
                 self._listed_by[coin_id] = others
             else:
                 del self._listed_by[coin_id]
+        if not node.on_main:
+            self._count_aside(node, -1)
+
+    def _count_aside(self, node: AnchorNode, step: int) -> None:
+        for wid in node.judged.body.transfers:
+            count = self._listed_aside[wid] + step
+            if count:
+                self._listed_aside[wid] = count
+            else:
+                del self._listed_aside[wid]

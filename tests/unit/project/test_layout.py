@@ -17,6 +17,7 @@ ROOMS = {
 OF_SEVERAL_MODULES = {
     "chain/test_attack_import.py",
     "chain/test_attack_mutants.py",
+    "chain/test_attack_source.py",
     "consensus/test_network_vectors.py",
     "consensus/test_transfer_vectors.py",
     "crypto/test_commitment_vectors.py",
