@@ -11,6 +11,10 @@ from unchained.node.chain.results import Changes
 BULK_BATCH_BYTES: Final = 1 << 20
 """Bytes after which changes of several anchors that share a batch are written."""
 
+BULK_BATCH_ANCHORS: Final = 256
+"""Anchors after which they are written all the same: what a crash during a long sync loses, and
+the pages of the ranges that change with them, which the bytes do not count."""
+
 
 class Journal:
     """Writes the ledger's batch, and keeps account of what is in it.
@@ -24,6 +28,7 @@ class Journal:
         self.changes = Changes(ledger.next_event)
         self._bulk = False
         self._must_sync = False
+        self._unwritten_anchors = 0
 
     def begin_bulk(self) -> None:
         """Let anchors share batches from here on: sync and import."""
@@ -37,7 +42,12 @@ class Journal:
     def write(self, *, tip_moved: bool) -> None:
         """Write the batch unless others are to share it."""
         self._must_sync = self._must_sync or tip_moved
-        if not self._bulk or self._ledger.batch.size > BULK_BATCH_BYTES:
+        self._unwritten_anchors += tip_moved
+        if (
+            not self._bulk
+            or self._ledger.batch.size > BULK_BATCH_BYTES
+            or self._unwritten_anchors >= BULK_BATCH_ANCHORS
+        ):
             self.flush(force=True)
 
     def flush(self, *, force: bool = False) -> None:
@@ -47,6 +57,7 @@ class Journal:
         events = self._ledger.flush(sync=self._must_sync, running_ms=self.running_ms())
         self.changes.events.extend(events)
         self._must_sync = False
+        self._unwritten_anchors = 0
 
     def take_changes(self) -> Changes:
         """Return what happened since the last time, and begin anew."""

@@ -368,12 +368,13 @@ async def announced_without_bodies(siege: Siege) -> PeerId:
 
 
 async def stale_fork(siege: Siege) -> BarePeer:
-    """A branch of three anchors from genesis on."""
+    """A branch of three anchors from genesis on, whose bodies never come."""
     stale = siege.forge.grow(siege.forge.genesis, 3)
     async with siege.peer(connect=False) as peer:
         siege.show(peer, stale)
         await peer.transport.connect(siege.victim.full_address)
-        assert await siege.not_followed(peer) == "a branch of little work"
+        # Protocol §11: its targets are the main chain's, so its bodies are asked for
+        await siege.until(lambda: peer.asked["bodies"], "asked for bodies")
         return peer
 
 
@@ -385,8 +386,8 @@ async def claim_a_chain(siege: Siege, peer: BarePeer) -> None:
 
 
 async def future_coins(siege: Siege, many: int) -> PeerId:
-    """Valid coins of the day after tomorrow."""
-    time = siege.clock.now_ms() + 2 * 86_400_000
+    """Valid coins that are as far ahead as is held (Protocol §3.3), but for half a limit."""
+    time = siege.clock.now_ms() + 3 * REG.future_limit_ms // 2
     async with siege.raw() as peer:
         coins = [siege.forge.coin(siege.tip, time=time + n).raw for n in range(many)]
         early = siege.statistics()["chain"]["early"]

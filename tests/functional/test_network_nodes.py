@@ -23,7 +23,7 @@ NODES = 5
 KILLS = 10
 MOST_AT_ONCE = 500
 """Anchors connected before a kill: a batch of a long sync holds some 240."""
-WINDOW = 8
+WINDOW = 16
 """Epochs that a coin may be late (Protocol §10, W)."""
 DEAD_S = 20.0
 """How long a peer may be silent before it is dropped."""
@@ -119,7 +119,7 @@ def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
         return []
 
 
-@pytest.mark.parametrize("epochs", [3, 16])
+@pytest.mark.parametrize("epochs", [3, 24])
 def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) -> None:
     net = cuttable
     nodes = net.start(NODES, *QUIET)

@@ -36,7 +36,7 @@ while True:
     found = [
         FoundCoin(
             CoinId(hashlib.sha256(b"%d %d" % (height, at)).digest()), 0, Origin.MINTED, 1000,
-            Lock(bytes(32)), b"", 0, height, 0, bytes(32), b"",
+            Lock(bytes(32)), b"", 0, height, 0, bytes(32), bytes(8), b"",
         )
         for at in range(5)
     ]
