@@ -252,7 +252,7 @@ def shown(name: str, value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and (last in TIMES or last.endswith("_time")):
+    if isinstance(value, int) and (last in TIMES or last.endswith(("_time", "_time_ms"))):
         return moment(value)
     if isinstance(value, int) and last.endswith("_ms"):
         return duration(value)
@@ -263,7 +263,7 @@ def shown(name: str, value: object) -> str:
     return _harmless(str(value))
 
 
-TIMES: Final = frozenset({"time", "birth"})
+TIMES: Final = frozenset({"time", "time_ms", "birth"})
 """Members that are moments in ms since the Unix epoch."""
 
 
