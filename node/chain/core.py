@@ -421,7 +421,8 @@ class ChainCore:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()
             raise
-        self.journal.flush()
+        # Also while anchors share batches: it is acknowledged.
+        self.journal.flush(force=True)
         return outcome
 
     def expire_transfers(self, now_ms: int) -> None:

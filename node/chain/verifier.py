@@ -8,8 +8,8 @@ from typing import TypeVar, cast
 import trio
 
 from unchained.node.base.runner import Runner
-from unchained.node.consensus.coins import check_coin_alone, check_mix
-from unchained.node.consensus.errors import BadMixError, ProtocolError
+from unchained.node.consensus.coins import check_mix, passes_alone
+from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
 from unchained.node.crypto.pow import ProofOfWork
@@ -49,7 +49,7 @@ class Verifier:
         fail without a look at their mix are passed over."""
 
         def verify(share: Sequence[Coin]) -> list[CoinId]:
-            worth_it = [coin for coin in share if _passes_alone(coin, self._network)]
+            worth_it = [coin for coin in share if passes_alone(coin, self._network)]
             return [coin.id for coin, _ in self._bad_mixes(worth_it)]
 
         self.mixes += len(coins)
@@ -86,11 +86,3 @@ class Verifier:
             for index in range(count):
                 nursery.start_soon(run, index)
         return cast("list[T]", results)
-
-
-def _passes_alone(coin: Coin, network: Network) -> bool:
-    try:
-        check_coin_alone(coin, network)
-    except ProtocolError:
-        return False
-    return True

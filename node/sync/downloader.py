@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.chain.results import Package, ProvenAnchor
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.coins import passes_alone
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
@@ -197,7 +198,13 @@ class _Run:
             if package.anchor.id in self._trusted:
                 self._owner.proofs_skipped += len(own)
             else:
-                coins.update(own)
+                # Protocol §5.2: all cheap checks before any Argon2; what fails them is refused when
+                # it is submitted
+                coins.update(
+                    (coin_id, coin)
+                    for coin_id, coin in own.items()
+                    if passes_alone(coin, self._owner._chain.network)
+                )
         try:
             if coins:
                 await self._owner._chain.verify_mixes(list(coins.values()))
