@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import socket
@@ -97,7 +98,9 @@ async def test_stock_kills_a_late_joiner_while_large_messages_flow() -> None:
             nursery.start_soon(flow, one, middle)
             for seed in range(3, 9):
                 async with node(seed, module="p2p_stock") as joiner:
-                    await joiner.outcome("connect", middle.address)
+                    # It may die of the fault before it answers.
+                    with contextlib.suppress(AssertionError):
+                        await joiner.outcome("connect", middle.address)
                     with trio.move_on_after(5):
                         await joiner.ended.wait()
                     if "DecodeError" in joiner.stderr():
