@@ -48,6 +48,7 @@ from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import (
     Connection,
     Upgraded,
@@ -72,12 +73,10 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     read_varint,
 )
-from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.libp2p.yamux import apply_mends
 from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
-UNREAD_BYTES_MAX: Final = 32 << 20
-"""Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
 LOOKUPS_MAX: Final = 4
@@ -114,7 +113,7 @@ class Libp2pTransport:
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
+        self._budget = NodeBudget()
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -460,6 +459,7 @@ class Libp2pTransport:
         if protocol != gossip_wire.GOSSIP_PROTOCOL:
             await requests.answer(self._switchboard, connection, protocol, stream)
             return
+        await connection.listen_to(stream)
         try:
             while True:
                 length = await read_varint(stream, RPC_BYTES_MAX)
