@@ -10,6 +10,7 @@ libp2p bounds its handshakes so.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from typing import Final
 
@@ -46,7 +47,7 @@ class Handshakes:
         self._of_ip: Counter[str] = Counter()
         self._of_network: Counter[str] = Counter()
         self._ip_rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
-        self._rate = TokenBucket(HANDSHAKES_BURST, HANDSHAKES_PER_S, trio.current_time())
+        self._rate = TokenBucket(HANDSHAKES_BURST, HANDSHAKES_PER_S, -math.inf)
         self._lines: OrderedDict[str, deque[trio.Event]] = OrderedDict()
         """Who waits for a turn, by network; the network that had one longest ago first."""
         self._arrived = trio.Event()
