@@ -79,6 +79,9 @@ _PAYCODE_SIZES: Final = MappingProxyType(
     }
 )
 _PAYCODE_CHARS: Final = tuple(-(-size * 8 // 6) for size in _PAYCODE_SIZES.values())
+
+PAYCODE_CHARS_MAX: Final = max(_PAYCODE_CHARS)
+"""Characters of the longest paycode."""
 _NONCE: Final = bytes(12)
 
 

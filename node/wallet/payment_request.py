@@ -43,8 +43,18 @@ if TYPE_CHECKING:
 SCHEME: Final = "unchained:"
 """What a payment URI begins with."""
 
+URI_CHARS_MAX: Final = 8_192
+"""Characters of a payment URI that is looked at: more than the longest payee, memo and label
+take, each of their bytes as three characters."""
+
+LABEL_CHARS_MAX: Final = 256
+"""Characters of a label, in a URI or in a wallet."""
+
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]{1,8}))?")
-_LOCK: Final = re.compile(r"[0-9a-f]{64}")
+LOCK_PREFIX: Final = "lock:"
+"""What a lock begins with where it is paid: bare hex digits may be anything, a txid among them."""
+
+_HEX_DIGITS: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ADDRESS_CHARS: Final = 90
 
 
@@ -87,7 +97,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 def draft_for(network: Network, payee: Payee) -> Draft:
-    """Return an output that pays an address, a paycode, a contract, or a lock (64 hex digits).
+    """Return an output that pays an address, a paycode, a contract, or a lock (lock:HEX).
 
     Raises `BadPaymentError` naming what is wrong.
     """
@@ -111,8 +121,15 @@ def draft_for(network: Network, payee: Payee) -> Draft:
 def _plain_lock(network: Network, text: str) -> Lock:
     if text.startswith(CONTRACT_PREFIX):
         return Contract.from_text(text, network).lock
-    if _LOCK.fullmatch(text):
-        return Lock(bytes.fromhex(text))
+    if text.startswith(LOCK_PREFIX):
+        digits = text.removeprefix(LOCK_PREFIX)
+        if _HEX_DIGITS.fullmatch(digits) is None:
+            raise MalformedPayeeError(f"a lock is {LOCK_PREFIX} and 64 hex digits")
+        return Lock(bytes.fromhex(digits))
+    if _HEX_DIGITS.fullmatch(text):
+        raise MalformedPayeeError(
+            f"64 hex digits may be an id as well as a lock: to pay a lock write {LOCK_PREFIX}HEX"
+        )
     return address_lock(decode_address(network, text))
 
 
@@ -123,6 +140,13 @@ class PaymentRequest(msgspec.Struct, frozen=True):
     value: int | None = None
     memo: str = ""
     label: str = ""
+
+    @classmethod
+    def checked(
+        cls, network: Network, payee: str, value: int | None, memo: str, label: str
+    ) -> PaymentRequest:
+        """Return a request whose URI can be read and paid. Raises `PaymentRequestError`."""
+        return cls.from_uri(network, cls(payee, value, memo, label).to_uri())
 
     def to_uri(self) -> str:
         """Return the URI."""
@@ -137,8 +161,12 @@ class PaymentRequest(msgspec.Struct, frozen=True):
     @classmethod
     def from_uri(cls, network: Network, uri: str) -> PaymentRequest:
         """Read a URI and check its payee. Raises `PaymentRequestError`."""
-        if uri[: len(SCHEME)].lower() != SCHEME or len(uri) > 8_192:
+        if uri[: len(SCHEME)].lower() != SCHEME:
             raise PaymentRequestError(f"not a payment URI: expected {SCHEME}PAYEE?amount=…")
+        if len(uri) > URI_CHARS_MAX:
+            raise PaymentRequestError(
+                f"a payment URI has at most {URI_CHARS_MAX} characters, got {len(uri)}"
+            )
         payee, _, query = uri[len(SCHEME) :].partition("?")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
@@ -153,12 +181,17 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             value = parse_amount(fields["amount"]) if "amount" in fields else None
             memo = fields.get("memo", "")
             probe = Payee(payee, DUST if value is None else value, memo.encode())
-            if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
+            if not payee or payee.startswith((CONTRACT_PREFIX, LOCK_PREFIX)):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
             draft_for(network, probe)
         except (ValueError, BadPaymentError) as error:
             raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
-        return cls(payee, value, memo, fields.get("label", ""))
+        label = fields.get("label", "")
+        if len(label) > LABEL_CHARS_MAX:
+            raise PaymentRequestError(
+                f"a label has at most {LABEL_CHARS_MAX} characters, got {len(label)}"
+            )
+        return cls(payee, value, memo, label)
 
 
 def qr_terminal(text: str) -> str:

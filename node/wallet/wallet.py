@@ -33,6 +33,7 @@ from unchained.node.wallet.errors import (
     WalletLockedError,
     WatchOnlyError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import (
     MAX_ACCOUNTS,
@@ -41,6 +42,8 @@ from unchained.node.wallet.keystore import (
     WatchKeys,
     wallet_path,
 )
+from unchained.node.wallet.payment_request import LOCK_PREFIX
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import (
     Balance,
@@ -51,7 +54,7 @@ from unchained.node.wallet.records import (
     WalletCoin,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
-from unchained.node.wallet.spender import Fee, Prepared, Spender
+from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.storage.kv import Reader
@@ -234,12 +237,23 @@ class Wallet:
         """Whether the wallet cannot sign."""
         return self._secret is None
 
+    def open_secret(self, passphrase: str) -> SpendSecret:
+        """Return what `hold_secret` takes; takes a second, by design.
+
+        Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
+        """
+        return self._keystore.unlock(passphrase)
+
+    def hold_secret(self, secret: SpendSecret) -> None:
+        """Let the wallet sign until it is locked."""
+        self._secret = secret
+
     def unlock(self, passphrase: str) -> None:
         """Let the wallet sign until it is locked; takes a second, by design.
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
         """
-        self._secret = self._keystore.unlock(passphrase)
+        self.hold_secret(self.open_secret(passphrase))
 
     def lock(self) -> None:
         """Drop every secret that spends."""
@@ -385,7 +399,7 @@ class Wallet:
         if payees is None:
             own = {coin.index for coin in found}
             payees = [
-                Payee(output.lock.hex(), output.value, b"")
+                Payee(f"{LOCK_PREFIX}{output.lock.hex()}", output.value, b"")
                 for at, output in enumerate(transfer.transfer.outputs)
                 if at not in own
             ]
@@ -448,7 +462,14 @@ class Wallet:
                 return watched
         raise ContractError(f"the wallet is party to no contract {lock.hex()}")
 
-    def claim(self, lock: bytes, fee: Fee, *, preimage: bytes | None = None) -> Prepared:
+    def claim(
+        self,
+        lock: bytes,
+        fee: Fee,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
+    ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
         Raises `ContractError`, `InsufficientFundsError`.
@@ -457,9 +478,9 @@ class Wallet:
         known = preimage if preimage is not None else watched.preimage
         if known is None:
             raise ContractError("the preimage of the contract's hash is not known")
-        return self.spender.from_contract(watched.contract, fee, preimage=known)
+        return self.spender.from_contract(watched.contract, fee, preimage=known, named=coins)
 
-    def refund(self, lock: bytes, fee: Fee) -> Prepared:
+    def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
         """Take back what a hash-time-lock holds, once its height is reached.
 
         Raises `ContractError`, `InsufficientFundsError`.
@@ -467,7 +488,7 @@ class Wallet:
         watched = self.contract(lock)
         if not isinstance(watched.contract.terms, HashTimeLockCondition):
             raise ContractError("only a hash-time-lock can be refunded")
-        return self.spender.from_contract(watched.contract, fee)
+        return self.spender.from_contract(watched.contract, fee, named=coins)
 
     def __repr__(self) -> str:
         return f"<Wallet {self.name}>"

@@ -8,7 +8,7 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -298,33 +298,41 @@ class WalletStore(Database):
         mature_below: int,
         *,
         most: int,
+        above: int = 0,
         at_most: int | None = None,
         smallest: bool = False,
     ) -> list[tuple[CoinId, int]]:
         """Return ids and values of coins that can be spent: up to `most`, the largest first.
 
-        `at_most` leaves out larger ones; `smallest` gives the smallest first instead.
+        Only those worth more than `above` grains; `at_most` leaves out larger ones; `smallest`
+        gives the smallest first instead.
         """
         bound = "" if at_most is None else "AND value <= ?"
         return self.rows(
             f"""SELECT coin_id, value FROM coins
-                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL {bound}
+                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL
+                AND value > ? {bound}
                 AND NOT (origin = 0 AND height >= ?) AND NOT {FROZEN} AND NOT {LEAVING}
                 ORDER BY value {"ASC" if smallest else "DESC"} LIMIT ?""",  # noqa: S608
             account,
+            above,
             *(() if at_most is None else (at_most,)),
             mature_below,
             most,
         )
 
-    def own_change(self, account: int) -> list[tuple[CoinId, int]]:
-        """Return ids and values of coins that waiting transfers of the wallet itself bring."""
+    def own_change(self, account: int, without: Collection[bytes] = ()) -> list[tuple[CoinId, int]]:
+        """Return ids and values of coins that waiting transfers of the wallet itself bring, those
+        of the txids `without` apart."""
+        marks = ", ".join("?" * len(without))
         return self.rows(
             f"""SELECT coin_id, value FROM coins JOIN outgoing USING (txid)
                 WHERE coins.account = ? AND coins.height IS NULL AND spent_height IS NULL
                 AND outgoing.height IS NULL AND outgoing.state = 0
+                AND coins.txid NOT IN ({marks})
                 AND NOT {FROZEN} AND NOT {LEAVING} ORDER BY value DESC LIMIT 25""",  # noqa: S608
             account,
+            *without,
         )
 
     def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
