@@ -7,6 +7,7 @@ lead to the node and to the form of the output, and turns what goes wrong into o
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -331,10 +332,18 @@ def _harmless(text: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
+_OPTION_NAMES: Final = re.compile(r"\b(?:allow_high_fee|allow_empty|fee_rate)\b")
+"""Names of parameters in messages that a command has as options."""
+
+
+def _as_option(found: re.Match[str]) -> str:
+    return "--no-passphrase" if found[0] == "allow_empty" else f"--{found[0].replace('_', '-')}"
+
+
 def _refusal(error: Exception) -> str:
     from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 
-    text = _harmless(str(error))
+    text = _OPTION_NAMES.sub(_as_option, _harmless(str(error)))
     if isinstance(error, UnauthorizedError):
         return f"{text}: is this the data directory of the node that answers?"
     if isinstance(error, BusyError):

@@ -18,6 +18,8 @@ WalletError
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
+├── StillWaitingError             a transfer that the mempool has cannot be abandoned
+├── NothingKnownError             a label for what the wallet does not know
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
@@ -173,6 +175,27 @@ class NoSuchTransferError(WalletError):
     """The wallet made no such transfer, or it is settled."""
 
     word = "NO_SUCH_TRANSFER"
+
+
+class StillWaitingError(WalletError):
+    """The mempool has the transfer: it cannot be abandoned."""
+
+    word = "STILL_WAITING"
+
+    def __init__(self, txid: bytes) -> None:
+        super().__init__(
+            f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
+            "one that pays more (`wallet bump`)"
+        )
+
+
+class NothingKnownError(WalletError):
+    """The wallet knows nothing of that id."""
+
+    word = "NOTHING_KNOWN"
+
+    def __init__(self, kind: str, key: bytes) -> None:
+        super().__init__(f"the wallet knows no {kind} {key.hex()}")
 
 
 class SpendingError(WalletError):

@@ -14,7 +14,7 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, TransferRefusedError
+from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
@@ -27,8 +27,10 @@ from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
 from unchained.node.wallet.unsigned import Unsigned
-from unchained.node.wallet.wallet import Wallet, WalletInfo, WatchExport
+from unchained.node.wallet.wallet import Wallet, WalletInfo
 from unchained.node.wallet.wallet_follower import WalletFollower
+from unchained.node.wallet.watch_export import WatchExport
+from unchained.storage import schema
 
 
 class WalletStatus(msgspec.Struct, frozen=True):
@@ -232,8 +234,22 @@ class WalletManager(WalletFollower):
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
     async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back."""
-        await self.call(name, lambda wallet: wallet.abandon(txid))
+        """Take the coins of a waiting transfer back that the mempool does not have.
+
+        Raises `NoSuchTransferError`, `StillWaitingError`.
+        """
+
+        def work(wallet: Wallet) -> None:
+            outgoing = wallet.store.outgoing(txid)
+            with self._link.snapshot() as view:
+                if schema.MEMPOOL.get(view, outgoing.wid) is not None:
+                    # it would be mined, and whatever spends its coins anew refused
+                    raise StillWaitingError(txid)
+            wallet.abandon(txid)
+
+        entry = self._entry(name)
+        async with entry.sending:
+            await self._on(entry, work)
 
     async def claim(
         self,
@@ -305,11 +321,15 @@ class WalletManager(WalletFollower):
 
     async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
         try:
-            await self._link.submit(outgoing.raw)
+            is_new = await self._link.submit(outgoing.raw)
         except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
             raise
+        if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
+            # sent by somebody else long ago: no anchor that is still to be read includes it
+            await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
+            return msgspec.structs.replace(outgoing, height=height)
         self.sent += 1
         self._log.info(
             "wallet.sent",
@@ -319,6 +339,12 @@ class WalletManager(WalletFollower):
             size=outgoing.size,
         )
         return outgoing
+
+    def _included_at(self, txid: Txid) -> int | None:
+        """Return the height at which the main chain includes a transfer, None if it does not."""
+        with self._link.snapshot() as view:
+            place = schema.TXID.get(view, txid)
+        return None if place is None else place.height
 
     async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
         """Return a file that proves a transfer to anyone without a node.

@@ -6,11 +6,9 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
@@ -19,27 +17,22 @@ from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
-from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.conditions import HashTimeLockCondition
-from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock, UInt64
+from unchained.node.primitives.types import CoinId, KeyHash, Lock
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
-    KeystoreCorruptError,
     NoSuchAccountError,
+    NothingKnownError,
     WalletLockedError,
     WatchOnlyError,
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import (
-    MAX_ACCOUNTS,
     Keystore,
     SpendSecret,
-    WatchKeys,
     wallet_path,
 )
 from unchained.node.wallet.payment_request import LOCK_PREFIX
@@ -57,49 +50,11 @@ from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
+from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
 
 STORE_SUFFIX: Final = ".db"
 """What the file of what a wallet knows is called after the wallet's name."""
-
-WATCH_PREFIX: Final = "watch:"
-"""What the text of an exported view of a wallet begins with."""
-
-_CHECKSUM: Final = HashContext("wallet watch")
-
-
-class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a watch-only wallet is made of. It sees everything and spends nothing: keep it to
-    yourself. `birth` is a height below which there are no coins."""
-
-    chain_id: UInt64
-    birth: UInt64
-    accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
-
-    def to_text(self) -> str:
-        """Return the text to be imported."""
-        raw = encode(self)
-        raw += _CHECKSUM(raw)[:4]
-        return WATCH_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-    @classmethod
-    def from_text(cls, text: str, network: Network) -> WatchExport:
-        """Read a text. Raises `KeystoreCorruptError`."""
-        body = text.removeprefix(WATCH_PREFIX)
-        try:
-            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
-            raw = base64.b64decode(padded, b"-_", validate=True)
-            if body == text or _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
-                raise KeystoreCorruptError("not an exported view of a wallet: mistyped or cut")
-            exported = _EXPORT.decode(raw[:-4])
-        except (binascii.Error, UnicodeEncodeError, NonCanonicalError):
-            raise KeystoreCorruptError("not an exported view of a wallet: malformed") from None
-        if exported.chain_id != network.chain_id:
-            raise KeystoreCorruptError(f"the view is of another network, expected {network.name}")
-        return exported
-
-    def __repr__(self) -> str:
-        return "<WatchExport>"
 
 
 class WalletInfo(msgspec.Struct, frozen=True):
@@ -418,6 +373,16 @@ class Wallet:
             self.store.abandon(txid)
             self.store.settle()
 
+    def label(self, kind: str, key: bytes, text: str) -> None:
+        """Label a coin, a transfer or a contract of the wallet; an empty text takes the label away.
+
+        Raises `NothingKnownError`.
+        """
+        with self.store.transaction():
+            if text and not self.store.knows(kind, key):
+                raise NothingKnownError(kind, key)
+            self.store.set_label(kind, key, text)
+
     # Contracts
 
     def _contracts(self) -> list[Contract]:
@@ -492,6 +457,3 @@ class Wallet:
 
     def __repr__(self) -> str:
         return f"<Wallet {self.name}>"
-
-
-_EXPORT: CanonicalDecoder[WatchExport] = CanonicalDecoder(WatchExport, max_size=1 << 20)

@@ -21,9 +21,12 @@ from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
     InsufficientFundsError,
+    NoSuchTransferError,
     NoSuchWalletError,
+    NothingKnownError,
     ReceiptError,
     SigningError,
+    StillWaitingError,
     TransferRefusedError,
     WalletClosedError,
     WalletExistsError,
@@ -219,7 +222,9 @@ async def test_sweeping_and_joining(tmp_path: Path) -> None:
         made = await node.wallets.sweep("a", node.wallets.wallet("b").paycode())
         assert (made.refused, made.left) == ((), 0)
         (sent,) = made.sent
-        await node.wallets.abandon("a", sent.txid)
+        # the mempool would have it mined: its coins cannot be taken back
+        with pytest.raises(StillWaitingError, match="bump"):
+            await node.wallets.abandon("a", sent.txid)
         await node.mine()
         assert await balance(node, "a") == 0
         assert await balance(node, "b") == sent.payees[0].value
@@ -311,6 +316,44 @@ class Refuses:
             raise TransferRefusedError("MEMPOOL_FULL", "the mempool is full")
         self._left -= 1
         return await self._link.submit(raw)
+
+
+async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC, b"")]
+        prepared = await node.wallets.call("a", lambda a: a.spender.pay(to, Fee()))
+        signed = await node.wallets.call("a", lambda a: a.sign(prepared.unsigned).to_file())
+        sent = await node.wallets.broadcast("a", [signed])
+        assert sent.height is None
+        await node.mine()
+        await node.settle()
+        # also through a wallet that has not made it
+        for name in ("a", "b"):
+            again = await node.wallets.broadcast(name, [signed])
+            assert again.height == 4
+            found = await node.wallets.call(name, lambda w: w.store.outgoing(sent.txid))
+            assert found.height == 4
+        with pytest.raises(NoSuchTransferError):
+            await node.wallets.abandon("a", sent.txid)
+
+
+async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        await node.settle()
+        sent = await node.wallets.send("a", [Payee(node.wallets.wallet("b").address(), UNC, b"")])
+        coin = node.wallets.wallet("a").store.coins()[-1].coin_id
+        for kind, key in (("coin", coin), ("transfer", sent.txid)):
+            await node.wallets.call("a", lambda a, k=kind, i=key: a.label(k, i, "rent"))
+            for other in ("coin", "transfer", "contract"):
+                if other != kind:
+                    with pytest.raises(NothingKnownError, match=other):
+                        await node.wallets.call("a", lambda a, k=other, i=key: a.label(k, i, "x"))
+            # taking a label away that is not there harms nobody
+            await node.wallets.call("a", lambda a, i=key: a.label("contract", i, ""))
 
 
 @pytest.mark.parametrize("taken", [0, 1])

@@ -152,7 +152,12 @@ class PaymentRoom:
         return Sent.of(bumped)
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
+    @user_text(
+        """Take the coins of a waiting transfer back that the mempool does not have any more.
+
+        A node elsewhere may still have it, and it may be included all the same.
+        """
+    )
     async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
         await self._wallets.abandon(name, bytes(txid))
         return True

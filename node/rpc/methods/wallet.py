@@ -315,9 +315,7 @@ class WalletRoom:
         label: Label,
         name: WalletName = DEFAULT_WALLET,
     ) -> bool:
-        await self._wallets.call(
-            name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
-        )
+        await self._wallets.call(name, lambda wallet: wallet.label(kind, bytes(id), label))
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))

@@ -38,7 +38,7 @@ from unchained.node.wallet.keystore import (
     wallet_names,
     wallet_path,
 )
-from unchained.node.wallet.wallet import WatchExport
+from unchained.node.wallet.watch_export import WatchExport
 
 WORDS = "abandon " * 23 + "art"
 

@@ -30,7 +30,8 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.unsigned import UNSIGNED_MAGIC, Unsigned
-from unchained.node.wallet.wallet import Wallet, WatchExport
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.watch_export import WatchExport
 
 UNC = 10**8
 
