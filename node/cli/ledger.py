@@ -14,6 +14,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
 from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.options import JsonOption
+from unchained.node.cli.text import print_json
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def verify_proof(
     facts |= {name: str(facts[name]) for name in ("work", "work_since")}
     plain: dict[str, Any] = msgspec.to_builtins(facts, enc_hook=encode)
     if json:
-        typer.echo(msgspec.json.encode(plain).decode())
+        print_json(plain)
         return
     typer.echo(_verdict(found, plain["value"]))
     print_fields(plain)

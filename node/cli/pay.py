@@ -11,7 +11,13 @@ import msgspec
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields, print_rows
+from unchained.node.cli.asker import (
+    Asker,
+    CommandFailedError,
+    asking,
+    print_fields,
+    print_rows,
+)
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
@@ -19,6 +25,7 @@ from unchained.node.cli.passphrases import (
     PassphraseFileOption,
     read_passphrase,
 )
+from unchained.node.cli.text import harmless, print_json
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -50,6 +57,7 @@ HighFeeOption = Annotated[
         help="Pay a fee above 100 times the estimate, or above a tenth of the amount.",
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 CoinsOption = Annotated[
     list[str] | None,
     typer.Option("--coin", metavar="ID", help="Spend these alone; may be given more than once."),
@@ -266,7 +274,28 @@ def prepare(
 @user_text("Show what signing a transfer would mean.")
 def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
-    node.show(found, lambda: print_fields(_without_file(found)))
+    node.show(found, lambda: _print_meaning(found))
+
+
+def _print_meaning(found: dict[str, Any]) -> None:
+    """Print what signing a transfer means, as the signer's own machine has worked it out."""
+    for output in found["outputs"]:
+        whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
+        typer.echo(f"{output['value']:>20} UNC  {_shortened(harmless(whom))}")
+        if not (output["own"] or output["payee"]):
+            typer.echo(f"{'':>26}a lock: the file does not show whose")
+        if output["terms"]:
+            typer.echo(f"{'':>26}under {output['terms']}")
+        if output["memo"]:
+            typer.echo(f"{'':>26}memo {harmless(output['memo'])}")
+    typer.echo(f"{found['fee']:>20} UNC  fee")
+    typer.echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
+    if found["lock_height"]:
+        typer.echo(f"not before height {found['lock_height']}")
+    typer.echo(
+        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
+        "keys"
+    )
 
 
 @asking(app, "sign")
@@ -278,11 +307,13 @@ def sign(
     file: UnsignedArgument,
     output: OutputOption,
     wallet: WalletOption = DEFAULT_WALLET,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     content = _read(file)
     if node.remote or node.is_running():
+        _confirm_signing(node.call("wallet.describe", file=content.hex(), name=wallet), yes)
         spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
         write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
         return
@@ -290,12 +321,21 @@ def sign(
     def passphrase() -> str:
         return read_passphrase(passphrase_file, passphrase_fd)
 
-    found = _sign_offline(node, wallet, content, passphrase)
+    found = _sign_offline(node, wallet, content, passphrase, yes)
     write_unsigned(node, found, output)
 
 
+def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
+    """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
+    if yes or not sys.stdin.isatty():
+        return
+    _print_meaning(found)
+    if not typer.confirm("Sign it?", err=True):
+        raise CommandFailedError("not signed")
+
+
 def _sign_offline(
-    node: Asker, name: str, content: bytes, passphrase: Callable[[], str]
+    node: Asker, name: str, content: bytes, passphrase: Callable[[], str], yes: bool
 ) -> dict[str, Any]:
     from unchained.node.cli.options import settings_from
     from unchained.node.consensus.params import NETWORKS
@@ -312,7 +352,8 @@ def _sign_offline(
         unsigned = Unsigned.from_file(content, network)
         wallet = Wallet.open(settings.data_dir / WALLETS_NAME, name, network)
         try:
-            print_fields(_plain(UnsignedTransfer.of(content, wallet.summary(unsigned)), encode))
+            meaning = UnsignedTransfer.of(content, wallet.summary(unsigned))
+            _confirm_signing(_plain(meaning, encode), yes)
             wallet.unlock(passphrase() if wallet.info().has_passphrase else "")
             signed = wallet.sign(unsigned)
             return _plain(UnsignedTransfer.of(signed.to_file(), wallet.summary(signed)), encode)
@@ -345,7 +386,12 @@ def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:
     """Write a transfer to be signed to its file, and show what it means."""
     write_output(output, bytes.fromhex(found["file"]))
     shown = _without_file(found) | {"file": str(output)}
-    node.show(shown, lambda: print_fields(shown))
+
+    def human() -> None:
+        _print_meaning(found)
+        typer.echo(output)
+
+    node.show(shown, human)
 
 
 def _without_file(found: dict[str, Any]) -> dict[str, Any]:
@@ -389,6 +435,6 @@ def verify_receipt(
     ]
     plain: dict[str, Any] = msgspec.to_builtins(facts | {"work": str(found.work)}, enc_hook=encode)
     if json:
-        sys.stdout.write(msgspec.json.encode(plain).decode() + "\n")
+        print_json(plain)
     else:
         print_fields(plain)

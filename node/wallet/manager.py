@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
@@ -294,16 +293,15 @@ class WalletManager(WalletFollower):
         Raises `SigningError`, `TransferRefusedError`.
         """
 
-        def finish(_wallet: Wallet) -> SizedTransfer:
-            if not files:
-                raise SigningError("no file to send")
-            first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            return first.merge(others).finish(self.network)
-
         now_ms = self._clock.now_ms()
 
         def record(wallet: Wallet) -> Outgoing:
-            return wallet.record(finish(wallet), now_ms)
+            if not files:
+                raise SigningError("no file to send")
+            first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
+            merged = first.merge(others)
+            named = {payee.index: payee.payee for payee in merged.payees}
+            return wallet.record(merged.finish(self.network), now_ms, named=named)
 
         async with self._entry(name).sending:
             return await self._submit(name, await self.call(name, record))

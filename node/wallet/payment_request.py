@@ -29,6 +29,7 @@ from unchained.node.crypto.addresses import (
     address_lock,
     decode_address,
     decode_paycode,
+    paid_memo,
     seal_note,
 )
 from unchained.node.primitives.transfer import Output
@@ -88,12 +89,13 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         """Bytes of the note that the output will have."""
         return NOTE_SIZE if isinstance(self.to, Paycode) else 0
 
-    def at(self, place: OutputPlace) -> Output:
-        """Return the output, with a secret of its own each time if it is to a paycode."""
+    def at(self, place: OutputPlace) -> tuple[Output, bytes]:
+        """Return the output, with a secret of its own each time if it is to a paycode, and that
+        secret, else nothing."""
         if not isinstance(self.to, Paycode):
-            return Output(self.value, self.to, b"")
+            return Output(self.value, self.to, b""), b""
         sealed = seal_note(self.to, place, self.memo)
-        return Output(self.value, sealed.lock, sealed.note)
+        return Output(self.value, sealed.lock, sealed.note), sealed.shared
 
 
 def draft_for(network: Network, payee: Payee) -> Draft:
@@ -116,6 +118,21 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     if memo:
         raise BadPaymentError("only a payment to a paycode can carry a memo")
     return Draft(value, lock)
+
+
+def memo_for(
+    network: Network, text: str, place: OutputPlace, output: Output, shared: bytes
+) -> bytes | None:
+    """Return the memo with which an output pays a payee, None where it does not pay that one.
+
+    `shared` proves it of a paycode (`crypto.addresses.paid_memo`). Raises `BadPaymentError` for
+    what is no payee.
+    """
+    draft = draft_for(network, Payee(text, max(output.value, DUST), b""))
+    lock = Lock(output.lock)
+    if isinstance(draft.to, Paycode):
+        return paid_memo(draft.to, place, lock, output.note, shared)
+    return b"" if draft.to == lock and not output.note else None
 
 
 def _plain_lock(network: Network, text: str) -> Lock:

@@ -15,6 +15,7 @@ from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
     OUTPUT_SIZE_SURCHARGE,
     Input,
+    Output,
 )
 from unchained.node.wallet.errors import BadPaymentError
 from unchained.node.wallet.fee import Fee
@@ -22,7 +23,7 @@ from unchained.node.wallet.payment_request import Draft
 from unchained.node.wallet.records import Payee, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
 from unchained.node.wallet.size_bound import OUTPUT_BOUND, encoded_bound, size_bound
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -87,9 +88,10 @@ def assemble(
         at = secrets.randbelow(len(drafts) + 1)
         drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)
-    outputs = [
-        draft.at(OutputPlace(ordered[0].coin_id, index)) for index, draft in enumerate(drafts)
-    ]
+    first = ordered[0].coin_id
+    placed = [draft.at(OutputPlace(first, index)) for index, draft in enumerate(drafts)]
+    outputs = [output for output, _ in placed]
+    paid = [index for index in range(len(drafts)) if index != at]
     total = sum(coin.value for coin in ordered)
     unsigned = Unsigned(
         network.chain_id,
@@ -100,6 +102,7 @@ def assemble(
         tuple(outputs),
         (),
         plan.preimages,
+        _proven_payees(placed, paid, payees),
     )
     least = size_bound(unsigned, plan.signatures)
     if outputs and unsigned.fee < least:
@@ -111,3 +114,16 @@ def assemble(
     if outputs:
         fee.check_high(unsigned.fee, least, moved)
     return Prepared(unsigned, tuple(payees), at, replaces)
+
+
+def _proven_payees(
+    placed: Sequence[tuple[Output, bytes]], paid: Sequence[int], payees: Sequence[Payee]
+) -> tuple[UnsignedPayee, ...]:
+    """Return what shows a signer whom the outputs at `paid` pay; nothing where that is not known
+    of each."""
+    if len(paid) != len(payees):
+        return ()
+    return tuple(
+        UnsignedPayee(index, payee.payee, placed[index][1])
+        for index, payee in zip(paid, payees, strict=True)
+    )

@@ -6,7 +6,7 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,7 @@ from unchained.node.wallet.records import (
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
@@ -68,26 +69,6 @@ class WalletInfo(msgspec.Struct, frozen=True):
     birth: int
     accounts: tuple[int, ...]
     height: int | None
-
-
-class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
-    """One output of a transfer to be signed; `own` if it comes back to the wallet."""
-
-    value: int
-    lock: bytes
-    own: bool
-    memo: bytes
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What signing a transfer means, worked out from the transfer and the keys alone."""
-
-    spent: int
-    fee: int
-    lock_height: int
-    outputs: tuple[SummaryOutput, ...]
-    can_sign: tuple[KeyHash, ...]
-    signed_by: tuple[KeyHash, ...]
 
 
 class WatchedContract(msgspec.Struct, frozen=True):
@@ -324,21 +305,10 @@ class Wallet:
         return self.sign(prepared.unsigned).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
-        """Work out what signing a transfer means, without a chain."""
+        """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
         found = self._found(unsigned.transfer().to_bytes(), 0)
-        memos = {coin.index: coin.memo for coin in found}
         own = {account.key_hash for account in self._accounts.values()}
-        return Summary(
-            sum(unsigned.values),
-            unsigned.fee,
-            unsigned.lock_height,
-            tuple(
-                SummaryOutput(output.value, output.lock, at in memos, memos.get(at, b""))
-                for at, output in enumerate(unsigned.outputs)
-            ),
-            tuple(key for key in unsigned.signers() if key in own),
-            tuple(sorted(unsigned.signed_by())),
-        )
+        return summarize(unsigned, self.network, found, own, self._contracts())
 
     def record(
         self,
@@ -346,15 +316,19 @@ class Wallet:
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
+        named: Mapping[int, str] | None = None,
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
-        """Note a transfer that is about to be sent: its coins are taken from here on."""
+        """Note a transfer that is about to be sent: its coins are taken from here on.
+
+        Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
+        """
         found = self._found(transfer.raw, now_ms)
         if payees is None:
             own = {coin.index for coin in found}
             payees = [
-                Payee(f"{LOCK_PREFIX}{output.lock.hex()}", output.value, b"")
+                Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
                 for at, output in enumerate(transfer.transfer.outputs)
                 if at not in own
             ]

@@ -31,7 +31,8 @@ from unchained.node.wallet.records import (
     ScanProgress,
     WalletCoin,
 )
-from unchained.node.wallet.wallet import Summary, WalletInfo, WatchedContract
+from unchained.node.wallet.summary import Summary
+from unchained.node.wallet.wallet import WalletInfo, WatchedContract
 
 WalletName = Annotated[
     str,
@@ -305,11 +306,17 @@ class GatheredInfo(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("An output of a transfer to be signed; `own` if it comes back to the wallet.")
+@user_text(
+    """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
+    spend it. `payee` is whom the file shows that it pays, missing where it names nobody; `terms`
+    what spends it if it lies under a contract."""
+)
 class UnsignedOutput(msgspec.Struct, frozen=True):
     value: Amount
     lock: Hash
     own: bool
+    payee: str | None
+    terms: str | None
     memo: str
 
 
@@ -336,7 +343,12 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
             summary.lock_height,
             [
                 UnsignedOutput(
-                    Amount(output.value), Hash(output.lock), output.own, memo_text(output.memo)
+                    Amount(output.value),
+                    Hash(output.lock),
+                    output.own,
+                    output.payee or None,
+                    output.terms or None,
+                    memo_text(output.memo),
                 )
                 for output in summary.outputs
             ],

@@ -19,6 +19,7 @@ from unchained.node.wallet.payment_request import (
     PaymentRequest,
     draft_for,
     format_amount,
+    memo_for,
     parse_amount,
     qr_png,
     qr_terminal,
@@ -61,7 +62,8 @@ def test_pays_every_kind_of_payee() -> None:
     contract = multisig(REG, 1, [ADDRESS])
     assert draft_for(REG, Payee(contract.to_text(), 5_000, b"")).to == contract.lock
     place = OutputPlace(bytes(32), 1)
-    output = draft_for(REG, Payee(PAYCODE, 5_000, b"memo")).at(place)
+    output, shared = draft_for(REG, Payee(PAYCODE, 5_000, b"memo")).at(place)
+    assert memo_for(REG, PAYCODE, place, output, shared) == b"memo"
     account = WALLET.account()
     opened = open_note(account.view, account.key_hash, place, Lock(output.lock), output.note)
     assert opened is not None

@@ -29,7 +29,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
-from unchained.node.wallet.unsigned import UNSIGNED_MAGIC, Unsigned
+from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
 
@@ -343,6 +343,77 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     assert online.balance.on_chain == 4 * UNC - UNC // 2 - unsigned.fee
 
 
+def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
+    scene = Scene()
+    spender_ = scene.a.wallet.spender
+    stranger = cheap_wallet("stranger")
+    contract = multisig(REG, 2, [scene.a.wallet.address(), stranger.address()])
+    payees = [
+        Payee(scene.b.wallet.paycode(), UNC // 4, b"rent"),
+        Payee(scene.b.wallet.address(), UNC // 5, b""),
+        Payee(contract.to_text(), UNC // 6, b""),
+        Payee(scene.a.wallet.paycode(), UNC // 7, b"to myself"),
+    ]
+    prepared = spender_.pay(payees, Fee(1))
+    offline = cheap_wallet(secret=SpendSecret.of(scene.a.wallet.mnemonic("pass")))
+    read = Unsigned.from_file(prepared.unsigned.to_file(), REG)
+    summary = offline.summary(read)
+    shown = {out.payee: out for out in summary.outputs}
+    assert {payee.payee for payee in payees} | {""} == set(shown)
+    assert [shown[payee.payee].value for payee in payees] == [payee.value for payee in payees]
+    assert shown[payees[0].payee].memo == b"rent"
+    assert [shown[payee.payee].own for payee in payees] == [False, False, False, True]
+    assert shown[""].own  # the change
+    # a contract is no property of the wallet's alone, though the wallet watches it
+    offline.add_contract(contract, 0)
+    again = {out.payee: out for out in offline.summary(read).outputs}
+    assert not again[contract.to_text()].own
+    assert again[contract.to_text()].terms.startswith("2 of 2 keys")
+    # the wallet that sends it remembers them
+    signed = scene.a.wallet.sign(read)
+    named = {payee.index: payee.payee for payee in signed.payees}
+    sent = scene.a.wallet.record(signed.finish(REG), 0, named=named)
+    assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees[:3]}
+
+
+def test_a_file_that_names_somebody_else_is_not_signed() -> None:
+    scene = Scene()
+    paycode, address = scene.b.wallet.paycode(), scene.b.wallet.address()
+    other = cheap_wallet("other")
+    prepared = scene.a.wallet.spender.pay(
+        [Payee(paycode, UNC // 4, b"rent"), Payee(address, UNC // 5, b"")], Fee(1)
+    )
+    unsigned = prepared.unsigned
+    first, second = unsigned.payees
+    replace = msgspec.structs.replace
+    for payees in (
+        (replace(first, payee=other.paycode()), second),
+        (replace(first, shared=bytes(32)), second),
+        (replace(first, shared=b""), second),
+        (first, replace(second, payee=other.address())),
+        (first, replace(second, payee=paycode, shared=first.shared)),
+        (first, replace(second, index=9)),
+        (first, first),
+        (second, first),
+        (first, UnsignedPayee(second.index, "nobody", b"")),
+    ):
+        with pytest.raises(SigningError):
+            Unsigned.from_file(replace(unsigned, payees=payees).to_file(), REG)
+    # a place that the secret was not made for
+    moved = replace(unsigned, outputs=unsigned.outputs[::-1])
+    with pytest.raises(SigningError, match="does not pay whom"):
+        Unsigned.from_file(moved.to_file(), REG)
+
+
+def test_a_file_of_version_1_is_read_and_names_nobody() -> None:
+    scene = Scene()
+    prepared = scene.a.wallet.spender.pay([Payee(scene.b.wallet.paycode(), UNC // 4, b"")], Fee(1))
+    members = msgspec.structs.astuple(prepared.unsigned)[:-1]
+    read = Unsigned.from_file(UNSIGNED_NAME + b"\x01" + encode(members), REG)
+    assert read == msgspec.structs.replace(prepared.unsigned, payees=())
+    assert {out.payee for out in scene.b.wallet.summary(read).outputs} == {""}
+
+
 def test_an_unsigned_file_cannot_lie() -> None:
     scene = Scene()
     unsigned = scene.a.wallet.spender.pay(
@@ -371,8 +442,10 @@ def test_an_unsigned_file_cannot_lie() -> None:
     for raw in (
         b"",
         b"x",
-        UNSIGNED_MAGIC,
-        UNSIGNED_MAGIC + encode((1, 2)),
+        UNSIGNED_NAME,
+        UNSIGNED_NAME + b"\x01" + encode((1, 2)),
+        UNSIGNED_NAME + b"\x02" + encode((1, 2)),
+        UNSIGNED_NAME + b"\x03" + encode((1, 2)),
         unsigned.to_file() + b"\x00",
     ):
         with pytest.raises(SigningError):
