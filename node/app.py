@@ -35,6 +35,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.transfer_verdict import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
@@ -50,6 +51,7 @@ from unchained.node.mining.payout import (
     wallet_account,
 )
 from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import Wid
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
@@ -122,10 +124,14 @@ class WalletLink:
         """Return the store as it is at this moment."""
         return self._store.snapshot()
 
-    async def submit(self, raw: bytes) -> bool:
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return a transfer that the chain has decoded not long ago; from any thread."""
+        return self._chain.proven_transfer(wid)
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
-            return await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
+            return await self._chain.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
 

@@ -128,9 +128,7 @@ class MainChain:
         kinds = [mint.kind for mint in self._mints_of(node)]
         self._journal.changes.connected.append(
             ConnectedAnchor(
-                node.id,
-                node.height,
-                node.coin.header.time,
+                node.coin,
                 kinds.count(CoinKind.FRESH),
                 kinds.count(CoinKind.LATE),
                 kinds.count(CoinKind.STRAY),
@@ -158,11 +156,7 @@ class MainChain:
         node = self._tree.tip
         parent = node.parent
         assert parent is not None, "a fork point lies at or above the root"
-        transfers = []
-        for wid in node.judged.body.transfers:
-            sized, _, _ = self._waiting.judged(Wid(wid))
-            assert sized is not None, "it was connected"
-            transfers.append(sized)
+        transfers = [self._waiting.decoded(Wid(wid)) for wid in node.judged.body.transfers]
         history = parent.context.history
         assert history is not None, "the tree keeps it"
         self._ledger.disconnect(node.coin, history, self._mints_of(node), transfers)

@@ -47,7 +47,7 @@ class ManagerStatistics(msgspec.Struct, frozen=True):
     connected: int
     disconnected: int
     mixes_verified: int
-    transfers_judged: int
+    transfers_validated: int
     orphans: int
     early: int
     refused: int

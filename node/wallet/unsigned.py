@@ -15,12 +15,8 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfers import (
-    TRANSFER_VERSION,
-    check_conditions,
-    check_signatures,
-    check_transfer_alone,
-)
+from unchained.node.consensus.transfer_verdict import ProvenTransfer, validate_transfer
+from unchained.node.consensus.transfers import TRANSFER_VERSION, check_transfer_alone
 from unchained.node.crypto.keys import SpendKey, key_hash, verify_signature
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.conditions import (
@@ -169,25 +165,22 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
         return msgspec.structs.replace(self, signatures=tuple(signatures))
 
-    def finish(self, network: Network) -> SizedTransfer:
+    def finish(self, network: Network) -> ProvenTransfer:
         """Return the transfer, ready to be sent, without signatures that it has no use for.
 
         Raises `SigningError` if signatures are missing.
         """
         used = _used(self)
         kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
-        sized = SizedTransfer.of(msgspec.structs.replace(self.transfer(), signatures=kept))
+        raw = msgspec.structs.replace(self.transfer(), signatures=kept).to_bytes()
+        if len(raw) > MAX_TRANSFER_ENCODED:
+            raise SigningError(
+                f"the transfer has {len(raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
+            )
         try:
-            check_transfer_alone(sized.transfer, network)
-            check_conditions(sized.transfer)
-            check_signatures(sized)
+            return validate_transfer(raw, network).proven()
         except ProtocolError as error:
             raise SigningError(f"the transfer is not ready: {error}") from None
-        if len(sized.raw) > MAX_TRANSFER_ENCODED:
-            raise SigningError(
-                f"the transfer has {len(sized.raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
-            )
-        return sized
 
 
 def _used(unsigned: Unsigned) -> set[KeyHash]:
