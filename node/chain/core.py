@@ -34,6 +34,7 @@ from unchained.node.chain.results import (
     ReorgRefused,
     UnknownAnchorError,
 )
+from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
 from unchained.node.chain.view import ChainView
@@ -49,8 +50,7 @@ from unchained.node.consensus.errors import (
 from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
-from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.consensus.transfers import ProvenTransfer, check_transfer_alone, decode_transfer
 from unchained.node.consensus.transition import (
     NOT_CONDEMNING,
     check_anchor_grade,
@@ -116,6 +116,27 @@ class ChainCore:
     def tip(self) -> AnchorNode:
         """The main chain's last anchor."""
         return self.tree.tip
+
+    def status(self, now_ms: int) -> ChainStatus:
+        """Return the present; `now_ms` is what the node's clock shows."""
+        tip, is_behind = self.tip, self.admission.is_behind
+        return ChainStatus(
+            tip=tip.id,
+            height=tip.height,
+            votes=tip.votes,
+            tip_time=tip.coin.header.time,
+            n_total=tip.context.child_n_total,
+            target=tip.context.child_target,
+            supply=self.ledger.supply,
+            pool=self.ledger.pool,
+            next_event=self.ledger.next_event,
+            coins=self.admission.coins,
+            anchors=len(self.tree.nodes),
+            mempool=self.mempool.statistics(now_ms),
+            refused=self._main.refused,
+            clock_behind_ms=tip.coin.header.time - self.admission.now_ms if is_behind else 0,
+            next_due_ms=self.admission.next_due_ms,
+        )
 
     def running_ms(self) -> int:
         """Return how long nodes have run on this store, ms."""

@@ -26,7 +26,6 @@ from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
-from unchained.node.chain.operation import Operation, Running
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
     BatchOutcome,
@@ -38,13 +37,13 @@ from unchained.node.chain.results import (
     ProvenAnchor,
     ProvenCoin,
 )
-from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
+from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
-from unchained.node.chain.writer import ChainWriter
+from unchained.node.chain.writer import ChainWriter, Operation, Running
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import ProvenTransfer, ValidatedTransfer
+from unchained.node.consensus.transfers import ProvenTransfer, ValidatedTransfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -98,7 +97,7 @@ class ChainService:
         self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
-        self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
+        self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
         """The present of the chain."""
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._coins = self._connected = self._disconnected = 0

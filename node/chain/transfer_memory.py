@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from unchained.node.consensus.transfer_verdict import (
+from unchained.node.consensus.transfers import (
     ProvenTransfer,
     TransferVerdict,
     ValidatedTransfer,

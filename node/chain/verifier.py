@@ -11,7 +11,7 @@ from unchained.node.base.runner import Runner
 from unchained.node.consensus.coins import check_mix, passes_alone
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import (
+from unchained.node.consensus.transfers import (
     ValidatedTransfer,
     validate_decoded,
     validate_transfer,

@@ -42,8 +42,11 @@ from unchained.node.consensus.mints import (
     stray_mint,
 )
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import ValidatedTransfer
-from unchained.node.consensus.transfers import UnspentCoin, check_transfer_in_context
+from unchained.node.consensus.transfers import (
+    UnspentCoin,
+    ValidatedTransfer,
+    check_transfer_in_context,
+)
 from unchained.node.consensus.uncles import (
     bound_anchor,
     check_listed_time,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Lost
-from unchained.node.chain.results import Changes
+from unchained.node.chain.results import ConnectedAnchor
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.messages import VERSION, Status
 
@@ -50,15 +51,17 @@ class StatusKeeper:
             task_status.started()
             await self._catch_up()
             async for step in changes:
-                if isinstance(step, Lost) or not self._extend(step):
+                if (
+                    isinstance(step, Lost)
+                    or step.disconnected
+                    or (step.connected and not self._extend(step.connected))
+                ):
                     await self._catch_up()
 
-    def _extend(self, step: Changes) -> bool:
-        """Sum up what a step has connected, where it goes on from the last sum; return whether the
-        sums are those of the main chain then."""
-        if step.disconnected:
-            return False
-        for coin in (anchor.coin for anchor in step.connected):
+    def _extend(self, connected: Sequence[ConnectedAnchor]) -> bool:
+        """Sum up anchors that have been connected, where they go on from the last sum; return
+        whether the sums are those of the main chain then."""
+        for coin in (anchor.coin for anchor in connected):
             if coin.parent == self._sums[-1][0]:
                 self._add(coin.id, anchor_work(coin.header.target, self._chain.network))
             elif all(coin.id != anchor_id for anchor_id, _ in self._sums):

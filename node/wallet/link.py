@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage.kv import Snapshot
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, TransferRefusedError
 from unchained.node.wallet.keystore import (

@@ -15,8 +15,12 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import ProvenTransfer, validate_transfer
-from unchained.node.consensus.transfers import TRANSFER_VERSION, check_transfer_alone
+from unchained.node.consensus.transfers import (
+    TRANSFER_VERSION,
+    ProvenTransfer,
+    check_transfer_alone,
+    validate_transfer,
+)
 from unchained.node.crypto.keys import SpendKey, key_hash, verify_signature
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.conditions import (
@@ -28,6 +32,9 @@ from unchained.node.primitives.conditions import (
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
+    OUTPUT_SIZE_SURCHARGE,
+    PUBLIC_KEY_SIZE,
+    SIGNATURE_SIZE,
     Input,
     Output,
     Signature,
@@ -198,6 +205,40 @@ def _used(unsigned: Unsigned) -> set[KeyHash]:
         else:
             used.add(condition.key_hash)
     return used
+
+
+# How large a transfer becomes before it is made: bounds, a few bytes above the truth
+
+OUTPUT_BOUND: Final = 47
+"""Bytes of an output's encoding but for its note."""
+
+_HEAD: Final = 48
+_SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
+_PREIMAGE: Final = 34
+
+
+def encoded_bound(
+    inputs: int, condition_size: int, notes: Sequence[int], signatures: int, preimages: int
+) -> int:
+    """Return a bound, a few bytes above the truth, for a transfer's encoding. `notes` are the
+    sizes of its outputs' notes, 0 for none."""
+    return (
+        _HEAD
+        + inputs * (71 + condition_size)
+        + sum(OUTPUT_BOUND + note for note in notes)
+        + signatures * _SIGNATURE
+        + preimages * _PREIMAGE
+    )
+
+
+def size_bound(unsigned: Unsigned, signatures: int) -> int:
+    """Return a bound for the size (Protocol §8.2) of a transfer with so many signatures."""
+    condition = max(len(spent.condition) for spent in unsigned.inputs)
+    notes = [len(output.note) for output in unsigned.outputs]
+    encoded = encoded_bound(
+        len(unsigned.inputs), condition, notes, signatures, len(unsigned.preimages)
+    )
+    return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
 
 
 _DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=UNSIGNED_BYTES_MAX)

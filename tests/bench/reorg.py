@@ -17,7 +17,7 @@ from tests.framework.benchchain import Forger, connect, fill, new_store, open_co
 from tests.framework.forge import Forge, key_lock, of
 from unchained.node.chain.results import Package
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.transfer import Signature
 from unchained.storage.memory import MemoryStore
 

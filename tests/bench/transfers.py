@@ -27,7 +27,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import validate_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.keys import SpendKey, verify_signature
 from unchained.node.crypto.pow import default_backend
 from unchained.node.primitives.conditions import KeyCondition, lock_of

@@ -16,7 +16,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.tree import AnchorMark
 from unchained.node.consensus.params import REG, Network
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId

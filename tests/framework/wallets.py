@@ -9,7 +9,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import REG, Network
-from unchained.node.consensus.transfer_verdict import ProvenTransfer, validate_transfer
+from unchained.node.consensus.transfers import ProvenTransfer, validate_transfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock, Wid

@@ -17,7 +17,7 @@ from unchained.node.chain.tree import AnchorTree
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
-from unchained.node.consensus.transfer_verdict import (
+from unchained.node.consensus.transfers import (
     ProvenTransfer,
     ValidatedTransfer,
     validate_transfer,

@@ -8,7 +8,7 @@ from tests.unit.chain.test_reorg_window import FORK, NETWORK, POOR, Deep
 from unchained.node.chain.results import Outcome, Package, ProvenCoin
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import ProvenTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 
 LIMIT = REG.future_limit_ms
 

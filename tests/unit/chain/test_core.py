@@ -26,7 +26,7 @@ from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnc
 from unchained.node.chain.template import build_template
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import validate_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema

@@ -31,4 +31,4 @@ def test_only_who_knows_the_mix_makes_a_proven_coin() -> None:
 
 
 def test_only_a_verdict_makes_a_proven_transfer() -> None:
-    assert makers_of("ProvenTransfer") == {"consensus/transfer_verdict.py"}
+    assert makers_of("ProvenTransfer") == {"consensus/transfers.py"}

@@ -33,7 +33,7 @@ from unchained.node.consensus.errors import (
 )
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
-from unchained.node.consensus.transfer_verdict import validate_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId

@@ -9,7 +9,7 @@ from tests.framework.forge import Forge
 from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.consensus.errors import BadVersionError
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import ValidatedTransfer, validate_transfer
+from unchained.node.consensus.transfers import ValidatedTransfer, validate_transfer
 from unchained.node.primitives.transfer import SizedTransfer
 
 

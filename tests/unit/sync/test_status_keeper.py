@@ -10,7 +10,7 @@ import trio.testing
 from tests.framework.forge import Forge, Forged
 from tests.unit.chain.test_service import Service, running
 from unchained.node.base.clock import TrioClock
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.params import REG
 from unchained.node.sync.status_keeper import StatusKeeper
 
