@@ -7,8 +7,6 @@ chain does, and the chain before the store under it is closed.
 from __future__ import annotations
 
 import os
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +25,7 @@ from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
@@ -279,6 +278,7 @@ async def build(
             clock=clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=log,
+            randomness=SYSTEM,
         )
         payout: Payout = (
             chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets)
@@ -379,7 +379,7 @@ def _make_network(
             )
         ),
         clock=clock,
-        rng=random.Random(secrets.token_bytes(32)),  # noqa: S311 - seeded from the system
+        rng=SYSTEM.generator(),
         writer=ThreadRunner(1),
         log=log,
     )
