@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
@@ -88,7 +89,9 @@ class WalletManager(WalletFollower):
 
         def make() -> str:
             secret = (
-                new_secret() if mnemonic is None else SpendSecret.of(mnemonic, bip39_passphrase)
+                new_secret(self._randomness)
+                if mnemonic is None
+                else SpendSecret.of(mnemonic, bip39_passphrase)
             )
             keystore = Keystore.create(
                 self.network,
@@ -98,6 +101,7 @@ class WalletManager(WalletFollower):
                 accounts=accounts,
                 cost=self._cost,
                 allow_empty=allow_empty,
+                randomness=self._randomness,
             )
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
@@ -211,15 +215,15 @@ class WalletManager(WalletFollower):
         their coins, then send them."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> list[Outgoing]:
+        def work(wallet: Wallet) -> list[tuple[ProvenTransfer, Outgoing]]:
             with wallet.store.transaction():
                 return [_record(wallet, prepared, now_ms) for prepared in make(wallet)]
 
         sent, refused, error = [], [], None
         async with self._entry(name).sending:
-            for outgoing in await self.call(name, work):
+            for proven, outgoing in await self.call(name, work):
                 try:
-                    sent.append(await self._submit(name, outgoing))
+                    sent.append(await self._submit(name, proven, outgoing))
                 except TransferRefusedError as refusal:
                     error = refusal
                     refused.append(RefusedTransfer(outgoing.txid, refusal.rule, str(refusal)))
@@ -295,31 +299,31 @@ class WalletManager(WalletFollower):
 
         now_ms = self._clock.now_ms()
 
-        def record(wallet: Wallet) -> Outgoing:
+        def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
             if not files:
                 raise SigningError("no file to send")
             first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
             merged = first.merge(others)
             named = {payee.index: payee.payee for payee in merged.payees}
-            return wallet.record(merged.finish(self.network), now_ms, named=named)
+            proven = merged.finish(self.network)
+            return proven, wallet.record(proven, now_ms, named=named)
 
         async with self._entry(name).sending:
-            return await self._submit(name, await self.call(name, record))
+            return await self._submit(name, *await self.call(name, record))
 
     async def _dispatch(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> Outgoing:
-            prepared = make(wallet)
-            return _record(wallet, prepared, now_ms)
+        def work(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
+            return _record(wallet, make(wallet), now_ms)
 
         async with self._entry(name).sending:
-            return await self._submit(name, await self.call(name, work))
+            return await self._submit(name, *await self.call(name, work))
 
-    async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
+    async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
         try:
-            is_new = await self._link.submit(outgoing.raw)
+            is_new = await self._link.submit(proven)
         except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
@@ -358,11 +362,14 @@ class WalletManager(WalletFollower):
         return await self._runner.run(make)
 
 
-def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> Outgoing:
-    return wallet.record(
-        wallet.finish(prepared),
+def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTransfer, Outgoing]:
+    """Sign a transfer, and note it as about to be sent."""
+    proven = wallet.finish(prepared)
+    outgoing = wallet.record(
+        proven,
         now_ms,
         payees=prepared.payees,
         change=prepared.change,
         replaces=prepared.replaces,
     )
+    return proven, outgoing

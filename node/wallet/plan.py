@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
 import msgspec
 
+from unchained.node.base.randomness import Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS
@@ -22,8 +22,13 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import Draft
 from unchained.node.wallet.records import Payee, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
-from unchained.node.wallet.size_bound import OUTPUT_BOUND, encoded_bound, size_bound
-from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
+from unchained.node.wallet.unsigned import (
+    OUTPUT_BOUND,
+    Unsigned,
+    UnsignedPayee,
+    encoded_bound,
+    size_bound,
+)
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -77,7 +82,9 @@ def assemble(
     change: int,
     payees: Sequence[Payee],
     replaces: bytes,
+    *,
     fee: Fee,
+    randomness: Randomness,
 ) -> Prepared:
     """Return the transfer that spends the coins. Raises `BadPaymentError` for a fee too low,
     `HighFeeError`."""
@@ -85,11 +92,11 @@ def assemble(
     at = None
     if change:
         # wherever it stands, so that it cannot be distinguished from a payment
-        at = secrets.randbelow(len(drafts) + 1)
+        at = randomness.below(len(drafts) + 1)
         drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)
     first = ordered[0].coin_id
-    placed = [draft.at(OutputPlace(first, index)) for index, draft in enumerate(drafts)]
+    placed = [draft.at(OutputPlace(first, index), randomness) for index, draft in enumerate(drafts)]
     outputs = [output for output, _ in placed]
     paid = [index for index in range(len(drafts)) if index != at]
     total = sum(coin.value for coin in ordered)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
@@ -49,7 +50,7 @@ from unchained.node.wallet.selection import (
     SelectionCosts,
     select,
 )
-from unchained.node.wallet.size_bound import size_bound
+from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
 MAX_TRANSFERS: Final = 64
@@ -60,11 +61,16 @@ class Spender:
     """Makes transfers for one wallet, as it is at its last anchor."""
 
     def __init__(
-        self, store: WalletStore, network: Network, accounts: Mapping[int, WatchAccount]
+        self,
+        store: WalletStore,
+        network: Network,
+        accounts: Mapping[int, WatchAccount],
+        randomness: Randomness = SYSTEM,
     ) -> None:
         self._store = store
         self._network = network
         self._accounts = accounts
+        self._randomness = randomness
 
     @property
     def next_height(self) -> int:
@@ -151,7 +157,16 @@ class Spender:
         else:
             selection = self._choose(need, account, coins, costs, doomed)
         chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
-        return assemble(self._network, plan, chosen, selection.change, payees, replaces, fee)
+        return assemble(
+            self._network,
+            plan,
+            chosen,
+            selection.change,
+            payees,
+            replaces,
+            fee=fee,
+            randomness=self._randomness,
+        )
 
     def _choose(
         self,
@@ -260,7 +275,17 @@ class Spender:
             plan = self._gathered(account, payee, value)
             paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
             chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
-            prepared.append(assemble(self._network, plan, chosen, 0, paid, b"", fee))
+            made = assemble(
+                self._network,
+                plan,
+                chosen,
+                0,
+                paid,
+                b"",
+                fee=fee,
+                randomness=self._randomness,
+            )
+            prepared.append(made)
         if not prepared:
             raise NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
@@ -35,6 +37,7 @@ from unchained.node.wallet.keystore import (
     SpendSecret,
     wallet_path,
 )
+from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
@@ -108,12 +111,20 @@ class WalletPayout:
 class Wallet:
     """An open wallet. Close it: it holds a file."""
 
-    def __init__(self, name: str, network: Network, keystore: Keystore, path: Path | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        keystore: Keystore,
+        path: Path | None,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
         self.name = name
         self.network = network
         self._keystore = keystore
         self._path = path
+        self._randomness = randomness
         self._secret: SpendSecret | None = None
         first = keystore.accounts[0]
         self.store = WalletStore(
@@ -121,14 +132,17 @@ class Wallet:
             network_id=genesis_of(network).id,
             owner=first.key_hash,
             seed=first.view_seed,
+            randomness=randomness,
         )
         self._load_keys()
 
     @classmethod
-    def open(cls, directory: Path, name: str, network: Network) -> Wallet:
+    def open(
+        cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
+    ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path)
+        return cls(name, network, Keystore.load(path, network), path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -150,7 +164,7 @@ class Wallet:
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts)
+        self.spender = Spender(self.store, self.network, accounts, randomness=self._randomness)
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -209,7 +223,11 @@ class Wallet:
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
         secret = self._keystore.unlock(old)
-        self._replace(self._keystore.with_passphrase(secret, passphrase, allow_empty=allow_empty))
+        self._replace(
+            self._keystore.with_passphrase(
+                secret, passphrase, allow_empty=allow_empty, randomness=self._randomness
+            )
+        )
 
     def add_account(self, passphrase: str) -> int:
         """Add the next account and return its index; coins that it had before take a rescan.
@@ -217,7 +235,7 @@ class Wallet:
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase))
+        self._replace(self._keystore.with_account(secret, passphrase, randomness=self._randomness))
         self._load_keys()
         return self._keystore.accounts[-1].index
 
@@ -253,10 +271,11 @@ class Wallet:
 
     # The chain
 
-    def advance(self, view: Reader) -> ScanStep:
+    def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen. Raises `StoreDamagedError` and a `StoreError` of the chain's store."""
-        return self._scanner.advance(view)
+        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
+        `StoreError` of the chain's store."""
+        return self._scanner.advance(view, recent)
 
     def catch_up(self, view: Reader) -> ScanProgress:
         """Take in all of a snapshot."""
@@ -297,22 +316,22 @@ class Wallet:
         """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
         `WatchOnlyError`."""
         self._unlocked()
-        return unsigned.sign(self._key_for)
+        return unsigned.sign(self._key_for, self._randomness)
 
-    def finish(self, prepared: Prepared) -> SizedTransfer:
+    def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
         `SigningError`."""
         return self.sign(prepared.unsigned).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
-        found = self._found(unsigned.transfer().to_bytes(), 0)
+        found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
         own = {account.key_hash for account in self._accounts.values()}
         return summarize(unsigned, self.network, found, own, self._contracts())
 
     def record(
         self,
-        transfer: SizedTransfer,
+        proven: ProvenTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
@@ -324,19 +343,21 @@ class Wallet:
 
         Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
         """
-        found = self._found(transfer.raw, now_ms)
+        sized = proven.sized
+        found = self._found(sized, now_ms)
         if payees is None:
             own = {coin.index for coin in found}
             payees = [
                 Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
-                for at, output in enumerate(transfer.transfer.outputs)
+                for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
-        self.store.put_outgoing(transfer, payees, found, now_ms, change=change, replaces=replaces)
-        return self.store.outgoing(transfer.txid)
+        return self.store.put_outgoing(
+            sized, payees, found, now_ms, change=change, replaces=replaces
+        )
 
-    def _found(self, raw: bytes, now_ms: int) -> tuple[FoundCoin, ...]:
-        return self._recogniser.transfer(raw, None, now_ms).found
+    def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
+        return self._recogniser.transfer(sized, None, now_ms).found
 
     def abandon(self, txid: bytes) -> None:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.

@@ -17,6 +17,8 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.types import Wid
 from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
@@ -311,11 +313,14 @@ class Refuses:
     def snapshot(self) -> Snapshot:
         return self._link.snapshot()
 
-    async def submit(self, raw: bytes) -> bool:
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         if not self._left:
             raise TransferRefusedError("MEMPOOL_FULL", "the mempool is full")
         self._left -= 1
-        return await self._link.submit(raw)
+        return await self._link.submit(transfer)
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        return self._link.proven_transfer(wid)
 
 
 async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
