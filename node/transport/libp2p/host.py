@@ -7,8 +7,6 @@ see docs/decisions/transport.md.
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +15,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import address_group, network_group
@@ -110,7 +109,7 @@ class Libp2pTransport:
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
-        rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
+        rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
         self._budget = NodeBudget()
