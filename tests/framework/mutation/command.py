@@ -161,11 +161,11 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
 
 def whole_rooms(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
     """Return the rooms of which every mutant has a verdict."""
-    judged = {verdict.mutant.id for verdict in verdicts}
+    done = {verdict.mutant.id for verdict in verdicts}
     return frozenset(
         room
         for room in {room_of(verdict.mutant.file) for verdict in verdicts}
-        if all(mutant.id in judged for mutant in all_mutants(root, files_of(root, [room])))
+        if all(mutant.id in done for mutant in all_mutants(root, files_of(root, [room])))
     )
 
 

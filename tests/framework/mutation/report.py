@@ -19,7 +19,7 @@ ALIVE: Final = ("survived", "unreached")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdicts of a run, judged; `whole` are the rooms of which every mutant was run."""
+    """The verdicts of a run, summed up; `whole` are the rooms of which every mutant was run."""
 
     verdicts: Sequence[Verdict]
     reasons: Mapping[str, str]
