@@ -1,4 +1,4 @@
-"""Coins on their way in: proven after all cheap checks, held where it is too early to validate them."""
+"""Coins on their way in: proven after all cheap checks, held where they cannot be validated yet."""
 
 from __future__ import annotations
 

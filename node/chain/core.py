@@ -351,8 +351,8 @@ class ChainCore:
             self.journal.flush()
 
     def set_aside(self, anchor_id: CoinId) -> bool:
-        """Let an anchor and its descendants stop counting, until `take_back`; return whether that is
-        news. Raises `UnknownAnchorError`."""
+        """Let an anchor and its descendants stop counting, until `take_back`; return whether that
+        is news. Raises `UnknownAnchorError`."""
         node = self._above_root(anchor_id)
         if node.is_set_aside:
             return False
@@ -361,8 +361,8 @@ class ChainCore:
         return True
 
     def take_back(self, anchor_id: CoinId) -> bool:
-        """Let an anchor that was set aside count again, with its descendants; return whether that is
-        news. Raises `UnknownAnchorError`."""
+        """Let an anchor that was set aside count again, with its descendants; return whether that
+        is news. Raises `UnknownAnchorError`."""
         node = self._above_root(anchor_id)
         if not node.is_set_aside:
             return False

@@ -4,8 +4,8 @@
     frame  = u32 length ‖ record
     record = [anchor, fresh, uncles, transfers, state_root, history_root]
 
-Writing needs a store's snapshot, reading nothing but the file. A file that is imported is validated as
-what a peer sends: nothing in it says that its chain is the heaviest.
+Writing needs a store's snapshot, reading nothing but the file. A file that is imported is validated
+as what a peer sends: nothing in it says that its chain is the heaviest.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class Changes(msgspec.Struct):
     names its parent), `counted` those anchors whose children can be validated from here on.
     `ruled_out` names anchors that became invalid (Protocol §5.2), `dead` those that failed when
     they were connected (§5.3), each with the rule; `aside` those that the operator has set aside,
-    or taken back. `barren` are anchors whose children never will be validated: invalid, or gone with
-    a lost branch.
+    or taken back. `barren` are anchors whose children never will be validated: invalid, or gone
+    with a lost branch.
     """
 
     first_event: int

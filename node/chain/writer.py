@@ -101,7 +101,7 @@ class ChainWriter:
                     operations.append(self._receive.receive_nowait())
                 except trio.WouldBlock:
                     break
-            # What has begun is finished and reported, even if who asked is cancelled meanwhile.
+            # What has begun is finished and reported, if who asked is cancelled too.
             with trio.CancelScope(shield=True):
                 if operations:
                     await self._carry_out(operations)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated
 
 import msgspec
 import typer
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -50,7 +50,7 @@ def new(
     }
     settings = settings_from(flags, config=config)
     rules = NETWORKS[settings.config.node.network]
-    mnemonic = new_mnemonic(secrets.token_bytes(32))
+    mnemonic = new_mnemonic(SYSTEM.token_bytes(32))
     derived = derive_account(mnemonic_seed(mnemonic), rules.chain_id, account)
     facts = {
         "network": rules.name,

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from unchained.node.crypto.keys import (
     CIPHERTEXT_SIZE,
     VIEW_KEY_SIZE,
+    KeyRandomness,
     ViewKey,
     encapsulate,
     is_view_key,
@@ -264,14 +265,20 @@ def stealth_salt(shared: bytes, ciphertext: bytes, place: OutputPlace) -> bytes:
     return STEALTH_SALT(shared + ciphertext + place.first_input + place.index.to_bytes(4, "big"))
 
 
-def seal_note(paycode: Paycode, place: OutputPlace, memo: bytes = b"") -> SealedNote:
+def seal_note(
+    paycode: Paycode,
+    place: OutputPlace,
+    memo: bytes = b"",
+    *,
+    randomness: KeyRandomness | None = None,
+) -> SealedNote:
     """Make an output to a paycode, with a secret of its own each time.
 
     Raises ValueError for a memo of more than 247 bytes.
     """
     if len(memo) > MAX_MEMO:
         raise ValueError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
-    shared, ciphertext = encapsulate(paycode.view_key)
+    shared, ciphertext = encapsulate(paycode.view_key, randomness)
     salt = stealth_salt(shared, ciphertext, place)
     lock = Lock(LOCK(_KEY_CONDITION + paycode.key_hash + salt))
     text = (paycode.tag + bytes((len(memo),)) + memo).ljust(TEXT_SIZE, b"\0")

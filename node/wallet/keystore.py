@@ -11,7 +11,6 @@ checksum distinguishes a damaged file from a wrong passphrase.
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from mnemonic import Mnemonic
 
 from unchained.node.base.files import write_private
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import (
     Account,
@@ -197,6 +197,7 @@ class Keystore(msgspec.Struct, frozen=True):
         accounts: int = 1,
         cost: KdfCost = DEFAULT_COST,
         allow_empty: bool = False,
+        randomness: Randomness = SYSTEM,
     ) -> Keystore:
         """Seal a secret under a passphrase; takes a second, by design.
 
@@ -206,7 +207,9 @@ class Keystore(msgspec.Struct, frozen=True):
             WatchKeys.of(secret.account(network.chain_id, index)) for index in range(accounts)
         )
         clear = _Clear(network.chain_id, birth, watched, cost, b"", 0)
-        return _seal(network, clear, secret, passphrase, allow_empty=allow_empty)
+        return _seal(
+            network, clear, secret, passphrase, allow_empty=allow_empty, randomness=randomness
+        )
 
     @classmethod
     def watch(cls, network: Network, accounts: tuple[WatchKeys, ...], birth: int = 0) -> Keystore:
@@ -308,15 +311,25 @@ class Keystore(msgspec.Struct, frozen=True):
         *,
         cost: KdfCost | None = None,
         allow_empty: bool = False,
+        randomness: Randomness = SYSTEM,
     ) -> Keystore:
         """Return the wallet under another passphrase. Raises `EmptyPassphraseError`."""
         clear = self.file.clear
         if cost is None:
             cost = DEFAULT_COST if clear.empty else clear.cost
         clear = msgspec.structs.replace(clear, birth=self.birth, cost=cost)
-        return _seal(self.network, clear, secret, passphrase, allow_empty=allow_empty)
+        return _seal(
+            self.network,
+            clear,
+            secret,
+            passphrase,
+            allow_empty=allow_empty,
+            randomness=randomness,
+        )
 
-    def with_account(self, secret: SpendSecret, passphrase: str) -> Keystore:
+    def with_account(
+        self, secret: SpendSecret, passphrase: str, *, randomness: Randomness = SYSTEM
+    ) -> Keystore:
         """Return the wallet with one more account, sealed anew under its passphrase.
 
         Raises `WrongPassphraseError` if that is not the present one.
@@ -326,20 +339,33 @@ class Keystore(msgspec.Struct, frozen=True):
         index = max(keys.index for keys in clear.accounts) + 1
         keys = WatchKeys.of(secret.account(self.network.chain_id, index))
         clear = msgspec.structs.replace(clear, birth=self.birth, accounts=(*clear.accounts, keys))
-        return _seal(self.network, clear, secret, passphrase, allow_empty=bool(clear.empty))
+        return _seal(
+            self.network,
+            clear,
+            secret,
+            passphrase,
+            allow_empty=bool(clear.empty),
+            randomness=randomness,
+        )
 
 
 def _seal(
-    network: Network, clear: _Clear, secret: SpendSecret, passphrase: str, *, allow_empty: bool
+    network: Network,
+    clear: _Clear,
+    secret: SpendSecret,
+    passphrase: str,
+    *,
+    allow_empty: bool,
+    randomness: Randomness,
 ) -> Keystore:
     if not passphrase and not allow_empty:
         raise EmptyPassphraseError
     # what everyone can open gains nothing from being slow to open
     cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
     clear = msgspec.structs.replace(
-        clear, cost=cost, salt=secrets.token_bytes(16), empty=int(not passphrase)
+        clear, cost=cost, salt=randomness.token_bytes(16), empty=int(not passphrase)
     )
-    nonce = secrets.token_bytes(12)
+    nonce = randomness.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
     sealed = cipher.encrypt(
         nonce, secret.to_bytes(), WALLET_MAGIC + bytes((WALLET_FILE_VERSION,)) + encode(clear)
@@ -388,9 +414,9 @@ def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
     return path
 
 
-def new_secret() -> SpendSecret:
+def new_secret(randomness: Randomness = SYSTEM) -> SpendSecret:
     """Return a secret that nobody has had before."""
-    return SpendSecret.of(new_mnemonic(secrets.token_bytes(32)))
+    return SpendSecret.of(new_mnemonic(randomness.token_bytes(32)))
 
 
 _FILE = CanonicalDecoder(_File, max_size=WALLET_FILE_BYTES_MAX)

@@ -67,7 +67,9 @@ class WalletManager(WalletFollower):
 
         def make() -> str:
             secret = (
-                new_secret() if mnemonic is None else SpendSecret.of(mnemonic, bip39_passphrase)
+                new_secret(self._randomness)
+                if mnemonic is None
+                else SpendSecret.of(mnemonic, bip39_passphrase)
             )
             keystore = Keystore.create(
                 self.network,
@@ -77,6 +79,7 @@ class WalletManager(WalletFollower):
                 accounts=accounts,
                 cost=self._cost,
                 allow_empty=allow_empty,
+                randomness=self._randomness,
             )
             save_new(keystore, self._directory, name)
             return secret.mnemonic()

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.addresses import (
@@ -78,11 +79,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         """Bytes of the note that the output will have."""
         return NOTE_SIZE if isinstance(self.to, Paycode) else 0
 
-    def at(self, place: OutputPlace) -> Output:
+    def at(self, place: OutputPlace, randomness: Randomness = SYSTEM) -> Output:
         """Return the output, with a secret of its own each time if it is to a paycode."""
         if not isinstance(self.to, Paycode):
             return Output(self.value, self.to, b"")
-        sealed = seal_note(self.to, place, self.memo)
+        sealed = seal_note(self.to, place, self.memo, randomness=randomness)
         return Output(self.value, sealed.lock, sealed.note)
 
 

@@ -7,12 +7,12 @@ grains per byte of size (Protocol §8.2).
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
@@ -102,11 +102,16 @@ class Spender:
     """Makes transfers for one wallet, as it is at its last anchor."""
 
     def __init__(
-        self, store: WalletStore, network: Network, accounts: Mapping[int, WatchAccount]
+        self,
+        store: WalletStore,
+        network: Network,
+        accounts: Mapping[int, WatchAccount],
+        randomness: Randomness = SYSTEM,
     ) -> None:
         self._store = store
         self._network = network
         self._accounts = accounts
+        self._randomness = randomness
 
     @property
     def next_height(self) -> int:
@@ -191,7 +196,9 @@ class Spender:
         else:
             selection = self._choose(need, account, coins, costs)
         chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
-        return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
+        return _assemble(
+            self._network, plan, chosen, selection.change, payees, replaces, self._randomness
+        )
 
     def _choose(
         self, need: int, account: int, coins: Sequence[bytes] | None, costs: SelectionCosts
@@ -281,7 +288,7 @@ class Spender:
             plan = self._gathered(account, payee, value)
             paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
             chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
-            prepared.append(_assemble(self._network, plan, chosen, 0, paid, b""))
+            prepared.append(_assemble(self._network, plan, chosen, 0, paid, b"", self._randomness))
         if not prepared:
             raise NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared
@@ -457,16 +464,18 @@ def _assemble(
     change: int,
     payees: Sequence[Payee],
     replaces: bytes,
+    randomness: Randomness,
 ) -> Prepared:
     drafts = list(plan.outputs)
     at = None
     if change:
         # wherever it stands, so that it cannot be distinguished from a payment
-        at = secrets.randbelow(len(drafts) + 1)
+        at = randomness.below(len(drafts) + 1)
         drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
     ordered = sorted(coins, key=lambda coin: coin.coin_id)
     outputs = [
-        draft.at(OutputPlace(ordered[0].coin_id, index)) for index, draft in enumerate(drafts)
+        draft.at(OutputPlace(ordered[0].coin_id, index), randomness)
+        for index, draft in enumerate(drafts)
     ]
     total = sum(coin.value for coin in ordered)
     unsigned = Unsigned(

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     TRANSFER_VERSION,
@@ -142,12 +143,16 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Return the key hashes that have signed."""
         return {key_hash(entry.public_key) for entry in self.signatures}
 
-    def sign(self, key_of: Sign) -> Unsigned:
+    def sign(self, key_of: Sign, randomness: Randomness = SYSTEM) -> Unsigned:
         """Return the transfer with the signatures that the given keys can add."""
         sighash = self.sighash()
         done = self.signed_by()
         keys = [key_of(wanted) for wanted in self.signers() if wanted not in done]
-        added = [Signature(key.public_key, key.sign(sighash)) for key in keys if key is not None]
+        added = [
+            Signature(key.public_key, key.sign(sighash, randomness))
+            for key in keys
+            if key is not None
+        ]
         return self._with(added)
 
     def merge(self, others: Iterable[Unsigned]) -> Unsigned:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import ProvenTransfer
@@ -171,12 +172,20 @@ class WalletPayout:
 class Wallet:
     """An open wallet. Close it: it holds a file."""
 
-    def __init__(self, name: str, network: Network, keystore: Keystore, path: Path | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        keystore: Keystore,
+        path: Path | None,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
         self.name = name
         self.network = network
         self._keystore = keystore
         self._path = path
+        self._randomness = randomness
         self._secret: SpendSecret | None = None
         first = keystore.accounts[0]
         self.store = WalletStore(
@@ -184,14 +193,17 @@ class Wallet:
             network_id=genesis_of(network).id,
             owner=first.key_hash,
             seed=first.view_seed,
+            randomness=randomness,
         )
         self._load_keys()
 
     @classmethod
-    def open(cls, directory: Path, name: str, network: Network) -> Wallet:
+    def open(
+        cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
+    ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path)
+        return cls(name, network, Keystore.load(path, network), path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -213,7 +225,7 @@ class Wallet:
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts)
+        self.spender = Spender(self.store, self.network, accounts, randomness=self._randomness)
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -261,7 +273,11 @@ class Wallet:
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
         secret = self._keystore.unlock(old)
-        self._replace(self._keystore.with_passphrase(secret, passphrase, allow_empty=allow_empty))
+        self._replace(
+            self._keystore.with_passphrase(
+                secret, passphrase, allow_empty=allow_empty, randomness=self._randomness
+            )
+        )
 
     def add_account(self, passphrase: str) -> int:
         """Add the next account and return its index; coins that it had before take a rescan.
@@ -269,7 +285,7 @@ class Wallet:
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase))
+        self._replace(self._keystore.with_account(secret, passphrase, randomness=self._randomness))
         self._load_keys()
         return self._keystore.accounts[-1].index
 
@@ -350,7 +366,7 @@ class Wallet:
         """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
         `WatchOnlyError`."""
         self._unlocked()
-        return unsigned.sign(self._key_for)
+        return unsigned.sign(self._key_for, self._randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,

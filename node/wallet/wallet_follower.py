@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
@@ -97,6 +98,7 @@ class WalletFollower:
         runner: Runner,
         log: FilteringBoundLogger,
         cost: KdfCost = DEFAULT_COST,
+        randomness: Randomness = SYSTEM,
     ) -> None:
         self.network = link.network
         self._directory = directory
@@ -105,6 +107,7 @@ class WalletFollower:
         self._runner = runner
         self._log = log
         self._cost = cost
+        self._randomness = randomness
         self._open: dict[str, _Open] = {}
         self._closed: set[str] = set()
         self._wake = trio.Event()
@@ -263,7 +266,9 @@ class WalletFollower:
         if name in self._open:
             return
         try:
-            wallet = await self._runner.run(Wallet.open, self._directory, name, self.network)
+            wallet = await self._runner.run(
+                Wallet.open, self._directory, name, self.network, self._randomness
+            )
         except FileNotFoundError:
             raise NoSuchWalletError(name) from None
         if name in self._open:

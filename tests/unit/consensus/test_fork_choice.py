@@ -51,6 +51,10 @@ def test_the_descent_follows_the_greatest_score_at_each_step() -> None:
     assert winner(Anchor(1, 0, light, heavy)) == [3, 6]
 
 
+def test_an_only_child_needs_no_score() -> None:
+    assert winner(Anchor(1, 0, Anchor(3, -1, Anchor(2, 0)))) == [3, 2]
+
+
 def test_a_tie_goes_to_the_lower_id() -> None:
     assert winner(Anchor(1, 0, Anchor(9, 7), Anchor(2, 7), Anchor(5, 7))) == [2]
 
