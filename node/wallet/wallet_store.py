@@ -8,14 +8,13 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Wid
-from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import (
@@ -28,6 +27,7 @@ from unchained.node.wallet.records import (
     WalletStoreStatistics,
 )
 from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING
+from unchained.node.wallet.user_records import UserRecords
 
 COLUMNS: Final = (
     "coin_id, account, origin, value, lock, txid, idx, height, time_ms, spent_height, spent_by, "
@@ -56,11 +56,9 @@ WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
 
 _payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
-_condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
-_text = msgspec.msgpack.Decoder(str)
 
 
-class WalletStore(Database):
+class WalletStore(UserRecords):
     """What one wallet knows. Raises `StoreDamagedError` from every method for a file that cannot be
     read."""
 
@@ -298,33 +296,41 @@ class WalletStore(Database):
         mature_below: int,
         *,
         most: int,
+        above: int = 0,
         at_most: int | None = None,
         smallest: bool = False,
     ) -> list[tuple[CoinId, int]]:
         """Return ids and values of coins that can be spent: up to `most`, the largest first.
 
-        `at_most` leaves out larger ones; `smallest` gives the smallest first instead.
+        Only those worth more than `above` grains; `at_most` leaves out larger ones; `smallest`
+        gives the smallest first instead.
         """
         bound = "" if at_most is None else "AND value <= ?"
         return self.rows(
             f"""SELECT coin_id, value FROM coins
-                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL {bound}
+                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL
+                AND value > ? {bound}
                 AND NOT (origin = 0 AND height >= ?) AND NOT {FROZEN} AND NOT {LEAVING}
                 ORDER BY value {"ASC" if smallest else "DESC"} LIMIT ?""",  # noqa: S608
             account,
+            above,
             *(() if at_most is None else (at_most,)),
             mature_below,
             most,
         )
 
-    def own_change(self, account: int) -> list[tuple[CoinId, int]]:
-        """Return ids and values of coins that waiting transfers of the wallet itself bring."""
+    def own_change(self, account: int, without: Collection[bytes] = ()) -> list[tuple[CoinId, int]]:
+        """Return ids and values of coins that waiting transfers of the wallet itself bring, those
+        of the txids `without` apart."""
+        marks = ", ".join("?" * len(without))
         return self.rows(
             f"""SELECT coin_id, value FROM coins JOIN outgoing USING (txid)
                 WHERE coins.account = ? AND coins.height IS NULL AND spent_height IS NULL
                 AND outgoing.height IS NULL AND outgoing.state = 0
+                AND coins.txid NOT IN ({marks})
                 AND NOT {FROZEN} AND NOT {LEAVING} ORDER BY value DESC LIMIT 25""",  # noqa: S608
             account,
+            *without,
         )
 
     def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
@@ -378,6 +384,10 @@ class WalletStore(Database):
             self.run("DELETE FROM outgoing WHERE txid = ?", txid)
             self.settle()
 
+    def include(self, txid: bytes, height: int) -> None:
+        """Note that the main chain includes a transfer of the wallet."""
+        self.run("UPDATE outgoing SET height = ? WHERE txid = ?", height, txid)
+
     def abandon(self, txid: bytes) -> None:
         """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransferError`."""
         changed = self.run(
@@ -425,44 +435,6 @@ class WalletStore(Database):
         """Return what a transfer's payer wrote to the wallet, in the order of its outputs."""
         rows = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
         return tuple(coin.memo for coin in map(self._coin, rows) if coin.memo)
-
-    # What the user adds
-
-    def label(self, kind: str, key: bytes) -> str:
-        """Return the label of a coin, transfer, address or contract; empty if it has none."""
-        rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", kind, key)
-        if not rows:
-            return ""
-        return _text.decode(self.sealer.unseal(rows[0][0], key))
-
-    def set_label(self, kind: str, key: bytes, text: str) -> None:
-        """Label a coin, transfer, address or contract; an empty text takes the label away."""
-        if not text:
-            self.run("DELETE FROM labels WHERE kind = ? AND key = ?", kind, key)
-            return
-        sealed = self.sealer.seal(text, key)
-        self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
-
-    def put_contract(self, lock: bytes, condition: bytes, salt: bytes, created_ms: int) -> None:
-        """Watch a condition shared with others."""
-        self.run(
-            "INSERT OR IGNORE INTO contracts VALUES (?, ?, ?, x'')",
-            lock,
-            self.sealer.seal((condition, salt), lock),
-            created_ms,
-        )
-
-    def contracts(self) -> list[tuple[bytes, bytes, bytes, bytes]]:
-        """Return lock, condition, salt and known preimage of each watched condition, by age."""
-        rows = self.rows("SELECT lock, secret, preimage FROM contracts ORDER BY created_ms, lock")
-        return [
-            (lock, *_condition_and_salt.decode(self.sealer.unseal(secret, lock)), preimage)
-            for lock, secret, preimage in rows
-        ]
-
-    def put_preimage(self, lock: bytes, preimage: bytes) -> None:
-        """Keep the preimage of a watched condition's hash."""
-        self.run("UPDATE contracts SET preimage = ? WHERE lock = ?", preimage, lock)
 
     def statistics(self) -> WalletStoreStatistics:
         """Return a snapshot of the counters."""
