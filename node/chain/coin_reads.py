@@ -81,7 +81,8 @@ def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
 
 
 def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
-    """Return what bodies list and is not known."""
+    """Return what bodies list and is not known; of a body whose known transfers are too large, no
+    more of them than show it."""
     coins: dict[CoinId, None] = {}
     wids: dict[Wid, None] = {}
     lengths: dict[Wid, int] = {}
@@ -89,12 +90,17 @@ def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
         for coin_id in map(CoinId, (*body.fresh, *body.uncles)):
             if not view.archive.knows(coin_id):
                 coins[coin_id] = None
+        size = 0
         for wid in map(Wid, body.transfers):
             length = encoded_length(view, wid)
             if length is None:
                 wids[wid] = None
-            else:
-                lengths[wid] = length
+                continue
+            lengths[wid] = length
+            size += length
+            # Protocol §5.2: BODY_TOO_LARGE is said "as soon as those that are there do"
+            if size > view.network.max_body_size:
+                break
     return Lacking(list(coins), list(wids), lengths)
 
 

@@ -102,7 +102,13 @@ class ChainCore:
             self.admission,
         )
         self.view = ChainView(
-            network, self.tree, self.archive, self.ledger.view, self._waiting, self.root
+            network,
+            self.tree,
+            self.archive,
+            self.ledger.anchors,
+            self.ledger.view,
+            self._waiting,
+            self.root,
         )
         """What reads of the chain look at."""
         self.admission.load(store, frozenset(opened.main))

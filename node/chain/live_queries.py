@@ -15,7 +15,6 @@ from unchained.node.chain.answers import (
     HeaderBase,
     KnownCoin,
     Lacking,
-    MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
@@ -69,11 +68,6 @@ class LiveQueries:
 
     async def anchor_at(self, height: int) -> CoinId | None:
         return await self._reader.read(partial(anchor_reads.anchor_at, height=height))
-
-    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-        return await self._reader.read(
-            partial(anchor_reads.main_stretch, lowest=lowest, known=known, limit=limit)
-        )
 
     async def main_weight(self, height: int) -> MainWeight:
         return await self._reader.read(partial(anchor_reads.main_weight, height=height))
