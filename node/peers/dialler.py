@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import OWN, AddressBook, BookEntry
+from unchained.node.peers.lost_peers import LostPeers
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
 from unchained.node.transport.address import Address
@@ -19,6 +20,8 @@ from unchained.node.transport.address_groups import is_public, network_group
 from unchained.node.transport.contract import (
     Connected,
     Direction,
+    DisconnectReason,
+    PeerDisconnected,
     PeerId,
     PeerInfo,
     Transport,
@@ -32,6 +35,11 @@ LONGEST_DIAL_DELAY_S: Final = 60.0
 """Seconds between attempts at an address of the operator's where nobody answers: twice as many
 after each, as nodes that are started together are up within moments."""
 DIAL_TIMEOUT_S: Final = 10.0
+LASTED_S: Final = 60.0
+"""Seconds after which a peer that closes is looked for: who does so sooner has no place for us."""
+RETURNED_VISIT_S: Final = 60.0
+"""Seconds that a lost peer stays that is found again when all its places have been taken: enough to
+learn of each other's chains."""
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +98,9 @@ class Dialler:
         self._under_way: set[str] = set()
         self._probed: set[PeerId] = set()
         self._dialled: dict[PeerId, str] = {}
+        self._lost = LostPeers(rng)
+        self._returned: set[PeerId] = set()
+        """Peers of `_probed` that stay a while."""
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.dials = self.failed = self.probes = 0
@@ -122,15 +133,26 @@ class Dialler:
 
     def end_probe(self, peer: PeerId) -> bool:
         """Note that a peer was greeted; return whether it was only to be probed, and may go."""
-        if peer not in self._probed:
+        if peer not in self._probed or peer in self._returned:
             return False
         self._probed.discard(peer)
         return self.missing < 0
 
-    def forget(self, peer: PeerId) -> None:
-        """Note that a peer is gone."""
-        self._dialled.pop(peer, None)
+    def forget(self, event: PeerDisconnected, *, was_silent: bool) -> None:
+        """Note that a peer is gone; if nobody wanted that, it is looked for. `was_silent`: it was
+        let go of because it did not answer."""
+        peer, now = event.info.peer, trio.current_time()
+        text = self._dialled.pop(peer, None)
+        lasted = now - event.info.since >= LASTED_S
+        was_lost = (
+            was_silent
+            or event.reason is DisconnectReason.DEAD
+            or (event.reason is DisconnectReason.REMOTE and lasted)
+        )
+        if text is not None and was_lost and peer not in self._probed:
+            self._lost.note(text, now)
         self._probed.discard(peer)
+        self._returned.discard(peer)
         self.wake()
 
     async def run(self) -> None:
@@ -151,10 +173,21 @@ class Dialler:
         first = list(self._book.anchors)
         while True:
             self._need = trio.Event()
+            self._dial_lost()
             while self.missing > 0 and (found := self._next_address(first)) is not None:
                 self._start_dial(found)
-            with trio.move_on_after(DIAL_EVERY_S):
+            with trio.move_on_after(self._lost.wait_s(trio.current_time(), DIAL_EVERY_S)):
                 await self._need.wait()
+
+    def _dial_lost(self) -> None:
+        """Dial those lost peers whose time has come, also where others have taken their places: it
+        may be a whole part of the network that was lost with them."""
+        while (text := self._lost.take_due(trio.current_time())) is not None:
+            entry = self._book.get(text)
+            if entry is None or entry.address.peer in self._connected:
+                self._lost.found(text)
+            elif self._is_fit(entry):
+                self._start_dial(text, probe=self.missing <= 0)
 
     def _next_address(self, first: list[str]) -> str | None:
         now_ms = self._clock.now_ms()
@@ -198,17 +231,36 @@ class Dialler:
             self._probed.add(expected)
         if not already:
             self._dialled[expected] = text
+        if probe and text in self._lost:
+            self._returned.add(expected)
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
+            self._lost.found(text)
+            if expected in self._returned and self._nursery is not None:
+                self._nursery.start_soon(self._end_visit, expected, name="peers.returned")
         except TransportError as error:
             self.failed += 1
             self._probed.discard(expected)
+            self._returned.discard(expected)
             self._dialled.pop(expected, None)
-            self._book.failed(text, self._clock.now_ms())
+            self._note_failed(text)
             self._log.debug("peer.dial_failed", address=text, why=str(error))
         finally:
             self._under_way.discard(text)
             self.wake()
+
+    def _note_failed(self, text: str) -> None:
+        entry = self._book.get(text)
+        # Where nobody at all is reached, it is our line that is down: no address waits longer.
+        if self._connected or (entry is not None and not entry.failures):
+            self._book.failed(text, self._clock.now_ms())
+
+    async def _end_visit(self, peer: PeerId) -> None:
+        """Let a lost peer that was found again go after a while, if there is no place for it."""
+        await trio.sleep(RETURNED_VISIT_S)
+        self._returned.discard(peer)
+        if peer in self._connected and self.end_probe(peer):
+            await self._transport.disconnect(peer)
 
     async def _keep_joined(self, text: str) -> None:
         """Keep in touch with an address of the operator's whose peer nobody named.
