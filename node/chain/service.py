@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.chain_intake import ChainIntake
 from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
@@ -94,6 +95,7 @@ class ChainService:
         self._intake = CoinIntake(
             core.network, self._writer, self._verification, clock=clock, log=log
         )
+        self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
@@ -383,54 +385,16 @@ class ChainService:
     ) -> tuple[int, ProtocolError | None]:
         """Take in anchors in order, as sync and import have them; stop at the first bad one.
 
-        Proofs are verified together first, but for the coins in `proven`. Returns how many were
-        taken in or known already, and the rule that the next one broke.
+        Proofs and signatures are verified first, but for the mixes of the coins in `proven`.
+        Returns how many were taken in or known already, and the rule that the next one broke.
         """
-        coins = [
-            coin
-            for package in packages
-            for coin in (package.anchor, *package.coins.values())
-            if coin.id not in proven
-        ]
-        forged = await self.find_forged(coins)
-        sound = next(
-            (at for at, package in enumerate(packages) if _coin_ids(package) & forged),
-            len(packages),
-        )
-        await self.judge_transfers(
-            [raw for package in packages[:sound] for raw in package.transfers.values()]
-        )
-        anchors = [ProvenAnchor(package) for package in packages[:sound]]
-        now_ms = self._clock.now_ms()
-
-        def submit(core: ChainCore) -> tuple[int, ProtocolError | None]:
-            # Whoever sent these has to hear which rule they break when they are connected.
-            self._writer.choose_now()
-            return core.submit_chain(anchors, now_ms)
-
-        done, error = await self._call(submit)
-        if error is None and sound < len(packages):
-            error = await self._submit_forged(packages[sound])
-        return done, error
+        return await self._chain_intake.submit(packages, proven)
 
     async def submit_batch(self, anchors: Sequence[ProvenAnchor]) -> BatchOutcome:
         """Take in anchors, lowest first; stop at the first that breaks a rule of its own.
         What is found wrong when they are connected is told through `changes`."""
         now_ms = self._clock.now_ms()
         return await self._call(lambda core: core.submit_batch(anchors, now_ms))
-
-    async def _submit_forged(self, package: Package) -> ProtocolError | None:
-        """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
-        anchor, now_ms = package.anchor, self._clock.now_ms()
-        try:
-            judged = await self._call(lambda core: core.submit_coin(anchor, now_ms))
-            if isinstance(judged, NeedsProof):
-                await self.verify_mixes(judged.coins)
-                await self.submit_coin(ProvenCoin(anchor))
-            await self.submit_package(package)
-        except ProtocolError as error:
-            return error
-        return None
 
     async def submit_transfer(self, raw: bytes) -> Outcome:
         """Take in a transfer that came by itself.
@@ -487,10 +451,6 @@ class ChainService:
 
 def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
     return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
-
-
-def _coin_ids(package: Package) -> set[CoinId]:
-    return {package.anchor.id, *package.coins}
 
 
 def _check_transfer(core: ChainCore, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -17,6 +18,7 @@ from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import InlineRunner, Runner
+from unchained.node.chain import chain_intake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
@@ -394,6 +396,50 @@ async def test_a_chain_is_told_which_rule_it_breaks_though_a_choice_is_still_to_
         assert done == 1
         assert isinstance(error, BadStateRootError)
         assert manager.status.value.tip == first.id
+
+
+async def test_a_long_chain_ends_before_the_first_anchor_with_a_forged_proof(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 2)
+    anchors = [forge.anchor(forge.genesis)]
+    for _ in range(6):
+        anchors.append(forge.anchor(anchors[-1]))
+    forged = forge.forged_mix(anchors[3])
+    packages = [anchor.package() for anchor in anchors]
+    packages[4] = msgspec.structs.replace(packages[4], anchor=forged)
+    async with running(forge, writer=SlowRunner()) as service:
+        done, error = await service.manager.submit_chain(packages)
+        assert (done, type(error)) == (4, BadMixError)
+        assert service.manager.status.value.tip == anchors[3].id
+
+
+async def test_a_long_chain_ends_at_the_first_anchor_that_breaks_a_rule(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 2)
+    first = forge.anchor(forge.genesis)
+    wrong = forge.anchor(first, body_fields={"state_root": bytes(32)})
+    beyond = forge.anchor(wrong)
+    async with running(forge, writer=SlowRunner()) as service:
+        packages = [anchor.package() for anchor in (first, wrong, beyond, forge.anchor(beyond))]
+        done, error = await service.manager.submit_chain(packages)
+        assert (done, type(error)) == (1, BadStateRootError)
+        # what was verified meanwhile was not taken in
+        assert not await service.manager.queries.is_known(beyond.id)
+
+
+async def test_a_long_chain_is_verified_ahead_of_the_writer(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 1)
+    first = forge.anchor(forge.genesis)
+    second = forge.anchor(first)
+    async with running(forge, writer=SlowRunner()) as service, trio.open_nursery() as nursery:
+        packages = [first.package(), second.package()]
+        nursery.start_soon(service.manager.submit_chain, packages)
+        await service.manager.status.wait_for(lambda status: status.height == 1)
+        assert service.manager.statistics().mixes_verified == 2
 
 
 async def test_a_restart_connects_what_had_passed(forge: Forge) -> None:
