@@ -12,6 +12,7 @@ import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, TransferRefusedError
 from unchained.node.wallet.keystore import (
@@ -172,9 +173,9 @@ class WalletManager(WalletFollower):
         """Replace a waiting transfer by one that pays more."""
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
-    async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back."""
-        await self.call(name, lambda wallet: wallet.abandon(txid))
+    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
+        """Take the coins of a waiting transfer back; return the waiting ones that build on it."""
+        return await self.call(name, lambda wallet: wallet.abandon(txid))
 
     async def claim(
         self, name: str, lock: bytes, fee: Fee | None = None, *, preimage: bytes | None = None

@@ -190,12 +190,17 @@ class Spender:
         elif account is None:
             raise InsufficientFundsError(need + have, have)
         else:
-            selection = self._choose(need, account, coins, costs)
+            selection = self._choose(need, account, coins, costs, replaces)
         chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
         return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
 
     def _choose(
-        self, need: int, account: int, coins: Sequence[bytes] | None, costs: SelectionCosts
+        self,
+        need: int,
+        account: int,
+        coins: Sequence[bytes] | None,
+        costs: SelectionCosts,
+        replaces: bytes,
     ) -> Selection:
         costs = msgspec.structs.replace(costs, bare=0)
         if coins is not None:
@@ -212,7 +217,7 @@ class Spender:
         try:
             return select(need, _worth(largest, costs), fitting, costs)
         except InsufficientFundsError:
-            change = store.own_change(account)
+            change = store.own_change(account, replaced=replaces)
             if not change:
                 raise
         everything = sorted((*largest, *change), key=lambda coin: -coin[1])

@@ -24,7 +24,7 @@ from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock, UInt64
+from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid, UInt64
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -395,14 +395,17 @@ class Wallet:
     def _found(self, raw: bytes, now_ms: int) -> tuple[FoundCoin, ...]:
         return self._recogniser.transfer(raw, None, now_ms).found
 
-    def abandon(self, txid: bytes) -> None:
+    def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.
 
-        Raises `NoSuchTransferError`.
+        Returns the waiting transfers of the wallet that spend what it would have brought back, and
+        so cannot come either, by txid. Raises `NoSuchTransferError`.
         """
         with self.store.transaction():
             self.store.abandon(txid)
+            expected = self.store.expected()
             self.store.settle()
+            return tuple(sorted(expected - self.store.expected()))
 
     # Contracts
 

@@ -11,6 +11,7 @@ from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, Wal
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.wallet_shapes import (
+    Abandoned,
     Account,
     ContractInfo,
     FeeRate,
@@ -119,10 +120,15 @@ class PaymentRoom:
         return Sent.of(bumped)
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
-        await self._wallets.abandon(name, bytes(txid))
-        return True
+    @user_text(
+        """Take the coins of a waiting transfer back. It may be included all the same.
+
+        Waiting transfers that spend its change are given up with it.
+        """
+    )
+    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> Abandoned:
+        lost = await self._wallets.abandon(name, bytes(txid))
+        return Abandoned(txid, tuple(map(Hash, lost)))
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
