@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -21,9 +21,8 @@ from unchained.node.chain.results import (
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.transfer_verdict import TransferVerdict
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 
 RUN_TRANSFERS: Final = 256
 """Transfers after which a run ends: some 25 ms of signatures on two cores."""
@@ -43,8 +42,8 @@ class SingleIntake(Protocol):
     async def submit_package(self, package: Package) -> Outcome:
         """Take in an anchor's body."""
 
-    async def judge_transfers(self, raws: Collection[bytes]) -> list[TransferVerdict]:
-        """Verify transfers and remember what they are worth."""
+    async def validate_transfers(self, transfers: Mapping[Wid, bytes]) -> None:
+        """Validate transfers by their bytes and remember what they are."""
 
 
 class ChainIntake:
@@ -85,7 +84,7 @@ class ChainIntake:
 
     async def _verify(self, run: Sequence[Package], proven: Collection[CoinId]) -> int:
         """Return how many anchors come before the first with a forged proof; what the transfers of
-        these are worth is remembered."""
+        these are is remembered."""
         coins = [
             coin
             for package in run
@@ -97,8 +96,8 @@ class ChainIntake:
             (at for at, package in enumerate(run) if forged & {package.anchor.id, *package.coins}),
             len(run),
         )
-        await self._single.judge_transfers(
-            [raw for package in run[:sound] for raw in package.transfers.values()]
+        await self._single.validate_transfers(
+            {wid: raw for package in run[:sound] for wid, raw in package.transfers.items()}
         )
         return sound
 

@@ -9,7 +9,7 @@ queued for its one writer. What is known is asked of `queries`. What happened is
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeVar
@@ -26,7 +26,6 @@ from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
-from unchained.node.chain.operation import Operation, Running
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
     BatchOutcome,
@@ -38,19 +37,18 @@ from unchained.node.chain.results import (
     ProvenAnchor,
     ProvenCoin,
 )
-from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
+from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
-from unchained.node.chain.writer import ChainWriter
+from unchained.node.chain.writer import ChainWriter, Operation, Running
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict
-from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.consensus.transfers import ProvenTransfer, ValidatedTransfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage.kv import KeyValueStore
 
 T = TypeVar("T")
@@ -88,8 +86,9 @@ class ChainService:
         self.network = core.network
         self._clock = clock
         self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
-        self.queries: ChainQueries = LiveQueries(self._writer)
+        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier, core.network)
         """What is known of the chain."""
+        self._transfers = core.transfers
         self._verification = Verifier(core.network, verifier, verifiers, backend)
         self._log = log
         self._intake = CoinIntake(
@@ -98,7 +97,7 @@ class ChainService:
         self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
-        self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
+        self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
         """The present of the chain."""
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._coins = self._connected = self._disconnected = 0
@@ -172,7 +171,7 @@ class ChainService:
             self._connected += len(step.connected)
             self._disconnected += len(step.disconnected)
             for anchor in step.counted:
-                self._intake.note_counted(anchor.id)
+                self._intake.note_counted(anchor.coin.id)
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
                 self._intake.note_barren(anchor_id)
@@ -187,20 +186,17 @@ class ChainService:
         for anchor in step.connected[-1:] if self._in_bulk else step.connected:
             self._log.info(
                 "anchor.connected",
-                height=anchor.height,
-                id=anchor.id.hex(),
+                height=anchor.coin.height,
+                id=anchor.coin.id.hex(),
                 fresh=anchor.fresh,
                 late=anchor.late,
                 stray=anchor.stray,
                 transfers=anchor.transfers,
             )
         # In bulk the anchors that are connected say enough.
-        for counted in () if self._in_bulk else step.counted:
+        for coin in () if self._in_bulk else [counted.coin for counted in step.counted]:
             self._log.debug(
-                "anchor.counted",
-                height=counted.height,
-                id=counted.id.hex(),
-                parent=counted.parent.hex(),
+                "anchor.counted", height=coin.height, id=coin.id.hex(), parent=coin.parent.hex()
             )
         for anchor_id, error in step.dead:
             self._log.warning("anchor.dead", **_broken(anchor_id, error))
@@ -301,7 +297,7 @@ class ChainService:
             self._connected,
             self._disconnected,
             self._verification.mixes,
-            self._verification.judged,
+            self._verification.transfers,
             self._intake.orphans,
             self._intake.early,
             self._refused,
@@ -337,8 +333,7 @@ class ChainService:
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault, and the `ProtocolError` that makes the anchor invalid for good.
         """
-        if package.transfers:
-            await self.judge_transfers(package.transfers.values())
+        await self.validate_transfers(package.transfers)
         result = await self._call(lambda core: self._take_body(core, package))
         if isinstance(result, NeedsProof):
             try:
@@ -396,21 +391,37 @@ class ChainService:
         now_ms = self._clock.now_ms()
         return await self._call(lambda core: core.submit_batch(anchors, now_ms))
 
-    async def submit_transfer(self, raw: bytes) -> Outcome:
-        """Take in a transfer that came by itself.
+    async def submit_transfer(self, transfer: bytes | ProvenTransfer) -> Outcome:
+        """Take in a transfer that came by itself: its whole encoding, or one that was proven where
+        it was made.
 
         Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
         relayed. What the chain does not allow is refused before any signature is looked at.
         """
         now_ms = self._clock.now_ms()
-        sized = await self._call(lambda core: _check_transfer(core, raw, now_ms))
-        if isinstance(sized, Outcome):
-            return sized
-        transfer = sized
-        (verdict,) = await self.judge_transfers((raw,))
-        verdict.raise_alone()
-        verdict.raise_witness()
-        return await self._call(lambda core: core.submit_transfer(transfer, now_ms))
+        if isinstance(transfer, ProvenTransfer):
+            self._transfers.remember(transfer.sized.wid, ValidatedTransfer.of(transfer))
+            proven = transfer
+        else:
+            found = await self._prove(transfer, now_ms)
+            if isinstance(found, Outcome):
+                return found
+            proven = found
+        return await self._call(lambda core: core.submit_transfer(proven, now_ms))
+
+    async def _prove(self, raw: bytes, now_ms: int) -> ProvenTransfer | Outcome:
+        known = self._transfers.proven(wid_of(raw))
+        if known is not None:
+            return known
+        checked = await self._call(lambda core: core.check_transfer(raw, now_ms))
+        if isinstance(checked, Outcome):
+            return checked
+        return (await self.validate_transfer(checked)).proven()
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return a transfer that came not long ago and was found good, without asking the writer;
+        from any thread."""
+        return self._transfers.proven(wid)
 
     # Verifying
 
@@ -425,36 +436,22 @@ class ChainService:
         """
         return await self._verification.find_forged(await self.queries.unknown_coins(coins))
 
-    async def judge_transfers(self, raws: Collection[bytes]) -> list[TransferVerdict]:
-        """Judge transfers by their bytes, several at a time; remember and return the verdicts."""
-        wids = [wid_of(raw) for raw in raws]
-        known = await self._call(lambda core: [core.verdicts.get(wid) for wid in wids])
-        open_cases = [
-            (wid, raw)
-            for wid, raw, verdict in zip(wids, raws, known, strict=True)
-            if verdict is None
-        ]
-        if open_cases:
-            news = await self._verification.judge(open_cases)
+    async def validate_transfer(self, sized: SizedTransfer) -> ValidatedTransfer:
+        """Return what a decoded transfer is by its bytes; validated only if that was not done."""
+        verdict = self._transfers.verdict(sized.wid)
+        if verdict is not None:
+            return ValidatedTransfer(sized, verdict, len(sized.raw))
+        found = (await self._verification.validate([(sized.wid, sized)]))[sized.wid]
+        self._transfers.remember(sized.wid, found)
+        return found
 
-            def remember(core: ChainCore) -> None:
-                for wid, verdict in news.items():
-                    core.verdicts.remember(wid, verdict)
-
-            await self._call(remember)
-            return [
-                news[wid] if verdict is None else verdict
-                for wid, verdict in zip(wids, known, strict=True)
-            ]
-        return [verdict for verdict in known if verdict is not None]
+    async def validate_transfers(self, transfers: Mapping[Wid, bytes]) -> None:
+        """Validate transfers that bodies list by their bytes, several at a time, and remember what
+        they are: before their anchors are connected."""
+        unknown = [item for item in transfers.items() if self._transfers.verdict(item[0]) is None]
+        for wid, found in (await self._verification.validate(unknown)).items():
+            self._transfers.remember(wid, found)
 
 
 def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
     return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
-
-
-def _check_transfer(core: ChainCore, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:
-    sized = decode_transfer(raw)
-    check_transfer_alone(sized.transfer, core.network)
-    checked = core.check_transfer(sized, now_ms)
-    return checked if isinstance(checked, Outcome) else sized

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.options import (
@@ -129,7 +129,7 @@ def export(
 
 
 def _export_by_node(node: Asker, file: Path) -> None:
-    name = f"{secrets.token_hex(8)}.chain"
+    name = f"{SYSTEM.token_bytes(8).hex()}.chain"
     found = node.call("chain.export", name=name, seconds=EXPORT_SECONDS)
     made = Path(found["path"])
     if not made.exists():

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from unchained.node.base.settings import ConfigError
@@ -21,6 +20,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
+from unchained.node.cli.text import print_json
 from unchained.storage.errors import StoreError
 
 FAILED = 1
@@ -54,7 +54,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),
     "version": (),
-    "wallet": ("wallet", "pay"),
+    "wallet": ("wallet", "pay", "contract"),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""
@@ -103,7 +103,7 @@ def version(json: JsonOption = False) -> None:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if json:
-        typer.echo(msgspec.json.encode(facts).decode())
+        print_json(facts)
     else:
         for name, value in facts.items():
             typer.echo(f"{name} {value}")

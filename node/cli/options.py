@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from unchained.node.base.config import declared_keys
 from unchained.node.base.settings import Settings, load
+from unchained.node.cli.text import json_line
 
 _KEYS = declared_keys()
 
@@ -71,4 +71,4 @@ def settings_from(
 
 def show_one(name: str, value: object, *, json: bool) -> None:
     """Print the one thing that a command finds: alone, or as JSON under its name."""
-    typer.echo(msgspec.json.encode({name: str(value)}).decode() if json else value)
+    typer.echo(json_line({name: str(value)}) if json else value)

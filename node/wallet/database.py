@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
@@ -37,10 +38,18 @@ class Database:
     Raises `StoreDamagedError` from every method for a file that cannot be read.
     """
 
-    def __init__(self, path: Path | None, *, network_id: bytes, owner: bytes, seed: bytes) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        network_id: bytes,
+        owner: bytes,
+        seed: bytes,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Open or create the file; with None it is kept in memory, for tests."""
         self._lock = threading.RLock()
-        self.sealer = Sealer(seed)
+        self.sealer = Sealer(seed, randomness)
         """For what the chain does not show."""
         self.transactions = 0
         """Transactions that reached the disk."""

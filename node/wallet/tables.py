@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamagedError
 
@@ -120,14 +120,15 @@ contracts, and whom transfers paid. Notes of version 1 carried no tag."""
 class Sealer:
     """Seals what the chain does not show, under a key that follows from the view key."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_randomness")
 
-    def __init__(self, view_seed: bytes) -> None:
+    def __init__(self, view_seed: bytes, randomness: Randomness = SYSTEM) -> None:
         self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
+        self._randomness = randomness
 
     def seal(self, value: object, bound_to: bytes) -> bytes:
         """Return the sealed bytes of a value, which open only beside the same key of a row."""
-        nonce = secrets.token_bytes(12)
+        nonce = self._randomness.token_bytes(12)
         return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(value), bound_to)
 
     def unseal(self, sealed: bytes, bound_to: bytes) -> bytes:

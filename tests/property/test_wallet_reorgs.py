@@ -12,9 +12,10 @@ from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.errors import TransferError
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.wallet.errors import WalletError
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import SpendSecret
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spender import Fee, Prepared
 
 UNC = 10**8
 STEPS = 100

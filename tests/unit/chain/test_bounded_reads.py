@@ -14,7 +14,7 @@ from tests.framework.simulation.simnet import SIM, lengthen
 from unchained.node.chain import anchor_reads, coin_reads
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
@@ -117,7 +117,7 @@ def test_the_weight_is_that_of_the_headers(
 
 def test_the_lengths_of_known_transfers_are_read_until_they_are_too_much() -> None:
     store = CountingStore()
-    core = open_core(store, SHALLOW)
+    open_core(store, SHALLOW)
     size = 256 << 10
     enough = SHALLOW.max_body_size // size + 1
     wids = [Wid(number.to_bytes(32, "big")) for number in range(3 * enough)]
@@ -127,7 +127,7 @@ def test_the_lengths_of_known_transfers_are_read_until_they_are_too_much() -> No
     store.write(batch, sync=False)
     body = Body((), (), tuple(wids), bytes(32), bytes(32))
     store.reads.clear()
-    found = coin_reads.lacking(core.view, [body])
-    assert store.reads.total() == enough
+    found = coin_reads.lacking(store, [body, body], SHALLOW.max_body_size)
+    assert store.reads[b"w"] == enough
     assert list(found.lengths) == wids[:enough]
     assert found.transfers == []

@@ -33,6 +33,7 @@ from unchained.node.consensus.errors import (
 )
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
@@ -343,7 +344,7 @@ async def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(for
             async for step in changes:
                 assert not isinstance(step, Lost)
                 assert not step.connected
-                if [counted.id for counted in step.counted] == [anchor.id]:
+                if [counted.coin.id for counted in step.counted] == [anchor.id]:
                     break
         second = forge.anchor(anchor)
         await manager.submit_coin(second.coin)
@@ -483,6 +484,25 @@ async def test_a_transfer_is_verified_and_waits_across_restarts(forge: Forge) ->
         assert service.manager.status.value.tip == anchor.id
         assert service.manager.status.value.mempool.transfers == 0
         assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
+
+
+async def test_a_transfer_that_was_proven_where_it_was_made_is_not_verified_again(
+    forge: Forge,
+) -> None:
+    async with running(forge) as service:
+        first, sized = await ripe_coin(forge, service)
+        proven = validate_transfer(sized.raw, REG).proven()
+        before = service.manager.statistics()
+        assert await service.manager.submit_transfer(proven) is Outcome.ACCEPTED
+        after = service.manager.statistics()
+        assert after.operations == before.operations + 1
+        await service.take(forge.anchor(first, (), (), [sized]))
+        assert service.manager.status.value.mempool.transfers == 0
+        assert service.manager.statistics().transfers_validated == before.transfers_validated == 0
+        # What the chain does not allow is refused all the same.
+        dust = forge.transfer([(first.id, 0)], [(1, 1)], fee=REG.subsidy - 1)
+        with pytest.raises(PolicyError):
+            await service.manager.submit_transfer(validate_transfer(dust.raw, REG).proven())
 
 
 async def test_transfers_expire(forge: Forge) -> None:
