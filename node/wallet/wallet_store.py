@@ -217,13 +217,8 @@ class WalletStore(UserRecords):
     ) -> list[WalletCoin]:
         """Return coins, the latest first: the unspent, or with `spent` all of them."""
         which, arguments = _of(account, contracts=True)
-        unspent = (
-            "(height IS NOT NULL OR origin != 0)"
-            if spent
-            else "spent_height IS NULL AND (height IS NOT NULL OR "
-            + ACTIVE.format(txid="coins.txid")
-            + ")"
-        )
+        there = f"(height IS NOT NULL OR {ACTIVE.format(txid='coins.txid')})"
+        unspent = there if spent else f"spent_height IS NULL AND {there}"
         rows = self.rows(
             f"""SELECT {COLUMNS} FROM coins WHERE {which} AND {unspent}
                 ORDER BY height IS NULL DESC, height DESC, coin_id LIMIT ? OFFSET ?""",  # noqa: S608
