@@ -86,7 +86,7 @@ class ChainService:
         self.network = core.network
         self._clock = clock
         self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
-        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier)
+        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier, core.network)
         """What is known of the chain."""
         self._transfers = core.transfers
         self._verification = Verifier(core.network, verifier, verifiers, backend)
