@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
 
@@ -23,6 +24,12 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
     except sqlite3.DatabaseError as error:
         raise StoreDamagedError(f"the wallet's .db file: {error}: delete it and rescan") from None
+
+
+def _spends(raw: bytes) -> int:
+    """Return what the coins have to be worth that a transfer spends, in grains."""
+    transfer = Transfer.from_bytes(raw)
+    return transfer.fee + sum(output.value for output in transfer.outputs)
 
 
 class Database:
@@ -65,6 +72,7 @@ class Database:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
+        db.create_function("spends", 1, _spends, deterministic=True)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")

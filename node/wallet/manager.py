@@ -236,23 +236,24 @@ class WalletManager(WalletFollower):
         """Replace a waiting transfer by one that pays more."""
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
-    async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back that the mempool does not have.
+    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
+        """Take the coins of a waiting transfer back that the mempool does not have; return the
+        waiting transfers that are given up with it.
 
         Raises `NoSuchTransferError`, `StillWaitingError`.
         """
 
-        def work(wallet: Wallet) -> None:
+        def work(wallet: Wallet) -> tuple[Txid, ...]:
             outgoing = wallet.store.outgoing(txid)
             with self._link.snapshot() as view:
                 if schema.MEMPOOL.get(view, outgoing.wid) is not None:
                     # it would be mined, and whatever spends its coins anew refused
                     raise StillWaitingError(txid)
-            wallet.abandon(txid)
+            return wallet.abandon(txid)
 
         entry = self._entry(name)
         async with entry.sending:
-            await self._on(entry, work)
+            return await self._on(entry, work)
 
     async def claim(
         self,

@@ -256,6 +256,12 @@ class HistoryItem(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
+class Abandoned(msgspec.Struct, frozen=True):
+    txid: Hash
+    lost: tuple[Hash, ...]
+
+
 @user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash

@@ -15,7 +15,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import Mempool
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import judge_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.transport.gossip_router import CACHE_BYTES_MAX, SEEN_MAX
@@ -160,7 +160,7 @@ def faulty(transfers: Mapping[bytes, bytes], network: Network) -> dict[bytes, st
     """Return the transfers that fail by themselves, with the rule."""
     found: dict[bytes, str] = {}
     for wid, raw in transfers.items():
-        _, verdict = judge_transfer(raw, network)
+        verdict = validate_transfer(raw, network).verdict
         error = verdict.alone or verdict.witness
         if error is not None:
             found[wid] = error.name

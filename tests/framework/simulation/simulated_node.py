@@ -361,7 +361,7 @@ class SimulatedNode(SimNode):
         self.simulation.fail(f"{self.name}: services do not stop: {', '.join(names)}")
 
     async def _record(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell the simulation of every step of the chain."""
+        """Show the simulation every step of the chain."""
         with self.chain.changes.subscribe() as changes:
             task_status.started()
             async for step in changes:
@@ -372,7 +372,7 @@ class SimulatedNode(SimNode):
                     return
                 self.simulation.note_step(self, step)
                 if not self.chain._in_bulk:
-                    self.durable += [anchor.id for anchor in step.connected]
+                    self.durable += [anchor.coin.id for anchor in step.connected]
 
     def _check_durable(self, store: FaultyStore) -> None:
         lost = [i for i in self.durable if schema.ANCHOR.get(store, i) is None]
