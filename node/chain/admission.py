@@ -136,8 +136,7 @@ class Admission:
 
     def _note_counted(self, node: AnchorNode, judgement: Judgement) -> None:
         self._tree.count_in(node, judgement)
-        assert node.parent is not None, "genesis has always counted"
-        self._journal.changes.counted.append(CountedAnchor(node.id, node.height, node.parent.id))
+        self._journal.changes.counted.append(CountedAnchor(node.coin, judgement.body))
 
     def _try(self, home: AnchorNode, coin: Coin, now_ms: int | None) -> AnchorNode | None:
         """Count a stored coin if it is a vote; return the anchor that counts with that."""

@@ -22,7 +22,7 @@ from unchained.node.chain.answers import (
 from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.context import child_context
-from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.fork_choice import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin

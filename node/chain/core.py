@@ -15,12 +15,11 @@ import msgspec
 
 from unchained.node.chain.admission import Admission, Vote
 from unchained.node.chain.branch import Archive, Branch, KnownParents
-from unchained.node.chain.coin_reads import encoded_length, has_transfer
+from unchained.node.chain.coin_reads import encoded_length
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
 from unchained.node.chain.mempool.job_transfers import ListedTransfer
-from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import connect_loaded, open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
@@ -35,8 +34,9 @@ from unchained.node.chain.results import (
     ReorgRefused,
     UnknownAnchorError,
 )
+from unchained.node.chain.status import ChainStatus
+from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
-from unchained.node.chain.verdict_memory import VerdictMemory
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.coins import (
     check_coin_alone,
@@ -50,6 +50,7 @@ from unchained.node.consensus.errors import (
 from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transfers import ProvenTransfer, check_transfer_alone, decode_transfer
 from unchained.node.consensus.transition import (
     NOT_CONDEMNING,
     check_anchor_grade,
@@ -80,9 +81,9 @@ class ChainCore:
         self.tree: AnchorTree = opened.tree
         self.ledger: Ledger = opened.ledger
         self.archive: Archive = opened.archive
-        self.verdicts = VerdictMemory()
+        self.transfers = TransferMemory()
         self._parents = KnownParents(self.tree, self.archive)
-        self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.verdicts)
+        self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.transfers)
         self.mempool = self._waiting.mempool
         self._ran_before_ms = opened.running_ms
         self._running_ms = running_ms
@@ -116,6 +117,27 @@ class ChainCore:
         """The main chain's last anchor."""
         return self.tree.tip
 
+    def status(self, now_ms: int) -> ChainStatus:
+        """Return the present; `now_ms` is what the node's clock shows."""
+        tip, is_behind = self.tip, self.admission.is_behind
+        return ChainStatus(
+            tip=tip.id,
+            height=tip.height,
+            votes=tip.votes,
+            tip_time=tip.coin.header.time,
+            n_total=tip.context.child_n_total,
+            target=tip.context.child_target,
+            supply=self.ledger.supply,
+            pool=self.ledger.pool,
+            next_event=self.ledger.next_event,
+            coins=self.admission.coins,
+            anchors=len(self.tree.nodes),
+            mempool=self.mempool.statistics(now_ms),
+            refused=self._main.refused,
+            clock_behind_ms=tip.coin.header.time - self.admission.now_ms if is_behind else 0,
+            next_due_ms=self.admission.next_due_ms,
+        )
+
     def running_ms(self) -> int:
         """Return how long nodes have run on this store, ms."""
         return self._ran_before_ms + self._running_ms()
@@ -132,10 +154,6 @@ class ChainCore:
     def transfer_bytes(self, wid: Wid) -> bytes | None:
         """Return the encoding of a transfer that a body or the mempool holds."""
         return schema.TRANSFER.get(self.ledger.view, wid)
-
-    def _has_transfer(self, wid: Wid) -> bool:
-        """Tell whether a transfer's bytes are stored, as those of all that wait are."""
-        return has_transfer(self.view, wid)
 
     def hold_listed(self, body: Body) -> tuple[ListedTransfer, ...]:
         """Return what keeps the transfers of a job's body at hand for as long as it lives."""
@@ -402,21 +420,21 @@ class ChainCore:
 
     # Transfers
 
-    def check_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
-        """Check a transfer for the mempool by all but its witness.
+    def check_transfer(self, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:
+        """Decode a transfer that came by itself, and check it for the mempool by all but its
+        witness; return it if it may enter. Raises a `PolicyError` or a `TransferError`."""
+        sized = decode_transfer(raw)
+        check_transfer_alone(sized.transfer, self.network)
+        checked = self._waiting.check(sized, now_ms)
+        return checked if isinstance(checked, Outcome) else sized
 
-        Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a
-        `TransferError`.
-        """
-        return self._waiting.check(sized, now_ms)
-
-    def submit_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer whose witness has been found good (Protocol §8.4).
+    def submit_transfer(self, proven: ProvenTransfer, now_ms: int) -> Outcome:
+        """Take in a transfer (Protocol §8.4).
 
         Raises a `PolicyError` or a `TransferError`.
         """
         try:
-            outcome = self._waiting.submit(sized, now_ms)
+            outcome = self._waiting.submit(proven, now_ms)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()

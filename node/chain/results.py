@@ -86,11 +86,9 @@ class UnknownAnchorError(Exception):
 
 
 class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
-    """An anchor that joined the main chain. `time` in ms; the rest counts its body's entries."""
+    """An anchor that joined the main chain, by its coin; the rest counts its body's entries."""
 
-    id: CoinId
-    height: int
-    time: int
+    coin: Coin
     fresh: int
     late: int
     stray: int
@@ -99,11 +97,10 @@ class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
 
 class CountedAnchor(msgspec.Struct, frozen=True, gc=False):
     """An anchor that passed Protocol §5.2, as all its ancestors have: what is bound to it can be
-    judged from here on."""
+    validated from here on."""
 
-    id: CoinId
-    height: int
-    parent: CoinId
+    coin: Coin
+    body: Body
 
 
 class BatchOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -136,3 +133,8 @@ class Changes(msgspec.Struct):
     counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing happened."""
+        return self == Changes(self.first_event)

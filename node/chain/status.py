@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.results import ReorgRefused
 from unchained.node.primitives.types import CoinId
@@ -47,31 +46,7 @@ class ManagerStatistics(msgspec.Struct, frozen=True):
     connected: int
     disconnected: int
     mixes_verified: int
-    transfers_judged: int
+    transfers_validated: int
     orphans: int
     early: int
     refused: int
-
-
-def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
-    """Return the present of a chain."""
-    tip = core.tip
-    return ChainStatus(
-        tip=tip.id,
-        height=tip.height,
-        votes=tip.votes,
-        tip_time=tip.coin.header.time,
-        n_total=tip.context.child_n_total,
-        target=tip.context.child_target,
-        supply=core.ledger.supply,
-        pool=core.ledger.pool,
-        next_event=core.ledger.next_event,
-        coins=core.admission.coins,
-        anchors=len(core.tree.nodes),
-        mempool=core.mempool.statistics(now_ms),
-        refused=core.refused,
-        clock_behind_ms=tip.coin.header.time - core.admission.now_ms
-        if core.admission.is_behind
-        else 0,
-        next_due_ms=core.admission.next_due_ms,
-    )

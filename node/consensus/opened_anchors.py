@@ -13,8 +13,8 @@ import msgspec
 
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.difficulty import child_target
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_body_root, check_header
 from unchained.node.crypto import history_range

@@ -42,8 +42,11 @@ from unchained.node.consensus.mints import (
     stray_mint,
 )
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict
-from unchained.node.consensus.transfers import UnspentCoin, check_transfer_in_context
+from unchained.node.consensus.transfers import (
+    UnspentCoin,
+    ValidatedTransfer,
+    check_transfer_in_context,
+)
 from unchained.node.consensus.uncles import (
     bound_anchor,
     check_listed_time,
@@ -81,8 +84,8 @@ class BodyContents(CoinView, EncodedLengths, Protocol):
 class TransferView(Protocol):
     """The transfers that counted anchors list."""
 
-    def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
-        """Return a transfer, None if it does not decode, the verdict on it, its bytes."""
+    def validated(self, wid: Wid) -> ValidatedTransfer:
+        """Return what a listed transfer is found to be."""
 
 
 class StateView(Protocol):
@@ -338,21 +341,22 @@ def connect_anchor(
     state_root = state.state_root()
     if body.state_root != state_root:
         raise BadStateRootError(expected=state_root.hex(), actual=body.state_root.hex())
-    found = [transfers.judged(Wid(wid)) for wid in body.transfers]
+    found = [transfers.validated(Wid(wid)) for wid in body.transfers]
     # Protocol §5.3: BODY_TOO_LARGE: "sum of the transfers' sizes, §8.2"
     # What does not decode has no outputs to count.
-    size = sum(length if sized is None else sized.size for sized, _, length in found)
+    size = sum(one.length if one.sized is None else one.sized.size for one in found)
     if size > network.max_body_size:
         raise BodyTooLargeError(expected=f"at most {network.max_body_size}", actual=size)
     # Protocol §5.3: "the transfers in order (§8)"
-    coins = _CoinSet(state, anchor.height, (sized for sized, _, _ in found if sized is not None))
+    coins = _CoinSet(state, anchor.height, (one.sized for one in found if one.sized is not None))
     connected: list[SizedTransfer] = []
-    for sized, verdict, _ in found:
+    for one in found:
         # Protocol §5.3: "Bytes that match their wid and fail §8.3, decoding included"
-        verdict.raise_alone()
+        one.verdict.raise_alone()
+        sized = one.sized
         assert sized is not None, "a transfer that is fit by itself decodes"
         spent = check_transfer_in_context(sized.transfer, coins, anchor.height, network)
-        verdict.raise_witness()
+        one.verdict.raise_witness()
         coins.apply(sized, spent)
         connected.append(sized)
     # Protocol §5.4: "All fees of an anchor's transfers go into the *pool*, which is 0 at genesis"

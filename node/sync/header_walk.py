@@ -11,7 +11,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.context import AnchorContext
-from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.fork_choice import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin

@@ -196,6 +196,8 @@ class Misbehaviour(enum.Enum):
     """A message or subscription outside the topics of this network."""
     BAD_GOSSIP = "bad_gossip"
     """Bytes on a gossip stream that do not decode, or a message with a false signature."""
+    WASTED_GOSSIP = "wasted_gossip"
+    """Many ids, grafts or topics of no use."""
     OVERSIZED_REQUEST = "oversized_request"
     """A request longer than its protocol allows."""
     BAD_REQUEST = "bad_request"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import SigningError, TransferRefusedError
 from unchained.node.wallet.keystore import (
@@ -209,35 +209,41 @@ class WalletManager(WalletFollower):
         Raises `SigningError`, `TransferRefusedError`.
         """
 
-        def finish(_wallet: Wallet) -> SizedTransfer:
+        now_ms = self._clock.now_ms()
+
+        def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
             if not files:
                 raise SigningError("no file to send")
             first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            return first.merge(others).finish(self.network)
+            proven = first.merge(others).finish(self.network)
+            return proven, wallet.record(proven, now_ms)
 
-        now_ms = self._clock.now_ms()
-
-        def record(wallet: Wallet) -> Outgoing:
-            return wallet.record(finish(wallet), now_ms)
-
-        return await self._submit(name, await self.call(name, record))
+        return await self._submit(name, *await self.call(name, record))
 
     async def _dispatch(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> Outgoing:
+        def work(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
             prepared = make(wallet)
-            return _record(wallet, prepared, now_ms)
+            proven = wallet.finish(prepared)
+            outgoing = wallet.record(
+                proven,
+                now_ms,
+                payees=prepared.payees,
+                change=prepared.change,
+                replaces=prepared.replaces,
+            )
+            return proven, outgoing
 
-        return await self._submit(name, await self.call(name, work))
+        return await self._submit(name, *await self.call(name, work))
 
     async def _send_prepared(self, name: str, prepared: Prepared) -> Outgoing:
         return await self._dispatch(name, lambda _wallet: prepared)
 
-    async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
+    async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
         try:
-            await self._link.submit(outgoing.raw)
+            await self._link.submit(proven)
         except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
@@ -264,13 +270,3 @@ class WalletManager(WalletFollower):
                 return make_receipt(view, self.network, txid, anchors=anchors)
 
         return await self._runner.run(make)
-
-
-def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> Outgoing:
-    return wallet.record(
-        wallet.finish(prepared),
-        now_ms,
-        payees=prepared.payees,
-        change=prepared.change,
-        replaces=prepared.replaces,
-    )

@@ -51,8 +51,7 @@ from unchained.node.wallet.selection import (
     SelectionCosts,
     select,
 )
-from unchained.node.wallet.size_bound import OUTPUT_BOUND, encoded_bound, size_bound
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import OUTPUT_BOUND, Unsigned, encoded_bound, size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
 MAX_TRANSFERS: Final = 64

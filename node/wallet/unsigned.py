@@ -18,9 +18,9 @@ from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     TRANSFER_VERSION,
-    check_conditions,
-    check_signatures,
+    ProvenTransfer,
     check_transfer_alone,
+    validate_transfer,
 )
 from unchained.node.crypto.keys import SpendKey, key_hash, verify_signature
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -33,6 +33,9 @@ from unchained.node.primitives.conditions import (
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
+    OUTPUT_SIZE_SURCHARGE,
+    PUBLIC_KEY_SIZE,
+    SIGNATURE_SIZE,
     Input,
     Output,
     Signature,
@@ -174,25 +177,22 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
         return msgspec.structs.replace(self, signatures=tuple(signatures))
 
-    def finish(self, network: Network) -> SizedTransfer:
+    def finish(self, network: Network) -> ProvenTransfer:
         """Return the transfer, ready to be sent, without signatures that it has no use for.
 
         Raises `SigningError` if signatures are missing.
         """
         used = _used(self)
         kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
-        sized = SizedTransfer.of(msgspec.structs.replace(self.transfer(), signatures=kept))
+        raw = msgspec.structs.replace(self.transfer(), signatures=kept).to_bytes()
+        if len(raw) > MAX_TRANSFER_ENCODED:
+            raise SigningError(
+                f"the transfer has {len(raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
+            )
         try:
-            check_transfer_alone(sized.transfer, network)
-            check_conditions(sized.transfer)
-            check_signatures(sized)
+            return validate_transfer(raw, network).proven()
         except ProtocolError as error:
             raise SigningError(f"the transfer is not ready: {error}") from None
-        if len(sized.raw) > MAX_TRANSFER_ENCODED:
-            raise SigningError(
-                f"the transfer has {len(sized.raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
-            )
-        return sized
 
 
 def _used(unsigned: Unsigned) -> set[KeyHash]:
@@ -210,6 +210,40 @@ def _used(unsigned: Unsigned) -> set[KeyHash]:
         else:
             used.add(condition.key_hash)
     return used
+
+
+# How large a transfer becomes before it is made: bounds, a few bytes above the truth
+
+OUTPUT_BOUND: Final = 47
+"""Bytes of an output's encoding but for its note."""
+
+_HEAD: Final = 48
+_SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
+_PREIMAGE: Final = 34
+
+
+def encoded_bound(
+    inputs: int, condition_size: int, notes: Sequence[int], signatures: int, preimages: int
+) -> int:
+    """Return a bound, a few bytes above the truth, for a transfer's encoding. `notes` are the
+    sizes of its outputs' notes, 0 for none."""
+    return (
+        _HEAD
+        + inputs * (71 + condition_size)
+        + sum(OUTPUT_BOUND + note for note in notes)
+        + signatures * _SIGNATURE
+        + preimages * _PREIMAGE
+    )
+
+
+def size_bound(unsigned: Unsigned, signatures: int) -> int:
+    """Return a bound for the size (Protocol §8.2) of a transfer with so many signatures."""
+    condition = max(len(spent.condition) for spent in unsigned.inputs)
+    notes = [len(output.note) for output in unsigned.outputs]
+    encoded = encoded_bound(
+        len(unsigned.inputs), condition, notes, signatures, len(unsigned.preimages)
+    )
+    return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
 
 
 _DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=UNSIGNED_BYTES_MAX)

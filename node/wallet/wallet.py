@@ -17,6 +17,7 @@ import msgspec
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
@@ -42,6 +43,7 @@ from unchained.node.wallet.keystore import (
     WatchKeys,
     wallet_path,
 )
+from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import (
     Balance,
@@ -319,10 +321,11 @@ class Wallet:
 
     # The chain
 
-    def advance(self, view: Reader) -> ScanStep:
+    def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen. Raises `StoreDamagedError` and a `StoreError` of the chain's store."""
-        return self._scanner.advance(view)
+        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
+        `StoreError` of the chain's store."""
+        return self._scanner.advance(view, recent)
 
     def catch_up(self, view: Reader) -> ScanProgress:
         """Take in all of a snapshot."""
@@ -365,14 +368,14 @@ class Wallet:
         self._unlocked()
         return unsigned.sign(self._key_for, self._randomness)
 
-    def finish(self, prepared: Prepared) -> SizedTransfer:
+    def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
         `SigningError`."""
         return self.sign(prepared.unsigned).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain."""
-        found = self._found(unsigned.transfer().to_bytes(), 0)
+        found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
         memos = {coin.index: coin.memo for coin in found}
         own = {account.key_hash for account in self._accounts.values()}
         return Summary(
@@ -389,7 +392,7 @@ class Wallet:
 
     def record(
         self,
-        transfer: SizedTransfer,
+        proven: ProvenTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
@@ -397,19 +400,21 @@ class Wallet:
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer that is about to be sent: its coins are taken from here on."""
-        found = self._found(transfer.raw, now_ms)
+        sized = proven.sized
+        found = self._found(sized, now_ms)
         if payees is None:
             own = {coin.index for coin in found}
             payees = [
                 Payee(output.lock.hex(), output.value, b"")
-                for at, output in enumerate(transfer.transfer.outputs)
+                for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
-        self.store.put_outgoing(transfer, payees, found, now_ms, change=change, replaces=replaces)
-        return self.store.outgoing(transfer.txid)
+        return self.store.put_outgoing(
+            sized, payees, found, now_ms, change=change, replaces=replaces
+        )
 
-    def _found(self, raw: bytes, now_ms: int) -> tuple[FoundCoin, ...]:
-        return self._recogniser.transfer(raw, None, now_ms).found
+    def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
+        return self._recogniser.transfer(sized, None, now_ms).found
 
     def abandon(self, txid: bytes) -> None:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.

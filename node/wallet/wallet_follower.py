@@ -187,7 +187,7 @@ class WalletFollower:
             if self._open.get(wallet.name) is not entry:
                 return None
             try:
-                step = await self._runner.run(wallet.advance, view)
+                step = await self._runner.run(wallet.advance, view, self._link)
             except WalletError as error:
                 entry.failure = str(error)
                 can_pass = isinstance(error, StoreUnavailableError)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
 from unchained.node.wallet.recogniser import FoundCoin
@@ -339,34 +339,36 @@ class WalletStore(Database):
 
     def put_outgoing(
         self,
-        transfer: SizedTransfer,
+        sized: SizedTransfer,
         payees: Sequence[Payee],
         found: Sequence[FoundCoin],
         created_ms: int,
         *,
         change: int | None,
         replaces: bytes = b"",
-    ) -> None:
-        """Note a transfer before it is sent, with what it brings back."""
+    ) -> Outgoing:
+        """Note a transfer before it is sent, with what it brings back; return it."""
         with self.transaction():
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
-                transfer.txid,
-                transfer.wid,
-                transfer.raw,
+                sized.txid,
+                sized.wid,
+                sized.raw,
                 created_ms,
                 replaces,
-                self.sealer.seal((tuple(payees), change), transfer.txid),
+                self.sealer.seal((tuple(payees), change), sized.txid),
             )
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
-                ((spent.coin_id, transfer.txid) for spent in transfer.transfer.inputs),
+                ((spent.coin_id, sized.txid) for spent in sized.transfer.inputs),
             )
             self.put_coins(found)
             if replaces:
                 self.run(
                     "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
                 )
+        waiting = OutgoingState.WAITING
+        return Outgoing.of(sized, created_ms, None, waiting, replaces, tuple(payees), change)
 
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
@@ -410,21 +412,9 @@ class WalletStore(Database):
         return [self._outgoing(row) for row in rows]
 
     def _outgoing(self, row: Any) -> Outgoing:
-        sized = SizedTransfer.from_bytes(row[2])
+        sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
         payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
-        return Outgoing(
-            Txid(row[0]),
-            Wid(row[1]),
-            row[2],
-            row[3],
-            row[4],
-            OutgoingState(row[5]),
-            row[6],
-            sized.transfer.fee,
-            sized.size,
-            payees,
-            change,
-        )
+        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], payees, change)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
         """Return a transfer if the wallet made it."""

@@ -11,7 +11,8 @@ from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import AnchorStanding
 from unchained.node.chain.results import UnknownAnchorError
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.params import Network, work
+from unchained.node.consensus.fork_choice import work
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer

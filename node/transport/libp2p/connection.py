@@ -221,11 +221,8 @@ class Connection:
                 stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
             while True:
                 await self._to_send.wait()
-                rpcs = [self._pop()]
-                size = rpcs[0].size()
-                while self._outbox and size + self._outbox[0].size() <= gossip_wire.RPC_MERGE_BYTES:
-                    size += self._outbox[0].size()
-                    rpcs.append(self._pop())
+                rpcs = gossip_wire.take_batch(self._outbox)
+                self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
                 if not self._outbox:
                     self._to_send = trio.Event()
                 await stream.write(gossip_wire.encode(rpcs))
@@ -233,11 +230,6 @@ class Connection:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):
             self.close(DisconnectReason.REMOTE)
-
-    def _pop(self) -> Rpc:
-        rpc = self._outbox.popleft()
-        self._outbox_bytes -= rpc.size()
-        return rpc
 
     async def _accept(
         self,

@@ -43,6 +43,7 @@ from unchained.node.transport.contract import (
     TransportStatistics,
     Validator,
 )
+from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
@@ -71,6 +72,7 @@ from unchained.node.transport.libp2p.streams import (
     read_varint,
 )
 from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
 UNREAD_BYTES_MAX: Final = 32 << 20
@@ -159,8 +161,8 @@ class Libp2pTransport:
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic; ValueError if its messages would not fit an RPC."""
-        if limits.max_size > gossip_wire.RPC_BYTES_MAX - 1024:
-            raise ValueError(f"max_size of {topic}: at most {gossip_wire.RPC_BYTES_MAX - 1024}")
+        if limits.max_size > RPC_BYTES_MAX - 1024:
+            raise ValueError(f"max_size of {topic}: at most {RPC_BYTES_MAX - 1024}")
         self._switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
@@ -459,11 +461,11 @@ class Libp2pTransport:
             return
         try:
             while True:
-                length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)
+                length = await read_varint(stream, RPC_BYTES_MAX)
                 rpc = gossip_wire.decode(await stream.read(length))
                 self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))
-        except (gossip_wire.BadRpcError, StreamFaultError) as error:
+        except (BadRpcError, StreamFaultError) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 
     def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:

@@ -18,7 +18,7 @@ from unchained.node.chain.anchor_reads import (
     votes_since,
 )
 from unchained.node.chain.core import ChainCore
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.limits import MAX_LOCATOR

@@ -224,7 +224,7 @@ def test_what_was_made_elsewhere_is_not_replaced_by_a_note_that_opens_nothing() 
     made = scene.a.wallet.finish(prepared)
     scene.a.wallet.record(made, 0)
     with pytest.raises(NoSuchTransferError, match="made elsewhere"):
-        scene.a.wallet.spender.bump(made.txid, Fee(5))
+        scene.a.wallet.spender.bump(made.sized.txid, Fee(5))
 
 
 def test_a_replaced_consolidation_still_pays_the_wallet() -> None:
@@ -333,7 +333,7 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     assert offline.summary(signed).signed_by == summary.can_sign
     transfer = signed.finish(REG)
     online.wallet.record(transfer, 0)
-    scene.chain.submit(transfer.raw)
+    scene.chain.submit(transfer.sized.raw)
     scene.mine()
     online.sync()
     assert scene.b.balance.confirmed == UNC // 2
@@ -381,7 +381,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
     ).unsigned
     with pytest.raises(SigningError, match="different transfers"):
         unsigned.merge([other])
-    assert unsigned.merge([signed, signed]).finish(REG).txid == signed.finish(REG).txid
+    assert unsigned.merge([signed, signed]).finish(REG) == signed.finish(REG)
     scene.a.wallet.lock()
     with pytest.raises(WalletLockedError):
         scene.a.wallet.sign(unsigned)
@@ -408,16 +408,16 @@ def test_two_of_three_sign_apart() -> None:
         shares[0].finish(REG)
     # a third signature is of no use, and left out
     transfer = shares[2].merge([shares[0], shares[1]]).finish(REG)
-    assert len(transfer.transfer.signatures) == 2
+    assert len(transfer.sized.transfer.signatures) == 2
     c.wallet.record(transfer, 0, change=prepared.change)
-    scene.chain.submit(transfer.raw)
+    scene.chain.submit(transfer.sized.raw)
     scene.mine()
     c.sync()
     assert c.balance.confirmed == UNC // 4
     for party in parties:
         party.sync()
         held = party.wallet.contract(contract.lock).value
-        assert held == UNC - UNC // 4 - transfer.transfer.fee
+        assert held == UNC - UNC // 4 - transfer.sized.transfer.fee
     with pytest.raises(ContractError, match="only a hash-time-lock"):
         c.wallet.refund(contract.lock, Fee(1))
 
