@@ -8,16 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+
 from tests.framework.chains import assert_equal_to_model
 from tests.framework.model import Known, Model
+from tests.framework.slow import slow_hash
 from unchained.node.chain import held_coins
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import Mempool
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import judge_transfer
+from unchained.node.consensus.transfers import (
+    check_conditions,
+    check_transfer_alone,
+    decode_transfer,
+)
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.conditions import KeyCondition, parse_condition
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.transport.gossip_router import CACHE_BYTES_MAX, SEEN_MAX
 from unchained.storage import schema
 from unchained.storage.check import check
@@ -188,14 +199,38 @@ def known_to(store: Reader, network: Network) -> Known:
 
 
 def faulty(transfers: Mapping[bytes, bytes], network: Network) -> dict[bytes, str]:
-    """Return the transfers that fail by themselves, with the rule."""
+    """Return the transfers that fail by themselves, with the rule; who has signed is looked at
+    here, without the product's code."""
     found: dict[bytes, str] = {}
     for wid, raw in transfers.items():
-        _, verdict = judge_transfer(raw, network)
-        error = verdict.alone or verdict.witness
-        if error is not None:
+        try:
+            sized = decode_transfer(raw)
+            check_transfer_alone(sized.transfer, network)
+            check_conditions(sized.transfer)
+        except ProtocolError as error:
             found[wid] = error.name
+        else:
+            if not _is_signed(sized):
+                found[wid] = "BAD_SIGNATURE"
     return found
+
+
+def _is_signed(sized: SizedTransfer) -> bool:
+    """Tell whether the keys of all inputs that ask for one key have signed a transfer."""
+    signed = set()
+    for entry in sized.transfer.signatures:
+        try:
+            key = MLDSA65PublicKey.from_public_bytes(entry.public_key)
+            key.verify(entry.signature, sized.sighash, b"unchained transfer v1")
+        except (ValueError, InvalidSignature):
+            return False
+        signed.add(slow_hash("key", entry.public_key))
+    conditions = [parse_condition(entry.condition) for entry in sized.transfer.inputs]
+    return all(
+        condition.key_hash in signed
+        for condition in conditions
+        if isinstance(condition, KeyCondition)
+    )
 
 
 def check_wallets(simulation: Simulation) -> None:

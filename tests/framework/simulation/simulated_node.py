@@ -372,7 +372,7 @@ class SimulatedNode(SimNode):
                     return
                 self.simulation.note_step(self, step)
                 if not self.chain._in_bulk:
-                    self.durable += [anchor.id for anchor in step.connected]
+                    self.durable += [anchor.coin.id for anchor in step.connected]
 
     def _check_durable(self, store: FaultyStore) -> None:
         lost = [i for i in self.durable if schema.ANCHOR.get(store, i) is None]
