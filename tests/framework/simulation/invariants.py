@@ -30,6 +30,8 @@ from unchained.node.primitives.conditions import KeyCondition, parse_condition
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.transport.gossip_router import CACHE_BYTES_MAX, SEEN_MAX
+from unchained.node.wallet.errors import NoSuchTransferError
+from unchained.node.wallet.records import OutgoingState
 from unchained.storage import schema
 from unchained.storage.check import check
 from unchained.storage.kv import Reader
@@ -249,6 +251,28 @@ def check_wallets(simulation: Simulation) -> None:
         balances + others == core.ledger.supply,
         f"wallets have {balances} grains, others {others}, the supply is {core.ledger.supply}",
     )
+
+
+def check_payments(node: SimulatedNode) -> None:
+    """What a wallet has sent is on the chain, or waits, or the wallet says why it does not."""
+    assert node.wallets is not None
+    core: ChainCore = node.chain._writer._core
+    store = node.wallets.wallet("default").store
+    for txid in node.sent:
+        name = f"{node.name}: payment {txid.hex()[:16]}"
+        try:
+            sent = store.outgoing(txid)
+        except NoSuchTransferError:
+            raise InvariantBrokenError(f"{name} is forgotten") from None
+        place = schema.TXID.get(core.store, txid)
+        height = None if place is None else place.height
+        require(
+            sent.height == height, f"{name} is of height {height}, the wallet says {sent.height}"
+        )
+        if height is not None:
+            node.simulation.sightings.note("payment on the chain in the end")
+        elif sent.state is OutgoingState.CONFLICT:
+            node.simulation.sightings.note("payment in conflict")
 
 
 class _ReadOnly:

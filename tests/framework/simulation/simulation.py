@@ -362,6 +362,9 @@ class Simulation:
         if any(node.wallets is not None for node in self.nodes):
             await self._until(self._wallets_have_read, "wallets caught up", 60.0)
             invariants.check_wallets(self)
+            for node in self.nodes:
+                if node.wallets is not None:
+                    invariants.check_payments(node)
 
     def _wallets_have_read(self) -> bool:
         statistics = [node.wallets.statistics() for node in self.nodes if node.wallets is not None]
@@ -385,6 +388,7 @@ class Simulation:
             await trio.sleep(LOOK_EPOCHS * self.scenario.epoch_s)
             for node in self.nodes:
                 if node.is_up:
+                    node.note_bans()
                     if not self.small_queues:
                         invariants.check_bounds(node)
                     statistics = node.chain.statistics()
