@@ -90,6 +90,8 @@ class HostConfig:
     """Addresses to give to others instead of those that are listened on."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
@@ -112,7 +114,7 @@ class Libp2pTransport:
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = NodeBudget()
+        self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
