@@ -337,7 +337,9 @@ class SyncService:
 
     async def _follow(self, peer: PeerId, tip: CoinId) -> _Followed:
         """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+        walk = HeaderWalk(
+            self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+        )
         window = self._chain.network.window
         held: list[tuple[Coin, AnchorHeader]] = []
         reached: CoinId | None = None
