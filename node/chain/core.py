@@ -38,10 +38,7 @@ from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Validation
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.coins import (
-    check_coin_alone,
-    check_parent,
-)
+from unchained.node.consensus.coins import check_coin_alone, check_parent
 from unchained.node.consensus.errors import (
     ProtocolError,
     TimeTooNewError,
@@ -103,7 +100,13 @@ class ChainCore:
             self.admission,
         )
         self.view = ChainView(
-            network, self.tree, self.archive, self.ledger.view, self._waiting, self.root
+            network,
+            self.tree,
+            self.archive,
+            self.ledger.anchors,
+            self.ledger.view,
+            self._waiting,
+            self.root,
         )
         """What reads of the chain look at."""
         self.admission.load(store, frozenset(opened.main))
@@ -127,6 +130,7 @@ class ChainCore:
             tip_time=tip.coin.header.time,
             n_total=tip.context.child_n_total,
             target=tip.context.child_target,
+            history=self.ledger.history,
             supply=self.ledger.supply,
             pool=self.ledger.pool,
             next_event=self.ledger.next_event,
@@ -449,7 +453,7 @@ class ChainCore:
         self.journal.flush()
 
     def load_mempool(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         self._waiting.load()
         self.journal.flush()
 

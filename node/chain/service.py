@@ -86,7 +86,7 @@ class ChainService:
         self.network = core.network
         self._clock = clock
         self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
-        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier)
+        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier, core.network)
         """What is known of the chain."""
         self._transfers = core.transfers
         self._verification = Verifier(core.network, verifier, verifiers, backend)
@@ -354,7 +354,7 @@ class ChainService:
     def _take_body(
         self, core: ChainCore, submitted: Package | ProvenAnchor
     ) -> Outcome | NeedsProof | Operation:
-        """Judge a body, in the writer's thread; return the choice of the tip that is still to be
+        """Check a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
         result: Outcome | NeedsProof
         if isinstance(submitted, ProvenAnchor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -158,12 +158,14 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    from unchained.storage.maintenance import reset as reset_store
+    from unchained.storage.maintenance import Removal
 
     settings = _settings(network, data_dir, config)
-    if not yes:
-        typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
-    freed = reset_store(settings.data_dir)
+    # Nobody is asked for what a running node makes impossible, and none starts meanwhile.
+    with closing(Removal(settings.data_dir)) as removal:
+        if not yes:
+            typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
+        freed = removal.remove()
     if json:
         print_json({"path": str(settings.data_dir), "freed": freed})
     else:

@@ -235,10 +235,21 @@ def bump(
 
 
 @asking(app, "abandon")
-@user_text("Take the coins of a waiting transfer back; it may be included all the same.")
+@user_text(
+    """Take the coins of a waiting transfer back; it may be included all the same.
+
+    Waiting transfers that spend its change are given up with it.
+    """
+)
 def abandon(node: Asker, txid: TxidArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.abandon", txid=txid, name=wallet)
-    node.show(found, lambda: typer.echo("abandoned"))
+    node.show(found, lambda: _show_abandoned(found["lost"]))
+
+
+def _show_abandoned(lost: list[str]) -> None:
+    typer.echo("abandoned")
+    for txid in lost:
+        typer.echo(f"given up with it, since it spends its change: {txid}")
 
 
 @asking(app, "prepare")

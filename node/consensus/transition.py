@@ -270,6 +270,7 @@ def check_encoded_bytes(
     and as they come. Returns the others. Raises `BodyTooLargeError`."""
     size = 0
     missing = []
+    most = network.max_body_size
     for wid in wids:
         length = seen.encoded_length(Wid(wid))
         # Protocol §5.3: "above 256 KiB they are not read (`BODY_MISSING`)"
@@ -277,11 +278,9 @@ def check_encoded_bytes(
             missing.append(wid)
         else:
             size += length
-    # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
-    if size > network.max_body_size:
-        raise BodyTooLargeError(
-            expected=f"at most {network.max_body_size} bytes", actual=f"{size} bytes"
-        )
+        # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
+        if size > most:
+            raise BodyTooLargeError(expected=f"at most {most} bytes", actual=f"{size} or more")
     return missing
 
 

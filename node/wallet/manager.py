@@ -14,7 +14,12 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
+from unchained.node.wallet.errors import (
+    BadBirthError,
+    SigningError,
+    StillWaitingError,
+    TransferRefusedError,
+)
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
@@ -80,12 +85,15 @@ class WalletManager(WalletFollower):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`, OSError.
+        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`,
+        `BadBirthError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
             new = max(self._link.tip.height - self.network.max_reorg, 0)
             birth = 0 if mnemonic is not None else new
+        elif birth > self._link.tip.height:
+            raise BadBirthError(birth, self._link.tip.height)
 
         def make() -> str:
             secret = (
@@ -236,23 +244,24 @@ class WalletManager(WalletFollower):
         """Replace a waiting transfer by one that pays more."""
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
-    async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back that the mempool does not have.
+    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
+        """Take the coins of a waiting transfer back that the mempool does not have; return the
+        waiting transfers that are given up with it.
 
         Raises `NoSuchTransferError`, `StillWaitingError`.
         """
 
-        def work(wallet: Wallet) -> None:
+        def work(wallet: Wallet) -> tuple[Txid, ...]:
             outgoing = wallet.store.outgoing(txid)
             with self._link.snapshot() as view:
                 if schema.MEMPOOL.get(view, outgoing.wid) is not None:
                     # it would be mined, and whatever spends its coins anew refused
                     raise StillWaitingError(txid)
-            wallet.abandon(txid)
+            return wallet.abandon(txid)
 
         entry = self._entry(name)
         async with entry.sending:
-            await self._on(entry, work)
+            return await self._on(entry, work)
 
     async def claim(
         self,

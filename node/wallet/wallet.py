@@ -21,7 +21,7 @@ from unchained.node.crypto.addresses import Paycode, encode_address, encode_payc
 from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock
+from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -69,6 +69,7 @@ class WalletInfo(msgspec.Struct, frozen=True):
     watch_only: bool
     locked: bool
     has_passphrase: bool
+    has_bip39_passphrase: bool | None
     birth: int
     accounts: tuple[int, ...]
     height: int | None
@@ -175,6 +176,7 @@ class Wallet:
             self._keystore.watch_only,
             self.locked,
             self._keystore.has_passphrase,
+            self._keystore.has_bip39_passphrase,
             self._keystore.birth,
             tuple(self._accounts),
             None if last is None else last[0],
@@ -359,14 +361,17 @@ class Wallet:
     def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
         return self._recogniser.transfer(sized, None, now_ms).found
 
-    def abandon(self, txid: bytes) -> None:
+    def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.
 
-        Raises `NoSuchTransferError`.
+        Returns the waiting transfers of the wallet that spend what it would have brought back, and
+        so cannot come either, by txid. Raises `NoSuchTransferError`.
         """
         with self.store.transaction():
             self.store.abandon(txid)
+            expected = self.store.expected()
             self.store.settle()
+            return tuple(sorted(expected - self.store.expected()))
 
     def label(self, kind: str, key: bytes, text: str) -> None:
         """Label a coin, a transfer or a contract of the wallet; an empty text takes the label away.

@@ -90,6 +90,8 @@ class _Open:
         self.failure = ""
         self.retry_at = -math.inf
         self.rebroadcast_at = -math.inf
+        self.refused: dict[bytes, str] = {}
+        """Transfers that the mempool would not have when they were sent again, and the rule."""
 
 
 class WalletFollower:
@@ -206,8 +208,9 @@ class WalletFollower:
         entry.progress = step.progress
         self._anchors += step.anchors
         self._touched += len(step.touched)
-        if step.rewound:
-            # what the mempool did not take back from the undone anchors
+        if step.rewound or step.touched or (step.anchors and entry.refused):
+            # What the mempool did not take back from undone anchors, and what it would not have
+            # while they were undone: a coin that it spends is back, or of age.
             entry.rebroadcast_at = -math.inf
         if step.touched or step.rewound:
             self.changes.send(
@@ -226,10 +229,14 @@ class WalletFollower:
         except WalletError as error:
             self._log.warning("wallet.not_rebroadcast", wallet=wallet.name, why=str(error))
             return
+        refused: dict[bytes, str] = {}
         for outgoing in unheard:
             try:
                 self._again += await self._link.submit(outgoing.raw)
             except TransferRefusedError as error:
+                refused[outgoing.txid] = error.rule
+                if entry.refused.get(outgoing.txid) == error.rule:
+                    continue
                 self._log.info(
                     "wallet.refused",
                     wallet=wallet.name,
@@ -237,6 +244,7 @@ class WalletFollower:
                     rule=error.rule,
                     why=str(error),
                 )
+        entry.refused = refused
 
     async def _relock(self) -> None:
         while True:

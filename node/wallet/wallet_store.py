@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, Lock, Wid
+from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import (
@@ -26,7 +26,7 @@ from unchained.node.wallet.records import (
     WalletCoin,
     WalletStoreStatistics,
 )
-from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING
+from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING, SETTLE
 from unchained.node.wallet.user_records import UserRecords
 
 COLUMNS: Final = (
@@ -34,25 +34,16 @@ COLUMNS: Final = (
     f"{FROZEN}, {LEAVING}, secret"
 )
 
+# What a minted coin is worth depends on the chain that includes it.
 _UPSERT: Final = """
 INSERT INTO coins (coin_id, account, origin, value, lock, txid, idx, height, time_ms, secret)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (coin_id) DO UPDATE SET
     height = coalesce(excluded.height, height),
+    value = excluded.value,
+    idx = excluded.idx,
     time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
 """
-
-_LOST: Final = f"""EXISTS (
-    SELECT 1 FROM uses JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid AND (
-        coins.spent_height IS NOT NULL AND coins.spent_by != outgoing.txid
-        OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
-    )
-)"""  # noqa: S608 - made of constants
-
-_SETTLE: Final = f"""
-UPDATE outgoing SET state = 3 - state
-WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
-"""  # noqa: S608 - made of constants
 
 _payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
@@ -126,7 +117,12 @@ class WalletStore(UserRecords):
     def rewind(self, height: int) -> None:
         """Forget what anchors above a height brought; what they held waits again."""
         with self.transaction():
-            self.run("DELETE FROM coins WHERE height > ? AND origin = 0", height)
+            # Of what a transfer of the wallet spends it is remembered that the chain has it not.
+            self.run(
+                """DELETE FROM coins WHERE height > ? AND origin = 0
+                   AND coin_id NOT IN (SELECT coin_id FROM uses)""",
+                height,
+            )
             self.run("UPDATE coins SET height = NULL WHERE height > ?", height)
             self.run(
                 "UPDATE coins SET spent_height = NULL, spent_by = x'' WHERE spent_height > ?",
@@ -169,16 +165,18 @@ class WalletStore(UserRecords):
         coins that nothing is going to bring."""
         with self.transaction():
             # what builds on a transfer that cannot come cannot come either, and so on
-            while self.run(_SETTLE):
+            while self.run(SETTLE):
                 pass
-            self.run(
-                """DELETE FROM coins WHERE height IS NULL
-                   AND txid NOT IN (SELECT txid FROM waiting)
-                   AND txid NOT IN (SELECT txid FROM outgoing)"""
-            )
             self.run(
                 """DELETE FROM uses WHERE txid NOT IN (SELECT txid FROM waiting)
                    AND txid NOT IN (SELECT txid FROM outgoing)"""
+            )
+            # but for what its transfers spend: as long as that is not back, they cannot come
+            self.run(
+                """DELETE FROM coins WHERE height IS NULL
+                   AND txid NOT IN (SELECT txid FROM waiting)
+                   AND txid NOT IN (SELECT txid FROM outgoing)
+                   AND coin_id NOT IN (SELECT coin_id FROM uses)"""
             )
 
     # Coins
@@ -219,13 +217,8 @@ class WalletStore(UserRecords):
     ) -> list[WalletCoin]:
         """Return coins, the latest first: the unspent, or with `spent` all of them."""
         which, arguments = _of(account, contracts=True)
-        unspent = (
-            "1"
-            if spent
-            else "spent_height IS NULL AND (height IS NOT NULL OR "
-            + ACTIVE.format(txid="coins.txid")
-            + ")"
-        )
+        there = f"(height IS NOT NULL OR {ACTIVE.format(txid='coins.txid')})"
+        unspent = there if spent else f"spent_height IS NULL AND {there}"
         rows = self.rows(
             f"""SELECT {COLUMNS} FROM coins WHERE {which} AND {unspent}
                 ORDER BY height IS NULL DESC, height DESC, coin_id LIMIT ? OFFSET ?""",  # noqa: S608
@@ -354,6 +347,7 @@ class WalletStore(UserRecords):
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
+        self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
@@ -395,6 +389,13 @@ class WalletStore(UserRecords):
         )
         if not changed:
             raise NoSuchTransferError(f"no waiting transfer {txid.hex()} was made by this wallet")
+
+    def expected(self) -> set[Txid]:
+        """Return the txids of `waiting_outgoing`."""
+        return {
+            Txid(txid)
+            for (txid,) in self.rows("SELECT txid FROM outgoing WHERE height IS NULL AND state = 0")
+        }
 
     def outgoing(self, txid: bytes) -> Outgoing:
         """Return a transfer that the wallet made. Raises `NoSuchTransferError`."""

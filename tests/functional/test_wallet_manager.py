@@ -22,6 +22,7 @@ from unchained.node.primitives.types import Wid
 from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
+    BadBirthError,
     InsufficientFundsError,
     NoSuchTransferError,
     NoSuchWalletError,
@@ -29,6 +30,7 @@ from unchained.node.wallet.errors import (
     ReceiptError,
     SigningError,
     StillWaitingError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletClosedError,
     WalletExistsError,
@@ -39,11 +41,12 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.link import ChainLink, ChainTip
-from unchained.node.wallet.records import Payee
+from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
 from unchained.storage.kv import Snapshot
-from unchained.storage.open import open_store
+from unchained.storage.memory import MemoryStore
+from unchained.storage.open import open_store, prepare
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -434,6 +437,37 @@ async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> Non
         assert await node.wallets.call("a", lambda a: a.mnemonic("pass")) == made[0]
 
 
+async def test_a_birth_above_the_tip_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        words = await wallet(node, "a", 3)
+        with pytest.raises(BadBirthError, match="above the tip's 3"):
+            await node.wallets.create("b", "pass", mnemonic=words, birth=20261127)
+        await node.wallets.create("b", "pass", mnemonic=words, birth=3)
+        assert await balance(node, "b") == UNC
+
+
+async def test_a_damaged_file_closes_its_wallet_and_no_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 40)
+        await wallet(node, "b")
+        await node.settle()
+        await node.wallets.close("a")
+        await node.wallets.open("a")
+        await node.settle()
+        with (tmp_path / "a.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4_096)
+            file.write(bytes(range(256)) * ((size - 4_096) // 256))
+        await node.mine(1, "a")
+        await node.mine(2, "b")
+        assert await balance(node, "b") == 2 * UNC
+        (a, b) = await node.wallets.wallets()
+        assert "move it away and rescan" in a.failure
+        assert b.failure == ""
+        with pytest.raises(StoreDamagedError, match="labels and contracts are not"):
+            await node.wallets.call("a", Wallet.history)
+
+
 async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         await wallet(node, "a", 1)
@@ -605,3 +639,99 @@ async def test_no_secret_is_shown(tmp_path: Path) -> None:
     raw = (tmp_path / "a.wallet").read_bytes()
     for secret in (hidden[0], hidden[1], hidden[2], hidden[5]):
         assert secret not in raw
+
+
+async def test_after_a_reset_the_wallets_transfers_are_given_up_and_their_change_is_not_spent(
+    tmp_path: Path,
+) -> None:
+    """Also what builds on them; and all of it is expected again where the chain comes back."""
+    node = wallet_node(tmp_path)
+    async with node.running():
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        pay = [Payee(a.address(), UNC // 4, b"")]
+        first = await node.wallets.send("a", pay)
+        second = await node.wallets.send("a", pay)
+        await node.settle()
+        assert {sent.txid for sent in a.store.waiting_outgoing()} == {first.txid, second.txid}
+    chain = list(node.mined)
+    node.store = MemoryStore()
+    prepare(node.store, REG)
+    async with node.running():
+        await node.settle()
+        a = node.wallets.wallet("a")
+        assert a.store.waiting_outgoing() == []
+        states = [a.store.outgoing(sent.txid).state for sent in (first, second)]
+        assert states == [OutgoingState.CONFLICT] * 2
+        assert a.store.own_change(0) == []
+        assert (a.balance().on_chain, a.balance().pending) == (0, 0)
+        assert a.store.coins(spent=True) == []
+        await node.wallets.unlock("a", "pass", 600)
+        with pytest.raises(InsufficientFundsError):
+            await node.wallets.send("a", pay)
+        # The same chain, from a peer: the coin is there again, and so is what spends it.
+        await node.hear(chain)
+        await node.settle()
+        assert {sent.txid for sent in a.store.waiting_outgoing()} == {first.txid, second.txid}
+        await node.mine()
+        assert a.store.outgoing(first.txid).height == a.store.outgoing(second.txid).height == 2
+
+
+async def test_what_a_set_aside_lost_is_sent_again_when_it_is_taken_back(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 2)
+        a = node.wallets.wallet("a")
+        old, young = sorted(a.store.coins(), key=lambda coin: coin.height or 0)
+        to = [Payee(a.address(), UNC // 4, b"")]
+        of_young = await node.wallets.send("a", to, coins=[young.coin_id])
+        of_old = await node.wallets.send("a", to, coins=[old.coin_id])
+        aside = node.mined[-1].anchor.id
+        assert await node.chain.set_aside(aside)
+        await node.settle()
+        assert [sent.txid for sent in a.store.waiting_outgoing()] == [of_old.txid]
+        assert a.store.outgoing(of_young.txid).state is OutgoingState.CONFLICT
+        pool = await node.chain.queries.mempool_state(0)
+        began = trio.current_time()
+        assert await node.chain.take_back(aside)
+        await node.settle()
+        assert trio.current_time() - began < 1
+        assert pool.transfers == 1
+        assert a.store.unheard() == []
+        assert (await node.chain.queries.mempool_state(0)).transfers == 2
+        await node.mine()
+        assert a.store.outgoing(of_young.txid).height == a.store.outgoing(of_old.txid).height == 3
+
+
+async def test_a_transfer_that_was_refused_is_tried_at_each_anchor_and_reported_once(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        height = node.chain.status.value.height
+        prepared = a.spender.pay(
+            [Payee(a.address(), UNC // 4, b"")], Fee(1), lock_height=height + 3
+        )
+        kept = a.record(a.finish(prepared), 0, change=prepared.change)
+        await trio.sleep(REBROADCAST_S + 1)
+        for _ in range(2):
+            assert [sent.txid for sent in a.store.unheard()] == [kept.txid]
+            await node.mine()
+            await node.settle()
+        assert a.store.unheard() == []
+        refusals = [line for line in node.captured.lines if "wallet.refused" in line]
+        assert len(refusals) == 1
+        assert "LOCKED_UNTIL_HEIGHT" in refusals[0]
+
+
+async def test_what_builds_on_an_abandoned_transfer_is_named(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        made = []
+        for _ in range(3):
+            prepared = a.spender.pay([Payee(a.address(), UNC // 8, b"")], Fee(1))
+            made.append(a.record(a.finish(prepared), 0, change=prepared.change).txid)
+        assert await node.wallets.abandon("a", made[1]) == (made[2],)
+        assert [sent.txid for sent in a.store.waiting_outgoing()] == [made[0]]
+        assert await node.wallets.abandon("a", made[0]) == ()

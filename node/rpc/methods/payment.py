@@ -13,6 +13,7 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.parameters import MAX_NUMBER
 from unchained.node.rpc.methods.wallet_shapes import (
+    Abandoned,
     Account,
     ContractInfo,
     FeeRate,
@@ -157,12 +158,13 @@ class PaymentRoom:
     @user_text(
         """Take the coins of a waiting transfer back that the mempool does not have any more.
 
-        A node elsewhere may still have it, and it may be included all the same.
+        Waiting transfers that spend its change are given up with it. A node elsewhere may still
+        have it, and it may be included all the same.
         """
     )
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
-        await self._wallets.abandon(name, bytes(txid))
-        return True
+    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> Abandoned:
+        lost = await self._wallets.abandon(name, bytes(txid))
+        return Abandoned(txid, tuple(map(Hash, lost)))
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
