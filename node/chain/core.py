@@ -453,7 +453,7 @@ class ChainCore:
         self.journal.flush()
 
     def load_mempool(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         self._waiting.load()
         self.journal.flush()
 

@@ -134,7 +134,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
-        CoinRoom(chain, reader),
+        CoinRoom(chain.network, chain.queries, reader),
         TransferRoom(chain, clock),
         MempoolRoom(chain, reader, clock),
         mining,
@@ -143,7 +143,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     ]
     if network is not None:
         rooms.append(NetRoom(network.transport, network.peers, clock))
-    rooms += [WalletRoom(parts.wallets, chain), PaymentRoom(parts.wallets)]
+    rooms += [WalletRoom(parts.wallets, chain.queries), PaymentRoom(parts.wallets)]
     counted["wallets"] = parts.wallets
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),

@@ -76,7 +76,7 @@ class NodeNetwork:
         )
         headers = HeaderSource(chain.queries, store, writer)
         serve_chain(chain, headers, self.peers.exchanges)
-        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
+        fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
             self.peers,

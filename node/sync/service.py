@@ -321,7 +321,9 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
-            walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+            walk = HeaderWalk(
+                self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+            )
             followed = await self._follow(peer, tip, walk)
             self._charge(peer, followed, walk.headers)
             return followed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,7 @@ from unchained.node.wallet.contracts import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
@@ -187,12 +189,10 @@ class PaymentRoom:
     ) -> UnsignedTransfer:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            made = wallet.spender.pay(payees, chosen, account=account, coins=wanted)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=wanted),
+        )
 
     @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
@@ -290,15 +290,13 @@ class PaymentRoom:
         allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
-
         wanted = _bytes_of(coins)
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            contract = wallet.contract(bytes(lock)).contract
-            made = wallet.spender.from_contract(contract, chosen, payees=payees, named=wanted)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.from_contract(
+                wallet.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
+            ),
+        )
 
     @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -360,6 +358,11 @@ class PaymentRoom:
     ) -> Sent:
         fee = self._fee(fee_rate, None, allow_high_fee)
         return Sent.of(await self._wallets.refund(name, bytes(lock), fee, coins=_bytes_of(coins)))
+
+    async def _prepare(self, name: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
+        return await self._wallets.call(
+            name, lambda wallet: _unsigned(wallet, make(wallet).unsigned)
+        )
 
     async def _add(
         self, name: str, contract: Contract, label: str, preimage: bytes | None
