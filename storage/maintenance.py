@@ -191,7 +191,7 @@ def _put_right(
 
 
 def _readable(path: Path) -> bool:
-    """Tell whether the database opens and every block of it can be read."""
+    """Return whether the database opens and every block of it can be read."""
     try:
         store = LevelStore(path)
     except StoreCorruptError:

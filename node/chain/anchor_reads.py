@@ -81,7 +81,7 @@ def counting_anchor(view: ChainView, anchor_id: CoinId) -> tuple[Coin, Body] | N
     node = view.tree.get(anchor_id)
     if node is None or node.status is not AnchorStatus.COUNTS:
         return None
-    return node.coin, node.judged.body
+    return node.coin, node.validated.body
 
 
 def standings(view: ChainView, ids: Iterable[CoinId]) -> list[AnchorStanding | None]:
@@ -347,7 +347,7 @@ def anchors_above(
         above = height - fork.height
         node = path[above - 1] if above > 0 else view.tree.main_at(height)
         if node is not None:
-            found.append((node.coin, node.judged.body))
+            found.append((node.coin, node.validated.body))
             continue
         coin = view.archive.main_anchor(height)
         body = None if coin is None else view.archive.body(coin.id)

@@ -15,6 +15,7 @@ import trio
 
 from unchained.node.base.clock import SystemClock
 from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.services import heeded_signals
 from unchained.node.base.settings import prepare_data_dir
 from unchained.node.chain.export import MAGIC, ImportFailedError, export_chain, read_head
 from unchained.node.chain.importer import ImportProgress, import_chain
@@ -256,7 +257,7 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
 
 
 async def _cancel_on_signals(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with heeded_signals(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
 

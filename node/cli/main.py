@@ -6,6 +6,7 @@ Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import platform
 import sys
@@ -163,6 +164,20 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
+def mend_streams() -> None:
+    """Give the process the streams that it was started without, and let it print any character,
+    escaped where the terminal has no other way."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - as long as the process
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line of this process."""
+    mend_streams()
     sys.exit(run(sys.argv[1:]))

@@ -66,7 +66,14 @@ def settings_from(
             )
         given[key.strip()] = ("--set", value.strip())
     given |= {key: (flag, value) for key, (flag, value) in flags.items() if value is not None}
-    return load(given, os.environ, home=Path.home(), file=config, read_file=read_file)
+    return load(given, os.environ, home=_home(), file=config, read_file=read_file)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None  # an account that has no name, and no HOME either, as in some containers
 
 
 def show_one(name: str, value: object, *, json: bool) -> None:

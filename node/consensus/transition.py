@@ -60,7 +60,7 @@ from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransf
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 
 NOT_CONDEMNING: Final = (BodyMissingError, BadBodyRootError)
-"""What `count_anchor` raises without making the anchor invalid: it stays unjudged."""
+"""What `count_anchor` raises without making the anchor invalid: whether it is stays open."""
 
 
 class CoinView(Protocol):
@@ -102,7 +102,7 @@ class StateView(Protocol):
         """Return each coin if it is in the coin set, in the order of `ids`."""
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known to have been in the coin set and spent."""
+        """Return whether the coin is known to have been in the coin set and spent."""
 
 
 class CreatedCoin(msgspec.Struct, frozen=True, gc=False):
@@ -405,7 +405,7 @@ class _CoinSet:
         return self._before[coin_id]
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin was in the coin set and has been spent."""
+        """Return whether the coin was in the coin set and has been spent."""
         return coin_id in self.spent_by or self._state.was_spent(coin_id)
 
     def apply(self, sized: SizedTransfer, spent: Sequence[UnspentCoin]) -> None:

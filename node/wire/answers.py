@@ -100,7 +100,7 @@ def read_transfers(asked: Sequence[Wid], answer: Blobs) -> list[bytes | None]:
 
 
 class VotesRead(msgspec.Struct, frozen=True, gc=False):
-    """The coins of a page, the ids of those that count as anchors for whoever gave it, and the
+    """The coins of a page, the ids of those that count as anchors for its giver, and the
     request for the next page, None after the last."""
 
     coins: list[Coin]

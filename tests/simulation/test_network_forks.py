@@ -34,7 +34,7 @@ def listed_coins(core: ChainCore) -> set[bytes]:
     for height in range(1, core.tip.height + 1):
         node = core.tree.main_at(height)
         assert node is not None
-        found |= {node.id, *node.judged.body.fresh, *node.judged.body.uncles}
+        found |= {node.id, *node.validated.body.fresh, *node.validated.body.uncles}
     return found
 
 

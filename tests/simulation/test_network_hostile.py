@@ -197,7 +197,7 @@ async def test_answers_to_other_questions_ban() -> None:
 def _first_header(core: ChainCore) -> AnchorHeader:
     node = core.tree.main_at(1)
     assert node is not None
-    return AnchorHeader.of(node.coin, node.judged.body)
+    return AnchorHeader.of(node.coin, node.validated.body)
 
 
 async def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
@@ -227,7 +227,7 @@ async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
         base = hidden.height - 5
         headers = await hidden.core(
             lambda core: tuple(
-                AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.validated.body)
                 for height in range(base + 1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )
@@ -322,7 +322,7 @@ async def test_a_stale_fork_is_fetched_as_far_as_its_targets_allow(params: Netwo
         tip = hidden.tip
         headers = await hidden.core(
             lambda core: tuple(
-                AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.validated.body)
                 for height in range(1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )

@@ -36,7 +36,7 @@ class JobTransfers:
         """Bytes kept, with those that have gone with their jobs since they were last counted."""
 
     def hold(self, wids: Iterable[Wid]) -> tuple[ListedTransfer, ...]:
-        """Return what keeps the bytes of transfers alive for whoever has it."""
+        """Return what keeps the bytes of transfers alive as long as it is kept itself."""
         found = []
         for wid in wids:
             listed = self._listed.get(wid)
@@ -46,7 +46,7 @@ class JobTransfers:
         return tuple(found)
 
     def is_listed(self, wid: Wid) -> bool:
-        """Tell whether a job lists a transfer."""
+        """Return whether a job lists a transfer."""
         return wid in self._listed
 
     def keep(self, wid: Wid, raw: bytes) -> None:
