@@ -212,6 +212,28 @@ def test_an_anchor_that_waits_for_the_clock_is_set_aside_and_taken_back(
     assert core.tip.id == wrong.id
 
 
+@pytest.mark.parametrize("restarting", [False, True])
+def test_what_waited_for_the_clock_too_long_is_forgotten_whole(restarting: bool) -> None:
+    chain = Chain(msgspec.structs.replace(REG, max_reorg=6))
+    tip = chain.grow(chain.genesis, 2)
+    late_ms = tip.time + 10 * LIMIT_MS
+    paid = chain.pay(tip.chain()[1].id, REG.subsidy)
+    wrong = chain.take(chain.forge.anchor(tip, transfers=[paid], time=late_ms))
+    above = chain.take(chain.forge.anchor(wrong, time=late_ms + 1))
+    core = reopened(chain, tip.time)
+    assert core.set_aside(wrong.id)
+    core.expire_transfers(late_ms + 100 * 86_400_000)
+    if restarting:
+        core = reopened(chain, tip.time)
+    assert schema.ANCHOR.get(core.store, wrong.id) is not None
+    chain.grow(tip, 12)
+    for gone in (wrong, above):
+        assert schema.ANCHOR.get(core.store, gone.id) is None
+        assert schema.COIN.get(core.store, gone.id) is None
+        assert not list(schema.BOUND.scan(core.store, gone.id))
+    assert schema.TRANSFER.get(core.store, paid.wid) is None
+
+
 def test_only_what_can_be_undone_is_set_aside(chain: Chain) -> None:
     for unknown in (chain.genesis.id, chain.forge.anchor(chain.genesis).id):
         with pytest.raises(UnknownAnchorError):
