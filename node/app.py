@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
     FixedPayout,
+    PayoutError,
     new_mining_wallet,
     payout_to,
     wallet_account,
@@ -59,6 +61,7 @@ from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.link import ChainTip
 from unchained.node.wallet.manager import WalletManager
+from unchained.storage.errors import StoreMissingError
 from unchained.storage.kv import KeyValueStore, Snapshot
 from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
@@ -222,6 +225,12 @@ class Node:
         )
 
 
+def _check_store(data_dir: Path, network: Network) -> None:
+    """Raise what opening the store of a data directory raises, if there is one."""
+    with suppress(StoreMissingError):
+        open_store(data_dir, network, create=False).close()
+
+
 async def build(
     settings: Settings,
     data_dir: Path,
@@ -244,7 +253,12 @@ async def build(
     if config.mining.payout:
         chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
-        chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        try:
+            chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        except PayoutError:
+            # Where the chain is of another network as well, it is the directory that is wrong.
+            await trio.to_thread.run_sync(_check_store, data_dir, network)
+            raise
     options = LevelOptions(block_cache=config.storage.cache_mib << 20)
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
