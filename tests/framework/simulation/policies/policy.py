@@ -176,11 +176,11 @@ class Policy:
         """Gossip a coin, or announce an anchor and serve its body."""
         with suppress(TransportError):
             if body is not None and is_anchor_grade(coin, self.core.network):
-                await self.peer.tell_coins(coin)
-                await self.peer.tell_anchor(coin, body)
+                await self.peer.gossip_coins(coin)
+                await self.peer.announce_anchor(coin, body)
             else:
                 self.peer.hold(coin)
-                await self.peer.tell_coins(coin)
+                await self.peer.gossip_coins(coin)
 
     async def say(self, topic: str, data: bytes) -> None:
         """Gossip any bytes."""
