@@ -362,6 +362,7 @@ def _make_network(
             listen=config.listen,
             announce=config.announce,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
+            upload_kib=config.upload_kib,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,

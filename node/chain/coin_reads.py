@@ -81,20 +81,28 @@ def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
     return CoinFates(view.tree.tip.height, found)
 
 
-def lacking(store: Getter, bodies: Sequence[Body]) -> Lacking:
-    """Return what bodies list and a store does not have."""
+def lacking(store: Getter, bodies: Sequence[Body], most_bytes: int) -> Lacking:
+    """Return what bodies list and a store does not have; of a body whose transfers that are there
+    are too large, no more of them than show it. `most_bytes`: those of a body."""
     listed = list(dict.fromkeys(id_ for body in bodies for id_ in (*body.fresh, *body.uncles)))
     found = schema.COIN.get_many(store, listed)
     coins = [CoinId(id_) for id_, raw in zip(listed, found, strict=True) if raw is None]
-    wids: list[Wid] = []
-    lengths: dict[Wid, int] = {}
-    for wid in dict.fromkeys(Wid(wid) for body in bodies for wid in body.transfers):
-        raw = schema.TRANSFER.get(store, wid)
-        if raw is None:
-            wids.append(wid)
-        else:
-            lengths[wid] = len(raw)
-    return Lacking(coins, wids, lengths)
+    lengths: dict[Wid, int | None] = {}
+    for body in bodies:
+        size = 0
+        for wid in map(Wid, body.transfers):
+            if wid not in lengths:
+                raw = schema.TRANSFER.get(store, wid)
+                lengths[wid] = None if raw is None else len(raw)
+            size += lengths[wid] or 0
+            # Protocol §5.2: BODY_TOO_LARGE is said "as soon as those that are there do"
+            if size > most_bytes:
+                break
+    return Lacking(
+        coins,
+        [wid for wid, length in lengths.items() if length is None],
+        {wid: length for wid, length in lengths.items() if length is not None},
+    )
 
 
 # Transfers

@@ -17,7 +17,6 @@ from unchained.node.chain.answers import (
     HeaderBase,
     KnownCoin,
     Lacking,
-    MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
@@ -27,6 +26,7 @@ from unchained.node.chain.answers import (
     WaitingTransfer,
 )
 from unchained.node.chain.view import ChainView
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
@@ -46,8 +46,9 @@ class ViewReader(Protocol):
 class LiveQueries:
     """`ChainQueries` of a running chain; what each method returns is said there."""
 
-    def __init__(self, reader: ViewReader, store: Getter, runner: Runner) -> None:
+    def __init__(self, reader: ViewReader, store: Getter, runner: Runner, network: Network) -> None:
         self._reader = reader
+        self._network = network
         self._store = store
         self._runner = runner
 
@@ -68,17 +69,13 @@ class LiveQueries:
         )
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
-        return await self._runner.run(coin_reads.lacking, self._store, bodies)
+        most = self._network.max_body_size
+        return await self._runner.run(coin_reads.lacking, self._store, bodies, most)
 
     # The main chain and its branches
 
     async def anchor_at(self, height: int) -> CoinId | None:
         return await self._reader.read(partial(anchor_reads.anchor_at, height=height))
-
-    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-        return await self._reader.read(
-            partial(anchor_reads.main_stretch, lowest=lowest, known=known, limit=limit)
-        )
 
     async def main_weight(self, height: int) -> MainWeight:
         return await self._reader.read(partial(anchor_reads.main_weight, height=height))

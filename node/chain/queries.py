@@ -19,7 +19,6 @@ from unchained.node.chain.answers import (
     HeaderBase,
     KnownCoin,
     Lacking,
-    MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
@@ -61,10 +60,6 @@ class ChainQueries(Protocol):
 
     async def anchor_at(self, height: int) -> CoinId | None:
         """Return the main chain's anchor at a height."""
-
-    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-        """Return how many of some anchors that follow one another, from height `lowest` on, are
-        on the main chain, and at most `limit` of those after the last such."""
 
     async def main_weight(self, height: int) -> MainWeight:
         """Return what the main chain has above a height."""

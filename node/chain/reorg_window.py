@@ -15,7 +15,7 @@ import msgspec
 from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.opened_chain import main_judgement
+from unchained.node.chain.opened_chain import main_validation
 from unchained.node.chain.tree import AnchorStatus, AnchorTree
 from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
@@ -81,14 +81,14 @@ class ReorgWindow:
         return min(low, root)
 
     def is_settled(self, height: int, running_ms: int) -> bool:
-        """Tell whether the main chain's anchor at a height has been there for MAX_REORG * T of
+        """Return whether the main chain's anchor at a height has been there for MAX_REORG * T of
         the node's running time."""
         anchor_id = there(self._archive.main_id(height), f"anchor at height {height}")
         record = there(schema.ANCHOR.get(self._ledger.view, anchor_id), f"anchor {anchor_id.hex()}")
         return is_settled(running_ms - record.connected_running_ms, self._network)
 
     def extend(self, height: int) -> bool:
-        """Take some anchors back into the tree; tell whether its root is as low as a height.
+        """Take some anchors back into the tree; return whether its root is as low as a height.
 
         Their states have to be kept. Raises `StoreCorruptError` if something is missing.
         """
@@ -100,12 +100,12 @@ class ReorgWindow:
 
     def _restore(self, height: int) -> None:
         view = self._ledger.view
-        judged = main_judgement(view, self._network, height)
-        anchor_id = judged.context.id
+        validated = main_validation(view, self._network, height)
+        anchor_id = validated.context.id
         coin = there(self._archive.coin(anchor_id), f"coin {anchor_id.hex()}")
         record = there(schema.ANCHOR.get(view, anchor_id), f"anchor {anchor_id.hex()}")
         bound = self._listed_children(anchor_id, height)
-        root = self._tree.lower_root(coin, judged)
+        root = self._tree.lower_root(coin, validated)
         # Stored as bound again too, so that the tree is as deep if it is opened again.
         self._admission.restore(root, [there(self._archive.coin(i), i.hex()) for i in bound])
         self._tree.recall_votes(root, record.votes)
@@ -114,11 +114,11 @@ class ReorgWindow:
         """Return the coins that are bound to a main-chain anchor below the root and listed by
         the main chain."""
         above = self._tree.root
-        bound = [above.id, *map(CoinId, above.judged.body.fresh)]
+        bound = [above.id, *map(CoinId, above.validated.body.fresh)]
         # Protocol §5.2: a late coin comes at most W anchors after the next one
         for later in range(height + 2, height + 2 + self._network.window):
             node = self._tree.main_at(later)
-            for uncle in () if node is None else node.judged.body.uncles:
+            for uncle in () if node is None else node.validated.body.uncles:
                 coin = there(self._archive.coin(CoinId(uncle)), f"coin {uncle.hex()}")
                 if coin.parent == anchor_id:
                     bound.append(coin.id)
@@ -157,7 +157,7 @@ class ReorgWindow:
         for node in lost:
             batch.delete(schema.ANCHOR.key(node.id))
             if node.status is AnchorStatus.COUNTS:
-                for wid in node.judged.body.transfers:
+                for wid in node.validated.body.transfers:
                     self._drop_transfer(Wid(wid))
         for parent_id in admission.stale_parents(self._tree.root.height):
             self._drop_bound(parent_id, admission.forget(parent_id))

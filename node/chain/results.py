@@ -62,7 +62,7 @@ class ProvenCoin(msgspec.Struct, frozen=True, gc=False):
     """A coin whose mix is known to be the Argon2id of its header: verified, or mined here.
 
     What has been proven is a type, so that nobody can forget to prove a coin, or prove it twice.
-    Only those make one who know the mix: whoever has called the verifier, and own mining.
+    Only those make one who know the mix: those who have called the verifier, and own mining.
     """
 
     coin: Coin
@@ -128,11 +128,11 @@ class Changes(msgspec.Struct):
     """What happened since the last time it was asked: for log lines and for subscribers.
 
     `events` are on disk; their first has sequence number `first_event`. `coins` became known (each
-    names its parent), `counted` those anchors whose children can be judged from here on.
+    names its parent), `counted` those anchors whose children can be validated from here on.
     `ruled_out` names anchors that became invalid (Protocol §5.2), `dead` those that failed when
     they were connected (§5.3), each with the rule; `aside` those that the operator has set aside,
-    or taken back. `barren` are anchors whose children never will be judged: invalid, or gone with
-    a lost branch.
+    or taken back. `barren` are anchors whose children never will be validated: invalid, or gone
+    with a lost branch.
     """
 
     first_event: int

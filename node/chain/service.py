@@ -1,8 +1,8 @@
 """The chain as a service: what may be done to it, by name.
 
-Whoever has a coin, a body or a transfer calls `submit_...` from any task. What is expensive (proofs
+Coins, bodies and transfers are submitted (`submit_...`) from any task. What is expensive (proofs
 of work, signatures) is verified in worker threads, several at a time; what changes the chain is
-queued for its one writer. What is known is asked of `queries`. What happened is told through
+queued for its one writer. What is known is asked of `queries`. What happened goes out through
 `changes` (every step) and `status` (the present).
 """
 
@@ -86,7 +86,7 @@ class ChainService:
         self.network = core.network
         self._clock = clock
         self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
-        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier)
+        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier, core.network)
         """What is known of the chain."""
         self._transfers = core.transfers
         self._verification = Verifier(core.network, verifier, verifiers, backend)
@@ -242,7 +242,7 @@ class ChainService:
                 await self._call(ChainCore.end_bulk)
 
     async def may_undo(self, fork_height: int, winner: CoinId, lead: int) -> bool:
-        """Tell whether this node follows by itself a better branch that leaves its main chain at
+        """Return whether this node follows by itself a better branch that leaves its main chain at
         a height (Protocol §6); if it does not, leave the branch to the operator, as `refuse`
         does."""
 
@@ -256,11 +256,11 @@ class ChainService:
 
     async def set_aside(self, anchor_id: CoinId) -> bool:
         """Let an anchor of the last MAX_REORG heights and all that descends from it stop counting,
-        on disk too, until `take_back`; tell whether that is news. Raises `UnknownAnchorError`."""
+        on disk too, until `take_back`; return whether that is news. Raises `UnknownAnchorError`."""
         return await self._call(partial(ChainCore.set_aside, anchor_id=anchor_id))
 
     async def take_back(self, anchor_id: CoinId) -> bool:
-        """Let an anchor that was set aside count again, with all that descends from it; tell
+        """Let an anchor that was set aside count again, with all that descends from it; return
         whether that is news. Raises `UnknownAnchorError`."""
         return await self._call(partial(ChainCore.take_back, anchor_id=anchor_id))
 
@@ -271,7 +271,7 @@ class ChainService:
 
     @asynccontextmanager
     async def deepened(self, height: int) -> AsyncIterator[None]:
-        """Let branches be judged that leave the main chain at a height below the tree, until one
+        """Let branches be weighed that leave the main chain at a height below the tree, until one
         of them has won. One at a time; `may_undo` has to allow it."""
         depth = self.status.value.height - height
         try:
@@ -316,7 +316,7 @@ class ChainService:
 
         Raises the `CoinError` that it breaks. A coin whose parent is unknown is held without its
         proof having been looked at; one that is too new, and at most two limits ahead, when it
-        has been proven. The sender is told what it breaks when it can be judged.
+        has been proven. The sender hears what it breaks when it can be validated.
         """
         return await self._intake.submit(coin, sender=sender)
 

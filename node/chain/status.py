@@ -6,18 +6,20 @@ import msgspec
 
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.results import ReorgRefused
+from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.types import CoinId
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
     """The present of a chain. Times in ms, amounts in grains.
 
-    `votes` are the tip's, `n_total` and `target` those of the tip's children; `next_event` is the
-    sequence number that the next event will have, `coins` counts those that became known since the
-    chain was opened, `anchors` those of the last MAX_REORG heights on every branch. `refused`
-    stands while a reorganisation waits for the operator. `clock_behind_ms` is by how much the
-    node's clock is behind the tip where that is more than FUTURE_LIMIT, else 0: then nothing is
-    chosen or mined. At `next_due_ms` the clock lets a coin count that is stored already.
+    `votes` are the tip's, `n_total` and `target` those of the tip's children, `history` is the
+    range after it; `next_event` is the sequence number that the next event will have, `coins`
+    counts those that became known since the chain was opened, `anchors` those of the last MAX_REORG
+    heights on every branch. `refused` stands while a reorganisation waits for the operator.
+    `clock_behind_ms` is by how much the node's clock is behind the tip where that is more than
+    FUTURE_LIMIT, else 0: then nothing is chosen or mined. At `next_due_ms` the clock lets a coin
+    count that is stored already.
     """
 
     tip: CoinId
@@ -26,6 +28,7 @@ class ChainStatus(msgspec.Struct, frozen=True):
     tip_time: int
     n_total: int
     target: int
+    history: HistoryPeaks
     supply: int
     pool: int
     next_event: int

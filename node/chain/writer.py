@@ -101,7 +101,7 @@ class ChainWriter:
                     operations.append(self._receive.receive_nowait())
                 except trio.WouldBlock:
                     break
-            # What has begun is finished and told, whoever is cancelled meanwhile.
+            # What has begun is finished and reported, if who asked is cancelled too.
             with trio.CancelScope(shield=True):
                 if operations:
                     await self._carry_out(operations)
@@ -146,7 +146,7 @@ class ChainWriter:
         for operation in operations:
             failure = None if operation.result is None else _failure_of(operation.result)
             if failure is not None:
-                # Whoever asked is told too.
+                # The asking task gets it too.
                 raise failure
 
     async def call(self, work: Callable[[ChainCore], T]) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from unchained.node.base.randomness import SYSTEM
@@ -16,6 +15,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.text import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Make keys.")
 
@@ -61,7 +61,7 @@ def new(
         ),
     }
     if json:
-        typer.echo(msgspec.json.encode(facts).decode())
+        print_json(facts)
         return
     for name, value in facts.items():
         typer.echo(f"{name} {value}")

@@ -1,7 +1,7 @@
 """Which chain wins (Protocol §6): work, votes, scores and the descent, pure; and what headers alone
 show of a branch's work (§11).
 
-The sums over the tree are kept by whoever keeps the tree; what is summed, and how anchors compare,
+The sums over the tree are kept where the tree is kept; what is summed, and how anchors compare,
 is here.
 """
 
@@ -75,7 +75,7 @@ def descend(start: C) -> Iterator[C]:
 
 
 def is_settled(age_ms: int, network: Network) -> bool:
-    """Tell whether an anchor has been on the main chain for so long, in the node's own running
+    """Return whether an anchor has been on the main chain for so long, in the node's own running
     time, that the node does not undo it and MAX_REORG more by itself."""
     # Protocol §6: "on its chain for MAX_REORG * T of its own running time"
     return age_ms >= network.max_reorg * network.epoch_ms

@@ -86,7 +86,7 @@ class CoinSetView(Protocol):
         """Return the coin if it is in the coin set."""
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known to have been in the coin set and spent."""
+        """Return whether the coin is known to have been in the coin set and spent."""
 
 
 def decode_transfer(raw: bytes, wid: Wid | None = None) -> SizedTransfer:

@@ -60,7 +60,7 @@ from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransf
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 
 NOT_CONDEMNING: Final = (BodyMissingError, BadBodyRootError)
-"""What `count_anchor` raises without making the anchor invalid: it stays unjudged."""
+"""What `count_anchor` raises without making the anchor invalid: whether it is stays open."""
 
 
 class CoinView(Protocol):
@@ -102,7 +102,7 @@ class StateView(Protocol):
         """Return each coin if it is in the coin set, in the order of `ids`."""
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known to have been in the coin set and spent."""
+        """Return whether the coin is known to have been in the coin set and spent."""
 
 
 class CreatedCoin(msgspec.Struct, frozen=True, gc=False):
@@ -270,6 +270,7 @@ def check_encoded_bytes(
     and as they come. Returns the others. Raises `BodyTooLargeError`."""
     size = 0
     missing = []
+    most = network.max_body_size
     for wid in wids:
         length = seen.encoded_length(Wid(wid))
         # Protocol §5.3: "above 256 KiB they are not read (`BODY_MISSING`)"
@@ -277,11 +278,9 @@ def check_encoded_bytes(
             missing.append(wid)
         else:
             size += length
-    # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
-    if size > network.max_body_size:
-        raise BodyTooLargeError(
-            expected=f"at most {network.max_body_size} bytes", actual=f"{size} bytes"
-        )
+        # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
+        if size > most:
+            raise BodyTooLargeError(expected=f"at most {most} bytes", actual=f"{size} or more")
     return missing
 
 
@@ -406,7 +405,7 @@ class _CoinSet:
         return self._before[coin_id]
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin was in the coin set and has been spent."""
+        """Return whether the coin was in the coin set and has been spent."""
         return coin_id in self.spent_by or self._state.was_spent(coin_id)
 
     def apply(self, sized: SizedTransfer, spent: Sequence[UnspentCoin]) -> None:

@@ -80,6 +80,9 @@ _PAYCODE_SIZES: Final = MappingProxyType(
     }
 )
 _PAYCODE_CHARS: Final = tuple(-(-size * 8 // 6) for size in _PAYCODE_SIZES.values())
+
+PAYCODE_CHARS_MAX: Final = max(_PAYCODE_CHARS)
+"""Characters of the longest paycode."""
 _NONCE: Final = bytes(12)
 
 
@@ -242,11 +245,16 @@ class OutputPlace(msgspec.Struct, frozen=True, gc=False):
 
 
 class SealedNote(msgspec.Struct, frozen=True, gc=False):
-    """What a sender puts into an output to a paycode: lock and note. `salt` opens the lock."""
+    """What a sender puts into an output to a paycode: lock and note. `salt` opens the lock;
+    `shared` is the secret that payer and payee share, 32 bytes: it proves whom the output pays."""
 
     salt: bytes
     lock: Lock
     note: bytes
+    shared: bytes
+
+    def __repr__(self) -> str:
+        return f"<SealedNote {self.lock.hex()}>"
 
 
 class OpenedNote(msgspec.Struct, frozen=True, gc=False):
@@ -284,7 +292,28 @@ def seal_note(
     text = (paycode.tag + bytes((len(memo),)) + memo).ljust(TEXT_SIZE, b"\0")
     # the key is used once, so the nonce may be constant
     sealed = ChaCha20Poly1305(MEMO(shared)).encrypt(_NONCE, text, lock)
-    return SealedNote(salt, lock, ciphertext + sealed)
+    return SealedNote(salt, lock, ciphertext + sealed, shared)
+
+
+def paid_memo(
+    paycode: Paycode, place: OutputPlace, lock: Lock, note: bytes, shared: bytes
+) -> bytes | None:
+    """Return the memo of an output that pays a paycode, by the secret that its payer kept; None
+    where it does not pay that one.
+
+    The lock opens with the paycode's spend key alone, whatever the payer says of the rest.
+    """
+    if len(note) != NOTE_SIZE:
+        return None
+    salt = stealth_salt(shared, note[:CIPHERTEXT_SIZE], place)
+    if LOCK(_KEY_CONDITION + paycode.key_hash + salt) != lock:
+        return None
+    try:
+        text = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
+    except InvalidTag:
+        return None
+    tag, memo = read_text(text)
+    return memo if tag == paycode.tag else None
 
 
 def open_note(

@@ -47,7 +47,7 @@ def key_hash(public_key: bytes) -> KeyHash:
 
 
 def verify_signature(public_key: bytes, sighash: bytes, signature: bytes) -> bool:
-    """Tell whether the signature is the key's over `sighash`. Never raises; releases the GIL."""
+    """Return whether the signature is the key's over `sighash`. Never raises; releases the GIL."""
     # Protocol §8.2
     try:
         key = MLDSA65PublicKey.from_public_bytes(public_key)
@@ -123,7 +123,7 @@ def encapsulate(view_key: bytes, randomness: KeyRandomness | None = None) -> tup
 
 
 def is_view_key(raw: bytes) -> bool:
-    """Tell whether the bytes are an ML-KEM-768 public key (FIPS 203 §7.2)."""
+    """Return whether the bytes are an ML-KEM-768 public key (FIPS 203 §7.2)."""
     try:
         MLKEM768PublicKey.from_public_bytes(raw)
     except ValueError:

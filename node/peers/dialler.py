@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_table import OWN, BookEntry
+from unchained.node.peers.lost_peers import LostPeers
 from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
@@ -22,6 +23,8 @@ from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
     Connected,
     Direction,
+    DisconnectReason,
+    PeerDisconnected,
     PeerId,
     PeerInfo,
     Transport,
@@ -35,6 +38,8 @@ LONGEST_DIAL_DELAY_S: Final = 60.0
 """Seconds between attempts at an address of the operator's where nobody answers: twice as many
 after each, as nodes that are started together are up within moments."""
 DIAL_TIMEOUT_S: Final = 10.0
+LASTED_S: Final = 60.0
+"""Seconds after which a peer that closes is looked for: who does so sooner has no place for us."""
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +72,8 @@ class Purpose(enum.Enum):
     """To take the place of another."""
     STALE_TIP = "stale tip"
     """To learn of a chain that the others do not tell of."""
+    RETURN = "return"
+    """To learn of the chain of a peer that was lost, and whose place has been taken since."""
 
 
 class Dialler:
@@ -111,6 +118,7 @@ class Dialler:
         self._passing: dict[PeerId, Purpose] = {}
         """Peers that have no place yet among those that the node wants."""
         self._dialled: dict[PeerId, str] = {}
+        self._lost = LostPeers(rng)
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.dials = self.failed = self.probes = 0
@@ -161,9 +169,19 @@ class Dialler:
             self._start_dial(entry.text, purpose)
         return entry is not None
 
-    def forget(self, peer: PeerId) -> None:
-        """Note that a peer is gone."""
-        self._dialled.pop(peer, None)
+    def forget(self, event: PeerDisconnected, *, was_silent: bool) -> None:
+        """Note that a peer is gone; if nobody wanted that, it is looked for. `was_silent`: it was
+        let go of because it did not answer."""
+        peer, now = event.info.peer, trio.current_time()
+        text = self._dialled.pop(peer, None)
+        lasted = now - event.info.since >= LASTED_S
+        was_lost = (
+            was_silent
+            or event.reason is DisconnectReason.DEAD
+            or (event.reason is DisconnectReason.REMOTE and lasted)
+        )
+        if text is not None and was_lost and peer not in self._passing:
+            self._lost.note(text, now)
         self._passing.pop(peer, None)
         self.wake()
 
@@ -185,10 +203,21 @@ class Dialler:
         first = list(self._book.anchors)
         while True:
             self._need = trio.Event()
+            self._dial_lost()
             while self.missing > 0 and (found := self._next_address(first)) is not None:
                 self._start_dial(found)
-            with trio.move_on_after(DIAL_EVERY_S):
+            with trio.move_on_after(self._lost.wait_s(trio.current_time(), DIAL_EVERY_S)):
                 await self._need.wait()
+
+    def _dial_lost(self) -> None:
+        """Dial those lost peers whose time has come, also where others have taken their places: it
+        may be a whole part of the network that was lost with them."""
+        while (text := self._lost.take_due(trio.current_time())) is not None:
+            address = Address.parse(text)
+            if address.peer in self._connected:
+                self._lost.found(text)
+            elif self._is_fit_address(text, address):
+                self._start_dial(text, None if self.missing > 0 else Purpose.RETURN)
 
     def _next_address(self, first: list[str]) -> str | None:
         while first:
@@ -236,15 +265,22 @@ class Dialler:
             self._dialled[expected] = text
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
+            self._lost.found(text)
         except TransportError as error:
             self.failed += 1
             self._passing.pop(expected, None)
             self._dialled.pop(expected, None)
-            self._book.failed(text, self._clock.now_ms())
+            self._note_failed(text)
             self._log.debug("peer.dial_failed", address=text, why=str(error))
         finally:
             self._under_way.discard(text)
             self.wake()
+
+    def _note_failed(self, text: str) -> None:
+        entry = self._book.get(text)
+        # Where nobody at all is reached, it is our line that is down: no address waits longer.
+        if self._connected or (entry is not None and not entry.failures):
+            self._book.failed(text, self._clock.now_ms())
 
     async def _keep_joined(self, text: str) -> None:
         """Keep in touch with an address of the operator's whose peer nobody named.

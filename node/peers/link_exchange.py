@@ -91,7 +91,8 @@ class LinkExchange:
     def greeted(self, peer: PeerId) -> PeerId | None:
         """Note that an outbound peer was greeted; return whose link ends for it, if one does."""
         purpose = self._dialler.settle(peer)
-        if purpose is None or purpose is Purpose.STALE_TIP or self._dialler.missing >= 0:
+        stays = purpose in {None, Purpose.STALE_TIP, Purpose.RETURN}
+        if stays or self._dialler.missing >= 0:
             return None
         if purpose is Purpose.PROBE:
             return peer

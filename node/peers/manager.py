@@ -336,7 +336,8 @@ class PeerManager:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
             self._address_exchange.forget(event.info.peer)
-            self._dialler.forget(event.info.peer)
+            was_silent = gone is not None and gone.silent >= SILENT_POLLS
+            self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
 
     # Tending

@@ -26,8 +26,8 @@ from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
 from unchained.node.relay.stem import StemRouter, StemStatistics
+from unchained.node.sync.own_status import OwnStatus
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
-from unchained.node.sync.status_keeper import StatusKeeper
 from unchained.node.transport.contract import Transport, TransportStatistics
 from unchained.storage.kv import KeyValueStore
 
@@ -63,7 +63,7 @@ class NodeNetwork:
         served. Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
-        self.status = StatusKeeper(chain, genesis_id, clock)
+        self.status = OwnStatus(chain, genesis_id, clock)
         self.peers = PeerManager(
             transport,
             store,
@@ -112,7 +112,6 @@ class NodeNetwork:
         """Return what runs, in the order of starting; the transport first."""
         return [
             ("transport", self._run_transport),
-            ("status", self.status.run),
             ("peers", self.peers.run),
             ("relay", self.relay.run),
             ("stem", self.stem.run),

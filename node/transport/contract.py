@@ -321,7 +321,7 @@ class TopicLimits:
     """Of those, messages sent by one peer."""
     max_waiting: int = 1024
     """Messages waiting for validation. Peers take turns; the excess of the peer that has most
-    waiting is dropped unjudged and forgotten, so that it can be offered again."""
+    waiting is dropped unvalidated and forgotten, so that it can be offered again."""
     max_waiting_bytes: int = 8 << 20
     """Their data's bytes."""
 

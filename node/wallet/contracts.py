@@ -36,6 +36,9 @@ from unchained.node.wallet.errors import ContractError
 CONTRACT_PREFIX: Final = "contract:"
 """What a contract's text begins with."""
 
+CONTRACT_CHARS_MAX: Final = 4_096
+"""Characters of a contract's text that is looked at; the largest that can be made has some 900."""
+
 PREIMAGE_SIZE: Final = 32
 """Bytes of the preimage of a hash-time-lock."""
 
@@ -69,7 +72,7 @@ class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def from_text(cls, text: str, network: Network) -> Contract:
         """Read a text. Raises `ContractError`."""
         body = text.removeprefix(CONTRACT_PREFIX)
-        if body == text or len(body) > 4_096:
+        if body == text or len(text) > CONTRACT_CHARS_MAX:
             raise ContractError(f"not a contract: expected {CONTRACT_PREFIX}…")
         try:
             padded = body.encode("ascii") + b"=" * (-len(body) % 4)

@@ -75,7 +75,8 @@ class OutgoingState(enum.IntEnum):
     ABANDONED = 1
     REPLACED = 2
     CONFLICT = 3
-    """Another transfer has spent one of its coins."""
+    """One of its coins is not there: another transfer has spent it, or the chain does not have
+    what brought it any more. It waits again if that comes back."""
 
 
 class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -31,6 +31,24 @@ LEAVING: Final = f"""coins.coin_id IN (
 FROZEN: Final = "coins.coin_id IN (SELECT coin_id FROM frozen)"
 """Whether the user keeps a coin back."""
 
+_LOST: Final = f"""(EXISTS (
+    SELECT 1 FROM uses JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid AND (
+        coins.spent_height IS NOT NULL AND coins.spent_by != outgoing.txid
+        OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
+    )
+) OR (
+    SELECT count(*) = count(coins.value) AND sum(coins.value) != spends(outgoing.txid, outgoing.raw)
+    FROM uses LEFT JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid
+))"""  # noqa: S608 - made of constants
+"""Whether a coin that a transfer of the wallet spends is spent otherwise or not there, or all are
+there and one is not worth what it was: what a minted coin is worth depends on the chain."""
+
+SETTLE: Final = f"""
+UPDATE outgoing SET state = 3 - state
+WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
+"""  # noqa: S608 - made of constants
+"""Gives up transfers that cannot come any more, and expects those again that can."""
+
 SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE anchors (height INTEGER PRIMARY KEY, id BLOB NOT NULL);

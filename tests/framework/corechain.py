@@ -76,7 +76,7 @@ class Chain:
         return coins
 
     def is_dead(self, anchor: Forged) -> bool:
-        """Tell whether an anchor has failed when it was connected."""
+        """Return whether an anchor has failed when it was connected."""
         return AnchorMark.DEAD in self.core.tree.nodes[anchor.id].marks
 
     def vote_until_dead(self, dead: Forged, anchor: Forged | None = None) -> None:

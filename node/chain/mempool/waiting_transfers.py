@@ -108,7 +108,7 @@ class WaitingTransfers:
         return Outcome.ACCEPTED
 
     def load(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         rows = sorted(schema.MEMPOOL.scan(self._store), key=lambda row: row[1].arrival)
         waiting = []
         for wid, record in rows:
@@ -125,13 +125,13 @@ class WaitingTransfers:
         self._forget(sized.wid, sized.txid, Reason.EVICTED)
 
     def is_stored(self, wid: Wid) -> bool:
-        """Tell whether a transfer's bytes are in the store, as those of all that wait are."""
+        """Return whether a transfer's bytes are in the store, as those of all that wait are."""
         if self.mempool.get(wid) is not None:
             return True
         return schema.TRANSFER.get(self._ledger.view, wid) is not None
 
     def rebuild(self, undone: UndoneTransfers) -> None:
-        """Let the transfers that a reorganisation undid wait again, before all others, and judge
+        """Let the transfers that a reorganisation undid wait again, before all others, and check
         those anew for which it can make a difference: what spends coins that the undone anchors
         created, and where the chain has become shorter, coins that are immature again or what is
         locked again."""
@@ -154,7 +154,7 @@ class WaitingTransfers:
         for height in range(lowest, height_before + 2 - self._network.maturity):
             node = self._tree.main_at(height)
             if node is not None:
-                body = node.judged.body
+                body = node.validated.body
                 yield from map(CoinId, (node.id, *body.fresh, *body.uncles))
 
     def _restore(self, waiting: Sequence[_Restorable]) -> None:
@@ -169,7 +169,7 @@ class WaitingTransfers:
             self._forget(one.sized.wid, one.sized.txid, Reason.INVALID)
 
     def _restore_one(self, one: _Restorable) -> bool:
-        """Tell whether it is settled what becomes of a transfer: not while it lacks a parent."""
+        """Return whether it is settled what becomes of a transfer: not while it lacks a parent."""
         sized = one.sized
         if schema.TXID.get(self._ledger.view, sized.txid) is not None:
             self._forget(sized.wid, sized.txid, Reason.INCLUDED)
@@ -209,7 +209,7 @@ class WaitingTransfers:
         self._ledger.log(TransferLeft(wid, reason))
 
     def _is_listed(self, wid: Wid, txid: Txid) -> bool:
-        """Tell whether an anchor lists the transfer, on any branch: its bytes are needed."""
+        """Return whether an anchor lists the transfer, on any branch: its bytes are needed."""
         place = schema.TXID.get(self._ledger.view, txid)
         if place is not None and place.wid == wid:
             return True

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import address_group
+from unchained.node.transport.address_groups import address_group, network_group
 from unchained.node.transport.contract import (
     DialError,
     DialRefusedError,
@@ -47,13 +47,14 @@ from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import (
     Connection,
     Upgraded,
     Upgrader,
     WrongPeerError,
 )
-from unchained.node.transport.libp2p.handshakes import Handshakes
+from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
@@ -71,12 +72,10 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     read_varint,
 )
-from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.libp2p.yamux import apply_mends
 from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
-UNREAD_BYTES_MAX: Final = 32 << 20
-"""Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
 LOOKUPS_MAX: Final = 4
@@ -91,6 +90,8 @@ class HostConfig:
     """Addresses to give to others instead of those that are listened on."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
@@ -113,7 +114,7 @@ class Libp2pTransport:
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
+        self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -282,6 +283,7 @@ class Libp2pTransport:
                     announced([address for address, _ in bound], self.id)
                 )
                 self._switchboard.begin(nursery)
+                nursery.start_soon(self._handshakes.run)
                 for _, listener in bound:
                     nursery.start_soon(
                         partial(
@@ -326,15 +328,15 @@ class Libp2pTransport:
         except OSError:
             return
         ip = plain(place[0])
-        scope = self._handshakes.enter(address_group(ip))
-        if scope is None:
+        handshake = self._handshakes.enter(address_group(ip), network_group(ip))
+        if handshake is None:
             self._switchboard.counters.connections_refused += 1
             return
         tcp = self._begin(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
-                upgraded = await self._shake_hands(tcp, ip, scope)
+                upgraded = await self._shake_hands(tcp, ip, handshake)
                 if upgraded is not None and self._has_room(ip, upgraded.peer):
                     address = str(Address.of_ip(ip, place[1]))
                     await self._live(upgraded, ip, address, Direction.INBOUND)
@@ -349,21 +351,19 @@ class Libp2pTransport:
             return False
         return self._switchboard.admits(ip, peer, Direction.INBOUND)
 
-    async def _shake_hands(
-        self, tcp: TcpStream, ip: str, scope: trio.CancelScope
-    ) -> Upgraded | None:
+    async def _shake_hands(self, tcp: TcpStream, ip: str, handshake: Handshake) -> Upgraded | None:
         def proven(peer: PeerId) -> bool:
             return peer != self.id and self._switchboard.admits(ip, peer, Direction.INBOUND)
 
         detail = "not finished in time"
         try:
-            with scope:
-                await self._handshakes.turn(address_group(ip))
+            with handshake.scope:
+                await self._handshakes.turn(handshake)
                 return await self._upgrader.inbound(tcp, proven)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             detail = type(error).__name__
         finally:
-            self._handshakes.leave(scope)
+            self._handshakes.leave(handshake)
         self._switchboard.counters.handshakes_failed += 1
         self._switchboard.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
         return None
@@ -459,6 +459,7 @@ class Libp2pTransport:
         if protocol != gossip_wire.GOSSIP_PROTOCOL:
             await requests.answer(self._switchboard, connection, protocol, stream)
             return
+        await connection.listen_to(stream)
         try:
             while True:
                 length = await read_varint(stream, RPC_BYTES_MAX)

@@ -152,11 +152,11 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
 
 def whole_files(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
     """Return the files of which every mutant has a verdict."""
-    judged = {verdict.mutant.id for verdict in verdicts}
+    done = {verdict.mutant.id for verdict in verdicts}
     return frozenset(
         file
         for file in {verdict.mutant.file for verdict in verdicts}
-        if all(mutant.id in judged for mutant in all_mutants(root, [file]))
+        if all(mutant.id in done for mutant in all_mutants(root, [file]))
     )
 
 

@@ -145,7 +145,7 @@ class Simulation:
             for number, name in enumerate(scenario.hostile)
         ]
         locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
-        self.other_locks = {*locks, *(policy.lock for policy in self.policies)}
+        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
         """Locks of coins that belong to no wallet."""
 
     def fail(self, why: str) -> None:
@@ -170,20 +170,17 @@ class Simulation:
 
     def note_step(self, node: SimulatedNode, step: Changes) -> None:
         """Take note of a step of a node's chain."""
-        tree = node.chain._writer._core.tree
         for coin in step.coins:
             self.coins.setdefault(coin.id, coin)
             self.log.note(node.name, "coin", id=coin.id)
         for counted in step.counted:
-            found = tree.get(counted.id)
-            if found is not None:
-                self.coins.setdefault(counted.id, found.coin)
-                self.bodies.setdefault(counted.id, found.judged.body)
-            self.log.note(node.name, "counted", id=counted.id)
+            self.coins.setdefault(counted.coin.id, counted.coin)
+            self.bodies.setdefault(counted.coin.id, counted.body)
+            self.log.note(node.name, "counted", id=counted.coin.id)
         for height, anchor_id in step.disconnected:
             self.log.note(node.name, "disconnected", height=height, id=anchor_id)
         for anchor in step.connected:
-            self.log.note(node.name, "connected", height=anchor.height, id=anchor.id)
+            self.log.note(node.name, "connected", height=anchor.coin.height, id=anchor.coin.id)
             if anchor.late:
                 self.sightings.note("late coin included", anchor.late)
             if anchor.stray:
@@ -365,6 +362,9 @@ class Simulation:
         if any(node.wallets is not None for node in self.nodes):
             await self._until(self._wallets_have_read, "wallets caught up", 60.0)
             invariants.check_wallets(self)
+            for node in self.nodes:
+                if node.wallets is not None:
+                    invariants.check_payments(node)
 
     def _wallets_have_read(self) -> bool:
         statistics = [node.wallets.statistics() for node in self.nodes if node.wallets is not None]
@@ -388,6 +388,7 @@ class Simulation:
             await trio.sleep(LOOK_EPOCHS * self.scenario.epoch_s)
             for node in self.nodes:
                 if node.is_up:
+                    node.note_bans()
                     if not self.small_queues:
                         invariants.check_bounds(node)
                     statistics = node.chain.statistics()

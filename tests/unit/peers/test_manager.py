@@ -289,6 +289,46 @@ async def test_a_peer_that_answers_nothing_is_let_go() -> None:
         assert node.manager.statistics().greeted == 0
 
 
+async def test_peers_that_a_cut_line_took_are_back_soon_after_hours() -> None:
+    async with a_world() as world:
+        others = await world.peers(*(f"{number}.1.0.1" for number in range(20, 24)))
+        through = tuple(other.transport.address for other in others)
+        node = await Peer(world, "30.1.0.1", bootstrap=through[:1]).start()
+        for address in through[1:]:
+            node.manager.book.add(address, "44.4.0.0/16", NOW_MS)
+        await world.until(lambda: len(node.dialled()) == 4, 60)
+        await trio.sleep(120)
+        world.weather.partition([[node.transport.id]])
+        await world.until(lambda: not node.manager.peers(), 60)
+        await trio.sleep(2 * 3600)
+        # Nobody answered, so it was not the fault of any address.
+        entries = [node.manager.book.get(address) for address in through]
+        assert all(entry is not None and entry.failures <= 1 for entry in entries)
+        world.weather.heal()
+        await world.until(lambda: len(node.dialled()) == 4, 60)
+
+
+async def test_a_lost_peer_is_visited_though_others_have_its_place() -> None:
+    async with a_world() as world:
+        lost, kept = await world.peers("20.1.0.1", "21.1.0.1")
+        node = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=1))
+        node.manager.book.add(lost.transport.address, "44.4.0.0/16", NOW_MS)
+        await node.start()
+        await world.until(lambda: node.dialled() == {lost.ip}, 60)
+        await trio.sleep(60)
+        world.weather.partition([[node.transport.id, kept.transport.id]])
+        await world.until(lambda: not node.dialled(), 60)
+        node.manager.book.add(kept.transport.address, "44.4.0.0/16", NOW_MS)
+        await world.until(lambda: node.dialled() == {kept.ip}, 60)
+        await trio.sleep(600)
+        world.weather.heal()
+        await world.until(lambda: node.dialled() == {kept.ip, lost.ip}, 60)
+        await trio.sleep(link_exchange.EXTRA_STAY_S / 2)
+        assert node.dialled() == {kept.ip, lost.ip}
+        await trio.sleep(link_exchange.EXTRA_STAY_S + link_exchange.LOOK_EVERY_S)
+        assert len(node.dialled()) == 1
+
+
 async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:
     async with a_world() as world:
         hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()

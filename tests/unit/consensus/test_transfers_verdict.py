@@ -1,4 +1,4 @@
-"""Transfers judged once by their bytes (§8.3): which stage names its rule, and what is returned."""
+"""Transfers validated by their bytes (§8.3): which stage names its rule, and what is returned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.framework.forge import Forge, of
 from tests.framework.rules import rule_broken
 from unchained.node.consensus.errors import BadSignatureError
 from unchained.node.consensus.params import LOCAL, REG
-from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
+from unchained.node.consensus.transfers import TransferVerdict, validate_transfer
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId, Wid
 
@@ -47,17 +47,18 @@ def badly_signed(**fields: object) -> SizedTransfer:
 
 
 def test_a_transfer_that_breaks_nothing() -> None:
-    sized, verdict = judge_transfer(good().raw, REG)
-    assert sized == good()
-    assert verdict == TransferVerdict(None, None)
-    verdict.raise_alone()
-    verdict.raise_witness()
+    found = validate_transfer(good().raw, REG)
+    assert found.sized == good()
+    assert found.verdict == TransferVerdict(None, None)
+    assert found.length == len(good().raw)
+    assert found.is_good
+    assert found.proven().sized == good()
 
 
 def test_the_wid_is_taken_from_who_knows_it() -> None:
     known = Wid(b"w" * 32)
     for wid, found in ((None, wid_of(good().raw)), (known, known)):
-        sized, _ = judge_transfer(good().raw, REG, wid)
+        sized = validate_transfer(good().raw, REG, wid).sized
         assert sized is not None
         assert sized.wid == found
 
@@ -76,8 +77,11 @@ def test_the_first_rule_of_each_stage(
     make: Callable[[], SizedTransfer], alone: str, witness: str
 ) -> None:
     sized = make()
-    found, verdict = judge_transfer(sized.raw, REG)
-    assert found == sized
+    found = validate_transfer(sized.raw, REG)
+    verdict = found.verdict
+    assert found.sized == sized
+    assert not found.is_good
+    assert rule_broken(found.proven) == (alone or witness)
     assert names(verdict) == (alone, witness)
     if alone:
         assert rule_broken(verdict.raise_alone) == alone
@@ -89,19 +93,21 @@ def test_the_first_rule_of_each_stage(
 
 def test_what_does_not_decode_is_no_transfer() -> None:
     for raw, rule in ((b"no transfer", "NON_CANONICAL"), (bytes(262_145), "TRANSFER_TOO_LARGE")):
-        sized, verdict = judge_transfer(raw, REG)
-        assert sized is None
-        assert names(verdict) == (rule, "")
-        assert rule_broken(verdict.raise_alone) == rule
+        found = validate_transfer(raw, REG)
+        assert found.sized is None
+        assert found.length == len(raw)
+        assert names(found.verdict) == (rule, "")
+        assert rule_broken(found.verdict.raise_alone) == rule
+        assert rule_broken(found.proven) == rule
 
 
 def test_a_transfer_is_of_one_network() -> None:
-    _, verdict = judge_transfer(good().raw, LOCAL)
+    verdict = validate_transfer(good().raw, LOCAL).verdict
     assert names(verdict) == ("WRONG_CHAIN", "")
 
 
 def test_an_error_that_is_raised_again_does_not_grow() -> None:
-    _, verdict = judge_transfer(badly_signed(fee=5).raw, REG)
+    verdict = validate_transfer(badly_signed(fee=5).raw, REG).verdict
     raised = []
     for _ in range(2):
         with pytest.raises(BadSignatureError) as caught:
