@@ -30,7 +30,7 @@ from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
@@ -104,11 +104,13 @@ class NodeStatistics(msgspec.Struct, frozen=True):
 
 
 class WalletLink:
-    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`)."""
+    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`).
+    `intake` takes transfers that are made here."""
 
-    def __init__(self, chain: ChainService, store: KeyValueStore) -> None:
+    def __init__(self, chain: ChainService, store: KeyValueStore, intake: TransferIntake) -> None:
         self._chain = chain
         self._store = store
+        self._intake = intake
 
     @property
     def network(self) -> Network:
@@ -136,7 +138,7 @@ class WalletLink:
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
-            return await self._chain.submit_transfer(transfer) is Outcome.ACCEPTED
+            return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
 
@@ -286,9 +288,10 @@ async def build(
                 _make_network, config.network, data_dir, chain, store, clock, log
             )
         may_mine = Watch(True) if peers is None else peers.synced
+        intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store),
+            WalletLink(chain, store, intake),
             clock=clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=log,
@@ -306,6 +309,7 @@ async def build(
         if config.rpc.enabled and control is not None:
             parts = ServerParts(
                 chain=chain,
+                intake=intake,
                 store=store,
                 data_dir=data_dir,
                 clock=clock,

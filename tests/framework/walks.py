@@ -223,7 +223,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            WalletLink(node.chain, node.store),
+            WalletLink(node.chain, node.store, node.network.stem),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,

@@ -326,7 +326,7 @@ class SimulatedNode(SimNode):
             return []
         self.wallets = WalletManager(
             self.home,
-            WalletLink(self.chain, store),
+            WalletLink(self.chain, store, self.network.stem),
             clock=self.clock,
             runner=runner,
             log=log,
