@@ -38,6 +38,7 @@ from unchained.node.transport.contract import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     RequestError,
     StrangerMet,
@@ -100,8 +101,8 @@ class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
-        "status", "visit",
+        "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
+        "scope", "silent", "status", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -110,6 +111,8 @@ class _Peer:
         self.clock_offset_ms: int | None = None
         self.silent = 0
         self.greeted = False
+        self.identified = trio.Event()
+        """Set once it has said what it is, or will not."""
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
         self.news: dict[News, float] = {}
@@ -236,6 +239,10 @@ class PeerManager:
             for peer in self._peers.values()
         ]
 
+    def other_networks(self) -> list[str]:
+        """Return the networks of peers that were parted from a short while ago for theirs."""
+        return self._strangers.networks()
+
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
         outbound = sum(self.is_outbound(peer) for peer in self._peers)
@@ -306,6 +313,13 @@ class PeerManager:
         if isinstance(event, StrangerMet):
             self._strangers.note(event.info.peer, event.info.ip, event.topic)
             self._disconnect(event.info.peer)
+        if isinstance(event, PeerIdentified) and event.info.peer in self._peers:
+            foreign = self._strangers.foreign(event.protocols)
+            if foreign is None:
+                self._peers[event.info.peer].identified.set()
+            else:
+                self._strangers.note(event.info.peer, event.info.ip, foreign)
+                self._disconnect(event.info.peer)
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -368,6 +382,7 @@ class PeerManager:
         visitor.visit.deadline = math.inf
 
     async def _keep_asking(self, peer: _Peer) -> None:
+        await peer.identified.wait()
         while True:
             peer.poke = trio.Event()
             if await self._ask_status(peer):

@@ -11,7 +11,8 @@ from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.streams import varint
 
-GOSSIP_PROTOCOL: Final = "/meshsub/1.2.0"
+GOSSIP_PROTOCOLS: Final = ("/meshsub/1.2.0", "/meshsub/1.1.0")
+"""Versions that are spoken, the best first. 1.1 does not know ids that are not wanted."""
 RPC_BYTES_MAX: Final = 1 << 20
 """Bytes of one RPC."""
 RPC_MESSAGES_MAX: Final = 256
@@ -28,8 +29,8 @@ class BadRpcError(Exception):
     """Bytes that are no RPC, or one that is not allowed."""
 
 
-def encode(rpcs: list[Rpc]) -> bytes:
-    """Return RPCs as one, with its length before it."""
+def encode(rpcs: list[Rpc], protocol: str = GOSSIP_PROTOCOLS[0]) -> bytes:
+    """Return RPCs as one of a version of gossip, with its length before it."""
     out = rpc_pb2.RPC()
     control = rpc_pb2.ControlMessage()
     for rpc in rpcs:
@@ -43,7 +44,7 @@ def encode(rpcs: list[Rpc]) -> bytes:
             control.ihave.add(topicID=topic, messageIDs=ids)
         if rpc.want:
             control.iwant.add(messageIDs=rpc.want)
-        if rpc.unwanted:
+        if rpc.unwanted and protocol == GOSSIP_PROTOCOLS[0]:
             control.idontwant.add(messageIDs=rpc.unwanted)
         for topic in rpc.graft:
             control.graft.add(topicID=topic)

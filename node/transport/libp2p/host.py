@@ -54,6 +54,13 @@ from unchained.node.transport.libp2p.connection import (
     WrongPeerError,
 )
 from unchained.node.transport.libp2p.handshakes import Handshakes
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    PING_PROTOCOL,
+    echo_pings,
+    introduce,
+    own_message,
+)
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
@@ -112,6 +119,7 @@ class Libp2pTransport:
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
+        self._identity = identity
         self._budget = MemoryBudget(UNREAD_BYTES_MAX)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
@@ -430,9 +438,8 @@ class Libp2pTransport:
         self._connections[info.peer] = connection
         self._open[connection] = None
         self._switchboard.connected(info)
-        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
-            await connection.run(served, partial(self._serve, connection))
+            await connection.run(self._protocols(), partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
             self._switchboard.fault("net.connection_failed", peer=info.peer)
         finally:
@@ -454,10 +461,23 @@ class Libp2pTransport:
             del self._connections[connection.info.peer]
             self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
+    def _protocols(self) -> tuple[str, ...]:
+        """Return what a peer may open a stream for."""
+        common = (*gossip_wire.GOSSIP_PROTOCOLS, IDENTIFY_PROTOCOL, PING_PROTOCOL)
+        return (*common, *self._switchboard.served)
+
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.GOSSIP_PROTOCOL:
+        if protocol in self._switchboard.served:
             await requests.answer(self._switchboard, connection, protocol, stream)
-            return
+        elif protocol == IDENTIFY_PROTOCOL:
+            info, served = connection.info, self._protocols()
+            await introduce(stream, own_message(self._identity, served, self._addresses, info))
+        elif protocol == PING_PROTOCOL:
+            await echo_pings(stream)
+        else:
+            await self._take_gossip(connection, stream)
+
+    async def _take_gossip(self, connection: Connection, stream: MuxedStream) -> None:
         try:
             while True:
                 length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)

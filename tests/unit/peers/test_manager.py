@@ -334,7 +334,8 @@ async def test_a_house_full_of_one_hands_peers_has_room_for_others_and_keeps_its
         def kept() -> set[str]:
             return {view.ip for view in hub.manager.peers()}
 
-        await world.until(lambda: late.ip in kept(), 30)
+        # Its first dial may find the visitors' places taken, for a moment: it tries again.
+        await world.until(lambda: late.ip in kept(), 60)
         await trio.sleep(manager.VISIT_S * 2)
         assert {old.ip, useful.ip, late.ip} <= kept()
         assert len(kept()) <= 40 + VISITORS_MAX
