@@ -27,6 +27,13 @@ from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.ports import (
+    DEFAULT_PORTS,
+    LONE_NETWORKS,
+    machine_has_ipv6,
+    places_to_listen,
+    rpc_place,
+)
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
@@ -51,6 +58,7 @@ from unchained.node.mining.payout import (
 )
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.http.gatekeeper import PasswordHash
+from unchained.node.rpc.http.readiness import YOURS_ALONE
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
@@ -76,6 +84,13 @@ STAGE_MINING: Final = 4
 
 REPORT_S: Final = 60.0
 """Seconds between summaries in the log."""
+
+ALONE_S: Final = 60.0
+"""Seconds after which a node that reaches nobody mines by itself, where it may be alone."""
+
+NOT_LAUNCHED: Final = (
+    "the network has not been launched: nobody else is there, and its genesis changes when it is"
+)
 
 WALLET_THREADS: Final = 2
 """Wallets that are worked on at a time."""
@@ -259,11 +274,12 @@ async def build(
             )
             pays = MINING_WALLET
         peers = None
+        may_be_alone = network.name in LONE_NETWORKS or config.mining.alone
         if config.network.listen or config.network.bootstrap or config.network.seeds:
             peers = await trio.to_thread.run_sync(
-                _make_network, config.network, data_dir, chain, store, clock, log
+                _make_network, config.network, data_dir, chain, store, clock, log, may_be_alone
             )
-        may_mine = Watch(True) if peers is None else peers.synced
+        may_mine = Watch(may_be_alone) if peers is None else peers.synced
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
             WalletLink(chain, store),
@@ -296,7 +312,7 @@ async def build(
                 network=peers,
                 wallets=wallets,
             )
-            rpc = node_server(parts, _rpc_settings(config.rpc, data_dir))
+            rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -309,6 +325,8 @@ async def build(
         supply=status.supply,
         pool=status.pool,
     )
+    knows_others = peers is not None and peers.peers.knows_others
+    _say_alone(network, knows_others=knows_others, may_be_alone=may_be_alone, log=log)
     return Node(
         network=network,
         store=store,
@@ -328,6 +346,7 @@ def _make_network(
     store: KeyValueStore,
     clock: Clock,
     log: FilteringBoundLogger,
+    may_be_alone: bool,
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
@@ -344,8 +363,9 @@ def _make_network(
 
     transport = Libp2pTransport(
         HostConfig(
-            listen=config.listen,
+            listen=places_to_listen(config.listen, chain.network.name, has_ipv6=machine_has_ipv6()),
             announce=config.announce,
+            auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
@@ -363,7 +383,8 @@ def _make_network(
         sync_settings=SyncSettings(
             assume_valid=assumed_valid(
                 chain.network.name, config.assume_valid, verify_all=config.verify_all
-            )
+            ),
+            alone_s=ALONE_S if may_be_alone else None,
         ),
         clock=clock,
         rng=random.Random(secrets.token_bytes(32)),  # noqa: S311 - seeded from the system
@@ -406,12 +427,28 @@ def _make_mining(
     return OwnMiner(pool, epochs, control, mined)
 
 
-def _rpc_settings(config: RpcConfig, data_dir: Path) -> RpcSettings:
-    host, _, port = config.listen.rpartition(":")
+def _say_alone(
+    network: Network, *, knows_others: bool, may_be_alone: bool, log: FilteringBoundLogger
+) -> None:
+    """Say what a node's chain is worth while it knows of no other, and before a network is
+    launched."""
+    if network.name not in LONE_NETWORKS:
+        log.warning("net.not_launched", network=network.name, why=NOT_LAUNCHED)
+    if knows_others:
+        return
+    if may_be_alone:
+        log.info("chain.alone", why=YOURS_ALONE)
+    else:
+        log.warning("mining.refused", why=f"{YOURS_ALONE}; --alone mines it all the same")
+
+
+def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:
+    host, port, takes_next = rpc_place(config.listen, network.name)
     return RpcSettings(
         data_dir,
-        host=host.strip("[]"),
-        port=int(port),
+        host=host,
+        port=port,
+        takes_next=takes_next,
         names=config.names,
         user=config.user or None,
         password=PasswordHash.parse(config.password_hash) if config.user else None,

@@ -181,7 +181,9 @@ def clean_environment(home: Path) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("UNCHAINED_")}
     # Any free port: several nodes run on one machine, in tests that run side by side.
     own = {"HOME": str(home), "PYTHONUNBUFFERED": "1", "TERM": "dumb"}
-    return kept | own | {"UNCHAINED_RPC__LISTEN": "127.0.0.1:0"}
+    # A node of a test has a network only where that is asked for, and no port that others may want.
+    alone = {"UNCHAINED_RPC__LISTEN": "127.0.0.1:0", "UNCHAINED_NETWORK__LISTEN": ""}
+    return kept | own | alone
 
 
 class NodeHome:

@@ -17,12 +17,18 @@ LEAST_FREE_BYTES: Final = 512 << 20
 
 OK: Final = "ok"
 
+YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
+
 
 class GreetedPeers(Protocol):
     """Who knows the peers that speak the node's protocol."""
 
     def greeted(self) -> Sized:
         """Return them."""
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether there is anybody to look for."""
 
     def other_networks(self) -> Sequence[str]:
         """Return the networks of peers that were parted from for theirs."""
@@ -74,6 +80,8 @@ class ReadinessCheck:
         count = len(self._peers.greeted())
         if count:
             return f"ok: {count}"
+        if self._synced.value and not self._peers.knows_others:
+            return f"ok: none, {YOURS_ALONE}"
         others = self._peers.other_networks()
         return f"no peers; who answers is of {', or of '.join(others)}" if others else "no peers"
 

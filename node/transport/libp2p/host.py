@@ -65,6 +65,7 @@ from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
     announced,
+    dial_problem,
     listen,
     parse_listen,
     places,
@@ -95,6 +96,8 @@ class HostConfig:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()
     """Addresses to give to others instead of those that are listened on."""
+    auto_port: int = 0
+    """The port that `auto` stands for, or the next free one; 0: any free one."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
 
@@ -112,7 +115,7 @@ class Libp2pTransport:
     ) -> None:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
-        self._listen = tuple(parse_listen(text) for text in config.listen)
+        self._listen = tuple(parse_listen(text, config.auto_port) for text in config.listen)
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
@@ -227,9 +230,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                problem = DialUnreachableError(
-                    text, error.strerror or str(error.__cause__ or error)
-                )
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             try:
@@ -282,6 +283,9 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
+        for place, (address, _) in zip(self._listen, bound, strict=True):
+            if place.takes_next and address.port != (wanted := place.address.port or address.port):
+                self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -396,8 +400,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                why = error.strerror or str(error.__cause__ or error)
-                problem = DialUnreachableError(text, why)
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             async with trio.open_nursery() as nursery:
