@@ -120,6 +120,13 @@ class NodeProcess:
             raise AssertionError(f'{len(events)} events "{name}", expected {count}')
         return events[:count]
 
+    def wait_output(self, enough: Callable[[list[str]], bool], timeout_s: float) -> bool:
+        """Wait until the lines that are no events are enough, or until it ends or the time is up;
+        return whether they are."""
+        with self._news:
+            self._news.wait_for(lambda: enough(self.output) or self._ended == 2, timeout_s)
+            return enough(self.output)
+
     def send(self, number: int) -> None:
         """Send a signal to the process alone, not to its workers."""
         self._process.send_signal(number)

@@ -11,6 +11,8 @@ import pytest
 from tests.framework.network import free_port
 from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.ports import DEFAULT_PORTS
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import LOCAL, REG
 
 ALONE = "this chain is yours alone"
 
@@ -126,6 +128,25 @@ def test_why_nobody_is_reached_is_said_once(home: NodeHome) -> None:
     failures = [event for event in node.events if event["event"] == "peer.dial_failed"]
     assert [event["level"] for event in failures][:3] == ["warning", "debug", "debug"]
     assert failures[0]["why"] == f"cannot connect to {address}: Connection refused"
+
+
+def test_who_answers_for_another_network_is_named(home: NodeHome) -> None:
+    where = ("--listen", "/ip4/127.0.0.1/tcp/0")
+    other = home.start("--network", "local", "--no-mine", *where, name="other")
+    (address,) = other.wait_event("net.listening")["addresses"]
+    node = home.start("--network", "reg", "--bootstrap", address, *where)
+    names = [f"{network.name} {genesis_of(network).id.hex()}" for network in (REG, LOCAL)]
+    warned = node.wait_event("peer.other_network")
+    assert [warned["ours"], warned["theirs"]] == names
+    warned = other.wait_event("peer.other_network")
+    assert [warned["ours"], warned["theirs"]] == names[::-1]
+    checks = ask(home, "status")["checks"]
+    assert checks["peers"] == f"no peers; who answers is of {names[1]}"
+    assert checks["synced"] == "not known: no peer of this network has answered yet"
+    for process in (node, other):
+        assert process.stop() == 0
+        warnings = [e for e in process.events if e["event"] == "peer.other_network"]
+        assert len(warnings) == 1
 
 
 def test_a_port_that_was_named_is_not_exchanged_for_another(home: NodeHome) -> None:
