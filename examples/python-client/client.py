@@ -5,7 +5,7 @@ chain, checks them as far as that needs no state, and follows the coins that are
     python client.py /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW… GENESIS_ID --coins 3
 
 Written from docs/wire.md alone. It prints one line of JSON for everything that it learns. The node
-must take classical links (docs/network.md); docs/wire.md and `unchained-node status` show GENESIS_ID.
+must take classical links (docs/network.md). `unchained-node status` shows GENESIS_ID.
 """
 
 from __future__ import annotations

@@ -26,12 +26,12 @@ from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.link_exchange import LinkExchange
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
 from unchained.node.peers.strangers import Strangers
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
@@ -41,7 +41,6 @@ from unchained.node.transport.contract import (
     PeerIdentified,
     PeerInfo,
     RequestError,
-    StrangerMet,
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
@@ -56,8 +55,6 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
-
-
 DROPS_KEPT: Final = 256
 """Banned peers that who follows bans may be behind."""
 
@@ -150,7 +147,7 @@ class PeerManager:
     ) -> None:
         """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
-        self.book = AddressBook(store, rng)
+        self.book = AddressBook(store, rng, settings.groups)
         self.reputation = Reputation(
             BanList(store),
             settings.limits,
@@ -158,6 +155,7 @@ class PeerManager:
             observer=self,
             clock=clock,
             log=log,
+            groups=settings.groups,
         )
         self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
@@ -185,6 +183,17 @@ class PeerManager:
             resolver=resolver or SystemResolver(),
             log=log,
         )
+        self._links = LinkExchange(
+            self._dialler,
+            settings,
+            peers=self._peers,
+            tip_source=own_status,
+            leaver=self,
+            rng=rng,
+            log=log,
+        )
+        if self.book.left_out:
+            log.info("peer.addresses_left_out", held=len(self.book), left_out=self.book.left_out)
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
@@ -199,6 +208,7 @@ class PeerManager:
             self.reputation,
             clock,
             self._peers,
+            settings.groups,
         )
 
     # Reading
@@ -273,9 +283,10 @@ class PeerManager:
     def drop(self, peer: PeerId) -> None:
         """Disconnect a peer soon: it is banned."""
         self.dropped.send(peer)
-        self._disconnect(peer)
+        self.leave(peer)
 
-    def _disconnect(self, peer: PeerId) -> None:
+    def leave(self, peer: PeerId) -> None:
+        """Disconnect a peer soon, for nothing that it did (`link_exchange.LinkLeaver`)."""
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 
@@ -298,6 +309,7 @@ class PeerManager:
                 for peer in self._peers.values():
                     nursery.start_soon(self._tend, peer, name="peers.tend")
                 nursery.start_soon(self._dialler.run, name="peers.dial")
+                nursery.start_soon(self._links.run, name="peers.exchange")
                 nursery.start_soon(self._keep_saved, name="peers.save")
                 task_status.started()
         finally:
@@ -310,16 +322,10 @@ class PeerManager:
 
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
-        if isinstance(event, StrangerMet):
-            self._strangers.note(event.info.peer, event.info.ip, event.topic)
-            self._disconnect(event.info.peer)
-        if isinstance(event, PeerIdentified) and event.info.peer in self._peers:
-            foreign = self._strangers.foreign(event.protocols)
-            if foreign is None:
-                self._peers[event.info.peer].identified.set()
-            else:
-                self._strangers.note(event.info.peer, event.info.ip, foreign)
-                self._disconnect(event.info.peer)
+        if self._strangers.note(event):
+            self.leave(event.info.peer)
+        elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
+            self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -335,7 +341,8 @@ class PeerManager:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
             self._address_exchange.forget(event.info.peer)
-            self._dialler.forget(event.info.peer)
+            was_silent = gone is not None and gone.silent >= SILENT_POLLS
+            self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
 
     # Tending
@@ -366,7 +373,7 @@ class PeerManager:
                 [
                     Candidate(
                         peer.info.peer,
-                        network_group(peer.info.ip),
+                        self.settings.groups.of(peer.info.ip),
                         peer.info.since,
                         peer.round_trip_s,
                         peer.news,
@@ -438,13 +445,18 @@ class PeerManager:
         outbound = not peer.is_inbound
         self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
         if outbound:
-            self.book.good(self._dialler.address_of(info), self._clock.now_ms())
-            self.book.set_anchors(self._dialler.chosen())
+            address, now_ms = self._dialler.address_of(info), self._clock.now_ms()
+            # One of the last outbound peers may be known from nowhere else.
+            self.book.add(address, self.settings.groups.of(info.ip), now_ms)
+            self.book.good(address, now_ms)
         if peer.is_visitor:
             await self._give_place(peer)
         await self._ask_addresses(peer)
-        if self._dialler.end_probe(info.peer):
-            await self._transport.disconnect(info.peer)
+        going = self._links.greeted(info.peer)
+        if going is not None:
+            await self._transport.disconnect(going)
+        if outbound:
+            self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
 
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeGuard
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import NETWORKS
-from unchained.node.transport.contract import PeerId
+from unchained.node.transport.contract import Event, PeerId, PeerIdentified, StrangerMet
 
 EARLIER_GENESIS_IDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -54,20 +54,22 @@ class Strangers:
         """Until when, in Trio's time, and of which network."""
         self._warned: set[str] = set()
 
-    def foreign(self, protocols: Iterable[str]) -> str | None:
-        """Return one of the protocols that a peer serves if none of them is this network's; None
-        also for a peer that does not say."""
-        names = list(protocols)
-        found = [(name, match[1]) for name in names if (match := _NAME.match(name))]
-        ours = self._genesis_id.hex()[:8]
-        if not names or any(tag == ours for _, tag in found):
-            return None
-        return found[0][0] if found else names[0]
+    def note(self, event: Event) -> TypeGuard[PeerIdentified | StrangerMet]:
+        """Take note of an event; return whether it shows that its peer is a stranger: that it takes
+        part in none of our topics, or serves none of our protocols but others."""
+        names: Sequence[str] = ()
+        if isinstance(event, StrangerMet):
+            names = (event.topic,)
+        elif isinstance(event, PeerIdentified):
+            names = event.protocols
+        tags = [match[1] for name in names if (match := _NAME.match(name))]
+        if not names or self._genesis_id.hex()[:8] in tags:
+            return False
+        assert isinstance(event, PeerIdentified | StrangerMet), "only these have names"
+        self._meet(event.info.peer, event.info.ip, tags[0] if tags else "none")
+        return True
 
-    def note(self, peer: PeerId, ip: str, name: str) -> None:
-        """Note a peer that takes part in no topic and serves no protocol of ours, but this one."""
-        match = _NAME.match(name)
-        tag = "none" if match is None else match[1]
+    def _meet(self, peer: PeerId, ip: str, tag: str) -> None:
         self._met[peer] = (trio.current_time() + STRANGER_S, tag)
         self._met.move_to_end(peer)
         if len(self._met) > STRANGERS_MAX:

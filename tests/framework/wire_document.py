@@ -19,7 +19,7 @@ from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import Input, Output, Transfer
 from unchained.node.primitives.types import ZERO32
-from unchained.node.transport import gossip_wire
+from unchained.node.transport import gossip_limits, gossip_wire
 from unchained.node.transport.contract import Direction, MessageId, PeerId, PeerInfo
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
@@ -219,9 +219,10 @@ def gossip_example() -> str:
 
 def numbers() -> str:
     rows = {
-        "bytes of an RPC": gossip_wire.RPC_BYTES_MAX,
-        "messages of an RPC": gossip_wire.RPC_MESSAGES_MAX,
-        "entries of any other list of an RPC": gossip_wire.RPC_ENTRIES_MAX,
+        "bytes of an RPC": gossip_limits.RPC_BYTES_MAX,
+        "messages of an RPC": gossip_limits.RPC_MESSAGES_MAX,
+        "entries of all its other lists": gossip_limits.RPC_ENTRIES_MAX,
+        "message ids of all its lists": gossip_limits.RPC_IDS_MAX,
     }
     return "\n".join(
         [
