@@ -378,6 +378,7 @@ def _make_network(
             announce=config.announce,
             auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
+            upload_kib=config.upload_kib,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,

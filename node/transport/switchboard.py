@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 import trio
@@ -35,6 +34,7 @@ from unchained.node.transport.gossip_router import (
     GossipRouter,
     Rpc,
 )
+from unchained.node.transport.served import Place, Served
 from unchained.node.transport.validation_queue import ValidationJob
 
 
@@ -64,31 +64,6 @@ class Counters:
     bytes_sent: int = 0
     misbehaviours: int = 0
     faults: int = 0
-
-
-class Served:
-    """A protocol that is answered, and who is being answered."""
-
-    def __init__(self, handler: Handler, limits: ServeLimits) -> None:
-        self.handler = handler
-        self.limits = limits
-        self._busy: Counter[PeerId] = Counter()
-        self._total = 0
-
-    def enter(self, peer: PeerId) -> bool:
-        """Take a place for one request, if there is one; `leave` must follow."""
-        if self._total >= self.limits.max_total or self._busy[peer] >= self.limits.max_per_peer:
-            return False
-        self._busy[peer] += 1
-        self._total += 1
-        return True
-
-    def leave(self, peer: PeerId) -> None:
-        """Give the place back."""
-        self._busy[peer] -= 1
-        self._total -= 1
-        if not self._busy[peer]:
-            del self._busy[peer]
 
 
 class Switchboard:
@@ -204,21 +179,27 @@ class Switchboard:
         self.router.peer_down(event.info.peer)
         self.notify(event)
 
-    async def answer(
+    def enter(self, peer: PeerId, protocol: str) -> Place | None:
+        """Take a place for a request of a protocol, None if it is refused; `leave` must follow."""
+        place = self.served[protocol].enter(peer)
+        if place is None:
+            self.counters.requests_refused += 1
+        return place
+
+    def leave(self, place: Place, protocol: str) -> None:
+        """Give a place back."""
+        self.served[protocol].leave(place)
+
+    async def handle(
         self, peer: PeerId, protocol: str, payload: bytes
     ) -> tuple[ResponseStatus, bytes]:
-        """Handle one request; a handler's exception becomes FAILED, counted and logged."""
-        served = self.served[protocol]
-        if not served.enter(peer):
-            self.counters.requests_refused += 1
-            return ResponseStatus.REFUSED, b""
+        """Handle a request that has a place; a handler's exception becomes FAILED, counted and
+        logged."""
         try:
-            response = await served.handler(peer, payload)
+            response = await self.served[protocol].handler(peer, payload)
         except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.handler_failed", protocol=protocol)
             return ResponseStatus.FAILED, b""
-        finally:
-            served.leave(peer)
         self.counters.requests_served += 1
         return ResponseStatus.OK, response
 

@@ -15,6 +15,7 @@ WalletError
 ├── StoreDamagedError             the file of what the wallet knows is damaged
 ├── StoreUnavailableError         that file cannot be read or written at present
 ├── AccountLimitError             more accounts than a wallet can have
+├── BadBirthError                 a height that the chain has not reached
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
@@ -145,6 +146,18 @@ class StoreUnavailableError(WalletError):
     """The file of what the wallet knows cannot be read or written at present: a full disk."""
 
     word = "STORE_UNAVAILABLE"
+
+
+class BadBirthError(WalletError):
+    """The chain has not reached the height from which a wallet is said to have coins."""
+
+    word = "BAD_BIRTH"
+
+    def __init__(self, birth: int, tip: int) -> None:
+        super().__init__(
+            f"birth {birth} is a height above the tip's {tip}: wait until the node has caught up, "
+            "or name a lower one"
+        )
 
 
 class NoSuchAccountError(WalletError):

@@ -14,7 +14,12 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
+from unchained.node.wallet.errors import (
+    BadBirthError,
+    SigningError,
+    StillWaitingError,
+    TransferRefusedError,
+)
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
@@ -80,12 +85,15 @@ class WalletManager(WalletFollower):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`, OSError.
+        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`,
+        `BadBirthError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
             new = max(self._link.tip.height - self.network.max_reorg, 0)
             birth = 0 if mnemonic is not None else new
+        elif birth > self._link.tip.height:
+            raise BadBirthError(birth, self._link.tip.height)
 
         def make() -> str:
             secret = (

@@ -37,7 +37,7 @@ _LOST: Final = f"""(EXISTS (
         OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
     )
 ) OR (
-    SELECT count(*) = count(coins.value) AND sum(coins.value) != spends(outgoing.raw)
+    SELECT count(*) = count(coins.value) AND sum(coins.value) != spends(outgoing.txid, outgoing.raw)
     FROM uses LEFT JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid
 ))"""  # noqa: S608 - made of constants
 """Whether a coin that a transfer of the wallet spends is spent otherwise or not there, or all are

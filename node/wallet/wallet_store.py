@@ -347,6 +347,7 @@ class WalletStore(UserRecords):
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
+        self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",

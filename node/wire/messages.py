@@ -16,6 +16,7 @@ from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
+from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import ZERO32, Bytes32, UInt64
 from unchained.node.wire.errors import MalformedAnswerError, RefusedAnswerError
 from unchained.node.wire.limits import (
@@ -123,8 +124,13 @@ class Exchange(Generic[T]):
         self._answer = CanonicalDecoder(answer, max_size=limits.max_answer)
 
     def decode_request(self, raw: bytes) -> object:
-        """Return the request. Raises `NonCanonicalError`."""
-        return self._request.decode(raw)
+        """Return the request. Raises `NonCanonicalError`, also where it names an id twice: who
+        asks so would have us send the same again and again."""
+        request = self._request.decode(raw)
+        ids = _ids_in(request)
+        if len(set(ids)) < len(ids):
+            raise NonCanonicalError(expected="ids that differ", actual="one that is repeated")
+        return request
 
     def answer(self, value: T) -> bytes:
         """Return the bytes of an answer that gives what was asked for."""
@@ -152,6 +158,17 @@ class Exchange(Generic[T]):
 def refusal(code: Code) -> bytes:
     """Return the bytes of an answer that gives nothing."""
     return bytes((code,))
+
+
+def _ids_in(request: object) -> tuple[bytes, ...]:
+    match request:
+        case tuple():
+            return request
+        case HeadersRequest():
+            return request.locator
+        case VotesRequest():
+            return request.anchors
+    return ()
 
 
 _CODES: Final = frozenset(Code)

@@ -22,6 +22,7 @@ from unchained.node.primitives.types import Wid
 from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
+    BadBirthError,
     InsufficientFundsError,
     NoSuchTransferError,
     NoSuchWalletError,
@@ -29,6 +30,7 @@ from unchained.node.wallet.errors import (
     ReceiptError,
     SigningError,
     StillWaitingError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletClosedError,
     WalletExistsError,
@@ -433,6 +435,37 @@ async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> Non
                 nursery.start_soon(create)
         assert (len(made), len(refused)) == (1, 3)
         assert await node.wallets.call("a", lambda a: a.mnemonic("pass")) == made[0]
+
+
+async def test_a_birth_above_the_tip_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        words = await wallet(node, "a", 3)
+        with pytest.raises(BadBirthError, match="above the tip's 3"):
+            await node.wallets.create("b", "pass", mnemonic=words, birth=20261127)
+        await node.wallets.create("b", "pass", mnemonic=words, birth=3)
+        assert await balance(node, "b") == UNC
+
+
+async def test_a_damaged_file_closes_its_wallet_and_no_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 40)
+        await wallet(node, "b")
+        await node.settle()
+        await node.wallets.close("a")
+        await node.wallets.open("a")
+        await node.settle()
+        with (tmp_path / "a.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4_096)
+            file.write(bytes(range(256)) * ((size - 4_096) // 256))
+        await node.mine(1, "a")
+        await node.mine(2, "b")
+        assert await balance(node, "b") == 2 * UNC
+        (a, b) = await node.wallets.wallets()
+        assert "move it away and rescan" in a.failure
+        assert b.failure == ""
+        with pytest.raises(StoreDamagedError, match="labels and contracts are not"):
+            await node.wallets.call("a", Wallet.history)
 
 
 async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:

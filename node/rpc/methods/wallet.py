@@ -21,6 +21,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     HistoryItem,
     Label,
     Memo,
+    Mnemonic,
     OwnCoin,
     Receiving,
     WalletEntry,
@@ -186,10 +187,11 @@ class WalletRoom:
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
-    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
-        return await self._wallets.call_stretching(
-            name, lambda wallet: wallet.mnemonic(passphrase.reveal())
+    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> Mnemonic:
+        secret = await self._wallets.call_stretching(
+            name, lambda wallet: wallet.open_secret(passphrase.reveal())
         )
+        return Mnemonic(secret.mnemonic(), secret.has_bip39_passphrase)
 
     @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(

@@ -144,6 +144,8 @@ class Connection:
         self._refused = 0
         self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
         self._gossip_in: MuxedStream | None = None
+        self.budget = upgraded.guard.budget
+        """What peers may make the node hold and do, all together."""
         self.pace = upgraded.guard.pace
 
     def close(self, reason: DisconnectReason) -> None:
@@ -152,7 +154,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
-        self._upgraded.guard.budget.outbox.set(self, 0)
+        self.budget.outbox.set(self, 0)
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -172,7 +174,7 @@ class Connection:
     def send(self, rpc: Rpc) -> bool:
         """Queue gossip; False if it was dropped: the queue is full, or the connection ends."""
         size = rpc.size()
-        outboxes = self._upgraded.guard.budget.outbox
+        outboxes = self.budget.outbox
         full = not outboxes.fits(self, size) or len(self._outbox) >= OUTBOX_RPCS_MAX
         if full or self._scope.cancel_called:
             return False
@@ -277,10 +279,12 @@ class Connection:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
                 self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
-                self._upgraded.guard.budget.outbox.set(self, self._outbox_bytes)
+                self.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
-                await stream.write(gossip_wire.encode(rpcs, protocol))
+                data = gossip_wire.encode(rpcs, protocol)
+                self.budget.upload.note_gossip(len(data))
+                await stream.write(data)
         except trio.TooSlowError:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):

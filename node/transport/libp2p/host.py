@@ -100,6 +100,8 @@ class HostConfig:
     """The port that `auto` stands for, or the next free one; 0: any free one."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
@@ -123,7 +125,7 @@ class Libp2pTransport:
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
         self._identity = identity
-        self._budget = NodeBudget()
+        self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}

@@ -221,3 +221,20 @@ def test_answer_errors_are_one_family() -> None:
     assert {MalformedAnswerError, MismatchedAnswerError, RefusedAnswerError} == set(
         AnswerError.__subclasses__()
     )
+
+
+@pytest.mark.parametrize("name", ["bodies", "coins", "transfers", "votes", "headers"])
+def test_no_request_names_an_id_twice(name: str) -> None:
+    def request(*ids: CoinId) -> object:
+        if name == "votes":
+            return VotesRequest(ids, ZERO32)
+        return HeadersRequest(ids, an_id(9)) if name == "headers" else ids
+
+    (exchange,) = (
+        it
+        for it in vars(messages).values()
+        if getattr(it, "name", "") == name and isinstance(it, messages.Exchange)
+    )
+    assert exchange.decode_request(encode(request(an_id(1), an_id(2))))
+    with pytest.raises(NonCanonicalError, match="one that is repeated"):
+        exchange.decode_request(encode(request(an_id(1), an_id(2), an_id(1))))
