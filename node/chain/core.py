@@ -326,6 +326,7 @@ class ChainCore:
             if not self.admission.has(mint.coin):
                 self.admission.take_in_listed(mint.coin)
         for wid in map(Wid, package.body.transfers):
+            self.mempool.reveal(wid)
             if not self._waiting.is_stored(wid):
                 raw = package.transfers.get(wid)
                 raw = self._waiting.jobs.get(wid) if raw is None else raw
@@ -429,13 +430,13 @@ class ChainCore:
         checked = self._waiting.check(sized, now_ms)
         return checked if isinstance(checked, Outcome) else sized
 
-    def submit_transfer(self, proven: ProvenTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer (Protocol §8.4).
+    def submit_transfer(self, proven: ProvenTransfer, now_ms: int, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         try:
-            outcome = self._waiting.submit(proven, now_ms)
+            outcome = self._waiting.submit(proven, now_ms, hidden=hidden)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()
@@ -450,7 +451,7 @@ class ChainCore:
         self.journal.flush()
 
     def load_mempool(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         self._waiting.load()
         self.journal.flush()
 
