@@ -347,9 +347,11 @@ def _make_network(
             listen=config.listen,
             announce=config.announce,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
+            security=config.security,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,
+        clock=clock,
     )
     return NodeNetwork(
         chain,

@@ -35,6 +35,7 @@ from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
+    LinkSecurity,
     PeerConnected,
     PeerDisconnected,
     PeerId,
@@ -76,6 +77,7 @@ class PeerView(msgspec.Struct, frozen=True):
     ip: str
     outbound: bool
     since: float
+    security: LinkSecurity
     status: Status | None
     clock_offset_ms: int | None
 
@@ -230,6 +232,7 @@ class PeerManager:
                 peer.info.ip,
                 not peer.is_inbound,
                 peer.info.since,
+                peer.info.security,
                 peer.status,
                 peer.clock_offset_ms,
             )

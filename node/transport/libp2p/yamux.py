@@ -12,14 +12,14 @@ from libp2p.abc import ISecureConn
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.peer.id import ID
-from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux import yamux as stock
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
+from unchained.node.transport.libp2p.secured import Session
 from unchained.node.transport.libp2p.streams import TcpStream
 
-YAMUX_PROTOCOL: Final = stock.PROTOCOL_ID
+YAMUX_PROTOCOL: Final = str(stock.PROTOCOL_ID)
 KEEPALIVE_S: Final = 5.0
 FRAME_BYTES_MAX: Final = 16 << 20
 BUFFERED_BYTES_MAX: Final = 16 << 20
@@ -83,7 +83,7 @@ class YamuxGuard:
     a connection that breaks them is closed. It can go when libp2p closes such connections.
     """
 
-    def __init__(self, session: SecureSession, tcp: TcpStream, budget: MemoryBudget) -> None:
+    def __init__(self, session: Session, tcp: TcpStream, budget: MemoryBudget) -> None:
         self.fault: FrameFaultError | None = None
         self.is_initiator = session.is_initiator
         self.muxer: Yamux | None = None
