@@ -60,6 +60,22 @@ class Attacker:
             await self.send(stream, rpc_pb2.RPC(publish=messages).SerializeToString())
         return stream
 
+    async def hears(self) -> bool:
+        """Wait for the victim's first word, which says that it lets us in; False at the end."""
+        heard, read = False, self.tcp.received
+        async with trio.open_nursery() as nursery:
+
+            async def hear() -> None:
+                nonlocal heard
+                await self.tcp.hear(read)
+                heard = True
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(hear)
+            await self.closed.wait()
+            nursery.cancel_scope.cancel()
+        return heard
+
     async def multiplex(self) -> None:
         with suppress(Exception):
             await self.muxer.start()
@@ -105,7 +121,10 @@ async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[A
                 attack = Attacker(tcp, upgraded, identity)
                 nursery.start_soon(attack.multiplex)
                 nursery.start_soon(attack.accept, nursery)
-                yield attack
+                if upgraded.is_accepted or await attack.hears():
+                    yield attack
+                else:
+                    refusal = RefusedError()
             nursery.cancel_scope.cancel()
     finally:
         tcp.abort()

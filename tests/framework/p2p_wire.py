@@ -14,6 +14,8 @@ class MemoryWire(ReadWriteCloser):
         self.peer: MemoryWire | None = None
         self.sent = 0
         """Bytes written at this end."""
+        self.flights: list[MemoryWire] = []
+        """Who wrote in turn, shared by both ends."""
         self._in = b""
         self._arrived = trio.Event()
         self._is_closed = False
@@ -34,6 +36,8 @@ class MemoryWire(ReadWriteCloser):
 
     async def write(self, data: bytes) -> None:
         assert self.peer is not None
+        if not self.flights or self.flights[-1] is not self:
+            self.flights.append(self)
         self.sent += len(data)
         self.peer._take(data)
 
@@ -55,4 +59,5 @@ def wires() -> tuple[MemoryWire, MemoryWire]:
     """Return the two ends of a connection."""
     one, other = MemoryWire(), MemoryWire()
     one.peer, other.peer = other, one
+    other.flights = one.flights
     return one, other

@@ -83,10 +83,9 @@ class OwnCertificate:
         """Make a certificate for an identity."""
         key = ec.generate_private_key(ec.SECP256R1())
         private = identity.key_pair.private_key
-        spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         signed = SignedKey(
             public_key=identity.key_pair.public_key.serialize(),
-            signature=private.sign(SIGNED_PREFIX + spki),
+            signature=private.sign(SIGNED_PREFIX + _spki(key.public_key())),
         )
         extension = x509.UnrecognizedExtension(EXTENSION_OID, asn1.encode_der(signed))
         builder = x509.CertificateBuilder(
@@ -131,7 +130,7 @@ def _proven(certificate: x509.Certificate) -> PeerId:
         _verify_self(certificate, key)
     except InvalidSignature:
         raise BadCertificateError("the certificate is not signed by its own key") from None
-    message = SIGNED_PREFIX + key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    message = SIGNED_PREFIX + _spki(key)
     try:
         _verify(signed, message)
     except InvalidSignature:
@@ -183,9 +182,8 @@ def _verify(signed: SignedKey, message: bytes) -> None:
         decoded.ParseFromString(signed.public_key)
     except DecodeError:
         raise BadCertificateError("an identity key that is no protobuf") from None
-    # Or one identity could have as many peer ids as it likes.
-    if _encoded(decoded) != signed.public_key:
-        raise BadCertificateError("an identity key that is not in its canonical form")
+    canonical = crypto_pb2.PublicKey(key_type=decoded.key_type, data=decoded.data)
+    _require_canonical(canonical.SerializeToString(deterministic=True), signed.public_key)
     kind, data = decoded.key_type, decoded.data
     sha256 = hashes.SHA256()
     if kind == crypto_pb2.Ed25519:
@@ -194,11 +192,13 @@ def _verify(signed: SignedKey, message: bytes) -> None:
             raise InvalidSignature
     elif kind == crypto_pb2.Secp256k1:
         point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), data)
+        _require_canonical(point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint), data)
         point.verify(signed.signature, message, ec.ECDSA(sha256))
     elif kind == crypto_pb2.ECDSA:
         key = load_der_public_key(data)
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise BadCertificateError("an identity key of another kind than it says")
+        _require_canonical(_spki(key), data)
         key.verify(signed.signature, message, ec.ECDSA(sha256))
     else:
         key = load_der_public_key(data)
@@ -206,12 +206,18 @@ def _verify(signed: SignedKey, message: bytes) -> None:
             raise BadCertificateError("an identity key of another kind than it says")
         if key.key_size > RSA_BITS_MAX or key.public_numbers().e > RSA_EXPONENT_MAX:
             raise BadCertificateError(f"an RSA key above {RSA_BITS_MAX} bits")
+        _require_canonical(_spki(key), data)
         key.verify(signed.signature, message, padding.PKCS1v15(), sha256)
 
 
-def _encoded(key: crypto_pb2.PublicKey) -> bytes:
-    canonical = crypto_pb2.PublicKey(key_type=key.key_type, data=key.data)
-    return canonical.SerializeToString(deterministic=True)
+def _require_canonical(canonical: bytes, found: bytes) -> None:
+    """One identity would have many peer ids if its key could be encoded in many ways."""
+    if canonical != found:
+        raise BadCertificateError("an identity key that is not in its canonical form")
+
+
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _peer_id(encoded: bytes) -> PeerId:

@@ -365,7 +365,7 @@ class Libp2pTransport:
         async def live(tcp: TcpStream, ip: str) -> DialError | None:
             upgraded = await self._upgrader.outbound(tcp, peer)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_tell_accepted, upgraded, accepted, task_status)
+                nursery.start_soon(_tell_accepted, upgraded, tcp.received, accepted, task_status)
                 await self._live(upgraded, ip, str(address), Direction.OUTBOUND)
                 nursery.cancel_scope.cancel()
             if accepted.is_set():
@@ -445,10 +445,14 @@ class Libp2pTransport:
 
 
 async def _tell_accepted(
-    upgraded: Upgraded, accepted: trio.Event, task_status: trio.TaskStatus[DialError | None]
+    upgraded: Upgraded,
+    read: int,
+    accepted: trio.Event,
+    task_status: trio.TaskStatus[DialError | None],
 ) -> None:
-    """Tell whoever dials that the peer lets us in: its first word after the handshake says so."""
+    """Tell whoever dials that the peer lets us in: its first word after the handshake, of which
+    `read` bytes were received, says so."""
     if not upgraded.is_accepted:
-        await upgraded.tcp.hear()
+        await upgraded.tcp.hear(read)
     accepted.set()
     task_status.started(None)

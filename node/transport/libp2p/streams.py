@@ -100,10 +100,11 @@ class TcpStream(ReadWriteCloser):
         del self._in[:taken]
         return result
 
-    async def hear(self) -> None:
-        """Wait until somebody has read more of the socket than was read so far."""
-        self._heard = trio.Event()
-        await self._heard.wait()
+    async def hear(self, beyond: int) -> None:
+        """Wait until somebody has read more than so many bytes of the socket."""
+        while self.received <= beyond:
+            self._heard = trio.Event()
+            await self._heard.wait()
 
     async def write(self, data: bytes) -> None:
         """Queue bytes, without a checkpoint: a frame is queued whole or not at all."""

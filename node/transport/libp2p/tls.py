@@ -37,8 +37,9 @@ TLS_PROTOCOL: Final = "/tls/1.0.0"
 ALPN_PLAIN: Final = "libp2p"
 """Chosen where the multiplexer is agreed on afterwards."""
 HYBRID_GROUPS: Final = HYBRID_GROUP
-ANY_GROUPS: Final = f"{HYBRID_GROUP}:X25519:P-256:P-384"
-"""Key exchanges, the best first."""
+ANY_GROUPS: Final = f"{HYBRID_GROUP}/X25519:P-256:P-384"
+"""Key exchanges. What stands before the stroke is taken if both sides have it, even where it costs
+a round trip since the other side has guessed differently."""
 HANDSHAKE_BYTES_MAX: Final = 16 << 10
 """Bytes that a peer may send until the handshake is done; with certificates it takes 2 KiB."""
 RECORD_BYTES_MAX: Final = 16 << 10
