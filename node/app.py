@@ -7,8 +7,6 @@ chain does, and the chain before the store under it is closed.
 from __future__ import annotations
 
 import os
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +25,7 @@ from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
@@ -35,6 +34,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
@@ -50,6 +50,7 @@ from unchained.node.mining.payout import (
     wallet_account,
 )
 from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import Wid
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
@@ -73,6 +74,9 @@ STAGE_CHAIN: Final = 1
 STAGE_NETWORK: Final = 2
 STAGE_RPC: Final = 3
 STAGE_MINING: Final = 4
+
+STALE_TIP_EPOCHS: Final = 15
+"""Epochs without another tip after which one more peer is asked: by chance that never happens."""
 
 REPORT_S: Final = 60.0
 """Seconds between summaries in the log."""
@@ -122,10 +126,14 @@ class WalletLink:
         """Return the store as it is at this moment."""
         return self._store.snapshot()
 
-    async def submit(self, raw: bytes) -> bool:
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return a transfer that the chain has decoded not long ago; from any thread."""
+        return self._chain.proven_transfer(wid)
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
-            return await self._chain.submit_transfer(raw) is Outcome.ACCEPTED
+            return await self._chain.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
 
@@ -226,8 +234,8 @@ async def build(
     the order in which they need each other. Without `control` over a process nobody can ask the
     node.
 
-    Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError` or
-    `BadAddressError`; then nothing is held.
+    Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
+    `BadAddressError` or `BadAsmapError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -270,6 +278,7 @@ async def build(
             clock=clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=log,
+            randomness=SYSTEM,
         )
         payout: Payout = (
             chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets)
@@ -331,10 +340,12 @@ def _make_network(
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
-    Raises `BadIdentityError`, `CannotListenError` or `BadAddressError`.
+    Raises `BadIdentityError`, `CannotListenError`, `BadAddressError` or `BadAsmapError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
+    from unchained.node.peers.asmap import Asmap
     from unchained.node.peers.dialler import PeerSettings
+    from unchained.node.peers.network_groups import NetworkGroups
     from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
     from unchained.node.sync.assumed_valid import assumed_valid
     from unchained.node.sync.node_network import NodeNetwork
@@ -361,6 +372,8 @@ def _make_network(
             bootstrap=config.bootstrap,
             seeds=config.seeds,
             limits=PeerLimits(outbound=config.outbound, inbound=config.inbound),
+            groups=NetworkGroups(Asmap.load(Path(config.asmap)) if config.asmap else None),
+            stale_tip_s=STALE_TIP_EPOCHS * chain.network.epoch_ms / 1000,
         ),
         sync_settings=SyncSettings(
             assume_valid=assumed_valid(
@@ -368,7 +381,7 @@ def _make_network(
             )
         ),
         clock=clock,
-        rng=random.Random(secrets.token_bytes(32)),  # noqa: S311 - seeded from the system
+        rng=SYSTEM.generator(),
         writer=ThreadRunner(1),
         log=log,
     )

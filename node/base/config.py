@@ -135,6 +135,13 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     inbound: Annotated[
         int, Meta(ge=0, le=512, description="Connections that the node lets others make.")
     ] = 56
+    asmap: Annotated[
+        str,
+        Meta(
+            description="File that says which autonomous system an address is in, in Bitcoin "
+            "Core's format, so that outbound peers are of different ones; empty: none."
+        ),
+    ] = ""
     assume_valid: Annotated[
         str,
         Meta(

@@ -1,4 +1,4 @@
-"""Held coins that can be judged now: each sender's in a queue of its own, all served in turn."""
+"""Held coins that can be validated now: each sender's in a queue of its own, all served in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resubmitter(Protocol):
     """Takes held coins in: the intake."""
 
     async def submit_again(self, held: HeldCoin) -> None:
-        """Judge a coin that was held."""
+        """Submit a coin that was held."""
 
 
 class ReleasedCoins:

@@ -105,6 +105,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     from unchained.node.app import build
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
+    from unchained.node.peers.asmap import BadAsmapError
     from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
     from unchained.node.transport.contract import (
@@ -134,6 +135,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         ListenError,
         TokenError,
         BadAddressError,
+        BadAsmapError,
         BadIdentityError,
         CannotListenError,
     )

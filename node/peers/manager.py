@@ -26,12 +26,12 @@ from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.link_exchange import LinkExchange
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
 from unchained.node.peers.strangers import Strangers
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
@@ -149,7 +149,7 @@ class PeerManager:
     ) -> None:
         """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
-        self.book = AddressBook(store, rng)
+        self.book = AddressBook(store, rng, settings.groups)
         self.reputation = Reputation(
             BanList(store),
             settings.limits,
@@ -157,6 +157,7 @@ class PeerManager:
             observer=self,
             clock=clock,
             log=log,
+            groups=settings.groups,
         )
         self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
@@ -184,6 +185,17 @@ class PeerManager:
             resolver=resolver or SystemResolver(),
             log=log,
         )
+        self._links = LinkExchange(
+            self._dialler,
+            settings,
+            peers=self._peers,
+            tip_source=own_status,
+            leaver=self,
+            rng=rng,
+            log=log,
+        )
+        if self.book.left_out:
+            log.info("peer.addresses_left_out", held=len(self.book), left_out=self.book.left_out)
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
@@ -198,6 +210,7 @@ class PeerManager:
             self.reputation,
             clock,
             self._peers,
+            settings.groups,
         )
 
     # Reading
@@ -269,9 +282,10 @@ class PeerManager:
     def drop(self, peer: PeerId) -> None:
         """Disconnect a peer soon: it is banned."""
         self.dropped.send(peer)
-        self._disconnect(peer)
+        self.leave(peer)
 
-    def _disconnect(self, peer: PeerId) -> None:
+    def leave(self, peer: PeerId) -> None:
+        """Disconnect a peer soon, for nothing that it did (`link_exchange.LinkLeaver`)."""
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 
@@ -294,6 +308,7 @@ class PeerManager:
                 for peer in self._peers.values():
                     nursery.start_soon(self._tend, peer, name="peers.tend")
                 nursery.start_soon(self._dialler.run, name="peers.dial")
+                nursery.start_soon(self._links.run, name="peers.exchange")
                 nursery.start_soon(self._keep_saved, name="peers.save")
                 task_status.started()
         finally:
@@ -308,7 +323,7 @@ class PeerManager:
         self.reputation.note(event)
         if isinstance(event, StrangerMet):
             self._strangers.note(event.info.peer, event.info.ip, event.topic)
-            self._disconnect(event.info.peer)
+            self.leave(event.info.peer)
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -324,7 +339,8 @@ class PeerManager:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
             self._address_exchange.forget(event.info.peer)
-            self._dialler.forget(event.info.peer)
+            was_silent = gone is not None and gone.silent >= SILENT_POLLS
+            self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
 
     # Tending
@@ -355,7 +371,7 @@ class PeerManager:
                 [
                     Candidate(
                         peer.info.peer,
-                        network_group(peer.info.ip),
+                        self.settings.groups.of(peer.info.ip),
                         peer.info.since,
                         peer.round_trip_s,
                         peer.news,
@@ -426,13 +442,18 @@ class PeerManager:
         outbound = not peer.is_inbound
         self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
         if outbound:
-            self.book.good(self._dialler.address_of(info), self._clock.now_ms())
-            self.book.set_anchors(self._dialler.chosen())
+            address, now_ms = self._dialler.address_of(info), self._clock.now_ms()
+            # One of the last outbound peers may be known from nowhere else.
+            self.book.add(address, self.settings.groups.of(info.ip), now_ms)
+            self.book.good(address, now_ms)
         if peer.is_visitor:
             await self._give_place(peer)
         await self._ask_addresses(peer)
-        if self._dialler.end_probe(info.peer):
-            await self._transport.disconnect(info.peer)
+        going = self._links.greeted(info.peer)
+        if going is not None:
+            await self._transport.disconnect(going)
+        if outbound:
+            self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
 
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)

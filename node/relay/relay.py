@@ -35,7 +35,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.transport.contract import (
@@ -52,7 +52,7 @@ from unchained.node.wire.limits import (
     GossipLimits,
     name_of,
 )
-from unchained.storage.schema import TransferEntered
+from unchained.storage.schema import TransferEntered, TransferLeft
 
 CHEAP_PRICE_MS: Final = 0.1
 """Price of a message that is validated without a proof or a signature."""
@@ -354,21 +354,24 @@ class Relay:
             if coin.height >= news_from and not self._is_left_to_gossip(coin.id):
                 await self._publish(COIN_GOSSIP, coin.raw)
         for anchor in step.counted:
-            if anchor.height >= news_from and not self._is_left_to_gossip(_anchor_key(anchor.id)):
-                header = await self._header_of(anchor.id)
-                if header is not None:
-                    await self._publish(ANCHOR_GOSSIP, header.to_bytes())
+            coin = anchor.coin
+            if coin.height >= news_from and not self._is_left_to_gossip(_anchor_key(coin.id)):
+                header = AnchorHeader.of(coin, anchor.body)
+                await self._publish(ANCHOR_GOSSIP, header.to_bytes())
+        left = {event.wid for event in step.events if isinstance(event, TransferLeft)}
         for event in step.events:
-            if isinstance(event, TransferEntered) and not self._is_left_to_gossip(event.wid):
-                raw = await self._chain.queries.transfer_bytes(event.wid)
+            if not isinstance(event, TransferEntered) or event.wid in left:
+                continue
+            if not self._is_left_to_gossip(event.wid):
+                raw = await self._transfer_bytes(event.wid)
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)
 
-    async def _header_of(self, anchor_id: CoinId) -> AnchorHeader | None:
-        anchor = self._chain.recent_body(anchor_id)
-        if anchor is None:
-            anchor = await self._chain.queries.counting_anchor(anchor_id)
-        return None if anchor is None else AnchorHeader.of(*anchor)
+    async def _transfer_bytes(self, wid: bytes) -> bytes | None:
+        proven = self._chain.proven_transfer(Wid(wid))
+        if proven is not None:
+            return proven.sized.raw
+        return await self._chain.queries.transfer_bytes(wid)
 
     async def _publish(self, limits: GossipLimits, data: bytes) -> None:
         try:

@@ -25,8 +25,8 @@ from unchained.node.relay.fetcher import Fetcher
 from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
+from unchained.node.sync.own_status import OwnStatus
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
-from unchained.node.sync.status_keeper import StatusKeeper
 from unchained.node.transport.contract import Transport, TransportStatistics
 from unchained.storage.kv import KeyValueStore
 
@@ -61,7 +61,7 @@ class NodeNetwork:
         served. Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
         self.transport = transport
-        self.status = StatusKeeper(chain, genesis_id, clock)
+        self.status = OwnStatus(chain, genesis_id, clock)
         self.peers = PeerManager(
             transport,
             store,
@@ -106,7 +106,6 @@ class NodeNetwork:
         """Return what runs, in the order of starting; the transport first."""
         return [
             ("transport", self._run_transport),
-            ("status", self.status.run),
             ("peers", self.peers.run),
             ("relay", self.relay.run),
             ("sync", self.sync.run),

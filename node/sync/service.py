@@ -26,7 +26,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
@@ -45,6 +45,8 @@ FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
 USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
+USELESS_HEADER_PRICE_MS: Final = 0.1
+"""Price of each header that was read of a chain which is not followed."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
 SYNC_REPORT_S: Final = 10.0
@@ -319,7 +321,10 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
-            return await self._follow(peer, tip)
+            walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+            followed = await self._follow(peer, tip, walk)
+            self._charge(peer, followed, walk.headers)
+            return followed
         except FetchError as error:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
@@ -335,9 +340,18 @@ class SyncService:
             if self._following.get(tip) is done:
                 del self._following[tip]
 
-    async def _follow(self, peer: PeerId, tip: CoinId) -> _Followed:
+    def _charge(self, peer: PeerId, followed: _Followed, headers: int) -> None:
+        """Let a peer pay for so many headers of a chain that is not followed for its work, or that
+        is left to the operator: an honest one offers that once for each of its tips."""
+        if followed.why not in {LITTLE_WORK, LEFT_TO_OPERATOR}:
+            return
+        price = USELESS_HEADER_PRICE_MS * headers
+        if followed.why == LITTLE_WORK:
+            price += USELESS_TIP_PRICE_MS
+        self._peers.reputation.penalize(peer, Penalty.COST, f"sync: {followed.why}", ms=price)
+
+    async def _follow(self, peer: PeerId, tip: CoinId, walk: HeaderWalk) -> _Followed:
         """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
         window = self._chain.network.window
         held: list[tuple[Coin, AnchorHeader]] = []
         reached: CoinId | None = None
@@ -351,6 +365,8 @@ class SyncService:
             if weight.gain > 0 and (
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
+                # Mining rests while headers are compared: not for proofs that nobody has looked at.
+                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
                 with self._being_behind():
                     why = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -375,6 +391,8 @@ class SyncService:
             if weight.asked_height < walk.height:
                 return _Followed(reached, LITTLE_WORK)
             held = []
+        if not walk.is_at_tip and not await self._chain.queries.is_known(tip):
+            raise NotServedByPeerError(peer, "its headers do not lead to the tip that it named")
         self._followed += 1
         return _Followed(tip, None)
 

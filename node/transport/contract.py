@@ -203,6 +203,8 @@ class Misbehaviour(enum.Enum):
     """A message or subscription outside the topics of this network."""
     BAD_GOSSIP = "bad_gossip"
     """Bytes on a gossip stream that do not decode, or a message with a false signature."""
+    WASTED_GOSSIP = "wasted_gossip"
+    """Many ids, grafts or topics of no use."""
     OVERSIZED_REQUEST = "oversized_request"
     """A request longer than its protocol allows."""
     BAD_REQUEST = "bad_request"
@@ -349,7 +351,7 @@ class TopicLimits:
     """Of those, messages sent by one peer."""
     max_waiting: int = 1024
     """Messages waiting for validation. Peers take turns; the excess of the peer that has most
-    waiting is dropped unjudged and forgotten, so that it can be offered again."""
+    waiting is dropped unvalidated and forgotten, so that it can be offered again."""
     max_waiting_bytes: int = 8 << 20
     """Their data's bytes."""
 

@@ -28,13 +28,13 @@ from unchained.node.transport.contract import (
     Verdict,
     open_gate,
 )
+from unchained.node.transport.gossip_limits import HEARTBEAT_S
 from unchained.node.transport.gossip_router import (
-    HEARTBEAT_S,
     GossipCarrier,
     GossipRouter,
     Rpc,
-    ValidationJob,
 )
+from unchained.node.transport.validation_queue import ValidationJob
 
 
 class ResponseStatus(enum.IntEnum):

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
 
@@ -24,16 +26,30 @@ def _translated() -> Iterator[None]:
         raise StoreDamagedError(f"the wallet's .db file: {error}: delete it and rescan") from None
 
 
+def _spends(raw: bytes) -> int:
+    """Return what the coins have to be worth that a transfer spends, in grains."""
+    transfer = Transfer.from_bytes(raw)
+    return transfer.fee + sum(output.value for output in transfer.outputs)
+
+
 class Database:
     """The file of one wallet. `network_id` names the chain, `owner` the wallet: both are checked.
 
     Raises `StoreDamagedError` from every method for a file that cannot be read.
     """
 
-    def __init__(self, path: Path | None, *, network_id: bytes, owner: bytes, seed: bytes) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        network_id: bytes,
+        owner: bytes,
+        seed: bytes,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Open or create the file; with None it is kept in memory, for tests."""
         self._lock = threading.RLock()
-        self.sealer = Sealer(seed)
+        self.sealer = Sealer(seed, randomness)
         """For what the chain does not show."""
         self.transactions = 0
         """Transactions that reached the disk."""
@@ -56,6 +72,7 @@ class Database:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
+        db.create_function("spends", 1, _spends, deterministic=True)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")

@@ -14,11 +14,15 @@ WalletError
 │   └── OtherNetworkWalletError   a wallet of another network
 ├── StoreDamagedError             the file of what the wallet knows is damaged
 ├── StoreUnavailableError         that file cannot be read or written at present
+├── AccountLimitError             more accounts than a wallet can have
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
+├── StillWaitingError             a transfer that the mempool has cannot be abandoned
+├── NothingKnownError             a label for what the wallet does not know
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
+│   ├── HighFeeError              a fee so high that it looks like a mistake
 │   ├── InsufficientFundsError    the coins do not suffice
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
@@ -152,6 +156,15 @@ class NoSuchAccountError(WalletError):
         super().__init__(f"the wallet has no account {index}")
 
 
+class AccountLimitError(WalletError):
+    """A wallet cannot have so many accounts."""
+
+    word = "ACCOUNT_LIMIT"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a wallet has 1 to {most} accounts")
+
+
 class NoSuchCoinError(WalletError):
     """The wallet does not have the coin, or cannot spend it."""
 
@@ -164,6 +177,27 @@ class NoSuchTransferError(WalletError):
     word = "NO_SUCH_TRANSFER"
 
 
+class StillWaitingError(WalletError):
+    """The mempool has the transfer: it cannot be abandoned."""
+
+    word = "STILL_WAITING"
+
+    def __init__(self, txid: bytes) -> None:
+        super().__init__(
+            f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
+            "one that pays more (`wallet bump`)"
+        )
+
+
+class NothingKnownError(WalletError):
+    """The wallet knows nothing of that id."""
+
+    word = "NOTHING_KNOWN"
+
+    def __init__(self, kind: str, key: bytes) -> None:
+        super().__init__(f"the wallet knows no {kind} {key.hex()}")
+
+
 class SpendingError(WalletError):
     """No transfer can be made as asked."""
 
@@ -174,6 +208,17 @@ class BadPaymentError(SpendingError):
     """An amount, payee, memo or fee is none."""
 
     word = "BAD_PAYMENT"
+
+
+class HighFeeError(SpendingError):
+    """The fee looks like a mistake. Amounts in grains."""
+
+    word = "HIGH_FEE"
+
+    def __init__(self, fee: int, bound: str) -> None:
+        super().__init__(
+            f"a fee of {fee} grains is more than {bound} grains: allow_high_fee if it is meant"
+        )
 
 
 class InsufficientFundsError(SpendingError):

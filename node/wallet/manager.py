@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, TransferRefusedError
+from unchained.node.wallet.errors import SigningError, StillWaitingError, TransferRefusedError
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
@@ -21,12 +23,14 @@ from unchained.node.wallet.keystore import (
     save_new,
     wallet_names,
 )
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
-from unchained.node.wallet.spender import Fee, Prepared
 from unchained.node.wallet.unsigned import Unsigned
-from unchained.node.wallet.wallet import Wallet, WalletInfo, WatchExport
+from unchained.node.wallet.wallet import Wallet, WalletInfo
 from unchained.node.wallet.wallet_follower import WalletFollower
+from unchained.node.wallet.watch_export import WatchExport
+from unchained.storage import schema
 
 
 class WalletStatus(msgspec.Struct, frozen=True):
@@ -37,6 +41,24 @@ class WalletStatus(msgspec.Struct, frozen=True):
     info: WalletInfo | None
     progress: ScanProgress | None
     failure: str
+
+
+class RefusedTransfer(msgspec.Struct, frozen=True):
+    """A transfer of several that the node did not take: its coins are free again. `rule` is the
+    one that it breaks; `why` says so in words."""
+
+    txid: Txid
+    rule: str
+    why: str
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """What came of a sweep or a consolidation. `left` are grains in the account's coins that could
+    be spent and were not."""
+
+    sent: tuple[Outgoing, ...]
+    refused: tuple[RefusedTransfer, ...]
+    left: int
 
 
 class WalletManager(WalletFollower):
@@ -67,7 +89,9 @@ class WalletManager(WalletFollower):
 
         def make() -> str:
             secret = (
-                new_secret() if mnemonic is None else SpendSecret.of(mnemonic, bip39_passphrase)
+                new_secret(self._randomness)
+                if mnemonic is None
+                else SpendSecret.of(mnemonic, bip39_passphrase)
             )
             keystore = Keystore.create(
                 self.network,
@@ -77,11 +101,12 @@ class WalletManager(WalletFollower):
                 accounts=accounts,
                 cost=self._cost,
                 allow_empty=allow_empty,
+                randomness=self._randomness,
             )
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
 
-        words = await self._runner.run(make)
+        words = await self.stretch(make)
         await self.open(name)
         return words
 
@@ -122,10 +147,12 @@ class WalletManager(WalletFollower):
 
     # Sending
 
-    def fee(self, rate: int | None = None, target: int | None = None) -> Fee:
+    def fee(
+        self, rate: int | None = None, target: int | None = None, *, allow_high: bool = False
+    ) -> Fee:
         """Return a fee as asked for, or at what the mempool takes at present."""
         least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
-        return Fee(least if rate is None else rate, target)
+        return Fee(least if rate is None else rate, target, least, allow_high)
 
     async def send(
         self,
@@ -149,46 +176,111 @@ class WalletManager(WalletFollower):
         )
 
     async def sweep(
-        self, name: str, to: str, fee: Fee | None = None, *, account: int = 0, memo: bytes = b""
-    ) -> list[Outgoing]:
-        """Pay all of an account's coins to one payee, in as many transfers as it takes."""
+        self,
+        name: str,
+        to: str,
+        fee: Fee | None = None,
+        *,
+        account: int = 0,
+        memo: bytes = b"",
+        coins: Sequence[bytes] | None = None,
+    ) -> Gathered:
+        """Pay an account's coins, all or those named, to one payee, in as many transfers as it
+        takes. Raises what `send` does if not one was taken."""
         chosen = fee or self.fee()
-        prepared = await self.call(
-            name, lambda wallet: wallet.spender.sweep(to, chosen, account=account, memo=memo)
+        return await self._gather(
+            name,
+            account,
+            lambda wallet: wallet.spender.sweep(
+                to, chosen, account=account, memo=memo, coins=coins
+            ),
         )
-        return [await self._send_prepared(name, step) for step in prepared]
 
     async def consolidate(
         self, name: str, fee: Fee | None = None, *, account: int = 0, below: int | None = None
-    ) -> list[Outgoing]:
-        """Join an account's coins, the smallest first, into few."""
+    ) -> Gathered:
+        """Join an account's coins, the smallest first, into few. Raises what `send` does if not
+        one was taken."""
         chosen = fee or self.fee()
-        prepared = await self.call(
-            name, lambda wallet: wallet.spender.consolidate(chosen, account=account, below=below)
+        return await self._gather(
+            name,
+            account,
+            lambda wallet: wallet.spender.consolidate(chosen, account=account, below=below),
         )
-        return [await self._send_prepared(name, step) for step in prepared]
+
+    async def _gather(
+        self, name: str, account: int, make: Callable[[Wallet], list[Prepared]]
+    ) -> Gathered:
+        """Make, sign and note all transfers in one piece of work, so that nothing else spends
+        their coins, then send them."""
+        now_ms = self._clock.now_ms()
+
+        def work(wallet: Wallet) -> list[tuple[ProvenTransfer, Outgoing]]:
+            with wallet.store.transaction():
+                return [_record(wallet, prepared, now_ms) for prepared in make(wallet)]
+
+        sent, refused, error = [], [], None
+        async with self._entry(name).sending:
+            for proven, outgoing in await self.call(name, work):
+                try:
+                    sent.append(await self._submit(name, proven, outgoing))
+                except TransferRefusedError as refusal:
+                    error = refusal
+                    refused.append(RefusedTransfer(outgoing.txid, refusal.rule, str(refusal)))
+        if error is not None and not sent:
+            raise error
+        after = await self.call(name, lambda wallet: wallet.balance(account))
+        return Gathered(tuple(sent), tuple(refused), after.confirmed - after.frozen)
 
     async def bump_fee(self, name: str, txid: bytes, fee: Fee) -> Outgoing:
         """Replace a waiting transfer by one that pays more."""
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
-    async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back."""
-        await self.call(name, lambda wallet: wallet.abandon(txid))
+    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
+        """Take the coins of a waiting transfer back that the mempool does not have; return the
+        waiting transfers that are given up with it.
+
+        Raises `NoSuchTransferError`, `StillWaitingError`.
+        """
+
+        def work(wallet: Wallet) -> tuple[Txid, ...]:
+            outgoing = wallet.store.outgoing(txid)
+            with self._link.snapshot() as view:
+                if schema.MEMPOOL.get(view, outgoing.wid) is not None:
+                    # it would be mined, and whatever spends its coins anew refused
+                    raise StillWaitingError(txid)
+            return wallet.abandon(txid)
+
+        entry = self._entry(name)
+        async with entry.sending:
+            return await self._on(entry, work)
 
     async def claim(
-        self, name: str, lock: bytes, fee: Fee | None = None, *, preimage: bytes | None = None
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
         """Take what a hash-time-lock holds, by its preimage."""
         chosen = fee or self.fee()
         return await self._dispatch(
-            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage)
+            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins)
         )
 
-    async def refund(self, name: str, lock: bytes, fee: Fee | None = None) -> Outgoing:
+    async def refund(
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        coins: Sequence[bytes] | None = None,
+    ) -> Outgoing:
         """Take back what a hash-time-lock holds, once its height is reached."""
         chosen = fee or self.fee()
-        return await self._dispatch(name, lambda wallet: wallet.refund(lock, chosen))
+        return await self._dispatch(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
 
     async def add_contract(
         self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None
@@ -206,39 +298,41 @@ class WalletManager(WalletFollower):
         Raises `SigningError`, `TransferRefusedError`.
         """
 
-        def finish(_wallet: Wallet) -> SizedTransfer:
+        now_ms = self._clock.now_ms()
+
+        def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
             if not files:
                 raise SigningError("no file to send")
             first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            return first.merge(others).finish(self.network)
+            merged = first.merge(others)
+            named = {payee.index: payee.payee for payee in merged.payees}
+            proven = merged.finish(self.network)
+            return proven, wallet.record(proven, now_ms, named=named)
 
-        now_ms = self._clock.now_ms()
-
-        def record(wallet: Wallet) -> Outgoing:
-            return wallet.record(finish(wallet), now_ms)
-
-        return await self._submit(name, await self.call(name, record))
+        async with self._entry(name).sending:
+            return await self._submit(name, *await self.call(name, record))
 
     async def _dispatch(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> Outgoing:
-            prepared = make(wallet)
-            return _record(wallet, prepared, now_ms)
+        def work(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
+            return _record(wallet, make(wallet), now_ms)
 
-        return await self._submit(name, await self.call(name, work))
+        async with self._entry(name).sending:
+            return await self._submit(name, *await self.call(name, work))
 
-    async def _send_prepared(self, name: str, prepared: Prepared) -> Outgoing:
-        return await self._dispatch(name, lambda _wallet: prepared)
-
-    async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
+    async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
         try:
-            await self._link.submit(outgoing.raw)
+            is_new = await self._link.submit(proven)
         except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
             raise
+        if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
+            # sent by somebody else long ago: no anchor that is still to be read includes it
+            await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
+            return msgspec.structs.replace(outgoing, height=height)
         self.sent += 1
         self._log.info(
             "wallet.sent",
@@ -248,6 +342,12 @@ class WalletManager(WalletFollower):
             size=outgoing.size,
         )
         return outgoing
+
+    def _included_at(self, txid: Txid) -> int | None:
+        """Return the height at which the main chain includes a transfer, None if it does not."""
+        with self._link.snapshot() as view:
+            place = schema.TXID.get(view, txid)
+        return None if place is None else place.height
 
     async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
         """Return a file that proves a transfer to anyone without a node.
@@ -263,11 +363,14 @@ class WalletManager(WalletFollower):
         return await self._runner.run(make)
 
 
-def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> Outgoing:
-    return wallet.record(
-        wallet.finish(prepared),
+def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTransfer, Outgoing]:
+    """Sign a transfer, and note it as about to be sent."""
+    proven = wallet.finish(prepared)
+    outgoing = wallet.record(
+        proven,
         now_ms,
         payees=prepared.payees,
         change=prepared.change,
         replaces=prepared.replaces,
     )
+    return proven, outgoing

@@ -37,8 +37,8 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     sent = person.json("wallet", "send", paycode["uri"])
     assert sent["state"] == "waiting"
     assert person.json("wallet", "info")["locked"]
-    person.json("wallet", "abandon", sent["txid"])
-    sent = person.json("wallet", "send", paycode["uri"])
+    assert "bump" in person.fails("wallet", "abandon", sent["txid"])
+    assert "--allow-high-fee" in person.fails("wallet", "send", paycode["uri"], "--fee", "1")
     person.mine(2)
     person.json("wallet", "label", "transfer", sent["txid"], "May's rent")
     assert "May's rent" in person.run("wallet", "history").stdout
@@ -63,7 +63,7 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     assert person.json("wallet", "balance")["frozen"] != "0.00000000"
     assert person.json("wallet", "freeze", coin, "--thaw") is False
     address = person.json("wallet", "address")["text"]
-    assert len(person.json("wallet", "sweep", address)) == 1
+    assert len(person.json("wallet", "sweep", address)["sent"]) == 1
     person.mine()
     assert len(person.json("wallet", "coins", "-w", "watch")) < 10
 

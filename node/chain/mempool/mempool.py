@@ -390,5 +390,5 @@ class _MempoolCoins:
         return None if maker in self._evicted else UnspentCoin(value, lock, self._height, False)
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the chain has spent the coin."""
+        """Return whether the chain has spent the coin."""
         return self._chain.was_spent(coin_id)

@@ -10,20 +10,32 @@ from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.parameters import MAX_NUMBER
 from unchained.node.rpc.methods.wallet_shapes import (
+    Abandoned,
     Account,
     ContractInfo,
     FeeRate,
+    GatheredInfo,
+    Label,
+    Memo,
+    PartyText,
+    PayeeText,
     Payment,
     Sent,
     UnsignedTransfer,
     WalletName,
 )
-from unchained.node.wallet.contracts import Contract, hash_time_lock, multisig
+from unchained.node.wallet.contracts import (
+    CONTRACT_CHARS_MAX,
+    Contract,
+    hash_time_lock,
+    multisig,
+)
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spender import Fee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 
@@ -33,6 +45,13 @@ PAY_S = 120.0
 _REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
+CoinIds = Annotated[list[Hash], msgspec.Meta(max_length=1024)]
+AllowHighFee = Annotated[
+    bool,
+    msgspec.Meta(
+        description="pay a fee above 100 times the estimate, or above a tenth of the amount"
+    ),
+]
 ContractLock = Annotated[Hash, msgspec.Meta(description="the contract's lock")]
 
 
@@ -58,31 +77,42 @@ class PaymentRoom:
         account: Account = 0,
         fee_rate: FeeRate | None = None,
         fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
-        coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         sent = await self._wallets.send(
             name,
             self._payees(payments),
-            self._fee(fee_rate, fee),
+            self._fee(fee_rate, fee, allow_high_fee),
             account=account,
-            coins=None if coins is None else [bytes(coin) for coin in coins],
+            coins=_bytes_of(coins),
         )
         return Sent.of(sent)
 
     @method("wallet.sweep", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Pay all of an account's coins to one payee, in as many transfers as it takes.")
+    @user_text(
+        """Pay all of an account's coins to one payee, in as many transfers as it takes.
+
+        The largest go first, and none that is worth less than its fee; with `coins` only those
+        are spent.
+        """
+    )
     async def sweep(
         self,
-        to: str,
+        to: PayeeText,
         name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
-        memo: str = "",
-    ) -> list[Sent]:
-        fee = self._fee(fee_rate, None)
-        made = await self._wallets.sweep(name, to, fee, account=account, memo=memo.encode())
-        return [Sent.of(outgoing) for outgoing in made]
+        memo: Memo = "",
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
+    ) -> GatheredInfo:
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        made = await self._wallets.sweep(
+            name, to, fee, account=account, memo=memo.encode(), coins=_bytes_of(coins)
+        )
+        return GatheredInfo.of(made)
 
     @method("wallet.consolidate", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Join an account's coins, the smallest first, into few.")
@@ -94,14 +124,15 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         below: Annotated[Amount, msgspec.Meta(description="join smaller coins alone")]
         | None = None,
-    ) -> list[Sent]:
+        allow_high_fee: AllowHighFee = False,
+    ) -> GatheredInfo:
         made = await self._wallets.consolidate(
             name,
-            self._fee(fee_rate, None),
+            self._fee(fee_rate, None, allow_high_fee),
             account=account,
             below=None if below is None else int(below),
         )
-        return [Sent.of(outgoing) for outgoing in made]
+        return GatheredInfo.of(made)
 
     @method("wallet.bump_fee", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
@@ -112,17 +143,26 @@ class PaymentRoom:
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         if fee_rate is None and fee is None:
             raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
-        bumped = await self._wallets.bump_fee(name, bytes(txid), self._fee(fee_rate, fee))
+        bumped = await self._wallets.bump_fee(
+            name, bytes(txid), self._fee(fee_rate, fee, allow_high_fee)
+        )
         return Sent.of(bumped)
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
-        await self._wallets.abandon(name, bytes(txid))
-        return True
+    @user_text(
+        """Take the coins of a waiting transfer back that the mempool does not have any more.
+
+        Waiting transfers that spend its change are given up with it. A node elsewhere may still
+        have it, and it may be included all the same.
+        """
+    )
+    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> Abandoned:
+        lost = await self._wallets.abandon(name, bytes(txid))
+        return Abandoned(txid, tuple(map(Hash, lost)))
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
@@ -134,10 +174,11 @@ class PaymentRoom:
         account: Account = 0,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
-        coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
-        wanted = None if coins is None else [bytes(coin) for coin in coins]
+        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+        wanted = _bytes_of(coins)
 
         def work(wallet: Wallet) -> UnsignedTransfer:
             made = wallet.spender.pay(payees, chosen, account=account, coins=wanted)
@@ -191,10 +232,10 @@ class PaymentRoom:
     )
     async def contract_add(
         self,
-        contract: Annotated[str, msgspec.Meta(max_length=4_200)],
+        contract: Annotated[str, msgspec.Meta(max_length=CONTRACT_CHARS_MAX)],
         name: WalletName = DEFAULT_WALLET,
         *,
-        label: str = "",
+        label: Label = "",
         preimage: Hash | None = None,
     ) -> ContractInfo:
         made = Contract.from_text(contract, self._wallets.network)
@@ -212,11 +253,11 @@ class PaymentRoom:
         self,
         threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
         parties: Annotated[
-            list[str], msgspec.Meta(max_length=16, description="addresses or paycodes")
+            list[PartyText], msgspec.Meta(max_length=16, description="addresses or paycodes")
         ],
         name: WalletName = DEFAULT_WALLET,
         *,
-        label: str = "",
+        label: Label = "",
     ) -> ContractInfo:
         return await self._add(
             name, multisig(self._wallets.network, threshold, parties), label, None
@@ -237,12 +278,16 @@ class PaymentRoom:
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
+        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+
+        wanted = _bytes_of(coins)
 
         def work(wallet: Wallet) -> UnsignedTransfer:
             contract = wallet.contract(bytes(lock)).contract
-            made = wallet.spender.from_contract(contract, chosen, payees=payees)
+            made = wallet.spender.from_contract(contract, chosen, payees=payees, named=wanted)
             return _unsigned(wallet, made.unsigned)
 
         return await self._wallets.call(name, work)
@@ -256,16 +301,18 @@ class PaymentRoom:
     )
     async def htlc_create(
         self,
-        claim: Annotated[str, msgspec.Meta(description="address or paycode of who claims")],
-        refund: Annotated[str, msgspec.Meta(description="of who is refunded")],
-        height: Annotated[int, msgspec.Meta(ge=1, description="height to refund from")],
+        claim: Annotated[PartyText, msgspec.Meta(description="address or paycode of who claims")],
+        refund: Annotated[PartyText, msgspec.Meta(description="of who is refunded")],
+        height: Annotated[
+            int, msgspec.Meta(ge=1, le=MAX_NUMBER, description="height to refund from")
+        ],
         name: WalletName = DEFAULT_WALLET,
         *,
         hash: Annotated[  # noqa: A002 - the parameter's public name
             Hash, msgspec.Meta(description="SHA-256 of the preimage")
         ]
         | None = None,
-        label: str = "",
+        label: Label = "",
     ) -> ContractInfo:
         made = hash_time_lock(
             self._wallets.network, claim, refund, height, None if hash is None else bytes(hash)
@@ -281,10 +328,16 @@ class PaymentRoom:
         *,
         preimage: Hash | None = None,
         fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         known = None if preimage is None else bytes(preimage)
-        fee = self._fee(fee_rate, None)
-        return Sent.of(await self._wallets.claim(name, bytes(lock), fee, preimage=known))
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        return Sent.of(
+            await self._wallets.claim(
+                name, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
+            )
+        )
 
     @method("wallet.htlc_refund", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
@@ -294,9 +347,11 @@ class PaymentRoom:
         name: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
-        fee = self._fee(fee_rate, None)
-        return Sent.of(await self._wallets.refund(name, bytes(lock), fee))
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        return Sent.of(await self._wallets.refund(name, bytes(lock), fee, coins=_bytes_of(coins)))
 
     async def _add(
         self, name: str, contract: Contract, label: str, preimage: bytes | None
@@ -309,10 +364,15 @@ class PaymentRoom:
     def _payees(self, payments: list[Payment]) -> list[Payee]:
         return [payment.payee(self._wallets.network) for payment in payments]
 
-    def _fee(self, rate: int | None, exact: Amount | None) -> Fee:
+    def _fee(self, rate: int | None, exact: Amount | None, allow_high: bool) -> Fee:
         if rate is not None and exact is not None:
             raise InvalidParamsError("fee_rate and fee exclude one another")
-        return self._wallets.fee(rate, None if exact is None else int(exact))
+        target = None if exact is None else int(exact)
+        return self._wallets.fee(rate, target, allow_high=allow_high)
+
+
+def _bytes_of(coins: list[Hash] | None) -> list[bytes] | None:
+    return None if coins is None else [bytes(coin) for coin in coins]
 
 
 def _unsigned(wallet: Wallet, unsigned: Unsigned) -> UnsignedTransfer:

@@ -160,9 +160,7 @@ class TransferRoom:
         try:
             check_transfer_alone(sized.transfer, self._chain.network)
             replaced = await self._chain.queries.try_transfer(sized, self._clock.now_ms())
-            (verdict,) = await self._chain.judge_transfers((bytes(raw),))
-            verdict.raise_alone()
-            verdict.raise_witness()
+            (await self._chain.validate_transfer(sized)).proven()
         except (ProtocolError, PolicyError) as error:
             return _failed(error, sized)
         known = replaced is None

@@ -12,12 +12,15 @@ from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.methods.parameters import Height, Limit
+from unchained.node.rpc.methods.parameters import Height, Limit, Offset
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
+    AccountCount,
     BalanceInfo,
     Created,
     HistoryItem,
+    Label,
+    Memo,
     OwnCoin,
     Receiving,
     WalletEntry,
@@ -69,7 +72,7 @@ class WalletRoom:
         passphrase: Secret,
         name: WalletName = DEFAULT_WALLET,
         *,
-        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        accounts: AccountCount = 1,
         allow_empty: Annotated[
             bool, msgspec.Meta(description="take an empty passphrase: the file guards nothing")
         ] = False,
@@ -101,7 +104,7 @@ class WalletRoom:
         birth: Annotated[
             Height, msgspec.Meta(description="a height below which it has no coins")
         ] = 0,
-        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        accounts: AccountCount = 1,
         allow_empty: bool = False,
     ) -> WalletEntry:
         await self._wallets.create(
@@ -173,7 +176,7 @@ class WalletRoom:
         *,
         allow_empty: bool = False,
     ) -> WalletEntry:
-        await self._wallets.call(
+        await self._wallets.call_stretching(
             name,
             lambda wallet: wallet.change_passphrase(
                 old.reveal(), new.reveal(), allow_empty=allow_empty
@@ -184,7 +187,9 @@ class WalletRoom:
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
     async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
-        return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
+        return await self._wallets.call_stretching(
+            name, lambda wallet: wallet.mnemonic(passphrase.reveal())
+        )
 
     @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
@@ -194,7 +199,7 @@ class WalletRoom:
         """
     )
     async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> int:
-        return await self._wallets.call(
+        return await self._wallets.call_stretching(
             name, lambda wallet: wallet.add_account(passphrase.reveal())
         )
 
@@ -210,10 +215,10 @@ class WalletRoom:
         name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
-        label: str = "",
+        label: Label = "",
     ) -> Receiving:
         text = await self._wallets.call(name, lambda wallet: wallet.address(account))
-        return Receiving(text, PaymentRequest(text, amount, "", label).to_uri())
+        return self._receiving(text, amount, "", label)
 
     @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -227,11 +232,16 @@ class WalletRoom:
         name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
-        memo: str = "",
-        label: str = "",
+        memo: Memo = "",
+        label: Label = "",
     ) -> Receiving:
         text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
-        return Receiving(text, PaymentRequest(text, amount, memo, label).to_uri())
+        return self._receiving(text, amount, memo, label)
+
+    def _receiving(self, text: str, amount: Amount | None, memo: str, label: str) -> Receiving:
+        value = None if amount is None else int(amount)
+        request = PaymentRequest.checked(self._wallets.network, text, value, memo, label)
+        return Receiving(text, request.to_uri())
 
     @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
@@ -257,7 +267,7 @@ class WalletRoom:
         *,
         spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
         limit: Limit = 100,
-        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+        offset: Offset = 0,
     ) -> list[OwnCoin]:
         def look(wallet: Wallet) -> list[tuple[OwnCoin, int | None]]:
             found = wallet.store.coins(account, spent=spent, limit=limit, offset=offset)
@@ -279,7 +289,7 @@ class WalletRoom:
         self,
         name: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
-        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+        offset: Offset = 0,
     ) -> list[HistoryItem]:
         found = await self._wallets.call(
             name, lambda wallet: read_history(wallet.store, limit, offset)
@@ -302,12 +312,10 @@ class WalletRoom:
         self,
         kind: Literal["coin", "transfer", "contract"],
         id: Hash,  # noqa: A002 - the parameter's public name
-        label: Annotated[str, msgspec.Meta(max_length=256)],
+        label: Label,
         name: WalletName = DEFAULT_WALLET,
     ) -> bool:
-        await self._wallets.call(
-            name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
-        )
+        await self._wallets.call(name, lambda wallet: wallet.label(kind, bytes(id), label))
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))

@@ -17,7 +17,6 @@ from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerInfo
 from unchained.node.transport.gossip_router import Rpc
-from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     ProtocolNotServedError,
@@ -39,7 +38,6 @@ REFUSED_STREAMS_MAX: Final = 1000
 STREAMS_BURST: Final = 1_000
 STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
-OUTBOX_BYTES_MAX: Final = 4 << 20
 OUTBOX_RPCS_MAX: Final = 4096
 
 
@@ -63,8 +61,8 @@ class Connection:
         self._served = 0
         self._refused = 0
         self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
-        self.pace = Pace()
-        """What its gossip costs, in all its streams together."""
+        self._gossip_in: MuxedStream | None = None
+        self.pace = upgraded.guard.pace
 
     def close(self, reason: DisconnectReason) -> None:
         """End the connection; the first reason given stands, and a frame fault before it."""
@@ -72,6 +70,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
+        self._upgraded.guard.budget.outbox.set(self, 0)
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -89,15 +88,23 @@ class Connection:
             self.close(DisconnectReason.MISBEHAVED)
 
     def send(self, rpc: Rpc) -> bool:
-        """Queue gossip; False if it had to be dropped because the queue is full."""
+        """Queue gossip; False if it was dropped: the queue is full, or the connection ends."""
         size = rpc.size()
-        full = self._outbox_bytes + size > OUTBOX_BYTES_MAX
-        if full or len(self._outbox) >= OUTBOX_RPCS_MAX:
+        outboxes = self._upgraded.guard.budget.outbox
+        full = not outboxes.fits(self, size) or len(self._outbox) >= OUTBOX_RPCS_MAX
+        if full or self._scope.cancel_called:
             return False
         self._outbox.append(rpc)
         self._outbox_bytes += size
+        outboxes.set(self, self._outbox_bytes)
         self._to_send.set()
         return True
+
+    async def listen_to(self, gossip: MuxedStream) -> None:
+        """Take a peer's gossip from one stream, the last that it opened for it."""
+        before, self._gossip_in = self._gossip_in, gossip
+        if before is not None:
+            await before.reset()
 
     async def open(self, protocol: str, first: bytes = b"") -> MuxedStream:
         """Open a stream and send `first` on it.
@@ -152,11 +159,9 @@ class Connection:
                 stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
             while True:
                 await self._to_send.wait()
-                rpcs = [self._pop()]
-                size = rpcs[0].size()
-                while self._outbox and size + self._outbox[0].size() <= gossip_wire.RPC_MERGE_BYTES:
-                    size += self._outbox[0].size()
-                    rpcs.append(self._pop())
+                rpcs = gossip_wire.take_batch(self._outbox)
+                self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
+                self._upgraded.guard.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
                 await stream.write(gossip_wire.encode(rpcs))
@@ -164,11 +169,6 @@ class Connection:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):
             self.close(DisconnectReason.REMOTE)
-
-    def _pop(self) -> Rpc:
-        rpc = self._outbox.popleft()
-        self._outbox_bytes -= rpc.size()
-        return rpc
 
     async def _accept(
         self,

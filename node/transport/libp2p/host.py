@@ -7,8 +7,6 @@ not: see docs/decisions/transport.md.
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +16,10 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock, SystemClock
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import address_group
+from unchained.node.transport.address_groups import address_group, network_group
 from unchained.node.transport.contract import (
     DialError,
     DialRefusedError,
@@ -44,12 +43,14 @@ from unchained.node.transport.contract import (
     TransportStatistics,
     Validator,
 )
+from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
 from unchained.node.transport.libp2p.dials import Dials
-from unchained.node.transport.libp2p.handshakes import Handshakes
+from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
@@ -71,11 +72,10 @@ from unchained.node.transport.libp2p.streams import (
     read_varint,
 )
 from unchained.node.transport.libp2p.upgrader import SecurityPolicy, Upgraded, Upgrader
-from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.libp2p.yamux import apply_mends
+from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
-UNREAD_BYTES_MAX: Final = 32 << 20
-"""Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
 
@@ -111,10 +111,10 @@ class Libp2pTransport:
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
-        rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
+        rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
+        self._budget = NodeBudget()
         self._upgrader = Upgrader(identity, self._budget, clock or SystemClock(), config.security)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -161,8 +161,8 @@ class Libp2pTransport:
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic; ValueError if its messages would not fit an RPC."""
-        if limits.max_size > gossip_wire.RPC_BYTES_MAX - 1024:
-            raise ValueError(f"max_size of {topic}: at most {gossip_wire.RPC_BYTES_MAX - 1024}")
+        if limits.max_size > RPC_BYTES_MAX - 1024:
+            raise ValueError(f"max_size of {topic}: at most {RPC_BYTES_MAX - 1024}")
         self._switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
@@ -264,6 +264,7 @@ class Libp2pTransport:
                     announced([address for address, _ in bound], self.id)
                 )
                 self._switchboard.begin(nursery)
+                nursery.start_soon(self._handshakes.run)
                 for _, listener in bound:
                     nursery.start_soon(
                         partial(
@@ -308,15 +309,15 @@ class Libp2pTransport:
         except OSError:
             return
         ip = plain(place[0])
-        scope = self._handshakes.enter(address_group(ip))
-        if scope is None:
+        handshake = self._handshakes.enter(address_group(ip), network_group(ip))
+        if handshake is None:
             self._switchboard.counters.connections_refused += 1
             return
         tcp = self.begin(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
-                upgraded = await self._shake_hands(tcp, ip, scope)
+                upgraded = await self._shake_hands(tcp, ip, handshake)
                 if upgraded is not None and self._has_room(ip, upgraded.peer):
                     address = str(Address.of_ip(ip, place[1]))
                     await self._live(upgraded, ip, address, Direction.INBOUND)
@@ -331,16 +332,14 @@ class Libp2pTransport:
             return False
         return self._switchboard.admits(ip, peer, Direction.INBOUND)
 
-    async def _shake_hands(
-        self, tcp: TcpStream, ip: str, scope: trio.CancelScope
-    ) -> Upgraded | None:
+    async def _shake_hands(self, tcp: TcpStream, ip: str, handshake: Handshake) -> Upgraded | None:
         def proven(peer: PeerId) -> bool:
             return peer != self.id and self._switchboard.admits(ip, peer, Direction.INBOUND)
 
         detail = "not finished in time"
         try:
-            with scope:
-                await self._handshakes.turn(address_group(ip))
+            with handshake.scope:
+                await self._handshakes.turn(handshake)
                 return await self._upgrader.inbound(tcp, proven)
         except NotSecuredError as error:
             detail = str(error)
@@ -349,7 +348,7 @@ class Libp2pTransport:
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             detail = type(error).__name__
         finally:
-            self._handshakes.leave(scope)
+            self._handshakes.leave(handshake)
         self._switchboard.counters.handshakes_failed += 1
         self._switchboard.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
         return None
@@ -429,13 +428,14 @@ class Libp2pTransport:
         if protocol != gossip_wire.GOSSIP_PROTOCOL:
             await requests.answer(self._switchboard, connection, protocol, stream)
             return
+        await connection.listen_to(stream)
         try:
             while True:
-                length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)
+                length = await read_varint(stream, RPC_BYTES_MAX)
                 rpc = gossip_wire.decode(await stream.read(length))
                 self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))
-        except (gossip_wire.BadRpcError, StreamFaultError) as error:
+        except (BadRpcError, StreamFaultError) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 
     def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:

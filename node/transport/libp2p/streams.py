@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
@@ -19,6 +19,8 @@ PROPOSALS_MAX: Final = 8
 SHOWN_PROTOCOLS_MAX: Final = 4
 SHOWN_CHARS_MAX: Final = 40
 CHUNK_BYTES: Final = 1 << 16
+READ_AHEAD_BYTES: Final = 4 << 10
+"""Bytes of a stream that are read at once where fewer are asked for."""
 SOCKET_UNSENT_BYTES_MAX: Final = 256 << 10
 """Bytes that wait for the socket before writers are made to wait."""
 MULTISTREAM: Final = "/multistream/1.0.0"
@@ -167,6 +169,15 @@ class TcpStream(ReadWriteCloser):
         return None
 
 
+class WindowedConn(Protocol):
+    """A multiplexer that knows when a stream may send."""
+
+    async def wait_for_window(self, stream: YamuxStream) -> int:
+        """Return how many bytes of a stream may be sent, once some may; also when it has ended.
+
+        Raises MuxedStreamError where the other side gives no window for long."""
+
+
 class MuxedStream:
     """A multiplexed stream with exact reads through a buffer.
 
@@ -185,7 +196,7 @@ class MuxedStream:
     async def read(self, n: int) -> bytes:
         """Return exactly `n` bytes; raises `StreamBrokenError`."""
         while len(self._in) < n:
-            self._in += await self._some(max(CHUNK_BYTES, n - len(self._in)))
+            self._in += await self._some(max(READ_AHEAD_BYTES, n - len(self._in)))
         result = bytes(memoryview(self._in)[:n])
         del self._in[:n]
         return result
@@ -195,7 +206,7 @@ class MuxedStream:
         if self._in:
             return False
         try:
-            self._in += await self._some(CHUNK_BYTES)
+            self._in += await self._some(READ_AHEAD_BYTES)
         except StreamBrokenError:
             return True
         return False
@@ -204,8 +215,13 @@ class MuxedStream:
         """Send all of `data`; one task at a time. Raises `StreamBrokenError`.
 
         A stream whose write was cancelled is good for nothing but `reset`."""
+        conn = cast(WindowedConn, self._stream.conn)
+        at = 0
         try:
-            await self._stream.write(data)
+            while at < len(data):
+                window = await conn.wait_for_window(self._stream)
+                await self._stream.write(data[at : at + window])
+                at += window
         except (MuxedStreamError, IOException, RawConnError) as error:
             raise StreamBrokenError(str(error)) from None
 

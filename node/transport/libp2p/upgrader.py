@@ -12,6 +12,7 @@ from libp2p.peer.id import ID
 from unchained.node.base.clock import Clock
 from unchained.node.transport.contract import LinkSecurity, PeerId
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.noise import NOISE_PROTOCOL, Noise
 from unchained.node.transport.libp2p.secured import Secured, SecurityMismatchError
 from unchained.node.transport.libp2p.streams import (
@@ -22,7 +23,7 @@ from unchained.node.transport.libp2p.streams import (
     propose_any,
 )
 from unchained.node.transport.libp2p.tls import TLS_PROTOCOL, Tls
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, MemoryBudget, Yamux, YamuxGuard
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
 
 SecurityPolicy = Literal["hybrid", "any"]
 """Only post-quantum links, or whatever both sides have."""
@@ -49,7 +50,7 @@ class Upgrader:
     offered or accepted."""
 
     def __init__(
-        self, identity: Identity, budget: MemoryBudget, clock: Clock, policy: SecurityPolicy
+        self, identity: Identity, budget: NodeBudget, clock: Clock, policy: SecurityPolicy
     ) -> None:
         self._budget = budget
         classical = policy == "any"

@@ -23,12 +23,13 @@ from tests.framework.mutation.catalogue import (
     default_revision,
     files_of,
     is_changed,
-    room_of,
 )
-from tests.framework.mutation.coverage_map import TESTS, CoverageMap, MapMaker, find_tests
+from tests.framework.mutation.coverage_map import TESTS, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant
-from tests.framework.mutation.report import PUBLISHED, REASONS, Report, describe, read_json
-from tests.framework.mutation.tester import Limits, MutationTester, Verdict
+from tests.framework.mutation.published import publish
+from tests.framework.mutation.report import PUBLISHED, REASONS, Report, read_json
+from tests.framework.mutation.tester import Limits, Verdict
+from tests.framework.mutation.tiers import TieredRun
 from tests.framework.mutation.tree_copy import copy_tree
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -68,13 +69,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     how.add_argument("--json", type=Path, metavar="FILE", help="write every verdict to FILE")
     how.add_argument(
-        "--publish", action="store_true", help=f"write the shares of whole rooms to {PUBLISHED}"
+        "--publish",
+        action="store_true",
+        help=f"write what became of whole modules to {PUBLISHED} and its table",
     )
     bugs = parser.add_argument_group("planted bugs")
     bugs.add_argument(
         "--planted", action="store_true", help=f"apply each patch of {planted.FOLDER} and look"
     )
-    bugs.add_argument("--command", help="what looks for them (default: simulations, regressions)")
+    bugs.add_argument("--command", help="what looks for them (default: the tests that they name)")
     return parser.parse_args(arguments)
 
 
@@ -114,58 +117,46 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
     """Run mutants, print what survives, and return the exit code."""
     start = time.monotonic()
     watched = sorted(files_of(root))
+    reasons = read_json(root / REASONS)
     with tempfile.TemporaryDirectory(prefix="unchained-mutate-") as folder:
         scratch = Path(folder)
         # One moment of the working tree, which may go on changing.
         tree = copy_tree(root, scratch / "tree")
         maker = MapMaker(tree, watched, root / CACHE)
-        tests = find_tests(tree, options.tests)
-        touched = {mutant.file for mutant in mutants}
-        tests = [test for test in tests if not touched.isdisjoint(maker.closure(test))]
-        maps = maker.make(tests, scratch, options.workers, lambda text: print(text, flush=True))
-        coverage = CoverageMap(tree, maps, watched)
-        for test in coverage.failing:
-            print(f"left out, it fails with no mutant: {test}")
-        mapped = time.monotonic()
-        print(
-            f"{len(mutants)} mutants, {len(coverage.seconds)} tests of {len(maps)} files "
-            f"mapped in {mapped - start:.0f} s",
-            flush=True,
+        run = TieredRun(
+            tree,
+            maker,
+            watched,
+            scratch,
+            Limits(mutant_s=options.mutant_seconds),
+            options.workers,
+            lambda text: print(text, flush=True),
         )
-        done = 0
-
-        def say(verdict: Verdict) -> None:
-            nonlocal done
-            done += 1
-            told = f"{verdict.mutant.id}: {describe(verdict)}"
-            print(f"[{done}/{len(mutants)}] {verdict.seconds:.1f} s {told}", flush=True)
-
-        tester = MutationTester(tree, coverage, scratch, Limits(mutant_s=options.mutant_seconds))
         until = start + options.seconds if options.seconds else float("inf")
-        verdicts = tester.run(mutants, options.workers, until, say)
+        verdicts = run.run(mutants, find_tests(tree, options.tests), until, reasons)
+        touched = {mutant.file for mutant in mutants}
         sources = {file: (tree / file).read_text() for file in touched}
-        whole = whole_rooms(root, verdicts) if list(options.tests) == list(TESTS) else frozenset()
-    report = Report(verdicts, read_json(root / REASONS), read_json(root / PUBLISHED), whole)
+        whole = whole_files(root, verdicts) if list(options.tests) == list(TESTS) else frozenset()
+    report = Report(verdicts, reasons, read_json(root / PUBLISHED), whole)
     for line in report.lines(sources):
         print(line)
     if len(verdicts) < len(mutants):
-        print(f"{len(mutants) - len(verdicts)} mutants were not begun in the time given")
-    print(f"{time.monotonic() - mapped:.0f} s for {len(verdicts)} mutants")
+        print(f"{len(mutants) - len(verdicts)} mutants met not all tests in the time given")
+    print(f"{time.monotonic() - start:.0f} s for {len(verdicts)} mutants")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     if options.publish:
-        kept = dict(report.published) | {room: report.counts[room] for room in report.whole}
-        (root / PUBLISHED).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        publish(root, {file: report.by_file[file] for file in report.whole})
     return 0 if report.passed else 1
 
 
-def whole_rooms(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
-    """Return the rooms of which every mutant has a verdict."""
-    judged = {verdict.mutant.id for verdict in verdicts}
+def whole_files(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
+    """Return the files of which every mutant has a verdict."""
+    done = {verdict.mutant.id for verdict in verdicts}
     return frozenset(
-        room
-        for room in {room_of(verdict.mutant.file) for verdict in verdicts}
-        if all(mutant.id in judged for mutant in all_mutants(root, files_of(root, [room])))
+        file
+        for file in {verdict.mutant.file for verdict in verdicts}
+        if all(mutant.id in done for mutant in all_mutants(root, [file]))
     )
 
 
@@ -175,7 +166,7 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
     if not files:
         print(f"no patches in {planted.FOLDER}")
         return 0
-    command = shlex.split(options.command) if options.command else planted.default_command(root)
+    command = shlex.split(options.command or "")
     with tempfile.TemporaryDirectory(prefix="unchained-planted-") as folder:
         try:
             findings = planted.find_planted(

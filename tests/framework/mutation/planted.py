@@ -1,7 +1,8 @@
 """Planted bugs: patches that some test must find, each applied to a copy of its own.
 
-A patch is a file tests/planted/NAME.patch whose first line says which bug it plants, and the rest
-of which is a diff from the root of the project.
+A patch is a file tests/planted/NAME.patch. Its first line says which bug it plants, its second
+which tests look for it ("Looked for by: PATH..."), and the rest is a diff from the root of the
+project.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from tests.framework.mutation.process import environment_for, kill_group
 from tests.framework.mutation.tree_copy import copy_tree
 
 FOLDER: Final = "tests/planted"
-LOOKING: Final = ("tests/simulation", "tests/regressions")
-"""What looks for planted bugs, unless another command is named."""
+LOOKED_FOR_BY: Final = "Looked for by: "
 COMMAND_S_MAX: Final = 1800.0
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+UNCOLLECTED: Final = "exit code"
+"""How `_run` names what has failed without any test that has."""
+_FAILED: Final = re.compile(r"^(?:FAILED (\S+)|ERROR (\S+::\S+))", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,42 @@ def patches(root: Path) -> list[Path]:
     return sorted((root / FOLDER).glob("*.patch"))
 
 
-def default_command(root: Path) -> list[str]:
-    """Return the command that runs the simulations and regressions there are."""
-    folders = [name for name in LOOKING if (root / name).is_dir()]
-    return [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-pno:cacheprovider", *folders]
+def bug_of(patch: Path) -> str:
+    """Return which bug a patch plants."""
+    return patch.read_text().partition("\n")[0].strip()
+
+
+def tests_for(patch: Path) -> list[str]:
+    """Return the paths of the tests that look for a planted bug. Raises `ValueError`."""
+    lines = patch.read_text().splitlines()
+    if len(lines) < 2 or not lines[1].startswith(LOOKED_FOR_BY):
+        raise ValueError(f"the second line of {patch.name} is not {LOOKED_FOR_BY}PATH...")
+    return lines[1].removeprefix(LOOKED_FOR_BY).split()
+
+
+def run_tests(paths: Sequence[str]) -> list[str]:
+    """Return the command that runs some tests until one fails."""
+    return [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-pno:cacheprovider", *paths]
+
+
+def plant(root: Path, patch: Path, into: Path) -> Path:
+    """Copy what tests need of a project, with a bug planted; return `into`.
+
+    Raises `ValueError` if the patch does not fit.
+    """
+    tree = copy_tree(root, into)
+    applied = subprocess.run(
+        # Product files stand in unchained/, which links lead to; git follows none.
+        ["git", "apply", "-p1", "--directory=unchained", str(patch.resolve())],
+        check=False,
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env=environment_for(tree) | {"GIT_CEILING_DIRECTORIES": str(tree.parent)},
+    )
+    if applied.returncode:
+        raise ValueError(f"{patch.name} cannot be applied: {applied.stderr.strip()}")
+    return tree
 
 
 def find_planted(
@@ -55,30 +89,24 @@ def find_planted(
     say: Callable[[Finding], None],
     limit_s: float = COMMAND_S_MAX,
 ) -> list[Finding]:
-    """Run a command with each patch applied, and first with none: there it must succeed.
+    """Run with each patch applied the tests that it names, or a `command` if there is one; first
+    with no patch: there all must succeed.
 
-    Raises `ValueError` if it does not, or if a patch cannot be applied.
+    Raises `ValueError` if they do not, if a patch cannot be applied, or if its tests cannot be
+    collected with it.
     """
-    clean = _run(copy_tree(root, scratch / "clean"), command, limit_s)
+    paths = sorted({path for file in files for path in tests_for(file)} if not command else ())
+    clean = _run(copy_tree(root, scratch / "clean"), command or run_tests(paths), limit_s)
     say(Finding("(none)", "the tree as it is", *clean))
     if clean[0]:
         raise ValueError(f"{clean[0]} fails without any patch")
     findings = []
     for file in files:
-        bug = file.read_text().partition("\n")[0].strip()
-        tree = copy_tree(root, scratch / file.stem)
-        applied = subprocess.run(
-            # Product files stand in unchained/, which links lead to; git follows none.
-            ["git", "apply", "-p1", "--directory=unchained", str(file.resolve())],
-            check=False,
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            env=environment_for(tree) | {"GIT_CEILING_DIRECTORIES": str(tree.parent)},
-        )
-        if applied.returncode:
-            raise ValueError(f"{file.name} cannot be applied: {applied.stderr.strip()}")
-        findings.append(Finding(file.stem, bug, *_run(tree, command, limit_s)))
+        tree = plant(root, file, scratch / file.stem)
+        found = _run(tree, command or run_tests(tests_for(file)), limit_s)
+        if not command and found[0].startswith(UNCOLLECTED):
+            raise ValueError(f"{file.name}: its tests end with {found[0]}")
+        findings.append(Finding(file.stem, bug_of(file), *found))
         say(findings[-1])
         shutil.rmtree(tree)
     return findings
@@ -118,4 +146,6 @@ def _run(tree: Path, command: Sequence[str], limit_s: float) -> tuple[str, float
     if process.returncode == 0:
         return "", taken
     failed = _FAILED.search(output)
-    return (failed[1] if failed else f"exit code {process.returncode}"), taken
+    if failed is None:
+        return f"{UNCOLLECTED} {process.returncode}", taken
+    return (failed[1] or failed[2]), taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,15 +15,20 @@ from tests.framework.mutation.tester import Verdict
 REASONS: Final = "docs/data/mutation-reasons.json"
 PUBLISHED: Final = "docs/data/mutation.json"
 ALIVE: Final = ("survived", "unreached")
+OUTCOMES: Final = ("killed", "timeout", "explained", "survived", "unreached")
+"""What a mutant may come to; an explained one lives, and a reason says why no test can tell."""
+
+
+Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdicts of a run, judged; `whole` are the rooms of which every mutant was run."""
+    """The verdicts of a run, summed up; `whole` are the files of which every mutant was run."""
 
     verdicts: Sequence[Verdict]
     reasons: Mapping[str, str]
-    published: Mapping[str, Mapping[str, int]]
+    published: Mapping[str, Mapping[str, Any]]
     whole: frozenset[str]
 
     @property
@@ -44,30 +49,38 @@ class Report:
         return sorted(killed.intersection(self.reasons))
 
     @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many mutants of each room ended how; those with a reason are counted apart."""
+    def by_file(self) -> dict[str, Counts]:
+        """How many mutants of each file ended how."""
+        return self._counts(lambda verdict: verdict.mutant.file)
+
+    @property
+    def by_room(self) -> dict[str, Counts]:
+        """How many mutants of each room ended how."""
+        return self._counts(lambda verdict: room_of(verdict.mutant.file))
+
+    def _counts(self, group_of: Callable[[Verdict], str]) -> dict[str, Counts]:
+        """Count by a group; those with a reason are counted apart."""
         found: dict[str, Counter[str]] = {}
         for verdict in self.verdicts:
             explained = verdict.outcome in ALIVE and verdict.mutant.id in self.reasons
             outcome = "explained" if explained else verdict.outcome
-            found.setdefault(room_of(verdict.mutant.file), Counter())[outcome] += 1
-        names = ("killed", "timeout", "survived", "unreached", "explained")
-        return {room: {name: counts[name] for name in names} for room, counts in found.items()}
+            found.setdefault(group_of(verdict), Counter())[outcome] += 1
+        return {group: {name: counts[name] for name in OUTCOMES} for group, counts in found.items()}
 
     @property
     def fallen(self) -> list[str]:
-        """Rooms of which a smaller share is killed than was published."""
+        """Files of which a smaller share is killed than was published."""
         return [
-            room
-            for room, counts in self.counts.items()
-            if room in self.whole
-            and room in self.published
-            and share(counts) < share(self.published[room])
+            file
+            for file, counts in self.by_file.items()
+            if file in self.whole
+            and file in self.published
+            and share(counts) < share(self.published[file])
         ]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing has survived that must not, and no room has fallen."""
+        """Whether nothing has survived that must not, and no file has fallen."""
         return not self.unexplained and not self.fallen
 
     def lines(self, sources: Mapping[str, str]) -> Iterable[str]:
@@ -81,13 +94,13 @@ class Report:
                 continue
             yield mutant.diff(sources[mutant.file]).rstrip()
         yield ""
-        for room, counts in sorted(self.counts.items()):
+        for room, counts in sorted(self.by_room.items()):
             told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
             yield f"{room:<12} {share(counts):6.1%} killed: {told}"
         for mutant_id in self.idle_reasons:
             yield f"a reason that is not needed, the mutant is killed: {mutant_id}"
-        for room in self.fallen:
-            yield f"{room}: fewer are killed than the {share(self.published[room]):.1%} published"
+        for file in self.fallen:
+            yield f"{file}: fewer are killed than the {share(self.published[file]):.1%} published"
         if self.unexplained:
             yield f"{len(self.unexplained)} survive where none may without a reason in {REASONS}"
 
@@ -95,7 +108,8 @@ class Report:
         """Return the report for programs."""
         return {
             "passed": self.passed,
-            "rooms": self.counts,
+            "rooms": self.by_room,
+            "files": self.by_file,
             "whole": sorted(self.whole),
             "mutants": [
                 {
@@ -126,8 +140,8 @@ def describe(verdict: Verdict) -> str:
             return f"SURVIVES {verdict.tests} tests{rest}"
 
 
-def share(counts: Mapping[str, int]) -> float:
-    """Return which share of a room's mutants is killed, of those that no reason excuses."""
+def share(counts: Mapping[str, Any]) -> float:
+    """Return which share of some mutants is killed, of those that no reason excuses."""
     killed = counts["killed"] + counts["timeout"]
     total = killed + counts["survived"] + counts["unreached"]
     return killed / total if total else 1.0

@@ -13,8 +13,10 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -79,6 +81,7 @@ class MemoryNetwork:
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
         self.names: dict[str, str] = {}
         self._groups: dict[PeerId, int] = {}
+        self._blocked: Counter[tuple[PeerId, PeerId]] = Counter()
         self._wires: dict[_Wire, None] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -100,6 +103,20 @@ class MemoryNetwork:
     def partition(self, groups: Iterable[Iterable[PeerId]]) -> None:
         """Let nothing pass between groups from here on; nodes of no group form one more."""
         self._groups = {peer: 1 + n for n, group in enumerate(groups) for peer in group}
+        self._recheck_all()
+
+    def block(self, pairs: Iterable[tuple[PeerId, PeerId]]) -> None:
+        """Let nothing pass from the one to the other of each pair, until as many `unblock`."""
+        self._blocked.update(pairs)
+        self._recheck_all()
+
+    def unblock(self, pairs: Iterable[tuple[PeerId, PeerId]]) -> None:
+        """Take back what a `block` of the same pairs did."""
+        self._blocked.subtract(pairs)
+        self._blocked = +self._blocked
+        self._recheck_all()
+
+    def _recheck_all(self) -> None:
         now = trio.current_time()
         for wire in tuple(self._wires):
             self._recheck(wire, now)
@@ -111,8 +128,13 @@ class MemoryNetwork:
         self.partition(())
 
     def separated(self, one: PeerId, other: PeerId) -> bool:
-        """Return whether a partition stands between two nodes."""
-        return self._groups.get(one, 0) != self._groups.get(other, 0)
+        """Return whether a partition stands between two nodes, or what the one sends is blocked."""
+        return (
+            self._groups.get(one, 0) != self._groups.get(other, 0) or (one, other) in self._blocked
+        )
+
+    def _are_apart(self, one: PeerId, other: PeerId) -> bool:
+        return self.separated(one, other) or self.separated(other, one)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry frames until cancelled."""
@@ -146,11 +168,11 @@ class MemoryNetwork:
         return self._listening.get((host, address.port))
 
     async def _reachable(self, one: PeerId, other: PeerId) -> None:
-        while self.separated(one, other):
+        while self._are_apart(one, other):
             await self._healed.wait()
 
     def _recheck(self, wire: _Wire, now: float) -> None:
-        if not self.separated(wire.ends[0].me.id, wire.ends[1].me.id):
+        if not self._are_apart(wire.ends[0].me.id, wire.ends[1].me.id):
             wire.cut_since = None
             held, wire.held = wire.held, []
             for deliver in held:
@@ -239,7 +261,7 @@ class _Wire:
         return self.network.link(self.ends[0].me.id, self.ends[1].me.id)
 
     def arrive(self, end: _End, deliver: Callable[[], None]) -> None:
-        if self.network.separated(end.me.id, end.other.me.id):
+        if self.network.separated(end.other.me.id, end.me.id):
             self.held.append(lambda: self.arrive(end, deliver))
         elif end.open:
             deliver()
@@ -401,10 +423,27 @@ class MemoryTransport:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            self._network._leave(self)
+            if self._network._listening.get((self.ip, PORT)) is self:
+                self._network._leave(self)
             for end in tuple(self._ends.values()):
                 self._hang_up(end)
             self._nursery = None
+
+    def vanish(self, *, silently: bool) -> None:
+        """Be gone at once, as when the process is killed; when `silently`, as when the machine's
+        power is lost: peers find out when nothing has come for long."""
+        if self._network._listening.get((self.ip, PORT)) is self:
+            self._network._leave(self)
+        self._nursery = None
+        now = trio.current_time()
+        for end in tuple(self._ends.values()):
+            wire, other = end.wire, end.other
+            if silently:
+                self._network.at(now + DEAD_AFTER_S, partial(other.shut, DisconnectReason.DEAD))
+            else:
+                end.transmit(0, partial(other.shut, DisconnectReason.REMOTE))
+            end.shut(DisconnectReason.LOCAL)
+            wire.held.clear()
 
     def asked(self, end: _End, number: int, protocol: str, payload: bytes) -> None:
         """Take a request that arrived."""

@@ -15,7 +15,8 @@ from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import ReorgRefused
 from unchained.node.chain.tree import AnchorMark, AnchorStatus
-from unchained.node.consensus.params import REG, work
+from unchained.node.consensus.fork_choice import work
+from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.storage.check import check
 from unchained.storage.errors import StoreFullError

@@ -20,6 +20,7 @@ from unchained.node.consensus.coin_proof import (
     verify_coin_proof,
 )
 from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.primitives.coin import Coin, CoinHeader
 
 FILES = load("proof_files")
 
@@ -114,3 +115,86 @@ def test_the_first_target_is_that_of_the_network() -> None:
     chain = MadeUpChain(4, 1, msgspec.structs.replace(REG, target0=REG.target0 // 2))
     with pytest.raises(FalseCoinProofError, match="genesis of reg"):
         verify(chain.file(0, 4))
+
+
+# Files that only somebody could make who mines: a made-up chain with one thing wrong
+
+
+class ForgedMixes(MadeUpChain):
+    """A chain on which the anchor of a height has a mix that no Argon2id has given."""
+
+    def __init__(self, anchors: int, seed: int, height: int) -> None:
+        self._forged_height = height
+        super().__init__(anchors, seed)
+
+    def _mined(self, header: CoinHeader) -> Coin:
+        if header.height != self._forged_height:
+            return super()._mined(header)
+        most = self.network.grade_target(header.target)
+        while True:
+            header = msgspec.structs.replace(header, nonce=header.nonce + 1)
+            coin = Coin.assemble(header, header.nonce.to_bytes(32, "big"))
+            if int.from_bytes(coin.id, "big") <= most:
+                return coin
+
+
+def spent_place(chain: MadeUpChain, tip: int) -> int:
+    """Return the position of a coin that is spent on its way to a tip, all three anchors apart."""
+    return next(
+        at
+        for at, coin in enumerate(chain.coins)
+        if coin.spent_height is not None and coin.height < coin.spent_height < tip
+    )
+
+
+@pytest.mark.parametrize("which", ["tip", "included", "earlier", "none"])
+def test_the_proof_of_work_of_each_opened_anchor_is_checked(which: str) -> None:
+    plain = MadeUpChain(9, 3)
+    place = spent_place(plain, 9)
+    coin = plain.coins[place]
+    heights = {"tip": 9, "included": coin.height, "earlier": coin.spent_height or 0, "none": 99}
+    chain = ForgedMixes(9, 3, heights[which])
+    assert chain.coins == plain.coins
+    raw = chain.file(place, 9)
+    if which == "none":
+        assert verify(raw).spent
+    else:
+        with pytest.raises(FalseCoinProofError, match="BAD_MIX"):
+            verify(raw)
+
+
+def sealed(layout: list[Any]) -> bytes:
+    """Return a file of some layout."""
+    return b"UNCHAINED-PROOF\x01" + msgspec.msgpack.encode(layout)
+
+
+def test_the_anchors_are_those_of_the_tips_history() -> None:
+    chain = MadeUpChain(9, 3)
+    place = spent_place(chain, 9)
+    coin = chain.coins[place]
+    for field, height in ((9, coin.height), (10, coin.spent_height or 0)):
+        layout = chain.proof(place, 9)
+        opened = layout[field][0] if field == 10 else layout[field]
+        opened[0] = chain.anchor(height + 1).opened()
+        with pytest.raises(FalseCoinProofError, match="is not in the tip's history"):
+            verify(sealed(layout))
+
+
+class Doubles(MadeUpChain):
+    """A chain that no rule allows: each coin is in its state twice, side by side."""
+
+    def _include(self, height: int, anchors: int) -> None:
+        before = len(self.coins)
+        super()._include(height, anchors)
+        self.coins[before:] = [coin for coin in self.coins[before:] for _ in range(2)]
+
+
+def test_a_spent_coin_is_shown_unspent_at_its_own_position() -> None:
+    chain = Doubles(9, 3)
+    place = spent_place(chain, 9)
+    assert chain.coins[place] == chain.coins[place + 1]
+    assert verify(chain.file(place, 9)).spent
+    layout = chain.proof(place, 9)
+    layout[10][0][2] = chain.proof(place + 1, 9)[10][0][2]
+    with pytest.raises(FalseCoinProofError, match="at that position"):
+        verify(sealed(layout))

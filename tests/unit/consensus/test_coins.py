@@ -14,12 +14,17 @@ from unchained.node.consensus.coins import (
     check_coin_alone,
     check_coin_in_context,
     check_mix,
+    check_parent,
     is_anchor_grade,
+    is_too_new,
     parse_coin,
+    passes_alone,
 )
+from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.params import MAIN, REG
 from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
 
 TIP_HEIGHT = 2_000
 
@@ -145,3 +150,104 @@ def test_an_id_of_exactly_the_target_is_a_coin(forge: Forge, parent: Forged) -> 
     k = REG.coins_per_epoch
     assert is_anchor_grade(of_target(number * k), REG)
     assert not is_anchor_grade(of_target(number * k - 1), REG)
+
+
+# The parent
+
+
+class Parents:
+    """The anchors of one chain, as a node knows them."""
+
+    def __init__(self, tip: Forged) -> None:
+        self.anchors = {anchor.id: anchor for anchor in tip.chain()}
+        self.plain: list[Coin] = []
+        self.invalid: set[CoinId] = set()
+        self.bodyless: set[CoinId] = set()
+        self.settled: set[CoinId] = set()
+
+    def coin(self, coin_id: CoinId) -> Coin | None:
+        found = self.anchors.get(coin_id)
+        others = [coin for coin in self.plain if coin.id == coin_id]
+        return found.coin if found is not None else others[0] if others else None
+
+    def context_of(self, anchor_id: CoinId) -> AnchorContext | None:
+        hidden = self.invalid | self.bodyless | self.settled
+        return None if anchor_id in hidden else context_of(self.anchors[anchor_id])
+
+    def is_invalid(self, anchor_id: CoinId) -> bool:
+        return anchor_id in self.invalid
+
+    def is_settled(self, anchor: Coin) -> bool:
+        return anchor.id in self.settled
+
+
+def test_a_coin_gets_the_context_of_its_parent(forge: Forge, parent: Forged) -> None:
+    known = Parents(parent)
+    for anchor in parent.chain():
+        assert check_parent(forge.coin(anchor), known, REG) == context_of(anchor)
+
+
+def test_genesis_counts_as_of_anchor_grade(forge: Forge, parent: Forged) -> None:
+    """§10: though its id is not; nobody else's is above K times the target."""
+    assert not is_anchor_grade(
+        forge.genesis.coin, msgspec.structs.replace(REG, coins_per_epoch=2**200)
+    )
+    network = msgspec.structs.replace(REG, coins_per_epoch=2**200)
+    known = Parents(parent)
+    assert check_parent(forge.coin(forge.genesis), known, network).height == 0
+    first = parent.chain()[1]
+    assert rule_broken(lambda: check_parent(forge.coin(first), known, network)) == (
+        "PARENT_NOT_ANCHOR"
+    )
+
+
+def test_each_rule_about_the_parent(forge: Forge, parent: Forged) -> None:
+    coin = forge.coin(parent)
+
+    def rule(known: Parents, of: Coin = coin) -> str:
+        return rule_broken(lambda: check_parent(of, known, REG))
+
+    known = Parents(parent)
+    known.anchors.pop(parent.id)
+    assert rule(known) == "UNKNOWN_PARENT"
+    known = Parents(parent)
+    plain = forge.coin(parent.chain()[1], grade=False)
+    known.plain.append(plain)
+    on_plain = forge.coin(forge.adopt(parent.chain()[1], plain, forge.body(parent.chain()[1])))
+    assert rule(known, on_plain) == "PARENT_NOT_ANCHOR"
+    known.invalid.add(plain.id)
+    assert rule(known, on_plain) == "PARENT_NOT_ANCHOR"
+    known.invalid.add(parent.id)
+    assert rule(known) == "PARENT_INVALID"
+    known = Parents(parent)
+    known.bodyless.add(parent.id)
+    assert rule(known) == "UNKNOWN_PARENT"
+
+
+def test_below_what_can_be_voted_for_the_height_is_looked_at_first(
+    forge: Forge, parent: Forged
+) -> None:
+    known = Parents(parent)
+    known.settled.add(parent.id)
+    for height, rule in (
+        (parent.height, "BAD_HEIGHT"),
+        (parent.height + 1, "STALE_PARENT"),
+        (parent.height + 2, "BAD_HEIGHT"),
+    ):
+        coin = forge.coin(parent, height=height)
+        assert rule_broken(lambda coin=coin: check_parent(coin, known, REG)) == rule
+
+
+def test_what_fails_alone_is_not_worth_a_proof(forge: Forge, parent: Forged) -> None:
+    assert passes_alone(forge.coin(parent), REG)
+    assert not passes_alone(forge.coin(parent, version=2), REG)
+    assert not passes_alone(forge.coin(parent), MAIN)
+
+
+def test_how_far_ahead_a_coin_is(forge: Forge, parent: Forged) -> None:
+    coin = forge.coin(parent)
+    now_ms, limit = coin.header.time, REG.future_limit_ms
+    assert not is_too_new(coin, now_ms - limit, REG)
+    assert is_too_new(coin, now_ms - limit - 1, REG)
+    assert not is_too_new(coin, now_ms - 2 * limit, REG, limits=2)
+    assert is_too_new(coin, now_ms - 2 * limit - 1, REG, limits=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal, localcontext
 
+import msgspec
 import pytest
 
 from tests.framework.slow import SlowNetwork, slow_child_target, slow_exponent
@@ -101,3 +102,37 @@ def test_clamps() -> None:
     for leads in (245, 255, 256, 257, 10_000):
         n = leads * MAIN.tau_ms * MAIN.coins_per_epoch // MAIN.epoch_ms
         assert target_of(MAIN, 0, n) == 1
+
+
+ONE_BY_ONE = msgspec.structs.replace(
+    MAIN, coins_per_epoch=1, tau_ms=65_536, target0=2**255, max_target=2**256 - 1
+)
+"""A network whose exponent e is the milliseconds that it is behind, so that any e can be had."""
+
+
+def test_the_cubic_is_rounded_as_the_text_has_it() -> None:
+    """Where rounding is closest to going the other way: one unit more or less would show there."""
+    network = msgspec.structs.replace(ONE_BY_ONE, target0=2**200)
+
+    def distance(fraction: int) -> int:
+        cubic = 195_766_423_245_049 * fraction + 971_821_376 * fraction**2 + 5_127 * fraction**3
+        return -abs((cubic + 2**47) % 2**48 - 2**47)
+
+    for fraction in sorted(range(65_536), key=distance)[:300]:
+        expected = slow_child_target(slow(network), fraction, 0)
+        assert target_of(network, fraction, 0) == expected
+
+
+def test_from_which_shift_on_the_target_is_clamped_at_once() -> None:
+    """ "s > 255: MAX_TARGET;  s < -255: 1", whatever the first target is."""
+    least = msgspec.structs.replace(ONE_BY_ONE, target0=1)
+    for fraction in (0, 1, 65_535):
+        upper = (255 << 16) + fraction
+        assert target_of(least, upper, 0) == slow_child_target(slow(least), upper, 0)
+    assert target_of(least, 255 << 16, 0) == 2**255 < least.max_target
+    assert target_of(least, 256 << 16, 0) == least.max_target
+    most = msgspec.structs.replace(ONE_BY_ONE, target0=2**256 - 1, epoch_ms=1)
+    # -255 doublings and the greatest fraction: 3; one doubling less: 1.
+    assert target_of(most, 0, (255 << 16) - 65_535) == 3
+    assert target_of(most, 0, 255 << 16) == 1
+    assert target_of(most, 0, (255 << 16) + 1) == 1

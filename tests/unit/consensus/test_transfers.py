@@ -265,6 +265,13 @@ def test_signatures_are_strictly_ascending_by_key_hash() -> None:
     for signatures in (transfer.signatures[::-1], transfer.signatures[:1] * 2):
         other = of(msgspec.structs.replace(transfer, signatures=signatures)).raw
         assert rule_broken(lambda other=other: judge(other)) == "BAD_ORDER"
+    # Of several, also where only two are the wrong way round.
+    low, middle, high = decode_transfer(
+        made([spend(OWN[0])], [Output(VALUE, key_lock(1), b"")], {0, 3, 4})
+    ).transfer.signatures
+    for signatures in ((low, high, middle), (middle, low, high), (low, middle, middle)):
+        other = of(msgspec.structs.replace(transfer, signatures=signatures)).raw
+        assert rule_broken(lambda other=other: judge(other)) == "BAD_ORDER"
     twice = of(msgspec.structs.replace(transfer, preimages=(ZERO32, ZERO32))).raw
     assert rule_broken(lambda: judge(twice)) == "BAD_ORDER"
 

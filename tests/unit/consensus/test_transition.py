@@ -13,18 +13,23 @@ from tests.framework.forge import Forge, Forged
 from tests.framework.model import slow_body_root
 from tests.framework.rules import ForgedBranch, context_of, rule_broken
 from tests.framework.vectors import load
+from unchained.node.consensus.context import AnchorContext
+from unchained.node.consensus.errors import BadBodyRootError, BodyMissingError
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import MAIN, REG
 from unchained.node.consensus.transition import (
+    NOT_CONDEMNING,
     body_root,
     check_anchor_grade,
     check_body_root,
+    check_header,
     count_anchor,
     mints_of,
 )
 from unchained.node.consensus.uncles import check_uncle
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 
@@ -96,6 +101,68 @@ def test_a_full_body_passes_and_mints(forge: Forge, tip: Forged) -> None:
 def test_an_anchor_has_to_be_of_anchor_grade(forge: Forge, tip: Forged) -> None:
     coin = forge.coin(tip, grade=False)
     assert rule_broken(lambda: check_anchor_grade(coin, REG)) == "NOT_ANCHOR"
+
+
+def test_an_anchor_does_not_count_without_its_grade_and_its_body(forge: Forge, tip: Forged) -> None:
+    """§5.2 begins with both, the grade first; a body that is another's condemns nobody."""
+    assert set(NOT_CONDEMNING) == {BodyMissingError, BadBodyRootError}
+    coin = forge.coin(tip, grade=False)
+    plain = forge.adopt(tip, coin, forge.body(tip))
+    assert rule_of(forge, tip, plain) == "NOT_ANCHOR"
+    good = forge.anchor(tip)
+    other = msgspec.structs.replace(good.body, state_root=bytes(32))
+    assert rule_of(forge, tip, forge.adopt(tip, good.coin, other)) == "BAD_BODY_ROOT"
+    assert rule_of(forge, tip, forge.adopt(tip, coin, other)) == "NOT_ANCHOR"
+    many = msgspec.structs.replace(good.body, fresh=ids(MOST + 1))
+    assert rule_of(forge, tip, forge.adopt(tip, good.coin, many)) == "BAD_BODY_ROOT"
+
+
+def header_of(
+    forge: Forge,
+    parent: Forged,
+    anchor: Forged,
+    *,
+    lists: tuple[int, int, int] = (0, 0, 0),
+    history_root: bytes | None = None,
+    now_ms: int | None = None,
+    with_history: bool = True,
+) -> AnchorContext:
+    """Check an anchor by its header alone (§11)."""
+    known = context_of(parent)
+    if not with_history:
+        known = msgspec.structs.replace(known, history=None)
+    root = anchor.body.history_root if history_root is None else history_root
+    return check_header(anchor.coin, *lists, root, known, forge.network, now_ms)
+
+
+def test_a_header_gives_the_context_of_its_children(forge: Forge, tip: Forged) -> None:
+    anchor = forge.anchor(tip, [forge.coin(tip), forge.coin(tip)], [forge.coin(back(tip, 1))])
+    assert header_of(forge, tip, anchor, lists=(2, 1, 0)) == context_of(anchor)
+    bare = header_of(forge, tip, anchor, lists=(2, 1, 0), with_history=False)
+    assert bare == msgspec.structs.replace(context_of(anchor), history=None)
+
+
+def test_a_header_passes_all_that_needs_no_body(forge: Forge, tip: Forged) -> None:
+    good = forge.anchor(tip)
+
+    def rule(anchor: Forged = good, **given: Any) -> str:
+        return rule_broken(lambda: header_of(forge, tip, anchor, **given))
+
+    assert rule(forge.anchor(tip, version=2)) == "BAD_VERSION"
+    assert rule(forge.anchor(tip, chain_id=MAIN.chain_id)) == "WRONG_CHAIN"
+    assert rule(forge.anchor(tip, n_total=3)) == "BAD_N_TOTAL"
+    plain = forge.adopt(tip, forge.coin(tip, grade=False), forge.body(tip))
+    assert rule(plain) == "NOT_ANCHOR"
+    header_of(forge, tip, good, lists=(MOST, MOST, REG.max_transfers))
+    assert rule(lists=(MOST + 1, 0, 0)) == "TOO_MANY_COINS"
+    assert rule(lists=(0, MOST + 1, 0)) == "TOO_MANY_COINS"
+    assert rule(lists=(0, 0, REG.max_transfers + 1)) == "TOO_MANY_TRANSFERS"
+    assert rule(history_root=bytes(32)) == "BAD_HISTORY_ROOT"
+    # Far below the tip it is not kept, and not asked for.
+    header_of(forge, tip, good, history_root=bytes(32), with_history=False)
+    latest = good.time - REG.future_limit_ms
+    header_of(forge, tip, good, now_ms=latest)
+    assert rule(now_ms=latest - 1) == "TIME_TOO_NEW"
 
 
 def test_the_body_has_to_be_that_of_the_header(forge: Forge, tip: Forged) -> None:
@@ -463,6 +530,38 @@ def test_a_stray_meets_the_target_of_this_chain_at_its_height() -> None:
         uncle = forge.coin(slow)
     anchor = forge.anchor(fast, (), [slow.coin, uncle])
     assert rule_of(forge, fast, anchor) == "UNCLE_HIGH_HASH"
+
+
+def aside(coin: Coin, number: int) -> Coin:
+    """Return a coin with an id of one's choosing, which no proof of work stands behind."""
+    return Coin(coin.header, coin.mix, coin.raw, CoinId(number.to_bytes(32, "big")))
+
+
+def test_the_bounds_of_strays_are_inclusive() -> None:
+    """§5.2: `p.id <= t(p.height) // K`, `u.id <= t(u.height)`, of this chain's targets."""
+    forge = Forge(REG)
+    tip = forge.grow(forge.genesis, 4)
+    branch = ForgedBranch(tip)
+    target = REG.target0
+    loser = forge.anchor(back(tip, 1)).coin
+    stray = forge.coin(forge.adopt(back(tip, 1), loser, forge.body(back(tip, 1))))
+
+    def rule(parent_id: int, coin_id: int) -> str:
+        parent = aside(loser, parent_id)
+        header = msgspec.structs.replace(stray.header, parent=parent.id, target=2**256 - 1)
+        coin = aside(Coin(header, stray.mix, stray.raw, stray.id), coin_id)
+        listed = {parent.id: parent}
+        given = (tip.height + 1, tip.time + 1_000, target, listed, branch, REG)
+        try:
+            check_uncle(coin, *given)
+        except ProtocolError as error:
+            return error.name
+        return ""
+
+    grade = target // REG.coins_per_epoch
+    assert rule(grade, target) == ""
+    assert rule(grade + 1, target) == "UNCLE_BAD_ANCESTRY"
+    assert rule(grade, target + 1) == "UNCLE_HIGH_HASH"
 
 
 STRAY_RULES: dict[str, Callable[[Forged], dict[str, Any]]] = {

@@ -10,12 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.mutation import command, planted
-from tests.framework.mutation.catalogue import ROOMS, changed_lines, files_of, is_changed, is_strict
+from tests.framework.mutation import command, planted, published
+from tests.framework.mutation.catalogue import (
+    ROOMS,
+    all_mutants,
+    changed_lines,
+    files_of,
+    is_changed,
+    is_strict,
+)
 from tests.framework.mutation.coverage_map import CoverageMap, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant, mutants_of
-from tests.framework.mutation.report import PUBLISHED, Report
+from tests.framework.mutation.report import OUTCOMES, PUBLISHED, REASONS, Report, read_json
 from tests.framework.mutation.tester import Limits, MutationTester, Verdict
+from tests.framework.mutation.tiers import tiers_of
 from tests.framework.mutation.tree_copy import copy_tree
 
 FILE = "node/consensus/tiny.py"
@@ -209,16 +217,17 @@ def test_the_strict_rule_holds_for_consensus_and_what_decides_in_the_chain() -> 
     assert not is_strict("storage/kv.py")
 
 
+def git(root: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True)
+
+
 def test_only_mutants_in_changed_lines_are_chosen(tmp_path: Path) -> None:
     root = tiny_project(tmp_path)
 
-    def git(*arguments: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True)
-
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "one")
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "one")
     (root / FILE).write_text(TINY.replace("value + 7", "value + 8"))
     (root / "node/consensus/new.py").write_text("A = 1\n")
     changed = changed_lines(root, "HEAD")
@@ -229,10 +238,9 @@ def test_only_mutants_in_changed_lines_are_chosen(tmp_path: Path) -> None:
 
 def report(outcome: str, reasons: dict[str, str], killed: int, survived: int) -> Report:
     mutant: Mutant = mutants_of(FILE, TINY)[0]
-    published = {"consensus": dict.fromkeys(("killed", "timeout", "survived", "unreached"), 0)}
-    published["consensus"] |= {"killed": killed, "survived": survived}
+    published = {FILE: dict.fromkeys(OUTCOMES, 0) | {"killed": killed, "survived": survived}}
     verdict = Verdict(mutant, outcome)  # type: ignore[arg-type]
-    return Report([verdict], reasons, published, frozenset({"consensus"}))
+    return Report([verdict], reasons, published, frozenset({FILE}))
 
 
 def test_a_survivor_needs_a_reason_and_no_share_may_fall() -> None:
@@ -244,7 +252,7 @@ def test_a_survivor_needs_a_reason_and_no_share_may_fall() -> None:
     assert excused.passed
     assert "the same for every value" in "\n".join(excused.lines({FILE: TINY}))
     assert report("killed", {name: "no"}, 9, 0).idle_reasons == [name]
-    assert report("survived", {}, 1, 1).fallen == ["consensus"]
+    assert report("survived", {}, 1, 1).fallen == [FILE]
 
 
 def test_the_command_tells_survivors_and_keeps_what_it_is_told_to(
@@ -274,8 +282,106 @@ def test_the_command_tells_survivors_and_keeps_what_it_is_told_to(
     assert not (root / PUBLISHED).exists()
 
 
+def test_tests_of_the_room_come_first_and_simulations_last() -> None:
+    tests = [
+        "tests/property/test_a.py",
+        "tests/simulation/test_b.py",
+        "tests/unit/consensus/test_c.py",
+        "tests/unit/chain/test_d.py",
+    ]
+    assert tiers_of(tests, ["consensus"]) == [[tests[2]], [tests[0], tests[3]], [tests[1]]]
+    assert tiers_of(tests[:2], ["consensus"]) == [[tests[0]], [tests[1]]]
+
+
+def test_what_the_nearest_tests_do_not_kill_goes_on_to_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_project(tmp_path)
+    far = root / "tests/simulation"
+    far.mkdir()
+    near = "from unchained.node.consensus.tiny import is_within\n\n"
+    (root / "tests/unit/consensus").mkdir()
+    (root / TEST_FILE).rename(root / "tests/unit/consensus/test_tiny.py")
+    (far / "test_far.py").write_text(
+        f"{near}def test_edge() -> None:\n    assert not is_within(10)\n"
+    )
+    kept = tmp_path / "all.json"
+    scope = f"{FILE}::is_within"
+    run = ["--id", f"{scope}::negate", "--id", f"{scope}::lt-to-le", "-j", "1"]
+    assert command.main([*run, "--json", str(kept)], root) == 0
+    by = {row["id"]: row["by"].split("::")[0] for row in json.loads(kept.read_text())["mutants"]}
+    assert by == {
+        f"{scope}::negate::0": "tests/unit/consensus/test_tiny.py",
+        f"{scope}::lt-to-le::0": "tests/simulation/test_far.py",
+    }
+    told = capsys.readouterr().out
+    assert "tier 1 of 2: 2 mutants" in told
+    assert "tier 2 of 2: 1 mutants" in told
+
+
+def test_what_became_of_a_whole_module_is_published(tmp_path: Path) -> None:
+    source = "def double(value: int) -> int:\n    return value + value\n"
+    tests = (
+        "from unchained.node.consensus.tiny import double\n\n"
+        "def test_double() -> None:\n    assert double(3) == 6\n"
+    )
+    root = tiny_project(tmp_path / "project", source, tests)
+    (root / "node/consensus/other.py").write_text("def same(a: int) -> bool:\n    return a == 1\n")
+    (root / "docs").mkdir()
+    (root / published.TEXT).write_text(
+        f"Before.\n{published.BEGIN}\nold\n{published.END}\nAfter.\n"
+    )
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "one")
+    run = ["--publish", "-j", "1", "--file", FILE]
+    assert command.main([*run, "--tests", "tests/unit"], root) == 0
+    assert json.loads((root / PUBLISHED).read_text()) == {}, "not by all tests"
+    assert command.main(run, root) == 0
+    kept = json.loads((root / PUBLISHED).read_text())
+    assert kept.keys() == {FILE}
+    assert {name: kept[FILE][name] for name in ("mutants", "killed", "survived")} == {
+        "mutants": 1,
+        "killed": 1,
+        "survived": 0,
+    }
+    assert kept[FILE]["commit"].endswith("+"), "the table was written before"
+    text = (root / published.TEXT).read_text()
+    assert text.startswith("Before.\n")
+    assert text.endswith("\nAfter.\n")
+    assert f"| `{FILE}` | 1 | 1 | 0 | 0 | 0 | 0 | 100.0% |" in text
+    assert "Not run as a whole, where none may survive without a reason: `node/consensus/o" in text
+
+
+# What the project publishes
+
+KEPT = read_json(command.ROOT / PUBLISHED)
+REASONS_GIVEN = read_json(command.ROOT / REASONS)
+
+
+def test_the_table_is_what_was_published() -> None:
+    text = (command.ROOT / published.TEXT).read_text()
+    shown = published.table(published.mutated_files(command.ROOT), KEPT)
+    assert published.with_table(text, shown) == text
+
+
+def test_nothing_survives_without_a_reason_where_all_was_run() -> None:
+    for file, row in KEPT.items():
+        assert row["mutants"] == sum(row[outcome] for outcome in OUTCOMES), file
+        if is_strict(file):
+            assert row["survived"] == row["unreached"] == 0, file
+
+
+def test_each_reason_is_for_a_mutant_that_there_is() -> None:
+    files = sorted({mutant_id.split("::")[0] for mutant_id in REASONS_GIVEN})
+    known = {mutant.id for mutant in all_mutants(command.ROOT, files)}
+    assert sorted(REASONS_GIVEN.keys() - known) == []
+    assert all(len(reason) > 20 for reason in REASONS_GIVEN.values())
+
+
 PATCH = """\
 The limit is off by one
+Looked for by: tests/unit/test_tiny.py
 --- a/node/consensus/tiny.py
 +++ b/node/consensus/tiny.py
 @@ -1,4 +1,4 @@
@@ -294,13 +400,41 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     (root / planted.FOLDER).mkdir()
     (root / planted.FOLDER / "limit.patch").write_text(PATCH)
     look = "from unchained.node.consensus.tiny import LIMIT; print('FAILED it'); exit(LIMIT < 10)"
-    assert (
-        command.main(["--planted", "--command", shlex.join([sys.executable, "-c", look])], root)
-        == 0
-    )
+    by_command = ["--planted", "--command", shlex.join([sys.executable, "-c", look])]
+    assert command.main(by_command, root) == 0
     assert "| limit | The limit is off by one | it |" in capsys.readouterr().out
     assert command.main(["--planted", "--command", "false"], root) == 1, "fails with no patch"
     assert command.main(["--planted", "--command", "true"], root) == 1, "nothing finds it"
+
+
+def test_the_tests_that_a_patch_names_look_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_project(tmp_path)
+    (root / planted.FOLDER).mkdir()
+    patch = root / planted.FOLDER / "limit.patch"
+    patch.write_text(PATCH)
+    assert command.main(["--planted"], root) == 0
+    assert f"| {TEST_FILE}::test_within |" in capsys.readouterr().out
+    patch.write_text(PATCH.replace("+LIMIT = 9", "+LIMIT = nothing"))
+    assert command.main(["--planted"], root) == 1, "its tests are not even collected"
+    assert "limit.patch: its tests end with exit code" in capsys.readouterr().out
+    patch.write_text(PATCH.replace("Looked for by: ", ""))
+    assert command.main(["--planted"], root) == 1
+    assert "the second line of limit.patch" in capsys.readouterr().out
+    patch.write_text(PATCH.replace("-LIMIT = 10", "-LIMIT = 11"))
+    assert command.main(["--planted"], root) == 1
+    assert "limit.patch cannot be applied" in capsys.readouterr().out
+
+
+PATCHES = planted.patches(command.ROOT)
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=[patch.stem for patch in PATCHES])
+def test_each_planted_bug_can_still_be_planted(patch: Path, tmp_path: Path) -> None:
+    assert planted.bug_of(patch)
+    assert all((command.ROOT / path).exists() for path in planted.tests_for(patch))
+    planted.plant(command.ROOT, patch, tmp_path / "tree")
 
 
 def test_every_room_has_files() -> None:

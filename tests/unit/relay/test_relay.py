@@ -17,7 +17,7 @@ from unchained.node.chain.results import Changes, Outcome
 from unchained.node.consensus.params import REG
 from unchained.node.peers.eviction import News
 from unchained.node.primitives.transfer import wid_of
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.relay import Relay
 from unchained.node.transport.contract import PeerId, TopicLimits, Validator, Verdict
 from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
@@ -50,6 +50,9 @@ class FakeChain:
         self.is_known = True
         self.changes.send(Changes(0, events=[TransferEntered(wid_of(raw))]))
         return Outcome.ACCEPTED
+
+    def proven_transfer(self, _wid: Wid) -> None:
+        """Nothing is remembered decoded."""
 
     async def transfer_bytes(self, transfer_id: bytes) -> bytes | None:
         await trio.lowlevel.checkpoint()

@@ -9,10 +9,10 @@ from tests.framework.p2p_wire import MemoryWire, wires
 from unchained.node.base.clock import SystemClock
 from unchained.node.transport.contract import HYBRID_GROUP, PeerId
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.secured import NotSecuredError, SecurityMismatchError
 from unchained.node.transport.libp2p.streams import agree, propose
 from unchained.node.transport.libp2p.upgrader import SecurityPolicy, Upgraded, Upgrader
-from unchained.node.transport.libp2p.yamux import MemoryBudget
 
 ME = Identity.from_seed(b"1" * 32)
 OTHER = Identity.from_seed(b"2" * 32)
@@ -20,7 +20,7 @@ HYBRID, NOISE = f"tls {HYBRID_GROUP}", "noise X25519"
 
 
 def upgrader(identity: Identity, policy: SecurityPolicy) -> Upgrader:
-    return Upgrader(identity, MemoryBudget(1 << 20), SystemClock(), policy)
+    return Upgrader(identity, NodeBudget(), SystemClock(), policy)
 
 
 def noise_alone(identity: Identity) -> Upgrader:

@@ -19,10 +19,11 @@ from unchained.node.wallet.errors import (
     StoreDamagedError,
     WrongPassphraseError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret, save_new
 from unchained.node.wallet.records import Origin
-from unchained.node.wallet.spender import Fee
-from unchained.node.wallet.wallet import Wallet, WatchExport
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.watch_export import WatchExport
 
 UNC = 10**8
 

@@ -1,0 +1,30 @@
+"""Keeps what it finds to itself, and lets go of it all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.framework.simulation.policies.policy import Policy
+from unchained.node.consensus.coins import is_anchor_grade
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+
+
+class Withholding(Policy):
+    """Mines on its own branch, and shows it after so many finds, when it may be late."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._kept: list[tuple[Coin, Body | None]] = []
+        self._patience = self.rng.randint(2, 16)
+
+    async def act(self) -> None:
+        coin, body = self.mine()
+        found = (coin, body if is_anchor_grade(coin, self.core.network) else None)
+        self._kept.append(found)
+        self.take(*found)
+        if len(self._kept) >= self._patience:
+            kept, self._kept = self._kept, []
+            self._patience = self.rng.randint(2, 16)
+            for one in kept:
+                await self.tell(*one)
