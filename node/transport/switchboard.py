@@ -55,6 +55,7 @@ class Counters:
     dials_failed: int = 0
     gate_refused: int = 0
     handshakes_failed: int = 0
+    security_mismatches: int = 0
     connections_refused: int = 0
     requests_sent: int = 0
     requests_failed: int = 0
@@ -107,11 +108,13 @@ class Switchboard:
         return TransportStatistics(
             inbound=inbound,
             outbound=len(self.peers) - inbound,
+            classical=sum(not info.security.post_quantum for info in self.peers.values()),
             handshakes=handshakes,
             dials=count.dials,
             dials_failed=count.dials_failed,
             gate_refused=count.gate_refused,
             handshakes_failed=count.handshakes_failed,
+            security_mismatches=count.security_mismatches,
             connections_refused=count.connections_refused,
             requests_sent=count.requests_sent,
             requests_failed=count.requests_failed,
