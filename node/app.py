@@ -235,7 +235,7 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -340,7 +340,8 @@ def _make_network(
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
-    Raises `BadIdentityError`, `CannotListenError`, `BadAddressError` or `BadAsmapError`.
+    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
+    `BadAsmapError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
