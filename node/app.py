@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
@@ -45,6 +46,7 @@ from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
     FixedPayout,
+    PayoutError,
     new_mining_wallet,
     payout_to,
     wallet_account,
@@ -59,6 +61,7 @@ from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.link import ChainTip
 from unchained.node.wallet.manager import WalletManager
+from unchained.storage.errors import StoreMissingError
 from unchained.storage.kv import KeyValueStore, Snapshot
 from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
@@ -101,11 +104,13 @@ class NodeStatistics(msgspec.Struct, frozen=True):
 
 
 class WalletLink:
-    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`)."""
+    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`).
+    `intake` takes transfers that are made here."""
 
-    def __init__(self, chain: ChainService, store: KeyValueStore) -> None:
+    def __init__(self, chain: ChainService, store: KeyValueStore, intake: TransferIntake) -> None:
         self._chain = chain
         self._store = store
+        self._intake = intake
 
     @property
     def network(self) -> Network:
@@ -133,7 +138,7 @@ class WalletLink:
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
         try:
-            return await self._chain.submit_transfer(transfer) is Outcome.ACCEPTED
+            return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
 
@@ -222,6 +227,12 @@ class Node:
         )
 
 
+def _check_store(data_dir: Path, network: Network) -> None:
+    """Raise what opening the store of a data directory raises, if there is one."""
+    with suppress(StoreMissingError):
+        open_store(data_dir, network, create=False).close()
+
+
 async def build(
     settings: Settings,
     data_dir: Path,
@@ -244,7 +255,12 @@ async def build(
     if config.mining.payout:
         chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
-        chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        try:
+            chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        except PayoutError:
+            # Where the chain is of another network as well, it is the directory that is wrong.
+            await trio.to_thread.run_sync(_check_store, data_dir, network)
+            raise
     options = LevelOptions(block_cache=config.storage.cache_mib << 20)
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
@@ -272,9 +288,10 @@ async def build(
                 _make_network, config.network, data_dir, chain, store, clock, log
             )
         may_mine = Watch(True) if peers is None else peers.synced
+        intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store),
+            WalletLink(chain, store, intake),
             clock=clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=log,
@@ -292,6 +309,7 @@ async def build(
         if config.rpc.enabled and control is not None:
             parts = ServerParts(
                 chain=chain,
+                intake=intake,
                 store=store,
                 data_dir=data_dir,
                 clock=clock,
@@ -360,6 +378,7 @@ def _make_network(
             announce=config.announce,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
             security=config.security,
+            upload_kib=config.upload_kib,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,

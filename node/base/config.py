@@ -142,6 +142,15 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "Core's format, so that outbound peers are of different ones; empty: none."
         ),
     ] = ""
+    upload_kib: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 22,
+            description="KiB per second that the node sends to peers, in answers and gossip, of "
+            "which gossip goes first; 0: as much as its line takes.",
+        ),
+    ] = 0
     assume_valid: Annotated[
         str,
         Meta(

@@ -46,7 +46,7 @@ class ReleasedCoins:
             while True:
                 await self._has_more.wait()
                 self._has_more = trio.Event()
-                for peer in set(self._queues) - self._served:
+                for peer in [peer for peer in self._queues if peer not in self._served]:
                     self._served.add(peer)
                     nursery.start_soon(self._serve_peer, peer, resubmitter)
 

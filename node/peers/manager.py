@@ -35,7 +35,6 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.contract import (
     Direction,
     Event,
-    LinkSecurity,
     PeerConnected,
     PeerDisconnected,
     PeerId,
@@ -56,8 +55,6 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
-
-
 DROPS_KEPT: Final = 256
 """Banned peers that who follows bans may be behind."""
 
@@ -77,7 +74,6 @@ class PeerView(msgspec.Struct, frozen=True):
     ip: str
     outbound: bool
     since: float
-    security: LinkSecurity
     status: Status | None
     clock_offset_ms: int | None
 
@@ -103,7 +99,7 @@ class _Peer:
 
     __slots__ = (
         "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
-        "status", "visit",
+        "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -111,6 +107,8 @@ class _Peer:
         self.status: Status | None = None
         self.clock_offset_ms: int | None = None
         self.silent = 0
+        self.told_at = -math.inf
+        """Trio's time at which it last asked us, and so said how it stands."""
         self.greeted = False
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
@@ -245,7 +243,6 @@ class PeerManager:
                 peer.info.ip,
                 not peer.is_inbound,
                 peer.info.since,
-                peer.info.security,
                 peer.status,
                 peer.clock_offset_ms,
             )
@@ -393,16 +390,19 @@ class PeerManager:
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._address_exchange.is_due(
-                    peer.info.peer, missing=self._dialler.missing > 0
-                ):
+                elif self._is_due(peer):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
                 await self._transport.disconnect(peer.info.peer)
                 return
-            with trio.move_on_after(self.settings.status_s):
-                await peer.poke.wait()
+            # An inbound peer that asks us says itself how it stands.
+            told = True
+            while told and not peer.poke.is_set():
+                with trio.move_on_after(self.settings.status_s) as wait:
+                    await peer.poke.wait()
+                told = peer.is_inbound and peer.told_at >= wait.deadline - self.settings.status_s
+                told = told and not self._is_due(peer)
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
@@ -455,6 +455,9 @@ class PeerManager:
         if outbound:
             self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
 
+    def _is_due(self, peer: _Peer) -> bool:
+        return self._address_exchange.is_due(peer.info.peer, missing=self._dialler.missing > 0)
+
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)
         self._dialler.wake()
@@ -472,6 +475,7 @@ class PeerManager:
     async def _serve_status(self, peer: PeerId, status: Status) -> Status:
         known = self._peers.get(peer)
         if known is not None:
+            known.told_at = trio.current_time()
             self._take_status(known, status)
         return self._own_status.current()
 

@@ -25,6 +25,7 @@ from unchained.node.relay.fetcher import Fetcher
 from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
+from unchained.node.relay.stem import StemRouter, StemStatistics
 from unchained.node.sync.own_status import OwnStatus
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
 from unchained.node.transport.contract import Transport, TransportStatistics
@@ -37,6 +38,7 @@ class NetworkStatistics(msgspec.Struct, frozen=True):
     transport: TransportStatistics
     peers: PeerStatistics
     relay: RelayStatistics
+    stem: StemStatistics
     sync: SyncStatistics
 
 
@@ -76,7 +78,7 @@ class NodeNetwork:
         )
         headers = HeaderSource(chain.queries, store, writer)
         serve_chain(chain, headers, self.peers.exchanges)
-        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
+        fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
             self.peers,
@@ -86,12 +88,16 @@ class NodeNetwork:
             rng=rng,
             log=log,
         )
+        self.stem = StemRouter(
+            chain, transport, self.peers, genesis_id=genesis_id, rng=rng, log=log
+        )
         self.relay = Relay(
             chain,
             transport,
             fetcher,
             self.peers,
             self.sync,
+            self.stem,
             genesis_id=genesis_id,
             rng=rng,
             log=log,
@@ -108,6 +114,7 @@ class NodeNetwork:
             ("transport", self._run_transport),
             ("peers", self.peers.run),
             ("relay", self.relay.run),
+            ("stem", self.stem.run),
             ("sync", self.sync.run),
         ]
 
@@ -132,5 +139,6 @@ class NodeNetwork:
             self.transport.statistics(),
             self.peers.statistics(),
             self.relay.statistics(),
+            self.stem.statistics(),
             self.sync.statistics(),
         )

@@ -347,6 +347,7 @@ class WalletStore(UserRecords):
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
+        self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
@@ -375,6 +376,7 @@ class WalletStore(UserRecords):
             for (replaced,) in self.rows("SELECT replaces FROM outgoing WHERE txid = ?", txid):
                 self.run("UPDATE outgoing SET state = 0 WHERE txid = ? AND state = 2", replaced)
             self.run("DELETE FROM outgoing WHERE txid = ?", txid)
+            self.run("DELETE FROM requests WHERE txid = ?", txid)
             self.settle()
 
     def include(self, txid: bytes, height: int) -> None:

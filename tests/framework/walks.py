@@ -223,7 +223,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            WalletLink(node.chain, node.store),
+            WalletLink(node.chain, node.store, node.network.stem),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,
@@ -255,7 +255,7 @@ class House:
             "jsonrpc": "2.0",
             "id": 1,
             "method": "wallet.send",
-            "params": {"payments": [{"to": "11" * 32, "amount": "0.1"}]},
+            "params": {"payments": [{"to": "lock:" + "11" * 32, "amount": "0.1"}]},
         }
         answer = await self._rpc.answer(json.dumps(call).encode(), Access.FULL)
         assert "result" in json.loads(answer.body), answer.body

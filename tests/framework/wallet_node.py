@@ -89,7 +89,7 @@ class WalletNode:
         )
         self.wallets = WalletManager(
             self.directory,
-            WalletLink(self.chain, self.store),
+            WalletLink(self.chain, self.store, self.chain),
             clock=self.clock,
             runner=self._runner,
             log=self.captured.logger(),

@@ -18,16 +18,17 @@ from tests.framework.simulation.schedule import draw_schedule
 from tests.framework.simulation.sightings import FAULTS, STATES, Sightings
 
 FIXED = (
-    ("storm", 2),
-    ("storm", 3),
-    ("weather", 1),
-    ("disks", 1),
-    ("disks", 2),
-    ("wallets", 1),
-    ("deep", 1),
+    ("main", 8),
+    ("storm", 21),
+    ("siege", 39),
+    ("storm", 14),
     ("hostile", 1),
-    ("siege", 1),
-    ("main", 1),
+    ("disks", 36),
+    ("deep", 1),
+    ("siege", 6),
+    ("main", 15),
+    ("weather", 16),
+    ("wallets", 2),
 )
 """Scenarios and seeds that every run has, so that each kind of fault and each state of interest is
 there each time."""

@@ -28,8 +28,6 @@ from unchained.node.transport.libp2p.streams import (
 from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
 
-DEAD_AFTER_S: Final = 15
-"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
@@ -62,6 +60,8 @@ class Connection:
         self._refused = 0
         self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
         self._gossip_in: MuxedStream | None = None
+        self.budget = upgraded.guard.budget
+        """What peers may make the node hold and do, all together."""
         self.pace = upgraded.guard.pace
 
     def close(self, reason: DisconnectReason) -> None:
@@ -70,7 +70,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
-        self._upgraded.guard.budget.outbox.set(self, 0)
+        self.budget.outbox.set(self, 0)
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -90,7 +90,7 @@ class Connection:
     def send(self, rpc: Rpc) -> bool:
         """Queue gossip; False if it was dropped: the queue is full, or the connection ends."""
         size = rpc.size()
-        outboxes = self._upgraded.guard.budget.outbox
+        outboxes = self.budget.outbox
         full = not outboxes.fits(self, size) or len(self._outbox) >= OUTBOX_RPCS_MAX
         if full or self._scope.cancel_called:
             return False
@@ -145,12 +145,7 @@ class Connection:
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
-        silent, heard = 0, -1
-        while silent < DEAD_AFTER_S:
-            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
-            await trio.sleep(1)
-            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
-            heard = self._upgraded.tcp.received
+        await self._upgraded.muxer.is_dead.wait()
         self.close(DisconnectReason.DEAD)
 
     async def _gossip(self) -> None:
@@ -161,10 +156,12 @@ class Connection:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
                 self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
-                self._upgraded.guard.budget.outbox.set(self, self._outbox_bytes)
+                self.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
-                await stream.write(gossip_wire.encode(rpcs))
+                data = gossip_wire.encode(rpcs)
+                self.budget.upload.note_gossip(len(data))
+                await stream.write(data)
         except trio.TooSlowError:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):

@@ -91,6 +91,8 @@ class HostConfig:
     """In both directions; inbound ones beyond it are closed before their handshake."""
     security: SecurityPolicy = "hybrid"
     """Whether links that are not post-quantum are made and let in."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
@@ -114,7 +116,7 @@ class Libp2pTransport:
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = NodeBudget()
+        self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget, clock or SystemClock(), config.security)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}

@@ -67,9 +67,11 @@ def kind_of(failure: str) -> str:
     return " ".join(word for word in words if word.isalpha())
 
 
-def keep_failure(outcome: Outcome, folder: Path = KEPT) -> tuple[Outcome, Path]:
+def keep_failure(
+    outcome: Outcome, folder: Path = KEPT, tries: int = SHRINK_TRIES
+) -> tuple[Outcome, Path]:
     """Cut a failure down, write its recording, and return both."""
-    smallest = cut_down(outcome)
+    smallest = cut_down(outcome, tries)
     path = folder / f"{outcome.scenario}-{outcome.seed}.json"
     save(record(smallest), path)
     return smallest, path
@@ -131,6 +133,12 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run a recording again")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write a recording of the last")
+    parser.add_argument(
+        "--tries",
+        type=int,
+        default=SHRINK_TRIES,
+        help="runs that cutting a failure down may take, 0 for none (%(default)s)",
+    )
     parser.add_argument("--hash", action="store_true", help="print the hash of what happened alone")
     parser.add_argument("--states", action="store_true", help="count what has happened")
     arguments = parser.parse_args(words)
@@ -150,7 +158,7 @@ def main(words: Sequence[str] | None = None) -> int:
             save(record(outcome), arguments.record)
         if outcome.failure:
             failed += 1
-            print(tell_failure(*keep_failure(outcome)), flush=True)
+            print(tell_failure(*keep_failure(outcome, tries=arguments.tries)), flush=True)
     if arguments.states:
         for name, count in sorted(seen.counts.items()):
             print(f"{count:8} {name}")

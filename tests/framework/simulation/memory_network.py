@@ -531,11 +531,24 @@ class MemoryTransport:
         with trio.CancelScope() as scope:
             end.answering[number] = scope
             try:
-                status, data = await self.switchboard.answer(end.info.peer, protocol, payload)
+                status, data = await self._handle(end.info.peer, protocol, payload)
             finally:
                 del end.answering[number]
             if end.open:
                 self._reply(end, number, status, data)
+
+    async def _handle(
+        self, peer: PeerId, protocol: str, payload: bytes
+    ) -> tuple[ResponseStatus, bytes]:
+        place = self.switchboard.enter(peer, protocol)
+        if place is None:
+            return ResponseStatus.REFUSED, b""
+        try:
+            with place.scope:
+                return await self.switchboard.handle(peer, protocol, payload)
+        finally:
+            self.switchboard.leave(place, protocol)
+        return ResponseStatus.REFUSED, b""
 
     def _reply(self, end: _End, number: int, status: ResponseStatus | None, data: bytes) -> None:
         def deliver() -> None:

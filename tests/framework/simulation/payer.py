@@ -62,4 +62,5 @@ class Payer:
                 raise
             self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
         else:
+            node.sent.append(sent.txid)
             self._simulation.log.note(node.name, "paid", txid=sent.txid, value=value)

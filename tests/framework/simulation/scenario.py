@@ -71,7 +71,7 @@ SCENARIOS: Final = {
         Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
         Scenario(name="disks", faults=DISKS),
         Scenario(name="wallets", faults=("crash", "isolation", "service cancelled"), nodes=4,
-                 wallets=4, payments_per_epoch=2.0),
+                 wallets=4, payments_per_epoch=1.0),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=80, wallets=2),
         Scenario(name="hostile", faults=(), epochs=20, wallets=2, hostile=(
             "withholding", "equivocating", "forging", "stalling", "flooding", "spamming",

@@ -122,6 +122,11 @@ class SimulatedNode(SimNode):
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
         self.went_up = trio.Event()
+        self.sent: list[bytes] = []
+        """Transfers that its wallet was told have been taken, by txid."""
+        self.bans: dict[str, int] = {}
+        """Until when what is banned is banned, ms, for bans that had time to be saved."""
+        self._young_bans: dict[str, int] = {}
         self.durable: list[CoinId] = []
         """Anchors that a synced batch has connected: none of them is ever lost."""
         self.wallets = None
@@ -254,6 +259,7 @@ class SimulatedNode(SimNode):
         self._has_rotted = True
         self.disk_under = FaultyDisk()
         self.durable.clear()
+        self.bans.clear()
         self.simulation.sightings.note("disk replaced")
         self.simulation.log.note(self.name, "disk replaced")
 
@@ -292,6 +298,7 @@ class SimulatedNode(SimNode):
             writer=runner,
             log=log,
         )
+        self._check_bans()
         services = [
             Service("chain", self.chain.run, 1),
             Service("recorder", self._record, 2),
@@ -319,7 +326,7 @@ class SimulatedNode(SimNode):
             return []
         self.wallets = WalletManager(
             self.home,
-            WalletLink(self.chain, store),
+            WalletLink(self.chain, store, self.network.stem),
             clock=self.clock,
             runner=runner,
             log=log,
@@ -361,7 +368,7 @@ class SimulatedNode(SimNode):
         self.simulation.fail(f"{self.name}: services do not stop: {', '.join(names)}")
 
     async def _record(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Show the simulation every step of the chain."""
+        """Tell the simulation of every step of the chain."""
         with self.chain.changes.subscribe() as changes:
             task_status.started()
             async for step in changes:
@@ -373,6 +380,20 @@ class SimulatedNode(SimNode):
                 self.simulation.note_step(self, step)
                 if not self.chain._in_bulk:
                     self.durable += [anchor.coin.id for anchor in step.connected]
+
+    def note_bans(self) -> None:
+        """Take note of the bans of the moment: those of the last time have been saved by now."""
+        self.bans.update(self._young_bans)
+        active = self.network.peers.reputation.active_bans()
+        self._young_bans = {ban.group: ban.until for ban in active}
+
+    def _check_bans(self) -> None:
+        self._young_bans.clear()
+        now_ms = self.clock.now_ms()
+        active = {ban.group for ban in self.network.peers.reputation.active_bans()}
+        for group, until in self.bans.items():
+            if now_ms < until and group not in active:
+                self.simulation.fail(f"{self.name} has forgotten that {group} is banned")
 
     def _check_durable(self, store: FaultyStore) -> None:
         lost = [i for i in self.durable if schema.ANCHOR.get(store, i) is None]

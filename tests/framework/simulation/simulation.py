@@ -145,7 +145,7 @@ class Simulation:
             for number, name in enumerate(scenario.hostile)
         ]
         locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
-        self.other_locks = {*locks, *(policy.lock for policy in self.policies)}
+        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
         """Locks of coins that belong to no wallet."""
 
     def fail(self, why: str) -> None:
@@ -362,6 +362,9 @@ class Simulation:
         if any(node.wallets is not None for node in self.nodes):
             await self._until(self._wallets_have_read, "wallets caught up", 60.0)
             invariants.check_wallets(self)
+            for node in self.nodes:
+                if node.wallets is not None:
+                    invariants.check_payments(node)
 
     def _wallets_have_read(self) -> bool:
         statistics = [node.wallets.statistics() for node in self.nodes if node.wallets is not None]
@@ -385,6 +388,7 @@ class Simulation:
             await trio.sleep(LOOK_EPOCHS * self.scenario.epoch_s)
             for node in self.nodes:
                 if node.is_up:
+                    node.note_bans()
                     if not self.small_queues:
                         invariants.check_bounds(node)
                     statistics = node.chain.statistics()

@@ -18,6 +18,7 @@ OF_SEVERAL_MODULES = {
     "chain/test_attack_import.py",
     "chain/test_attack_mutants.py",
     "chain/test_attack_source.py",
+    "chain/test_bounded_reads.py",
     "consensus/test_network_vectors.py",
     "consensus/test_transfer_vectors.py",
     "crypto/test_commitment_vectors.py",

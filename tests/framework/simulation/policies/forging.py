@@ -20,6 +20,7 @@ class Forging(Policy):
             replace(header, n_total=header.n_total + 1),
             replace(header, height=header.height + 1),
             replace(header, chain_id=header.chain_id + 1),
+            replace(header, time=self.core.tip.coin.header.time),
         )
         bodies = (
             replace(body, state_root=noise),

@@ -51,9 +51,10 @@ class Policy:
         self.share = share
         self.rng = random.Random(f"{simulation.seed} {name}")
         self.randomness = SeededRandomness(f"{simulation.seed} {name}")
-        self.key = SpendKey.from_seed(self.rng.randbytes(32))
-        self.condition = KeyCondition(self.key.key_hash).to_bytes()
-        self.lock: Lock = lock_of(self.condition, ZERO32)
+        self.keys = [SpendKey.from_seed(self.rng.randbytes(32)) for _ in range(2)]
+        self.conditions = [KeyCondition(key.key_hash).to_bytes() for key in self.keys]
+        self.locks: list[Lock] = [lock_of(condition, ZERO32) for condition in self.conditions]
+        """What it mines to, in turn by chance."""
         self.core = ChainCore(MemoryStore(), simulation.scenario.network, lambda: 0, LATE_MS)
         """The chain as the policy sees it, with what it keeps to itself."""
         self.peer: Attacker
@@ -108,14 +109,13 @@ class Policy:
                 self._waiting.append(coin_id)
 
     def take(self, coin: Coin, body: Body | None = None) -> bool:
-        """Take in a coin, and an anchor's body; tell whether that could be done."""
+        """Take in a coin, and the body if it is an anchor; tell whether that could be done."""
         known = self.simulation.coins
         try:
             self.core.submit_proven_coin(ProvenCoin(coin), LATE_MS)
-            if body is not None:
-                listed = {
-                    i: known[i] for i in map(CoinId, (*body.fresh, *body.uncles)) if i in known
-                }
+            if body is not None and is_anchor_grade(coin, self.core.network):
+                ids = map(CoinId, (*body.fresh, *body.uncles))
+                listed = {coin_id: known[coin_id] for coin_id in ids if coin_id in known}
                 package = Package(coin, body, listed, self.simulation.transfers_of(body))
                 self.core.submit_proven_anchor(ProvenAnchor(package))
         except ProtocolError:
@@ -136,7 +136,9 @@ class Policy:
         """Find a coin on a template, the present one unless given."""
         found = template or self.template()
         at = max(self.now_ms(), found.least_time) if time_ms is None else time_ms
-        header = found.header(lock=self.lock, time=at, nonce=self.rng.getrandbits(60))
+        header = found.header(
+            lock=self.rng.choice(self.locks), time=at, nonce=self.rng.getrandbits(60)
+        )
         return solve(header, self.core.network, grade), found.body
 
     def vote(self, anchor: AnchorNode, **fields: Any) -> Coin:
@@ -150,7 +152,7 @@ class Policy:
             fields.get("time", max(self.now_ms(), context.time + 1)),
             context.child_n_total,
             context.child_target,
-            self.lock,
+            self.locks[0],
             ZERO32,
             self.rng.getrandbits(60),
         )
