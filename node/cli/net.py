@@ -29,7 +29,10 @@ def peers(node: Asker) -> None:
     found = node.call("net.peers")
     columns = ["peer", "outbound", "height", "connected_ms", "security", "address"]
     rows = [peer | {"security": _link(peer)} for peer in found]
-    node.show(found, lambda: print_rows(rows, columns, "no peers"))
+    empty = "no peers"
+    if not found and not node.json:
+        empty = node.call("node.status")["checks"]["peers"].removeprefix("ok: ")
+    node.show(found, lambda: print_rows(rows, columns, empty))
 
 
 def _link(peer: Mapping[str, Any]) -> str:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import math
 import random
 import statistics as numbers
-from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
-from unchained.node.peers.address_book import AddressBook, BookStatistics
+from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.link_exchange import LinkExchange
+from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
@@ -38,9 +37,9 @@ from unchained.node.transport.contract import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     RequestError,
-    StrangerMet,
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
@@ -66,40 +65,12 @@ class StatusSource(Protocol):
         """Return the status of the moment."""
 
 
-class PeerView(msgspec.Struct, frozen=True):
-    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
-
-    peer: PeerId
-    address: str
-    ip: str
-    outbound: bool
-    since: float
-    status: Status | None
-    clock_offset_ms: int | None
-
-
-class PeerStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is held."""
-
-    outbound: int
-    inbound: int
-    greeted: int
-    dials: int
-    dials_failed: int
-    probes: int
-    book: BookStatistics
-    bans: int
-    penalties: Mapping[str, int]
-    clock_offset_ms: int | None
-    """The median of the outbound peers' offsets, None while there are too few."""
-
-
 class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
-        "status", "told_at", "visit",
+        "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
+        "scope", "silent", "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -110,6 +81,8 @@ class _Peer:
         self.told_at = -math.inf
         """Trio's time at which it last asked us, and so said how it stands."""
         self.greeted = False
+        self.identified = trio.Event()
+        """Set once it has said what it is, or will not."""
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
         self.news: dict[News, float] = {}
@@ -249,6 +222,10 @@ class PeerManager:
             for peer in self._peers.values()
         ]
 
+    def other_networks(self) -> list[str]:
+        """Return the networks of peers that were parted from a short while ago for theirs."""
+        return self._strangers.networks()
+
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
         outbound = sum(self.is_outbound(peer) for peer in self._peers)
@@ -318,9 +295,10 @@ class PeerManager:
 
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
-        if isinstance(event, StrangerMet):
-            self._strangers.note(event.info.peer, event.info.ip, event.topic)
+        if self._strangers.note(event):
             self.leave(event.info.peer)
+        elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
+            self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -384,6 +362,7 @@ class PeerManager:
         visitor.visit.deadline = math.inf
 
     async def _keep_asking(self, peer: _Peer) -> None:
+        await peer.identified.wait()
         while True:
             peer.poke = trio.Event()
             if await self._ask_status(peer):

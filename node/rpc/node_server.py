@@ -142,10 +142,10 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         mining,
         MinerRoom(chain, miner=miner),
         DebugRoom(counted),
+        NetRoom(network, clock),
+        WalletRoom(parts.wallets, chain.queries),
+        PaymentRoom(parts.wallets),
     ]
-    if network is not None:
-        rooms.append(NetRoom(network.transport, network.peers, clock))
-    rooms += [WalletRoom(parts.wallets, chain.queries), PaymentRoom(parts.wallets)]
     counted["wallets"] = parts.wallets
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),

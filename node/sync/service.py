@@ -59,8 +59,9 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     of work are taken as verified; None verifies all."""
 
     assume_valid: CoinId | None = None
-    alone_s: float = 60.0
-    """Seconds after which a node that reaches nobody goes on by itself."""
+    alone_s: float | None = 60.0
+    """Seconds after which a node that reaches nobody goes on by itself, at once if it knows of
+    nobody; None: never."""
 
 
 class SyncStatistics(msgspec.Struct, frozen=True):
@@ -140,7 +141,7 @@ class SyncService:
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
-        self.synced: Watch[bool] = Watch(not peers.knows_others)
+        self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
@@ -204,7 +205,8 @@ class SyncService:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_alone, name="sync.alone")
+            if self._settings.alone_s is not None:
+                nursery.start_soon(self._wait_alone, self._settings.alone_s, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
             task_status.started()
             version = -1
@@ -219,12 +221,12 @@ class SyncService:
                     elif status is not None and status.tip != state.tip:
                         state.wake.set()
 
-    async def _wait_alone(self) -> None:
+    async def _wait_alone(self, seconds: float) -> None:
         """Let a node that reaches nobody mine after a while."""
         while True:
-            await trio.sleep(self._settings.alone_s)
+            await trio.sleep(seconds)
             if not self._peers.greeted() and not self.synced.value and not self._behind:
-                self._log.warning("sync.alone", seconds=self._settings.alone_s)
+                self._log.warning("sync.alone", seconds=seconds)
                 self.synced.set(True)
 
     async def _report(self) -> None:

@@ -39,10 +39,10 @@ from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from tests.framework.walk_recorder import Entry, Recorder
 from tests.framework.wallets import CHEAP
-from unchained.node.app import WalletLink
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access

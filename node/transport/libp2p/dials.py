@@ -18,7 +18,7 @@ from unchained.node.transport.contract import (
     Direction,
     PeerId,
 )
-from unchained.node.transport.libp2p.listener import Resolve, places
+from unchained.node.transport.libp2p.listener import Resolve, dial_problem, places
 from unchained.node.transport.libp2p.secured import (
     NotSecuredError,
     SecurityMismatchError,
@@ -79,8 +79,7 @@ class Dials:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                why = error.strerror or str(error.__cause__ or error)
-                problem = DialUnreachableError(text, why)
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             problem = await self._attempt(stream, attempt, ip, address)
             if problem is None:

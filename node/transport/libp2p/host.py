@@ -51,6 +51,13 @@ from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
 from unchained.node.transport.libp2p.dials import Dials
 from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    PING_PROTOCOL,
+    echo_pings,
+    introduce,
+    own_message,
+)
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
@@ -87,6 +94,8 @@ class HostConfig:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()
     """Addresses to give to others instead of those that are listened on."""
+    auto_port: int = 0
+    """The port that `auto` stands for, or the next free one; 0: any free one."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
     security: SecurityPolicy = "hybrid"
@@ -109,13 +118,14 @@ class Libp2pTransport:
     ) -> None:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
-        self._listen = tuple(parse_listen(text) for text in config.listen)
+        self._listen = tuple(parse_listen(text, config.auto_port) for text in config.listen)
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
+        self._identity = identity
         self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget, clock or SystemClock(), config.security)
         self._handshakes = Handshakes()
@@ -259,6 +269,9 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
+        for place, (address, _) in zip(self._listen, bound, strict=True):
+            if place.takes_next and address.port != (wanted := place.address.port or address.port):
+                self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -402,9 +415,8 @@ class Libp2pTransport:
         self._connections[info.peer] = connection
         self._open[connection] = None
         self._switchboard.connected(info)
-        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
-            await connection.run(served, partial(self._serve, connection))
+            await connection.run(self._protocols(), partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
             self._switchboard.fault("net.connection_failed", peer=info.peer)
         finally:
@@ -426,10 +438,23 @@ class Libp2pTransport:
             del self._connections[connection.info.peer]
             self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
+    def _protocols(self) -> tuple[str, ...]:
+        """Return what a peer may open a stream for."""
+        common = (*gossip_wire.GOSSIP_PROTOCOLS, IDENTIFY_PROTOCOL, PING_PROTOCOL)
+        return (*common, *self._switchboard.served)
+
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.GOSSIP_PROTOCOL:
+        if protocol in self._switchboard.served:
             await requests.answer(self._switchboard, connection, protocol, stream)
-            return
+        elif protocol == IDENTIFY_PROTOCOL:
+            info, served = connection.info, self._protocols()
+            await introduce(stream, own_message(self._identity, served, self._addresses, info))
+        elif protocol == PING_PROTOCOL:
+            await echo_pings(stream)
+        else:
+            await self._take_gossip(connection, stream)
+
+    async def _take_gossip(self, connection: Connection, stream: MuxedStream) -> None:
         await connection.listen_to(stream)
         try:
             while True:
