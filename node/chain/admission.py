@@ -27,7 +27,7 @@ from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.presence import there
-from unchained.storage.schema import CoinAccepted
+from unchained.storage.schema import AnchorRecord, CoinAccepted
 
 
 class Vote(msgspec.Struct, frozen=True, gc=False):
@@ -180,8 +180,10 @@ class Admission:
             return node, None
         body = Body.from_bytes(record.body)
         if not is_main and not self._is_whole(body):
-            # What it lists went while it did not count: its body is to be asked for again.
-            self._ledger.batch.delete(schema.ANCHOR.key(node.id))
+            # What it lists went while it did not count: its body is to be asked for again. What
+            # else is on record of it stays: an operator's word does not go with a transfer.
+            bare = AnchorRecord(node.coin.raw, b"", AnchorStatus.BODYLESS, 0, 0, node.marks)
+            self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(bare))
             return node, None
         return node, Validation.of_child(vote.coin, body, vote.home.context, self._network)
 
@@ -214,6 +216,10 @@ class Admission:
                 del self._others[parent]
 
     # The clock
+
+    def note_left(self, anchor: Coin) -> None:
+        """Note that an anchor has left the main chain: from here on its time is asked for."""
+        self._newest_ms = max(self._newest_ms, anchor.header.time)
 
     def note_clock(self, now_ms: int) -> bool:
         """Let count what the clock allows now, and nothing that it does not allow any more; return

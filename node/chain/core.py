@@ -326,6 +326,7 @@ class ChainCore:
         for coin in news:
             self.admission.take_in_listed(coin)
         for wid in map(Wid, package.body.transfers):
+            self.mempool.reveal(wid)
             if not self._waiting.is_stored(wid):
                 raw = package.transfers.get(wid)
                 raw = self._waiting.jobs.get(wid) if raw is None else raw
@@ -357,28 +358,25 @@ class ChainCore:
     def set_aside(self, anchor_id: CoinId) -> bool:
         """Let an anchor and its descendants stop counting, until `take_back`; return whether that
         is news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if node.is_set_aside:
-            return False
-        self._main.set_aside(node)
-        self.journal.flush(force=True)
-        return True
+        return self._put_aside(anchor_id, is_aside=True)
 
     def take_back(self, anchor_id: CoinId) -> bool:
         """Let an anchor that was set aside count again, with its descendants; return whether that
         is news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if not node.is_set_aside:
-            return False
-        self._main.take_back(node)
-        self.journal.flush(force=True)
-        return True
+        return self._put_aside(anchor_id, is_aside=False)
 
-    def _above_root(self, anchor_id: CoinId) -> AnchorNode:
+    def _put_aside(self, anchor_id: CoinId, *, is_aside: bool) -> bool:
         node = self.tree.get(anchor_id)
-        if node is None or node is self.tree.root:
+        if node is None:
+            changed = self._main.mark_absent(anchor_id, is_aside=is_aside)
+        else:
+            changed = None if node is self.tree.root else node.is_set_aside != is_aside
+        if changed is None:
             raise UnknownAnchorError(anchor_id, self.tree.root.height + 1)
-        return node
+        if changed and node is not None:
+            (self._main.set_aside if is_aside else self._main.take_back)(node)
+        self.journal.flush(force=True)
+        return changed
 
     # Branches that leave the main chain below the tree
 
@@ -432,13 +430,13 @@ class ChainCore:
         checked = self._waiting.check(sized, now_ms)
         return checked if isinstance(checked, Outcome) else sized
 
-    def submit_transfer(self, proven: ProvenTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer (Protocol §8.4).
+    def submit_transfer(self, proven: ProvenTransfer, now_ms: int, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         try:
-            outcome = self._waiting.submit(proven, now_ms)
+            outcome = self._waiting.submit(proven, now_ms, hidden=hidden)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()

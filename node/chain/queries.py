@@ -110,8 +110,8 @@ class ChainQueries(Protocol):
         """Return known coins, empty bytes for others."""
 
     async def transfers(self, wids: Sequence[Wid], most_bytes: int) -> list[bytes]:
-        """Return the encodings of transfers, empty bytes for unknown ones: as many of the first
-        as have `most_bytes` together, one at least."""
+        """Return the encodings of transfers for peers, empty bytes for those that are unknown or
+        hidden from them: as many of the first as have `most_bytes` together, one at least."""
 
     async def votes(self, anchors: Sequence[CoinId], after: bytes, limit: int) -> VotesFound:
         """Return the votes for anchors that count, by anchor and then by id, at most `limit`: for

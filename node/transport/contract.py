@@ -273,7 +273,20 @@ class StrangerMet:
     """One of its topics."""
 
 
-Event = PeerConnected | PeerDisconnected | Misbehaved | StrangerMet
+@dataclass(frozen=True, slots=True)
+class PeerIdentified:
+    """A connected peer has said what it is, or will not; once, soon after `PeerConnected`."""
+
+    info: PeerInfo
+    agent: str = ""
+    """Its program, printable ASCII; empty if it does not say."""
+    protocols: tuple[str, ...] = ()
+    """The protocol ids that it serves; empty if it does not say."""
+    observed: str = ""
+    """The IP literal at which it sees us; empty if it does not say."""
+
+
+Event = PeerConnected | PeerDisconnected | PeerIdentified | Misbehaved | StrangerMet
 
 Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""

@@ -21,6 +21,7 @@ from unchained.node.transport.contract import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     ServeLimits,
     StrangerMet,
@@ -155,6 +156,11 @@ class Switchboard:
         self.peers[info.peer] = info
         self.notify(PeerConnected(info))
         self.router.peer_up(info.peer, outbound=info.direction is Direction.OUTBOUND)
+
+    def identified(self, event: PeerIdentified) -> None:
+        """Show what a peer says of itself, unless it is gone."""
+        if self.peers.get(event.info.peer) is event.info:
+            self.notify(event)
 
     def disconnected(self, event: PeerDisconnected) -> None:
         """Forget a peer that was shown."""

@@ -48,6 +48,10 @@ _REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
 CoinIds = Annotated[list[Hash], msgspec.Meta(max_length=1024)]
+RequestId = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=128, description="the caller's own name for the payment"),
+]
 AllowHighFee = Annotated[
     bool,
     msgspec.Meta(
@@ -68,7 +72,9 @@ class PaymentRoom:
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
         Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
-        those are spent.
+        those are spent. Under one `request_id` a wallet pays once: asked again with the same
+        parameters, it returns the same transfer as it stands. To see what it would pay, and to
+        pay nothing, wallet.prepare.
         """
     )
     async def send(
@@ -81,6 +87,7 @@ class PaymentRoom:
         fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
+        request_id: RequestId | None = None,
     ) -> Sent:
         sent = await self._wallets.send(
             name,
@@ -88,6 +95,7 @@ class PaymentRoom:
             self._fee(fee_rate, fee, allow_high_fee),
             account=account,
             coins=_bytes_of(coins),
+            request_id=request_id,
         )
         return Sent.of(sent)
 

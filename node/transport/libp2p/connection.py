@@ -24,10 +24,21 @@ from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport import gossip_wire
-from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerId, PeerInfo
+from unchained.node.transport.contract import (
+    DisconnectReason,
+    Misbehaviour,
+    PeerId,
+    PeerIdentified,
+    PeerInfo,
+)
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    Identified,
+    read_message,
+)
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     ProtocolNotServedError,
@@ -36,12 +47,11 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     agree,
     propose,
+    propose_one_of,
 )
 from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
 from unchained.node.transport.switchboard import Switchboard
 
-DEAD_AFTER_S: Final = 15
-"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
@@ -184,16 +194,19 @@ class Connection:
         Raises `StreamBrokenError`, `ProtocolNotServedError`, `StreamFaultError`.
 
         `first` must fit a stream's first window."""
-        try:
-            stream = MuxedStream(await self._upgraded.muxer.open_stream())
-        except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBrokenError(str(error)) from None
+        stream = await self._new_stream()
         try:
             await propose(stream, protocol, first)
         except BaseException:
             await stream.reset()
             raise
         return stream
+
+    async def _new_stream(self) -> MuxedStream:
+        try:
+            return MuxedStream(await self._upgraded.muxer.open_stream())
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBrokenError(str(error)) from None
 
     async def run(
         self,
@@ -205,7 +218,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._multiplex)
                 nursery.start_soon(self._watch)
-                nursery.start_soon(self._gossip)
+                nursery.start_soon(self._greet)
                 nursery.start_soon(self._accept, nursery, served, serve)
         await self._upgraded.muxer._cleanup_on_error()
 
@@ -217,18 +230,44 @@ class Connection:
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
-        silent, heard = 0, -1
-        while silent < DEAD_AFTER_S:
-            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
-            await trio.sleep(1)
-            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
-            heard = self._upgraded.tcp.received
+        await self._upgraded.muxer.is_dead.wait()
         self.close(DisconnectReason.DEAD)
+
+    async def _greet(self) -> None:
+        """Ask the peer what it is before anything else, then gossip with it."""
+        found = Identified()
+        try:
+            with trio.move_on_after(NEGOTIATE_S):
+                found = await self._identify()
+        except ProtocolNotServedError:
+            pass
+        except StreamBrokenError:
+            self.close(DisconnectReason.REMOTE)
+            return
+        except StreamFaultError as error:
+            self.accuse(Misbehaviour.BAD_RESPONSE, str(error), IDENTIFY_PROTOCOL)
+        self._switchboard.identified(
+            PeerIdentified(
+                self.info,
+                found.agent,
+                found.protocols,
+                "" if found.observed is None else found.observed.host,
+            )
+        )
+        await self._gossip()
+
+    async def _identify(self) -> Identified:
+        stream = await self.open(IDENTIFY_PROTOCOL)
+        try:
+            return await read_message(stream)
+        finally:
+            await stream.reset()
 
     async def _gossip(self) -> None:
         try:
             with trio.fail_after(NEGOTIATE_S):
-                stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
+                stream = await self._new_stream()
+                protocol = await propose_one_of(stream, gossip_wire.GOSSIP_PROTOCOLS)
             while True:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
@@ -236,7 +275,7 @@ class Connection:
                 self.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
-                data = gossip_wire.encode(rpcs)
+                data = gossip_wire.encode(rpcs, protocol)
                 self.budget.upload.note_gossip(len(data))
                 await stream.write(data)
         except trio.TooSlowError:

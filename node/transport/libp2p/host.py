@@ -55,10 +55,18 @@ from unchained.node.transport.libp2p.connection import (
     WrongPeerError,
 )
 from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    PING_PROTOCOL,
+    echo_pings,
+    introduce,
+    own_message,
+)
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
     announced,
+    dial_problem,
     listen,
     parse_listen,
     places,
@@ -88,6 +96,8 @@ class HostConfig:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()
     """Addresses to give to others instead of those that are listened on."""
+    auto_port: int = 0
+    """The port that `auto` stands for, or the next free one; 0: any free one."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
     upload_kib: int = 0
@@ -107,13 +117,14 @@ class Libp2pTransport:
     ) -> None:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
-        self._listen = tuple(parse_listen(text) for text in config.listen)
+        self._listen = tuple(parse_listen(text, config.auto_port) for text in config.listen)
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
+        self._identity = identity
         self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
@@ -221,9 +232,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                problem = DialUnreachableError(
-                    text, error.strerror or str(error.__cause__ or error)
-                )
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             try:
@@ -276,6 +285,9 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
+        for place, (address, _) in zip(self._listen, bound, strict=True):
+            if place.takes_next and address.port != (wanted := place.address.port or address.port):
+                self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -389,8 +401,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                why = error.strerror or str(error.__cause__ or error)
-                problem = DialUnreachableError(text, why)
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             async with trio.open_nursery() as nursery:
@@ -431,9 +442,8 @@ class Libp2pTransport:
         self._connections[info.peer] = connection
         self._open[connection] = None
         self._switchboard.connected(info)
-        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
-            await connection.run(served, partial(self._serve, connection))
+            await connection.run(self._protocols(), partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
             self._switchboard.fault("net.connection_failed", peer=info.peer)
         finally:
@@ -455,10 +465,23 @@ class Libp2pTransport:
             del self._connections[connection.info.peer]
             self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
+    def _protocols(self) -> tuple[str, ...]:
+        """Return what a peer may open a stream for."""
+        common = (*gossip_wire.GOSSIP_PROTOCOLS, IDENTIFY_PROTOCOL, PING_PROTOCOL)
+        return (*common, *self._switchboard.served)
+
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.GOSSIP_PROTOCOL:
+        if protocol in self._switchboard.served:
             await requests.answer(self._switchboard, connection, protocol, stream)
-            return
+        elif protocol == IDENTIFY_PROTOCOL:
+            info, served = connection.info, self._protocols()
+            await introduce(stream, own_message(self._identity, served, self._addresses, info))
+        elif protocol == PING_PROTOCOL:
+            await echo_pings(stream)
+        else:
+            await self._take_gossip(connection, stream)
+
+    async def _take_gossip(self, connection: Connection, stream: MuxedStream) -> None:
         await connection.listen_to(stream)
         try:
             while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, cast
 
@@ -175,6 +175,17 @@ class MuxedStream:
             return True
         return False
 
+    async def abandoned(self) -> None:
+        """Wait for the other side to reset the stream, or to send what nobody asked for. An end of
+        its half alone means that it waits for ours."""
+        if not await self.ended():
+            return
+        stream, events = self._stream, self._stream.conn.stream_events
+        while stream.stream_id in events and not stream.reset_received:
+            # What ended the read stays set; a reset sets whatever event is there.
+            event = events[stream.stream_id] = trio.Event()
+            await event.wait()
+
     async def write(self, data: bytes) -> None:
         """Send all of `data`; one task at a time. Raises `StreamBrokenError`.
 
@@ -238,6 +249,26 @@ async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
     if await _read_line(stream) != MULTISTREAM:
         raise StreamFaultError("no multistream-select")
+    await _read_consent(stream, protocol)
+
+
+async def propose_one_of(stream: Bytes, protocols: Sequence[str]) -> str:
+    """Agree on the first of some protocols that the other side serves, and return it; raises as
+    `propose` does."""
+    first, *others = protocols
+    try:
+        await propose(stream, first)
+        return first
+    except ProtocolNotServedError:
+        for protocol in others:
+            await stream.write(_line(protocol))
+            with suppress(ProtocolNotServedError):
+                await _read_consent(stream, protocol)
+                return protocol
+        raise
+
+
+async def _read_consent(stream: Bytes, protocol: str) -> None:
     answer = await _read_line(stream)
     if answer == "na":
         raise ProtocolNotServedError(protocol)
