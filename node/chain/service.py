@@ -354,7 +354,7 @@ class ChainService:
     def _take_body(
         self, core: ChainCore, submitted: Package | ProvenAnchor
     ) -> Outcome | NeedsProof | Operation:
-        """Judge a body, in the writer's thread; return the choice of the tip that is still to be
+        """Check a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
         result: Outcome | NeedsProof
         if isinstance(submitted, ProvenAnchor):

@@ -136,16 +136,16 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
-        CoinRoom(chain, reader),
+        CoinRoom(chain.network, chain.queries, reader),
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
         DebugRoom(counted),
+        NetRoom(network, clock),
+        WalletRoom(parts.wallets, chain.queries),
+        PaymentRoom(parts.wallets),
     ]
-    if network is not None:
-        rooms.append(NetRoom(network.transport, network.peers, clock))
-    rooms += [WalletRoom(parts.wallets, chain), PaymentRoom(parts.wallets)]
     counted["wallets"] = parts.wallets
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),

@@ -19,7 +19,8 @@ from unchained.node.base.services import ServiceRun
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
-from unchained.node.peers.manager import PeerManager, PeerStatistics
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.peer_statistics import PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
 from unchained.node.relay.header_source import HeaderSource
@@ -78,7 +79,7 @@ class NodeNetwork:
         )
         headers = HeaderSource(chain.queries, store, writer)
         serve_chain(chain, headers, self.peers.exchanges)
-        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
+        fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
             self.peers,

@@ -1,8 +1,8 @@
 """Request and response over one stream each.
 
 A request is its length (u32) and its bytes; an answer is a status byte (`ResponseStatus`), a length
-(u32) and its bytes. The asking side keeps its half open until it has the answer, so that an end of
-it means that nobody waits for the answer any more.
+(u32) and its bytes. The asking side may end its half once the request is sent; a reset of the
+stream means that nobody waits for the answer any more.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ async def _serve(
         return
     answered: tuple[ResponseStatus, bytes] | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_when_ended, stream, nursery.cancel_scope)
+        nursery.start_soon(_cancel_when_abandoned, stream, nursery.cancel_scope)
         answered = await switchboard.handle(connection.info.peer, protocol, payload)
         nursery.cancel_scope.cancel()
     if answered is not None:
@@ -182,6 +182,6 @@ async def _reply(
     await stream.ended()
 
 
-async def _cancel_when_ended(stream: MuxedStream, scope: trio.CancelScope) -> None:
-    await stream.ended()
+async def _cancel_when_abandoned(stream: MuxedStream, scope: trio.CancelScope) -> None:
+    await stream.abandoned()
     scope.cancel()

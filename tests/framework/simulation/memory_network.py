@@ -40,6 +40,7 @@ from unchained.node.transport.contract import (
     PeerDisconnected,
     PeerGoneError,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     ProtocolUnsupportedError,
     RequestError,
@@ -226,6 +227,12 @@ class _End:
             when = max(when, self._last_at)
             self._last_at = when
         network.at(when, lambda: self.wire.arrive(self.other, deliver))
+
+    def identify(self) -> None:
+        """Tell the other side what this one serves and where it sees the other."""
+        served = tuple(self.me.switchboard.served)
+        event = PeerIdentified(self.other.info, "memory", served, self.info.ip)
+        self.transmit(sum(map(len, served)), lambda: self.other.me.switchboard.identified(event))
 
     def shut(self, reason: DisconnectReason) -> None:
         """Close this side: requests fail, handlers are cancelled, the peer is shown as gone."""
@@ -505,6 +512,8 @@ class MemoryTransport:
         self._network._recheck(wire, trio.current_time())
         for end in wire.ends:
             end.me.switchboard.connected(end.info)
+        for end in wire.ends:
+            end.identify()
 
     def _hang_up(self, end: _End) -> None:
         other = end.other
