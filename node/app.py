@@ -348,9 +348,11 @@ def _make_network(
             auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
             upload_kib=config.upload_kib,
+            security=config.security,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,
+        clock=clock,
     )
     return NodeNetwork(
         chain,

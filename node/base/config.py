@@ -137,6 +137,13 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ],
         Meta(description="Names that stand for many nodes, asked while peers are missing."),
     ] = ()
+    security: Annotated[
+        Literal["hybrid", "any"],
+        Meta(
+            description="hybrid: post-quantum links alone; any: also classical ones, for clients "
+            "that have no others yet."
+        ),
+    ] = "hybrid"
     announce: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
         Meta(description="Multiaddresses to give to others instead of those listened on."),

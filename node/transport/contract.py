@@ -1,6 +1,6 @@
 """The transport seam: everything above the network talks to `Transport` and to nothing below.
 
-`libp2p.host.Libp2pTransport` (TCP + Noise + Yamux) satisfies it, and in tests and simulations an
+`libp2p.host.Libp2pTransport` (TCP + TLS + Yamux) satisfies it, and in tests and simulations an
 in-process twin under virtual time. What both keep:
 
 - A peer is shown once, however many sockets it opened. `PeerConnected` comes before any handler
@@ -21,6 +21,7 @@ Errors::
     |   +-- DialUnreachableError      nobody answers there, or the name does not resolve
     |   +-- DialTimeoutError          no finished handshake in time
     |   +-- DialWrongPeerError        somebody else answers there
+    |   +-- DialSecurityError         no encryption that both sides have and take
     |   +-- DialRefusedError          our own gate or limit forbids it, or it is ourselves
     +-- RequestError
         +-- PeerGoneError             not connected, or the connection broke before the answer
@@ -38,7 +39,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NewType, Protocol
+from typing import ClassVar, Final, NewType, Protocol
 
 import trio
 
@@ -103,6 +104,12 @@ class DialWrongPeerError(DialError):
     """Another identity than the address names answered."""
 
     word = "DIAL_WRONGPEER"
+
+
+class DialSecurityError(DialError):
+    """The peer and we have no encryption in common, or its proof of who it is breaks a rule."""
+
+    word = "DIAL_SECURITY"
 
 
 class DialRefusedError(DialError):
@@ -214,6 +221,28 @@ class Misbehaviour(enum.Enum):
     """A connection that did not finish its handshake, in time or at all."""
 
 
+HYBRID_GROUP: Final = "X25519MLKEM768"
+"""The key exchange that holds as long as one of X25519 and ML-KEM-768 does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSecurity:
+    """How a connection is encrypted."""
+
+    protocol: str
+    """``tls`` or ``noise``."""
+    group: str
+    """The key exchange, by its name in TLS."""
+
+    @property
+    def post_quantum(self) -> bool:
+        """Whether it is safe from who records it today and has a quantum computer later."""
+        return self.group == HYBRID_GROUP
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.group}"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """A connected peer, as of the moment of asking."""
@@ -226,6 +255,7 @@ class PeerInfo:
     direction: Direction
     since: float
     """Trio's time at which it was connected, in seconds."""
+    security: LinkSecurity = LinkSecurity("tls", HYBRID_GROUP)
 
 
 class Connected(Protocol):
@@ -345,12 +375,16 @@ class TransportStatistics:
 
     inbound: int = 0
     outbound: int = 0
+    classical: int = 0
+    """Peers whose link is not post-quantum."""
     handshakes: int = 0
     """Inbound handshakes under way."""
     dials: int = 0
     dials_failed: int = 0
     gate_refused: int = 0
     handshakes_failed: int = 0
+    security_mismatches: int = 0
+    """Connections, of either side, without a security protocol in common."""
     connections_refused: int = 0
     """Inbound connections beyond the transport's own limits."""
     requests_sent: int = 0
@@ -406,7 +440,7 @@ class Transport(Protocol):
         """Ask who answers at an address that names no peer, and return who it proved to be.
 
         No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`,
-        `NotRunningError`.
+        `DialSecurityError`, `NotRunningError`.
         """
 
     async def disconnect(self, peer: PeerId) -> None:

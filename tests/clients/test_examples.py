@@ -16,7 +16,6 @@ import pytest
 
 from tests.framework.forge import spend_key
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess
-from unchained.node.base.config import declared_keys
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.addresses import encode_address
@@ -53,7 +52,7 @@ def python_client() -> list[str]:
 
 def start(home: NodeHome) -> NodeProcess:
     """Start a node of `reg` that takes classical links."""
-    classical = ["--set", "network.security=any"] if "network.security" in declared_keys() else []
+    classical = ("--set", "network.security=any")
     return home.start("--network", "reg", "--listen", "/ip4/127.0.0.1/tcp/0", *classical)
 
 

@@ -20,6 +20,13 @@ OK: Final = "ok"
 YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
 
 
+class OtherNetworks(Protocol):
+    """Who knows the peers of other networks."""
+
+    def networks(self) -> Sequence[str]:
+        """Return the networks of those that were met a short while ago."""
+
+
 class GreetedPeers(Protocol):
     """Who knows the peers that speak the node's protocol."""
 
@@ -30,8 +37,9 @@ class GreetedPeers(Protocol):
     def knows_others(self) -> bool:
         """Whether there is anybody to look for."""
 
-    def other_networks(self) -> Sequence[str]:
-        """Return the networks of peers that were parted from for theirs."""
+    @property
+    def strangers(self) -> OtherNetworks:
+        """Who was parted from for their network."""
 
 
 class ReadinessCheck:
@@ -82,7 +90,7 @@ class ReadinessCheck:
             return f"ok: {count}"
         if self._synced.value and not self._peers.knows_others:
             return f"ok: none, {YOURS_ALONE}"
-        others = self._peers.other_networks()
+        others = self._peers.strangers.networks()
         return f"no peers; who answers is of {', or of '.join(others)}" if others else "no peers"
 
     def _time(self) -> str:

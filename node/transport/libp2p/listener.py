@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -29,8 +29,12 @@ RESOLVED_ADDRESSES_MAX: Final = 8
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
 
-Resolve = Callable[[str, int, int], Sequence[str]]
-"""Blocking look-up of a name: host, port, address family to IP literals. Raises OSError."""
+
+class Resolve(Protocol):
+    """Blocking look-up of a name."""
+
+    def __call__(self, host: str, port: int, family: int, /) -> Sequence[str]:
+        """Return IP literals, by host, port and address family. Raises OSError."""
 
 
 def resolve(host: str, port: int, family: int) -> Sequence[str]:
