@@ -11,13 +11,12 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.http.server import Readiness
+from unchained.node.sync.alone import YOURS_ALONE
 
 LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
 
 OK: Final = "ok"
-
-YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
 
 
 class OtherNetworks(Protocol):
