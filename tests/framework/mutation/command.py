@@ -26,7 +26,7 @@ from tests.framework.mutation.catalogue import (
 )
 from tests.framework.mutation.coverage_map import TESTS, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant
-from tests.framework.mutation.published import publish
+from tests.framework.mutation.published import commit_of, publish
 from tests.framework.mutation.report import PUBLISHED, REASONS, Report, read_json
 from tests.framework.mutation.tester import Limits, Verdict
 from tests.framework.mutation.tiers import TieredRun
@@ -116,6 +116,7 @@ def choose(options: argparse.Namespace, root: Path, files: dict[str, str]) -> li
 def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutant]) -> int:
     """Run mutants, print what survives, and return the exit code."""
     start = time.monotonic()
+    commit = commit_of(root) if options.publish else ""
     watched = sorted(files_of(root))
     reasons = read_json(root / REASONS)
     with tempfile.TemporaryDirectory(prefix="unchained-mutate-") as folder:
@@ -146,7 +147,7 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     if options.publish:
-        publish(root, {file: report.by_file[file] for file in report.whole})
+        publish(root, {file: report.by_file[file] for file in report.whole}, commit)
     return 0 if report.passed else 1
 
 

@@ -345,7 +345,7 @@ def test_what_became_of_a_whole_module_is_published(tmp_path: Path) -> None:
         "killed": 1,
         "survived": 0,
     }
-    assert kept[FILE]["commit"].endswith("+"), "the table was written before"
+    assert kept[FILE]["commit"].endswith("+"), "data and table had been written by then"
     text = (root / published.TEXT).read_text()
     assert text.startswith("Before.\n")
     assert text.endswith("\nAfter.\n")
