@@ -254,3 +254,14 @@ def test_all_early_coins_of_a_peer_go_with_it(early: EarlyCoins) -> None:
     assert not early.has_room("a")
     early.forget("a")
     assert (len(early), early.next_due_ms()) == (0, None)
+
+
+def test_nothing_is_kept_of_what_is_held_no_more(early: EarlyCoins) -> None:
+    """What comes and goes again and again fills neither queue nor table."""
+    for _ in range(5):
+        for number, peer in enumerate("abcaabb", 1):
+            early.hold(held(number, peer), 100)
+        early.forget("a")
+        assert len(early._heap) == len(early)
+        early.release(100)
+        assert (len(early._heap), len(early._of_peer)) == (0, 0)

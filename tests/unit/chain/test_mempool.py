@@ -348,6 +348,17 @@ def test_what_pays_least_does_not_enter_a_full_mempool() -> None:
 # Leaving
 
 
+def test_the_numbers_of_the_reasons_are_in_event_logs() -> None:
+    assert {reason.name: reason.value for reason in Reason} == {
+        "INCLUDED": 1,
+        "CONFLICT": 2,
+        "REPLACED": 3,
+        "EVICTED": 4,
+        "EXPIRED": 5,
+        "INVALID": 6,
+    }
+
+
 def test_a_transfer_expires_after_72_hours_with_its_descendants(pool: Pool) -> None:
     old = pay([(pool.coins.new(), VALUE)])
     child = child_of(old)
@@ -361,6 +372,25 @@ def test_a_transfer_expires_after_72_hours_with_its_descendants(pool: Pool) -> N
     assert pool.left == [(child.wid, Reason.EXPIRED), (old.wid, Reason.EXPIRED)]
     assert pool.wids() == [other.wid]
     pool.check_links()
+    assert pool.mempool.output(output_id(old.txid, 0)) is None
+    assert pool.error(child_of(old, rate=30)) == "COIN_UNKNOWN", "what it would have made is gone"
+
+
+def test_all_that_an_anchor_holds_or_conflicts_with_leaves(pool: Pool) -> None:
+    coins = [pool.coins.new() for _ in range(5)]
+    waiting = [pay([(coin, VALUE)]) for coin in coins]
+    for sized in waiting:
+        pool.enter(sized)
+    rival = pay([(coins[2], VALUE)], rate=77)
+    unknown = pay([(pool.coins.new(), VALUE)])
+    pool.mempool.chain_grew([waiting[0], unknown, waiting[1], rival, waiting[3]])
+    assert pool.left == [
+        (waiting[0].wid, Reason.INCLUDED),
+        (waiting[1].wid, Reason.INCLUDED),
+        (waiting[2].wid, Reason.CONFLICT),
+        (waiting[3].wid, Reason.INCLUDED),
+    ]
+    assert pool.wids() == [waiting[4].wid]
 
 
 def test_what_an_anchor_holds_leaves_and_its_children_stay(pool: Pool) -> None:
@@ -446,6 +476,9 @@ def test_each_gets_the_place_that_it_had(pool: Pool) -> None:
     parent = pool.mempool.get(sized[0].wid)
     assert parent is not None
     assert entry.arrival == parent.arrival + 1, "after all others: its parent came later"
+    beside = pool.mempool.restore(NOW, child_of(sized[1]), HEIGHT, places[1])
+    assert beside is not None
+    assert beside.arrival == entry.arrival + 1, "nor in the very place of its parent"
     following = child_of(sized[3])
     entry = pool.mempool.restore(NOW, following, HEIGHT, places[0])
     assert entry is not None
@@ -550,6 +583,14 @@ def test_what_one_child_has_paid_for_another_need_not(pool: Pool) -> None:
     assert pool.mempool.select(room + other.size) == [
         one.wid for one in (parent, rich, other, plain)
     ]
+
+
+def test_a_transfer_is_weighed_with_all_that_it_builds_on(pool: Pool) -> None:
+    parent = pay([(pool.coins.new(), VALUE)], rate=100)
+    child, other = child_of(parent, rate=1), pay([(pool.coins.new(), VALUE)], rate=30)
+    for one in (parent, child, other):
+        pool.enter(one)
+    assert pool.mempool.select(10**6) == [parent.wid, child.wid, other.wid]
 
 
 def test_of_those_that_pay_alike_the_first_comes_first(pool: Pool) -> None:

@@ -169,3 +169,25 @@ async def test_no_more_wait_than_are_held(
         await settle()
         assert sorted(intake.done) == sorted(coin.id for coin in (*coins[:2], *coins[6:10]))
         nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_just_as_a_peer_has_been_served_is_served_too(coins: list[Coin]) -> None:
+    """Whatever the order in which the tasks of one moment run."""
+    released, intake = ReleasedCoins(), Intake()
+    first, second = (HeldCoin(coin, Peer("a")) for coin in coins[:2])
+
+    async def add_at(gate: trio.Event) -> None:
+        await gate.wait()
+        released.add(second)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(released.serve, intake)
+        for rounds in range(1, 51):
+            gate = intake.gate = trio.Event()
+            released.add(first)
+            nursery.start_soon(add_at, gate)
+            await settle()
+            gate.set()
+            await settle()
+            assert len(intake.done) == 2 * rounds
+        nursery.cancel_scope.cancel()
