@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.framework.chains import open_core, submit_body
-from tests.framework.corechain import Chain
+from tests.framework.chains import accept, open_core, submit_body
+from tests.framework.corechain import SHALLOW, Chain
 from tests.framework.forge import Forged
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import UnknownAnchorError
-from unchained.node.chain.tree import AnchorMark
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.coin import Coin
 from unchained.storage import schema
@@ -207,6 +207,37 @@ def test_a_step_back_takes_out_what_is_too_new_wherever_it_hangs(chain: Chain) -
     assert core.admission.note_clock(chain.now_ms)
     assert core.tree.scores() == scores
     assert core.admission.stale_parents(10**9) == []
+
+
+def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count() -> None:
+    chain = Chain(SHALLOW)
+    forge = chain.forge
+    low = chain.grow(chain.genesis, 1)
+    fork = chain.grow(low, 3)
+    loser = forge.anchor(low)
+    stray = forge.coin(loser)
+    late_ms = fork.time + 10 * LIMIT_MS
+    side = forge.anchor(fork, (), [loser.coin, stray], time=late_ms)
+    chain.vote(chain.take(main := forge.anchor(fork)), 9)
+    chain.take(side)
+    core = chain.core
+    core.note_clock(fork.time + 5_000)
+    assert side.id not in core.tree.nodes
+    assert core.knows_coin(stray.id)
+    top = main
+    for _ in range(3):
+        top = forge.anchor(top, time=top.time + 1)
+        accept(core, top, top.time)
+    assert core.tree.root.height == low.height + 3
+    assert not core.knows_coin(stray.id)
+    core.note_clock(chain.now_ms)
+    core.journal.flush()
+    assert core.tree.nodes[side.id].status is AnchorStatus.BODYLESS
+    assert schema.ANCHOR.get(core.store, side.id) is None
+    chain.restart()
+    submit_body(chain.core, side)
+    assert chain.core.tree.nodes[side.id].status is AnchorStatus.COUNTS
+    chain.restart()
 
 
 def test_an_anchor_that_was_to_be_chosen_is_taken_out_by_a_step_back(chain: Chain) -> None:
