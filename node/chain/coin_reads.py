@@ -101,11 +101,6 @@ def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
 # Transfers
 
 
-def has_transfer(view: ChainView, wid: Wid) -> bool:
-    """Tell whether a transfer's bytes are here."""
-    return encoded_length(view, wid) is not None
-
-
 def encoded_length(view: ChainView, wid: Wid) -> int | None:
     """Return how many bytes a transfer's encoding has, None if they are not here: in the store,
     or kept for jobs that list them."""

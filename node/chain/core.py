@@ -15,7 +15,7 @@ import msgspec
 
 from unchained.node.chain.admission import Admission, Vote
 from unchained.node.chain.branch import Archive, Branch, KnownParents
-from unchained.node.chain.coin_reads import encoded_length, has_transfer
+from unchained.node.chain.coin_reads import encoded_length
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
@@ -132,10 +132,6 @@ class ChainCore:
     def transfer_bytes(self, wid: Wid) -> bytes | None:
         """Return the encoding of a transfer that a body or the mempool holds."""
         return schema.TRANSFER.get(self.ledger.view, wid)
-
-    def _has_transfer(self, wid: Wid) -> bool:
-        """Tell whether a transfer's bytes are stored, as those of all that wait are."""
-        return has_transfer(self.view, wid)
 
     def hold_listed(self, body: Body) -> tuple[ListedTransfer, ...]:
         """Return what keeps the transfers of a job's body at hand for as long as it lives."""

@@ -30,7 +30,8 @@ class Forked(Chain):
         """A fresh coin of each height at which one is listed."""
         for height in range(1, 9):
             fresh = [self.forge.coin(step) for _ in range(1 + height % 3)]
-            anchor = self.forge.anchor(step, fresh, time=step.time + 700 * height)
+            late = [self.forge.coin(step.chain()[-2])] if height in (3, 4) else []
+            anchor = self.forge.anchor(step, fresh, late, time=step.time + 700 * height)
             self.listed[height] = fresh[0]
             step = self.take(anchor)
         self.fork = step
@@ -105,6 +106,16 @@ def test_since_says_below_which_height_need_not_be_looked(forked: Forked) -> Non
     assert branch.included(low.id, 5) is None
     in_tree = forked.listed[6]
     assert branch.included(in_tree.id, 8) == in_tree, "in the tree it costs nothing"
+
+
+def test_below_a_root_of_height_one_there_is_genesis() -> None:
+    chain = Chain(NETWORK)
+    tip = chain.grow(chain.genesis, NETWORK.max_reorg + 1)
+    assert chain.core.tree.root.height == 1
+    branch = Branch(chain.core.tree, chain.core.tree.nodes[tip.id], chain.core.archive)
+    assert branch.included(chain.genesis.id) == chain.genesis.coin
+    assert branch.included(chain.genesis.id, 1) is None
+    assert branch.anchor_at(0) == without_history(chain.genesis)
 
 
 # What is known of parents
