@@ -2,7 +2,7 @@
 
 Which test runs which line has to be watched again for every test file that imports a changed
 module, and watching takes several times as long as the tests. Most mutants are killed by the unit
-tests of their own room, which are quick; only what is left goes on to the others.
+tests of their own module; only what is left goes on to those of the room, and then to the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.framework.mutation.catalogue import room_of
 from tests.framework.mutation.coverage_map import CoverageMap, MapMaker
@@ -20,16 +20,22 @@ from tests.framework.mutation.report import ALIVE, describe
 from tests.framework.mutation.tester import Limits, MutationTester, Verdict
 
 
-def tiers_of(tests: Sequence[str], rooms: Iterable[str]) -> list[list[str]]:
-    """Return test files in the order in which mutants of some rooms meet them.
+def tiers_of(tests: Sequence[str], files: Iterable[str]) -> list[list[str]]:
+    """Return test files in the order in which mutants of some files meet them.
 
-    The unit tests of those rooms; the other unit and property tests; simulations and the rest.
+    The unit tests of those files (test_NAME*.py of their rooms); the other unit tests of their
+    rooms; all other unit and property tests; simulations and the rest.
     """
-    near = tuple(f"tests/unit/{room}/" for room in rooms)
-    quick = ("tests/unit/", "tests/property/")
-    tiers: list[list[str]] = [[], [], []]
+    rooms = {file: f"tests/unit/{room_of(file)}/" for file in files}
+    heads = (
+        tuple(f"{room}test_{PurePosixPath(file).stem}" for file, room in rooms.items()),
+        tuple(rooms.values()),
+        ("tests/unit/", "tests/property/"),
+        ("",),
+    )
+    tiers: list[list[str]] = [[] for _ in heads]
     for test in tests:
-        tiers[0 if test.startswith(near) else 1 if test.startswith(quick) else 2].append(test)
+        tiers[next(at for at, head in enumerate(heads) if test.startswith(head))].append(test)
     return [tier for tier in tiers if tier]
 
 
@@ -71,7 +77,7 @@ class TieredRun:
         """
         touched = {mutant.file for mutant in mutants}
         tests = [test for test in tests if not touched.isdisjoint(self._maker.closure(test))]
-        tiers = tiers_of(tests, sorted({room_of(mutant.file) for mutant in mutants}))
+        tiers = tiers_of(tests, touched)
         left = list(mutants)
         for number, tier in enumerate(tiers, 1):
             left = self._run_tier(left, tier, f"tier {number} of {len(tiers)}", until)

@@ -282,15 +282,18 @@ def test_the_command_tells_survivors_and_keeps_what_it_is_told_to(
     assert not (root / PUBLISHED).exists()
 
 
-def test_tests_of_the_room_come_first_and_simulations_last() -> None:
+def test_the_modules_own_tests_come_first_and_simulations_last() -> None:
     tests = [
         "tests/property/test_a.py",
         "tests/simulation/test_b.py",
         "tests/unit/consensus/test_c.py",
-        "tests/unit/chain/test_d.py",
+        "tests/unit/consensus/test_tiny_edges.py",
+        "tests/unit/chain/test_tiny.py",
     ]
-    assert tiers_of(tests, ["consensus"]) == [[tests[2]], [tests[0], tests[3]], [tests[1]]]
-    assert tiers_of(tests[:2], ["consensus"]) == [[tests[0]], [tests[1]]]
+    assert tiers_of(tests, [FILE]) == [[tests[3]], [tests[2]], [tests[0], tests[4]], [tests[1]]]
+    assert tiers_of(tests[:3], [FILE]) == [[tests[2]], [tests[0]], [tests[1]]]
+    both = tiers_of(tests, [FILE, "node/chain/mempool/tiny.py"])
+    assert both == [tests[3:], [tests[2]], [tests[0]], [tests[1]]]
 
 
 def test_what_the_nearest_tests_do_not_kill_goes_on_to_the_others(
