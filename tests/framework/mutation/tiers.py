@@ -80,7 +80,7 @@ class TieredRun:
         tiers = tiers_of(tests, touched)
         left = list(mutants)
         for number, tier in enumerate(tiers, 1):
-            left = self._run_tier(left, tier, f"tier {number} of {len(tiers)}", until)
+            left = self._run_tier(left, tier, number, len(tiers), until)
             left = [mutant for mutant in left if mutant.id not in explained]
             if not left:
                 break
@@ -96,10 +96,16 @@ class TieredRun:
         ]
 
     def _run_tier(
-        self, mutants: Sequence[Mutant], tests: Sequence[str], name: str, until: float
+        self,
+        mutants: Sequence[Mutant],
+        tests: Sequence[str],
+        number: int,
+        tiers: int,
+        until: float,
     ) -> list[Mutant]:
         """Judge mutants by some test files; return those that live."""
         start = time.monotonic()
+        name = f"tier {number} of {tiers}"
         scratch = self._scratch / name.replace(" ", "-")
         scratch.mkdir()
         maps = self._maker.make(tests, scratch, self._workers, self._say)
@@ -115,7 +121,8 @@ class TieredRun:
         def say(verdict: Verdict) -> None:
             nonlocal done
             done += 1
-            told = f"{verdict.mutant.id}: {describe(verdict)}"
+            lives_so_far = verdict.outcome in ALIVE and number < tiers
+            told = f"{verdict.mutant.id}: {'lives' if lives_so_far else describe(verdict)}"
             self._say(f"[{done}/{len(mutants)}] {verdict.seconds:.1f} s {told}")
 
         tester = MutationTester(self._tree, coverage, scratch, self._limits)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.framework.chains import accept, open_core, submit_body
+from tests.framework.chains import accept, open_core, submit_body, submit_coin
 from tests.framework.corechain import SHALLOW, Chain
 from tests.framework.forge import Forged
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import UnknownAnchorError
+from unchained.node.chain.results import CountedAnchor, Outcome, UnknownAnchorError
 from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.coin import Coin
@@ -163,6 +163,75 @@ def test_a_coin_whose_parent_has_left_is_due_for_nothing(chain: Chain) -> None:
     assert vote.id not in votes_of(chain, side)
     assert core.admission.note_clock(late_ms - LIMIT_MS + 7)
     assert vote.id in votes_of(chain, side)
+
+
+def test_a_coin_that_waits_and_comes_again_at_its_time_counts_once(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    time = tip.time + 1_000
+    early = forge.coin(tip, time=time + LIMIT_MS)
+    core = reopened(chain, time - 10)
+    chain.take(forge.anchor(tip, [early], time=time))
+    counted = core.admission.coins
+    assert submit_coin(core, early, time) is Outcome.ACCEPTED
+    assert not core.admission.awaits(early)
+    assert core.admission.coins == counted + 1
+    assert not core.admission.note_clock(time), "it was due, and has been taken in"
+    assert core.admission.coins == counted + 1
+    assert submit_coin(core, early, time) is Outcome.KNOWN
+
+
+def test_what_is_due_is_found_in_order_after_opening_too(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    time = tip.time + 1_000
+    early = [forge.coin(tip, time=time + LIMIT_MS - after) for after in range(6)]
+    reopened(chain, time - 10)
+    chain.take(forge.anchor(tip, early, time=time))
+    for _ in range(3):
+        core = reopened(chain, time - 10)
+        assert all(core.admission.awaits(coin) for coin in early)
+        for after in range(5, -1, -1):
+            assert core.admission.next_due_ms == time - after
+            core.admission.note_clock(time - after)
+        assert core.admission.next_due_ms is None
+        # The clock steps back: all of them are out, and on disk as before.
+        assert core.admission.note_clock(time - 10)
+
+
+def test_the_anchors_that_count_are_told(chain: Chain) -> None:
+    chain.core.take_changes()
+    tip = chain.grow(chain.genesis, 1)
+    side = chain.take(chain.forge.anchor(chain.genesis))
+    top = chain.take(chain.forge.anchor(side))
+    assert chain.core.take_changes().counted == [
+        CountedAnchor(tip.id, 1, chain.genesis.id),
+        CountedAnchor(side.id, 1, chain.genesis.id),
+        CountedAnchor(top.id, 2, side.id),
+    ]
+
+
+def test_what_the_main_chain_has_stays_when_the_clock_steps_back(chain: Chain) -> None:
+    forge = chain.forge
+    low = chain.grow(chain.genesis, 1)
+    tip = low
+    for _ in range(2):
+        tip = chain.take(forge.anchor(tip, time=tip.time + 10 * LIMIT_MS))
+    votes = [forge.coin(low, time=low.time + 1), forge.coin(low, time=low.time + 9 * LIMIT_MS)]
+    for coin in votes:
+        chain.coin(coin)
+    core = chain.core
+    assert core.admission.note_clock(low.time)
+    assert core.admission.is_behind
+    assert core.tip.id == tip.id
+    assert votes_of(chain, low) == {tip.chain()[2].id, votes[0].id}
+    assert votes_of(chain, tip.chain()[2]) == {tip.id}
+    assert core.admission.awaits(votes[1])
+    for _ in range(2):
+        assert not core.admission.note_clock(low.time), "nothing more is too new"
+    core = reopened(chain, low.time)
+    assert core.tip.id == tip.id
+    assert votes_of(chain, low) == {tip.chain()[2].id, votes[0].id}
 
 
 def test_a_step_back_takes_out_what_is_too_new_wherever_it_hangs(chain: Chain) -> None:

@@ -116,6 +116,18 @@ async def test_a_coin_is_looked_at_when_it_is_due(watched: Watched) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_coin_is_waited_for_to_the_millisecond(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unchained.node.chain.clock_watch.CLOCK_CHECK_S", 100.0)
+    watched.status.set(status(due_ms=50_000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.watch.run)
+        await trio.sleep(51)
+        assert watched.writer.looks[0] == 50_000
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_status_that_stays_due_is_not_looked_at_without_a_pause(watched: Watched) -> None:
     """A millisecond between looks at the least, whatever the status says."""
     watched.status.set(status(due_ms=0))
