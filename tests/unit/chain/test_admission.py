@@ -8,6 +8,7 @@ import pytest
 from tests.framework.chains import accept, open_core, submit_body, submit_coin
 from tests.framework.corechain import SHALLOW, Chain
 from tests.framework.forge import Forged
+from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import CountedAnchor, Outcome, UnknownAnchorError
 from unchained.node.chain.tree import AnchorMark, AnchorStatus
@@ -278,7 +279,10 @@ def test_a_step_back_takes_out_what_is_too_new_wherever_it_hangs(chain: Chain) -
     assert core.admission.stale_parents(10**9) == []
 
 
-def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count() -> None:
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count(
+    restarting: bool,
+) -> None:
     chain = Chain(SHALLOW)
     forge = chain.forge
     low = chain.grow(chain.genesis, 1)
@@ -299,7 +303,10 @@ def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count(
         accept(core, top, top.time)
     assert core.tree.root.height == low.height + 3
     assert not core.knows_coin(stray.id)
-    core.note_clock(chain.now_ms)
+    if restarting:
+        core = reopened(chain, chain.now_ms)
+    else:
+        core.note_clock(chain.now_ms)
     core.journal.flush()
     assert core.tree.nodes[side.id].status is AnchorStatus.BODYLESS
     assert schema.ANCHOR.get(core.store, side.id) is None
@@ -425,3 +432,62 @@ def test_an_anchor_without_a_body_is_set_aside_before_it_comes(chain: Chain) -> 
     assert chain.core.tip.id == tip.id
     chain.core.take_back(bare.id)
     assert chain.core.tip.id == bare.id
+
+
+# What waits for an anchor, and what comes back with one
+
+
+def test_what_waited_for_an_anchor_counts_when_that_does(chain: Chain) -> None:
+    forge = chain.forge
+    main = chain.grow(chain.genesis, 1)
+    loser = forge.anchor(chain.genesis)
+    inner = forge.anchor(loser)
+    strays = [forge.coin(loser), inner.coin]
+    chain.take(forge.anchor(main, (), [loser.coin, *strays]))
+    assert all(chain.core.admission.awaits(coin) for coin in strays)
+    submit_body(chain.core, loser)
+    assert votes_of(chain, loser) == {coin.id for coin in strays}
+    assert not any(chain.core.admission.awaits(coin) for coin in strays)
+    # An anchor among them has its node now, and its body may come.
+    submit_body(chain.core, inner)
+    assert chain.core.tree.nodes[inner.id].status is AnchorStatus.COUNTS
+    chain.restart()
+
+
+def test_what_was_ruled_out_stays_so_after_opening(chain: Chain) -> None:
+    bad = chain.forge.anchor(chain.genesis, body_fields={"history_root": bytes(32)})
+    chain.coin(bad.coin)
+    assert rule_broken(lambda: submit_body(chain.core, bad)) == "BAD_HISTORY_ROOT"
+    for _ in range(2):
+        assert chain.core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+        core = reopened(chain, chain.now_ms)
+        assert core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+
+
+def test_an_anchor_comes_back_to_the_tree_with_its_votes() -> None:
+    """Those that are stored are bound to it again, also such as came when it had left."""
+    chain = Chain(SHALLOW)
+    chain.step_ms = 0
+    forge, core = chain.forge, chain.core
+    parent = chain.grow(chain.genesis, 3)
+    chain.vote(parent, 3)
+    fresh = forge.coin(parent)
+    root = chain.take(forge.anchor(parent, [fresh]))
+    chain.grow(root, SHALLOW.max_reorg)
+    assert core.tree.root.height == root.height
+    late, other = forge.coin(parent), forge.coin(parent)
+    side = chain.take(forge.anchor(root, (), [late]))
+    chain.take(forge.anchor(root, (), [other]))
+    for coin in (late, other):
+        assert core.admission.awaits(coin), "nothing counts for what has left the tree"
+    chain.vote(side, 9)
+    assert core.tip.id == side.id
+    while not core.lower_root(parent.height):
+        pass
+    for _ in range(2):
+        bound = votes_of(chain, parent)
+        assert bound == {root.id, fresh.id, late.id, other.id}
+        # Five were counted before it left; of the four that are bound again three may be others.
+        assert chain.core.tree.nodes[parent.id].votes == 5
+        assert not any(chain.core.admission.awaits(coin) for coin in (late, other))
+        chain.restart()

@@ -155,30 +155,6 @@ def test_late_coins_are_bound_again(deep: Deep) -> None:
     assert deep.core.tree.root.forgotten == 0
 
 
-def test_a_late_coin_that_came_when_its_parent_had_left_is_bound_to_it_again() -> None:
-    chain = Chain(NETWORK)
-    chain.step_ms = 0
-    forge, core = chain.forge, chain.core
-    parent = chain.grow(chain.genesis, 3)
-    root = chain.grow(parent, 1)
-    chain.grow(root, NETWORK.max_reorg)
-    assert core.tree.root.height == root.height
-    late, other = forge.coin(parent), forge.coin(parent)
-    side = chain.take(forge.anchor(root, (), [late]))
-    chain.take(forge.anchor(root, (), [other]))
-    for coin in (late, other):
-        assert core.admission.awaits(coin), "nothing counts for what has left the tree"
-    chain.vote(side, 9)
-    assert core.tip.id == side.id
-    while not core.lower_root(parent.height):
-        pass
-    assert {late.id, other.id} <= set(core.tree.nodes[parent.id].bound)
-    for coin in (late, other):
-        assert not core.admission.awaits(coin)
-    chain.restart()
-    assert late.id in chain.core.tree.nodes[parent.id].bound
-
-
 def test_a_branch_that_does_not_win_leaves_nothing(deep: Deep) -> None:
     deep.lower()
     deep.take_branch(deep.branch[:2])

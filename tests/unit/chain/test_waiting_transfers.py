@@ -10,11 +10,11 @@ from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool import waiting_transfers
-from unchained.node.chain.mempool.mempool import Reason
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.mempool.mempool import PoolEntry, Reason
+from unchained.node.chain.results import Outcome, Package
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import PolicyError
-from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.storage import schema
 from unchained.storage.schema import TransferEntered, TransferLeft
 
@@ -181,6 +181,55 @@ def test_of_one_transfer_that_was_signed_twice_one_waits(chain: Rich) -> None:
     chain.is_sound(twin, more)
     assert chain.left() == [(waiting.wid, Reason.CONFLICT)]
     assert not chain.stored(waiting)
+
+
+def test_what_builds_on_an_undone_transfer_waits_on_after_it(chain: Rich) -> None:
+    parent = chain.pay(chain.coins[0].id, REG.subsidy, to=0)
+    value = parent.transfer.outputs[0].value
+    child = chain.pay(output_id(parent.txid, 0), value, to=0)
+    other = chain.paying(1)
+    anchor = chain.take(chain.forge.anchor(chain.base, transfers=[parent]))
+    for sized in (other, child):
+        chain.add_transfer(sized)
+    entry = chain.core.mempool.get(child.wid)
+    assert entry is not None
+    before = entry.arrival, entry.added_ms
+    chain.core.set_aside(anchor.id)
+    chain.is_sound(parent, other, child)
+    entry = chain.core.mempool.get(child.wid)
+    assert entry is not None
+    assert (entry.arrival, entry.added_ms) == before
+    assert entry.parents == {parent.wid}
+    wids = [sized.wid for sized in (parent, other, child)]
+    assert [entry.wid for entry in sorted(chain.core.mempool, key=_arrival)] == wids
+    chain.restart()
+    chain.is_sound(parent, other, child)
+
+
+def _arrival(entry: PoolEntry) -> int:
+    return entry.arrival
+
+
+def test_bytes_that_a_job_lists_are_at_hand_when_they_have_left(chain: Rich) -> None:
+    listed, unlisted = chain.paying(0), chain.paying(1)
+    for sized in (listed, unlisted):
+        chain.add_transfer(sized)
+    anchor = chain.forge.anchor(chain.base, transfers=[listed])
+    job = chain.core.hold_listed(anchor.body)
+    chain.core.expire_transfers(chain.now_ms + 10**9)
+    chain.is_sound()
+    assert not chain.stored(listed)
+    # The anchor found on that job brings no bytes along.
+    chain.coin(anchor.coin)
+    bare = Package(anchor.coin, anchor.body, {}, {})
+    assert chain.core.submit_package(bare) is Outcome.ACCEPTED
+    assert chain.core.tip.id == anchor.id
+    assert chain.stored(listed)
+    assert len(job) == 1
+    other = chain.forge.anchor(chain.base, transfers=[unlisted])
+    chain.coin(other.coin)
+    bare = Package(other.coin, other.body, {}, {})
+    assert rule_broken(lambda: chain.core.submit_package(bare)) == "BODY_MISSING"
 
 
 def test_undone_transfers_are_kept_up_to_a_bound_the_lowest_first(
