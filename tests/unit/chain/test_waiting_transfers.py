@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.framework.chains import accept
@@ -12,9 +13,11 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool import waiting_transfers
 from unchained.node.chain.mempool.mempool import PoolEntry, Reason
 from unchained.node.chain.results import Outcome, Package
-from unchained.node.consensus.params import REG
+from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.policy import PolicyError
-from unchained.node.primitives.transfer import SizedTransfer, output_id
+from unchained.node.consensus.transfer_verdict import TransferVerdict
+from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
+from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.schema import TransferEntered, TransferLeft
 
@@ -22,13 +25,13 @@ from unchained.storage.schema import TransferEntered, TransferLeft
 class Rich(Chain):
     """A chain whose tip's state has ten coins to spend."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, network: Network = REG) -> None:
+        super().__init__(network)
         self.coins = [self.forge.coin(self.genesis) for _ in range(10)]
         for coin in self.coins:
             self.coin(coin)
         first = self.take(self.forge.anchor(self.genesis, self.coins))
-        self.base = self.grow(first, REG.maturity)
+        self.base = self.grow(first, network.maturity)
 
     def paying(self, at: int, fee: int = 20_000) -> SizedTransfer:
         """Return a transfer of the coin of a number."""
@@ -232,19 +235,23 @@ def test_bytes_that_a_job_lists_are_at_hand_when_they_have_left(chain: Rich) -> 
     assert rule_broken(lambda: chain.core.submit_package(bare)) == "BODY_MISSING"
 
 
+@pytest.mark.parametrize(("kept", "spare"), [(4, 0), (3, 0), (3, 1)])
 def test_undone_transfers_are_kept_up_to_a_bound_the_lowest_first(
-    chain: Rich, monkeypatch: pytest.MonkeyPatch
+    chain: Rich, monkeypatch: pytest.MonkeyPatch, kept: int, spare: int
 ) -> None:
+    assert waiting_transfers.UNDONE_BYTES == 67_108_864, "64 MiB, as many as the mempool holds"
     sized = [chain.paying(at) for at in range(4)]
     low = chain.take(chain.forge.anchor(chain.base, transfers=sized[:2]))
     chain.take(chain.forge.anchor(low, transfers=sized[2:]))
     size = len(sized[0].raw)
     assert all(len(one.raw) == size for one in sized)
-    monkeypatch.setattr(waiting_transfers, "UNDONE_BYTES", 3 * size)
+    monkeypatch.setattr(waiting_transfers, "UNDONE_BYTES", kept * size - spare)
     chain.core.set_aside(low.id)
-    chain.is_sound(*sized[:3])
-    assert chain.left() == [(sized[3].wid, Reason.EVICTED)]
-    assert [entry.wid for entry in chain.core.mempool] == [one.wid for one in sized[:3]]
+    kept -= 1 if spare else 0
+    chain.is_sound(*sized[:kept])
+    gone = [(one.wid, Reason.EVICTED) for one in sized[: kept - 1 : -1]]
+    assert chain.left() == gone
+    assert [entry.wid for entry in chain.core.mempool] == [one.wid for one in sized[:kept]]
 
 
 def test_a_known_transfer_is_not_judged_again(chain: Rich) -> None:
@@ -253,3 +260,131 @@ def test_a_known_transfer_is_not_judged_again(chain: Rich) -> None:
     assert chain.add_transfer(one) is Outcome.KNOWN
     again = chain.paying(0, fee=33_000)
     assert rule_broken(lambda: chain.add_transfer(again)) == "COIN_SPENT"
+
+
+# Where the chain has become shorter, or another
+
+
+SLOW = msgspec.structs.replace(REG, maturity=3)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_coins_that_are_immature_again_are_spent_by_nothing(depth: int) -> None:
+    chain = Rich(SLOW)
+    forge = chain.forge
+    tip = chain.base
+    minted: dict[int, list[CoinId]] = {}
+    for _ in range(7):
+        fresh = [forge.coin(tip)]
+        late = [forge.coin(tip.chain()[-3])]
+        tip = chain.take(forge.anchor(tip, fresh, late))
+        minted[tip.height] = [tip.id, fresh[0].id, late[0].id]
+    waiting: dict[bytes, int] = {}
+    for height, coins in minted.items():
+        if tip.height + 1 - height >= SLOW.maturity:
+            for coin_id in coins:
+                sized = chain.pay(coin_id, tip.unspent[coin_id].value)
+                chain.add_transfer(sized)
+                waiting[sized.wid] = height
+    assert len(waiting) == 15
+    chain.core.set_aside(tip.chain()[-depth].id)
+    now = chain.core.tip.height
+    assert now == tip.height - depth
+    left = {wid for wid, height in waiting.items() if now + 1 - height < SLOW.maturity}
+    assert len(left) == 3 * depth
+    assert chain.waiting() == chain.rows() == waiting.keys() - left
+    assert sorted(chain.left()) == sorted((wid, Reason.INVALID) for wid in left)
+    chain.events_fit()
+    chain.restart()
+
+
+def locked(chain: Rich, at: int, height: int) -> SizedTransfer:
+    """Return a transfer of the coin of a number that is locked until a height."""
+    coin_id = chain.coins[at].id
+    outputs = [(REG.subsidy - 20_000, 1)]
+    return chain.forge.transfer([(coin_id, 0)], outputs, fee=20_000, lock_height=height)
+
+
+def test_a_transfer_waits_for_the_next_anchor_and_for_none_after_that(chain: Rich) -> None:
+    height = chain.base.height + 1
+    late = locked(chain, 0, height + 1)
+    assert rule_broken(lambda: chain.add_transfer(late)) == "LOCKED_UNTIL_HEIGHT"
+    chain.add_transfer(locked(chain, 0, height))
+    assert len(chain.waiting()) == 1
+
+
+def test_what_is_locked_again_leaves(chain: Rich) -> None:
+    top = chain.grow(chain.base, 1)
+    last = chain.take(
+        chain.forge.anchor(top, transfers=[undone := locked(chain, 3, top.height + 1)])
+    )
+    now, before = locked(chain, 0, last.height + 1), locked(chain, 1, last.height)
+    free = chain.paying(2)
+    for sized in (now, before, free):
+        chain.add_transfer(sized)
+    chain.core.set_aside(last.id)
+    chain.is_sound(before, free, undone)
+    assert chain.left() == [(now.wid, Reason.INVALID)]
+
+
+def test_what_spends_a_coin_that_an_undone_anchor_minted_leaves(chain: Rich) -> None:
+    fresh = chain.forge.coin(chain.base)
+    anchor = chain.take(chain.forge.anchor(chain.base, [fresh]))
+    gone = [chain.pay(coin_id, REG.subsidy) for coin_id in (anchor.id, fresh.id)]
+    stays = chain.paying(0)
+    for sized in (*gone, stays):
+        chain.add_transfer(sized)
+    rival = chain.take(chain.forge.anchor(chain.base))
+    chain.vote(rival, 9)
+    assert chain.core.tip.id == rival.id
+    chain.is_sound(stays)
+    assert sorted(chain.left()) == sorted((sized.wid, Reason.INVALID) for sized in gone)
+
+
+def test_what_spends_an_output_that_an_undone_transfer_made_leaves_with_it(chain: Rich) -> None:
+    parent = chain.pay(chain.coins[0].id, REG.subsidy, to=0)
+    value = parent.transfer.outputs[0].value
+    child = chain.pay(output_id(parent.txid, 0), value)
+    stays = chain.paying(1)
+    chain.take(chain.forge.anchor(chain.base, transfers=[parent]))
+    for sized in (child, stays):
+        chain.add_transfer(sized)
+    rival = chain.take(chain.forge.anchor(chain.base, transfers=[chain.paying(0, fee=55_000)]))
+    chain.vote(rival, 9)
+    assert chain.core.tip.id == rival.id
+    chain.is_sound(stays)
+    assert sorted(chain.left()) == sorted((one.wid, Reason.INVALID) for one in (parent, child))
+
+
+# Bytes and verdicts
+
+
+def test_a_body_may_list_what_waits_without_bringing_it(chain: Rich) -> None:
+    waiting = chain.paying(0)
+    chain.add_transfer(waiting)
+    anchor = chain.forge.anchor(chain.base, transfers=[waiting])
+    chain.coin(anchor.coin)
+    bare = Package(anchor.coin, anchor.body, {}, {})
+    assert chain.core.submit_package(bare) is Outcome.ACCEPTED
+    assert chain.core.tip.id == anchor.id
+    chain.is_sound()
+
+
+def test_a_verdict_is_remembered(chain: Rich) -> None:
+    one = chain.paying(0)
+    assert chain.core.verdicts.get(one.wid) is None
+    chain.take(chain.forge.anchor(chain.base, transfers=[one]))
+    assert chain.core.verdicts.get(one.wid) == TransferVerdict(None, None)
+    found, verdict, length = chain.core._waiting.judged(one.wid)
+    assert (found, verdict, length) == (one, TransferVerdict(None, None), len(one.raw))
+    raw = b"no transfer"
+    bad = chain.forge.anchor(
+        chain.base, raw_transfers={wid_of(raw): raw}, body_fields={"transfers": (wid_of(raw),)}
+    )
+    chain.take(bad)
+    chain.vote_until_dead(bad)
+    for _ in range(2):
+        nothing, verdict, length = chain.core._waiting.judged(wid_of(raw))
+        assert nothing is None
+        assert verdict.alone is not None
+        assert (verdict.alone.name, length) == ("NON_CANONICAL", len(raw))
