@@ -248,6 +248,33 @@ def test_a_vote_counts_once_also_if_it_was_counted_before_it_was_forgotten() -> 
     assert built.tree.scores()[node.id] == 12 * WORK
 
 
+def test_what_the_best_path_loses_is_noticed() -> None:
+    built = Built({"a": "", "b": ""})
+    votes = built.vote("a", 2)
+    built.vote("b", 1)
+    assert built.chosen() == "a"
+    for coin_id in votes:
+        built.tree.remove_vote(built.node("a"), coin_id)
+    assert built.chosen() == "b"
+    built.tree.mark_dead(built.node("b"))
+    assert built.chosen() == "a"
+    built.tree.mark_dead(built.node("a"))
+    assert built.chosen() == ""
+
+
+def test_votes_that_were_not_summed_up_yet_go_with_what_is_removed() -> None:
+    built = Built({"a": "", "b": "a", "c": "b", "x": "a"})
+    scores = built.tree.scores()
+    own = [built.anchors[name].id for name in ("a", "x")]
+    built.vote("c", 3)
+    built.vote("x", 1)
+    built.tree.remove(built.node("b"))
+    found = built.tree.scores()
+    # The coin of b goes on being a vote for a; that of c, a vote for b, is gone with it.
+    assert found == {own[0]: scores[own[0]], own[1]: scores[own[1]] + 2 * WORK}
+    assert built.chosen() == "x"
+
+
 def test_a_plain_fresh_coin_counts_for_the_anchor_that_lists_it() -> None:
     tree = new_tree()
     genesis = forge().genesis
@@ -333,13 +360,15 @@ def test_ancestors_paths_and_forks() -> None:
 
 
 def test_side_anchors_come_lowest_branch_first_parents_before_children() -> None:
-    built = Built({"a": "", "p": "", "q": "p", "b": "a", "x": "a", "y": "x", "c": "b", "u": "b"})
+    shape = {"a": "", "p": "", "q": "p", "b": "a", "x": "a", "y": "x", "c": "b", "u": "b"}
+    built = Built(shape | {"v": "c"})
     built.connect("a", "b", "c")
-    assert built.names(built.tree.side_nodes(0)) == ["p", "q", "x", "y", "u"]
-    assert built.names(built.tree.side_nodes(2)) == ["q", "x", "y", "u"]
-    assert built.names(built.tree.side_nodes(3)) == ["y", "u"]
-    assert built.names(built.tree.side_nodes(4)) == []
-    assert sorted(built.names(built.tree.subtree(built.node("a")))) == list("abcuxy")
+    assert built.names(built.tree.side_nodes(0)) == ["p", "q", "x", "y", "u", "v"]
+    assert built.names(built.tree.side_nodes(2)) == ["q", "x", "y", "u", "v"]
+    assert built.names(built.tree.side_nodes(3)) == ["y", "u", "v"]
+    assert built.names(built.tree.side_nodes(4)) == ["v"]
+    assert built.names(built.tree.side_nodes(5)) == []
+    assert sorted(built.names(built.tree.subtree(built.node("a")))) == list("abcuvxy")
 
 
 def test_what_a_branch_lists_is_found_on_it_alone() -> None:
@@ -430,6 +459,7 @@ def test_the_best_path_leaves_with_its_branch() -> None:
     assert built.chosen() == "q"
     built.tree.advance_root()
     assert built.names([built.tree.best]) == ["a"]
+    assert built.tree.root.on_best_path
     assert built.chosen() == "b"
     built.vote("b")
     assert built.chosen() == "b"
