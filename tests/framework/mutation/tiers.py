@@ -80,6 +80,8 @@ class TieredRun:
         tiers = tiers_of(tests, touched)
         left = list(mutants)
         for number, tier in enumerate(tiers, 1):
+            if time.monotonic() >= until:
+                break  # before more tests are watched
             left = self._run_tier(left, tier, number, len(tiers), until)
             left = [mutant for mutant in left if mutant.id not in explained]
             if not left:

@@ -482,8 +482,10 @@ def test_an_anchor_comes_back_to_the_tree_with_its_votes() -> None:
         assert core.admission.awaits(coin), "nothing counts for what has left the tree"
     chain.vote(side, 9)
     assert core.tip.id == side.id
+    counted = core.admission.coins
     while not core.lower_root(parent.height):
         pass
+    assert core.admission.coins == counted + 1, "the one that the main chain does not list"
     for _ in range(2):
         bound = votes_of(chain, parent)
         assert bound == {root.id, fresh.id, late.id, other.id}
