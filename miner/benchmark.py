@@ -7,7 +7,6 @@ rounds' ratios.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ import trio
 from unchained.miner.jobs import Job
 from unchained.miner.machine import SPARE_KIB, WORKER_KIB, cpu_name, huge_kib
 from unchained.miner.pool import MiningPool
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.crypto.pow import available_backends, default_backend, reference_backend
 from unchained.node.primitives.coin import NONCE_OFFSET
 
@@ -150,7 +150,7 @@ async def _all_mining(
 async def _mining(backend: str, workers: int, mem_kib: int) -> AsyncIterator[MiningPool]:
     """Give a pool that is paused over a job without an end."""
     pool = MiningPool(workers=workers, backend=backend)
-    prefix = os.urandom(NONCE_OFFSET)
+    prefix = SYSTEM.token_bytes(NONCE_OFFSET)
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run)
         pool.pause()

@@ -54,9 +54,11 @@ def check_cpu_cap(percent: int) -> int:
 
 
 def apply_nice(pid: int, nice: int) -> bool:
-    """Set a process's nice level; false where the system refuses to lower it."""
+    """Set a process's nice level, at least that of this one: nobody who started it at a low
+    priority means its workers to have a higher one. False where the system refuses to lower it."""
+    level = max(nice, os.getpriority(os.PRIO_PROCESS, 0))
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        os.setpriority(os.PRIO_PROCESS, pid, level)
     except PermissionError:
         return False
     except ProcessLookupError:

@@ -1,7 +1,8 @@
 """Looks for damage in a store, without the chain's rules: records, keys, cross references.
 
 The pages of the two ranges are made anew from the coins' histories and the anchors, and compared
-(Protocol §4). What only the rules can tell, such as whether an anchor was valid, is not looked at.
+(Protocol §4). What only the rules can decide, such as whether an anchor was valid, is not
+looked at.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bytes to bytes, ordered by key: what the node asks of a database.
 
-Everything is synchronous and may be called from any thread; whoever runs an event loop hops to
+Everything is synchronous and may be called from any thread; a caller with an event loop hops to
 a worker thread once for a whole operation. Ranges include `start` and exclude `stop`; a `stop`
 of None is the end of the store. Every method raises a `StoreError`.
 """

@@ -1,4 +1,4 @@
-"""The leaves of the ranges (Protocol §4) as the rest of a store tells them, in order."""
+"""The leaves of the ranges (Protocol §4) as the rest of a store has them, in order."""
 
 from __future__ import annotations
 

@@ -277,8 +277,11 @@ class LevelStore(_LevelReader):
 
     def compact(self) -> None:
         """Drop what was deleted or replaced, and lay the rest out in order."""
-        with self._gate:
-            self._db.compact_range()
+        last = next(self.keys(reverse=True), None)
+        if last is not None:
+            with self._gate:
+                # without ends plyvel names the empty key for both, and nothing is done
+                self._db.compact_range(start=b"", stop=last)
 
     def statistics(self) -> StoreStatistics:
         """Return what the store has done since it was opened."""

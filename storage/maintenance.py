@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -128,32 +129,50 @@ def repair(directory: Path, network: Network, report: Report = silent) -> Repair
         lock.release()
 
 
-def reset(directory: Path) -> int:
-    """Remove the store of a data directory, and nothing else in it; return the bytes of its files.
+class Removal:
+    """The chain of a data directory that nobody has open, or can open until `close`, to be removed.
 
     Raises `StoreLockedError` while a process has it open, `StoreMissingError`, or another
     `StoreError`.
     """
-    path = directory / STORE_NAME
-    gone = directory / f"{STORE_NAME}{_REMOVED}"
-    if not (path.is_dir() or gone.is_dir()):
-        raise StoreMissingError(f"{directory}: there is no chain", path=directory)
-    lock = DirectoryLock(directory)
-    try:
-        freed = 0
-        # what a removal that was cut off has left goes first
-        for _ in range(2):
-            if gone.is_dir():
-                freed += sum(entry.stat().st_size for entry in gone.iterdir())
-                shutil.rmtree(gone)
-            if path.is_dir():
-                path.rename(gone)
-        _sync_directory(directory)
-        return freed
-    except OSError as error:
-        raise os_failure(error, path) from None
-    finally:
-        lock.release()
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / STORE_NAME
+        self._gone = directory / f"{STORE_NAME}{_REMOVED}"
+        if not (self._path.is_dir() or self._gone.is_dir()):
+            raise StoreMissingError(f"{directory}: there is no chain", path=directory)
+        self._lock = DirectoryLock(directory)
+
+    def remove(self) -> int:
+        """Remove the store and nothing else; return the bytes of its files. Raises a
+        `StoreError`."""
+        try:
+            freed = 0
+            # what a removal that was cut off has left goes first
+            for _ in range(2):
+                if self._gone.is_dir():
+                    freed += sum(entry.stat().st_size for entry in self._gone.iterdir())
+                    shutil.rmtree(self._gone)
+                if self._path.is_dir():
+                    self._path.rename(self._gone)
+            _sync_directory(self._directory)
+            return freed
+        except OSError as error:
+            raise os_failure(error, self._path) from None
+
+    def close(self) -> None:
+        """Let others have the directory."""
+        self._lock.release()
+
+
+def reset(directory: Path) -> int:
+    """Remove the store of a data directory, and nothing else in it; return the bytes of its files.
+
+    Raises what `Removal` raises.
+    """
+    with closing(Removal(directory)) as removal:
+        return removal.remove()
 
 
 def _put_right(
@@ -172,7 +191,7 @@ def _put_right(
 
 
 def _readable(path: Path) -> bool:
-    """Tell whether the database opens and every block of it can be read."""
+    """Return whether the database opens and every block of it can be read."""
     try:
         store = LevelStore(path)
     except StoreCorruptError:

@@ -25,7 +25,7 @@ Report: TypeAlias = Callable[[Progress], None]
 
 
 def silent(_progress: Progress) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 def counted(entries: Iterable[T], stage: str, report: Report) -> Iterator[T]:

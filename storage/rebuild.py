@@ -55,7 +55,7 @@ def finish_rebuild(store: KeyValueStore, network: Network, report: Report = sile
 def rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> Rebuilt:
     """Put every derivable row right. Nobody else may write meanwhile.
 
-    Raises `NotRepairableError` when something is missing that nothing else tells,
+    Raises `NotRepairableError` when something is missing that nothing else shows,
     `StoreCorruptError` when it does not decode, or what reading and writing raise.
     """
     mark = Batch()
@@ -78,7 +78,7 @@ def rebuild(store: KeyValueStore, network: Network, report: Report = silent) -> 
 
 
 def lock_of(reader: Getter, coin_id: bytes, history: CoinHistory) -> Lock | None:
-    """Return the lock of a coin of the main chain, spent or not; None if what tells it is
+    """Return the lock of a coin of the main chain, spent or not; None if what shows it is
     missing. Raises `StoreCorruptError`."""
     if history.kind is not CoinKind.OUTPUT:
         raw = schema.COIN.get(reader, coin_id)
@@ -208,7 +208,7 @@ class _Rebuild:
         self._set(schema.TXID.key(sized.txid), schema.TXID.encode(place))
 
     def _stands(self, key: bytes) -> bool:
-        """Tell whether a transfer's row is one that `_place` set."""
+        """Return whether a transfer's row is one that `_place` set."""
         try:
             place = schema.TXID.read(self._store, key)
         except StoreCorruptError:

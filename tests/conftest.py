@@ -10,12 +10,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.framework.async_tests import SEED, run_real, run_virtual
 from tests.framework.processes import NodeHome, NodeProcess, node_home
 
 if TYPE_CHECKING:
     from tests.framework.simulation.simnet import SimNet
+
+
+# no test depends on how fast the machine is
+settings.register_profile("unchained", deadline=None)
+settings.load_profile("unchained")
 
 
 def pytest_configure() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
+
+from unchained.node.base.randomness import SYSTEM
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
@@ -14,7 +15,7 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
     After a crash at any instant the file holds the old content or the new. Raises OSError;
     FileExistsError if there is one that is not to be replaced.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    beside = path.with_name(f".{path.name}.{SYSTEM.token_bytes(8).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(beside, flags, 0o600)
     try:

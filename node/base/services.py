@@ -13,7 +13,8 @@ before the store under it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -311,6 +312,19 @@ class Supervisor:
         self.request_stop(f"{service.name} failed")
 
 
+@contextmanager
+def heeded_signals(*numbers: signal.Signals) -> Iterator[AsyncIterator[int]]:
+    """Receive signals inside the block, but for those that the process was started to ignore."""
+    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    if wanted:
+        with trio.open_signal_receiver(*wanted) as signals:
+            yield signals
+    else:
+        silent, nothing = trio.open_memory_channel[int](0)
+        with silent, nothing:
+            yield nothing
+
+
 async def stop_on_signals(
     request_stop: Callable[[str], None],
     abort: Callable[[int], None],
@@ -319,9 +333,10 @@ async def stop_on_signals(
 ) -> None:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a stop in good order, a later one into `abort`.
 
+    What the process was started to ignore stays ignored, as `nohup` and a shell's `&` want it.
     Runs until cancelled; the previous handlers are then back.
     """
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with heeded_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         asked_at: float | None = None
         async for number in signals:

@@ -73,6 +73,16 @@ class BadFileError(ConfigError):
         super().__init__("", f"{path}: {problem}")
 
 
+class NoHomeError(ConfigError):
+    """There is no home directory for the data directory to lie in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "node.data_dir",
+            "this account has no home directory: name a data directory by --data-dir",
+        )
+
+
 class BadDataDirectoryError(ConfigError):
     """The data directory cannot be used."""
 
@@ -115,7 +125,7 @@ def load(
     flags: Mapping[str, tuple[str, object]],
     env: Mapping[str, str],
     *,
-    home: Path,
+    home: Path | None,
     file: Path | None = None,
     read_file: bool = True,
 ) -> Settings:
@@ -124,7 +134,7 @@ def load(
     `flags` maps ``section.key`` to the flag's name and value, where the flag was given. `file` is
     the one that the user named; else `UNCHAINED_CONFIG`, else `config.toml` in the data directory
     that flags and environment lead to, if it exists. Without `read_file` only its path is found
-    out. Raises ConfigError.
+    out. `home` is None where the user has none. Raises ConfigError.
     """
     keys = declared_keys()
     outer: dict[str, tuple[object, SettingOrigin]] = {}
@@ -167,10 +177,12 @@ def load(
     return Settings(config, origins, path.absolute(), data_dir)
 
 
-def _data_dir(values: Mapping[str, tuple[object, SettingOrigin]], home: Path) -> Path:
+def _data_dir(values: Mapping[str, tuple[object, SettingOrigin]], home: Path | None) -> Path:
     chosen = str(values.get("node.data_dir", ("", None))[0])
     if chosen:
         return Path(chosen).expanduser().absolute()
+    if home is None:
+        raise NoHomeError
     network = str(values.get("node.network", (NodeConfig().network, None))[0])
     return home / ".unchained" / network
 

@@ -27,6 +27,10 @@ class TokenBucket:
         """Return how many tokens there are; negative while more were spent than there were."""
         return min(self._capacity, self._level + (now - self._since) * self._per_second)
 
+    def delay(self, now: float, tokens: float = 1.0) -> float:
+        """Return the seconds until there are so many tokens, without taking any."""
+        return max(0.0, (tokens - self.level(now)) / self._per_second)
+
     def take(self, now: float, tokens: float = 1.0) -> bool:
         """Take tokens if there are as many, else none; return whether there were."""
         level = self.level(now)

@@ -17,7 +17,7 @@ from unchained.node.chain.branch import Archive
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.results import CountedAnchor
-from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus, AnchorTree, Judgement
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus, AnchorTree, Validation
 from unchained.node.consensus.coins import check_coin_in_context, is_anchor_grade, is_too_new
 from unchained.node.consensus.errors import CoinError, TimeTooNewError
 from unchained.node.consensus.params import Network
@@ -27,7 +27,7 @@ from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.presence import there
-from unchained.storage.schema import CoinAccepted
+from unchained.storage.schema import AnchorRecord, CoinAccepted
 
 
 class Vote(msgspec.Struct, frozen=True, gc=False):
@@ -86,12 +86,12 @@ class Admission:
         return self._due[0][0] - self._network.future_limit_ms if self._due else None
 
     def awaits(self, coin: Coin) -> bool:
-        """Tell whether a coin is stored and no vote (yet)."""
+        """Return whether a coin is stored and no vote (yet)."""
         return coin.id in self._others.get(coin.parent, ())
 
     # In
 
-    def judge(
+    def check(
         self, home: AnchorNode, coin: Coin, now_ms: int | None, tip_height: int | None = None
     ) -> Vote:
         """Check a coin against the anchor it is bound to, which counts; its mix is known to be
@@ -118,15 +118,15 @@ class Admission:
     def restore(self, home: AnchorNode, coins: Sequence[Coin]) -> None:
         """Let coins of the main chain be votes again for an anchor that comes back to the tree."""
         for coin in coins:
-            vote = self.judge(home, coin, None)
+            vote = self.check(home, coin, None)
             self._store(coin)
             self._drop_other(coin.parent, coin.id)
             self._tree.add_vote(vote.home, coin.id)
         self._admit(home)
 
-    def let_count(self, node: AnchorNode, judgement: Judgement) -> None:
+    def let_count(self, node: AnchorNode, validation: Validation) -> None:
         """Let an anchor count that passed Protocol §5.2, with the coins that waited for it."""
-        self._note_counted(node, judgement)
+        self._note_counted(node, validation)
         self._admit(node)
 
     def _store(self, coin: Coin) -> None:
@@ -134,26 +134,25 @@ class Admission:
         self._ledger.batch.put(schema.BOUND.key(coin.parent, coin.id), b"")
         self._archive.keep(coin)
 
-    def _note_counted(self, node: AnchorNode, judgement: Judgement) -> None:
-        self._tree.count_in(node, judgement)
-        assert node.parent is not None, "genesis has always counted"
-        self._journal.changes.counted.append(CountedAnchor(node.id, node.height, node.parent.id))
+    def _note_counted(self, node: AnchorNode, validation: Validation) -> None:
+        self._tree.count_in(node, validation)
+        self._journal.changes.counted.append(CountedAnchor(node.coin, validation.body))
 
     def _try(self, home: AnchorNode, coin: Coin, now_ms: int | None) -> AnchorNode | None:
         """Count a stored coin if it is a vote; return the anchor that counts with that."""
         try:
-            vote = self.judge(home, coin, now_ms)
+            vote = self.check(home, coin, now_ms)
         except TimeTooNewError:
             heapq.heappush(self._due, (coin.header.time, coin.parent, coin.id))
             return None
         except CoinError:
-            # A stray coin that only the chain listing it had to judge (Protocol §5.2): no vote.
+            # A stray coin that only the chain listing it had to check (Protocol §5.2): no vote.
             return None
         self._drop_other(coin.parent, coin.id)
         return self._count(vote)
 
     def _count(self, vote: Vote) -> AnchorNode | None:
-        """Count a vote; return the anchor that counts with that: it has been judged before."""
+        """Count a vote; return the anchor that counts with that: it has been validated before."""
         coin = vote.coin
         self._tree.add_vote(vote.home, coin.id)
         self._newest_ms = max(self._newest_ms, coin.header.time)
@@ -162,13 +161,13 @@ class Admission:
         self.coins += 1
         if not is_anchor_grade(coin, self._network) or self._tree.get(coin.id) is not None:
             return None
-        node, judgement = self._grow(vote)
-        if judgement is None:
+        node, validation = self._grow(vote)
+        if validation is None:
             return None
-        self._note_counted(node, judgement)
+        self._note_counted(node, validation)
         return node
 
-    def _grow(self, vote: Vote, *, is_main: bool = False) -> tuple[AnchorNode, Judgement | None]:
+    def _grow(self, vote: Vote, *, is_main: bool = False) -> tuple[AnchorNode, Validation | None]:
         """Give an anchor its node; return that, and what was found out about it before."""
         node = self._tree.add_anchor(vote.coin)
         record = schema.ANCHOR.get(self._ledger.view, node.id)
@@ -181,13 +180,15 @@ class Admission:
             return node, None
         body = Body.from_bytes(record.body)
         if not is_main and not self._is_whole(body):
-            # What it lists went while it did not count: its body is to be asked for again.
-            self._ledger.batch.delete(schema.ANCHOR.key(node.id))
+            # What it lists went while it did not count: its body is to be asked for again. What
+            # else is on record of it stays: an operator's word does not go with a transfer.
+            bare = AnchorRecord(node.coin.raw, b"", AnchorStatus.BODYLESS, 0, 0, node.marks)
+            self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(bare))
             return node, None
-        return node, Judgement.of_child(vote.coin, body, vote.home.context, self._network)
+        return node, Validation.of_child(vote.coin, body, vote.home.context, self._network)
 
     def _is_whole(self, body: Body) -> bool:
-        """Tell whether all that a body lists is stored."""
+        """Return whether all that a body lists is stored."""
         view = self._ledger.view
         coins = (CoinId(coin_id) for coin_id in (*body.fresh, *body.uncles))
         return all(self._archive.knows(coin_id) for coin_id in coins) and all(
@@ -216,8 +217,12 @@ class Admission:
 
     # The clock
 
+    def note_left(self, anchor: Coin) -> None:
+        """Note that an anchor has left the main chain: from here on its time is asked for."""
+        self._newest_ms = max(self._newest_ms, anchor.header.time)
+
     def note_clock(self, now_ms: int) -> bool:
-        """Let count what the clock allows now, and nothing that it does not allow any more; tell
+        """Let count what the clock allows now, and nothing that it does not allow any more; return
         whether anything has changed."""
         self.now_ms = now_ms
         changed = self._newest_ms > self.limit_ms
@@ -275,7 +280,7 @@ class Admission:
             others = []
             for coin in bound.pop(node.id, ()):
                 try:
-                    vote = self.judge(node, coin, None if coin.id in main else self.now_ms)
+                    vote = self.check(node, coin, None if coin.id in main else self.now_ms)
                 except CoinError as error:
                     others.append(coin)
                     if isinstance(error, TimeTooNewError):
@@ -285,9 +290,9 @@ class Admission:
                 if coin.id not in main:
                     self._newest_ms = max(self._newest_ms, coin.header.time)
                 if is_anchor_grade(coin, self._network):
-                    child, judgement = self._grow(vote, is_main=coin.id in main)
-                    if judgement is not None:
-                        self._tree.count_in(child, judgement)
+                    child, validation = self._grow(vote, is_main=coin.id in main)
+                    if validation is not None:
+                        self._tree.count_in(child, validation)
                         waiting.append(child)
             if others:
                 bound[node.id] = others

@@ -15,14 +15,13 @@ from unchained.node.chain.answers import (
     AnchorStanding,
     BranchEnd,
     HeaderBase,
-    MainStretch,
     MainWeight,
     VotesFound,
 )
 from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.context import child_context
-from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.fork_choice import HeaderTargets, anchor_work, count_asked_for
 from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -82,7 +81,7 @@ def counting_anchor(view: ChainView, anchor_id: CoinId) -> tuple[Coin, Body] | N
     node = view.tree.get(anchor_id)
     if node is None or node.status is not AnchorStatus.COUNTS:
         return None
-    return node.coin, node.judged.body
+    return node.coin, node.validated.body
 
 
 def standings(view: ChainView, ids: Iterable[CoinId]) -> list[AnchorStanding | None]:
@@ -207,18 +206,24 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
 
 
 def main_weight(view: ChainView, height: int) -> MainWeight:
-    """Return what the main chain has above a height."""
-    targets = []
-    for step in range(height + 1, view.tree.tip.height + 1):
-        node = view.tree.main_at(step)
-        coin = view.archive.main_anchor(step) if node is None else node.coin
-        assert coin is not None, "the main chain has no gap"
-        targets.append(coin.header.target)
-    work = sum(anchor_work(target, view.network) for target in targets)
-    depth = len(targets)
+    """Return what the main chain has above a height, at the cost of one path of its history."""
+    tip = view.tree.tip
+    # Protocol §4: "their sums are the work and the coins before it"
+    work = _work_through(view, tip.height) - _work_through(view, height)
+    depth = tip.height - height
     if height < view.tree.root.height:
         return MainWeight(work, depth, True, [])
-    return MainWeight(work, depth, False, [*targets, view.tree.tip.context.child_target])
+    above = map(view.tree.main_at, range(height + 1, tip.height + 1))
+    targets = [node.coin.header.target for node in above if node is not None]
+    return MainWeight(work, depth, False, [*targets, tip.context.child_target])
+
+
+def _work_through(view: ChainView, height: int) -> int:
+    """Return the work of the main chain's anchors up to a height, that included."""
+    node = view.tree.main_at(height)
+    history = view.history.prove(height + 1).before() if node is None else node.context.history
+    assert history is not None, "the tree keeps it"
+    return history.work
 
 
 def deserves_body(view: ChainView, anchor_id: CoinId, listed: int) -> bool:
@@ -266,22 +271,6 @@ def locator(view: ChainView) -> tuple[CoinId, ...]:
     heights = {*locator_heights(tip), view.tree.root.height, floor}
     ids = (view.archive.main_id(height) for height in sorted(heights, reverse=True))
     return tuple(anchor_id for anchor_id in ids if anchor_id is not None)
-
-
-def main_stretch(view: ChainView, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-    """Return how many of some anchors that follow one another, from height `lowest` on, are on the
-    main chain, and at most `limit` of those after the last such."""
-    kept = len(known)
-    while kept and view.archive.main_id(lowest + kept - 1) != known[kept - 1]:
-        kept -= 1
-    first = lowest + kept if kept else 1
-    anchors: list[tuple[CoinId, int]] = []
-    for height in range(first, first + limit):
-        coin = view.archive.main_anchor(height)
-        if coin is None:
-            break
-        anchors.append((coin.id, anchor_work(coin.header.target, view.network)))
-    return MainStretch(kept, anchors)
 
 
 def header_base(view: ChainView, anchor_id: CoinId) -> HeaderBase | None:
@@ -351,13 +340,14 @@ def anchors_above(
     if tip is None or tip.status is not AnchorStatus.COUNTS:
         return None
     fork = view.tree.fork_point(tip)
-    side = {node.id: node for node in view.tree.path(fork, tip)}
-    start = _start_height(view, known, side, fork.height)
+    path = view.tree.path(fork, tip)
+    start = _start_height(view, known, {node.id: node for node in path}, fork.height)
     found: list[tuple[Coin, Body]] = []
     for height in range(start + 1, min(tip.height, start + limit) + 1):
-        node = view.tree.ancestor(tip, height)
+        above = height - fork.height
+        node = path[above - 1] if above > 0 else view.tree.main_at(height)
         if node is not None:
-            found.append((node.coin, node.judged.body))
+            found.append((node.coin, node.validated.body))
             continue
         coin = view.archive.main_anchor(height)
         body = None if coin is None else view.archive.body(coin.id)

@@ -38,14 +38,6 @@ class MainWeight(msgspec.Struct, frozen=True, gc=False):
     targets: list[int]
 
 
-class MainStretch(msgspec.Struct, frozen=True, gc=False):
-    """The main chain above some of its anchors: how many of those that were named are still on
-    it, and the ids of the next ones with the `anchor_work` of each."""
-
-    kept: int
-    anchors: list[tuple[CoinId, int]]
-
-
 class AnchorPlace(msgspec.Struct, frozen=True, gc=False):
     """Where an anchor stands. `next` is the main chain's anchor after it; `votes` counts known
     coins bound to it, `confirmations` those bound to it or to one above it on the main chain."""

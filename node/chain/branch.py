@@ -50,7 +50,7 @@ class Archive:
         return found
 
     def knows(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known."""
+        """Return whether the coin is known."""
         return coin_id in self._coins or schema.COIN.get(self._view, coin_id) is not None
 
     def main_id(self, height: int) -> CoinId | None:
@@ -107,12 +107,12 @@ class KnownParents:
         return node.context
 
     def is_invalid(self, anchor_id: CoinId) -> bool:
-        """Tell whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
+        """Return whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
         node = self._tree.get(anchor_id)
         return node is not None and node.status is AnchorStatus.INVALID
 
     def is_settled(self, anchor: Coin) -> bool:
-        """Tell whether a coin is an anchor of the main chain, too deep to be voted for."""
+        """Return whether a coin is an anchor of the main chain, too deep to be voted for."""
         return self._archive.main_id(anchor.height) == anchor.id
 
 

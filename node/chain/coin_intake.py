@@ -1,4 +1,4 @@
-"""Coins on their way in: proven after all cheap checks, held where it is too early to judge."""
+"""Coins on their way in: proven after all cheap checks, held where they cannot be validated yet."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class CoinIntake:
     async def _hold_orphan(self, held: HeldCoin) -> Held:
         parent = held.coin.parent
         self._orphans.hold(held)
-        # The parent may have been judged after the coin was and before it was held.
+        # The parent may have been validated after the coin was and before it was held.
         if not await self._writer.call(lambda core: core.is_awaited(parent)):
             self.note_counted(parent)
         return Held(parent)
@@ -137,7 +137,7 @@ class CoinIntake:
         self._early_changed.set()
 
     def note_counted(self, anchor_id: CoinId) -> None:
-        """Release what waits for an anchor: it can be judged now."""
+        """Release what waits for an anchor: it can be validated now."""
         for held in self._orphans.release(anchor_id):
             self._released.add(held)
 
@@ -169,7 +169,7 @@ class CoinIntake:
                 self._released.add(held)
 
     async def submit_again(self, held: HeldCoin) -> None:
-        """Judge a coin that was held."""
+        """Submit a coin that was held."""
         try:
             await self.submit(held.submitted, sender=held.sender)
         except ProtocolError as error:

@@ -1,11 +1,11 @@
 """Reads of coins and transfers: what became of them, what waits, what is lacking.
 
-Pure functions of a `ChainView`; `chain.queries` runs them in the writer's thread.
+Pure functions of a `ChainView`, or of a store; `LiveQueries` runs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from unchained.node.chain.anchor_reads import votes_since
 from unchained.node.chain.answers import (
@@ -29,6 +29,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage import schema
+from unchained.storage.kv import Getter
 from unchained.storage.presence import there
 from unchained.storage.rebuild import lock_of
 
@@ -80,22 +81,28 @@ def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
     return CoinFates(view.tree.tip.height, found)
 
 
-def lacking(view: ChainView, bodies: Iterable[Body]) -> Lacking:
-    """Return what bodies list and is not known."""
-    coins: dict[CoinId, None] = {}
-    wids: dict[Wid, None] = {}
-    lengths: dict[Wid, int] = {}
+def lacking(store: Getter, bodies: Sequence[Body], most_bytes: int) -> Lacking:
+    """Return what bodies list and a store does not have; of a body whose transfers that are there
+    are too large, no more of them than show it. `most_bytes`: those of a body."""
+    listed = list(dict.fromkeys(id_ for body in bodies for id_ in (*body.fresh, *body.uncles)))
+    found = schema.COIN.get_many(store, listed)
+    coins = [CoinId(id_) for id_, raw in zip(listed, found, strict=True) if raw is None]
+    lengths: dict[Wid, int | None] = {}
     for body in bodies:
-        for coin_id in map(CoinId, (*body.fresh, *body.uncles)):
-            if not view.archive.knows(coin_id):
-                coins[coin_id] = None
+        size = 0
         for wid in map(Wid, body.transfers):
-            length = encoded_length(view, wid)
-            if length is None:
-                wids[wid] = None
-            else:
-                lengths[wid] = length
-    return Lacking(list(coins), list(wids), lengths)
+            if wid not in lengths:
+                raw = schema.TRANSFER.get(store, wid)
+                lengths[wid] = None if raw is None else len(raw)
+            size += lengths[wid] or 0
+            # Protocol §5.2: BODY_TOO_LARGE is said "as soon as those that are there do"
+            if size > most_bytes:
+                break
+    return Lacking(
+        coins,
+        [wid for wid, length in lengths.items() if length is None],
+        {wid: length for wid, length in lengths.items() if length is not None},
+    )
 
 
 # Transfers
@@ -117,12 +124,13 @@ def transfer_bytes(view: ChainView, wid: Wid) -> bytes | None:
 
 
 def transfers(view: ChainView, wids: Iterable[Wid], most_bytes: int) -> list[bytes]:
-    """Return the encodings of transfers, empty bytes for unknown ones: as many of the first as
-    have `most_bytes` together, one at least."""
+    """Return the encodings of transfers, empty bytes for unknown and hidden ones: as many of the
+    first as have `most_bytes` together, one at least."""
     found: list[bytes] = []
     size = 0
     for wid in wids:
-        raw = transfer_bytes(view, wid) or b""
+        is_hidden = wid in view.waiting.mempool.hidden
+        raw = b"" if is_hidden else transfer_bytes(view, wid) or b""
         if found and size + len(raw) > most_bytes:
             break
         size += len(raw)

@@ -1,7 +1,7 @@
 """The chain of one node, synchronously: what is known, which chain wins, what is connected.
 
 Everything here runs in one thread at a time and may read and write the store. Time comes in as an
-argument, proofs of work are verified elsewhere: what comes in unproven is judged by all that is
+argument, proofs of work are verified elsewhere: what comes in unproven is checked by all that is
 cheap, then handed back as `NeedsProof`, to be submitted again as a `ProvenCoin` or `ProvenAnchor`
 (Protocol §3.3, §5.2: "all cheap checks before any Argon2").
 """
@@ -20,7 +20,6 @@ from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
 from unchained.node.chain.mempool.job_transfers import ListedTransfer
-from unchained.node.chain.mempool.mempool import PoolEntry
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import connect_loaded, open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
@@ -35,13 +34,11 @@ from unchained.node.chain.results import (
     ReorgRefused,
     UnknownAnchorError,
 )
-from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Judgement
-from unchained.node.chain.verdict_memory import VerdictMemory
+from unchained.node.chain.status import ChainStatus
+from unchained.node.chain.transfer_memory import TransferMemory
+from unchained.node.chain.tree import AnchorNode, AnchorStatus, AnchorTree, Validation
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.coins import (
-    check_coin_alone,
-    check_parent,
-)
+from unchained.node.consensus.coins import check_coin_alone, check_parent
 from unchained.node.consensus.errors import (
     ProtocolError,
     TimeTooNewError,
@@ -50,6 +47,7 @@ from unchained.node.consensus.errors import (
 from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
+from unchained.node.consensus.transfers import ProvenTransfer, check_transfer_alone, decode_transfer
 from unchained.node.consensus.transition import (
     NOT_CONDEMNING,
     check_anchor_grade,
@@ -68,7 +66,7 @@ class ChainCore:
     """The single writer's state and its operations.
 
     `running_ms()` is how long this process has had the store, in ms; `now_ms` what the node's
-    clock shows, of which `note_clock` tells from then on.
+    clock shows, which `note_clock` brings up to date from then on.
     """
 
     def __init__(
@@ -80,9 +78,9 @@ class ChainCore:
         self.tree: AnchorTree = opened.tree
         self.ledger: Ledger = opened.ledger
         self.archive: Archive = opened.archive
-        self.verdicts = VerdictMemory()
+        self.transfers = TransferMemory()
         self._parents = KnownParents(self.tree, self.archive)
-        self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.verdicts)
+        self._waiting = WaitingTransfers(store, network, self.ledger, self.tree, self.transfers)
         self.mempool = self._waiting.mempool
         self._ran_before_ms = opened.running_ms
         self._running_ms = running_ms
@@ -102,7 +100,13 @@ class ChainCore:
             self.admission,
         )
         self.view = ChainView(
-            network, self.tree, self.archive, self.ledger.view, self._waiting, self.root
+            network,
+            self.tree,
+            self.archive,
+            self.ledger.anchors,
+            self.ledger.view,
+            self._waiting,
+            self.root,
         )
         """What reads of the chain look at."""
         self.admission.load(store, frozenset(opened.main))
@@ -116,16 +120,38 @@ class ChainCore:
         """The main chain's last anchor."""
         return self.tree.tip
 
+    def status(self, now_ms: int) -> ChainStatus:
+        """Return the present; `now_ms` is what the node's clock shows."""
+        tip, is_behind = self.tip, self.admission.is_behind
+        return ChainStatus(
+            tip=tip.id,
+            height=tip.height,
+            votes=tip.votes,
+            tip_time=tip.coin.header.time,
+            n_total=tip.context.child_n_total,
+            target=tip.context.child_target,
+            history=self.ledger.history,
+            supply=self.ledger.supply,
+            pool=self.ledger.pool,
+            next_event=self.ledger.next_event,
+            coins=self.admission.coins,
+            anchors=len(self.tree.nodes),
+            mempool=self.mempool.statistics(now_ms),
+            refused=self._main.refused,
+            clock_behind_ms=tip.coin.header.time - self.admission.now_ms if is_behind else 0,
+            next_due_ms=self.admission.next_due_ms,
+        )
+
     def running_ms(self) -> int:
         """Return how long nodes have run on this store, ms."""
         return self._ran_before_ms + self._running_ms()
 
     def knows_coin(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known and valid."""
+        """Return whether the coin is known and valid."""
         return self.archive.knows(coin_id)
 
     def is_awaited(self, anchor_id: CoinId) -> bool:
-        """Tell whether what is bound to an anchor has to wait: for its coin or for its body."""
+        """Return whether what is bound to an anchor has to wait: for its coin or for its body."""
         node = self.tree.get(anchor_id)
         return node is None or node.status is AnchorStatus.BODYLESS
 
@@ -181,7 +207,7 @@ class ChainCore:
         # What a lowered tree holds is not stale: it is being weighed.
         tip_height = min(self.tip.height, self.tree.root.height + self.network.max_reorg)
         try:
-            return self.admission.judge(self.tree.nodes[context.id], coin, now_ms, tip_height)
+            return self.admission.check(self.tree.nodes[context.id], coin, now_ms, tip_height)
         except TimeTooNewError:
             if is_known:
                 # A body lists it: it is stored, and counts when its time has come.
@@ -222,7 +248,7 @@ class ChainCore:
         return self._count(counted, proven.package, choose=choose)
 
     def _check_package(self, package: Package) -> _Passed | None:
-        """Check an anchor by §5.2 but for mixes; None if it has been judged before."""
+        """Check an anchor by §5.2 but for mixes; None if it has been validated before."""
         anchor, body = package.anchor, package.body
         node = self.tree.get(anchor.id)
         if node is None:
@@ -300,17 +326,18 @@ class ChainCore:
         for coin in news:
             self.admission.take_in_listed(coin)
         for wid in map(Wid, package.body.transfers):
+            self.mempool.reveal(wid)
             if not self._waiting.is_stored(wid):
                 raw = package.transfers.get(wid)
                 raw = self._waiting.jobs.get(wid) if raw is None else raw
-                assert raw is not None, "its length was known when the body was judged"
+                assert raw is not None, "its length was known when the body was counted"
                 put(schema.TRANSFER.key(wid), raw)
         body = package.body
         record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)
         put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(record))
         self._main.remember_mints(node.id, mints)
         self.admission.let_count(
-            node, Judgement.of_child(node.coin, body, parent.context, self.network)
+            node, Validation.of_child(node.coin, body, parent.context, self.network)
         )
 
     def advance(self) -> None:
@@ -329,35 +356,32 @@ class ChainCore:
             self.journal.flush()
 
     def set_aside(self, anchor_id: CoinId) -> bool:
-        """Let an anchor and its descendants stop counting, until `take_back`; tell whether that is
-        news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if node.is_set_aside:
-            return False
-        self._main.set_aside(node)
-        self.journal.flush(force=True)
-        return True
+        """Let an anchor and its descendants stop counting, until `take_back`; return whether that
+        is news. Raises `UnknownAnchorError`."""
+        return self._put_aside(anchor_id, is_aside=True)
 
     def take_back(self, anchor_id: CoinId) -> bool:
-        """Let an anchor that was set aside count again, with its descendants; tell whether that is
-        news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if not node.is_set_aside:
-            return False
-        self._main.take_back(node)
-        self.journal.flush(force=True)
-        return True
+        """Let an anchor that was set aside count again, with its descendants; return whether that
+        is news. Raises `UnknownAnchorError`."""
+        return self._put_aside(anchor_id, is_aside=False)
 
-    def _above_root(self, anchor_id: CoinId) -> AnchorNode:
+    def _put_aside(self, anchor_id: CoinId, *, is_aside: bool) -> bool:
         node = self.tree.get(anchor_id)
-        if node is None or node is self.tree.root:
+        if node is None:
+            changed = self._main.mark_absent(anchor_id, is_aside=is_aside)
+        else:
+            changed = None if node is self.tree.root else node.is_set_aside != is_aside
+        if changed is None:
             raise UnknownAnchorError(anchor_id, self.tree.root.height + 1)
-        return node
+        if changed and node is not None:
+            (self._main.set_aside if is_aside else self._main.take_back)(node)
+        self.journal.flush(force=True)
+        return changed
 
     # Branches that leave the main chain below the tree
 
     def may_undo_from(self, fork_height: int) -> bool:
-        """Tell whether this node would by itself follow a better branch that leaves its main
+        """Return whether this node would by itself follow a better branch that leaves its main
         chain at a height (Protocol §6)."""
         return fork_height >= self.root.floor(self.running_ms())
 
@@ -372,7 +396,7 @@ class ChainCore:
         return self._main.refused
 
     def lower_root(self, height: int) -> bool:
-        """Let the tree reach down to an anchor of the main chain and stay so; tell whether that
+        """Let the tree reach down to an anchor of the main chain and stay so; return whether that
         is done, or the next part of it is to be asked for."""
         self.root.held = True
         done = self.root.extend(height)
@@ -380,7 +404,7 @@ class ChainCore:
         return done
 
     def let_root_rise(self) -> bool:
-        """Let the tree have its ordinary depth again; tell whether it has."""
+        """Let the tree have its ordinary depth again; return whether it has."""
         self.root.held = False
         self.journal.changes.barren += self.root.shrink()
         self.journal.flush()
@@ -398,21 +422,21 @@ class ChainCore:
 
     # Transfers
 
-    def check_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
-        """Check a transfer for the mempool by all but its witness.
+    def check_transfer(self, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:
+        """Decode a transfer that came by itself, and check it for the mempool by all but its
+        witness; return it if it may enter. Raises a `PolicyError` or a `TransferError`."""
+        sized = decode_transfer(raw)
+        check_transfer_alone(sized.transfer, self.network)
+        checked = self._waiting.check(sized, now_ms)
+        return checked if isinstance(checked, Outcome) else sized
 
-        Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a
-        `TransferError`.
-        """
-        return self._waiting.check(sized, now_ms)
-
-    def submit_transfer(self, sized: SizedTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer whose witness has been found good (Protocol §8.4).
+    def submit_transfer(self, proven: ProvenTransfer, now_ms: int, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         try:
-            outcome = self._waiting.submit(sized, now_ms)
+            outcome = self._waiting.submit(proven, now_ms, hidden=hidden)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()
@@ -427,7 +451,7 @@ class ChainCore:
         self.journal.flush()
 
     def load_mempool(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         self._waiting.load()
         self.journal.flush()
 

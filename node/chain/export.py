@@ -4,8 +4,8 @@
     frame  = u32 length ‖ record
     record = [anchor, fresh, uncles, transfers, state_root, history_root]
 
-Writing needs a store's snapshot, reading nothing but the file. A file that is imported is judged as
-what a peer sends: nothing in it says that its chain is the heaviest.
+Writing needs a store's snapshot, reading nothing but the file. A file that is imported is validated
+as what a peer sends: nothing in it says that its chain is the heaviest.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def read_head(file: BinaryIO, network: Network) -> None:
 def read_packages(file: BinaryIO, network: Network) -> Iterator[Package]:
     """Yield the anchors of a file whose head was read, lowest first.
 
-    Every coin and transfer is decoded and hashed, nothing is judged but that each anchor's
+    Every coin and transfer is decoded and hashed, nothing is checked but that each anchor's
     parent is the one before. Raises `ImportFailedError`.
     """
     parent = genesis_of(network).id

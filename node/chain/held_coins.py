@@ -1,6 +1,6 @@
-"""Coins that cannot be judged yet: their parent is unknown, or their time is ahead of the clock.
+"""Coins that cannot be validated yet: their parent is unknown, or their time is ahead of the clock.
 
-What is held is bounded in all and for each sender. Where there is no room left, whoever holds most
+What is held is bounded in all and for each sender. Where there is no room left, the sender of most
 gives way, so that nobody fills the places of others.
 """
 
@@ -125,7 +125,7 @@ class Orphans:
 
 
 class EarlyCoins:
-    """Proven coins whose time is too far ahead, by the time at which they can be judged (ms)."""
+    """Proven coins whose time is too far ahead, by the time at which they can be validated (ms)."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, CoinId]] = []
@@ -139,7 +139,7 @@ class EarlyCoins:
         return coin_id in self._held
 
     def has_room(self, peer: str) -> bool:
-        """Tell whether one more coin of a peer could be held."""
+        """Return whether one more coin of a peer could be held."""
         return self._of_peer[peer] < MAX_EARLY_OF_PEER
 
     def hold(self, held: HeldCoin, due_ms: int) -> None:
@@ -155,7 +155,7 @@ class EarlyCoins:
             self._drop(latest[1])
 
     def next_due_ms(self) -> int | None:
-        """Return when the next coin can be judged."""
+        """Return when the next coin can be validated."""
         while self._heap and self._heap[0][1] not in self._held:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

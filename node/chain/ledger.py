@@ -89,7 +89,7 @@ class Ledger:
         return schema.UNSPENT.get_many(self.view, ids)
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the main chain created the coin and spent it."""
+        """Return whether the main chain created the coin and spent it."""
         found = schema.HISTORY.get(self.view, coin_id)
         return found is not None and bool(found.spent_by)
 

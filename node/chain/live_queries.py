@@ -1,4 +1,5 @@
-"""The answers of a running chain: each is one trip to the writer, and one function of the reads."""
+"""The answers of a running chain: each is one function of the reads, and one trip to the writer
+unless the store can answer by itself."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from unchained.node.base.runner import Runner
 from unchained.node.chain import anchor_reads, coin_reads
 from unchained.node.chain.answers import (
     AnchorPlace,
@@ -15,7 +17,6 @@ from unchained.node.chain.answers import (
     HeaderBase,
     KnownCoin,
     Lacking,
-    MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
@@ -25,10 +26,12 @@ from unchained.node.chain.answers import (
     WaitingTransfer,
 )
 from unchained.node.chain.view import ChainView
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.storage.kv import Getter
 
 T = TypeVar("T")
 
@@ -43,8 +46,11 @@ class ViewReader(Protocol):
 class LiveQueries:
     """`ChainQueries` of a running chain; what each method returns is said there."""
 
-    def __init__(self, reader: ViewReader) -> None:
+    def __init__(self, reader: ViewReader, store: Getter, runner: Runner, network: Network) -> None:
         self._reader = reader
+        self._network = network
+        self._store = store
+        self._runner = runner
 
     # What is known
 
@@ -63,17 +69,13 @@ class LiveQueries:
         )
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
-        return await self._reader.read(partial(coin_reads.lacking, bodies=bodies))
+        most = self._network.max_body_size
+        return await self._runner.run(coin_reads.lacking, self._store, bodies, most)
 
     # The main chain and its branches
 
     async def anchor_at(self, height: int) -> CoinId | None:
         return await self._reader.read(partial(anchor_reads.anchor_at, height=height))
-
-    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-        return await self._reader.read(
-            partial(anchor_reads.main_stretch, lowest=lowest, known=known, limit=limit)
-        )
 
     async def main_weight(self, height: int) -> MainWeight:
         return await self._reader.read(partial(anchor_reads.main_weight, height=height))
@@ -113,9 +115,6 @@ class LiveQueries:
         return await self._reader.read(
             partial(anchor_reads.anchors_above, known=known, tip_id=tip_id, limit=limit)
         )
-
-    async def counting_anchor(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
-        return await self._reader.read(partial(anchor_reads.counting_anchor, anchor_id=anchor_id))
 
     async def bodies(self, ids: Sequence[CoinId], most_bytes: int) -> list[bytes]:
         return await self._reader.read(partial(anchor_reads.bodies, ids=ids, most_bytes=most_bytes))

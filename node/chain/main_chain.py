@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive, Branch
 from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers, WaitingTransfers
-from unchained.node.chain.pruning import prune_undo
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
-from unchained.node.chain.tree import AnchorNode, AnchorTree
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorTree
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import connect_anchor, mints_of
+from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.schema import AnchorRecord, MempoolRecord, TransferEntered
 
 REMEMBERED_MINTS: Final = 128
-"""Anchors whose mints are kept from judging to connecting; others are derived again."""
+"""Anchors whose mints are kept from counting to connecting; others are derived again."""
 
 
 class MainChain:
@@ -57,7 +59,7 @@ class MainChain:
         self._refused_lead = 0
 
     def remember_mints(self, anchor_id: CoinId, mints: list[Mint]) -> None:
-        """Keep what judging an anchor has found out for when it is connected."""
+        """Keep what counting an anchor has found out for when it is connected."""
         self._mints[anchor_id] = mints
         if len(self._mints) > REMEMBERED_MINTS:
             del self._mints[next(iter(self._mints))]
@@ -69,7 +71,8 @@ class MainChain:
         """
         if self.chooses_later or self._admission.is_behind:
             return
-        self._follow(UndoneTransfers(self._waiting, self._tree.tip.height), 0)
+        if self._tree.choose() is not self._tree.tip:
+            self._follow(UndoneTransfers(self._waiting, self._tree.tip.height), 0)
 
     def _follow(self, undone: UndoneTransfers, depth: int) -> None:
         """Follow the winner, after so many anchors have been undone already."""
@@ -103,7 +106,7 @@ class MainChain:
             try:
                 change = connect_anchor(
                     node.coin,
-                    node.judged.body,
+                    node.validated.body,
                     self._mints_of(node),
                     self._waiting,
                     self._ledger,
@@ -128,13 +131,11 @@ class MainChain:
         kinds = [mint.kind for mint in self._mints_of(node)]
         self._journal.changes.connected.append(
             ConnectedAnchor(
-                node.id,
-                node.height,
-                node.coin.header.time,
+                node.coin,
                 kinds.count(CoinKind.FRESH),
                 kinds.count(CoinKind.LATE),
                 kinds.count(CoinKind.STRAY),
-                len(node.judged.body.transfers),
+                len(node.validated.body.transfers),
             )
         )
         if not self._root.held:
@@ -143,10 +144,10 @@ class MainChain:
             self._refused_lead -= self._work_of([node])
             if self._refused_lead < 0:
                 self.refused = None
-        prune_undo(self._ledger, self._tree, self._network, self._journal.running_ms())
+        self._root.prune_undo(self._journal.running_ms())
 
     def _put_record(self, node: AnchorNode, connected_running_ms: int = 0) -> None:
-        body = b"" if node.judgement is None else node.judged.body.to_bytes()
+        body = b"" if node.validation is None else node.validated.body.to_bytes()
         votes = node.votes if node.forgotten else 0
         record = AnchorRecord(
             node.coin.raw, body, node.status, votes, connected_running_ms, node.marks
@@ -158,11 +159,7 @@ class MainChain:
         node = self._tree.tip
         parent = node.parent
         assert parent is not None, "a fork point lies at or above the root"
-        transfers = []
-        for wid in node.judged.body.transfers:
-            sized, _, _ = self._waiting.judged(Wid(wid))
-            assert sized is not None, "it was connected"
-            transfers.append(sized)
+        transfers = [self._waiting.decoded(Wid(wid)) for wid in node.validated.body.transfers]
         history = parent.context.history
         assert history is not None, "the tree keeps it"
         self._ledger.disconnect(node.coin, history, self._mints_of(node), transfers)
@@ -174,13 +171,14 @@ class MainChain:
             record = MempoolRecord(0, node.coin.header.time, sized.transfer.fee, sized.size)
             self._ledger.batch.put(schema.MEMPOOL.key(sized.wid), schema.MEMPOOL.encode(record))
         self._tree.set_tip(parent)
+        self._admission.note_left(node.coin)
         self._journal.changes.disconnected.append((node.height, node.id))
         self._refused_lead += self._work_of([node])
         self._journal.write(tip_moved=True)
         undone.add(transfers, (mint.coin.id for mint in self._mints_of(node)))
 
     def _must_refuse(self, fork: AnchorNode) -> bool:
-        """Tell whether to leave a reorganisation to the operator (Protocol §6)."""
+        """Return whether to leave a reorganisation to the operator (Protocol §6)."""
         if self._tree.tip.height - fork.height <= self._network.max_reorg:
             return False
         return self._root.is_settled(fork.height + 1, self._journal.running_ms())
@@ -195,7 +193,7 @@ class MainChain:
             assert node.parent is not None
             found = mints_of(
                 node.coin,
-                node.judged.body,
+                node.validated.body,
                 self._archive,
                 Branch(self._tree, node.parent, self._archive),
                 self._network,
@@ -217,6 +215,22 @@ class MainChain:
         self._journal.changes.aside.append((node.id, True))
         self._leave(node)
 
+    def mark_absent(self, anchor_id: CoinId, *, is_aside: bool) -> bool | None:
+        """Set an anchor aside that counted once and waits for the clock to count again, or take it
+        back; return whether that is news, None if there is no such anchor."""
+        record = schema.ANCHOR.get(self._ledger.view, anchor_id)
+        if record is None or not self._admission.awaits(Coin.from_bytes(record.coin)):
+            return None
+        marks = AnchorMark(record.marks) & ~AnchorMark.SET_ASIDE
+        if is_aside:
+            marks |= AnchorMark.SET_ASIDE
+        changed = marks != record.marks
+        if changed:
+            record = msgspec.structs.replace(record, marks=int(marks))
+            self._ledger.batch.put(schema.ANCHOR.key(anchor_id), schema.ANCHOR.encode(record))
+            self._journal.changes.aside.append((anchor_id, is_aside))
+        return changed
+
     def leave_set_aside(self) -> None:
         """Finish, after opening, what a set-aside had begun."""
         for node in self._tree.path(self._tree.root, self._tree.tip):
@@ -230,6 +244,8 @@ class MainChain:
         while node.on_main:
             self._disconnect(undone)
             depth += 1
+        # What the clock does not allow counted only for having been the main chain.
+        self._admission.note_clock(self._admission.now_ms)
         if self._admission.is_behind:
             self._settle(undone, depth)
         else:

@@ -8,7 +8,7 @@ import msgspec
 
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.tree import AnchorStatus, AnchorTree, Judgement
+from unchained.node.chain.tree import AnchorStatus, AnchorTree, Validation
 from unchained.node.consensus.context import child_context
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
@@ -55,7 +55,7 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     )
     archive = Archive(ledger.view, network)
     root_id, root_height = _find_root(store, network, tip)
-    tree = AnchorTree(_coin(store, root_id), main_judgement(store, network, root_height))
+    tree = AnchorTree(_coin(store, root_id), main_validation(store, network, root_height))
     main = [
         there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
         for height in range(root_height + 1, tip.height + 1)
@@ -71,7 +71,7 @@ def connect_loaded(tree: AnchorTree, main: Sequence[CoinId]) -> None:
     """
     for anchor_id in main:
         node = there(tree.get(anchor_id), f"anchor {anchor_id.hex()}")
-        there(node.judgement, f"body of anchor {anchor_id.hex()}")
+        there(node.validation, f"body of anchor {anchor_id.hex()}")
         tree.set_tip(node)
 
 
@@ -116,27 +116,29 @@ def _find_root(store: KeyValueStore, network: Network, tip: Coin) -> tuple[CoinI
     return main_id(height), height
 
 
-def main_judgement(store: Getter, network: Network, height: int) -> Judgement:
-    """Return the judgement of the main chain's anchor at a height whose state is kept.
+def main_validation(store: Getter, network: Network, height: int) -> Validation:
+    """Return the validation of the main chain's anchor at a height whose state is kept.
 
     Raises `StoreCorruptError` when what is needed is not there.
     """
     if height == 0:
-        return Judgement.of_genesis(genesis_of(network), network)
+        return Validation.of_genesis(genesis_of(network), network)
     anchor_id = there(schema.HEIGHT.get(store, height), f"anchor at height {height}")
-    # R of Protocol §7: an anchor that knows of it is all that the judgement takes of a parent.
-    origin = Judgement.of_genesis(genesis_of(network), network).context
+    # R of Protocol §7: an anchor that knows of it is all that the validation takes of a parent.
+    origin = Validation.of_genesis(genesis_of(network), network).context
     if height > 1:
         origin_id = there(schema.HEIGHT.get(store, 1), "anchor at height 1")
         first = _body(store, origin_id)
         listed = len(first.fresh) + len(first.uncles)
         origin = child_context(_coin(store, origin_id), listed, origin, network)
-    judged = Judgement.of_child(_coin(store, anchor_id), _body(store, anchor_id), origin, network)
+    validated = Validation.of_child(
+        _coin(store, anchor_id), _body(store, anchor_id), origin, network
+    )
     state = there(schema.STATE.get(store, height), f"state at height {height}")
     context = msgspec.structs.replace(
-        judged.context, history=HistoryPeaks.from_bytes(state.history)
+        validated.context, history=HistoryPeaks.from_bytes(state.history)
     )
-    return msgspec.structs.replace(judged, context=context)
+    return msgspec.structs.replace(validated, context=context)
 
 
 def _coin(store: Getter, coin_id: CoinId) -> Coin:

@@ -1,7 +1,7 @@
 """What others ask of the chain, by name.
 
 What is settled, and so on disk for good, is read of a store's snapshot without asking here (the
-`Reading` of RPC). Whatever depends on the tip, on branches or on what waits is answered in one
+`Reading` of RPC). All that depends on the tip, on branches or on what waits is answered in one
 trip to the chain's writer, by one pure function of `anchor_reads` or `coin_reads`: see
 `LiveQueries`.
 """
@@ -19,7 +19,6 @@ from unchained.node.chain.answers import (
     HeaderBase,
     KnownCoin,
     Lacking,
-    MainStretch,
     MainWeight,
     MempoolState,
     TransferEncoding,
@@ -54,16 +53,13 @@ class ChainQueries(Protocol):
         asked for (Protocol §11)."""
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
-        """Return what bodies list and is not known."""
+        """Return what bodies list and is not on disk: of the store alone, without the writer. What
+        a long sync took in a moment ago may be among it."""
 
     # The main chain and its branches
 
     async def anchor_at(self, height: int) -> CoinId | None:
         """Return the main chain's anchor at a height."""
-
-    async def main_stretch(self, lowest: int, known: Sequence[CoinId], limit: int) -> MainStretch:
-        """Return how many of some anchors that follow one another, from height `lowest` on, are
-        on the main chain, and at most `limit` of those after the last such."""
 
     async def main_weight(self, height: int) -> MainWeight:
         """Return what the main chain has above a height."""
@@ -106,9 +102,6 @@ class ChainQueries(Protocol):
         """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the
         first of `known` that is on it: at most `limit`. None if there is no such tip."""
 
-    async def counting_anchor(self, anchor_id: CoinId) -> tuple[Coin, Body] | None:
-        """Return an anchor of the tree that counts, with its body."""
-
     async def bodies(self, ids: Sequence[CoinId], most_bytes: int) -> list[bytes]:
         """Return the encoded bodies of anchors that count, empty bytes for others: as many of the
         first as have `most_bytes` together, one at least."""
@@ -117,8 +110,8 @@ class ChainQueries(Protocol):
         """Return known coins, empty bytes for others."""
 
     async def transfers(self, wids: Sequence[Wid], most_bytes: int) -> list[bytes]:
-        """Return the encodings of transfers, empty bytes for unknown ones: as many of the first
-        as have `most_bytes` together, one at least."""
+        """Return the encodings of transfers for peers, empty bytes for those that are unknown or
+        hidden from them: as many of the first as have `most_bytes` together, one at least."""
 
     async def votes(self, anchors: Sequence[CoinId], after: bytes, limit: int) -> VotesFound:
         """Return the votes for anchors that count, by anchor and then by id, at most `limit`: for

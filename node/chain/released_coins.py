@@ -1,4 +1,4 @@
-"""Held coins that can be judged now: each sender's in a queue of its own, all served in turn."""
+"""Held coins that can be validated now: each sender's in a queue of its own, all served in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resubmitter(Protocol):
     """Takes held coins in: the intake."""
 
     async def submit_again(self, held: HeldCoin) -> None:
-        """Judge a coin that was held."""
+        """Submit a coin that was held."""
 
 
 class ReleasedCoins:
@@ -46,7 +46,7 @@ class ReleasedCoins:
             while True:
                 await self._has_more.wait()
                 self._has_more = trio.Event()
-                for peer in set(self._queues) - self._served:
+                for peer in [peer for peer in self._queues if peer not in self._served]:
                     self._served.add(peer)
                     nursery.start_soon(self._serve_peer, peer, resubmitter)
 

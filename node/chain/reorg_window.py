@@ -7,17 +7,22 @@ back from the store, with the votes that they had, and stay for as long as the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
-from unchained.node.chain.opened_chain import main_judgement
-from unchained.node.chain.pruning import retire_root
-from unchained.node.chain.tree import AnchorTree
+from unchained.node.chain.opened_chain import main_validation
+from unchained.node.chain.tree import AnchorStatus, AnchorTree
 from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.presence import there
 
@@ -26,6 +31,10 @@ TREE_ANCHORS_MAX: Final = 8_192
 
 ANCHORS_PER_STEP_MAX: Final = 64
 """Anchors that enter or leave the tree in one operation of the writer, some 50 ms."""
+
+PRUNED_HEIGHTS_AT_ONCE: Final = 4
+"""Heights whose undo data one anchor's batch drops at most: the backlog after a long sync goes
+away little by little."""
 
 
 class ReorgWindow:
@@ -73,14 +82,14 @@ class ReorgWindow:
         return min(low, root)
 
     def is_settled(self, height: int, running_ms: int) -> bool:
-        """Tell whether the main chain's anchor at a height has been there for MAX_REORG * T of
+        """Return whether the main chain's anchor at a height has been there for MAX_REORG * T of
         the node's running time."""
         anchor_id = there(self._archive.main_id(height), f"anchor at height {height}")
         record = there(schema.ANCHOR.get(self._ledger.view, anchor_id), f"anchor {anchor_id.hex()}")
         return is_settled(running_ms - record.connected_running_ms, self._network)
 
     def extend(self, height: int) -> bool:
-        """Take some anchors back into the tree; tell whether its root is as low as a height.
+        """Take some anchors back into the tree; return whether its root is as low as a height.
 
         Their states have to be kept. Raises `StoreCorruptError` if something is missing.
         """
@@ -92,12 +101,12 @@ class ReorgWindow:
 
     def _restore(self, height: int) -> None:
         view = self._ledger.view
-        judged = main_judgement(view, self._network, height)
-        anchor_id = judged.context.id
+        validated = main_validation(view, self._network, height)
+        anchor_id = validated.context.id
         coin = there(self._archive.coin(anchor_id), f"coin {anchor_id.hex()}")
         record = there(schema.ANCHOR.get(view, anchor_id), f"anchor {anchor_id.hex()}")
         bound = self._listed_children(anchor_id, height)
-        root = self._tree.lower_root(coin, judged)
+        root = self._tree.lower_root(coin, validated)
         # Stored as bound again too, so that the tree is as deep if it is opened again.
         self._admission.restore(root, [there(self._archive.coin(i), i.hex()) for i in bound])
         self._tree.recall_votes(root, record.votes)
@@ -106,11 +115,11 @@ class ReorgWindow:
         """Return the coins that are bound to a main-chain anchor below the root and listed by
         the main chain."""
         above = self._tree.root
-        bound = [above.id, *map(CoinId, above.judged.body.fresh)]
+        bound = [above.id, *map(CoinId, above.validated.body.fresh)]
         # Protocol §5.2: a late coin comes at most W anchors after the next one
         for later in range(height + 2, height + 2 + self._network.window):
             node = self._tree.main_at(later)
-            for uncle in () if node is None else node.judged.body.uncles:
+            for uncle in () if node is None else node.validated.body.uncles:
                 coin = there(self._archive.coin(CoinId(uncle)), f"coin {uncle.hex()}")
                 if coin.parent == anchor_id:
                     bound.append(coin.id)
@@ -123,10 +132,83 @@ class ReorgWindow:
         for _ in range(ANCHORS_PER_STEP_MAX):
             if not self.is_deep:
                 break
-            lost += retire_root(self._tree, self._ledger, self._archive, self._admission)
+            lost += self._retire_root()
         return lost
 
     @property
     def is_deep(self) -> bool:
         """Whether the tree reaches further down than MAX_REORG."""
         return self._tree.tip.height - self._tree.root.height > self._network.max_reorg
+
+    # What the chain lets go of as it grows: old candidates, lost branches, undo data
+
+    def _retire_root(self) -> list[CoinId]:
+        """Let the lowest anchor leave the tree, with the votes for it and its lost branches.
+
+        The main chain keeps the coins that it lists; the anchor's record keeps its votes. Returns
+        the anchors of the lost branches.
+        """
+        old, lost = self._tree.advance_root()
+        batch, admission = self._ledger.batch, self._admission
+        record = there(schema.ANCHOR.get(self._ledger.view, old.id), f"anchor {old.id.hex()}")
+        retired = msgspec.structs.replace(record, votes=old.votes, marks=old.marks)
+        batch.put(schema.ANCHOR.key(old.id), schema.ANCHOR.encode(retired))
+        for node in (old, *lost):
+            self._drop_bound(node.id, [*node.bound, *admission.forget(node.id)])
+        for node in lost:
+            batch.delete(schema.ANCHOR.key(node.id))
+            if node.status is AnchorStatus.COUNTS:
+                for wid in node.validated.body.transfers:
+                    self._drop_transfer(Wid(wid))
+        for parent_id in admission.stale_parents(self._tree.root.height):
+            self._drop_bound(parent_id, admission.forget(parent_id))
+        return [node.id for node in lost]
+
+    def _drop_bound(self, anchor_id: CoinId, coins: Sequence[CoinId]) -> None:
+        batch, view = self._ledger.batch, self._ledger.view
+        for coin_id in coins:
+            batch.delete(schema.BOUND.key(anchor_id, coin_id))
+            on_chain = schema.HISTORY.get(view, coin_id) is not None
+            if not on_chain and not self._tree.is_listed(coin_id):
+                batch.delete(schema.COIN.key(coin_id))
+                self._archive.forget(coin_id)
+                self._drop_absent(coin_id)
+
+    def _drop_absent(self, anchor_id: CoinId) -> None:
+        """Delete what is on record of an anchor that has waited for the clock, out of the tree."""
+        record = schema.ANCHOR.get(self._ledger.view, anchor_id)
+        if record is None or self._tree.get(anchor_id) is not None:
+            return
+        self._ledger.batch.delete(schema.ANCHOR.key(anchor_id))
+        if record.body:
+            for wid in Body.from_bytes(record.body).transfers:
+                self._drop_transfer(Wid(wid))
+
+    def _drop_transfer(self, wid: Wid) -> None:
+        """Delete a transfer's bytes unless it waits or an anchor that counts lists it."""
+        view = self._ledger.view
+        if schema.MEMPOOL.get(view, wid) is not None or self._tree.is_listed_aside(wid):
+            return
+        raw = schema.TRANSFER.get(view, wid)
+        if raw is None:
+            return
+        try:
+            place = schema.TXID.get(view, SizedTransfer.from_bytes(raw, wid).txid)
+        except NonCanonicalError:
+            # listed by an anchor that counted, and was never connected
+            place = None
+        if place is None or place.wid != wid:
+            self._ledger.batch.delete(schema.TRANSFER.key(wid))
+
+    def prune_undo(self, running_ms: int) -> None:
+        """Drop undo data that no reorganisation by itself can need (Protocol §6, last rule but
+        one): below the last MAX_REORG anchors, of anchors that have been on the chain long enough,
+        and never of the tree's root or above: it may reach deeper while a branch is weighed."""
+        ledger, floor = self._ledger, self._ledger.undo_floor
+        end = min(self._tree.tip.height - self._network.max_reorg, self._tree.root.height)
+        for height in range(floor, min(floor + PRUNED_HEIGHTS_AT_ONCE, end)):
+            if not self.is_settled(height, running_ms):
+                return
+            ledger.batch.delete(schema.UNDO.key(height))
+            ledger.batch.delete(schema.STATE.key(height))
+            ledger.undo_floor = height + 1

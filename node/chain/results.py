@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
@@ -19,6 +21,17 @@ class Outcome(enum.Enum):
 
     ACCEPTED = "accepted"
     KNOWN = "known"
+
+
+class TransferIntake(Protocol):
+    """Takes transfers that are made here: the chain of a node that is alone, else the stem."""
+
+    async def submit_transfer(self, transfer: bytes | ProvenTransfer) -> Outcome:
+        """Take in a transfer: its whole encoding, or one that was proven where it was made.
+
+        Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
+        relayed.
+        """
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +62,7 @@ class ProvenCoin(msgspec.Struct, frozen=True, gc=False):
     """A coin whose mix is known to be the Argon2id of its header: verified, or mined here.
 
     What has been proven is a type, so that nobody can forget to prove a coin, or prove it twice.
-    Only those make one who know the mix: whoever has called the verifier, and own mining.
+    Only those make one who know the mix: those who have called the verifier, and own mining.
     """
 
     coin: Coin
@@ -86,11 +99,9 @@ class UnknownAnchorError(Exception):
 
 
 class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
-    """An anchor that joined the main chain. `time` in ms; the rest counts its body's entries."""
+    """An anchor that joined the main chain, by its coin; the rest counts its body's entries."""
 
-    id: CoinId
-    height: int
-    time: int
+    coin: Coin
     fresh: int
     late: int
     stray: int
@@ -99,11 +110,10 @@ class ConnectedAnchor(msgspec.Struct, frozen=True, gc=False):
 
 class CountedAnchor(msgspec.Struct, frozen=True, gc=False):
     """An anchor that passed Protocol §5.2, as all its ancestors have: what is bound to it can be
-    judged from here on."""
+    validated from here on."""
 
-    id: CoinId
-    height: int
-    parent: CoinId
+    coin: Coin
+    body: Body
 
 
 class BatchOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -118,11 +128,11 @@ class Changes(msgspec.Struct):
     """What happened since the last time it was asked: for log lines and for subscribers.
 
     `events` are on disk; their first has sequence number `first_event`. `coins` became known (each
-    names its parent), `counted` those anchors whose children can be judged from here on.
+    names its parent), `counted` those anchors whose children can be validated from here on.
     `ruled_out` names anchors that became invalid (Protocol §5.2), `dead` those that failed when
     they were connected (§5.3), each with the rule; `aside` those that the operator has set aside,
-    or taken back. `barren` are anchors whose children never will be judged: invalid, or gone with
-    a lost branch.
+    or taken back. `barren` are anchors whose children never will be validated: invalid, or gone
+    with a lost branch.
     """
 
     first_event: int
@@ -136,3 +146,8 @@ class Changes(msgspec.Struct):
     counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing happened."""
+        return self == Changes(self.first_event)

@@ -1,15 +1,15 @@
 """The chain as a service: what may be done to it, by name.
 
-Whoever has a coin, a body or a transfer calls `submit_...` from any task. What is expensive (proofs
+Coins, bodies and transfers are submitted (`submit_...`) from any task. What is expensive (proofs
 of work, signatures) is verified in worker threads, several at a time; what changes the chain is
-queued for its one writer. What is known is asked of `queries`. What happened is told through
+queued for its one writer. What is known is asked of `queries`. What happened goes out through
 `changes` (every step) and `status` (the present).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeVar
@@ -20,12 +20,12 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.chain_intake import ChainIntake
 from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
-from unchained.node.chain.operation import Operation, Running
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
     BatchOutcome,
@@ -37,19 +37,18 @@ from unchained.node.chain.results import (
     ProvenAnchor,
     ProvenCoin,
 )
-from unchained.node.chain.status import ChainStatus, ManagerStatistics, status_of
+from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
-from unchained.node.chain.writer import ChainWriter
+from unchained.node.chain.writer import ChainWriter, Operation, Running
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict
-from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.consensus.transfers import ProvenTransfer, ValidatedTransfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer, wid_of
-from unchained.node.primitives.types import CoinId
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage.kv import KeyValueStore
 
 T = TypeVar("T")
@@ -87,16 +86,18 @@ class ChainService:
         self.network = core.network
         self._clock = clock
         self._writer = ChainWriter(core, clock=clock, runner=writer, running=running, listener=self)
-        self.queries: ChainQueries = LiveQueries(self._writer)
+        self.queries: ChainQueries = LiveQueries(self._writer, core.store, verifier, core.network)
         """What is known of the chain."""
+        self._transfers = core.transfers
         self._verification = Verifier(core.network, verifier, verifiers, backend)
         self._log = log
         self._intake = CoinIntake(
             core.network, self._writer, self._verification, clock=clock, log=log
         )
+        self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
-        self.status: Watch[ChainStatus] = Watch(status_of(core, clock.now_ms()))
+        self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
         """The present of the chain."""
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._coins = self._connected = self._disconnected = 0
@@ -170,7 +171,7 @@ class ChainService:
             self._connected += len(step.connected)
             self._disconnected += len(step.disconnected)
             for anchor in step.counted:
-                self._intake.note_counted(anchor.id)
+                self._intake.note_counted(anchor.coin.id)
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
                 self._intake.note_barren(anchor_id)
@@ -185,20 +186,17 @@ class ChainService:
         for anchor in step.connected[-1:] if self._in_bulk else step.connected:
             self._log.info(
                 "anchor.connected",
-                height=anchor.height,
-                id=anchor.id.hex(),
+                height=anchor.coin.height,
+                id=anchor.coin.id.hex(),
                 fresh=anchor.fresh,
                 late=anchor.late,
                 stray=anchor.stray,
                 transfers=anchor.transfers,
             )
         # In bulk the anchors that are connected say enough.
-        for counted in () if self._in_bulk else step.counted:
+        for coin in () if self._in_bulk else [counted.coin for counted in step.counted]:
             self._log.debug(
-                "anchor.counted",
-                height=counted.height,
-                id=counted.id.hex(),
-                parent=counted.parent.hex(),
+                "anchor.counted", height=coin.height, id=coin.id.hex(), parent=coin.parent.hex()
             )
         for anchor_id, error in step.dead:
             self._log.warning("anchor.dead", **_broken(anchor_id, error))
@@ -244,7 +242,7 @@ class ChainService:
                 await self._call(ChainCore.end_bulk)
 
     async def may_undo(self, fork_height: int, winner: CoinId, lead: int) -> bool:
-        """Tell whether this node follows by itself a better branch that leaves its main chain at
+        """Return whether this node follows by itself a better branch that leaves its main chain at
         a height (Protocol §6); if it does not, leave the branch to the operator, as `refuse`
         does."""
 
@@ -258,11 +256,11 @@ class ChainService:
 
     async def set_aside(self, anchor_id: CoinId) -> bool:
         """Let an anchor of the last MAX_REORG heights and all that descends from it stop counting,
-        on disk too, until `take_back`; tell whether that is news. Raises `UnknownAnchorError`."""
+        on disk too, until `take_back`; return whether that is news. Raises `UnknownAnchorError`."""
         return await self._call(partial(ChainCore.set_aside, anchor_id=anchor_id))
 
     async def take_back(self, anchor_id: CoinId) -> bool:
-        """Let an anchor that was set aside count again, with all that descends from it; tell
+        """Let an anchor that was set aside count again, with all that descends from it; return
         whether that is news. Raises `UnknownAnchorError`."""
         return await self._call(partial(ChainCore.take_back, anchor_id=anchor_id))
 
@@ -273,7 +271,7 @@ class ChainService:
 
     @asynccontextmanager
     async def deepened(self, height: int) -> AsyncIterator[None]:
-        """Let branches be judged that leave the main chain at a height below the tree, until one
+        """Let branches be weighed that leave the main chain at a height below the tree, until one
         of them has won. One at a time; `may_undo` has to allow it."""
         depth = self.status.value.height - height
         try:
@@ -299,7 +297,7 @@ class ChainService:
             self._connected,
             self._disconnected,
             self._verification.mixes,
-            self._verification.judged,
+            self._verification.transfers,
             self._intake.orphans,
             self._intake.early,
             self._refused,
@@ -318,7 +316,7 @@ class ChainService:
 
         Raises the `CoinError` that it breaks. A coin whose parent is unknown is held without its
         proof having been looked at; one that is too new, and at most two limits ahead, when it
-        has been proven. The sender is told what it breaks when it can be judged.
+        has been proven. The sender hears what it breaks when it can be validated.
         """
         return await self._intake.submit(coin, sender=sender)
 
@@ -335,8 +333,7 @@ class ChainService:
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault, and the `ProtocolError` that makes the anchor invalid for good.
         """
-        if package.transfers:
-            await self.judge_transfers(package.transfers.values())
+        await self.validate_transfers(package.transfers)
         result = await self._call(lambda core: self._take_body(core, package))
         if isinstance(result, NeedsProof):
             try:
@@ -357,7 +354,7 @@ class ChainService:
     def _take_body(
         self, core: ChainCore, submitted: Package | ProvenAnchor
     ) -> Outcome | NeedsProof | Operation:
-        """Judge a body, in the writer's thread; return the choice of the tip that is still to be
+        """Check a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
         result: Outcome | NeedsProof
         if isinstance(submitted, ProvenAnchor):
@@ -383,35 +380,10 @@ class ChainService:
     ) -> tuple[int, ProtocolError | None]:
         """Take in anchors in order, as sync and import have them; stop at the first bad one.
 
-        Proofs are verified together first, but for the coins in `proven`. Returns how many were
-        taken in or known already, and the rule that the next one broke.
+        Proofs and signatures are verified first, but for the mixes of the coins in `proven`.
+        Returns how many were taken in or known already, and the rule that the next one broke.
         """
-        coins = [
-            coin
-            for package in packages
-            for coin in (package.anchor, *package.coins.values())
-            if coin.id not in proven
-        ]
-        forged = await self.find_forged(coins)
-        sound = next(
-            (at for at, package in enumerate(packages) if _coin_ids(package) & forged),
-            len(packages),
-        )
-        await self.judge_transfers(
-            [raw for package in packages[:sound] for raw in package.transfers.values()]
-        )
-        anchors = [ProvenAnchor(package) for package in packages[:sound]]
-        now_ms = self._clock.now_ms()
-
-        def submit(core: ChainCore) -> tuple[int, ProtocolError | None]:
-            # Whoever sent these has to hear which rule they break when they are connected.
-            self._writer.choose_now()
-            return core.submit_chain(anchors, now_ms)
-
-        done, error = await self._call(submit)
-        if error is None and sound < len(packages):
-            error = await self._submit_forged(packages[sound])
-        return done, error
+        return await self._chain_intake.submit(packages, proven)
 
     async def submit_batch(self, anchors: Sequence[ProvenAnchor]) -> BatchOutcome:
         """Take in anchors, lowest first; stop at the first that breaks a rule of its own.
@@ -419,34 +391,45 @@ class ChainService:
         now_ms = self._clock.now_ms()
         return await self._call(lambda core: core.submit_batch(anchors, now_ms))
 
-    async def _submit_forged(self, package: Package) -> ProtocolError | None:
-        """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
-        anchor, now_ms = package.anchor, self._clock.now_ms()
-        try:
-            judged = await self._call(lambda core: core.submit_coin(anchor, now_ms))
-            if isinstance(judged, NeedsProof):
-                await self.verify_mixes(judged.coins)
-                await self.submit_coin(ProvenCoin(anchor))
-            await self.submit_package(package)
-        except ProtocolError as error:
-            return error
-        return None
-
-    async def submit_transfer(self, raw: bytes) -> Outcome:
-        """Take in a transfer that came by itself.
+    async def submit_transfer(
+        self, transfer: bytes | ProvenTransfer, *, hidden: bool = False
+    ) -> Outcome:
+        """Take in a transfer that came by itself: its whole encoding, or one that was proven where
+        it was made. One that is `hidden` is shown to no peer until it is submitted without, or
+        revealed, or an anchor lists it.
 
         Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
         relayed. What the chain does not allow is refused before any signature is looked at.
         """
         now_ms = self._clock.now_ms()
-        sized = await self._call(lambda core: _check_transfer(core, raw, now_ms))
-        if isinstance(sized, Outcome):
-            return sized
-        transfer = sized
-        (verdict,) = await self.judge_transfers((raw,))
-        verdict.raise_alone()
-        verdict.raise_witness()
-        return await self._call(lambda core: core.submit_transfer(transfer, now_ms))
+        if isinstance(transfer, ProvenTransfer):
+            self._transfers.remember(transfer.sized.wid, ValidatedTransfer.of(transfer))
+            proven = transfer
+        else:
+            found = await self._prove(transfer, now_ms)
+            if isinstance(found, Outcome):
+                is_news = not hidden and await self.reveal_transfer(wid_of(transfer))
+                return Outcome.ACCEPTED if is_news else found
+            proven = found
+        return await self._call(lambda core: core.submit_transfer(proven, now_ms, hidden))
+
+    async def reveal_transfer(self, wid: Wid) -> bool:
+        """Let peers learn of a transfer from here; return whether it was hidden from them."""
+        return await self._call(lambda core: core.mempool.reveal(wid))
+
+    async def _prove(self, raw: bytes, now_ms: int) -> ProvenTransfer | Outcome:
+        known = self._transfers.proven(wid_of(raw))
+        if known is not None:
+            return known
+        checked = await self._call(lambda core: core.check_transfer(raw, now_ms))
+        if isinstance(checked, Outcome):
+            return checked
+        return (await self.validate_transfer(checked)).proven()
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return a transfer that came not long ago and was found good, without asking the writer;
+        from any thread."""
+        return self._transfers.proven(wid)
 
     # Verifying
 
@@ -461,40 +444,22 @@ class ChainService:
         """
         return await self._verification.find_forged(await self.queries.unknown_coins(coins))
 
-    async def judge_transfers(self, raws: Collection[bytes]) -> list[TransferVerdict]:
-        """Judge transfers by their bytes, several at a time; remember and return the verdicts."""
-        wids = [wid_of(raw) for raw in raws]
-        known = await self._call(lambda core: [core.verdicts.get(wid) for wid in wids])
-        open_cases = [
-            (wid, raw)
-            for wid, raw, verdict in zip(wids, raws, known, strict=True)
-            if verdict is None
-        ]
-        if open_cases:
-            news = await self._verification.judge(open_cases)
+    async def validate_transfer(self, sized: SizedTransfer) -> ValidatedTransfer:
+        """Return what a decoded transfer is by its bytes; validated only if that was not done."""
+        verdict = self._transfers.verdict(sized.wid)
+        if verdict is not None:
+            return ValidatedTransfer(sized, verdict, len(sized.raw))
+        found = (await self._verification.validate([(sized.wid, sized)]))[sized.wid]
+        self._transfers.remember(sized.wid, found)
+        return found
 
-            def remember(core: ChainCore) -> None:
-                for wid, verdict in news.items():
-                    core.verdicts.remember(wid, verdict)
-
-            await self._call(remember)
-            return [
-                news[wid] if verdict is None else verdict
-                for wid, verdict in zip(wids, known, strict=True)
-            ]
-        return [verdict for verdict in known if verdict is not None]
+    async def validate_transfers(self, transfers: Mapping[Wid, bytes]) -> None:
+        """Validate transfers that bodies list by their bytes, several at a time, and remember what
+        they are: before their anchors are connected."""
+        unknown = [item for item in transfers.items() if self._transfers.verdict(item[0]) is None]
+        for wid, found in (await self._verification.validate(unknown)).items():
+            self._transfers.remember(wid, found)
 
 
 def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
     return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}
-
-
-def _coin_ids(package: Package) -> set[CoinId]:
-    return {package.anchor.id, *package.coins}
-
-
-def _check_transfer(core: ChainCore, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:
-    sized = decode_transfer(raw)
-    check_transfer_alone(sized.transfer, core.network)
-    checked = core.check_transfer(sized, now_ms)
-    return checked if isinstance(checked, Outcome) else sized

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
-from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.results import ReorgRefused
+from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.types import CoinId
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
     """The present of a chain. Times in ms, amounts in grains.
 
-    `votes` are the tip's, `n_total` and `target` those of the tip's children; `next_event` is the
-    sequence number that the next event will have, `coins` counts those that became known since the
-    chain was opened, `anchors` those of the last MAX_REORG heights on every branch. `refused`
-    stands while a reorganisation waits for the operator. `clock_behind_ms` is by how much the
-    node's clock is behind the tip where that is more than FUTURE_LIMIT, else 0: then nothing is
-    chosen or mined. At `next_due_ms` the clock lets a coin count that is stored already.
+    `votes` are the tip's, `n_total` and `target` those of the tip's children, `history` is the
+    range after it; `next_event` is the sequence number that the next event will have, `coins`
+    counts those that became known since the chain was opened, `anchors` those of the last MAX_REORG
+    heights on every branch. `refused` stands while a reorganisation waits for the operator.
+    `clock_behind_ms` is by how much the node's clock is behind the tip where that is more than
+    FUTURE_LIMIT, else 0: then nothing is chosen or mined. At `next_due_ms` the clock lets a coin
+    count that is stored already.
     """
 
     tip: CoinId
@@ -27,6 +28,7 @@ class ChainStatus(msgspec.Struct, frozen=True):
     tip_time: int
     n_total: int
     target: int
+    history: HistoryPeaks
     supply: int
     pool: int
     next_event: int
@@ -47,31 +49,7 @@ class ManagerStatistics(msgspec.Struct, frozen=True):
     connected: int
     disconnected: int
     mixes_verified: int
-    transfers_judged: int
+    transfers_validated: int
     orphans: int
     early: int
     refused: int
-
-
-def status_of(core: ChainCore, now_ms: int) -> ChainStatus:
-    """Return the present of a chain."""
-    tip = core.tip
-    return ChainStatus(
-        tip=tip.id,
-        height=tip.height,
-        votes=tip.votes,
-        tip_time=tip.coin.header.time,
-        n_total=tip.context.child_n_total,
-        target=tip.context.child_target,
-        supply=core.ledger.supply,
-        pool=core.ledger.pool,
-        next_event=core.ledger.next_event,
-        coins=core.admission.coins,
-        anchors=len(core.tree.nodes),
-        mempool=core.mempool.statistics(now_ms),
-        refused=core.refused,
-        clock_behind_ms=tip.coin.header.time - core.admission.now_ms
-        if core.admission.is_behind
-        else 0,
-        next_due_ms=core.admission.next_due_ms,
-    )

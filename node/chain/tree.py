@@ -31,7 +31,7 @@ class AnchorStatus(enum.IntEnum):
     """What a node knows of an anchor. The numbers are on disk."""
 
     BODYLESS = 0
-    """The coin is valid and of anchor grade; its body has not been judged."""
+    """The coin is valid and of anchor grade; its body has not been validated."""
 
     COUNTS = 1
     """It and all its ancestors have passed Protocol §5.2."""
@@ -52,7 +52,7 @@ class AnchorMark(enum.IntFlag):
     """The operator has set it aside: neither it nor what descends from it counts."""
 
 
-class Judgement(msgspec.Struct, frozen=True, gc=False):
+class Validation(msgspec.Struct, frozen=True, gc=False):
     """What passing Protocol §5.2 makes known of an anchor.
 
     `context` is the anchor as its children see it; `plain_fresh` counts the fresh coins that are
@@ -66,8 +66,8 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of_child(
         cls, anchor: Coin, body: Body, parent: AnchorContext, network: Network
-    ) -> Judgement:
-        """Return the judgement of an anchor that passed, from its parent's context."""
+    ) -> Validation:
+        """Return the validation of an anchor that passed, from its parent's context."""
         return cls(
             body,
             child_context(anchor, len(body.fresh) + len(body.uncles), parent, network),
@@ -76,7 +76,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
         )
 
     @classmethod
-    def of_genesis(cls, genesis: Genesis, network: Network) -> Judgement:
+    def of_genesis(cls, genesis: Genesis, network: Network) -> Validation:
         """Return what holds of genesis."""
         return cls(genesis.body, genesis_context(genesis.coin, genesis.history, network), 0)
 
@@ -92,13 +92,13 @@ class AnchorNode:
         "forgotten",
         "height",
         "id",
-        "judgement",
         "marks",
         "on_best_path",
         "on_main",
         "parent",
         "status",
         "sub",
+        "validation",
         "votes",
     )
 
@@ -111,7 +111,7 @@ class AnchorNode:
         """Known anchors bound to this one, whatever their status."""
         self.status = AnchorStatus.BODYLESS
         self.marks = AnchorMark.NONE
-        self.judgement: Judgement | None = None
+        self.validation: Validation | None = None
         self.bound: dict[CoinId, None] = {}
         """Coins bound to this anchor that pass §3.3 against it: its votes, in order of arrival."""
         self.votes = 0
@@ -123,15 +123,15 @@ class AnchorNode:
         self.on_best_path = False
 
     @property
-    def judged(self) -> Judgement:
-        """The judgement of an anchor that counts."""
-        assert self.judgement is not None, "asked of an anchor that does not count"
-        return self.judgement
+    def validated(self) -> Validation:
+        """The validation of an anchor that counts."""
+        assert self.validation is not None, "asked of an anchor that does not count"
+        return self.validation
 
     @property
     def context(self) -> AnchorContext:
         """This anchor as the coins bound to it see it."""
-        return self.judged.context
+        return self.validated.context
 
     @property
     def is_contender(self) -> bool:
@@ -150,7 +150,7 @@ class AnchorNode:
 
     def score(self) -> int:
         """Return score(X) of Protocol §6, once the tree has been summed up."""
-        return score(self.sub, self.judged.plain_fresh, self.coin.header.target)
+        return score(self.sub, self.validated.plain_fresh, self.coin.header.target)
 
     def __repr__(self) -> str:
         return f"<AnchorNode {self.height} {self.id.hex()[:8]} {self.status.name}>"
@@ -160,13 +160,13 @@ class AnchorTree:
     """The anchors from the root, which is on the main chain, upwards.
 
     The main chain from the root to the tip is part of the tree (`main`), though which anchors
-    are connected is decided by whoever holds the coin set.
+    are connected is decided where the coin set is kept.
     """
 
-    def __init__(self, root_coin: Coin, judgement: Judgement) -> None:
+    def __init__(self, root_coin: Coin, validation: Validation) -> None:
         root = AnchorNode(root_coin, None)
         root.status = AnchorStatus.COUNTS
-        root.judgement = judgement
+        root.validation = validation
         root.on_main = root.on_best_path = True
         self.root = root
         self.tip = root
@@ -209,7 +209,7 @@ class AnchorTree:
         return None
 
     def is_listed(self, coin_id: CoinId) -> bool:
-        """Tell whether any counting anchor of the tree lists the coin or is it."""
+        """Return whether any counting anchor of the tree lists the coin or is it."""
         return coin_id in self._listed_by
 
     def path(self, above: AnchorNode, to: AnchorNode) -> list[AnchorNode]:
@@ -247,7 +247,7 @@ class AnchorTree:
             waiting.extend(step.children)
 
     def is_listed_aside(self, wid: bytes) -> bool:
-        """Tell whether a counting anchor that is not on the main chain lists the transfer."""
+        """Return whether a counting anchor that is not on the main chain lists the transfer."""
         return self._listed_aside[wid] > 0
 
     def _side_subtrees(self, parent: AnchorNode) -> Iterator[AnchorNode]:
@@ -258,7 +258,7 @@ class AnchorTree:
     # Growing
 
     def add_anchor(self, coin: Coin) -> AnchorNode:
-        """Hang a coin of anchor grade below its parent, its body unjudged."""
+        """Hang a coin of anchor grade below its parent, its body not validated."""
         parent = self.nodes[coin.parent]
         node = AnchorNode(coin, parent)
         parent.children.append(node)
@@ -292,12 +292,12 @@ class AnchorTree:
         # Less on the best path can make another one the best.
         self._choice_is_open = True
 
-    def count_in(self, node: AnchorNode, judgement: Judgement) -> None:
+    def count_in(self, node: AnchorNode, validation: Validation) -> None:
         """Let an anchor count whose parent counts and which passed Protocol §5.2."""
         parent = node.parent
         assert parent is not None and parent.status is AnchorStatus.COUNTS  # noqa: PT018
         node.status = AnchorStatus.COUNTS
-        node.judgement = judgement
+        node.validation = validation
         self._list(node)
         if parent is self.best and parent.contenders() == [node]:
             # Nothing to weigh: the best path grows by its only continuation.
@@ -419,12 +419,12 @@ class AnchorTree:
             self._choice_is_open = True
         return old, lost
 
-    def lower_root(self, coin: Coin, judgement: Judgement) -> AnchorNode:
+    def lower_root(self, coin: Coin, validation: Validation) -> AnchorNode:
         """Take the anchor below the root back into the tree; return it."""
         old = self.root
         new = AnchorNode(coin, None)
         new.status = AnchorStatus.COUNTS
-        new.judgement = judgement
+        new.validation = validation
         new.on_main = new.on_best_path = True
         new.children.append(old)
         # What is still to be summed up comes by itself.
@@ -469,7 +469,7 @@ class AnchorTree:
         self._choice_is_open = True
 
     def _list(self, node: AnchorNode) -> None:
-        body = node.judged.body
+        body = node.validated.body
         # One tuple for all that is listed once, which is nearly everything.
         alone = (node,)
         for coin_id in (node.id, *body.fresh, *body.uncles):
@@ -479,7 +479,7 @@ class AnchorTree:
             self._count_aside(node, 1)
 
     def _unlist(self, node: AnchorNode) -> None:
-        body = node.judged.body
+        body = node.validated.body
         for coin_id in (node.id, *body.fresh, *body.uncles):
             others = tuple(other for other in self._listed_by[coin_id] if other is not node)
             if others:
@@ -490,7 +490,7 @@ class AnchorTree:
             self._count_aside(node, -1)
 
     def _count_aside(self, node: AnchorNode, step: int) -> None:
-        for wid in node.judged.body.transfers:
+        for wid in node.validated.body.transfers:
             count = self._listed_aside[wid] + step
             if count:
                 self._listed_aside[wid] = count

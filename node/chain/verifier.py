@@ -11,9 +11,14 @@ from unchained.node.base.runner import Runner
 from unchained.node.consensus.coins import check_mix, passes_alone
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
+from unchained.node.consensus.transfers import (
+    ValidatedTransfer,
+    validate_decoded,
+    validate_transfer,
+)
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 
 S = TypeVar("S")
@@ -30,8 +35,8 @@ class Verifier:
         self._backend = backend
         self.mixes = 0
         """Proofs verified since the start."""
-        self.judged = 0
-        """Transfers judged since the start."""
+        self.transfers = 0
+        """Transfers validated since the start."""
 
     async def verify_mixes(self, coins: Sequence[Coin]) -> None:
         """Recompute the Argon2id of coins. Raises `BadMixError`."""
@@ -56,15 +61,27 @@ class Verifier:
         shares = await self._share_out(verify, coins)
         return {coin_id for share in shares for coin_id in share}
 
-    async def judge(self, transfers: Sequence[tuple[Wid, bytes]]) -> dict[Wid, TransferVerdict]:
-        """Return the verdicts on transfers by their bytes."""
+    async def validate(
+        self, transfers: Sequence[tuple[Wid, bytes | SizedTransfer]]
+    ) -> dict[Wid, ValidatedTransfer]:
+        """Return what transfers are by their bytes, whether they are decoded already or not."""
 
-        def judge(share: Sequence[tuple[Wid, bytes]]) -> list[tuple[Wid, TransferVerdict]]:
-            return [(wid, judge_transfer(raw, self._network, wid)[1]) for wid, raw in share]
+        def validate(
+            share: Sequence[tuple[Wid, bytes | SizedTransfer]],
+        ) -> list[tuple[Wid, ValidatedTransfer]]:
+            return [
+                (
+                    wid,
+                    validate_decoded(transfer, self._network)
+                    if isinstance(transfer, SizedTransfer)
+                    else validate_transfer(transfer, self._network, wid),
+                )
+                for wid, transfer in share
+            ]
 
-        self.judged += len(transfers)
-        shares = await self._share_out(judge, transfers)
-        return {wid: verdict for share in shares for wid, verdict in share}
+        self.transfers += len(transfers)
+        shares = await self._share_out(validate, transfers)
+        return {wid: found for share in shares for wid, found in share}
 
     def _bad_mixes(self, coins: Sequence[Coin]) -> Iterator[tuple[Coin, BadMixError]]:
         for coin in coins:

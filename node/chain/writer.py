@@ -12,10 +12,11 @@ import trio
 from unchained.node.base.clock import Clock
 from unchained.node.base.runner import Runner
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.operation import Operation, Running, failure_of
-from unchained.node.chain.results import Changes
-from unchained.node.chain.status import ChainStatus, status_of
+from unchained.node.chain.results import Changes, UnknownAnchorError
+from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.view import ChainView
+from unchained.node.consensus.policy import PolicyError
+from unchained.node.primitives.errors import ProtocolError
 
 T = TypeVar("T")
 
@@ -24,6 +25,33 @@ WRITER_QUEUE_MAX: Final = 256
 
 OPERATIONS_AT_ONCE: Final = 32
 """Operations that the writer carries out in one hop to its thread."""
+
+
+class Operation:
+    """Something for the writer to do, and where its result goes."""
+
+    __slots__ = ("done", "result", "work")
+
+    def __init__(self, work: Callable[[ChainCore], object]) -> None:
+        self.work = work
+        self.done = trio.Event()
+        self.result: outcome.Outcome[object] | None = None
+
+
+class Running:
+    """How long this process has had the store, readable from the writer's thread."""
+
+    def __init__(self) -> None:
+        self._began = trio.current_time()
+        self._elapsed_ms = 0
+
+    def note(self) -> None:
+        """Look at Trio's clock."""
+        self._elapsed_ms = int((trio.current_time() - self._began) * 1000)
+
+    def elapsed_ms(self) -> int:
+        """Return what the clock showed when it was last looked at, ms."""
+        return self._elapsed_ms
 
 
 class StepListener(Protocol):
@@ -73,7 +101,7 @@ class ChainWriter:
                     operations.append(self._receive.receive_nowait())
                 except trio.WouldBlock:
                     break
-            # What has begun is finished and told, whoever is cancelled meanwhile.
+            # What has begun is finished and reported, if who asked is cancelled too.
             with trio.CancelScope(shield=True):
                 if operations:
                     await self._carry_out(operations)
@@ -101,10 +129,12 @@ class ChainWriter:
             steps = []
             for operation in operations:
                 operation.result = outcome.capture(operation.work, self._core)
-                if failure_of(operation.result) is not None:
+                if _failure_of(operation.result) is not None:
                     break
-                steps.append(self._core.take_changes())
-            return steps, status_of(self._core, now_ms)
+                step = self._core.take_changes()
+                if not step.is_empty:
+                    steps.append(step)
+            return steps, self._core.status(now_ms)
 
         try:
             steps, status = await self._runner.run(work)
@@ -114,9 +144,9 @@ class ChainWriter:
             for operation in operations:
                 operation.done.set()
         for operation in operations:
-            failure = None if operation.result is None else failure_of(operation.result)
+            failure = None if operation.result is None else _failure_of(operation.result)
             if failure is not None:
-                # Whoever asked is told too.
+                # The asking task gets it too.
                 raise failure
 
     async def call(self, work: Callable[[ChainCore], T]) -> T:
@@ -154,3 +184,13 @@ class ChainWriter:
         """Make the choices that were put off."""
         for choice in self._choices:
             choice.work(self._core)
+
+
+def _failure_of(result: outcome.Outcome[object]) -> BaseException | None:
+    """Return what is a failure of ours or of the store, and nothing wrong with what was
+    submitted."""
+    if isinstance(result, outcome.Error) and not isinstance(
+        result.error, ProtocolError | PolicyError | UnknownAnchorError
+    ):
+        return result.error
+    return None

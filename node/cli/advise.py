@@ -26,6 +26,7 @@ from unchained.node.cli.options import (
     about,
     settings_from,
 )
+from unchained.node.cli.text import print_json
 from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.rpc.client.client import Client, ClientError, Endpoint
 from unchained.node.rpc.core.errors import RpcError
@@ -91,7 +92,7 @@ def give_advice(
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:
-        typer.echo(msgspec.json.encode(shown(answer)).decode())
+        print_json(shown(answer))
     else:
         _show(answer, rules)
 

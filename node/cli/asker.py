@@ -7,13 +7,13 @@ lead to the node and to the form of the output, and turns what goes wrong into o
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 import typer
 
 from unchained.node.cli.options import (
@@ -22,6 +22,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.text import harmless, print_json
 
 if TYPE_CHECKING:
     from unchained.node.rpc.client.client import Client
@@ -148,7 +149,7 @@ class Asker:
     def show(self, result: object, human: Callable[[], None]) -> None:
         """Print a result as JSON on one line if that was asked for, else let `human` do it."""
         if self.json:
-            typer.echo(msgspec.json.encode(result).decode())
+            print_json(result)
         else:
             human()
 
@@ -260,7 +261,7 @@ def shown(name: str, value: object) -> str:
         return f"{value:,.1f}"
     if isinstance(value, list):
         return ", ".join(shown("", item) for item in value) or "-"
-    return _harmless(str(value))
+    return harmless(str(value))
 
 
 TIMES: Final = frozenset({"time", "time_ms", "birth"})
@@ -326,15 +327,18 @@ def _styled(name: str, text: str) -> str:
     return safe
 
 
-def _harmless(text: str) -> str:
-    """Return a text without control characters, which a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+_OPTION_NAMES: Final = re.compile(r"\b(?:allow_high_fee|allow_empty|fee_rate)\b")
+"""Names of parameters in messages that a command has as options."""
+
+
+def _as_option(found: re.Match[str]) -> str:
+    return "--no-passphrase" if found[0] == "allow_empty" else f"--{found[0].replace('_', '-')}"
 
 
 def _refusal(error: Exception) -> str:
     from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 
-    text = _harmless(str(error))
+    text = _OPTION_NAMES.sub(_as_option, harmless(str(error)))
     if isinstance(error, UnauthorizedError):
         return f"{text}: is this the data directory of the node that answers?"
     if isinstance(error, BusyError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import msgspec
 import trio
 import typer
 from rich.console import Console
@@ -22,6 +21,7 @@ from unchained.miner.benchmark import (
 from unchained.miner.machine import available_kib, usable_cpus
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import JsonOption
+from unchained.node.cli.text import print_json
 from unchained.node.consensus.params import MAIN
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB, reference_backend
 
@@ -91,7 +91,7 @@ def measure_pow(
         typer.echo(f"unchained-node: {errors.exceptions[0]}", err=True)
         raise typer.Exit(FAILED) from None
     if json:
-        typer.echo(msgspec.json.encode(report).decode())
+        print_json(report)
     else:
         _show(report, skipped=len(counts) - len(fitting))
 

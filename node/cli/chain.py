@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.options import (
@@ -27,7 +27,7 @@ EXPORT_SECONDS = 3660.0
 AnchorArgument = Annotated[
     str, typer.Argument(metavar="ID|HEIGHT", help="An anchor's id, or a height.")
 ]
-AsideArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of an anchor.")]
+AnchorIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of an anchor.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of a minted coin.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A chain file.")]
 
@@ -46,10 +46,14 @@ def tip(node: Asker) -> None:
 @asking(app, "anchor")
 @user_text("Show an anchor and its body.")
 def anchor(node: Asker, which: AnchorArgument) -> None:
-    if which.isdigit() and len(which) < 20:
+    if _is_height(which):
         node.show_fields(node.call("chain.anchor_at", height=int(which)))
     else:
         node.show_fields(node.call("chain.anchor", id=which))
+
+
+def _is_height(which: str) -> bool:
+    return which.isdecimal() and which.isascii() and len(which) < 20
 
 
 @asking(app, "header")
@@ -125,7 +129,7 @@ def export(
 
 
 def _export_by_node(node: Asker, file: Path) -> None:
-    name = f"{secrets.token_hex(8)}.chain"
+    name = f"{SYSTEM.token_bytes(8).hex()}.chain"
     found = node.call("chain.export", name=name, seconds=EXPORT_SECONDS)
     made = Path(found["path"])
     if not made.exists():
@@ -143,21 +147,24 @@ def _show_exported(file: Path, height: int, size: int) -> None:
 @user_text(
     """Let an anchor and all that descends from it stop counting, until it is taken back.
 
-    A running node does it, else the command does it in the store itself.
+    A height means the main chain's anchor there. A running node does it, else the command does it
+    in the store itself.
     """
 )
-def set_aside(node: Asker, anchor: AsideArgument) -> None:
-    _put_aside(node, anchor, True)
+def set_aside(node: Asker, which: AnchorArgument) -> None:
+    _put_aside(node, which, True)
 
 
 @asking(app, "take-back")
 @user_text("Let an anchor that was set aside count again, with all that descends from it.")
-def take_back(node: Asker, anchor: AsideArgument) -> None:
+def take_back(node: Asker, anchor: AnchorIdArgument) -> None:
     _put_aside(node, anchor, False)
 
 
 def _put_aside(node: Asker, anchor: str, is_aside: bool) -> None:
     if node.remote or node.is_running():
+        if is_aside and _is_height(anchor):
+            anchor = node.call("chain.anchor_at", height=int(anchor))["header"]["id"]
         method = "chain.set_aside" if is_aside else "chain.take_back"
         node.show_fields(node.call(method, id=anchor))
         return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -13,6 +15,7 @@ import trio
 
 from unchained.node.base.clock import SystemClock
 from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.services import heeded_signals
 from unchained.node.base.settings import prepare_data_dir
 from unchained.node.chain.export import MAGIC, ImportFailedError, export_chain, read_head
 from unchained.node.chain.importer import ImportProgress, import_chain
@@ -29,6 +32,8 @@ from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
 from unchained.storage.open import open_store, prepare
+
+_ANCHOR_ID: Final = re.compile("[0-9a-fA-F]{64}")
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -95,18 +100,24 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
     return Exported(str(path), path.stat().st_size, height, tip.hex())
 
 
-def put_aside(data_dir: Path, network_name: str, anchor_id: str, is_aside: bool) -> PutAside:
-    """Set an anchor of a store that no node has open aside, or take it back.
+def put_aside(data_dir: Path, network_name: str, which: str, is_aside: bool) -> PutAside:
+    """Set an anchor of a store that no node has open aside, or take it back. `which` is its id in
+    hex, or the height of one on the main chain.
 
     Raises a `StoreError`, `CommandFailedError`.
     """
     network = NETWORKS[network_name]
-    try:
-        chosen = CoinId(bytes.fromhex(anchor_id))
-    except ValueError:
-        raise CommandFailedError(f"{anchor_id}: not the id of an anchor") from None
+    is_height = len(which) < 20 and which.isascii() and which.isdecimal()
+    if not (is_height or _ANCHOR_ID.fullmatch(which)):
+        raise CommandFailedError(
+            f"{which}: not an anchor: an id of 64 hex digits, or a height of the main chain"
+        )
     store = open_store(data_dir, network, create=False)
     try:
+        found = schema.HEIGHT.get(store, int(which)) if is_height else bytes.fromhex(which)
+        if found is None:
+            raise CommandFailedError(f"the main chain has no anchor at height {which}")
+        chosen = CoinId(found)
         return trio.run(_run_put_aside, store, network, chosen, is_aside)
     finally:
         store.close()
@@ -246,7 +257,7 @@ async def _run_import(store: KeyValueStore, network: Network, path: Path, show: 
 
 
 async def _cancel_on_signals(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with heeded_signals(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from unchained.node.base.config import declared_keys, toml_value
@@ -20,6 +19,7 @@ from unchained.node.cli.options import (
     settings_from,
     show_one,
 )
+from unchained.node.cli.text import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a file to change them.")
 
@@ -72,8 +72,7 @@ def show(
     ]
     if json:
         for name, value, origin in rows:
-            line = msgspec.json.encode({"key": name, "value": value, "origin": origin})
-            typer.echo(line.decode())
+            print_json({"key": name, "value": value, "origin": origin})
     elif sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

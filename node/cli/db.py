@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.text import print_json
 
 if TYPE_CHECKING:
     from unchained.node.base.settings import Settings
@@ -80,7 +81,7 @@ def check(
 def _show_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
     if json:
         everything = {"sound": found.sound, **msgspec.to_builtins(found), **facts}
-        typer.echo(msgspec.json.encode(everything).decode())
+        print_json(everything)
         return
     for name, fact in facts.items():
         typer.echo(f"{name}: {fact}")
@@ -106,7 +107,7 @@ def stats(
     with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
         tables = store_stats(store, report)
     if json:
-        typer.echo(msgspec.json.encode(tables).decode())
+        print_json(tables)
         return
     shown = Table("table", box=None)
     shown.add_column("entries", justify="right")
@@ -135,7 +136,7 @@ def backup(
     with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
         copied = backup_store(store, target, report)
     if json:
-        typer.echo(msgspec.json.encode(copied).decode())
+        print_json(copied)
     else:
         typer.echo(f"{target}: {copied.entries:,} entries, {copied.size:,} bytes")
 
@@ -157,14 +158,16 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    from unchained.storage.maintenance import reset as reset_store
+    from unchained.storage.maintenance import Removal
 
     settings = _settings(network, data_dir, config)
-    if not yes:
-        typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
-    freed = reset_store(settings.data_dir)
+    # Nobody is asked for what a running node makes impossible, and none starts meanwhile.
+    with closing(Removal(settings.data_dir)) as removal:
+        if not yes:
+            typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
+        freed = removal.remove()
     if json:
-        typer.echo(msgspec.json.encode({"path": str(settings.data_dir), "freed": freed}).decode())
+        print_json({"path": str(settings.data_dir), "freed": freed})
     else:
         typer.echo(f"{settings.data_dir}: the chain is gone ({freed:,} bytes); wallets are kept")
 

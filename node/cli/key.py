@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated
 
-import msgspec
 import typer
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -16,6 +15,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.text import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Make keys.")
 
@@ -50,7 +50,7 @@ def new(
     }
     settings = settings_from(flags, config=config)
     rules = NETWORKS[settings.config.node.network]
-    mnemonic = new_mnemonic(secrets.token_bytes(32))
+    mnemonic = new_mnemonic(SYSTEM.token_bytes(32))
     derived = derive_account(mnemonic_seed(mnemonic), rules.chain_id, account)
     facts = {
         "network": rules.name,
@@ -61,7 +61,7 @@ def new(
         ),
     }
     if json:
-        typer.echo(msgspec.json.encode(facts).decode())
+        print_json(facts)
         return
     for name, value in facts.items():
         typer.echo(f"{name} {value}")

@@ -12,7 +12,10 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
+from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.options import JsonOption
+from unchained.node.cli.text import print_json
+from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
 if TYPE_CHECKING:
     from unchained.node.consensus.coin_proof import CoinStanding
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 coin_app = typer.Typer(no_args_is_help=True, help="Look at coins.")
 transfer_app = typer.Typer(no_args_is_help=True, help="Look at transfers, try them, hand them in.")
 mempool_app = typer.Typer(no_args_is_help=True, help="Look at what waits for an anchor.")
-
-INPUT_BYTES_MAX = 1 << 20
 
 CoinArgument = Annotated[str, typer.Argument(metavar="ID", help="A coin's id.")]
 TransferArgument = Annotated[str, typer.Argument(metavar="ID", help="A txid or a wid.")]
@@ -213,7 +214,7 @@ def verify_proof(
     facts |= {name: str(facts[name]) for name in ("work", "work_since")}
     plain: dict[str, Any] = msgspec.to_builtins(facts, enc_hook=encode)
     if json:
-        typer.echo(msgspec.json.encode(plain).decode())
+        print_json(plain)
         return
     typer.echo(_verdict(found, plain["value"]))
     print_fields(plain)
@@ -234,14 +235,9 @@ def _verdict(found: CoinStanding, value: str) -> str:
 def _raw(argument: str) -> str:
     """Return hex digits from the argument, a file of hex or bytes, or the standard input."""
     if argument == "-":
-        content = sys.stdin.buffer.read(INPUT_BYTES_MAX)
+        content = read_stream(sys.stdin.buffer, "standard input", 2 * HEX_BYTES_MAX)
     elif argument.startswith("@"):
-        path = Path(argument[1:])
-        try:
-            with path.open("rb") as file:
-                content = file.read(INPUT_BYTES_MAX)
-        except OSError as error:
-            raise CommandFailedError(f"{path}: {error.strerror}") from None
+        content = read_file(Path(argument[1:]), 2 * HEX_BYTES_MAX)
     else:
         return argument.strip().lower()
     try:

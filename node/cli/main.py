@@ -6,6 +6,7 @@ Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import platform
 import sys
@@ -13,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from unchained.node.base.settings import ConfigError
@@ -21,6 +21,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
+from unchained.node.cli.text import print_json
 from unchained.storage.errors import StoreError
 
 FAILED = 1
@@ -54,7 +55,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),
     "version": (),
-    "wallet": ("wallet", "pay"),
+    "wallet": ("wallet", "pay", "sign", "contract"),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""
@@ -103,7 +104,7 @@ def version(json: JsonOption = False) -> None:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if json:
-        typer.echo(msgspec.json.encode(facts).decode())
+        print_json(facts)
     else:
         for name, value in facts.items():
             typer.echo(f"{name} {value}")
@@ -163,6 +164,20 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
+def mend_streams() -> None:
+    """Give the process the streams that it was started without, and let it print any character,
+    escaped where the terminal has no other way."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - as long as the process
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line of this process."""
+    mend_streams()
     sys.exit(run(sys.argv[1:]))

@@ -26,7 +26,11 @@ def add_to(root: typer.Typer) -> None:
 @user_text("Show the connected peers.")
 def peers(node: Asker) -> None:
     columns = ["peer", "outbound", "height", "connected_ms", "address"]
-    node.show_rows(node.call("net.peers"), columns, "no peers")
+    found = node.call("net.peers")
+    empty = "no peers"
+    if not found and not node.json:
+        empty = node.call("node.status")["checks"]["peers"].removeprefix("ok: ")
+    node.show_rows(found, columns, empty)
 
 
 @asking(app, "info")

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from unchained.node.base.config import declared_keys
 from unchained.node.base.settings import Settings, load
+from unchained.node.cli.text import json_line
 
 _KEYS = declared_keys()
 
@@ -66,9 +66,16 @@ def settings_from(
             )
         given[key.strip()] = ("--set", value.strip())
     given |= {key: (flag, value) for key, (flag, value) in flags.items() if value is not None}
-    return load(given, os.environ, home=Path.home(), file=config, read_file=read_file)
+    return load(given, os.environ, home=_home(), file=config, read_file=read_file)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None  # an account that has no name, and no HOME either, as in some containers
 
 
 def show_one(name: str, value: object, *, json: bool) -> None:
     """Print the one thing that a command finds: alone, or as JSON under its name."""
-    typer.echo(msgspec.json.encode({name: str(value)}).decode() if json else value)
+    typer.echo(json_line({name: str(value)}) if json else value)

@@ -13,11 +13,10 @@ from typing import Annotated, Final
 import typer
 
 from unchained.node.cli.asker import CommandFailedError
+from unchained.node.rpc.core.values import SECRET_CHARS_MAX
 
 VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
 """The environment variable that names a file with the passphrase."""
-
-MAX_SECRET: Final = 4_096
 
 PassphraseFileOption = Annotated[
     Path | None,
@@ -59,7 +58,11 @@ def read_secret(source: Path | int, name: str) -> str:
     """Return the first line of a file or an open descriptor. Raises `CommandFailedError`."""
     try:
         with open(source, "rb", closefd=not isinstance(source, int)) as opened:
-            content = opened.read(MAX_SECRET)
+            content = opened.readline(SECRET_CHARS_MAX + 1)
+        if len(content) > SECRET_CHARS_MAX:
+            raise CommandFailedError(
+                f"{name}: expected a line of at most {SECRET_CHARS_MAX} bytes, it is longer"
+            )
         if isinstance(source, Path) and os.stat(source).st_mode & 0o077:
             typer.echo(f"warning: others can read {name}: chmod 600 it", err=True)
         return content.decode().partition("\n")[0].rstrip("\r")

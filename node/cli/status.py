@@ -11,6 +11,7 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields, shown
+from unchained.node.cli.text import json_line, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +45,7 @@ def status(
         node.show(found, lambda: print_status(found))
     elif node.json or not sys.stdout.isatty():
         while True:
-            typer.echo(msgspec.json.encode(node.call("node.status")).decode())
+            print_json(node.call("node.status"))
             sys.stdout.flush()
             time.sleep(WATCH_S)
     else:
@@ -91,10 +92,9 @@ def _table(found: dict[str, Any]) -> Table:
         ("mempool", waiting),
         ("mining", mining),
     ]
-    if found["peers"] is not None:
-        rows.append(("peers", str(found["peers"])))
+    rows.append(("peers", escape(found["checks"]["peers"].removeprefix("ok: "))))
     for name, text in found["checks"].items():
-        if not text.startswith("ok"):
+        if not text.startswith("ok") and name != "peers":
             rows.append((name, f"[yellow]{escape(text)}[/yellow]"))
     refused = found["refused_reorg"]
     if refused is not None:
@@ -151,9 +151,9 @@ def rpc(
         raise typer.BadParameter("give all parameters by NAME=VALUE, or all by position")
     else:
         result = node.call_with(method, [literal(text) for text in given], seconds=timeout)
-    encoded = msgspec.json.encode(result)
     indent = 2 if sys.stdout.isatty() and not node.json else 0
-    typer.echo(msgspec.json.format(encoded, indent=indent).decode() if indent else encoded)
+    line = json_line(result)
+    typer.echo(msgspec.json.format(line, indent=indent) if indent else line)
 
 
 def literal(text: str) -> object:

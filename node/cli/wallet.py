@@ -68,7 +68,7 @@ def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 def create(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
-    accounts: Annotated[int, typer.Option("--accounts", min=1, max=100)] = 1,
+    accounts: Annotated[int, typer.Option("--accounts", min=1)] = 1,
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
     ] = False,
@@ -104,7 +104,7 @@ def restore(
     birth: Annotated[
         int, typer.Option("--birth", min=0, metavar="HEIGHT", help="It has no coins below.")
     ] = 0,
-    accounts: Annotated[int, typer.Option("--accounts", min=1, max=100)] = 1,
+    accounts: Annotated[int, typer.Option("--accounts", min=1)] = 1,
     bip39: Annotated[
         bool, typer.Option("--bip39-passphrase", help="Ask for a BIP 39 passphrase as well.")
     ] = False,
@@ -215,7 +215,13 @@ def mnemonic(
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
-    node.show(found, lambda: typer.echo(found))
+
+    def human() -> None:
+        typer.echo(found["words"])
+        if found["has_bip39_passphrase"]:
+            typer.echo("the BIP 39 passphrase is needed as well: it is not shown", err=True)
+
+    node.show(found, human)
 
 
 @asking(app, "add-account")

@@ -41,10 +41,10 @@ class ParentView(Protocol):
         """Return the context of an anchor that counts and can still be voted for."""
 
     def is_invalid(self, anchor_id: CoinId) -> bool:
-        """Tell whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
+        """Return whether a coin of anchor grade, or an ancestor of it, broke a rule of anchors."""
 
     def is_settled(self, anchor: Coin) -> bool:
-        """Tell whether a coin is an anchor of the main chain, too deep to be voted for."""
+        """Return whether a coin is an anchor of the main chain, too deep to be voted for."""
 
 
 def parse_coin(raw: bytes) -> Coin:
@@ -119,8 +119,8 @@ def check_coin_in_context(
 ) -> None:
     """Check a coin against the anchor that it is bound to; its mix is checked separately.
 
-    `tip_height` and `now_ms` are those of a node that judges a candidate or an anchor. A coin
-    that a body lists is judged with None for both: its age and the clock do not matter.
+    `tip_height` and `now_ms` are those of a node that checks a candidate or an anchor. A coin
+    that a body lists is checked with None for both: its age and the clock do not matter.
     Raises a `CoinError`.
     """
     header = coin.header
@@ -148,7 +148,7 @@ def check_coin_in_context(
 
 
 def is_too_new(coin: Coin, now_ms: int, network: Network, *, limits: int = 1) -> bool:
-    """Tell whether a coin's time is more than so many FUTURE_LIMIT ahead of a clock (ms)."""
+    """Return whether a coin's time is more than so many FUTURE_LIMIT ahead of a clock (ms)."""
     return coin.header.time > now_ms + limits * network.future_limit_ms
 
 
@@ -170,6 +170,6 @@ def check_mix(coin: Coin, network: Network, backend: ProofOfWork) -> None:
 
 
 def is_anchor_grade(coin: Coin, network: Network) -> bool:
-    """Tell whether the id is of anchor grade by the coin's own target."""
+    """Return whether the id is of anchor grade by the coin's own target."""
     # Protocol §3.2: "anchor grade iff id <= target // K"
     return int.from_bytes(coin.id, "big") <= coin.header.target // network.coins_per_epoch

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from unchained.node.consensus.difficulty import child_target
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.history_range import HistoryNode, HistoryPeaks
 from unchained.node.primitives.coin import Coin

@@ -1,6 +1,7 @@
-"""Which chain wins (Protocol §6): votes, scores and the descent, pure.
+"""Which chain wins (Protocol §6): work, votes, scores and the descent, pure; and what headers alone
+show of a branch's work (§11).
 
-The sums over the tree are kept by whoever keeps the tree; what is summed, and how anchors compare,
+The sums over the tree are kept where the tree is kept; what is summed, and how anchors compare,
 is here.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from unchained.node.consensus.params import Network, work
+import msgspec
+
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.types import CoinId
 
 
@@ -28,6 +31,11 @@ class Contender(Protocol):
 
 
 C = TypeVar("C", bound=Contender)
+
+
+def work(target: int) -> int:
+    """Return the hashes that a coin of this target stands for on average (Protocol §2)."""
+    return (1 << 256) // (target + 1)
 
 
 def vote_work(child_target: int) -> int:
@@ -67,7 +75,51 @@ def descend(start: C) -> Iterator[C]:
 
 
 def is_settled(age_ms: int, network: Network) -> bool:
-    """Tell whether an anchor has been on the main chain for so long, in the node's own running
+    """Return whether an anchor has been on the main chain for so long, in the node's own running
     time, that the node does not undo it and MAX_REORG more by itself."""
     # Protocol §6: "on its chain for MAX_REORG * T of its own running time"
     return age_ms >= network.max_reorg * network.epoch_ms
+
+
+# What headers alone show, and how much of a branch is asked for by that
+
+
+class HeaderTargets(msgspec.Struct, frozen=True, gc=False):
+    """The target in an anchor's header, and the one that its children carry (Protocol §7)."""
+
+    own: int
+    children: int
+
+
+def anchor_work(target: int, network: Network) -> int:
+    """Return what an anchor's header shows of its epoch's work."""
+    # Protocol §11: "its sum of K * work(target)"
+    return network.coins_per_epoch * work(target)
+
+
+def count_asked_for(
+    branch: Sequence[HeaderTargets],
+    branch_work: int,
+    main: Sequence[int],
+    main_work: int,
+    depth: int,
+    network: Network,
+) -> int:
+    """Return of how many of a branch's anchors, the lowest, bodies and votes are asked for.
+
+    `branch` are its anchors above the fork, lowest first, `main` the targets of the main chain's at
+    the same heights, that of its tip's children last; both sums are of `anchor_work` above the
+    fork, which is `depth` anchors below the tip. A branch that goes on above the main chain may be
+    cut there: it has work enough if it is asked for so far.
+    """
+    # Protocol §11: "a branch that leaves the main chain more than W below the tip"
+    if depth <= network.window:
+        return len(branch)
+    # Protocol §11: "at least a quarter of the main chain's above the fork"
+    if 4 * branch_work >= main_work:
+        return len(branch)
+    for count, (anchor, beside, above) in enumerate(zip(branch, main, main[1:], strict=False)):
+        # Protocol §11: "that of its last anchor's children included, are at most twice the main"
+        if anchor.own > 2 * beside or anchor.children > 2 * above:
+            return count
+    return len(branch)

@@ -1,4 +1,4 @@
-"""Anchors that are judged with no chain at hand: by their headers and the history before them.
+"""Anchors that are validated with no chain at hand: by their headers and the history before them.
 
 What a file shows of a chain rests on this (Protocol §4, §12.1): of an anchor that is opened every
 rule is checked that needs no body, its target exactly, by the history that its own body root
@@ -13,8 +13,8 @@ import msgspec
 
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.difficulty import child_target
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_body_root, check_header
 from unchained.node.crypto import history_range
@@ -80,7 +80,7 @@ def check_start(start: HistoryStart, history_root: bytes, network: Network) -> H
 def check_opened(
     header: AnchorHeader, before: HistoryPeaks, first: HistoryNode, network: Network
 ) -> Coin:
-    """Check an anchor by the history before it, which begins as `first` tells; return its coin.
+    """Check an anchor by the history before it, which begins as `first` says; return its coin.
 
     All but its mix. Raises `UnprovenHistoryError`, or the `ProtocolError` that it breaks.
     """

@@ -190,8 +190,3 @@ NETWORKS: Final[Mapping[str, Network]] = MappingProxyType(
     {network.name: network for network in (MAIN, TEST, LOCAL, REG)}
 )
 """The networks by name."""
-
-
-def work(target: int) -> int:
-    """Return the hashes that a coin of this target stands for on average (Protocol §2)."""
-    return (1 << 256) // (target + 1)

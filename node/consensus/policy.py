@@ -1,6 +1,6 @@
 """What is relayed and waits in a mempool: policy, not consensus (Protocol §8.4).
 
-No rule that an anchor is judged by. It stands beside the rules since mempool and wallet share it:
+No rule that makes an anchor invalid. It stands beside the rules since mempool and wallet share it:
 the wallet makes what the mempools of others will take.
 """
 

@@ -42,8 +42,11 @@ from unchained.node.consensus.mints import (
     stray_mint,
 )
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict
-from unchained.node.consensus.transfers import UnspentCoin, check_transfer_in_context
+from unchained.node.consensus.transfers import (
+    UnspentCoin,
+    ValidatedTransfer,
+    check_transfer_in_context,
+)
 from unchained.node.consensus.uncles import (
     bound_anchor,
     check_listed_time,
@@ -57,7 +60,7 @@ from unchained.node.primitives.transfer import MAX_TRANSFER_ENCODED, SizedTransf
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 
 NOT_CONDEMNING: Final = (BodyMissingError, BadBodyRootError)
-"""What `count_anchor` raises without making the anchor invalid: it stays unjudged."""
+"""What `count_anchor` raises without making the anchor invalid: whether it is stays open."""
 
 
 class CoinView(Protocol):
@@ -81,8 +84,8 @@ class BodyContents(CoinView, EncodedLengths, Protocol):
 class TransferView(Protocol):
     """The transfers that counted anchors list."""
 
-    def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
-        """Return a transfer, None if it does not decode, the verdict on it, its bytes."""
+    def validated(self, wid: Wid) -> ValidatedTransfer:
+        """Return what a listed transfer is found to be."""
 
 
 class StateView(Protocol):
@@ -99,7 +102,7 @@ class StateView(Protocol):
         """Return each coin if it is in the coin set, in the order of `ids`."""
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin is known to have been in the coin set and spent."""
+        """Return whether the coin is known to have been in the coin set and spent."""
 
 
 class CreatedCoin(msgspec.Struct, frozen=True, gc=False):
@@ -267,6 +270,7 @@ def check_encoded_bytes(
     and as they come. Returns the others. Raises `BodyTooLargeError`."""
     size = 0
     missing = []
+    most = network.max_body_size
     for wid in wids:
         length = seen.encoded_length(Wid(wid))
         # Protocol §5.3: "above 256 KiB they are not read (`BODY_MISSING`)"
@@ -274,11 +278,9 @@ def check_encoded_bytes(
             missing.append(wid)
         else:
             size += length
-    # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
-    if size > network.max_body_size:
-        raise BodyTooLargeError(
-            expected=f"at most {network.max_body_size} bytes", actual=f"{size} bytes"
-        )
+        # Protocol §5.2: BODY_TOO_LARGE: "each as often as it is listed, come to more than the body"
+        if size > most:
+            raise BodyTooLargeError(expected=f"at most {most} bytes", actual=f"{size} or more")
     return missing
 
 
@@ -338,21 +340,22 @@ def connect_anchor(
     state_root = state.state_root()
     if body.state_root != state_root:
         raise BadStateRootError(expected=state_root.hex(), actual=body.state_root.hex())
-    found = [transfers.judged(Wid(wid)) for wid in body.transfers]
+    found = [transfers.validated(Wid(wid)) for wid in body.transfers]
     # Protocol §5.3: BODY_TOO_LARGE: "sum of the transfers' sizes, §8.2"
     # What does not decode has no outputs to count.
-    size = sum(length if sized is None else sized.size for sized, _, length in found)
+    size = sum(one.length if one.sized is None else one.sized.size for one in found)
     if size > network.max_body_size:
         raise BodyTooLargeError(expected=f"at most {network.max_body_size}", actual=size)
     # Protocol §5.3: "the transfers in order (§8)"
-    coins = _CoinSet(state, anchor.height, (sized for sized, _, _ in found if sized is not None))
+    coins = _CoinSet(state, anchor.height, (one.sized for one in found if one.sized is not None))
     connected: list[SizedTransfer] = []
-    for sized, verdict, _ in found:
+    for one in found:
         # Protocol §5.3: "Bytes that match their wid and fail §8.3, decoding included"
-        verdict.raise_alone()
+        one.verdict.raise_alone()
+        sized = one.sized
         assert sized is not None, "a transfer that is fit by itself decodes"
         spent = check_transfer_in_context(sized.transfer, coins, anchor.height, network)
-        verdict.raise_witness()
+        one.verdict.raise_witness()
         coins.apply(sized, spent)
         connected.append(sized)
     # Protocol §5.4: "All fees of an anchor's transfers go into the *pool*, which is 0 at genesis"
@@ -402,7 +405,7 @@ class _CoinSet:
         return self._before[coin_id]
 
     def was_spent(self, coin_id: CoinId) -> bool:
-        """Tell whether the coin was in the coin set and has been spent."""
+        """Return whether the coin was in the coin set and has been spent."""
         return coin_id in self.spent_by or self._state.was_spent(coin_id)
 
     def apply(self, sized: SizedTransfer, spent: Sequence[UnspentCoin]) -> None:

@@ -121,7 +121,7 @@ class Account:
 
     @property
     def key_hash(self) -> KeyHash:
-        """Names the account to whoever pays it."""
+        """Names the account to those who pay it."""
         return self.spend.key_hash
 
     def watch(self) -> WatchAccount:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from unchained.node.crypto.keys import (
     CIPHERTEXT_SIZE,
     VIEW_KEY_SIZE,
+    KeyRandomness,
     ViewKey,
     encapsulate,
     is_view_key,
@@ -79,6 +80,9 @@ _PAYCODE_SIZES: Final = MappingProxyType(
     }
 )
 _PAYCODE_CHARS: Final = tuple(-(-size * 8 // 6) for size in _PAYCODE_SIZES.values())
+
+PAYCODE_CHARS_MAX: Final = max(_PAYCODE_CHARS)
+"""Characters of the longest paycode."""
 _NONCE: Final = bytes(12)
 
 
@@ -241,11 +245,16 @@ class OutputPlace(msgspec.Struct, frozen=True, gc=False):
 
 
 class SealedNote(msgspec.Struct, frozen=True, gc=False):
-    """What a sender puts into an output to a paycode: lock and note. `salt` opens the lock."""
+    """What a sender puts into an output to a paycode: lock and note. `salt` opens the lock;
+    `shared` is the secret that payer and payee share, 32 bytes: it proves whom the output pays."""
 
     salt: bytes
     lock: Lock
     note: bytes
+    shared: bytes
+
+    def __repr__(self) -> str:
+        return f"<SealedNote {self.lock.hex()}>"
 
 
 class OpenedNote(msgspec.Struct, frozen=True, gc=False):
@@ -264,20 +273,47 @@ def stealth_salt(shared: bytes, ciphertext: bytes, place: OutputPlace) -> bytes:
     return STEALTH_SALT(shared + ciphertext + place.first_input + place.index.to_bytes(4, "big"))
 
 
-def seal_note(paycode: Paycode, place: OutputPlace, memo: bytes = b"") -> SealedNote:
+def seal_note(
+    paycode: Paycode,
+    place: OutputPlace,
+    memo: bytes = b"",
+    *,
+    randomness: KeyRandomness | None = None,
+) -> SealedNote:
     """Make an output to a paycode, with a secret of its own each time.
 
     Raises ValueError for a memo of more than 247 bytes.
     """
     if len(memo) > MAX_MEMO:
         raise ValueError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
-    shared, ciphertext = encapsulate(paycode.view_key)
+    shared, ciphertext = encapsulate(paycode.view_key, randomness)
     salt = stealth_salt(shared, ciphertext, place)
     lock = Lock(LOCK(_KEY_CONDITION + paycode.key_hash + salt))
     text = (paycode.tag + bytes((len(memo),)) + memo).ljust(TEXT_SIZE, b"\0")
     # the key is used once, so the nonce may be constant
     sealed = ChaCha20Poly1305(MEMO(shared)).encrypt(_NONCE, text, lock)
-    return SealedNote(salt, lock, ciphertext + sealed)
+    return SealedNote(salt, lock, ciphertext + sealed, shared)
+
+
+def paid_memo(
+    paycode: Paycode, place: OutputPlace, lock: Lock, note: bytes, shared: bytes
+) -> bytes | None:
+    """Return the memo of an output that pays a paycode, by the secret that its payer kept; None
+    where it does not pay that one.
+
+    The lock opens with the paycode's spend key alone, whatever the payer says of the rest.
+    """
+    if len(note) != NOTE_SIZE:
+        return None
+    salt = stealth_salt(shared, note[:CIPHERTEXT_SIZE], place)
+    if LOCK(_KEY_CONDITION + paycode.key_hash + salt) != lock:
+        return None
+    try:
+        text = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
+    except InvalidTag:
+        return None
+    tag, memo = read_text(text)
+    return memo if tag == paycode.tag else None
 
 
 def open_note(

@@ -186,7 +186,7 @@ class HistoryProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def verify(proof: HistoryProof, leaf: bytes, root: bytes) -> bool:
-    """Tell whether the proof shows an anchor's own node, 80 bytes, under a history root. Never
+    """Return whether the proof shows an anchor's own node, 80 bytes, under a history root. Never
     raises for proofs of bytes and integers; at most 64 hashes."""
     # Protocol §4: and if its sum of coins exceeds 2**64 - 1. What lies beside the path and what
     # lies below the peaks are two sums until the path is climbed

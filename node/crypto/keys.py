@@ -6,7 +6,7 @@ Secrets stay inside the library's objects and appear in no repr (Protocol §8.2,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
@@ -31,13 +31,23 @@ CIPHERTEXT_SIZE: Final = 1_088
 """Bytes of an ML-KEM-768 ciphertext."""
 
 
+class KeyRandomness(Protocol):
+    """Gives signatures and ciphertexts their random part (`node.base.randomness`)."""
+
+    def sign(self, key: MLDSA65PrivateKey, message: bytes, context: bytes) -> bytes:
+        """Return the key's signature over a message."""
+
+    def encapsulate(self, key: MLKEM768PublicKey) -> tuple[bytes, bytes]:
+        """Return a shared secret of 32 bytes and its ciphertext for the owner of the key."""
+
+
 def key_hash(public_key: bytes) -> KeyHash:
     """Return the key hash of an ML-DSA-65 public key."""
     return KeyHash(KEY(public_key))
 
 
 def verify_signature(public_key: bytes, sighash: bytes, signature: bytes) -> bool:
-    """Tell whether the signature is the key's over `sighash`. Never raises; releases the GIL."""
+    """Return whether the signature is the key's over `sighash`. Never raises; releases the GIL."""
     # Protocol §8.2
     try:
         key = MLDSA65PublicKey.from_public_bytes(public_key)
@@ -62,9 +72,12 @@ class SpendKey:
         public_key = private.public_key().public_bytes_raw()
         return cls(private, public_key, key_hash(public_key))
 
-    def sign(self, sighash: bytes) -> bytes:
-        """Return a signature, 3,309 bytes, another one each time (hedged)."""
-        return self._private.sign(sighash, SIGNING_CONTEXT)
+    def sign(self, sighash: bytes, randomness: KeyRandomness | None = None) -> bytes:
+        """Return a signature, 3,309 bytes, another one each time (hedged): by the library, or by
+        the source of randomness that is given."""
+        if randomness is None:
+            return self._private.sign(sighash, SIGNING_CONTEXT)
+        return randomness.sign(self._private, sighash, SIGNING_CONTEXT)
 
     def __repr__(self) -> str:
         return f"<SpendKey {self.key_hash.hex()}>"
@@ -99,16 +112,18 @@ class ViewKey:
         return f"<ViewKey {key_hash(self.public_key).hex()}>"
 
 
-def encapsulate(view_key: bytes) -> tuple[bytes, bytes]:
-    """Return a random shared secret of 32 bytes and its ciphertext for a view key's public half.
+def encapsulate(view_key: bytes, randomness: KeyRandomness | None = None) -> tuple[bytes, bytes]:
+    """Return a random shared secret of 32 bytes and its ciphertext for a view key's public half:
+    by the library, or by the source of randomness that is given.
 
     Raises ValueError for bytes that are not an ML-KEM-768 public key.
     """
-    return MLKEM768PublicKey.from_public_bytes(view_key).encapsulate()
+    key = MLKEM768PublicKey.from_public_bytes(view_key)
+    return key.encapsulate() if randomness is None else randomness.encapsulate(key)
 
 
 def is_view_key(raw: bytes) -> bool:
-    """Tell whether the bytes are an ML-KEM-768 public key (FIPS 203 §7.2)."""
+    """Return whether the bytes are an ML-KEM-768 public key (FIPS 203 §7.2)."""
     try:
         MLKEM768PublicKey.from_public_bytes(raw)
     except ValueError:

@@ -73,7 +73,7 @@ def prove(ids: Sequence[bytes], index: int) -> MerkleProof:
 
 
 def verify(proof: MerkleProof, leaf_id: bytes, root: bytes) -> bool:
-    """Tell whether the proof shows `leaf_id` under `root`. Never raises for proofs of bytes and
+    """Return whether the proof shows `leaf_id` under `root`. Never raises for proofs of bytes and
     integers; at most 34 hashes."""
     n, position, siblings = proof.n, proof.index, proof.siblings
     # Protocol §2: fails unless index < n and all siblings are used

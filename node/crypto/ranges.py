@@ -100,7 +100,7 @@ def is_path(
     width: int,
     join: Join,
 ) -> bool:
-    """Tell whether siblings, from the leaf up, lead from leaf `index` of `count` to its peak.
+    """Return whether siblings, from the leaf up, lead from leaf `index` of `count` to its peak.
 
     Nodes are of `width` bytes; anything of another form is no path, and nothing raises.
     """

@@ -75,7 +75,7 @@ class StateProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def verify(proof: StateProof, leaf: bytes, root: bytes) -> bool:
-    """Tell whether the proof shows `leaf` under a state root: that of a coin, which is then
+    """Return whether the proof shows `leaf` under a state root: that of a coin, which is then
     unspent, or `SPENT`. Never raises for proofs of bytes and integers; at most 64 hashes."""
     if not (0 <= proof.supply <= U64_MAX and 0 <= proof.pool <= U64_MAX):
         return False

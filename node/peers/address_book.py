@@ -1,43 +1,48 @@
-"""Addresses of other nodes: bounded, spread over buckets so that nobody can fill them (Bitcoin's
-addrman, after Heilman et al., "Eclipse attacks on Bitcoin's peer-to-peer network", 2015).
+"""Addresses of other nodes: bounded, and spread so that nobody can fill them (Bitcoin's addrman,
+after Heilman et al., "Eclipse attacks on Bitcoin's peer-to-peer network", 2015).
 
 An address that a peer sent us is *new*; one that we have connected to is *tried*. Which bucket
-and which place in it an address may have follows from a secret of the node, the network that the
-address is in and, for new ones, the network of the peer that sent it: one source reaches few
-buckets, whatever it sends.
+and which place in it an address may have follows from a secret of the node, the network group that
+the address is in and, for new ones, that of the peer that sent it: one source reaches few buckets,
+whatever it sends. In each table a host has one place and a network four (`address_table`), and a
+host that is among the tried has none among the new.
+
+A tried place is given away only when who has it was tested and did not answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
 from blake3 import blake3
 
+from unchained.node.peers.address_table import (
+    BUCKET_SIZE,
+    OWN,
+    OWN_BUCKET,
+    AddressRecord,
+    AddressTable,
+    BookEntry,
+)
+from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.primitives.codec import CanonicalDecoder, encode
-from unchained.node.primitives.types import UInt64
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import network_group
-from unchained.node.transport.contract import BadAddressError, PeerId
+from unchained.node.transport.contract import BadAddressError
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 
-BUCKET_SIZE: Final = 32
-NEW_BUCKETS: Final = 256
-NEW_BUCKETS_OF_SOURCE: Final = 16
-"""New buckets that the addresses sent by one network can get into: 512 addresses."""
-TRIED_BUCKETS: Final = 64
-TRIED_BUCKETS_OF_NETWORK: Final = 4
+NEW_BUCKETS: Final = 1024
+NEW_BUCKETS_OF_SOURCE: Final = 64
+"""New buckets that the addresses sent by one network can get into: 4,096 addresses."""
+TRIED_BUCKETS: Final = 256
+TRIED_BUCKETS_OF_NETWORK: Final = 8
 """Tried buckets that the addresses of one network can get into."""
 ADDRESSES_MAX: Final = BUCKET_SIZE * (NEW_BUCKETS + TRIED_BUCKETS)
 
-FIRST_BACKOFF_MS: Final = 30_000
-"""After a failure an address is left alone for so long, twice as long after each further one."""
-LONGEST_BACKOFF_MS: Final = 24 * 3_600_000
-LONGEST_BACKOFF_OF_OWN_MS: Final = 60_000
-"""What the operator named may be the only way in: it is never left alone for long."""
 STALE_AFTER_MS: Final = 30 * 86_400_000
 """An address that nobody saw for so long gives its place up."""
 FAILURES_OF_NEW_MAX: Final = 4
@@ -45,61 +50,21 @@ FAILURES_OF_NEW_MAX: Final = 4
 FAILURES_OF_TRIED_MAX: Final = 10
 ADDRESSES_LOOKED_AT_MAX: Final = 256
 """Addresses of each kind that are considered when one is picked."""
-
-OWN: Final = "own"
-"""The source of what the operator gave: bootstrap addresses and seeds."""
+YIELDS_TO_RIVAL: Final = 0.5
+"""Chance that a new address that was never dialled yields its host's or its network's place to
+another. So who was first to name false addresses keeps nobody out for good: each gets in as often
+as it is named."""
+RIVALS_MAX: Final = 10
+"""Tried addresses whose places others wait for."""
+TRUSTED_AFTER_SUCCESS_MS: Final = 4 * 3_600_000
+"""A tried address that answered since then needs no test."""
+RIVALRY_MS: Final = 40 * 60_000
+"""Time after which a place that could not be tested stays with who has it."""
+ANCHORS_MAX: Final = 8
 
 _SECRET: Final = b"secret"
 _ANCHORS: Final = b"anchors"
 _ROW: Final = b"a:"
-_MAX_ANCHORS: Final = 8
-
-
-class AddressRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What is kept of an address, whose text is the key. Times in ms, 0 for never."""
-
-    source: bytes
-    seen: UInt64
-    attempted: UInt64
-    succeeded: UInt64
-    failures: UInt64
-    tried: UInt64
-
-
-class BookEntry:
-    """One address in memory."""
-
-    __slots__ = (
-        "address", "attempted", "failures", "place", "seen", "source", "succeeded", "text", "tried"
-    )  # fmt: skip
-
-    def __init__(self, text: str, address: Address, source: str, seen: int) -> None:
-        self.text = text
-        self.address = address
-        self.source = source
-        self.seen = seen
-        self.attempted = self.succeeded = self.failures = 0
-        self.tried = False
-        self.place: tuple[bool, int, int] = (False, 0, 0)
-
-    def due_ms(self) -> int:
-        """Return when the address may be dialled again."""
-        if not self.failures:
-            return 0
-        longest = LONGEST_BACKOFF_OF_OWN_MS if self.source == OWN else LONGEST_BACKOFF_MS
-        wait = min(FIRST_BACKOFF_MS << min(self.failures - 1, 20), longest)
-        return self.attempted + wait
-
-    def record(self) -> AddressRecord:
-        """Return what is kept on disk."""
-        return AddressRecord(
-            self.source.encode(),
-            self.seen,
-            self.attempted,
-            self.succeeded,
-            self.failures,
-            int(self.tried),
-        )
 
 
 class BookStatistics(msgspec.Struct, frozen=True, gc=False):
@@ -112,18 +77,26 @@ class BookStatistics(msgspec.Struct, frozen=True, gc=False):
 class AddressBook:
     """The addresses that a node knows. One owner; changes go to disk through `pending`."""
 
-    def __init__(self, store: KeyValueStore, rng: random.Random) -> None:
+    def __init__(
+        self, store: KeyValueStore, rng: random.Random, groups: NetworkGroups | None = None
+    ) -> None:
         self._rng = rng
+        self._groups = groups or NetworkGroups()
         self._entries: dict[str, BookEntry] = {}
-        self._places: dict[tuple[bool, int, int], BookEntry] = {}
+        self._new, self._tried = AddressTable(), AddressTable()
+        self._waiting: dict[str, tuple[str, int]] = {}
+        """Addresses that answered but whose tried places others have: whose, and since when."""
         self._changed: set[str] = set()
         secret = schema.ADDRESS.get(store, _SECRET)
         self._secret_is_new = secret is None
         self._secret = rng.randbytes(32) if secret is None else secret
-        self._tried = 0
         self.anchors: tuple[str, ...] = ()
-        """Addresses of the last outbound peers, to be dialled first after a restart."""
+        """Addresses of the last good outbound peers, to be dialled first after a restart."""
+        self._last_anchors: tuple[str, ...] = ()
+        """Those of the last time when there were enough."""
         self._anchors_changed = False
+        self.left_out = 0
+        """Addresses of the store for which there was no place any more."""
         self._load(store)
 
     def __len__(self) -> int:
@@ -148,15 +121,14 @@ class AddressBook:
         known = self._entries.get(text)
         if known is not None:
             known.seen = now_ms
+            if source == OWN and not known.is_own:
+                self._adopt(known)
             return True
         entry = BookEntry(text, address, source, now_ms)
-        place = self._new_place(entry)
-        holder = self._places.get(place)
-        if holder is not None and not self._gives_way(holder, now_ms):
+        if not self._find_new_place(entry, now_ms):
             return False
-        if holder is not None:
-            self._drop(holder)
-        self._put(entry, place)
+        self._entries[text] = entry
+        self._changed.add(text)
         return True
 
     def attempted(self, text: str, now_ms: int) -> None:
@@ -174,11 +146,16 @@ class AddressBook:
         entry.attempted = now_ms
         entry.failures += 1
         self._changed.add(text)
-        if not entry.tried and entry.source != OWN and entry.failures >= FAILURES_OF_NEW_MAX:
+        if entry.tried:
+            heirs = self._end_waiting_for(entry)
+            if heirs:
+                self._replace(entry, heirs, now_ms)
+        elif not entry.is_own and entry.failures >= FAILURES_OF_NEW_MAX:
             self._drop(entry)
 
     def good(self, text: str, now_ms: int) -> None:
-        """Note that a node of this network answered at an address: it counts as tried."""
+        """Note that a node of this network answered at an address: it counts as tried, unless
+        another has its place and is to be tested first."""
         entry = self._entries.get(text)
         if entry is None:
             return
@@ -186,34 +163,38 @@ class AddressBook:
         entry.failures = 0
         self._changed.add(text)
         if entry.tried:
-            return
-        place = self._tried_place(entry)
-        holder = self._places.get(place)
-        if holder is not None:
-            if not self._gives_way(holder, now_ms):
-                return
-            self._drop(holder)
-        del self._places[entry.place]
-        entry.tried = True
-        self._tried += 1
-        entry.place = place
-        self._places[place] = entry
+            self._end_waiting_for(entry)
+        else:
+            self._promote(entry, now_ms)
+
+    def to_test(self, now_ms: int, acceptable: Callable[[BookEntry], bool]) -> BookEntry | None:
+        """Return a tried address to dial because another one waits for its place, or None."""
+        for heir, (text, since_ms) in tuple(self._waiting.items()):
+            rival = self._entries[text]
+            is_sure = now_ms - rival.succeeded < TRUSTED_AFTER_SUCCESS_MS
+            if is_sure or now_ms - since_ms > RIVALRY_MS:
+                del self._waiting[heir]
+            elif acceptable(rival):
+                return rival
+        return None
 
     def pick(
-        self, now_ms: int, acceptable: Callable[[BookEntry], bool], *, only_new: bool = False
+        self,
+        now_ms: int,
+        acceptable: Callable[[BookEntry], bool],
+        *,
+        only_new: bool = False,
+        only_tried: bool = False,
     ) -> BookEntry | None:
         """Return a random address to dial, tried and new ones with equal chances, or None.
 
         Of each kind at most `ADDRESSES_LOOKED_AT_MAX` are looked at: a book full of unfit ones
         costs little.
         """
-        kinds: tuple[list[BookEntry], list[BookEntry]] = ([], [])
-        for entry in self._entries.values():
-            if entry.due_ms() <= now_ms and not (entry.tried and only_new):
-                kinds[entry.tried].append(entry)
-        for kind in self._rng.sample(kinds, len(kinds)):
-            for entry in self._rng.sample(kind, min(len(kind), ADDRESSES_LOOKED_AT_MAX)):
-                if acceptable(entry):
+        tables = [self._tried] * (not only_new) + [self._new] * (not only_tried)
+        for table in self._rng.sample(tables, len(tables)):
+            for entry in islice(table.shuffled(self._rng), ADDRESSES_LOOKED_AT_MAX):
+                if entry.due_ms() <= now_ms and acceptable(entry):
                     return entry
         return None
 
@@ -222,27 +203,30 @@ class AddressBook:
         return self._entries.get(text)
 
     def sample(self, most: int, now_ms: int) -> list[str]:
-        """Return some addresses to send to others: at most a quarter of those that are any good."""
-        good = [
-            entry.text
-            for entry in self._entries.values()
-            if not entry.address.is_name
-            and entry.failures < FAILURES_OF_NEW_MAX
-            and now_ms - entry.seen < STALE_AFTER_MS
-        ]
-        count = min(most, max(min(len(good), 16), len(good) // 4))
-        return self._rng.sample(good, count)
+        """Return some addresses to send to others, of those that are any good: at most a quarter
+        of what is known."""
+        count = min(most, max(min(len(self), 16), len(self) // 4))
+        entries = list(self._entries.values())
+        found: list[str] = []
+        for entry in self._rng.sample(entries, min(len(entries), 64 + 4 * count)):
+            is_good = entry.failures < FAILURES_OF_NEW_MAX
+            is_fresh = now_ms - entry.seen < STALE_AFTER_MS
+            if is_good and is_fresh and not entry.is_name and len(found) < count:
+                found.append(entry.text)
+        return found
 
-    def set_anchors(self, texts: Iterable[str]) -> None:
-        """Remember the outbound peers of the moment for the next start."""
-        anchors = tuple(texts)[:_MAX_ANCHORS]
+    def note_outbound(self, texts: Iterable[str], enough: int) -> None:
+        """Remember the addresses of the outbound peers of the moment for the next start.
+
+        Until there are `enough` of them, those of the last time when there were stay behind them.
+        """
+        present = tuple(texts)[:ANCHORS_MAX]
+        if len(present) >= min(enough, ANCHORS_MAX):
+            self._last_anchors = present
+        anchors = tuple(dict.fromkeys((*present, *self._last_anchors)))[:ANCHORS_MAX]
         if anchors != self.anchors:
             self.anchors = anchors
             self._anchors_changed = True
-
-    def peers(self) -> Collection[PeerId]:
-        """Return the ids in the book."""
-        return {entry.address.peer for entry in self._entries.values() if entry.address.peer}
 
     def pending(self, batch: Batch) -> None:
         """Put what changed since the last time into a batch."""
@@ -264,23 +248,103 @@ class AddressBook:
 
     def statistics(self) -> BookStatistics:
         """Return how many addresses there are."""
-        return BookStatistics(len(self._entries) - self._tried, self._tried)
+        return BookStatistics(len(self._new), len(self._tried))
 
     # Places
 
-    def _new_place(self, entry: BookEntry) -> tuple[bool, int, int]:
-        if entry.source == OWN:
-            return False, NEW_BUCKETS, self._hash("own", entry.text)
-        group = _network_of(entry.address)
-        within = self._hash("new", entry.source, group) % NEW_BUCKETS_OF_SOURCE
-        bucket = self._hash("new bucket", entry.source, str(within)) % NEW_BUCKETS
-        return False, bucket, self._hash("place", str(bucket), entry.text) % BUCKET_SIZE
+    def _find_new_place(self, entry: BookEntry, now_ms: int) -> bool:
+        """Give an address a place among the new if it may have one; return whether it may."""
+        if entry.is_own:
+            self._new.put(entry, OWN_BUCKET, 0)
+            return True
+        tried = self._tried.of_host(entry.host)
+        if tried is not None and not tried.failures:
+            return False
+        bucket, position = self._new_place(entry)
+        leaving: list[BookEntry] = []
+        holder = self._new.at(bucket, position)
+        if holder is not None:
+            if not _gives_way(holder, now_ms):
+                return False
+            leaving.append(holder)
+        twin = self._new.of_host(entry.host)
+        if twin is not None and twin not in leaving:
+            if not self._yields(twin):
+                return False
+            leaving.append(twin)
+        crowd = self._new.crowd_of(entry.network)
+        if crowd and not any(one in leaving for one in crowd):
+            most = max(one.failures for one in crowd)
+            rival = self._rng.choice([one for one in crowd if one.failures == most])
+            if not self._yields(rival):
+                return False
+            leaving.append(rival)
+        for one in leaving:
+            self._drop(one)
+        self._new.put(entry, bucket, position)
+        return True
 
-    def _tried_place(self, entry: BookEntry) -> tuple[bool, int, int]:
-        group = _network_of(entry.address)
+    def _yields(self, rival: BookEntry) -> bool:
+        return bool(rival.failures) or self._rng.random() < YIELDS_TO_RIVAL
+
+    def _promote(self, entry: BookEntry, now_ms: int) -> None:
+        """Give an address that answered its tried place, or let it wait for that."""
+        bucket, position = self._tried_place(entry)
+        crowd = self._tried.crowd_of(entry.network)
+        while rival := (
+            self._tried.at(bucket, position)
+            or self._tried.of_host(entry.host)
+            or min(crowd, key=lambda it: it.succeeded, default=None)
+        ):
+            if not _gives_way(rival, now_ms):
+                if len(self._waiting) < RIVALS_MAX:
+                    self._waiting.setdefault(entry.text, (rival.text, now_ms))
+                return
+            self._drop(rival)
+            crowd = self._tried.crowd_of(entry.network)
+        self._new.remove(entry)
+        self._waiting.pop(entry.text, None)
+        self._tried.put(entry, bucket, position)
+        entry.tried = True
+
+    def _replace(self, entry: BookEntry, heirs: list[BookEntry], now_ms: int) -> None:
+        """Let others have a tried place that was tested in vain: who had it is new again, or gone
+        if there is no place for it."""
+        self._tried.remove(entry)
+        entry.tried = False
+        for heir in heirs:
+            self._promote(heir, now_ms)
+        if not self._find_new_place(entry, now_ms):
+            del self._entries[entry.text]
+
+    def _end_waiting_for(self, rival: BookEntry) -> list[BookEntry]:
+        """Let nobody wait for a place any more; return who did."""
+        heirs = [heir for heir, (text, _) in self._waiting.items() if text == rival.text]
+        for heir in heirs:
+            del self._waiting[heir]
+        return [self._entries[heir] for heir in heirs]
+
+    def _adopt(self, entry: BookEntry) -> None:
+        """Note that the operator has given an address that was known."""
+        entry.source = OWN
+        self._changed.add(entry.text)
+        if not entry.tried:
+            self._new.remove(entry)
+            self._new.put(entry, OWN_BUCKET, 0)
+
+    def _new_place(self, entry: BookEntry) -> tuple[int, int]:
+        within = self._hash("new", entry.source, self._group_of(entry)) % NEW_BUCKETS_OF_SOURCE
+        bucket = self._hash("new bucket", entry.source, str(within)) % NEW_BUCKETS
+        return bucket, self._hash("place", str(bucket), entry.text) % BUCKET_SIZE
+
+    def _tried_place(self, entry: BookEntry) -> tuple[int, int]:
         within = self._hash("tried", entry.text) % TRIED_BUCKETS_OF_NETWORK
-        bucket = self._hash("tried bucket", group, str(within)) % TRIED_BUCKETS
-        return True, bucket, self._hash("place", str(bucket), entry.text) % BUCKET_SIZE
+        bucket = self._hash("tried bucket", self._group_of(entry), str(within)) % TRIED_BUCKETS
+        return bucket, self._hash("tried place", str(bucket), entry.text) % BUCKET_SIZE
+
+    def _group_of(self, entry: BookEntry) -> str:
+        host = entry.address.host
+        return host if entry.is_name else self._groups.of(host)
 
     def _hash(self, *parts: str) -> int:
         hasher = blake3(self._secret)
@@ -288,44 +352,57 @@ class AddressBook:
             hasher.update(len(part).to_bytes(2, "big") + part.encode())
         return int.from_bytes(hasher.digest()[:8], "big")
 
-    def _gives_way(self, entry: BookEntry, now_ms: int) -> bool:
-        if entry.source == OWN:
-            return False
-        most = FAILURES_OF_TRIED_MAX if entry.tried else FAILURES_OF_NEW_MAX
-        return entry.failures >= most or now_ms - entry.seen > STALE_AFTER_MS
-
-    def _put(self, entry: BookEntry, place: tuple[bool, int, int]) -> None:
-        entry.place = place
-        self._places[place] = entry
-        self._entries[entry.text] = entry
-        self._changed.add(entry.text)
-
     def _drop(self, entry: BookEntry) -> None:
-        del self._places[entry.place]
+        if entry.tried:
+            self._tried.remove(entry)
+            self._end_waiting_for(entry)
+        else:
+            self._new.remove(entry)
+            self._waiting.pop(entry.text, None)
         del self._entries[entry.text]
-        self._tried -= entry.tried
         self._changed.add(entry.text)
 
     def _load(self, store: KeyValueStore) -> None:
         for name, raw in schema.ADDRESS.scan(store):
             if name == _ANCHORS:
                 self.anchors = tuple(text.decode() for text in _TEXTS.decode(raw))
+                self._last_anchors = self.anchors
             if not name.startswith(_ROW):
                 continue
             record = _RECORD.decode(raw)
             text = name.removeprefix(_ROW).decode()
             entry = BookEntry(text, Address.parse(text), record.source.decode(), record.seen)
             entry.attempted, entry.succeeded = record.attempted, record.succeeded
-            entry.failures, entry.tried = record.failures, bool(record.tried)
-            place = self._tried_place(entry) if entry.tried else self._new_place(entry)
-            if place not in self._places:
-                self._put(entry, place)
-                self._tried += entry.tried
-        self._changed.clear()
+            entry.failures = record.failures
+            if self._load_one(entry, is_tried=bool(record.tried)):
+                self._entries[text] = entry
+            else:
+                self.left_out += 1
+                self._changed.add(text)
+
+    def _load_one(self, entry: BookEntry, *, is_tried: bool) -> bool:
+        """Give an address of the store its place, if that is free; return whether it is."""
+        if entry.is_own and not is_tried:
+            self._new.put(entry, OWN_BUCKET, 0)
+            return True
+        table = self._tried if is_tried else self._new
+        bucket, position = self._tried_place(entry) if is_tried else self._new_place(entry)
+        if (
+            table.at(bucket, position) is not None
+            or table.of_host(entry.host) is not None
+            or table.crowd_of(entry.network)
+        ):
+            return False
+        entry.tried = is_tried
+        table.put(entry, bucket, position)
+        return True
 
 
-def _network_of(address: Address) -> str:
-    return address.host if address.is_name else network_group(address.host)
+def _gives_way(entry: BookEntry, now_ms: int) -> bool:
+    if entry.is_own:
+        return False
+    most = FAILURES_OF_TRIED_MAX if entry.tried else FAILURES_OF_NEW_MAX
+    return entry.failures >= most or now_ms - entry.seen > STALE_AFTER_MS
 
 
 _RECORD: Final = CanonicalDecoder(AddressRecord, max_size=512)

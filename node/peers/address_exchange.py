@@ -10,10 +10,11 @@ import trio
 from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import is_dialable, is_public, network_group
+from unchained.node.transport.address_groups import is_dialable, is_public
 from unchained.node.transport.contract import (
     BadAddressError,
     Connected,
@@ -31,6 +32,12 @@ ADDRESSES_OF_INBOUND_MAX: Final = 8
 ASK_EVERY_S: Final = 6 * 3600.0
 ASK_WHEN_MISSING_S: Final = 60.0
 """Seconds between requests to one peer: more often while peers are missing."""
+ANSWER_KEPT_S: Final = 86_400.0
+"""Seconds for which all that ask are sent the same addresses (as in Bitcoin Core): who asks again
+and again, or from many places, learns neither all that a node knows nor what is news to it."""
+ANSWER_KEPT_FROM: Final = 64
+"""Addresses from which on an answer is kept: where fewer are known, nodes have to find each other,
+and everybody knows of everybody."""
 ASK_SECOND_TIME_S: Final = 10.0
 """Seconds until the second request then: who joined together with us was not known at once."""
 
@@ -49,6 +56,7 @@ class AddressExchange:
         penalizer: Penalizer,
         clock: Clock,
         connected: Mapping[PeerId, Connected],
+        groups: NetworkGroups,
     ) -> None:
         self._transport = transport
         self._exchanges = exchanges
@@ -56,6 +64,9 @@ class AddressExchange:
         self._penalizer = penalizer
         self._clock = clock
         self._connected = connected
+        self._groups = groups
+        self._answers: dict[str, tuple[float, list[str]]] = {}
+        """What is answered by the kind of address that asks, and until when."""
         self._asked: dict[PeerId, tuple[float, int]] = {}
         """When, in Trio's time, a peer was asked last, and how many times it was."""
         exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
@@ -98,7 +109,7 @@ class AddressExchange:
                 info.peer, Penalty.FAULT, f"{len(found)} addresses, asked for {most}"
             )
             return
-        source = network_group(info.ip)
+        source = self._groups.of(info.ip)
         now_ms = self._clock.now_ms()
         for raw in found:
             text = raw.decode("ascii", "replace")
@@ -108,10 +119,21 @@ class AddressExchange:
     async def _serve(self, peer: PeerId, request: AddressesRequest) -> Addresses:
         most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
         known = self._connected.get(peer)
-        own = self._transport.addresses()
-        others = self._book.sample(most, self._clock.now_ms())
-        fit = fit_to_send((*own, *others), None if known is None else known.info.ip)
+        ip = None if known is None else known.info.ip
+        fit = fit_to_send((*self._transport.addresses(), *self._others(ip)), ip)
         return tuple(text.encode() for text in fit[:most])
+
+    def _others(self, ip: str | None) -> list[str]:
+        """Return the addresses that those get who ask from an address of this kind."""
+        kind = "public" if ip is None or is_public(ip) else "private"
+        now = trio.current_time()
+        until, others = self._answers.get(kind, (now, []))
+        if now >= until:
+            most = ADDRESSES_EXCHANGE.limits.max_items
+            others = fit_to_send(self._book.sample(most, self._clock.now_ms()), ip)
+            if len(others) >= ANSWER_KEPT_FROM:
+                self._answers[kind] = now + ANSWER_KEPT_S, others
+        return others
 
 
 def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:

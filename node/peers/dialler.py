@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import random
 from collections.abc import Mapping
 from typing import Final
@@ -11,14 +12,19 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
-from unchained.node.peers.address_book import OWN, AddressBook, BookEntry
+from unchained.node.peers.address_book import AddressBook
+from unchained.node.peers.address_table import OWN, BookEntry
+from unchained.node.peers.lost_peers import LostPeers
+from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import is_public, network_group
+from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
     Connected,
     Direction,
+    DisconnectReason,
+    PeerDisconnected,
     PeerId,
     PeerInfo,
     Transport,
@@ -32,6 +38,8 @@ LONGEST_DIAL_DELAY_S: Final = 60.0
 """Seconds between attempts at an address of the operator's where nobody answers: twice as many
 after each, as nodes that are started together are up within moments."""
 DIAL_TIMEOUT_S: Final = 10.0
+LASTED_S: Final = 60.0
+"""Seconds after which a peer that closes is looked for: who does so sooner has no place for us."""
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,12 +49,31 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
     limits: PeerLimits = PeerLimits()
+    groups: NetworkGroups = NetworkGroups()
+    """Which addresses count as one network."""
     probe_every_s: float = 120.0
-    """Seconds between attempts at an address that was never tried."""
+    """Seconds between attempts at an address that was never tried, or whose place another wants."""
+    exchange_every_s: float = 4 * 3600.0
+    """Seconds between exchanges of an outbound link."""
+    stale_tip_s: float = 1800.0
+    """Seconds without another tip after which one more outbound link is made."""
     status_s: float = 15.0
     """Seconds between requests for a peer's status."""
     clock_bound_ms: int = 30_000
     """Offset from the median of the outbound peers' clocks that is warned of."""
+
+
+class Purpose(enum.Enum):
+    """What an outbound link is made for beside those that the node wants."""
+
+    PROBE = "probe"
+    """To see whether its address is good."""
+    EXCHANGE = "exchange"
+    """To take the place of another."""
+    STALE_TIP = "stale tip"
+    """To learn of a chain that the others do not tell of."""
+    RETURN = "return"
+    """To learn of the chain of a peer that was lost, and whose place has been taken since."""
 
 
 class Dialler:
@@ -88,8 +115,12 @@ class Dialler:
         for text in settings.bootstrap:
             book.add(text, OWN, clock.now_ms())
         self._under_way: set[str] = set()
-        self._probed: set[PeerId] = set()
+        self._passing: dict[PeerId, Purpose] = {}
+        """Peers that have no place yet among those that the node wants."""
         self._dialled: dict[PeerId, str] = {}
+        self._reported: dict[str, str] = {}
+        """Why the operator's addresses could not be reached, as last said aloud."""
+        self._lost = LostPeers(rng)
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.dials = self.failed = self.probes = 0
@@ -99,7 +130,7 @@ class Dialler:
     def missing(self) -> int:
         """How many outbound peers are missing; negative if there are more than enough."""
         outbound = sum(
-            known.info.direction is Direction.OUTBOUND and peer not in self._probed
+            known.info.direction is Direction.OUTBOUND and peer not in self._passing
             for peer, known in self._connected.items()
         )
         return self._settings.limits.outbound - outbound - len(self._under_way)
@@ -117,20 +148,43 @@ class Dialler:
         return [
             self._dialled[peer]
             for peer in self._connected
-            if peer in self._dialled and peer not in self._probed
+            if peer in self._dialled and peer not in self._passing
         ]
 
-    def end_probe(self, peer: PeerId) -> bool:
-        """Note that a peer was greeted; return whether it was only to be probed, and may go."""
-        if peer not in self._probed:
-            return False
-        self._probed.discard(peer)
-        return self.missing < 0
+    def is_own(self, peer: PeerId) -> bool:
+        """Return whether the operator gave the address at which a peer was reached."""
+        entry = self._book.get(self._dialled.get(peer, ""))
+        return entry is not None and entry.is_own
 
-    def forget(self, peer: PeerId) -> None:
-        """Note that a peer is gone."""
-        self._dialled.pop(peer, None)
-        self._probed.discard(peer)
+    def settle(self, peer: PeerId) -> Purpose | None:
+        """Note that a peer was greeted, and counts; return what else its link was made for."""
+        return self._passing.pop(peer, None)
+
+    def dial_one_more(self, purpose: Purpose) -> bool:
+        """Make one more link if there is an address that is fit for it; return whether there is.
+
+        An exchange is for an address that has worked before.
+        """
+        only_tried = purpose is Purpose.EXCHANGE
+        entry = self._book.pick(self._clock.now_ms(), self._is_fit, only_tried=only_tried)
+        if entry is not None and self._nursery is not None:
+            self._start_dial(entry.text, purpose)
+        return entry is not None
+
+    def forget(self, event: PeerDisconnected, *, was_silent: bool) -> None:
+        """Note that a peer is gone; if nobody wanted that, it is looked for. `was_silent`: it was
+        let go of because it did not answer."""
+        peer, now = event.info.peer, trio.current_time()
+        text = self._dialled.pop(peer, None)
+        lasted = now - event.info.since >= LASTED_S
+        was_lost = (
+            was_silent
+            or event.reason is DisconnectReason.DEAD
+            or (event.reason is DisconnectReason.REMOTE and lasted)
+        )
+        if text is not None and was_lost and peer not in self._passing:
+            self._lost.note(text, now)
+        self._passing.pop(peer, None)
         self.wake()
 
     async def run(self) -> None:
@@ -151,64 +205,84 @@ class Dialler:
         first = list(self._book.anchors)
         while True:
             self._need = trio.Event()
+            self._dial_lost()
             while self.missing > 0 and (found := self._next_address(first)) is not None:
                 self._start_dial(found)
-            with trio.move_on_after(DIAL_EVERY_S):
+            with trio.move_on_after(self._lost.wait_s(trio.current_time(), DIAL_EVERY_S)):
                 await self._need.wait()
 
+    def _dial_lost(self) -> None:
+        """Dial those lost peers whose time has come, also where others have taken their places: it
+        may be a whole part of the network that was lost with them."""
+        while (text := self._lost.take_due(trio.current_time())) is not None:
+            address = Address.parse(text)
+            if address.peer in self._connected:
+                self._lost.found(text)
+            elif self._is_fit_address(text, address):
+                self._start_dial(text, None if self.missing > 0 else Purpose.RETURN)
+
     def _next_address(self, first: list[str]) -> str | None:
-        now_ms = self._clock.now_ms()
         while first:
-            # Who was a peer before the restart comes first.
-            entry = self._book.get(first.pop(0))
-            if entry is not None and self._is_fit(entry):
-                return entry.text
-        entry = self._book.pick(now_ms, self._is_fit)
+            # Who was a peer before the restart comes first, whatever the book holds of it.
+            text = first.pop(0)
+            if self._is_fit_address(text, Address.parse(text)):
+                return text
+        entry = self._book.pick(self._clock.now_ms(), self._is_fit)
         return None if entry is None else entry.text
 
     def _is_fit(self, entry: BookEntry) -> bool:
-        address = entry.address
+        return self._is_fit_address(entry.text, entry.address)
+
+    def _is_fit_address(self, text: str, address: Address) -> bool:
         peer = address.peer
         return (
             peer is not None
             and peer != self._transport.id
             and peer not in self._connected
-            and entry.text not in self._under_way
+            and text not in self._under_way
             and (address.is_name or self._may_dial(address.host, peer))
         )
 
     def _may_dial(self, ip: str, peer: PeerId) -> bool:
         """Ask whether an address is fit beside the peers there are and those being dialled."""
         under_way = {text.split("/")[2] for text in self._under_way if text.startswith("/ip")}
+        group = self._settings.groups.of
         return self._reputation.may_dial(ip, peer) and not (
-            is_public(ip) and network_group(ip) in map(network_group, under_way)
+            is_public(ip) and group(ip) in map(group, under_way)
         )
 
-    def _start_dial(self, text: str, *, probe: bool = False) -> None:
+    def _start_dial(self, text: str, purpose: Purpose | None = None) -> None:
         assert self._nursery is not None, "only `run` dials"
         self._under_way.add(text)
-        self._nursery.start_soon(self._dial, text, probe, name="peers.dial")
+        self._nursery.start_soon(self._dial, text, purpose, name="peers.dial")
 
-    async def _dial(self, text: str, probe: bool) -> None:
+    async def _dial(self, text: str, purpose: Purpose | None) -> None:
         self.dials += 1
         self._book.attempted(text, self._clock.now_ms())
         expected = PeerId(text.rpartition("/")[2])
         already = expected in self._connected
-        if probe and not already:
-            self._probed.add(expected)
+        if purpose is not None and not already:
+            self._passing[expected] = purpose
         if not already:
             self._dialled[expected] = text
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
+            self._lost.found(text)
+            self._reported.pop(text, None)
         except TransportError as error:
-            self.failed += 1
-            self._probed.discard(expected)
+            self._passing.pop(expected, None)
             self._dialled.pop(expected, None)
-            self._book.failed(text, self._clock.now_ms())
-            self._log.debug("peer.dial_failed", address=text, why=str(error))
+            self._note_failed(text)
+            self._report_failure(text, error)
         finally:
             self._under_way.discard(text)
             self.wake()
+
+    def _note_failed(self, text: str) -> None:
+        entry = self._book.get(text)
+        # Where nobody at all is reached, it is our line that is down: no address waits longer.
+        if self._connected or (entry is not None and not entry.failures):
+            self._book.failed(text, self._clock.now_ms())
 
     async def _keep_joined(self, text: str) -> None:
         """Keep in touch with an address of the operator's whose peer nobody named.
@@ -227,21 +301,37 @@ class Dialler:
                     await self._transport.connect(named, timeout=DIAL_TIMEOUT_S)
                     self._book.add(named, OWN, self._clock.now_ms())
                     failures = 0
+                    self._reported.pop(text, None)
                 except TransportError as error:
-                    self.failed += 1
                     delay_s = min(FIRST_DIAL_DELAY_S * 2**failures, LONGEST_DIAL_DELAY_S)
                     failures = min(failures + 1, 16)
-                    self._log.debug("peer.dial_failed", address=text, why=str(error))
+                    self._report_failure(text, error)
             await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
 
+    def _report_failure(self, text: str, error: TransportError) -> None:
+        """Say why a dial failed: of what the operator named, aloud each time the reason changes."""
+        self.failed += 1
+        entry = self._book.get(text)
+        is_named = text in self._unnamed or (entry is not None and entry.source == OWN)
+        why = str(error)
+        if is_named and self._reported.get(text) != why:
+            self._reported[text] = why
+            self._log.warning("peer.dial_failed", address=text, why=why)
+        else:
+            self._log.debug("peer.dial_failed", address=text, why=why)
+
     async def _keep_probing(self) -> None:
-        """Try, from time to time, an address that was only heard of."""
+        """Try, from time to time, an address that was only heard of, or whose place another
+        wants."""
         while True:
             await trio.sleep(self._settings.probe_every_s * self._rng.uniform(0.5, 1.5))
-            entry = self._book.pick(self._clock.now_ms(), self._is_fit, only_new=True)
+            now_ms = self._clock.now_ms()
+            entry = self._book.to_test(now_ms, self._is_fit) or self._book.pick(
+                now_ms, self._is_fit, only_new=True
+            )
             if entry is not None:
                 self.probes += 1
-                self._start_dial(entry.text, probe=True)
+                self._start_dial(entry.text, Purpose.PROBE)
 
     def found_by_seed(self, address: str, seed: str) -> None:
         """Note an address that a seed stands for, and dial if need be."""

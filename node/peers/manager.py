@@ -10,37 +10,36 @@ from __future__ import annotations
 import math
 import random
 import statistics as numbers
-from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
-from unchained.node.peers.address_book import AddressBook, BookStatistics
+from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
+from unchained.node.peers.link_exchange import LinkExchange
+from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
 from unchained.node.peers.strangers import Strangers
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     RequestError,
-    StrangerMet,
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
@@ -55,8 +54,6 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
-
-
 DROPS_KEPT: Final = 256
 """Banned peers that who follows bans may be behind."""
 
@@ -68,40 +65,12 @@ class StatusSource(Protocol):
         """Return the status of the moment."""
 
 
-class PeerView(msgspec.Struct, frozen=True):
-    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
-
-    peer: PeerId
-    address: str
-    ip: str
-    outbound: bool
-    since: float
-    status: Status | None
-    clock_offset_ms: int | None
-
-
-class PeerStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is held."""
-
-    outbound: int
-    inbound: int
-    greeted: int
-    dials: int
-    dials_failed: int
-    probes: int
-    book: BookStatistics
-    bans: int
-    penalties: Mapping[str, int]
-    clock_offset_ms: int | None
-    """The median of the outbound peers' offsets, None while there are too few."""
-
-
 class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
-        "status", "visit",
+        "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
+        "scope", "silent", "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -109,7 +78,11 @@ class _Peer:
         self.status: Status | None = None
         self.clock_offset_ms: int | None = None
         self.silent = 0
+        self.told_at = -math.inf
+        """Trio's time at which it last asked us, and so said how it stands."""
         self.greeted = False
+        self.identified = trio.Event()
+        """Set once it has said what it is, or will not."""
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
         self.news: dict[News, float] = {}
@@ -147,7 +120,7 @@ class PeerManager:
     ) -> None:
         """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
-        self.book = AddressBook(store, rng)
+        self.book = AddressBook(store, rng, settings.groups)
         self.reputation = Reputation(
             BanList(store),
             settings.limits,
@@ -155,6 +128,7 @@ class PeerManager:
             observer=self,
             clock=clock,
             log=log,
+            groups=settings.groups,
         )
         self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
@@ -182,6 +156,17 @@ class PeerManager:
             resolver=resolver or SystemResolver(),
             log=log,
         )
+        self._links = LinkExchange(
+            self._dialler,
+            settings,
+            peers=self._peers,
+            tip_source=own_status,
+            leaver=self,
+            rng=rng,
+            log=log,
+        )
+        if self.book.left_out:
+            log.info("peer.addresses_left_out", held=len(self.book), left_out=self.book.left_out)
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
@@ -196,6 +181,7 @@ class PeerManager:
             self.reputation,
             clock,
             self._peers,
+            settings.groups,
         )
 
     # Reading
@@ -236,6 +222,10 @@ class PeerManager:
             for peer in self._peers.values()
         ]
 
+    def other_networks(self) -> list[str]:
+        """Return the networks of peers that were parted from a short while ago for theirs."""
+        return self._strangers.networks()
+
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
         outbound = sum(self.is_outbound(peer) for peer in self._peers)
@@ -266,9 +256,10 @@ class PeerManager:
     def drop(self, peer: PeerId) -> None:
         """Disconnect a peer soon: it is banned."""
         self.dropped.send(peer)
-        self._disconnect(peer)
+        self.leave(peer)
 
-    def _disconnect(self, peer: PeerId) -> None:
+    def leave(self, peer: PeerId) -> None:
+        """Disconnect a peer soon, for nothing that it did (`link_exchange.LinkLeaver`)."""
         if self._nursery is not None:
             self._nursery.start_soon(self._transport.disconnect, peer, name="peers.drop")
 
@@ -291,6 +282,7 @@ class PeerManager:
                 for peer in self._peers.values():
                     nursery.start_soon(self._tend, peer, name="peers.tend")
                 nursery.start_soon(self._dialler.run, name="peers.dial")
+                nursery.start_soon(self._links.run, name="peers.exchange")
                 nursery.start_soon(self._keep_saved, name="peers.save")
                 task_status.started()
         finally:
@@ -303,9 +295,10 @@ class PeerManager:
 
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
-        if isinstance(event, StrangerMet):
-            self._strangers.note(event.info.peer, event.info.ip, event.topic)
-            self._disconnect(event.info.peer)
+        if self._strangers.note(event):
+            self.leave(event.info.peer)
+        elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
+            self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -321,7 +314,8 @@ class PeerManager:
                     reason = event.reason.value
                     self._log.info("peer.lost", peer=event.info.peer, reason=reason)
             self._address_exchange.forget(event.info.peer)
-            self._dialler.forget(event.info.peer)
+            was_silent = gone is not None and gone.silent >= SILENT_POLLS
+            self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
 
     # Tending
@@ -352,7 +346,7 @@ class PeerManager:
                 [
                     Candidate(
                         peer.info.peer,
-                        network_group(peer.info.ip),
+                        self.settings.groups.of(peer.info.ip),
                         peer.info.since,
                         peer.round_trip_s,
                         peer.news,
@@ -368,22 +362,26 @@ class PeerManager:
         visitor.visit.deadline = math.inf
 
     async def _keep_asking(self, peer: _Peer) -> None:
+        await peer.identified.wait()
         while True:
             peer.poke = trio.Event()
             if await self._ask_status(peer):
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._address_exchange.is_due(
-                    peer.info.peer, missing=self._dialler.missing > 0
-                ):
+                elif self._is_due(peer):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
                 await self._transport.disconnect(peer.info.peer)
                 return
-            with trio.move_on_after(self.settings.status_s):
-                await peer.poke.wait()
+            # An inbound peer that asks us says itself how it stands.
+            told = True
+            while told and not peer.poke.is_set():
+                with trio.move_on_after(self.settings.status_s) as wait:
+                    await peer.poke.wait()
+                told = peer.is_inbound and peer.told_at >= wait.deadline - self.settings.status_s
+                told = told and not self._is_due(peer)
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
@@ -423,13 +421,21 @@ class PeerManager:
         outbound = not peer.is_inbound
         self._log.info("peer.connected", peer=info.peer, address=info.address, outbound=outbound)
         if outbound:
-            self.book.good(self._dialler.address_of(info), self._clock.now_ms())
-            self.book.set_anchors(self._dialler.chosen())
+            address, now_ms = self._dialler.address_of(info), self._clock.now_ms()
+            # One of the last outbound peers may be known from nowhere else.
+            self.book.add(address, self.settings.groups.of(info.ip), now_ms)
+            self.book.good(address, now_ms)
         if peer.is_visitor:
             await self._give_place(peer)
         await self._ask_addresses(peer)
-        if self._dialler.end_probe(info.peer):
-            await self._transport.disconnect(info.peer)
+        going = self._links.greeted(info.peer)
+        if going is not None:
+            await self._transport.disconnect(going)
+        if outbound:
+            self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
+
+    def _is_due(self, peer: _Peer) -> bool:
+        return self._address_exchange.is_due(peer.info.peer, missing=self._dialler.missing > 0)
 
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)
@@ -448,6 +454,7 @@ class PeerManager:
     async def _serve_status(self, peer: PeerId, status: Status) -> Status:
         known = self._peers.get(peer)
         if known is not None:
+            known.told_at = trio.current_time()
             self._take_status(known, status)
         return self._own_status.current()
 

@@ -45,6 +45,7 @@ MISBEHAVIOURS: Final[Mapping[Misbehaviour, Penalty]] = MappingProxyType(
         Misbehaviour.OVERSIZED_GOSSIP: Penalty.BAN,
         Misbehaviour.UNKNOWN_TOPIC: Penalty.FAULT,
         Misbehaviour.BAD_GOSSIP: Penalty.BAN,
+        Misbehaviour.WASTED_GOSSIP: Penalty.FAULT,
         Misbehaviour.OVERSIZED_REQUEST: Penalty.BAN,
         Misbehaviour.BAD_REQUEST: Penalty.FAULT,
         Misbehaviour.BAD_RESPONSE: Penalty.FAULT,

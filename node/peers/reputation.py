@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.peers.ban_list import Ban, BanList
+from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.penalty import FAULT_MS, MISBEHAVIOURS, Penalty
 from unchained.node.transport.address_groups import (
     host_group,
@@ -78,8 +79,10 @@ class Reputation:
         observer: BanObserver,
         clock: Clock,
         log: FilteringBoundLogger,
+        groups: NetworkGroups | None = None,
     ) -> None:
         self.bans = bans
+        self._networks = groups or NetworkGroups()
         self.limits = limits
         self._clock = clock
         self._connections = connections
@@ -127,9 +130,9 @@ class Reputation:
             return False
         if not is_public(ip):
             return True
-        network = network_group(ip)
+        network = self._networks.of(ip)
         return all(
-            network_group(info.ip) != network
+            self._networks.of(info.ip) != network
             for info in self._connections.peers()
             if info.direction is Direction.OUTBOUND
         )

@@ -213,9 +213,9 @@ class _Run:
                 peer, decision_on(error).served, f"batch: {error}"
             )
             return None
-        transfers = [raw for package in packages for raw in package.transfers.values()]
-        if transfers:
-            await self._owner._chain.judge_transfers(transfers)
+        await self._owner._chain.validate_transfers(
+            {wid: raw for package in packages for wid, raw in package.transfers.items()}
+        )
         return [ProvenAnchor(package) for package in packages]
 
     async def _connect(self, all_of_it: trio.CancelScope) -> None:

@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
@@ -111,7 +111,7 @@ async def scan_peers(
 
     async def scan_one(peer: PeerId) -> None:
         scan = HeaderScan(peer)
-        walk = HeaderWalk(chain, fetcher, clock, peer, ZERO32)
+        walk = HeaderWalk(chain.network, chain.queries, fetcher, clock, peer, ZERO32)
         try:
             while not walk.at_end:
                 page = await walk.next_page(seen)

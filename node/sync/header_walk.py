@@ -9,9 +9,10 @@ import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.consensus.context import AnchorContext
-from unchained.node.consensus.header_work import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.fork_choice import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
@@ -50,14 +51,20 @@ class HeaderWalk:
     """One peer's chain above the main chain that is known here.
 
     `work` is the sum of `anchor_work` above the fork, `fork_height` the height of the last anchor
-    that is on the main chain.
+    that is on the main chain; `headers` counts all that have been read.
     """
 
     def __init__(
-        self, chain: ChainService, fetcher: Fetcher, clock: Clock, peer: PeerId, tip: bytes
+        self,
+        network: Network,
+        queries: ChainQueries,
+        fetcher: Fetcher,
+        clock: Clock,
+        peer: PeerId,
+        tip: bytes,
     ) -> None:
-        self._network = chain.network
-        self._queries = chain.queries
+        self._network = network
+        self._queries = queries
         self._fetcher = fetcher
         self._clock = clock
         self._peer = peer
@@ -69,9 +76,15 @@ class HeaderWalk:
         self._tip_id: CoinId | None = None
         self._leads = True
         self.work = 0
+        self.headers = 0
         self.fork_height = 0
         self.height = 0
         self.at_end = False
+
+    @property
+    def is_at_tip(self) -> bool:
+        """Whether the walk has come to the tip that was asked for."""
+        return self._tip_id == self._tip
 
     async def next_page(self, seen: Seen | None = None) -> list[tuple[Coin, AnchorHeader]]:
         """Return the next headers, checked, without those whose bodies are known here.
@@ -82,6 +95,7 @@ class HeaderWalk:
             self._request = HeadersRequest(await self._queries.locator(), self._tip)
         page = await self._fetcher.headers(self._peer, self._request)
         self.at_end = len(page) < HEADERS_PER_PAGE
+        self.headers += len(page)
         if not page:
             return []
         base_id = page[0][0].parent if self._point is None else None

@@ -51,7 +51,7 @@ class ChainFailedError(FetchError):
 
 
 class _Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a chain does not hold; `is_final` if it will not hold whoever gives it."""
+    """Why a chain does not hold; `is_final` if it will not hold from any peer."""
 
     why: str
     is_final: bool
@@ -92,7 +92,7 @@ class LongSync:
         self._log = log
         self.leader: PeerId | None = None
         self._aside: OrderedDict[tuple[CoinId, PeerId | None], float] = OrderedDict()
-        """Anchors whose bodies did not come from a peer, or failed whoever gave them (None), and
+        """Anchors whose bodies did not come from a peer, or failed from any peer (None), and
         until when they are put aside."""
 
     async def run(self, finder: PeerId) -> str | None:
@@ -222,7 +222,7 @@ class LongSync:
 
     async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
-        it has not. Whoever offered it pays for that."""
+        it has not. The peer that offered it pays for that."""
         above = scan.fork_height + 1
         before = await self._chain.queries.anchor_at(above)
         why = "a deep branch that did not win"
@@ -255,7 +255,9 @@ class LongSync:
         Raises `FetchError` and `ProtocolError`.
         """
         tip = scan.tip if scan.is_cut else ZERO32
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, scan.peer, tip)
+        walk = HeaderWalk(
+            self._chain.network, self._chain.queries, self._fetcher, self._clock, scan.peer, tip
+        )
         proven_height = scan.height_of(self._assume_valid)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:

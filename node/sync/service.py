@@ -26,7 +26,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
@@ -43,8 +43,12 @@ TIP_FIRST_RETRY_S: Final = 5.0
 TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
+AGREED_S: Final = 15.0
+"""Seconds after which a peer is looked at again that is where we are, unless it says something."""
 USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
+USELESS_HEADER_PRICE_MS: Final = 0.1
+"""Price of each header that was read of a chain which is not followed."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
 SYNC_REPORT_S: Final = 10.0
@@ -55,8 +59,9 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     of work are taken as verified; None verifies all."""
 
     assume_valid: CoinId | None = None
-    alone_s: float = 60.0
-    """Seconds after which a node that reaches nobody goes on by itself."""
+    alone_s: float | None = 60.0
+    """Seconds after which a node that reaches nobody goes on by itself, at once if it knows of
+    nobody; None: never."""
 
 
 class SyncStatistics(msgspec.Struct, frozen=True):
@@ -136,7 +141,7 @@ class SyncService:
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
-        self.synced: Watch[bool] = Watch(not peers.knows_others)
+        self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
@@ -200,7 +205,8 @@ class SyncService:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_alone, name="sync.alone")
+            if self._settings.alone_s is not None:
+                nursery.start_soon(self._wait_alone, self._settings.alone_s, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
             task_status.started()
             version = -1
@@ -215,12 +221,12 @@ class SyncService:
                     elif status is not None and status.tip != state.tip:
                         state.wake.set()
 
-    async def _wait_alone(self) -> None:
+    async def _wait_alone(self, seconds: float) -> None:
         """Let a node that reaches nobody mine after a while."""
         while True:
-            await trio.sleep(self._settings.alone_s)
+            await trio.sleep(seconds)
             if not self._peers.greeted() and not self.synced.value and not self._behind:
-                self._log.warning("sync.alone", seconds=self._settings.alone_s)
+                self._log.warning("sync.alone", seconds=seconds)
                 self.synced.set(True)
 
     async def _report(self) -> None:
@@ -247,11 +253,19 @@ class SyncService:
                 state.wake = trio.Event()
                 state.tip = status.tip
                 await self._settle(peer, state, CoinId(status.tip))
-                with trio.move_on_after(max(1.0, self._epoch_s / 2)):
+                with trio.move_on_after(self._patience_s(peer, state)):
                     await state.wake.wait()
         finally:
             del self._states[peer]
             self._votes.forget(peer)
+
+    def _patience_s(self, peer: PeerId, state: _PeerState) -> float:
+        """Return after how many seconds to look at a peer again that says nothing."""
+        again_s = max(1.0, self._epoch_s / 2)
+        is_at_rest = not (state.retry or state.wanted or self._votes.has_more(peer))
+        if is_at_rest and state.tip == self._chain.status.value.tip:
+            return max(AGREED_S, again_s)
+        return again_s
 
     async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
@@ -319,7 +333,12 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
-            return await self._follow(peer, tip)
+            walk = HeaderWalk(
+                self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+            )
+            followed = await self._follow(peer, tip, walk)
+            self._charge(peer, followed, walk.headers)
+            return followed
         except FetchError as error:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
@@ -335,9 +354,18 @@ class SyncService:
             if self._following.get(tip) is done:
                 del self._following[tip]
 
-    async def _follow(self, peer: PeerId, tip: CoinId) -> _Followed:
+    def _charge(self, peer: PeerId, followed: _Followed, headers: int) -> None:
+        """Let a peer pay for so many headers of a chain that is not followed for its work, or that
+        is left to the operator: an honest one offers that once for each of its tips."""
+        if followed.why not in {LITTLE_WORK, LEFT_TO_OPERATOR}:
+            return
+        price = USELESS_HEADER_PRICE_MS * headers
+        if followed.why == LITTLE_WORK:
+            price += USELESS_TIP_PRICE_MS
+        self._peers.reputation.penalize(peer, Penalty.COST, f"sync: {followed.why}", ms=price)
+
+    async def _follow(self, peer: PeerId, tip: CoinId, walk: HeaderWalk) -> _Followed:
         """Fetch the headers of the chain that ends in a tip, then the bodies that are unknown."""
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
         window = self._chain.network.window
         held: list[tuple[Coin, AnchorHeader]] = []
         reached: CoinId | None = None
@@ -351,6 +379,8 @@ class SyncService:
             if weight.gain > 0 and (
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
+                # Mining rests while headers are compared: not for proofs that nobody has looked at.
+                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
                 with self._being_behind():
                     why = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -375,6 +405,8 @@ class SyncService:
             if weight.asked_height < walk.height:
                 return _Followed(reached, LITTLE_WORK)
             held = []
+        if not walk.is_at_tip and not await self._chain.queries.is_known(tip):
+            raise NotServedByPeerError(peer, "its headers do not lead to the tip that it named")
         self._followed += 1
         return _Followed(tip, None)
 

@@ -76,6 +76,8 @@ class Votes:
                 if request is None:
                     if not anchors:
                         return
+                    # Who asks for one twice is at fault.
+                    anchors = list(dict.fromkeys(anchors))
                     request = VotesRequest(tuple(anchors[: VOTES.max_asked]), ZERO32)
                     anchors = anchors[VOTES.max_asked :]
                 page = await self._fetcher.votes(peer, request)

@@ -196,6 +196,8 @@ class Misbehaviour(enum.Enum):
     """A message or subscription outside the topics of this network."""
     BAD_GOSSIP = "bad_gossip"
     """Bytes on a gossip stream that do not decode, or a message with a false signature."""
+    WASTED_GOSSIP = "wasted_gossip"
+    """Many ids, grafts or topics of no use."""
     OVERSIZED_REQUEST = "oversized_request"
     """A request longer than its protocol allows."""
     BAD_REQUEST = "bad_request"
@@ -271,7 +273,20 @@ class StrangerMet:
     """One of its topics."""
 
 
-Event = PeerConnected | PeerDisconnected | Misbehaved | StrangerMet
+@dataclass(frozen=True, slots=True)
+class PeerIdentified:
+    """A connected peer has said what it is, or will not; once, soon after `PeerConnected`."""
+
+    info: PeerInfo
+    agent: str = ""
+    """Its program, printable ASCII; empty if it does not say."""
+    protocols: tuple[str, ...] = ()
+    """The protocol ids that it serves; empty if it does not say."""
+    observed: str = ""
+    """The IP literal at which it sees us; empty if it does not say."""
+
+
+Event = PeerConnected | PeerDisconnected | PeerIdentified | Misbehaved | StrangerMet
 
 Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""
@@ -319,7 +334,7 @@ class TopicLimits:
     """Of those, messages sent by one peer."""
     max_waiting: int = 1024
     """Messages waiting for validation. Peers take turns; the excess of the peer that has most
-    waiting is dropped unjudged and forgotten, so that it can be offered again."""
+    waiting is dropped unvalidated and forgotten, so that it can be offered again."""
     max_waiting_bytes: int = 8 << 20
     """Their data's bytes."""
 

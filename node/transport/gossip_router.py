@@ -25,7 +25,16 @@ from unchained.node.transport.contract import (
     Validator,
     Verdict,
 )
+from unchained.node.transport.gossip_limits import (
+    IDS_PER_HEARTBEAT_MAX,
+    SENDS_ON_REQUEST_MAX,
+    WASTE_OF_BROKEN_PROMISE,
+    WASTE_OF_GRAFT,
+    WASTE_OF_UNKNOWN_TOPIC,
+)
+from unchained.node.transport.gossip_peer import GossipPeer
 from unchained.node.transport.message_id import message_id
+from unchained.node.transport.validation_queue import ValidationJob, ValidationQueue
 
 MESH_PEERS: Final = 6
 """Peers per topic that messages are forwarded to, aimed at."""
@@ -35,7 +44,6 @@ MESH_PEERS_OUTBOUND_MIN: Final = 2
 """Of them, at least so many that we chose to dial: an attacker cannot take all places."""
 LAZY_PEERS: Final = 6
 """Further peers that are only sent ids, once per heartbeat."""
-HEARTBEAT_S: Final = 1.0
 GRAFT_BACKOFF_S: Final = 60
 """After a prune, a peer is not grafted again for so long."""
 SEEN_KEPT_S: Final = 300.0
@@ -45,10 +53,6 @@ HISTORY_HEARTBEATS: Final = 5
 ADVERTISED_HEARTBEATS: Final = 3
 """Heartbeats during which its id is sent."""
 CACHE_BYTES_MAX: Final = 16 << 20
-IDS_PER_HEARTBEAT_MAX: Final = 1024
-"""Ids taken from one peer per heartbeat, of each kind; the rest is ignored."""
-SENDS_ON_REQUEST_MAX: Final = 3
-"""Times that one message is sent to one peer on request."""
 ASK_AGAIN_S: Final = 3.0
 """An id that was asked of one peer is not asked of another meanwhile."""
 UNWANTED_BYTES_MIN: Final = 1024
@@ -83,16 +87,6 @@ class Rpc:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationJob:
-    """A message to be validated, and who sent it first."""
-
-    topic: str
-    data: bytes
-    id: MessageId
-    peer: PeerId
-
-
 @dataclass(slots=True)
 class GossipCounters:
     """Counted since the start."""
@@ -110,30 +104,24 @@ class GossipCounters:
 class _Topic:
     validator: Validator
     limits: TopicLimits
+    queue: ValidationQueue
     members: dict[PeerId, None] = field(default_factory=dict)
     mesh: dict[PeerId, None] = field(default_factory=dict)
     backoff: dict[PeerId, float] = field(default_factory=dict)
-    queues: OrderedDict[PeerId, deque[ValidationJob]] = field(default_factory=OrderedDict)
-    waiting: int = 0
-    waiting_bytes: int = 0
-    running: int = 0
-    running_of: dict[PeerId, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Peer:
-    outbound: bool
-    ids_taken: int = 0
-    missed: bool = False
-    """Something for it was dropped, so it must be sent ids even if it is in the mesh."""
-    sends: dict[MessageId, int] = field(default_factory=dict)
-    unwanted: OrderedDict[MessageId, None] = field(default_factory=OrderedDict)
 
 
 @dataclass(slots=True)
 class _Seen:
     until: float
     forwarded: bool = False
+
+
+@dataclass(slots=True)
+class _Asked:
+    """An id that a peer announced and was asked for."""
+
+    peer: PeerId
+    until: float
 
 
 class GossipCarrier(Protocol):
@@ -166,20 +154,20 @@ class GossipRouter:
         self._accuser = accuser
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
-        self._peers: dict[PeerId, _Peer] = {}
+        self._peers: dict[PeerId, GossipPeer] = {}
         self._seen: OrderedDict[MessageId, _Seen] = OrderedDict()
         self._in_flight: dict[MessageId, dict[PeerId, None]] = {}
         self._cache: dict[MessageId, tuple[str, bytes]] = {}
         self._cache_bytes = 0
         self._history: deque[list[MessageId]] = deque([[]])
-        self._asked: dict[MessageId, float] = {}
+        self._asked: dict[MessageId, _Asked] = {}
         self.counters = GossipCounters()
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic."""
         if topic in self._topics:
             raise ValueError(f"already subscribed to {topic}")
-        self._topics[topic] = _Topic(validator, limits)
+        self._topics[topic] = _Topic(validator, limits, ValidationQueue(limits))
 
     def validator(self, topic: str) -> Validator:
         """Return the validator of a subscribed topic."""
@@ -191,20 +179,22 @@ class GossipRouter:
 
     def peer_up(self, peer: PeerId, *, outbound: bool) -> None:
         """Begin with a connected peer: it is sent our topics."""
-        self._peers[peer] = _Peer(outbound)
+        self._peers[peer] = GossipPeer(outbound=outbound)
         self._carrier.send_gossip(peer, Rpc(subscribe=tuple(self._topics)))
 
     def peer_down(self, peer: PeerId) -> None:
         """Forget a peer and what it sent that was not validated yet."""
         self._peers.pop(peer, None)
+        self._asked = {mid: it for mid, it in self._asked.items() if it.peer != peer}
         for topic in self._topics.values():
             topic.members.pop(peer, None)
             topic.mesh.pop(peer, None)
-            for job in topic.queues.pop(peer, ()):
-                self._unqueue(topic, job)
+            for job in topic.queue.drop(peer):
+                self._forget(job)
 
     def publish(self, topic: str, data: bytes, now: float) -> MessageId:
-        """Send our own message to all members of its topic, unless it was sent before."""
+        """Send our own message on as any other, unless it was sent before: nobody is to see that
+        it is ours."""
         state = self._topics.get(topic)
         if state is None:
             raise ValueError(f"not subscribed to {topic}")
@@ -216,7 +206,7 @@ class GossipRouter:
             return mid
         self.counters.published += 1
         self._remember(mid, now)
-        self._forward(state, ValidationJob(topic, data, mid, PeerId("")), state.members, ())
+        self._forward(state, ValidationJob(topic, data, mid, PeerId("")), state.mesh, ())
         return mid
 
     def receive(self, peer: PeerId, rpc: Rpc, now: float) -> None:
@@ -224,59 +214,38 @@ class GossipRouter:
         known = self._peers.get(peer)
         if known is None:
             return
-        for name in rpc.subscribe:
-            self._join(name, peer, now)
+        for name in dict.fromkeys(rpc.subscribe):
+            self._join(name, peer, known, now)
         if rpc.subscribe and not any(peer in topic.members for topic in self._topics.values()):
             self._accuser.met_stranger(peer, rpc.subscribe[0])
-        for name in (*rpc.unsubscribe, *(name for name, _ in rpc.prune)):
-            if name in self._topics:
-                self._topics[name].mesh.pop(peer, None)
         for name in rpc.unsubscribe:
-            if name in self._topics:
-                self._topics[name].members.pop(peer, None)
-        for name, seconds in rpc.prune:
-            if name in self._topics:
-                until = now + min(max(seconds, 1), 10 * GRAFT_BACKOFF_S)
-                self._topics[name].backoff[peer] = until
+            self._leave(name, peer, known)
+        for name, seconds in dict(rpc.prune).items():
+            self._pruned(name, peer, known, now + min(max(seconds, 1), 10 * GRAFT_BACKOFF_S))
         for name in rpc.graft:
             self._grafted(name, peer, known, now)
-        for mid in self._take(known, rpc.unwanted):
-            known.unwanted[mid] = None
-            if len(known.unwanted) > IDS_PER_HEARTBEAT_MAX:
-                known.unwanted.popitem(last=False)
+        known.does_not_want(known.take(rpc.unwanted), self._seen)
         for name, data in rpc.messages:
             self._message(peer, name, data, now)
         for _, ids in rpc.have:
-            self._advertised(peer, self._take(known, ids), now)
-        self._wanted(peer, known, self._take(known, rpc.want))
+            self._advertised(peer, known, known.take(ids), now)
+        self._wanted(peer, known, known.take(rpc.want))
+        for _ in range(known.take_faults()):
+            detail = "ids, grafts and topics of no use"
+            self._accuser.accuse(peer, Misbehaviour.WASTED_GOSSIP, detail, "")
 
     def next_job(self) -> ValidationJob | None:
         """Return the next message to validate, if one may be now; `validated` must follow."""
         for topic in self._topics.values():
-            if topic.running >= topic.limits.max_validating:
-                continue
-            for peer, queue in topic.queues.items():
-                if topic.running_of.get(peer, 0) >= topic.limits.max_per_peer:
-                    continue
-                job = queue.popleft()
-                if queue:
-                    topic.queues.move_to_end(peer)
-                else:
-                    del topic.queues[peer]
-                topic.waiting -= 1
-                topic.waiting_bytes -= len(job.data)
-                topic.running += 1
-                topic.running_of[peer] = topic.running_of.get(peer, 0) + 1
+            job = topic.queue.begin()
+            if job is not None:
                 return job
         return None
 
     def validated(self, job: ValidationJob, verdict: Verdict) -> None:
         """Act on a validator's verdict."""
         topic = self._topics[job.topic]
-        topic.running -= 1
-        topic.running_of[job.peer] -= 1
-        if not topic.running_of[job.peer]:
-            del topic.running_of[job.peer]
+        topic.queue.end(job)
         have = self._in_flight.pop(job.id, {})
         if verdict is Verdict.ACCEPT:
             self.counters.accepted += 1
@@ -292,8 +261,9 @@ class GossipRouter:
 
     def heartbeat(self, now: float) -> None:
         """Repair the meshes, send ids, forget what is old. Called every `HEARTBEAT_S`."""
+        self._forget_asked(now)
         for peer in self._peers.values():
-            peer.ids_taken = 0
+            peer.heartbeat(self._seen)
         for name, topic in self._topics.items():
             self._repair(name, topic, now)
             self._advertise(name, topic)
@@ -305,20 +275,47 @@ class GossipRouter:
                 self._evict(mid)
         while self._seen and next(iter(self._seen.values())).until <= now:
             self._seen.popitem(last=False)
-        self._asked = {mid: until for mid, until in self._asked.items() if until > now}
 
-    def _take(self, peer: _Peer, ids: tuple[MessageId, ...]) -> tuple[MessageId, ...]:
-        room = max(0, IDS_PER_HEARTBEAT_MAX - peer.ids_taken)
-        peer.ids_taken += len(ids)
-        return ids[:room]
+    def _forget_asked(self, now: float) -> None:
+        while self._asked:
+            mid, asked = next(iter(self._asked.items()))
+            if asked.until > now:
+                return
+            self._came(mid)
+            if mid not in self._seen and asked.peer in self._peers:
+                self._peers[asked.peer].wastes(WASTE_OF_BROKEN_PROMISE)
 
-    def _join(self, name: str, peer: PeerId, now: float) -> None:
+    def _came(self, mid: MessageId) -> None:
+        asked = self._asked.pop(mid, None)
+        if asked is not None and asked.peer in self._peers:
+            self._peers[asked.peer].asked -= 1
+
+    def _join(self, name: str, peer: PeerId, known: GossipPeer, now: float) -> None:
         topic = self._topics.get(name)
-        if topic is None or peer in topic.members:
+        if topic is None:
+            known.wastes(WASTE_OF_UNKNOWN_TOPIC)
+            return
+        if peer in topic.members:
             return
         topic.members[peer] = None
         if len(topic.mesh) < MESH_PEERS and topic.backoff.get(peer, 0.0) <= now:
             self._graft(name, topic, peer)
+
+    def _leave(self, name: str, peer: PeerId, known: GossipPeer) -> None:
+        topic = self._topics.get(name)
+        if topic is None:
+            known.wastes(WASTE_OF_UNKNOWN_TOPIC)
+            return
+        topic.mesh.pop(peer, None)
+        topic.members.pop(peer, None)
+
+    def _pruned(self, name: str, peer: PeerId, known: GossipPeer, until: float) -> None:
+        topic = self._topics.get(name)
+        if topic is None:
+            known.wastes(WASTE_OF_UNKNOWN_TOPIC)
+            return
+        topic.mesh.pop(peer, None)
+        topic.backoff[peer] = until
 
     def _graft(self, name: str, topic: _Topic, peer: PeerId) -> None:
         topic.mesh[peer] = None
@@ -329,16 +326,19 @@ class GossipRouter:
         topic.backoff[peer] = now + GRAFT_BACKOFF_S
         self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
 
-    def _grafted(self, name: str, peer: PeerId, known: _Peer, now: float) -> None:
+    def _grafted(self, name: str, peer: PeerId, known: GossipPeer, now: float) -> None:
         topic = self._topics.get(name)
         if topic is None:
-            self._carrier.send_gossip(peer, Rpc(prune=((name, GRAFT_BACKOFF_S),)))
+            # Not answered: a topic's name is as long as its sender likes.
+            known.wastes(WASTE_OF_UNKNOWN_TOPIC)
             return
         topic.members[peer] = None
         if peer in topic.mesh:
+            known.wastes(1)
             return
-        full = len(topic.mesh) >= MESH_PEERS_MAX and not known.outbound
-        if full or topic.backoff.get(peer, 0.0) > now:
+        is_early = topic.backoff.get(peer, 0.0) > now
+        known.wastes(WASTE_OF_GRAFT * is_early)
+        if is_early or (len(topic.mesh) >= MESH_PEERS_MAX and not known.outbound):
             self._prune(name, topic, peer, now)
         else:
             topic.mesh[peer] = None
@@ -363,31 +363,16 @@ class GossipRouter:
             return
         self._remember(mid, now)
         self._in_flight[mid] = {peer: None}
-        self._asked.pop(mid, None)
+        self._came(mid)
         if len(data) >= UNWANTED_BYTES_MIN:
             for other in topic.mesh:
                 if other != peer:
                     self._carrier.send_gossip(other, Rpc(unwanted=(mid,)))
-        topic.queues.setdefault(peer, deque()).append(ValidationJob(name, data, mid, peer))
-        topic.waiting += 1
-        topic.waiting_bytes += len(data)
-        while (
-            topic.waiting > topic.limits.max_waiting
-            or topic.waiting_bytes > topic.limits.max_waiting_bytes
-        ):
-            self._shed(topic)
+        for dropped in topic.queue.push(ValidationJob(name, data, mid, peer)):
+            self.counters.dropped += 1
+            self._forget(dropped)
 
-    def _shed(self, topic: _Topic) -> None:
-        peer, queue = max(topic.queues.items(), key=lambda item: len(item[1]))
-        job = queue.pop()
-        if not queue:
-            del topic.queues[peer]
-        self.counters.dropped += 1
-        self._unqueue(topic, job)
-
-    def _unqueue(self, topic: _Topic, job: ValidationJob) -> None:
-        topic.waiting -= 1
-        topic.waiting_bytes -= len(job.data)
+    def _forget(self, job: ValidationJob) -> None:
         self._in_flight.pop(job.id, None)
         self._seen.pop(job.id, None)
 
@@ -413,11 +398,11 @@ class GossipRouter:
         holders = set(have)
         for peer in tuple(to):
             known = self._peers.get(peer)
-            if known is None or peer in holders or mid in known.unwanted:
+            if known is None or peer in holders or not known.wants(mid):
                 continue
             self._push(peer, known, rpc)
 
-    def _push(self, peer: PeerId, known: _Peer, rpc: Rpc) -> None:
+    def _push(self, peer: PeerId, known: GossipPeer, rpc: Rpc) -> None:
         if not self._carrier.send_gossip(peer, rpc):
             known.missed = True
             self.counters.dropped += 1
@@ -429,26 +414,25 @@ class GossipRouter:
         self._cache_bytes -= len(cached[1])
         for peer in self._peers.values():
             peer.sends.pop(mid, None)
-            peer.unwanted.pop(mid, None)
 
-    def _advertised(self, peer: PeerId, ids: tuple[MessageId, ...], now: float) -> None:
-        wanted = []
-        for mid in ids:
-            if mid in self._seen or self._asked.get(mid, 0.0) > now or len(mid) != 32:
-                continue
-            if len(self._asked) < SEEN_MAX:
-                self._asked[mid] = now + ASK_AGAIN_S
-                wanted.append(mid)
-        if wanted:
-            self._carrier.send_gossip(peer, Rpc(want=tuple(wanted)))
+    def _advertised(
+        self, peer: PeerId, known: GossipPeer, ids: list[MessageId], now: float
+    ) -> None:
+        wanted = [mid for mid in ids if mid not in self._seen and mid not in self._asked]
+        del wanted[known.asks_left() :]
+        if wanted and self._carrier.send_gossip(peer, Rpc(want=tuple(wanted))):
+            known.asked += len(wanted)
+            self._asked.update((mid, _Asked(peer, now + ASK_AGAIN_S)) for mid in wanted)
 
-    def _wanted(self, peer: PeerId, known: _Peer, ids: tuple[MessageId, ...]) -> None:
+    def _wanted(self, peer: PeerId, known: GossipPeer, ids: list[MessageId]) -> None:
         for mid in ids:
             cached = self._cache.get(mid)
             sends = known.sends.get(mid, 0)
-            if cached is not None and sends < SENDS_ON_REQUEST_MAX:
-                known.sends[mid] = sends + 1
-                self._push(peer, known, Rpc(messages=(cached,)))
+            if cached is None or sends >= SENDS_ON_REQUEST_MAX:
+                known.wastes(1)
+                continue
+            known.sends[mid] = sends + 1
+            self._push(peer, known, Rpc(messages=(cached,)))
 
     def _repair(self, name: str, topic: _Topic, now: float) -> None:
         topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from libp2p.crypto.keys import KeyPair
 from libp2p.peer.id import ID
 
 from unchained.node.base.files import write_private
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport.contract import BadIdentityError, PeerId
 
 IDENTITY_FILE_HEADER: Final = "unchained identity 1"
@@ -58,7 +58,7 @@ class Identity:
 
     @classmethod
     def _create(cls, path: Path) -> Identity:
-        seed = secrets.token_bytes(32)
+        seed = SYSTEM.token_bytes(32)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(path, f"{IDENTITY_FILE_HEADER}\n{seed.hex()}\n".encode("ascii"))

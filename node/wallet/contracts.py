@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import secrets
 from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.addresses import PayeeError, decode_address, decode_paycode
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -35,6 +35,9 @@ from unchained.node.wallet.errors import ContractError
 
 CONTRACT_PREFIX: Final = "contract:"
 """What a contract's text begins with."""
+
+CONTRACT_CHARS_MAX: Final = 4_096
+"""Characters of a contract's text that is looked at; the largest that can be made has some 900."""
 
 PREIMAGE_SIZE: Final = 32
 """Bytes of the preimage of a hash-time-lock."""
@@ -69,7 +72,7 @@ class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def from_text(cls, text: str, network: Network) -> Contract:
         """Read a text. Raises `ContractError`."""
         body = text.removeprefix(CONTRACT_PREFIX)
-        if body == text or len(body) > 4_096:
+        if body == text or len(text) > CONTRACT_CHARS_MAX:
             raise ContractError(f"not a contract: expected {CONTRACT_PREFIX}…")
         try:
             padded = body.encode("ascii") + b"=" * (-len(body) % 4)
@@ -109,7 +112,9 @@ def key_of(network: Network, text: str) -> KeyHash:
         raise ContractError(str(error)) from None
 
 
-def multisig(network: Network, threshold: int, parties: Sequence[str]) -> Contract:
+def multisig(
+    network: Network, threshold: int, parties: Sequence[str], randomness: Randomness = SYSTEM
+) -> Contract:
     """Make an m-of-n of the keys of addresses or paycodes. Raises `ContractError`."""
     keys = sorted({key_of(network, party) for party in parties})
     if len(keys) != len(parties):
@@ -119,17 +124,22 @@ def multisig(network: Network, threshold: int, parties: Sequence[str]) -> Contra
             f"expected 1 <= m <= n <= {MAX_MULTISIG_KEYS}, got {threshold} of {len(keys)}"
         )
     condition = MultisigCondition(threshold, tuple(keys)).to_bytes()
-    return Contract(network.chain_id, condition, secrets.token_bytes(32))
+    return Contract(network.chain_id, condition, randomness.token_bytes(32))
 
 
 def hash_time_lock(
-    network: Network, claim: str, refund: str, height: int, digest: bytes | None = None
+    network: Network,
+    claim: str,
+    refund: str,
+    height: int,
+    digest: bytes | None = None,
+    randomness: Randomness = SYSTEM,
 ) -> HashTimeLock:
     """Make a hash-time-lock: `claim` takes it with the preimage, `refund` from `height` on.
 
     Without a SHA-256 `digest` a preimage is drawn here. Raises `ContractError`.
     """
-    preimage = secrets.token_bytes(PREIMAGE_SIZE) if digest is None else None
+    preimage = randomness.token_bytes(PREIMAGE_SIZE) if digest is None else None
     if preimage is not None:
         digest = hashlib.sha256(preimage).digest()
     if digest is None or len(digest) != 32:
@@ -139,7 +149,7 @@ def hash_time_lock(
     condition = HashTimeLockCondition(
         digest, key_of(network, claim), key_of(network, refund), height
     )
-    contract = Contract(network.chain_id, condition.to_bytes(), secrets.token_bytes(32))
+    contract = Contract(network.chain_id, condition.to_bytes(), randomness.token_bytes(32))
     return HashTimeLock(contract, preimage)
 
 

@@ -8,8 +8,10 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
 
@@ -21,7 +23,22 @@ def _translated() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise StoreDamagedError(f"the wallet's .db file: {error}: delete it and rescan") from None
+        raise StoreDamagedError(f"the wallet's .db file: {error}: {DAMAGED_HINT}") from None
+
+
+DAMAGED_HINT: Final = (
+    "put back a backup of it, or move it away and rescan: the coins are found again, labels and "
+    "contracts are not"
+)
+"""What a person can do who is told that the file is damaged."""
+
+SPENT_KEPT: Final = 4_096
+"""Transfers of which it is kept in memory what they spend."""
+
+
+def _spent_by(transfer: Transfer) -> int:
+    """Return what the coins have to be worth that a transfer spends, in grains."""
+    return transfer.fee + sum(output.value for output in transfer.outputs)
 
 
 class Database:
@@ -30,10 +47,19 @@ class Database:
     Raises `StoreDamagedError` from every method for a file that cannot be read.
     """
 
-    def __init__(self, path: Path | None, *, network_id: bytes, owner: bytes, seed: bytes) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        network_id: bytes,
+        owner: bytes,
+        seed: bytes,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Open or create the file; with None it is kept in memory, for tests."""
         self._lock = threading.RLock()
-        self.sealer = Sealer(seed)
+        self._spent: dict[bytes, int] = {}
+        self.sealer = Sealer(seed, randomness)
         """For what the chain does not show."""
         self.transactions = 0
         """Transactions that reached the disk."""
@@ -49,13 +75,25 @@ class Database:
             )
             self._open(network_id, owner)
         except sqlite3.DatabaseError as error:
-            raise StoreDamagedError(f"{path}: {error}: delete it and rescan") from None
+            raise StoreDamagedError(f"{path}: {error}: {DAMAGED_HINT}") from None
+
+    def note_spent(self, txid: bytes, transfer: Transfer) -> None:
+        """Take note of a transfer whose bytes need not be decoded for what it spends."""
+        if len(self._spent) >= SPENT_KEPT:
+            self._spent.clear()
+        self._spent[txid] = _spent_by(transfer)
+
+    def _spends(self, txid: bytes, raw: bytes) -> int:
+        if txid not in self._spent:
+            self.note_spent(txid, Transfer.from_bytes(raw))
+        return self._spent[txid]
 
     def _open(self, network_id: bytes, owner: bytes) -> None:
         db = self._db
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
+        db.create_function("spends", 2, self._spends, deterministic=True)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")
@@ -72,13 +110,11 @@ class Database:
         elif version != WALLET_DB_VERSION:
             raise StoreDamagedError(
                 f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
-                "delete it and rescan"
+                f"{DAMAGED_HINT}"
             )
         for name, expected in (("network", network_id), ("owner", owner)):
             if self._get(name) != expected:
-                raise StoreDamagedError(
-                    f"the wallet's .db file has another {name}: delete it and rescan"
-                )
+                raise StoreDamagedError(f"the wallet's .db file has another {name}: {DAMAGED_HINT}")
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""

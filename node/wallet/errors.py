@@ -14,11 +14,17 @@ WalletError
 │   └── OtherNetworkWalletError   a wallet of another network
 ├── StoreDamagedError             the file of what the wallet knows is damaged
 ├── StoreUnavailableError         that file cannot be read or written at present
+├── AccountLimitError             more accounts than a wallet can have
+├── BadBirthError                 a height that the chain has not reached
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
+├── RequestReusedError            an id of a request under which something else was asked
+├── StillWaitingError             a transfer that the mempool has cannot be abandoned
+├── NothingKnownError             a label for what the wallet does not know
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
+│   ├── HighFeeError              a fee so high that it looks like a mistake
 │   ├── InsufficientFundsError    the coins do not suffice
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
@@ -143,6 +149,18 @@ class StoreUnavailableError(WalletError):
     word = "STORE_UNAVAILABLE"
 
 
+class BadBirthError(WalletError):
+    """The chain has not reached the height from which a wallet is said to have coins."""
+
+    word = "BAD_BIRTH"
+
+    def __init__(self, birth: int, tip: int) -> None:
+        super().__init__(
+            f"birth {birth} is a height above the tip's {tip}: wait until the node has caught up, "
+            "or name a lower one"
+        )
+
+
 class NoSuchAccountError(WalletError):
     """The wallet has no such account."""
 
@@ -150,6 +168,15 @@ class NoSuchAccountError(WalletError):
 
     def __init__(self, index: int) -> None:
         super().__init__(f"the wallet has no account {index}")
+
+
+class AccountLimitError(WalletError):
+    """A wallet cannot have so many accounts."""
+
+    word = "ACCOUNT_LIMIT"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a wallet has 1 to {most} accounts")
 
 
 class NoSuchCoinError(WalletError):
@@ -164,6 +191,39 @@ class NoSuchTransferError(WalletError):
     word = "NO_SUCH_TRANSFER"
 
 
+class RequestReusedError(WalletError):
+    """Something else was asked under the same id before."""
+
+    word = "REQUEST_REUSED"
+
+    def __init__(self, request_id: str, txid: bytes) -> None:
+        super().__init__(
+            f"request {request_id!r} was made before with other parameters: it led to transfer "
+            f"{txid.hex()}"
+        )
+
+
+class StillWaitingError(WalletError):
+    """The mempool has the transfer: it cannot be abandoned."""
+
+    word = "STILL_WAITING"
+
+    def __init__(self, txid: bytes) -> None:
+        super().__init__(
+            f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
+            "one that pays more (`wallet bump`)"
+        )
+
+
+class NothingKnownError(WalletError):
+    """The wallet knows nothing of that id."""
+
+    word = "NOTHING_KNOWN"
+
+    def __init__(self, kind: str, key: bytes) -> None:
+        super().__init__(f"the wallet knows no {kind} {key.hex()}")
+
+
 class SpendingError(WalletError):
     """No transfer can be made as asked."""
 
@@ -174,6 +234,17 @@ class BadPaymentError(SpendingError):
     """An amount, payee, memo or fee is none."""
 
     word = "BAD_PAYMENT"
+
+
+class HighFeeError(SpendingError):
+    """The fee looks like a mistake. Amounts in grains."""
+
+    word = "HIGH_FEE"
+
+    def __init__(self, fee: int, bound: str) -> None:
+        super().__init__(
+            f"a fee of {fee} grains is more than {bound} grains: allow_high_fee if it is meant"
+        )
 
 
 class InsufficientFundsError(SpendingError):

@@ -11,7 +11,7 @@ from unchained.node.wallet.wallet_store import WalletStore
 _HISTORY: Final = f"""
 SELECT key, max(minted), max(height), max(time_ms), sum(received), sum(sent) FROM (
     SELECT coin_id AS key, 1 AS minted, height, time_ms, value AS received, 0 AS sent
-        FROM coins WHERE origin = 0
+        FROM coins WHERE origin = 0 AND height IS NOT NULL
     UNION ALL
     SELECT txid, 0, height, time_ms, value, 0 FROM coins
         WHERE origin IN (1, 2) AND (height IS NOT NULL OR {ACTIVE.format(txid="coins.txid")})

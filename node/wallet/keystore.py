@@ -11,7 +11,7 @@ checksum distinguishes a damaged file from a wrong passphrase.
 from __future__ import annotations
 
 import re
-import secrets
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,9 +23,11 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from mnemonic import Mnemonic
 
 from unchained.node.base.files import write_private
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import (
     Account,
+    MnemonicError,
     WatchAccount,
     derive_account,
     mnemonic_seed,
@@ -38,6 +40,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
 from unchained.node.wallet.errors import (
+    AccountLimitError,
     BadWalletNameError,
     EmptyPassphraseError,
     KeystoreCorruptError,
@@ -70,9 +73,18 @@ WALLET_FILE_BYTES_MAX: Final = 1 << 20
 MAX_ACCOUNTS: Final = 64
 """Accounts of one wallet."""
 
+BIP39_PASSPHRASE_BYTES_MAX: Final = 1_024
+"""Bytes of a BIP 39 passphrase: what is sealed has to have room for it."""
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Held while a passphrase is stretched: each takes hundreds of megabytes, and OpenSSL's threads for
+Argon2id's lanes wait for one another for ever where two derivations share them."""
+
 _CHECKSUM: Final = HashContext("wallet file")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_PASSPHRASE_KIB: Final = 32
+_NO_PASSPHRASE: Final = 1
+_WITH_BIP39_PASSPHRASE: Final = 2
 
 
 class KdfCost(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -111,14 +123,15 @@ class WatchKeys(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Clear(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What stands in the file in clear: also the sealed part's associated data. `birth` is a
-    height below which the wallet has no coins; `empty` is 1 where there is no passphrase."""
+    height below which the wallet has no coins; `flags` say
+    what a passphrase is needed for."""
 
     chain_id: UInt64
     birth: UInt64
     accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     cost: KdfCost
     salt: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    empty: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    flags: Annotated[int, msgspec.Meta(ge=0, le=_NO_PASSPHRASE | _WITH_BIP39_PASSPHRASE)]
 
 
 class _File(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -133,7 +146,7 @@ class _Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is sealed: the mnemonic's entropy and the passphrase of BIP 39, in UTF-8."""
 
     entropy: Bytes32
-    bip39_passphrase: bytes
+    bip39_passphrase: Annotated[bytes, msgspec.Meta(max_length=BIP39_PASSPHRASE_BYTES_MAX)]
 
     def __repr__(self) -> str:
         return "<_Secret>"
@@ -150,6 +163,11 @@ class SpendSecret:
     @classmethod
     def of(cls, mnemonic: str, bip39_passphrase: str = "") -> SpendSecret:
         """Take in 24 words. Raises `MnemonicError`."""
+        size = len(bip39_passphrase.encode())
+        if size > BIP39_PASSPHRASE_BYTES_MAX:
+            raise MnemonicError(
+                f"a BIP 39 passphrase has at most {BIP39_PASSPHRASE_BYTES_MAX} bytes, got {size}"
+            )
         seed = mnemonic_seed(mnemonic, bip39_passphrase)
         words = " ".join(Mnemonic.normalize_string(mnemonic).lower().split())
         return cls(seed, bytes(Mnemonic("english").to_entropy(words)), bip39_passphrase)
@@ -161,6 +179,11 @@ class SpendSecret:
     def mnemonic(self) -> str:
         """Return the 24 words, to be written down."""
         return new_mnemonic(self._entropy)
+
+    @property
+    def has_bip39_passphrase(self) -> bool:
+        """Whether the words alone do not bring the keys back."""
+        return bool(self._bip39_passphrase)
 
     def to_bytes(self) -> bytes:
         """Return what is sealed."""
@@ -197,16 +220,22 @@ class Keystore(msgspec.Struct, frozen=True):
         accounts: int = 1,
         cost: KdfCost = DEFAULT_COST,
         allow_empty: bool = False,
+        randomness: Randomness = SYSTEM,
     ) -> Keystore:
         """Seal a secret under a passphrase; takes a second, by design.
 
-        `birth`: a height below which there are no coins of it. Raises `EmptyPassphraseError`.
+        `birth`: a height below which there are no coins of it. Raises `EmptyPassphraseError`,
+        `AccountLimitError`.
         """
+        if not 1 <= accounts <= MAX_ACCOUNTS:
+            raise AccountLimitError(MAX_ACCOUNTS)
         watched = tuple(
             WatchKeys.of(secret.account(network.chain_id, index)) for index in range(accounts)
         )
         clear = _Clear(network.chain_id, birth, watched, cost, b"", 0)
-        return _seal(network, clear, secret, passphrase, allow_empty=allow_empty)
+        return _seal(
+            network, clear, secret, passphrase, allow_empty=allow_empty, randomness=randomness
+        )
 
     @classmethod
     def watch(cls, network: Network, accounts: tuple[WatchKeys, ...], birth: int = 0) -> Keystore:
@@ -245,7 +274,19 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def save(self, path: Path) -> None:
         """Replace the file, atomically, mode 0600. Raises OSError."""
-        write_private(path, self.to_bytes())
+        # a link is followed: what it leads to is replaced
+        write_private(path.resolve(), self._readable())
+
+    def save_new(self, path: Path) -> None:
+        """Write a file that is not there yet, as `save` does. Raises FileExistsError, OSError."""
+        write_private(path, self._readable(), replace=False)
+
+    def _readable(self) -> bytes:
+        """Return the file's content, read back: it replaces what can be read."""
+        content = self.to_bytes()
+        if Keystore.from_bytes(content, self.network).file != self.file:
+            raise KeystoreCorruptError("the wallet file would not be read as written: not written")
+        return content
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
@@ -264,7 +305,15 @@ class Keystore(msgspec.Struct, frozen=True):
     @property
     def has_passphrase(self) -> bool:
         """Whether a passphrase is needed to spend."""
-        return bool(self.file.sealed) and not self.file.clear.empty
+        return bool(self.file.sealed) and not self.file.clear.flags & _NO_PASSPHRASE
+
+    @property
+    def has_bip39_passphrase(self) -> bool | None:
+        """Whether the mnemonic alone does not bring the wallet back; None where only its keys
+        would tell."""
+        if self.version != WALLET_FILE_VERSION and self.file.sealed:
+            return None
+        return bool(self.file.clear.flags & _WITH_BIP39_PASSPHRASE)
 
     @property
     def birth(self) -> int:
@@ -308,38 +357,64 @@ class Keystore(msgspec.Struct, frozen=True):
         *,
         cost: KdfCost | None = None,
         allow_empty: bool = False,
+        randomness: Randomness = SYSTEM,
     ) -> Keystore:
         """Return the wallet under another passphrase. Raises `EmptyPassphraseError`."""
         clear = self.file.clear
         if cost is None:
-            cost = DEFAULT_COST if clear.empty else clear.cost
+            cost = DEFAULT_COST if clear.flags & _NO_PASSPHRASE else clear.cost
         clear = msgspec.structs.replace(clear, birth=self.birth, cost=cost)
-        return _seal(self.network, clear, secret, passphrase, allow_empty=allow_empty)
+        return _seal(
+            self.network,
+            clear,
+            secret,
+            passphrase,
+            allow_empty=allow_empty,
+            randomness=randomness,
+        )
 
-    def with_account(self, secret: SpendSecret, passphrase: str) -> Keystore:
+    def with_account(
+        self, secret: SpendSecret, passphrase: str, *, randomness: Randomness = SYSTEM
+    ) -> Keystore:
         """Return the wallet with one more account, sealed anew under its passphrase.
 
-        Raises `WrongPassphraseError` if that is not the present one.
+        Raises `WrongPassphraseError` if that is not the present one, `AccountLimitError`.
         """
         self.unlock(passphrase)
         clear = self.file.clear
+        if len(clear.accounts) == MAX_ACCOUNTS:
+            raise AccountLimitError(MAX_ACCOUNTS)
         index = max(keys.index for keys in clear.accounts) + 1
         keys = WatchKeys.of(secret.account(self.network.chain_id, index))
         clear = msgspec.structs.replace(clear, birth=self.birth, accounts=(*clear.accounts, keys))
-        return _seal(self.network, clear, secret, passphrase, allow_empty=bool(clear.empty))
+        return _seal(
+            self.network,
+            clear,
+            secret,
+            passphrase,
+            allow_empty=bool(clear.flags & _NO_PASSPHRASE),
+            randomness=randomness,
+        )
 
 
 def _seal(
-    network: Network, clear: _Clear, secret: SpendSecret, passphrase: str, *, allow_empty: bool
+    network: Network,
+    clear: _Clear,
+    secret: SpendSecret,
+    passphrase: str,
+    *,
+    allow_empty: bool,
+    randomness: Randomness,
 ) -> Keystore:
     if not passphrase and not allow_empty:
         raise EmptyPassphraseError
     # what everyone can open gains nothing from being slow to open
     cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
-    clear = msgspec.structs.replace(
-        clear, cost=cost, salt=secrets.token_bytes(16), empty=int(not passphrase)
-    )
-    nonce = secrets.token_bytes(12)
+    flags = 0 if passphrase else _NO_PASSPHRASE
+    if secret.has_bip39_passphrase:
+        flags |= _WITH_BIP39_PASSPHRASE
+    clear = msgspec.structs.replace(clear, cost=cost, salt=randomness.token_bytes(16), flags=flags)
+    nonce = randomness.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
     sealed = cipher.encrypt(
         nonce, secret.to_bytes(), WALLET_MAGIC + bytes((WALLET_FILE_VERSION,)) + encode(clear)
@@ -357,7 +432,8 @@ def _stretch(passphrase: str, clear: _Clear) -> bytes:
         lanes=cost.lanes,
         memory_cost=max(cost.memory_kib, 8 * cost.lanes),
     )
-    return kdf.derive(Mnemonic.normalize_string(passphrase).encode())
+    with _ONE_AT_A_TIME:
+        return kdf.derive(Mnemonic.normalize_string(passphrase).encode())
 
 
 def wallet_path(directory: Path, name: str) -> Path:
@@ -382,15 +458,17 @@ def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
     """
     path = wallet_path(directory, name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists():
-        raise WalletExistsError(name)
-    keystore.save(path)
+    try:
+        # of two who make the same wallet at once one is refused
+        keystore.save_new(path)
+    except FileExistsError:
+        raise WalletExistsError(name) from None
     return path
 
 
-def new_secret() -> SpendSecret:
+def new_secret(randomness: Randomness = SYSTEM) -> SpendSecret:
     """Return a secret that nobody has had before."""
-    return SpendSecret.of(new_mnemonic(secrets.token_bytes(32)))
+    return SpendSecret.of(new_mnemonic(randomness.token_bytes(32)))
 
 
 _FILE = CanonicalDecoder(_File, max_size=WALLET_FILE_BYTES_MAX)

@@ -7,7 +7,8 @@ from typing import Protocol
 import msgspec
 
 from unchained.node.consensus.params import Network
-from unchained.node.primitives.types import CoinId
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage.kv import Snapshot
 
 
@@ -21,7 +22,14 @@ class ChainTip(msgspec.Struct, frozen=True, gc=False):
     min_fee_rate: float
 
 
-class ChainLink(Protocol):
+class RecentTransfers(Protocol):
+    """The transfers that the chain has decoded not long ago."""
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return one of them by its wid; from any thread."""
+
+
+class ChainLink(RecentTransfers, Protocol):
     """The chain of one node, as wallets see it."""
 
     @property
@@ -38,8 +46,9 @@ class ChainLink(Protocol):
     def snapshot(self) -> Snapshot:
         """Return the chain's store as it is at this moment; blocks, in any thread."""
 
-    async def submit(self, raw: bytes) -> bool:
-        """Hand a transfer to the mempool, and so to peers; False if it is known already.
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        """Hand a transfer, encoded or proven, to the mempool, and so to peers; False if it is known
+        already.
 
         Raises `TransferRefusedError`.
         """

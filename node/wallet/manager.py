@@ -5,15 +5,25 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.errors import SigningError, TransferRefusedError
+from unchained.node.wallet.errors import (
+    BadBirthError,
+    RequestReusedError,
+    SigningError,
+    StillWaitingError,
+    TransferRefusedError,
+)
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
@@ -21,12 +31,14 @@ from unchained.node.wallet.keystore import (
     save_new,
     wallet_names,
 )
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
-from unchained.node.wallet.spender import Fee, Prepared
 from unchained.node.wallet.unsigned import Unsigned
-from unchained.node.wallet.wallet import Wallet, WalletInfo, WatchExport
+from unchained.node.wallet.wallet import Wallet, WalletInfo
 from unchained.node.wallet.wallet_follower import WalletFollower
+from unchained.node.wallet.watch_export import WatchExport
+from unchained.storage import schema
 
 
 class WalletStatus(msgspec.Struct, frozen=True):
@@ -37,6 +49,31 @@ class WalletStatus(msgspec.Struct, frozen=True):
     info: WalletInfo | None
     progress: ScanProgress | None
     failure: str
+
+
+class RefusedTransfer(msgspec.Struct, frozen=True):
+    """A transfer of several that the node did not take: its coins are free again. `rule` is the
+    one that it breaks; `why` says so in words."""
+
+    txid: Txid
+    rule: str
+    why: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a caller calls a payment, so that it is made once, and a digest of what is asked."""
+
+    id: str
+    digest: bytes
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """What came of a sweep or a consolidation. `left` are grains in the account's coins that could
+    be spent and were not."""
+
+    sent: tuple[Outgoing, ...]
+    refused: tuple[RefusedTransfer, ...]
+    left: int
 
 
 class WalletManager(WalletFollower):
@@ -58,16 +95,21 @@ class WalletManager(WalletFollower):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`, OSError.
+        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`,
+        `BadBirthError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
             new = max(self._link.tip.height - self.network.max_reorg, 0)
             birth = 0 if mnemonic is not None else new
+        elif birth > self._link.tip.height:
+            raise BadBirthError(birth, self._link.tip.height)
 
         def make() -> str:
             secret = (
-                new_secret() if mnemonic is None else SpendSecret.of(mnemonic, bip39_passphrase)
+                new_secret(self._randomness)
+                if mnemonic is None
+                else SpendSecret.of(mnemonic, bip39_passphrase)
             )
             keystore = Keystore.create(
                 self.network,
@@ -77,11 +119,12 @@ class WalletManager(WalletFollower):
                 accounts=accounts,
                 cost=self._cost,
                 allow_empty=allow_empty,
+                randomness=self._randomness,
             )
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
 
-        words = await self._runner.run(make)
+        words = await self.stretch(make)
         await self.open(name)
         return words
 
@@ -122,10 +165,12 @@ class WalletManager(WalletFollower):
 
     # Sending
 
-    def fee(self, rate: int | None = None, target: int | None = None) -> Fee:
+    def fee(
+        self, rate: int | None = None, target: int | None = None, *, allow_high: bool = False
+    ) -> Fee:
         """Return a fee as asked for, or at what the mempool takes at present."""
         least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
-        return Fee(least if rate is None else rate, target)
+        return Fee(least if rate is None else rate, target, least, allow_high)
 
     async def send(
         self,
@@ -135,60 +180,132 @@ class WalletManager(WalletFollower):
         *,
         account: int = 0,
         coins: Sequence[bytes] | None = None,
+        request_id: str | None = None,
     ) -> Outgoing:
         """Pay, and return the transfer that the node has taken.
 
-        Cancelled before that, it may still be sent later. Raises `SpendingError`,
-        `WalletLockedError`, `WatchOnlyError`, `TransferRefusedError` (then the coins are free
-        again).
+        Under one `request_id` it pays once: asked again, it returns that transfer as it stands.
+        Cancelled before the node has taken it, it may still be sent later. Raises `SpendingError`,
+        `WalletLockedError`, `WatchOnlyError`, `RequestReusedError`, `TransferRefusedError` (then
+        the coins are free again).
         """
         chosen = fee or self.fee()
+        request = None
+        if request_id is not None:
+            asked = (tuple(payees), chosen.target, account, None if coins is None else tuple(coins))
+            request = Request(request_id, hashlib.sha256(encode(asked)).digest())
         return await self._dispatch(
             name,
             lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=coins),
+            request,
         )
 
     async def sweep(
-        self, name: str, to: str, fee: Fee | None = None, *, account: int = 0, memo: bytes = b""
-    ) -> list[Outgoing]:
-        """Pay all of an account's coins to one payee, in as many transfers as it takes."""
+        self,
+        name: str,
+        to: str,
+        fee: Fee | None = None,
+        *,
+        account: int = 0,
+        memo: bytes = b"",
+        coins: Sequence[bytes] | None = None,
+    ) -> Gathered:
+        """Pay an account's coins, all or those named, to one payee, in as many transfers as it
+        takes. Raises what `send` does if not one was taken."""
         chosen = fee or self.fee()
-        prepared = await self.call(
-            name, lambda wallet: wallet.spender.sweep(to, chosen, account=account, memo=memo)
+        return await self._gather(
+            name,
+            account,
+            lambda wallet: wallet.spender.sweep(
+                to, chosen, account=account, memo=memo, coins=coins
+            ),
         )
-        return [await self._send_prepared(name, step) for step in prepared]
 
     async def consolidate(
         self, name: str, fee: Fee | None = None, *, account: int = 0, below: int | None = None
-    ) -> list[Outgoing]:
-        """Join an account's coins, the smallest first, into few."""
+    ) -> Gathered:
+        """Join an account's coins, the smallest first, into few. Raises what `send` does if not
+        one was taken."""
         chosen = fee or self.fee()
-        prepared = await self.call(
-            name, lambda wallet: wallet.spender.consolidate(chosen, account=account, below=below)
+        return await self._gather(
+            name,
+            account,
+            lambda wallet: wallet.spender.consolidate(chosen, account=account, below=below),
         )
-        return [await self._send_prepared(name, step) for step in prepared]
+
+    async def _gather(
+        self, name: str, account: int, make: Callable[[Wallet], list[Prepared]]
+    ) -> Gathered:
+        """Make, sign and note all transfers in one piece of work, so that nothing else spends
+        their coins, then send them."""
+        now_ms = self._clock.now_ms()
+
+        def work(wallet: Wallet) -> list[tuple[ProvenTransfer, Outgoing]]:
+            with wallet.store.transaction():
+                return [_record(wallet, prepared, now_ms) for prepared in make(wallet)]
+
+        sent, refused, error = [], [], None
+        async with self._entry(name).sending:
+            for proven, outgoing in await self.call(name, work):
+                try:
+                    sent.append(await self._submit(name, proven, outgoing))
+                except TransferRefusedError as refusal:
+                    error = refusal
+                    refused.append(RefusedTransfer(outgoing.txid, refusal.rule, str(refusal)))
+        if error is not None and not sent:
+            raise error
+        after = await self.call(name, lambda wallet: wallet.balance(account))
+        return Gathered(tuple(sent), tuple(refused), after.confirmed - after.frozen)
 
     async def bump_fee(self, name: str, txid: bytes, fee: Fee) -> Outgoing:
         """Replace a waiting transfer by one that pays more."""
         return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
 
-    async def abandon(self, name: str, txid: bytes) -> None:
-        """Take the coins of a waiting transfer back."""
-        await self.call(name, lambda wallet: wallet.abandon(txid))
+    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
+        """Take the coins of a waiting transfer back that the mempool does not have; return the
+        waiting transfers that are given up with it.
+
+        Raises `NoSuchTransferError`, `StillWaitingError`.
+        """
+
+        def work(wallet: Wallet) -> tuple[Txid, ...]:
+            outgoing = wallet.store.outgoing(txid)
+            with self._link.snapshot() as view:
+                if schema.MEMPOOL.get(view, outgoing.wid) is not None:
+                    # it would be mined, and whatever spends its coins anew refused
+                    raise StillWaitingError(txid)
+            return wallet.abandon(txid)
+
+        entry = self._entry(name)
+        async with entry.sending:
+            return await self._on(entry, work)
 
     async def claim(
-        self, name: str, lock: bytes, fee: Fee | None = None, *, preimage: bytes | None = None
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
         """Take what a hash-time-lock holds, by its preimage."""
         chosen = fee or self.fee()
         return await self._dispatch(
-            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage)
+            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins)
         )
 
-    async def refund(self, name: str, lock: bytes, fee: Fee | None = None) -> Outgoing:
+    async def refund(
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        coins: Sequence[bytes] | None = None,
+    ) -> Outgoing:
         """Take back what a hash-time-lock holds, once its height is reached."""
         chosen = fee or self.fee()
-        return await self._dispatch(name, lambda wallet: wallet.refund(lock, chosen))
+        return await self._dispatch(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
 
     async def add_contract(
         self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None
@@ -206,39 +323,51 @@ class WalletManager(WalletFollower):
         Raises `SigningError`, `TransferRefusedError`.
         """
 
-        def finish(_wallet: Wallet) -> SizedTransfer:
+        now_ms = self._clock.now_ms()
+
+        def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
             if not files:
                 raise SigningError("no file to send")
             first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            return first.merge(others).finish(self.network)
+            merged = first.merge(others)
+            named = {payee.index: payee.payee for payee in merged.payees}
+            proven = merged.finish(self.network)
+            return proven, wallet.record(proven, now_ms, named=named)
 
-        now_ms = self._clock.now_ms()
+        async with self._entry(name).sending:
+            return await self._submit(name, *await self.call(name, record))
 
-        def record(wallet: Wallet) -> Outgoing:
-            return wallet.record(finish(wallet), now_ms)
-
-        return await self._submit(name, await self.call(name, record))
-
-    async def _dispatch(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
+    async def _dispatch(
+        self, name: str, make: Callable[[Wallet], Prepared], request: Request | None = None
+    ) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> Outgoing:
-            prepared = make(wallet)
-            return _record(wallet, prepared, now_ms)
+        def work(wallet: Wallet) -> tuple[ProvenTransfer | None, Outgoing]:
+            known = None if request is None else _made_before(wallet, request)
+            if known is not None:
+                return None, known
+            with wallet.store.transaction():
+                proven, outgoing = _record(wallet, make(wallet), now_ms)
+                if request is not None:
+                    wallet.store.put_request(request.id, request.digest, outgoing.txid)
+            return proven, outgoing
 
-        return await self._submit(name, await self.call(name, work))
+        async with self._entry(name).sending:
+            proven, outgoing = await self.call(name, work)
+            return outgoing if proven is None else await self._submit(name, proven, outgoing)
 
-    async def _send_prepared(self, name: str, prepared: Prepared) -> Outgoing:
-        return await self._dispatch(name, lambda _wallet: prepared)
-
-    async def _submit(self, name: str, outgoing: Outgoing) -> Outgoing:
+    async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
         try:
-            await self._link.submit(outgoing.raw)
+            is_new = await self._link.submit(proven)
         except TransferRefusedError:
             self.refused += 1
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
             raise
+        if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
+            # sent by somebody else long ago: no anchor that is still to be read includes it
+            await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
+            return msgspec.structs.replace(outgoing, height=height)
         self.sent += 1
         self._log.info(
             "wallet.sent",
@@ -248,6 +377,12 @@ class WalletManager(WalletFollower):
             size=outgoing.size,
         )
         return outgoing
+
+    def _included_at(self, txid: Txid) -> int | None:
+        """Return the height at which the main chain includes a transfer, None if it does not."""
+        with self._link.snapshot() as view:
+            place = schema.TXID.get(view, txid)
+        return None if place is None else place.height
 
     async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
         """Return a file that proves a transfer to anyone without a node.
@@ -263,11 +398,25 @@ class WalletManager(WalletFollower):
         return await self._runner.run(make)
 
 
-def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> Outgoing:
-    return wallet.record(
-        wallet.finish(prepared),
+def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTransfer, Outgoing]:
+    """Sign a transfer, and note it as about to be sent."""
+    proven = wallet.finish(prepared)
+    outgoing = wallet.record(
+        proven,
         now_ms,
         payees=prepared.payees,
         change=prepared.change,
         replaces=prepared.replaces,
     )
+    return proven, outgoing
+
+
+def _made_before(wallet: Wallet, request: Request) -> Outgoing | None:
+    """Return what a request led to if it was made before. Raises `RequestReusedError`."""
+    found = wallet.store.request(request.id)
+    if found is None:
+        return None
+    digest, txid = found
+    if digest != request.digest:
+        raise RequestReusedError(request.id, txid)
+    return wallet.store.outgoing(txid)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.addresses import (
@@ -29,6 +30,7 @@ from unchained.node.crypto.addresses import (
     address_lock,
     decode_address,
     decode_paycode,
+    paid_memo,
     seal_note,
 )
 from unchained.node.primitives.transfer import Output
@@ -43,8 +45,18 @@ if TYPE_CHECKING:
 SCHEME: Final = "unchained:"
 """What a payment URI begins with."""
 
+URI_CHARS_MAX: Final = 8_192
+"""Characters of a payment URI that is looked at: more than the longest payee, memo and label
+take, each of their bytes as three characters."""
+
+LABEL_CHARS_MAX: Final = 256
+"""Characters of a label, in a URI or in a wallet."""
+
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]{1,8}))?")
-_LOCK: Final = re.compile(r"[0-9a-f]{64}")
+LOCK_PREFIX: Final = "lock:"
+"""What a lock begins with where it is paid: bare hex digits may be anything, a txid among them."""
+
+_HEX_DIGITS: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ADDRESS_CHARS: Final = 90
 
 
@@ -78,16 +90,17 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         """Bytes of the note that the output will have."""
         return NOTE_SIZE if isinstance(self.to, Paycode) else 0
 
-    def at(self, place: OutputPlace) -> Output:
-        """Return the output, with a secret of its own each time if it is to a paycode."""
+    def at(self, place: OutputPlace, randomness: Randomness = SYSTEM) -> tuple[Output, bytes]:
+        """Return the output, with a secret of its own each time if it is to a paycode, and that
+        secret, else nothing."""
         if not isinstance(self.to, Paycode):
-            return Output(self.value, self.to, b"")
-        sealed = seal_note(self.to, place, self.memo)
-        return Output(self.value, sealed.lock, sealed.note)
+            return Output(self.value, self.to, b""), b""
+        sealed = seal_note(self.to, place, self.memo, randomness=randomness)
+        return Output(self.value, sealed.lock, sealed.note), sealed.shared
 
 
 def draft_for(network: Network, payee: Payee) -> Draft:
-    """Return an output that pays an address, a paycode, a contract, or a lock (64 hex digits).
+    """Return an output that pays an address, a paycode, a contract, or a lock (lock:HEX).
 
     Raises `BadPaymentError` naming what is wrong.
     """
@@ -108,11 +121,33 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     return Draft(value, lock)
 
 
+def memo_for(
+    network: Network, text: str, place: OutputPlace, output: Output, shared: bytes
+) -> bytes | None:
+    """Return the memo with which an output pays a payee, None where it does not pay that one.
+
+    `shared` proves it of a paycode (`crypto.addresses.paid_memo`). Raises `BadPaymentError` for
+    what is no payee.
+    """
+    draft = draft_for(network, Payee(text, max(output.value, DUST), b""))
+    lock = Lock(output.lock)
+    if isinstance(draft.to, Paycode):
+        return paid_memo(draft.to, place, lock, output.note, shared)
+    return b"" if draft.to == lock and not output.note else None
+
+
 def _plain_lock(network: Network, text: str) -> Lock:
     if text.startswith(CONTRACT_PREFIX):
         return Contract.from_text(text, network).lock
-    if _LOCK.fullmatch(text):
-        return Lock(bytes.fromhex(text))
+    if text.startswith(LOCK_PREFIX):
+        digits = text.removeprefix(LOCK_PREFIX)
+        if _HEX_DIGITS.fullmatch(digits) is None:
+            raise MalformedPayeeError(f"a lock is {LOCK_PREFIX} and 64 hex digits")
+        return Lock(bytes.fromhex(digits))
+    if _HEX_DIGITS.fullmatch(text):
+        raise MalformedPayeeError(
+            f"64 hex digits may be an id as well as a lock: to pay a lock write {LOCK_PREFIX}HEX"
+        )
     return address_lock(decode_address(network, text))
 
 
@@ -123,6 +158,13 @@ class PaymentRequest(msgspec.Struct, frozen=True):
     value: int | None = None
     memo: str = ""
     label: str = ""
+
+    @classmethod
+    def checked(
+        cls, network: Network, payee: str, value: int | None, memo: str, label: str
+    ) -> PaymentRequest:
+        """Return a request whose URI can be read and paid. Raises `PaymentRequestError`."""
+        return cls.from_uri(network, cls(payee, value, memo, label).to_uri())
 
     def to_uri(self) -> str:
         """Return the URI."""
@@ -137,8 +179,12 @@ class PaymentRequest(msgspec.Struct, frozen=True):
     @classmethod
     def from_uri(cls, network: Network, uri: str) -> PaymentRequest:
         """Read a URI and check its payee. Raises `PaymentRequestError`."""
-        if uri[: len(SCHEME)].lower() != SCHEME or len(uri) > 8_192:
+        if uri[: len(SCHEME)].lower() != SCHEME:
             raise PaymentRequestError(f"not a payment URI: expected {SCHEME}PAYEE?amount=…")
+        if len(uri) > URI_CHARS_MAX:
+            raise PaymentRequestError(
+                f"a payment URI has at most {URI_CHARS_MAX} characters, got {len(uri)}"
+            )
         payee, _, query = uri[len(SCHEME) :].partition("?")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
@@ -153,12 +199,17 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             value = parse_amount(fields["amount"]) if "amount" in fields else None
             memo = fields.get("memo", "")
             probe = Payee(payee, DUST if value is None else value, memo.encode())
-            if not payee or payee.startswith(CONTRACT_PREFIX) or _LOCK.fullmatch(payee):
+            if not payee or payee.startswith((CONTRACT_PREFIX, LOCK_PREFIX)):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
             draft_for(network, probe)
         except (ValueError, BadPaymentError) as error:
             raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
-        return cls(payee, value, memo, fields.get("label", ""))
+        label = fields.get("label", "")
+        if len(label) > LABEL_CHARS_MAX:
+            raise PaymentRequestError(
+                f"a label has at most {LABEL_CHARS_MAX} characters, got {len(label)}"
+            )
+        return cls(payee, value, memo, label)
 
 
 def qr_terminal(text: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from unchained.node.consensus.coins import check_mix
 from unchained.node.consensus.context import leaf_of
-from unchained.node.consensus.header_work import anchor_work
+from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.opened_anchors import (
     HistoryStart,
     UnprovenHistoryError,

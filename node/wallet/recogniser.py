@@ -10,8 +10,8 @@ import msgspec
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, OutputPlace, address_lock, open_note
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
-from unchained.node.primitives.hashing import COIN_HASH, TRANSFER_HASH
-from unchained.node.primitives.transfer import Transfer, output_id
+from unchained.node.primitives.hashing import COIN_HASH
+from unchained.node.primitives.transfer import SizedTransfer, Transfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId, Lock, Txid
 from unchained.node.wallet.note_filter import Note, NoteFilter
 from unchained.node.wallet.records import Origin
@@ -107,24 +107,25 @@ class Recogniser:
                 return index, Origin.MINTED, salt
         return None
 
-    def transfers(self, transfers: Sequence[tuple[bytes, int | None, int]]) -> list[TransferFinds]:
-        """Return what transfers are to the wallet: each a whole encoding, found good by the
-        chain, the height of its anchor, if any, and a time in ms.
+    def transfers(
+        self, transfers: Sequence[tuple[SizedTransfer, int | None, int]]
+    ) -> list[TransferFinds]:
+        """Return what transfers are to the wallet: each with the height of its anchor, if any, and
+        a time in ms.
 
         Many at a time take some 20 microseconds for each output with a note and each account.
         """
-        decoded = [_TRANSFER.decode(raw) for raw, _, _ in transfers]
         opened = self._open(
             [
                 (OutputPlace(transfer.inputs[0].coin_id, index), Lock(output.lock), output.note)
-                for transfer in decoded
+                for transfer in (sized.transfer for sized, _, _ in transfers)
                 for index, output in enumerate(transfer.outputs)
             ]
         )
         finds = []
         first = 0
-        for (_, height, time_ms), transfer in zip(transfers, decoded, strict=True):
-            txid = Txid(TRANSFER_HASH(transfer.unsigned_bytes()))
+        for sized, height, time_ms in transfers:
+            transfer, txid = sized.transfer, sized.txid
             found = [
                 _output(transfer, txid, at - first, opened[at], height, time_ms)
                 for at in range(first, first + len(transfer.outputs))
@@ -141,9 +142,9 @@ class Recogniser:
             first += len(transfer.outputs)
         return finds
 
-    def transfer(self, raw: bytes, height: int | None, time_ms: int) -> TransferFinds:
+    def transfer(self, sized: SizedTransfer, height: int | None, time_ms: int) -> TransferFinds:
         """Return `transfers` of one."""
-        (finds,) = self.transfers([(raw, height, time_ms)])
+        (finds,) = self.transfers([(sized, height, time_ms)])
         return finds
 
     def _open(self, notes: Sequence[Note]) -> dict[int, _Match]:
@@ -181,7 +182,3 @@ def _output(
         tag,
         memo,
     )
-
-
-# The chain has validated these bytes: to encode them again would only take time.
-_TRANSFER = msgspec.msgpack.Decoder(Transfer)

@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 
 
@@ -74,7 +75,8 @@ class OutgoingState(enum.IntEnum):
     ABANDONED = 1
     REPLACED = 2
     CONFLICT = 3
-    """Another transfer has spent one of its coins."""
+    """One of its coins is not there: another transfer has spent it, or the chain does not have
+    what brought it any more. It waits again if that comes back."""
 
 
 class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -100,6 +102,32 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+
+    @classmethod
+    def of(
+        cls,
+        sized: SizedTransfer,
+        created_ms: int,
+        height: int | None,
+        state: OutgoingState,
+        replaces: bytes,
+        payees: tuple[Payee, ...],
+        change: int | None,
+    ) -> Outgoing:
+        """Return what the wallet knows of a transfer, with what its bytes say."""
+        return cls(
+            sized.txid,
+            sized.wid,
+            sized.raw,
+            created_ms,
+            height,
+            state,
+            replaces,
+            sized.transfer.fee,
+            sized.size,
+            payees,
+            change,
+        )
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ the event log, from the wallet's own cursor on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,8 @@ from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import Wid
+from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import ScanProgress
 from unchained.node.wallet.wallet_store import WalletStore
@@ -81,6 +83,7 @@ class Scanner:
         self._birth = birth
         self._hashes = hashes
         self._touched: list[bytes] = []
+        self._recent: RecentTransfers | None = None
 
     def progress(self, view: Reader) -> ScanProgress:
         """Return how far the wallet is."""
@@ -104,12 +107,14 @@ class Scanner:
             self._store.put_number(_RESCAN_FROM, None)
             self._store.put_number(_RESCAN_NEXT, None)
 
-    def advance(self, view: Reader) -> ScanStep:
-        """Take in one chunk of what the wallet has not seen of a snapshot.
+    def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
+        """Take in one chunk of what the wallet has not seen of a snapshot; what is among the
+        `recent` is not decoded again.
 
         Raises `StoreDamagedError`, and a `StoreError` of the chain's store; nothing is half done.
         """
         self._touched = []
+        self._recent = recent
         store = self._store
         with store.transaction():
             rewound = self._rewind(view)
@@ -168,7 +173,7 @@ class Scanner:
         """Take in anchors from a height on, up to a chunk's worth; return how many."""
         anchors: list[tuple[int, bytes]] = []
         found: list[FoundCoin] = []
-        raws: list[tuple[bytes, int | None, int]] = []
+        listed: list[tuple[SizedTransfer, int | None, int]] = []
         items = 0
         for height in range(first, tip_height + 1):
             if items >= CHUNK_ITEMS or len(anchors) >= CHUNK_ANCHORS:
@@ -179,13 +184,12 @@ class Scanner:
                 continue
             found += self._minted(view, anchor, body)
             items += 1 + len(body.fresh) + len(body.uncles)
-            for raw in schema.TRANSFER.get_many(view, body.transfers):
-                if raw is not None:
-                    raws.append((raw, height, anchor.header.time))
-                    items += 1 + len(raw) // OUTPUT_BYTES
+            for sized in self._transfers(view, body.transfers):
+                listed.append((sized, height, anchor.header.time))
+                items += 1 + len(sized.raw) // OUTPUT_BYTES
         spends: list[tuple[bytes, bytes, int]] = []
         transfers: list[tuple[bytes, int]] = []
-        for (_, at, _), finds in zip(raws, self._recogniser.transfers(raws), strict=True):
+        for (_, at, _), finds in zip(listed, self._recogniser.transfers(listed), strict=True):
             assert at is not None, "of an anchor"
             found += finds.found
             spends += [(coin_id, finds.txid, at) for coin_id in finds.spends]
@@ -200,6 +204,22 @@ class Scanner:
         )
         self._touched += [coin.coin_id for coin in found] + spent
         return len(anchors)
+
+    def _transfers(self, view: Reader, wids: Sequence[bytes]) -> Iterator[SizedTransfer]:
+        """Yield those of some transfers that are there, in order."""
+        recent = {wid: sized for wid in wids if (sized := self._recent_one(wid)) is not None}
+        stored = [wid for wid in wids if wid not in recent]
+        raws = dict(zip(stored, schema.TRANSFER.get_many(view, stored), strict=True))
+        for wid in wids:
+            raw = raws.get(wid)
+            if wid in recent:
+                yield recent[wid]
+            elif raw is not None:
+                yield SizedTransfer.from_stored(raw, Wid(wid))
+
+    def _recent_one(self, wid: bytes) -> SizedTransfer | None:
+        proven = None if self._recent is None else self._recent.proven_transfer(Wid(wid))
+        return None if proven is None else proven.sized
 
     def _minted(self, view: Reader, anchor: Coin, body: Body) -> list[FoundCoin]:
         listed = schema.COIN.get_many(view, (*body.fresh, *body.uncles))
@@ -246,14 +266,14 @@ class Scanner:
 
     def _note_waiting(self, view: Reader, wid: bytes) -> None:
         entry = schema.MEMPOOL.get(view, wid)
-        raw = None if entry is None else schema.TRANSFER.get(view, wid)
-        if entry is None or raw is None:
+        sized = None if entry is None else next(self._transfers(view, (wid,)), None)
+        if entry is None or sized is None:
             if self._store.set_waiting(wid, None, ()):
                 self._touched.append(wid)
             return
-        finds = self._recogniser.transfer(raw, None, entry.added_ms)
+        finds = self._recogniser.transfer(sized, None, entry.added_ms)
         self._learn(finds.preimages)
-        if self._store.set_waiting(wid, SizedTransfer.from_bytes(raw), finds.found):
+        if self._store.set_waiting(wid, sized, finds.found):
             self._touched.append(finds.txid)
 
 

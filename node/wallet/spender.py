@@ -7,26 +7,23 @@ grains per byte of size (Protocol §8.2).
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import OutputPlace, Paycode
+from unchained.node.crypto.addresses import Paycode
 from unchained.node.primitives.conditions import (
     HashTimeLockCondition,
     KeyCondition,
     MultisigCondition,
 )
 from unchained.node.primitives.transfer import (
-    MAX_TRANSFER_ENCODED,
-    OUTPUT_SIZE_SURCHARGE,
-    Input,
     Output,
     Transfer,
     output_id,
@@ -42,8 +39,10 @@ from unchained.node.wallet.errors import (
     NoSuchTransferError,
     NothingToDoError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import Draft, draft_for
-from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of
+from unchained.node.wallet.records import Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.selection import (
     MAX_SEARCHED,
     Candidate,
@@ -51,63 +50,27 @@ from unchained.node.wallet.selection import (
     SelectionCosts,
     select,
 )
-from unchained.node.wallet.size_bound import OUTPUT_BOUND, encoded_bound, size_bound
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
 MAX_TRANSFERS: Final = 64
 """Most transfers that a sweep or a consolidation makes at a time."""
-
-MAX_RATE: Final = 1_000_000
-"""Grains per byte of size above which a rate is taken for a mistake."""
-
-
-class Fee(msgspec.Struct, frozen=True):
-    """What a transfer pays: a rate (grains per byte of size), or exactly `target` grains."""
-
-    rate: int = 1
-    target: int | None = None
-
-    def check(self) -> None:
-        """Raise `BadPaymentError` for a fee that no transfer should pay."""
-        if not 1 <= self.rate <= MAX_RATE:
-            raise BadPaymentError(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
-        if self.target is not None and not 0 < self.target < 2**62:
-            raise BadPaymentError(f"a fee is a positive number of grains, got {self.target}")
-
-
-class Prepared(msgspec.Struct, frozen=True):
-    """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
-    the output that brings change; `replaces` the txid of a transfer that it takes the place of."""
-
-    unsigned: Unsigned
-    payees: tuple[Payee, ...]
-    change: int | None
-    replaces: bytes = b""
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """Who pays how: coins that are spent in any case, outputs, and what opens the coins."""
-
-    fixed: tuple[WalletCoin, ...]
-    outputs: tuple[Draft, ...]
-    condition: bytes
-    signatures: int
-    preimages: tuple[bytes, ...]
-    lock_height: int
-    back: Draft
-    """Brings the change; its value is still to be set."""
 
 
 class Spender:
     """Makes transfers for one wallet, as it is at its last anchor."""
 
     def __init__(
-        self, store: WalletStore, network: Network, accounts: Mapping[int, WatchAccount]
+        self,
+        store: WalletStore,
+        network: Network,
+        accounts: Mapping[int, WatchAccount],
+        randomness: Randomness = SYSTEM,
     ) -> None:
         self._store = store
         self._network = network
         self._accounts = accounts
+        self._randomness = randomness
 
     @property
     def next_height(self) -> int:
@@ -163,23 +126,25 @@ class Spender:
         outputs: tuple[Draft, ...],
         lock_height: int = 0,
         fixed: Sequence[WalletCoin] = (),
-    ) -> _Plan:
+    ) -> Plan:
         condition = KeyCondition(self._account(account).key_hash).to_bytes()
         back = self._to_self(account)
-        return _Plan(tuple(fixed), outputs, condition, 1, (), lock_height, back)
+        return Plan(tuple(fixed), outputs, condition, 1, (), lock_height, back)
 
     def _prepare(
         self,
-        plan: _Plan,
+        plan: Plan,
         fee: Fee,
         account: int | None,
         payees: Sequence[Payee],
         coins: Sequence[bytes] | None = None,
         replaces: bytes = b"",
+        doomed: Collection[bytes] = (),
     ) -> Prepared:
-        """Choose coins beside the fixed ones, and bring back what is left."""
+        """Choose coins beside the fixed ones, and bring back what is left. `doomed` are txids
+        whose change will never come."""
         fee.check()
-        costs = _costs(plan, fee)
+        costs = costs_of(plan, fee)
         amount = sum(output.value for output in plan.outputs)
         have = sum(coin.value for coin in plan.fixed)
         need = amount + costs.bare + costs.per_input * len(plan.fixed) - have
@@ -190,44 +155,59 @@ class Spender:
         elif account is None:
             raise InsufficientFundsError(need + have, have)
         else:
-            selection = self._choose(need, account, coins, costs)
+            selection = self._choose(need, account, coins, costs, doomed)
         chosen = (*plan.fixed, *self._store.coins_by_id(selection.coins))
-        return _assemble(self._network, plan, chosen, selection.change, payees, replaces)
+        return assemble(
+            self._network,
+            plan,
+            chosen,
+            selection.change,
+            payees,
+            replaces,
+            fee=fee,
+            randomness=self._randomness,
+        )
 
     def _choose(
-        self, need: int, account: int, coins: Sequence[bytes] | None, costs: SelectionCosts
+        self,
+        need: int,
+        account: int,
+        coins: Sequence[bytes] | None,
+        costs: SelectionCosts,
+        doomed: Collection[bytes],
     ) -> Selection:
         costs = msgspec.structs.replace(costs, bare=0)
         if coins is not None:
             named = sorted(self._named(account, coins), key=lambda coin: -coin[1])
             return select(need, named, named, costs)
         store, mature = self._store, self.mature_below
-        largest = store.spendable(account, mature, most=MAX_INPUTS + 1)
+        least = costs.per_input
+        largest = store.spendable(account, mature, most=MAX_INPUTS + 1, above=least)
         fitting = store.spendable(
             account,
             mature,
             most=MAX_SEARCHED,
+            above=least,
             at_most=min(need + costs.waste + costs.per_input, 2**63 - 1),
         )
         try:
-            return select(need, _worth(largest, costs), fitting, costs)
+            return select(need, largest, fitting, costs)
         except InsufficientFundsError:
-            change = store.own_change(account)
+            change = _worth(store.own_change(account, doomed), costs)
             if not change:
                 raise
         everything = sorted((*largest, *change), key=lambda coin: -coin[1])
-        return select(need, _worth(everything, costs), everything, costs)
+        return select(need, everything, everything, costs)
 
     def _named(self, account: int, coins: Sequence[bytes]) -> list[Candidate]:
         found = self._store.coins_by_id(list(dict.fromkeys(coins)))
         for coin in found:
-            young = coin.origin is Origin.MINTED and (coin.height or 0) >= self.mature_below
             for wrong, why in (
                 (coin.account != account, f"is not of account {account}"),
                 (coin.spent_height is not None or coin.leaving, "is spent"),
                 (coin.height is None, "is not confirmed"),
                 (coin.frozen, "is frozen"),
-                (young, "is not mature"),
+                (self._is_immature(coin), "is not mature"),
             ):
                 if wrong:
                     raise NoSuchCoinError(f"coin {coin.coin_id.hex()} {why}")
@@ -235,12 +215,21 @@ class Spender:
 
     # Everything at once
 
-    def sweep(self, to: str, fee: Fee, *, account: int = 0, memo: bytes = b"") -> list[Prepared]:
-        """Pay all of an account's coins to one payee, in several transfers if need be.
+    def sweep(
+        self,
+        to: str,
+        fee: Fee,
+        *,
+        account: int = 0,
+        memo: bytes = b"",
+        coins: Sequence[bytes] | None = None,
+    ) -> list[Prepared]:
+        """Pay an account's coins, or those named, to one payee, the largest first, in several
+        transfers if need be, at most `MAX_TRANSFERS`.
 
-        Raises `NothingToDoError` if no coin is worth its fee.
+        Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`.
         """
-        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1)
+        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1, named=coins)
 
     def consolidate(
         self, fee: Fee, *, account: int = 0, below: int | None = None
@@ -257,37 +246,51 @@ class Spender:
         *,
         least_inputs: int,
         below: int | None = None,
+        named: Sequence[bytes] | None = None,
     ) -> list[Prepared]:
         fee.check()
         if fee.target is not None:
             raise BadPaymentError("several transfers take a fee rate, not a fee")
-        coins = self._store.spendable(
-            account,
-            self.mature_below,
-            most=MAX_INPUTS * MAX_TRANSFERS,
-            at_most=None if below is None else below - 1,
-            smallest=True,
-        )
-        costs = _costs(self._key_plan(account, ()), fee)
-        worth = _worth(coins, costs)
+        costs = costs_of(self._key_plan(account, ()), fee)
+        if named is None:
+            worth = self._store.spendable(
+                account,
+                self.mature_below,
+                most=MAX_INPUTS * MAX_TRANSFERS,
+                above=costs.per_input,
+                at_most=None if below is None else below - 1,
+                smallest=payee is None,
+            )
+        else:
+            worth = _worth(self._named(account, named), costs)
         prepared = []
         for start in range(0, len(worth), MAX_INPUTS):
             share = worth[start : start + MAX_INPUTS]
             probe = self._gathered(account, payee, DUST)
             total = sum(value for _, value in share)
-            plan_costs = _costs(probe, fee)
+            plan_costs = costs_of(probe, fee)
             value = total - plan_costs.bare - plan_costs.per_input * len(share)
             if len(share) < least_inputs or value < DUST:
                 continue
             plan = self._gathered(account, payee, value)
             paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
             chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
-            prepared.append(_assemble(self._network, plan, chosen, 0, paid, b""))
+            made = assemble(
+                self._network,
+                plan,
+                chosen,
+                0,
+                paid,
+                b"",
+                fee=fee,
+                randomness=self._randomness,
+            )
+            prepared.append(made)
         if not prepared:
             raise NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared
 
-    def _gathered(self, account: int, payee: Payee | None, value: int) -> _Plan:
+    def _gathered(self, account: int, payee: Payee | None, value: int) -> Plan:
         if payee is None:
             output = self._to_self(account, value)
         else:
@@ -314,8 +317,13 @@ class Spender:
         if not outputs:
             raise NoSuchTransferError("the transfer pays nobody: abandon it instead")
         plan = self._key_plan(account, outputs, raw.lock_height, coins)
-        prepared = self._prepare(plan, fee, account, old.payees, replaces=bytes(old.txid))
-        self._check_replaces(old, prepared)
+        # with the transfer goes what builds on it: none of that can be spent
+        family = self._with_descendants(old)
+        doomed = [step.txid for step in family]
+        prepared = self._prepare(
+            plan, fee, account, old.payees, replaces=bytes(old.txid), doomed=doomed
+        )
+        self._check_replaces(old, family, prepared)
         return prepared
 
     def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
@@ -348,10 +356,12 @@ class Spender:
             )
         return self._to_self(own.account, output.value)
 
-    def _check_replaces(self, old: Outgoing, prepared: Prepared) -> None:
+    def _check_replaces(
+        self, old: Outgoing, family: Sequence[Outgoing], prepared: Prepared
+    ) -> None:
         unsigned = prepared.unsigned
         size = size_bound(unsigned, 1)
-        least = replacement_fee(size, (old,), self._with_descendants(old))
+        least = replacement_fee(size, (old,), family)
         if unsigned.fee < least:
             raise BadPaymentError(
                 f"a fee of {unsigned.fee} grains does not replace one of {old.fee}: "
@@ -378,9 +388,13 @@ class Spender:
         payees: Sequence[Payee] = (),
         account: int = 0,
         preimage: bytes | None = None,
+        named: Sequence[bytes] | None = None,
     ) -> Prepared:
         """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
         no payees take everything to an account's own paycode.
+
+        Anybody can pay a lock, so the largest coins are spent, as many as one transfer holds,
+        and none that is worth less than its fee; or those that are named.
 
         A hash-time-lock is claimed with its preimage, and refunded without. Raises
         `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
@@ -402,43 +416,53 @@ class Spender:
                 )
             else:
                 lock_height = terms.height
-        coins = [
-            coin
-            for coin in self._store.coins_at(contract.lock)
-            if coin.height is not None and coin.spent_height is None and not coin.leaving
-        ][:MAX_INPUTS]
-        if not coins:
-            raise ContractError("the contract holds no confirmed coins")
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         back = Draft(0, contract.lock) if payees else self._to_self(account)
-        plan = _Plan(
-            tuple(coins), outputs, contract.condition, signatures, preimages, lock_height, back
-        )
+        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
+        coins = self._contract_coins(contract, costs_of(plan, fee), named)
+        plan = msgspec.structs.replace(plan, fixed=tuple(coins))
         prepared = self._prepare(plan, fee, None, payees)
         if not prepared.unsigned.outputs:
             raise InsufficientFundsError(
-                _costs(plan, fee).change, sum(coin.value for coin in coins)
+                costs_of(plan, fee).change, sum(coin.value for coin in coins)
             )
         return prepared
 
+    def _contract_coins(
+        self, contract: Contract, costs: SelectionCosts, named: Sequence[bytes] | None
+    ) -> list[WalletCoin]:
+        confirmed = [
+            coin
+            for coin in self._store.coins_at(contract.lock)
+            if coin.height is not None and coin.spent_height is None and not coin.leaving
+        ]
+        if not confirmed:
+            raise ContractError("the contract holds no confirmed coins")
+        ready = [coin for coin in confirmed if not self._is_immature(coin)]
+        if not ready:
+            raise ContractError("the contract's coins were all minted too lately to be spent")
+        if named is not None:
+            ready = _only_named(ready, named)
+        worth = [coin for coin in ready if coin.value > costs.per_input]
+        if not worth:
+            raise ContractError("no coin of the contract is worth its fee")
+        worth.sort(key=lambda coin: (-coin.value, coin.coin_id))
+        return worth[: costs.max_inputs]
 
-def _costs(plan: _Plan, fee: Fee) -> SelectionCosts:
-    condition = len(plan.condition)
-    notes = [draft.note_size for draft in plan.outputs]
-    encoded = encoded_bound(0, condition, notes, plan.signatures, len(plan.preimages))
-    back = OUTPUT_BOUND + plan.back.note_size + OUTPUT_SIZE_SURCHARGE
-    room = MAX_TRANSFER_ENCODED - encoded - back
-    most = min(MAX_INPUTS - len(plan.fixed), room // (71 + condition) - len(plan.fixed))
-    if most < 0:
-        raise BadPaymentError(
-            f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
-        )
-    if fee.target is not None:
-        return SelectionCosts(fee.target, 0, 0, 0, DUST, most)
-    size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
-    per_input = fee.rate * (71 + condition)
-    change = fee.rate * back
-    return SelectionCosts(fee.rate * size, per_input, change, change + per_input, DUST, most)
+    def _is_immature(self, coin: WalletCoin) -> bool:
+        # a coin that was mined to a lock is minted, whatever the lock
+        return not coin.txid and (coin.height or 0) >= self.mature_below
+
+
+def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[WalletCoin]:
+    found = {coin.coin_id: coin for coin in coins}
+    chosen = []
+    for coin_id in dict.fromkeys(named):
+        coin = found.get(CoinId(coin_id))
+        if coin is None:
+            raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
+        chosen.append(coin)
+    return chosen
 
 
 def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
@@ -449,41 +473,3 @@ def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]
 def _output_ids(transfer: Outgoing) -> list[CoinId]:
     count = len(Transfer.from_bytes(transfer.raw).outputs)
     return [output_id(transfer.txid, index) for index in range(count)]
-
-
-def _assemble(
-    network: Network,
-    plan: _Plan,
-    coins: Sequence[WalletCoin],
-    change: int,
-    payees: Sequence[Payee],
-    replaces: bytes,
-) -> Prepared:
-    drafts = list(plan.outputs)
-    at = None
-    if change:
-        # wherever it stands, so that it cannot be distinguished from a payment
-        at = secrets.randbelow(len(drafts) + 1)
-        drafts.insert(at, msgspec.structs.replace(plan.back, value=change))
-    ordered = sorted(coins, key=lambda coin: coin.coin_id)
-    outputs = [
-        draft.at(OutputPlace(ordered[0].coin_id, index)) for index, draft in enumerate(drafts)
-    ]
-    total = sum(coin.value for coin in ordered)
-    unsigned = Unsigned(
-        network.chain_id,
-        plan.lock_height,
-        total - sum(output.value for output in outputs),
-        tuple(Input(coin.coin_id, plan.condition, coin.salt) for coin in ordered),
-        tuple(coin.value for coin in ordered),
-        tuple(outputs),
-        (),
-        plan.preimages,
-    )
-    least = size_bound(unsigned, plan.signatures)
-    if outputs and unsigned.fee < least:
-        raise BadPaymentError(
-            f"a fee of {unsigned.fee} grains is too low: "
-            f"nodes relay this transfer from {least} grains on"
-        )
-    return Prepared(unsigned, tuple(payees), at, replaces)

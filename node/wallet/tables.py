@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamagedError
 
@@ -31,7 +31,32 @@ LEAVING: Final = f"""coins.coin_id IN (
 FROZEN: Final = "coins.coin_id IN (SELECT coin_id FROM frozen)"
 """Whether the user keeps a coin back."""
 
-SCHEMA: Final = """
+_LOST: Final = f"""(EXISTS (
+    SELECT 1 FROM uses JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid AND (
+        coins.spent_height IS NOT NULL AND coins.spent_by != outgoing.txid
+        OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
+    )
+) OR (
+    SELECT count(*) = count(coins.value) AND sum(coins.value) != spends(outgoing.txid, outgoing.raw)
+    FROM uses LEFT JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid
+))"""  # noqa: S608 - made of constants
+"""Whether a coin that a transfer of the wallet spends is spent otherwise or not there, or all are
+there and one is not worth what it was: what a minted coin is worth depends on the chain."""
+
+SETTLE: Final = f"""
+UPDATE outgoing SET state = 3 - state
+WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
+"""  # noqa: S608 - made of constants
+"""Gives up transfers that cannot come any more, and expects those again that can."""
+
+_REQUESTS: Final = (
+    "CREATE TABLE requests (id TEXT PRIMARY KEY, digest BLOB NOT NULL, txid BLOB NOT NULL) "
+    "WITHOUT ROWID",
+    "CREATE INDEX requests_txid ON requests (txid)",
+)
+
+SCHEMA: Final = f"""
+{";".join(_REQUESTS)};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE anchors (height INTEGER PRIMARY KEY, id BLOB NOT NULL);
 CREATE TABLE coins (
@@ -87,6 +112,7 @@ CREATE TABLE contracts (
 nothing about its owner but that these coins are his."""
 
 TO_VERSION_2: Final = (
+    *_REQUESTS,
     "DELETE FROM anchors",
     "DELETE FROM coins",
     "DELETE FROM uses",
@@ -102,14 +128,15 @@ contracts, and whom transfers paid. Notes of version 1 carried no tag."""
 class Sealer:
     """Seals what the chain does not show, under a key that follows from the view key."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_randomness")
 
-    def __init__(self, view_seed: bytes) -> None:
+    def __init__(self, view_seed: bytes, randomness: Randomness = SYSTEM) -> None:
         self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
+        self._randomness = randomness
 
     def seal(self, value: object, bound_to: bytes) -> bytes:
         """Return the sealed bytes of a value, which open only beside the same key of a row."""
-        nonce = secrets.token_bytes(12)
+        nonce = self._randomness.token_bytes(12)
         return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(value), bound_to)
 
     def unseal(self, sealed: bytes, bound_to: bytes) -> bytes:
@@ -119,5 +146,5 @@ class Sealer:
         except (InvalidTag, ValueError):
             raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
-                "delete its .db file and rescan"
+                "put back a backup of its .db file, or move it away and rescan"
             ) from None

@@ -1,6 +1,10 @@
 """Transfers that are not yet signed, or not by all: what travels to an offline machine.
 
-    file = "UNCHAINED-UNSIGNED" ‖ 01 ‖ MessagePack array
+    file = "UNCHAINED-UNSIGNED" ‖ 02 ‖ MessagePack array
+
+It names whom the outputs pay, and for paycodes holds the secret that proves it: the signer works
+out for himself that an output pays the payee shown to him. Who has the file can read the memos.
+Files of version 01, which name nobody, are read as well.
 
 The fee is signed and the values of the spent coins are in the file, so a signer without a node
 sees what he pays: if the file lies about a value, no node takes the transfer (Protocol §8.2).
@@ -10,17 +14,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     TRANSFER_VERSION,
-    check_conditions,
-    check_signatures,
+    ProvenTransfer,
     check_transfer_alone,
+    validate_transfer,
 )
+from unchained.node.crypto.addresses import OutputPlace
 from unchained.node.crypto.keys import SpendKey, key_hash, verify_signature
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.conditions import (
@@ -32,6 +38,9 @@ from unchained.node.primitives.conditions import (
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
+    OUTPUT_SIZE_SURCHARGE,
+    PUBLIC_KEY_SIZE,
+    SIGNATURE_SIZE,
     Input,
     Output,
     Signature,
@@ -39,10 +48,15 @@ from unchained.node.primitives.transfer import (
     Transfer,
 )
 from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
-from unchained.node.wallet.errors import SigningError
+from unchained.node.wallet.contracts import CONTRACT_CHARS_MAX
+from unchained.node.wallet.errors import BadPaymentError, SigningError
+from unchained.node.wallet.payment_request import memo_for
 
-UNSIGNED_MAGIC: Final = b"UNCHAINED-UNSIGNED\x01"
-"""What a file begins with: the name, then the version."""
+UNSIGNED_NAME: Final = b"UNCHAINED-UNSIGNED"
+"""What a file begins with; a byte with the version follows."""
+
+UNSIGNED_VERSION: Final = 2
+"""Of files that are written."""
 
 UNSIGNED_BYTES_MAX: Final = 2 * MAX_TRANSFER_ENCODED
 """Bytes of a file that is looked at."""
@@ -51,8 +65,21 @@ Sign = Callable[[KeyHash], SpendKey | None]
 """Gives the spend key of a key hash, or None where it is somebody else's."""
 
 
+class UnsignedPayee(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Whom the output at `index` pays: `payee` as the user named it, and for a paycode the secret
+    that its payer shares with the payee, else nothing."""
+
+    index: UInt64
+    payee: Annotated[str, msgspec.Meta(min_length=1, max_length=CONTRACT_CHARS_MAX)]
+    shared: Annotated[bytes, msgspec.Meta(max_length=32)]
+
+    def __repr__(self) -> str:
+        return f"<UnsignedPayee {self.index} {self.payee[:24]}>"
+
+
 class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A transfer, the values of the coins that it spends, and the signatures so far."""
+    """A transfer, the values of the coins that it spends, the signatures so far, and whom it
+    pays, as far as the file shows that."""
 
     chain_id: UInt64
     lock_height: UInt64
@@ -62,23 +89,32 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
     outputs: tuple[Output, ...]
     signatures: tuple[Signature, ...]
     preimages: tuple[Bytes32, ...]
+    payees: tuple[UnsignedPayee, ...] = ()
 
     def to_file(self) -> bytes:
         """Return the file's content."""
-        return UNSIGNED_MAGIC + encode(self)
+        return UNSIGNED_NAME + bytes((UNSIGNED_VERSION,)) + encode(self)
 
     @classmethod
     def from_file(cls, raw: bytes, network: Network) -> Unsigned:
         """Read a file and check that it is consistent. Raises `SigningError`."""
-        if not raw.startswith(UNSIGNED_MAGIC):
-            raise SigningError("not an unsigned transfer of version 1: it does not begin like one")
+        head, content = raw[: len(UNSIGNED_NAME) + 1], raw[len(UNSIGNED_NAME) + 1 :]
+        if not head.startswith(UNSIGNED_NAME) or head[-1] not in (1, UNSIGNED_VERSION):
+            raise SigningError(
+                f"not an unsigned transfer of version 1 or {UNSIGNED_VERSION}: it does not begin "
+                "like one"
+            )
         try:
-            unsigned = _DECODER.decode(raw[len(UNSIGNED_MAGIC) :])
+            if head[-1] == 1:
+                unsigned = cls(*msgspec.structs.astuple(_DECODER_1.decode(content)))
+            else:
+                unsigned = _DECODER.decode(content)
             check_transfer_alone(unsigned.transfer(), network)
         except (NonCanonicalError, ProtocolError) as error:
             raise SigningError(f"the unsigned transfer is malformed: {error}") from None
         unsigned.check_amounts()
         unsigned.check_signatures()
+        unsigned.check_payees(network)
         return unsigned
 
     def check_amounts(self) -> None:
@@ -92,6 +128,32 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
             raise SigningError(
                 f"the coins are worth {sum(self.values)} grains, outputs and fee {given}"
             )
+
+    def check_payees(self, network: Network) -> None:
+        """Check that the outputs pay whom the file names. Raises `SigningError`."""
+        indexes = [named.index for named in self.payees]
+        if indexes != sorted(set(indexes)) or any(at >= len(self.outputs) for at in indexes):
+            raise SigningError(
+                "the unsigned transfer names payees of outputs that it does not have"
+            )
+        for named in self.payees:
+            self.memo_of(named, network)
+
+    def memo_of(self, named: UnsignedPayee, network: Network) -> bytes:
+        """Return the memo with which a payee is paid. Raises `SigningError` if he is not."""
+        place = OutputPlace(self.inputs[0].coin_id, named.index)
+        output = self.outputs[named.index]
+        try:
+            memo = memo_for(network, named.payee, place, output, named.shared)
+        except BadPaymentError as error:
+            raise SigningError(
+                f"output {named.index} names a payee that is none: {error}"
+            ) from None
+        if memo is None:
+            raise SigningError(
+                f"output {named.index} does not pay whom the file names: do not sign this file"
+            )
+        return memo
 
     def check_signatures(self) -> None:
         """Check each signature so far. Raises `SigningError`."""
@@ -139,12 +201,16 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Return the key hashes that have signed."""
         return {key_hash(entry.public_key) for entry in self.signatures}
 
-    def sign(self, key_of: Sign) -> Unsigned:
+    def sign(self, key_of: Sign, randomness: Randomness = SYSTEM) -> Unsigned:
         """Return the transfer with the signatures that the given keys can add."""
         sighash = self.sighash()
         done = self.signed_by()
         keys = [key_of(wanted) for wanted in self.signers() if wanted not in done]
-        added = [Signature(key.public_key, key.sign(sighash)) for key in keys if key is not None]
+        added = [
+            Signature(key.public_key, key.sign(sighash, randomness))
+            for key in keys
+            if key is not None
+        ]
         return self._with(added)
 
     def merge(self, others: Iterable[Unsigned]) -> Unsigned:
@@ -169,25 +235,22 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
         return msgspec.structs.replace(self, signatures=tuple(signatures))
 
-    def finish(self, network: Network) -> SizedTransfer:
+    def finish(self, network: Network) -> ProvenTransfer:
         """Return the transfer, ready to be sent, without signatures that it has no use for.
 
         Raises `SigningError` if signatures are missing.
         """
         used = _used(self)
         kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
-        sized = SizedTransfer.of(msgspec.structs.replace(self.transfer(), signatures=kept))
+        raw = msgspec.structs.replace(self.transfer(), signatures=kept).to_bytes()
+        if len(raw) > MAX_TRANSFER_ENCODED:
+            raise SigningError(
+                f"the transfer has {len(raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
+            )
         try:
-            check_transfer_alone(sized.transfer, network)
-            check_conditions(sized.transfer)
-            check_signatures(sized)
+            return validate_transfer(raw, network).proven()
         except ProtocolError as error:
             raise SigningError(f"the transfer is not ready: {error}") from None
-        if len(sized.raw) > MAX_TRANSFER_ENCODED:
-            raise SigningError(
-                f"the transfer has {len(sized.raw)} bytes, expected at most {MAX_TRANSFER_ENCODED}"
-            )
-        return sized
 
 
 def _used(unsigned: Unsigned) -> set[KeyHash]:
@@ -207,4 +270,52 @@ def _used(unsigned: Unsigned) -> set[KeyHash]:
     return used
 
 
+class _Unsigned1(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A file of version 1."""
+
+    chain_id: UInt64
+    lock_height: UInt64
+    fee: UInt64
+    inputs: tuple[Input, ...]
+    values: tuple[UInt64, ...]
+    outputs: tuple[Output, ...]
+    signatures: tuple[Signature, ...]
+    preimages: tuple[Bytes32, ...]
+
+
+# How large a transfer becomes before it is made: bounds, a few bytes above the truth
+
+OUTPUT_BOUND: Final = 47
+"""Bytes of an output's encoding but for its note."""
+
+_HEAD: Final = 48
+_SIGNATURE: Final = 7 + PUBLIC_KEY_SIZE + SIGNATURE_SIZE
+_PREIMAGE: Final = 34
+
+
+def encoded_bound(
+    inputs: int, condition_size: int, notes: Sequence[int], signatures: int, preimages: int
+) -> int:
+    """Return a bound, a few bytes above the truth, for a transfer's encoding. `notes` are the
+    sizes of its outputs' notes, 0 for none."""
+    return (
+        _HEAD
+        + inputs * (71 + condition_size)
+        + sum(OUTPUT_BOUND + note for note in notes)
+        + signatures * _SIGNATURE
+        + preimages * _PREIMAGE
+    )
+
+
+def size_bound(unsigned: Unsigned, signatures: int) -> int:
+    """Return a bound for the size (Protocol §8.2) of a transfer with so many signatures."""
+    condition = max(len(spent.condition) for spent in unsigned.inputs)
+    notes = [len(output.note) for output in unsigned.outputs]
+    encoded = encoded_bound(
+        len(unsigned.inputs), condition, notes, signatures, len(unsigned.preimages)
+    )
+    return encoded + OUTPUT_SIZE_SURCHARGE * len(unsigned.outputs)
+
+
 _DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=UNSIGNED_BYTES_MAX)
+_DECODER_1: CanonicalDecoder[_Unsigned1] = CanonicalDecoder(_Unsigned1, max_size=UNSIGNED_BYTES_MAX)

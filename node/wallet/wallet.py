@@ -6,41 +6,40 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
-from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.conditions import HashTimeLockCondition
-from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock, UInt64
+from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
-    KeystoreCorruptError,
     NoSuchAccountError,
+    NothingKnownError,
     WalletLockedError,
     WatchOnlyError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import (
-    MAX_ACCOUNTS,
     Keystore,
     SpendSecret,
-    WatchKeys,
     wallet_path,
 )
+from unchained.node.wallet.link import RecentTransfers
+from unchained.node.wallet.payment_request import LOCK_PREFIX
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import (
     Balance,
@@ -51,52 +50,15 @@ from unchained.node.wallet.records import (
     WalletCoin,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
-from unchained.node.wallet.spender import Fee, Prepared, Spender
+from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
+from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
 
 STORE_SUFFIX: Final = ".db"
 """What the file of what a wallet knows is called after the wallet's name."""
-
-WATCH_PREFIX: Final = "watch:"
-"""What the text of an exported view of a wallet begins with."""
-
-_CHECKSUM: Final = HashContext("wallet watch")
-
-
-class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a watch-only wallet is made of. It sees everything and spends nothing: keep it to
-    yourself. `birth` is a height below which there are no coins."""
-
-    chain_id: UInt64
-    birth: UInt64
-    accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
-
-    def to_text(self) -> str:
-        """Return the text to be imported."""
-        raw = encode(self)
-        raw += _CHECKSUM(raw)[:4]
-        return WATCH_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-    @classmethod
-    def from_text(cls, text: str, network: Network) -> WatchExport:
-        """Read a text. Raises `KeystoreCorruptError`."""
-        body = text.removeprefix(WATCH_PREFIX)
-        try:
-            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
-            raw = base64.b64decode(padded, b"-_", validate=True)
-            if body == text or _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
-                raise KeystoreCorruptError("not an exported view of a wallet: mistyped or cut")
-            exported = _EXPORT.decode(raw[:-4])
-        except (binascii.Error, UnicodeEncodeError, NonCanonicalError):
-            raise KeystoreCorruptError("not an exported view of a wallet: malformed") from None
-        if exported.chain_id != network.chain_id:
-            raise KeystoreCorruptError(f"the view is of another network, expected {network.name}")
-        return exported
-
-    def __repr__(self) -> str:
-        return "<WatchExport>"
 
 
 class WalletInfo(msgspec.Struct, frozen=True):
@@ -107,29 +69,10 @@ class WalletInfo(msgspec.Struct, frozen=True):
     watch_only: bool
     locked: bool
     has_passphrase: bool
+    has_bip39_passphrase: bool | None
     birth: int
     accounts: tuple[int, ...]
     height: int | None
-
-
-class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
-    """One output of a transfer to be signed; `own` if it comes back to the wallet."""
-
-    value: int
-    lock: bytes
-    own: bool
-    memo: bytes
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What signing a transfer means, worked out from the transfer and the keys alone."""
-
-    spent: int
-    fee: int
-    lock_height: int
-    outputs: tuple[SummaryOutput, ...]
-    can_sign: tuple[KeyHash, ...]
-    signed_by: tuple[KeyHash, ...]
 
 
 class WatchedContract(msgspec.Struct, frozen=True):
@@ -169,12 +112,20 @@ class WalletPayout:
 class Wallet:
     """An open wallet. Close it: it holds a file."""
 
-    def __init__(self, name: str, network: Network, keystore: Keystore, path: Path | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        keystore: Keystore,
+        path: Path | None,
+        randomness: Randomness = SYSTEM,
+    ) -> None:
         """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
         self.name = name
         self.network = network
         self._keystore = keystore
         self._path = path
+        self._randomness = randomness
         self._secret: SpendSecret | None = None
         first = keystore.accounts[0]
         self.store = WalletStore(
@@ -182,14 +133,17 @@ class Wallet:
             network_id=genesis_of(network).id,
             owner=first.key_hash,
             seed=first.view_seed,
+            randomness=randomness,
         )
         self._load_keys()
 
     @classmethod
-    def open(cls, directory: Path, name: str, network: Network) -> Wallet:
+    def open(
+        cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
+    ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path)
+        return cls(name, network, Keystore.load(path, network), path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -211,7 +165,7 @@ class Wallet:
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts)
+        self.spender = Spender(self.store, self.network, accounts, randomness=self._randomness)
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -222,6 +176,7 @@ class Wallet:
             self._keystore.watch_only,
             self.locked,
             self._keystore.has_passphrase,
+            self._keystore.has_bip39_passphrase,
             self._keystore.birth,
             tuple(self._accounts),
             None if last is None else last[0],
@@ -234,12 +189,23 @@ class Wallet:
         """Whether the wallet cannot sign."""
         return self._secret is None
 
+    def open_secret(self, passphrase: str) -> SpendSecret:
+        """Return what `hold_secret` takes; takes a second, by design.
+
+        Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
+        """
+        return self._keystore.unlock(passphrase)
+
+    def hold_secret(self, secret: SpendSecret) -> None:
+        """Let the wallet sign until it is locked."""
+        self._secret = secret
+
     def unlock(self, passphrase: str) -> None:
         """Let the wallet sign until it is locked; takes a second, by design.
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
         """
-        self._secret = self._keystore.unlock(passphrase)
+        self.hold_secret(self.open_secret(passphrase))
 
     def lock(self) -> None:
         """Drop every secret that spends."""
@@ -259,7 +225,11 @@ class Wallet:
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
         secret = self._keystore.unlock(old)
-        self._replace(self._keystore.with_passphrase(secret, passphrase, allow_empty=allow_empty))
+        self._replace(
+            self._keystore.with_passphrase(
+                secret, passphrase, allow_empty=allow_empty, randomness=self._randomness
+            )
+        )
 
     def add_account(self, passphrase: str) -> int:
         """Add the next account and return its index; coins that it had before take a rescan.
@@ -267,7 +237,7 @@ class Wallet:
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase))
+        self._replace(self._keystore.with_account(secret, passphrase, randomness=self._randomness))
         self._load_keys()
         return self._keystore.accounts[-1].index
 
@@ -303,10 +273,11 @@ class Wallet:
 
     # The chain
 
-    def advance(self, view: Reader) -> ScanStep:
+    def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen. Raises `StoreDamagedError` and a `StoreError` of the chain's store."""
-        return self._scanner.advance(view)
+        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
+        `StoreError` of the chain's store."""
+        return self._scanner.advance(view, recent)
 
     def catch_up(self, view: Reader) -> ScanProgress:
         """Take in all of a snapshot."""
@@ -347,62 +318,70 @@ class Wallet:
         """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
         `WatchOnlyError`."""
         self._unlocked()
-        return unsigned.sign(self._key_for)
+        return unsigned.sign(self._key_for, self._randomness)
 
-    def finish(self, prepared: Prepared) -> SizedTransfer:
+    def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
         `SigningError`."""
         return self.sign(prepared.unsigned).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
-        """Work out what signing a transfer means, without a chain."""
-        found = self._found(unsigned.transfer().to_bytes(), 0)
-        memos = {coin.index: coin.memo for coin in found}
+        """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
+        found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
         own = {account.key_hash for account in self._accounts.values()}
-        return Summary(
-            sum(unsigned.values),
-            unsigned.fee,
-            unsigned.lock_height,
-            tuple(
-                SummaryOutput(output.value, output.lock, at in memos, memos.get(at, b""))
-                for at, output in enumerate(unsigned.outputs)
-            ),
-            tuple(key for key in unsigned.signers() if key in own),
-            tuple(sorted(unsigned.signed_by())),
-        )
+        return summarize(unsigned, self.network, found, own, self._contracts())
 
     def record(
         self,
-        transfer: SizedTransfer,
+        proven: ProvenTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
+        named: Mapping[int, str] | None = None,
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
-        """Note a transfer that is about to be sent: its coins are taken from here on."""
-        found = self._found(transfer.raw, now_ms)
+        """Note a transfer that is about to be sent: its coins are taken from here on.
+
+        Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
+        """
+        sized = proven.sized
+        found = self._found(sized, now_ms)
         if payees is None:
             own = {coin.index for coin in found}
             payees = [
-                Payee(output.lock.hex(), output.value, b"")
-                for at, output in enumerate(transfer.transfer.outputs)
+                Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+                for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
-        self.store.put_outgoing(transfer, payees, found, now_ms, change=change, replaces=replaces)
-        return self.store.outgoing(transfer.txid)
+        return self.store.put_outgoing(
+            sized, payees, found, now_ms, change=change, replaces=replaces
+        )
 
-    def _found(self, raw: bytes, now_ms: int) -> tuple[FoundCoin, ...]:
-        return self._recogniser.transfer(raw, None, now_ms).found
+    def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
+        return self._recogniser.transfer(sized, None, now_ms).found
 
-    def abandon(self, txid: bytes) -> None:
+    def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.
 
-        Raises `NoSuchTransferError`.
+        Returns the waiting transfers of the wallet that spend what it would have brought back, and
+        so cannot come either, by txid. Raises `NoSuchTransferError`.
         """
         with self.store.transaction():
             self.store.abandon(txid)
+            expected = self.store.expected()
             self.store.settle()
+            return tuple(sorted(expected - self.store.expected()))
+
+    def label(self, kind: str, key: bytes, text: str) -> None:
+        """Label a coin, a transfer or a contract of the wallet; an empty text takes the label away.
+
+        Raises `NothingKnownError`.
+        """
+        with self.store.transaction():
+            if text and not self.store.knows(kind, key):
+                raise NothingKnownError(kind, key)
+            self.store.set_label(kind, key, text)
 
     # Contracts
 
@@ -448,7 +427,14 @@ class Wallet:
                 return watched
         raise ContractError(f"the wallet is party to no contract {lock.hex()}")
 
-    def claim(self, lock: bytes, fee: Fee, *, preimage: bytes | None = None) -> Prepared:
+    def claim(
+        self,
+        lock: bytes,
+        fee: Fee,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
+    ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
         Raises `ContractError`, `InsufficientFundsError`.
@@ -457,9 +443,9 @@ class Wallet:
         known = preimage if preimage is not None else watched.preimage
         if known is None:
             raise ContractError("the preimage of the contract's hash is not known")
-        return self.spender.from_contract(watched.contract, fee, preimage=known)
+        return self.spender.from_contract(watched.contract, fee, preimage=known, named=coins)
 
-    def refund(self, lock: bytes, fee: Fee) -> Prepared:
+    def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
         """Take back what a hash-time-lock holds, once its height is reached.
 
         Raises `ContractError`, `InsufficientFundsError`.
@@ -467,10 +453,7 @@ class Wallet:
         watched = self.contract(lock)
         if not isinstance(watched.contract.terms, HashTimeLockCondition):
             raise ContractError("only a hash-time-lock can be refunded")
-        return self.spender.from_contract(watched.contract, fee)
+        return self.spender.from_contract(watched.contract, fee, named=coins)
 
     def __repr__(self) -> str:
         return f"<Wallet {self.name}>"
-
-
-_EXPORT: CanonicalDecoder[WatchExport] = CanonicalDecoder(WatchExport, max_size=1 << 20)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
 import trio
@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
@@ -25,6 +26,7 @@ from unchained.node.wallet.errors import (
     TransferRefusedError,
     WalletClosedError,
     WalletError,
+    WalletLockedError,
 )
 from unchained.node.wallet.keystore import DEFAULT_COST, KdfCost, wallet_names
 from unchained.node.wallet.link import ChainLink
@@ -34,6 +36,7 @@ from unchained.node.wallet.wallet import Wallet
 from unchained.storage.kv import Snapshot
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 REBROADCAST_S: Final = 600.0
 """Seconds between attempts to send a transfer that the mempool does not have."""
@@ -77,11 +80,18 @@ class _Open:
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
         self.turn = trio.Lock()
+        self.sending = trio.Lock()
+        """Held from the choice of a transfer's coins until the mempool has answered: the next may
+        spend its change."""
+        self.locks = 0
+        """How often it was locked by hand."""
         self.deadline = math.inf
         self.progress: ScanProgress | None = None
         self.failure = ""
         self.retry_at = -math.inf
         self.rebroadcast_at = -math.inf
+        self.refused: dict[bytes, str] = {}
+        """Transfers that the mempool would not have when they were sent again, and the rule."""
 
 
 class WalletFollower:
@@ -97,6 +107,7 @@ class WalletFollower:
         runner: Runner,
         log: FilteringBoundLogger,
         cost: KdfCost = DEFAULT_COST,
+        randomness: Randomness = SYSTEM,
     ) -> None:
         self.network = link.network
         self._directory = directory
@@ -105,9 +116,11 @@ class WalletFollower:
         self._runner = runner
         self._log = log
         self._cost = cost
+        self._randomness = randomness
         self._open: dict[str, _Open] = {}
         self._closed: set[str] = set()
         self._wake = trio.Event()
+        self._stretching = trio.Lock()
         self._deadlines_changed = trio.Event()
         self.changes: Broadcast[WalletChange] = Broadcast(CHANGES_KEPT)
         """What happens in the wallets, in order."""
@@ -184,7 +197,7 @@ class WalletFollower:
             if self._open.get(wallet.name) is not entry:
                 return None
             try:
-                step = await self._runner.run(wallet.advance, view)
+                step = await self._runner.run(wallet.advance, view, self._link)
             except WalletError as error:
                 entry.failure = str(error)
                 can_pass = isinstance(error, StoreUnavailableError)
@@ -195,8 +208,9 @@ class WalletFollower:
         entry.progress = step.progress
         self._anchors += step.anchors
         self._touched += len(step.touched)
-        if step.rewound:
-            # what the mempool did not take back from the undone anchors
+        if step.rewound or step.touched or (step.anchors and entry.refused):
+            # What the mempool did not take back from undone anchors, and what it would not have
+            # while they were undone: a coin that it spends is back, or of age.
             entry.rebroadcast_at = -math.inf
         if step.touched or step.rewound:
             self.changes.send(
@@ -215,10 +229,14 @@ class WalletFollower:
         except WalletError as error:
             self._log.warning("wallet.not_rebroadcast", wallet=wallet.name, why=str(error))
             return
+        refused: dict[bytes, str] = {}
         for outgoing in unheard:
             try:
                 self._again += await self._link.submit(outgoing.raw)
             except TransferRefusedError as error:
+                refused[outgoing.txid] = error.rule
+                if entry.refused.get(outgoing.txid) == error.rule:
+                    continue
                 self._log.info(
                     "wallet.refused",
                     wallet=wallet.name,
@@ -226,6 +244,7 @@ class WalletFollower:
                     rule=error.rule,
                     why=str(error),
                 )
+        entry.refused = refused
 
     async def _relock(self) -> None:
         while True:
@@ -263,7 +282,9 @@ class WalletFollower:
         if name in self._open:
             return
         try:
-            wallet = await self._runner.run(Wallet.open, self._directory, name, self.network)
+            wallet = await self._runner.run(
+                Wallet.open, self._directory, name, self.network, self._randomness
+            )
         except FileNotFoundError:
             raise NoSuchWalletError(name) from None
         if name in self._open:
@@ -311,10 +332,28 @@ class WalletFollower:
         async with entry.turn:
             return await self._runner.run(work, entry.wallet)
 
-    async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
-        """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`."""
+    async def stretch(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Return ``work(*args)``, done in a worker thread: work that stretches a passphrase, of
+        which there is one at a time."""
+        async with self._stretching:
+            return await self._runner.run(work, *args)
+
+    async def call_stretching(self, name: str, work: Callable[[Wallet], T]) -> T:
+        """Return ``work(wallet)`` as `call` does; the work stretches a passphrase."""
         entry = self._entry(name)
-        await self._runner.run(entry.wallet.unlock, passphrase)
+        async with self._stretching:
+            return await self._on(entry, work)
+
+    async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
+        """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`,
+        `WalletLockedError` where it was locked meanwhile."""
+        entry = self._entry(name)
+        locks = entry.locks
+        secret = await self.stretch(entry.wallet.open_secret, passphrase)
+        if entry.locks != locks or self._open.get(name) is not entry:
+            # whoever locks or closes a wallet means also what is under way
+            raise WalletLockedError
+        entry.wallet.hold_secret(secret)
         entry.deadline = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)
         self._deadlines_changed.set()
 
@@ -322,4 +361,5 @@ class WalletFollower:
         """Drop a wallet's spend keys at once."""
         entry = self._entry(name)
         entry.wallet.lock()
+        entry.locks += 1
         entry.deadline = math.inf

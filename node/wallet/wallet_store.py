@@ -8,14 +8,13 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
-from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import (
@@ -27,40 +26,30 @@ from unchained.node.wallet.records import (
     WalletCoin,
     WalletStoreStatistics,
 )
-from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING
+from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING, SETTLE
+from unchained.node.wallet.user_records import UserRecords
 
 COLUMNS: Final = (
     "coin_id, account, origin, value, lock, txid, idx, height, time_ms, spent_height, spent_by, "
     f"{FROZEN}, {LEAVING}, secret"
 )
 
+# What a minted coin is worth depends on the chain that includes it.
 _UPSERT: Final = """
 INSERT INTO coins (coin_id, account, origin, value, lock, txid, idx, height, time_ms, secret)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (coin_id) DO UPDATE SET
     height = coalesce(excluded.height, height),
+    value = excluded.value,
+    idx = excluded.idx,
     time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
 """
 
-_LOST: Final = f"""EXISTS (
-    SELECT 1 FROM uses JOIN coins USING (coin_id) WHERE uses.txid = outgoing.txid AND (
-        coins.spent_height IS NOT NULL AND coins.spent_by != outgoing.txid
-        OR coins.height IS NULL AND NOT {ACTIVE.format(txid="coins.txid")}
-    )
-)"""  # noqa: S608 - made of constants
-
-_SETTLE: Final = f"""
-UPDATE outgoing SET state = 3 - state
-WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
-"""  # noqa: S608 - made of constants
-
 _payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
-_condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
-_text = msgspec.msgpack.Decoder(str)
 
 
-class WalletStore(Database):
+class WalletStore(UserRecords):
     """What one wallet knows. Raises `StoreDamagedError` from every method for a file that cannot be
     read."""
 
@@ -128,7 +117,12 @@ class WalletStore(Database):
     def rewind(self, height: int) -> None:
         """Forget what anchors above a height brought; what they held waits again."""
         with self.transaction():
-            self.run("DELETE FROM coins WHERE height > ? AND origin = 0", height)
+            # Of what a transfer of the wallet spends it is remembered that the chain has it not.
+            self.run(
+                """DELETE FROM coins WHERE height > ? AND origin = 0
+                   AND coin_id NOT IN (SELECT coin_id FROM uses)""",
+                height,
+            )
             self.run("UPDATE coins SET height = NULL WHERE height > ?", height)
             self.run(
                 "UPDATE coins SET spent_height = NULL, spent_by = x'' WHERE spent_height > ?",
@@ -171,16 +165,18 @@ class WalletStore(Database):
         coins that nothing is going to bring."""
         with self.transaction():
             # what builds on a transfer that cannot come cannot come either, and so on
-            while self.run(_SETTLE):
+            while self.run(SETTLE):
                 pass
-            self.run(
-                """DELETE FROM coins WHERE height IS NULL
-                   AND txid NOT IN (SELECT txid FROM waiting)
-                   AND txid NOT IN (SELECT txid FROM outgoing)"""
-            )
             self.run(
                 """DELETE FROM uses WHERE txid NOT IN (SELECT txid FROM waiting)
                    AND txid NOT IN (SELECT txid FROM outgoing)"""
+            )
+            # but for what its transfers spend: as long as that is not back, they cannot come
+            self.run(
+                """DELETE FROM coins WHERE height IS NULL
+                   AND txid NOT IN (SELECT txid FROM waiting)
+                   AND txid NOT IN (SELECT txid FROM outgoing)
+                   AND coin_id NOT IN (SELECT coin_id FROM uses)"""
             )
 
     # Coins
@@ -221,13 +217,8 @@ class WalletStore(Database):
     ) -> list[WalletCoin]:
         """Return coins, the latest first: the unspent, or with `spent` all of them."""
         which, arguments = _of(account, contracts=True)
-        unspent = (
-            "1"
-            if spent
-            else "spent_height IS NULL AND (height IS NOT NULL OR "
-            + ACTIVE.format(txid="coins.txid")
-            + ")"
-        )
+        there = f"(height IS NOT NULL OR {ACTIVE.format(txid='coins.txid')})"
+        unspent = there if spent else f"spent_height IS NULL AND {there}"
         rows = self.rows(
             f"""SELECT {COLUMNS} FROM coins WHERE {which} AND {unspent}
                 ORDER BY height IS NULL DESC, height DESC, coin_id LIMIT ? OFFSET ?""",  # noqa: S608
@@ -298,33 +289,41 @@ class WalletStore(Database):
         mature_below: int,
         *,
         most: int,
+        above: int = 0,
         at_most: int | None = None,
         smallest: bool = False,
     ) -> list[tuple[CoinId, int]]:
         """Return ids and values of coins that can be spent: up to `most`, the largest first.
 
-        `at_most` leaves out larger ones; `smallest` gives the smallest first instead.
+        Only those worth more than `above` grains; `at_most` leaves out larger ones; `smallest`
+        gives the smallest first instead.
         """
         bound = "" if at_most is None else "AND value <= ?"
         return self.rows(
             f"""SELECT coin_id, value FROM coins
-                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL {bound}
+                WHERE account = ? AND spent_height IS NULL AND height IS NOT NULL
+                AND value > ? {bound}
                 AND NOT (origin = 0 AND height >= ?) AND NOT {FROZEN} AND NOT {LEAVING}
                 ORDER BY value {"ASC" if smallest else "DESC"} LIMIT ?""",  # noqa: S608
             account,
+            above,
             *(() if at_most is None else (at_most,)),
             mature_below,
             most,
         )
 
-    def own_change(self, account: int) -> list[tuple[CoinId, int]]:
-        """Return ids and values of coins that waiting transfers of the wallet itself bring."""
+    def own_change(self, account: int, without: Collection[bytes] = ()) -> list[tuple[CoinId, int]]:
+        """Return ids and values of coins that waiting transfers of the wallet itself bring, those
+        of the txids `without` apart."""
+        marks = ", ".join("?" * len(without))
         return self.rows(
             f"""SELECT coin_id, value FROM coins JOIN outgoing USING (txid)
                 WHERE coins.account = ? AND coins.height IS NULL AND spent_height IS NULL
                 AND outgoing.height IS NULL AND outgoing.state = 0
+                AND coins.txid NOT IN ({marks})
                 AND NOT {FROZEN} AND NOT {LEAVING} ORDER BY value DESC LIMIT 25""",  # noqa: S608
             account,
+            *without,
         )
 
     def freeze(self, coin_id: bytes, *, frozen: bool) -> None:
@@ -339,34 +338,37 @@ class WalletStore(Database):
 
     def put_outgoing(
         self,
-        transfer: SizedTransfer,
+        sized: SizedTransfer,
         payees: Sequence[Payee],
         found: Sequence[FoundCoin],
         created_ms: int,
         *,
         change: int | None,
         replaces: bytes = b"",
-    ) -> None:
-        """Note a transfer before it is sent, with what it brings back."""
+    ) -> Outgoing:
+        """Note a transfer before it is sent, with what it brings back; return it."""
+        self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
-                transfer.txid,
-                transfer.wid,
-                transfer.raw,
+                sized.txid,
+                sized.wid,
+                sized.raw,
                 created_ms,
                 replaces,
-                self.sealer.seal((tuple(payees), change), transfer.txid),
+                self.sealer.seal((tuple(payees), change), sized.txid),
             )
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
-                ((spent.coin_id, transfer.txid) for spent in transfer.transfer.inputs),
+                ((spent.coin_id, sized.txid) for spent in sized.transfer.inputs),
             )
             self.put_coins(found)
             if replaces:
                 self.run(
                     "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
                 )
+        waiting = OutgoingState.WAITING
+        return Outgoing.of(sized, created_ms, None, waiting, replaces, tuple(payees), change)
 
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
@@ -374,7 +376,12 @@ class WalletStore(Database):
             for (replaced,) in self.rows("SELECT replaces FROM outgoing WHERE txid = ?", txid):
                 self.run("UPDATE outgoing SET state = 0 WHERE txid = ? AND state = 2", replaced)
             self.run("DELETE FROM outgoing WHERE txid = ?", txid)
+            self.run("DELETE FROM requests WHERE txid = ?", txid)
             self.settle()
+
+    def include(self, txid: bytes, height: int) -> None:
+        """Note that the main chain includes a transfer of the wallet."""
+        self.run("UPDATE outgoing SET height = ? WHERE txid = ?", height, txid)
 
     def abandon(self, txid: bytes) -> None:
         """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransferError`."""
@@ -383,6 +390,13 @@ class WalletStore(Database):
         )
         if not changed:
             raise NoSuchTransferError(f"no waiting transfer {txid.hex()} was made by this wallet")
+
+    def expected(self) -> set[Txid]:
+        """Return the txids of `waiting_outgoing`."""
+        return {
+            Txid(txid)
+            for (txid,) in self.rows("SELECT txid FROM outgoing WHERE height IS NULL AND state = 0")
+        }
 
     def outgoing(self, txid: bytes) -> Outgoing:
         """Return a transfer that the wallet made. Raises `NoSuchTransferError`."""
@@ -410,21 +424,9 @@ class WalletStore(Database):
         return [self._outgoing(row) for row in rows]
 
     def _outgoing(self, row: Any) -> Outgoing:
-        sized = SizedTransfer.from_bytes(row[2])
+        sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
         payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
-        return Outgoing(
-            Txid(row[0]),
-            Wid(row[1]),
-            row[2],
-            row[3],
-            row[4],
-            OutgoingState(row[5]),
-            row[6],
-            sized.transfer.fee,
-            sized.size,
-            payees,
-            change,
-        )
+        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], payees, change)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
         """Return a transfer if the wallet made it."""
@@ -435,44 +437,6 @@ class WalletStore(Database):
         """Return what a transfer's payer wrote to the wallet, in the order of its outputs."""
         rows = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
         return tuple(coin.memo for coin in map(self._coin, rows) if coin.memo)
-
-    # What the user adds
-
-    def label(self, kind: str, key: bytes) -> str:
-        """Return the label of a coin, transfer, address or contract; empty if it has none."""
-        rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", kind, key)
-        if not rows:
-            return ""
-        return _text.decode(self.sealer.unseal(rows[0][0], key))
-
-    def set_label(self, kind: str, key: bytes, text: str) -> None:
-        """Label a coin, transfer, address or contract; an empty text takes the label away."""
-        if not text:
-            self.run("DELETE FROM labels WHERE kind = ? AND key = ?", kind, key)
-            return
-        sealed = self.sealer.seal(text, key)
-        self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
-
-    def put_contract(self, lock: bytes, condition: bytes, salt: bytes, created_ms: int) -> None:
-        """Watch a condition shared with others."""
-        self.run(
-            "INSERT OR IGNORE INTO contracts VALUES (?, ?, ?, x'')",
-            lock,
-            self.sealer.seal((condition, salt), lock),
-            created_ms,
-        )
-
-    def contracts(self) -> list[tuple[bytes, bytes, bytes, bytes]]:
-        """Return lock, condition, salt and known preimage of each watched condition, by age."""
-        rows = self.rows("SELECT lock, secret, preimage FROM contracts ORDER BY created_ms, lock")
-        return [
-            (lock, *_condition_and_salt.decode(self.sealer.unseal(secret, lock)), preimage)
-            for lock, secret, preimage in rows
-        ]
-
-    def put_preimage(self, lock: bytes, preimage: bytes) -> None:
-        """Keep the preimage of a watched condition's hash."""
-        self.run("UPDATE contracts SET preimage = ? WHERE lock = ?", preimage, lock)
 
     def statistics(self) -> WalletStoreStatistics:
         """Return a snapshot of the counters."""

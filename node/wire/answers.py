@@ -28,7 +28,8 @@ from unchained.node.wire.messages import (
 
 
 def read_headers(request: HeadersRequest, answer: Headers) -> list[tuple[Coin, AnchorHeader]]:
-    """Return the anchors of an answer, parsed: a chain above one of the locator's ids.
+    """Return the anchors of an answer, parsed: a chain above the first of the locator's ids that is
+    on it.
 
     Checks linkage, heights and that each header's digests are those that its coin commits to.
     """
@@ -47,6 +48,11 @@ def read_headers(request: HeadersRequest, answer: Headers) -> list[tuple[Coin, A
             raise MismatchedAnswerError(
                 "headers", f"digests of {coin.header.body_root.hex()}", "those of another body"
             )
+    if any(coin.id in request.locator for coin, _ in anchors):
+        # It would have us read the same chain again and again, from genesis on.
+        raise MismatchedAnswerError(
+            "headers", "only what is above the locator's ids", "one of them"
+        )
     if request.tip != OWN_TIP and any(coin.id == request.tip for coin, _ in anchors[:-1]):
         raise MismatchedAnswerError("headers", f"nothing above {request.tip.hex()}", "more")
     return anchors
@@ -94,7 +100,7 @@ def read_transfers(asked: Sequence[Wid], answer: Blobs) -> list[bytes | None]:
 
 
 class VotesRead(msgspec.Struct, frozen=True, gc=False):
-    """The coins of a page, the ids of those that count as anchors for whoever gave it, and the
+    """The coins of a page, the ids of those that count as anchors for its giver, and the
     request for the next page, None after the last."""
 
     coins: list[Coin]

@@ -17,6 +17,7 @@ from tests.framework.benchchain import Forger, connect, fill, new_store, open_co
 from tests.framework.forge import Forge, key_lock, of
 from unchained.node.chain.results import Package
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.transfer import Signature
 from unchained.storage.memory import MemoryStore
 
@@ -77,7 +78,7 @@ def _measure_waiting(waiting: int) -> float:
         for coin_id in coins[:waiting]:
             plain = forge.transfer([(coin_id, 0)], [(REG.subsidy - FEE, 1)], fee=FEE, sign=False)
             sized = of(msgspec.structs.replace(plain.transfer, signatures=dummy))
-            core.submit_transfer(sized, forge.now_ms)
+            core.submit_transfer(ProvenTransfer(sized), forge.now_ms)
         for package in (*lost, won[0]):
             connect(core, package)
         assert core.tip.id == lost[-1].anchor.id

@@ -27,7 +27,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import judge_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.keys import SpendKey, verify_signature
 from unchained.node.crypto.pow import default_backend
 from unchained.node.primitives.conditions import KeyCondition, lock_of
@@ -134,8 +134,9 @@ def _spend(coin: CoinId) -> SizedTransfer:
 
 
 def _submit(core: ChainCore, sized: SizedTransfer) -> None:
-    core.verdicts.remember(sized.wid, judge_transfer(sized.raw, REG)[1])
-    core.submit_transfer(sized, core.tip.context.time)
+    found = validate_transfer(sized.raw, REG)
+    core.transfers.remember(sized.wid, found)
+    core.submit_transfer(found.proven(), core.tip.context.time)
 
 
 async def _rate(base: Path, preparation: list[Package], full: list[Package]) -> float:

@@ -15,10 +15,10 @@ from unchained.node.crypto.addresses import NO_TAG, OutputPlace, Paycode, addres
 from unchained.node.crypto.keys import encapsulate
 from unchained.node.primitives.transfer import Input, Output, Signature, Transfer
 from unchained.node.primitives.types import CoinId
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, new_secret, save_new
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import Origin, Payee
-from unchained.node.wallet.spender import Fee
 from unchained.node.wallet.wallet import Wallet
 
 COINS = 200_000

@@ -16,6 +16,8 @@ import trio.testing
 
 T = TypeVar("T")
 
+_is_quiet = False
+
 SEED = 1
 """From which tasks are scheduled where a test does not say otherwise."""
 
@@ -34,6 +36,17 @@ def seeded_scheduler(seed: int) -> Iterator[None]:
         trio_run._r.setstate(state)
 
 
+@contextmanager
+def quiet_seeds() -> Iterator[None]:
+    """Let no seed be printed: by somebody who tells of it in another way."""
+    global _is_quiet  # noqa: PLW0603
+    before, _is_quiet = _is_quiet, True
+    try:
+        yield
+    finally:
+        _is_quiet = before
+
+
 def reseed_scheduler(seed: int) -> None:
     """Choose the order of tasks from this seed on; for a network that has a seed of its own."""
     print(f"seed {seed}")
@@ -42,7 +55,8 @@ def reseed_scheduler(seed: int) -> None:
 
 def run_virtual(main: Callable[[], Awaitable[T]], *, seed: int = SEED) -> T:
     """Run `main` under a clock that jumps while all tasks wait; the seed is printed."""
-    print(f"seed {seed}")
+    if not _is_quiet:
+        print(f"seed {seed}")
     with seeded_scheduler(seed):
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

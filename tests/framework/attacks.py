@@ -126,12 +126,12 @@ class Attacker:
         if body is not None:
             self.bodies[coins[-1].id] = body
 
-    async def tell_coins(self, *coins: Coin) -> None:
+    async def gossip_coins(self, *coins: Coin) -> None:
         """Gossip coins, one after the other."""
         for coin in coins:
             await self.transport.publish(self._name("coin"), coin.raw)
 
-    async def tell_anchor(self, coin: Coin, body: Body) -> None:
+    async def announce_anchor(self, coin: Coin, body: Body) -> None:
         """Announce an anchor, and serve its body."""
         self.hold(coin, body=body)
         announcement = wire.AnchorHeader.of(coin, body).to_bytes()
@@ -144,7 +144,7 @@ class Attacker:
         self._chain = list(chain)
 
     def is_banned_by(self, node: SimNode) -> bool:
-        """Tell whether a node has banned it."""
+        """Return whether a node has banned it."""
         bans = node.network.peers.reputation.active_bans()
         return any(ban.group == self.transport.ip for ban in bans)
 
@@ -184,13 +184,13 @@ async def template_of(node: SimNode) -> Template:
 
 
 async def knows(node: SimNode, coin_id: CoinId) -> bool:
-    """Tell whether a node knows a coin."""
+    """Return whether a node knows a coin."""
     found: bool = await node.core(lambda core: core.knows_coin(coin_id))
     return found
 
 
 async def counts(node: SimNode, anchor_id: CoinId) -> bool:
-    """Tell whether an anchor above the tree's root counts (Protocol §6), dead or not."""
+    """Return whether an anchor above the tree's root counts (Protocol §6), dead or not."""
     found: bool = await node.core(lambda core: anchor_id in core.tree.scores())
     return found
 
@@ -217,14 +217,14 @@ async def main_chain(node: SimNode) -> list[tuple[Coin, Body]]:
 
     def steps(core: ChainCore) -> list[tuple[Coin, Body]]:
         found = [core.tree.main_at(height) for height in range(1, core.tip.height + 1)]
-        return [(step.coin, step.judged.body) for step in found if step is not None]
+        return [(step.coin, step.validated.body) for step in found if step is not None]
 
     chain: list[tuple[Coin, Body]] = await node.core(steps)
     return chain
 
 
 async def has_transfer(node: SimNode, wid: Wid) -> bool:
-    """Tell whether a node has the bytes of a transfer."""
+    """Return whether a node has the bytes of a transfer."""
     found: bool = await node.core(lambda core: core.transfer_bytes(wid) is not None)
     return found
 
@@ -265,12 +265,12 @@ async def take_in(
                     left.append(item)
                 else:
                     broken[item.id] = error.name
-        # Those that were held are judged meanwhile.
+        # Those that were held are validated meanwhile.
         await trio.sleep(0.1)
         waiting = left
         if not waiting:
             break
-    assert not waiting, f"never judged: {[item.id.hex() for item in waiting]}"
+    assert not waiting, f"never validated: {[item.id.hex() for item in waiting]}"
     return broken
 
 

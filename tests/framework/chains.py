@@ -105,7 +105,7 @@ class Feeder:
         self.errors: dict[CoinId, str] = {}
 
     def submit(self, item: Item) -> bool:
-        """Submit one item; tell whether it has been judged."""
+        """Submit one item; return whether it has been validated."""
         try:
             if isinstance(item, Coin):
                 submit_coin(self.core, item, self.now_ms)
@@ -242,7 +242,7 @@ def tuple_of(found: schema.CoinHistory) -> tuple[int, int, int, bytes, int, int,
 def replay_events(
     store: KeyValueStore, genesis: bytes
 ) -> tuple[list[bytes], set[bytes], set[bytes]]:
-    """Return main chain, coins and waiting transfers as the event log alone tells them.
+    """Return main chain, coins and waiting transfers as the event log alone gives them.
 
     Fails where a number is missing or an event does not fit what came before.
     """

@@ -16,6 +16,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.tree import AnchorMark
 from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
@@ -75,7 +76,7 @@ class Chain:
         return coins
 
     def is_dead(self, anchor: Forged) -> bool:
-        """Tell whether an anchor has failed when it was connected."""
+        """Return whether an anchor has failed when it was connected."""
         return AnchorMark.DEAD in self.core.tree.nodes[anchor.id].marks
 
     def vote_until_dead(self, dead: Forged, anchor: Forged | None = None) -> None:
@@ -100,7 +101,7 @@ class Chain:
 
     def add_transfer(self, sized: SizedTransfer) -> Outcome:
         """Submit a transfer to the mempool."""
-        return self.core.submit_transfer(sized, self.now_ms)
+        return self.core.submit_transfer(ProvenTransfer(sized), self.now_ms)
 
     def pay(self, coin_id: CoinId, value: int, *, fee: int = 20_000, to: int = 1) -> SizedTransfer:
         """Return a transfer of one coin of key 0."""

@@ -171,7 +171,7 @@ class Model:
                 if body is None:
                     continue
                 try:
-                    self._judge(coin, body, parent)
+                    self._check(coin, body, parent)
                 except NotYet:
                     continue
                 except Broken as broken:
@@ -231,7 +231,7 @@ class Model:
             and coin.id not in self.known.forged
         )
 
-    def _judge(self, anchor: Coin, body: Body, parent: ModelAnchor) -> None:
+    def _check(self, anchor: Coin, body: Body, parent: ModelAnchor) -> None:
         chain = [*parent.chain, parent]
         most = 16 * self._k
         if len(body.fresh) > most or len(body.uncles) > most:
@@ -255,9 +255,9 @@ class Model:
         for step in chain:
             included.update(step.body.fresh, step.body.uncles)
         for coin_id in body.fresh:
-            self._judge_fresh(self.by_id[coin_id], anchor, parent, included)
+            self._check_fresh(self.by_id[coin_id], anchor, parent, included)
         for coin_id in body.uncles:
-            self._judge_uncle(self.by_id[coin_id], anchor, body, chain, included)
+            self._check_uncle(self.by_id[coin_id], anchor, body, chain, included)
         if any(coin_id in self.known.forged for coin_id in (*body.fresh, *body.uncles)):
             raise Broken("BAD_MIX")
 
@@ -267,23 +267,23 @@ class Model:
         target = header.target if anchor.chain else 0
         return slow_anchor_node(anchor.id, target, self._k, listed, header.time)
 
-    def _judge_listed(self, coin: Coin, anchor: Coin, included: set[bytes]) -> None:
+    def _check_listed(self, coin: Coin, anchor: Coin, included: set[bytes]) -> None:
         if coin.id in included:
             raise Broken("ALREADY_INCLUDED")
         if coin.header.time > anchor.header.time + self.network.future_limit_ms:
             raise Broken("LISTED_TOO_NEW")
 
-    def _judge_fresh(
+    def _check_fresh(
         self, coin: Coin, anchor: Coin, parent: ModelAnchor, included: set[bytes]
     ) -> None:
-        self._judge_listed(coin, anchor, included)
+        self._check_listed(coin, anchor, included)
         if coin.parent != parent.id:
             raise Broken("FRESH_WRONG_PARENT")
         broken = self._alone(coin) or self._against(coin, parent)
         if broken:
             raise Broken(broken)
 
-    def _judge_uncle(
+    def _check_uncle(
         self,
         coin: Coin,
         anchor: Coin,
@@ -291,7 +291,7 @@ class Model:
         chain: Sequence[ModelAnchor],
         included: set[bytes],
     ) -> None:
-        self._judge_listed(coin, anchor, included)
+        self._check_listed(coin, anchor, included)
         j = anchor.height - coin.height
         if 1 <= coin.height <= len(chain) and chain[coin.height - 1].id == coin.parent:
             if not 1 <= j <= self.network.window:

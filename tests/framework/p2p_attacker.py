@@ -13,9 +13,9 @@ from libp2p.pubsub.pb import rpc_pb2
 from tests.framework.p2p_node import TOPIC
 from unchained.node.transport.address import Address
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Upgrader
 from unchained.node.transport.libp2p.streams import MuxedStream, TcpStream, agree, propose, varint
-from unchained.node.transport.libp2p.yamux import MemoryBudget
 
 DATA, WINDOW_UPDATE, PING = 0, 1, 2
 SYN, RST = 1, 8
@@ -96,9 +96,7 @@ async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[A
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
-                upgraded = await Upgrader(identity, MemoryBudget(1 << 40)).outbound(
-                    tcp, parsed.peer
-                )
+                upgraded = await Upgrader(identity, NodeBudget()).outbound(tcp, parsed.peer)
             except Exception as error:  # noqa: BLE001 - reported to the test
                 refusal = error
             else:

@@ -39,10 +39,10 @@ from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from tests.framework.walk_recorder import Entry, Recorder
 from tests.framework.wallets import CHEAP
-from unchained.node.app import WalletLink
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
@@ -63,8 +63,8 @@ BASE: Final = (
 SIMULATION: Final = ("node/p2p/links.py", "node/p2p/memory.py")
 OMITTED: Final = (*BASE, "node/primitives/", "node/crypto/", *SIMULATION)
 
-DECODING: Final = "Transfer.from_bytes"
-"""What every decoding of a transfer's bytes comes down to."""
+DECODING: Final = ("Transfer.from_bytes", "Transfer.from_stored")
+"""What every decoding of a transfer's bytes comes down to: one of these."""
 VERIFYING: Final = "verify_signature"
 ASKING: Final = ("ChainManager.call", "ChainService.call", "ChainWriter.call")
 """What every trip to the chain's writer goes through: the one of these that there is."""
@@ -190,7 +190,7 @@ class House:
             ROOT,
             PARTS,
             omitted=OMITTED,
-            counted=(DECODING, VERIFYING, *ASKING),
+            counted=(*DECODING, VERIFYING, *ASKING),
             whose=self._is_delivery,
         )
 
@@ -223,7 +223,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            WalletLink(node.chain, node.store),
+            WalletLink(node.chain, node.store, node.network.stem),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,
@@ -255,7 +255,7 @@ class House:
             "jsonrpc": "2.0",
             "id": 1,
             "method": "wallet.send",
-            "params": {"payments": [{"to": "11" * 32, "amount": "0.1"}]},
+            "params": {"payments": [{"to": "lock:" + "11" * 32, "amount": "0.1"}]},
         }
         answer = await self._rpc.answer(json.dumps(call).encode(), Access.FULL)
         assert "result" in json.loads(answer.body), answer.body
@@ -286,15 +286,15 @@ class House:
         made = _Made()
         with self._recorder.recording(*self._tasks[node]):
             yield made
-        trips = sum((self._recorder.calls[name] for name in ASKING), Counter[str]())
+        trips = self._recorder.total(ASKING)
         assert trips, f"no trip to the chain's writer: it does not go through any of {ASKING}"
         made.walk = Walk(
             name,
             title,
             self._recorder.entries,
             self._recorder.is_under_way,
-            self._recorder.calls[DECODING],
-            self._recorder.calls[VERIFYING],
+            self._recorder.total(DECODING),
+            self._recorder.total((VERIFYING,)),
             trips,
         )
 
@@ -319,6 +319,22 @@ class House:
         assert self.payer.chain.status.value.mempool.transfers == 0
         assert made.walk.decoded, f"no transfer was decoded by {DECODING}"
         assert made.walk.verified, f"no signature was verified by {VERIFYING}"
+        return made.walk
+
+    async def walk_heard_payment(self) -> Walk:
+        """A transfer that a peer has made comes in by gossip, and the peer's next anchor lists it;
+        not among those that the documentation shows."""
+        title = "A transfer from gossip to a body"
+        assert self._net.nursery is not None
+        async with self._watching(self.hearer, "heard payment", title) as made:
+            # In a task of its own: what the payer does is not the hearer's.
+            self._net.nursery.start_soon(self.send)
+            await trio.testing.wait_all_tasks_blocked()
+            assert self.hearer.chain.status.value.mempool.transfers == 1
+            await self._wait_for_template()
+            await self.mine()
+        assert self.hearer.tip == self.payer.tip
+        assert self.hearer.chain.status.value.mempool.transfers == 0
         return made.walk
 
     async def walk_sync(self, batches: int) -> Walk:
@@ -348,16 +364,23 @@ class _Made:
     walk: Walk = field(init=False)
 
 
+@asynccontextmanager
+async def open_house() -> AsyncIterator[House]:
+    """Two nodes that have met, to walk through."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with simulate(1, model=NO_TIME, params=NETWORK) as net:
+            house = House(net, Path(directory))
+            await house.open()
+            yield house
+
+
 def make_walks() -> list[Walk]:
     """Walk all three, and once more with two batches, to see what one of them takes."""
 
     async def walk() -> list[Walk]:
-        with tempfile.TemporaryDirectory() as directory:
-            async with simulate(1, model=NO_TIME, params=NETWORK) as net:
-                house = House(net, Path(directory))
-                await house.open()
-                coin, payment = await house.walk_coin(), await house.walk_payment()
-                one, two = await house.walk_sync(1), await house.walk_sync(2)
+        async with open_house() as house:
+            coin, payment = await house.walk_coin(), await house.walk_payment()
+            one, two = await house.walk_sync(1), await house.walk_sync(2)
         return [coin, payment, replace(one, per_batch=two.trips - one.trips)]
 
     return run_virtual(walk)

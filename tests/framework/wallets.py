@@ -9,14 +9,14 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import REG, Network
-from unchained.node.consensus.transfer_verdict import judge_transfer
+from unchained.node.consensus.transfers import ProvenTransfer, validate_transfer
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN_HASH
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Wid
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Balance, Outgoing, Payee, ScanProgress
-from unchained.node.wallet.spender import Fee, Prepared
 from unchained.node.wallet.wallet import Wallet
 from unchained.storage.kv import Snapshot
 from unchained.storage.memory import MemoryStore
@@ -124,13 +124,11 @@ class WalletChain:
         self.core.submit_proven_anchor(ProvenAnchor(package))
         self.packages.append((list(coins), package))
 
-    def _validate(self, raw: bytes) -> SizedTransfer:
-        sized, verdict = judge_transfer(raw, self.network)
-        assert sized is not None
-        self.core.verdicts.remember(sized.wid, verdict)
-        verdict.raise_alone()
-        verdict.raise_witness()
-        return sized
+    def _validate(self, raw: bytes) -> ProvenTransfer:
+        found = validate_transfer(raw, self.network)
+        proven = found.proven()
+        self.core.transfers.remember(proven.sized.wid, found)
+        return proven
 
     def submit(self, raw: bytes) -> Outcome:
         """Put a transfer into the mempool. Raises what the node raises."""

@@ -11,6 +11,7 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from tests.framework.p2p_attacker import (
     DATA,
+    MESHSUB,
     PING,
     RST,
     SYN,
@@ -19,11 +20,12 @@ from tests.framework.p2p_attacker import (
     RefusedError,
     attacker,
 )
-from tests.framework.p2p_node import ECHO, STALL, TOPIC
+from tests.framework.p2p_node import ECHO, LARGE, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
 from unchained.node.transport.address import Address
 from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_IP_MAX
+from unchained.node.transport.libp2p.streams import varint
 
 pytestmark = pytest.mark.real_time
 
@@ -113,10 +115,10 @@ async def many_pings(attack: Attacker) -> None:
             await attack.frame(PING, SYN, 0, 1)
 
 
-async def empty_frames(attack: Attacker) -> None:
+async def unopened_streams(attack: Attacker) -> None:
     with suppress(Exception):
-        for _ in range(50_000):
-            await attack.frame(WINDOW_UPDATE, 0, 2, 0)
+        for number in range(1_000):
+            await attack.frame(DATA, 0, 1001 + 2 * number, 1, b"x")
 
 
 async def test_ours_closes_who_breaks_the_multiplexer() -> None:
@@ -125,7 +127,7 @@ async def test_ours_closes_who_breaks_the_multiplexer() -> None:
         (no_frame, "oversized_frame"),
         (many_streams, "stream_flood"),
         (many_pings, "stream_flood"),
-        (empty_frames, "stream_flood"),
+        (unopened_streams, "oversized_frame"),
     ]
     async with node(1) as victim, node(2) as honest:
         await honest.ok("connect", victim.address, 10)
@@ -242,6 +244,49 @@ async def empty_messages(attack: Attacker) -> None:
             await stream.write(bytes(64 << 10))
 
 
+async def frames_without_end(attack: Attacker) -> None:
+    """A byte at a time of a stream that was opened and reset, in some 35,000 frames a second."""
+    await attack.frame(DATA, SYN, 1001, 0)
+    await attack.frame(WINDOW_UPDATE, RST, 1001, 0)
+    with suppress(Exception):
+        for _ in range(200_000):
+            await attack.frame(DATA, 0, 1001, 1, b"x")
+
+
+async def gossip_streams(attack: Attacker) -> None:
+    """One gossip stream after the other, each left with half a message in it."""
+    with suppress(Exception):
+        for _ in range(40):
+            stream = await attack.open(MESHSUB)
+            await stream.write(varint(1 << 20) + bytes(200_000))
+
+
+async def test_of_many_gossip_streams_the_last_is_read() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        before = (await victim.ok("state"))["rss"]
+        async with attacker(victim.address, 3) as peer:
+            await gossip_streams(peer)
+            stream = await peer.gossip(rpc_pb2.Message(data=b"heard", topicIDs=[TOPIC]))
+            await victim.state(lambda state: b"heard".hex() in state["heard"])
+            await stream.reset()
+        await still_serves(victim, honest)
+        assert (await victim.ok("state"))["rss"] - before < 8 * MIB
+
+
+async def test_frames_without_end_wait_and_delay_nobody_else() -> None:
+    async with node(1) as victim, node(2) as honest:
+        await honest.ok("connect", victim.address, 10)
+        async with attacker(victim.address, 3) as peer, trio.open_nursery() as nursery:
+            nursery.start_soon(frames_without_end, peer)
+            for _ in range(20):
+                await still_serves(victim, honest)
+            state = await victim.ok("state")
+            assert peer.identity.peer in state["peers"]
+            assert state["statistics"]["misbehaviours"] == 0
+            nursery.cancel_scope.cancel()
+
+
 async def many_streams_by_turns(attack: Attacker) -> None:
     """Open streams for what nobody serves and reset each, never many at a time."""
     hello = b"\x13/multistream/1.0.0\n\x0a/t/none/1\n"
@@ -272,6 +317,29 @@ async def test_ours_serves_others_while_one_peer_floods_it() -> None:
             state = await victim.ok("state")
             assert talker.identity.peer in state["peers"]
             nursery.cancel_scope.cancel()
+
+
+async def ask_and_take_nothing(attack: Attacker, protocol: str, size: int) -> None:
+    """As many requests as are served at a time, each for an answer that is left where it is."""
+    payload = str(size).encode()
+    for _ in range(64):
+        stream = await attack.open(protocol)
+        await stream.write(len(payload).to_bytes(4, "big") + payload)
+
+
+async def test_answers_that_nobody_takes_are_few() -> None:
+    async with node(1) as victim, node(2) as honest, AsyncExitStack() as stack:
+        await honest.ok("connect", victim.address, 10)
+        before = (await victim.ok("state"))["rss"]
+        for seed in range(3, 7):
+            peer = await stack.enter_async_context(attacker(victim.address, seed))
+            await ask_and_take_nothing(peer, LARGE, 2_000_000)
+        state = await victim.state(
+            lambda state: state["statistics"]["requests_refused"] >= 4 * (64 - 2)
+        )
+        assert state["rss"] - before < 40 * MIB
+        answer = await honest.outcome("request", victim.id, LARGE, "2000000", 2_000_000, 10)
+        assert answer == ["ok", 2_000_000]
 
 
 async def test_gossip_that_is_not_allowed_is_reported() -> None:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import ThreadRunner
-from unchained.node.consensus.params import REG
+from unchained.node.consensus.params import REG, Network
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.types import Wid
+from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
+    BadBirthError,
+    InsufficientFundsError,
+    NoSuchTransferError,
     NoSuchWalletError,
+    NothingKnownError,
     ReceiptError,
+    RequestReusedError,
     SigningError,
+    StillWaitingError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletClosedError,
     WalletExistsError,
@@ -26,13 +39,18 @@ from unchained.node.wallet.errors import (
     WatchOnlyError,
     WrongPassphraseError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
-from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spender import Fee
+from unchained.node.wallet.link import ChainLink, ChainTip
+from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
-from unchained.storage.open import open_store
+from unchained.storage.kv import Snapshot
+from unchained.storage.memory import MemoryStore
+from unchained.storage.open import open_store, prepare
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 UNC = 10**8
 OTHER = msgspec.structs.replace(
     REG, name="other", chain_id=0x554E4399, address_prefix="ounc", maturity=2
@@ -207,8 +225,12 @@ async def test_sweeping_and_joining(tmp_path: Path) -> None:
         await node.wallets.consolidate("a")
         await node.mine()
         assert len(node.wallets.wallet("a").store.coins()) == 1
-        (sent,) = await node.wallets.sweep("a", node.wallets.wallet("b").paycode())
-        await node.wallets.abandon("a", sent.txid)
+        made = await node.wallets.sweep("a", node.wallets.wallet("b").paycode())
+        assert (made.refused, made.left) == ((), 0)
+        (sent,) = made.sent
+        # the mempool would have it mined: its coins cannot be taken back
+        with pytest.raises(StillWaitingError, match="bump"):
+            await node.wallets.abandon("a", sent.txid)
         await node.mine()
         assert await balance(node, "a") == 0
         assert await balance(node, "b") == sent.payees[0].value
@@ -228,6 +250,262 @@ async def test_two_payments_at_once_do_not_take_the_same_coins(tmp_path: Path) -
                 nursery.start_soon(pay)
         await node.mine()
         assert await balance(node, "b") == 3 * UNC
+
+
+async def test_payments_at_once_spend_each_others_change(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 5)
+        await wallet(node, "b")
+        to = node.wallets.wallet("b").address()
+
+        async def pay() -> None:
+            await node.wallets.send("a", [Payee(to, UNC // 100, b"")])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(pay)
+        await node.mine()
+        assert await balance(node, "b") == 20 * UNC // 100
+
+
+async def test_what_a_sweep_has_chosen_nobody_else_spends(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 8)
+        await wallet(node, "b")
+        to = node.wallets.wallet("b").address()
+        outcomes: list[object] = []
+
+        async def sweep() -> None:
+            outcomes.append(await node.wallets.sweep("a", to))
+
+        async def pay() -> None:
+            try:
+                outcomes.append(await node.wallets.send("a", [Payee(to, UNC // 10, b"")]))
+            except InsufficientFundsError as error:
+                outcomes.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for work in (pay, sweep, pay, pay):
+                nursery.start_soon(work)
+        await node.mine()
+        history = await node.wallets.call("a", Wallet.history)
+        sent = [entry for entry in history if entry.sent]
+        assert all(entry.height is not None for entry in sent)
+        assert await balance(node, "a") == sum(entry.received for entry in history) - sum(
+            entry.sent for entry in history
+        )
+
+
+class Refuses:
+    """A link of which the node takes only so many transfers."""
+
+    def __init__(self, link: ChainLink, taken: int) -> None:
+        self._link = link
+        self._left = taken
+
+    @property
+    def network(self) -> Network:
+        return self._link.network
+
+    @property
+    def tip(self) -> ChainTip:
+        return self._link.tip
+
+    async def wait_newer(self, next_event: int) -> ChainTip:
+        return await self._link.wait_newer(next_event)
+
+    def snapshot(self) -> Snapshot:
+        return self._link.snapshot()
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        if not self._left:
+            raise TransferRefusedError("MEMPOOL_FULL", "the mempool is full")
+        self._left -= 1
+        return await self._link.submit(transfer)
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        return self._link.proven_transfer(wid)
+
+
+async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC, b"")]
+        prepared = await node.wallets.call("a", lambda a: a.spender.pay(to, Fee()))
+        signed = await node.wallets.call("a", lambda a: a.sign(prepared.unsigned).to_file())
+        sent = await node.wallets.broadcast("a", [signed])
+        assert sent.height is None
+        await node.mine()
+        await node.settle()
+        # also through a wallet that has not made it
+        for name in ("a", "b"):
+            again = await node.wallets.broadcast(name, [signed])
+            assert again.height == 4
+            found = await node.wallets.call(name, lambda w: w.store.outgoing(sent.txid))
+            assert found.height == 4
+        with pytest.raises(NoSuchTransferError):
+            await node.wallets.abandon("a", sent.txid)
+
+
+async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        await node.settle()
+        sent = await node.wallets.send("a", [Payee(node.wallets.wallet("b").address(), UNC, b"")])
+        coin = node.wallets.wallet("a").store.coins()[-1].coin_id
+        for kind, key in (("coin", coin), ("transfer", sent.txid)):
+            await node.wallets.call("a", lambda a, k=kind, i=key: a.label(k, i, "rent"))
+            for other in ("coin", "transfer", "contract"):
+                if other != kind:
+                    with pytest.raises(NothingKnownError, match=other):
+                        await node.wallets.call("a", lambda a, k=other, i=key: a.label(k, i, "x"))
+            # taking a label away that is not there harms nobody
+            await node.wallets.call("a", lambda a, i=key: a.label("contract", i, ""))
+
+
+async def test_a_request_pays_once(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 5)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").paycode(), UNC // 10, b"order 7")]
+        made: list[bytes] = []
+
+        async def pay() -> None:
+            made.append((await node.wallets.send("a", to, request_id="order 7")).txid)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pay)
+        assert len(set(made)) == 1
+        await node.mine()
+        await node.settle()
+        again = await node.wallets.send("a", to, request_id="order 7")
+        assert (again.txid, again.height) == (made[0], 6)
+        assert await balance(node, "b") == UNC // 10
+        other = [Payee(to[0].payee, UNC // 5, b"order 7")]
+        with pytest.raises(RequestReusedError, match=made[0].hex()):
+            await node.wallets.send("a", other, request_id="order 7")
+        assert (await node.wallets.send("a", other, request_id="order 8")).txid != made[0]
+
+
+async def test_a_request_that_the_node_refused_may_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC // 10, b"")]
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", Refuses(node.wallets._link, 0))
+            with pytest.raises(TransferRefusedError):
+                await node.wallets.send("a", to, request_id="order 7")
+        assert (await node.wallets.send("a", to, request_id="order 7")).height is None
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+async def test_a_sweep_that_ends_halfway_tells_both(
+    tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spender, "MAX_INPUTS", 2)
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 6)
+        await wallet(node, "b")
+        monkeypatch.setattr(node.wallets, "_link", Refuses(node.wallets._link, taken))
+        to = node.wallets.wallet("b").address()
+        before = await balance(node, "a")
+        if not taken:
+            with pytest.raises(TransferRefusedError, match="full"):
+                await node.wallets.sweep("a", to)
+        else:
+            made = await node.wallets.sweep("a", to)
+            assert len(made.sent) == 1
+            assert [step.rule for step in made.refused] == ["MEMPOOL_FULL"] * 2
+            assert made.left == 4 * UNC
+        await node.mine()
+        assert await balance(node, "a") == before - 2 * UNC * taken
+
+
+class HeldRunner:
+    """A runner that works only once it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = trio.Event()
+
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        await self.let_go.wait()
+        return work(*args)
+
+
+async def test_a_lock_during_an_unlock_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a")
+        node.wallets.lock("a")
+        held = HeldRunner()
+        monkeypatch.setattr(node.wallets, "_runner", held)
+        async with trio.open_nursery() as nursery:
+
+            async def unlock() -> None:
+                with pytest.raises(WalletLockedError):
+                    await node.wallets.unlock("a", "pass", 60)
+
+            nursery.start_soon(unlock)
+            await trio.testing.wait_all_tasks_blocked()
+            node.wallets.lock("a")
+            held.let_go.set()
+        assert node.wallets.wallet("a").locked
+
+
+async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made: list[str] = []
+        refused: list[WalletExistsError] = []
+
+        async def create() -> None:
+            try:
+                made.append(await node.wallets.create("a", "pass"))
+            except WalletExistsError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(create)
+        assert (len(made), len(refused)) == (1, 3)
+        assert await node.wallets.call("a", lambda a: a.mnemonic("pass")) == made[0]
+
+
+async def test_a_birth_above_the_tip_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        words = await wallet(node, "a", 3)
+        with pytest.raises(BadBirthError, match="above the tip's 3"):
+            await node.wallets.create("b", "pass", mnemonic=words, birth=20261127)
+        await node.wallets.create("b", "pass", mnemonic=words, birth=3)
+        assert await balance(node, "b") == UNC
+
+
+async def test_a_damaged_file_closes_its_wallet_and_no_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 40)
+        await wallet(node, "b")
+        await node.settle()
+        await node.wallets.close("a")
+        await node.wallets.open("a")
+        await node.settle()
+        with (tmp_path / "a.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4_096)
+            file.write(bytes(range(256)) * ((size - 4_096) // 256))
+        await node.mine(1, "a")
+        await node.mine(2, "b")
+        assert await balance(node, "b") == 2 * UNC
+        (a, b) = await node.wallets.wallets()
+        assert "move it away and rescan" in a.failure
+        assert b.failure == ""
+        with pytest.raises(StoreDamagedError, match="labels and contracts are not"):
+            await node.wallets.call("a", Wallet.history)
 
 
 async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:
@@ -401,3 +679,99 @@ async def test_no_secret_is_shown(tmp_path: Path) -> None:
     raw = (tmp_path / "a.wallet").read_bytes()
     for secret in (hidden[0], hidden[1], hidden[2], hidden[5]):
         assert secret not in raw
+
+
+async def test_after_a_reset_the_wallets_transfers_are_given_up_and_their_change_is_not_spent(
+    tmp_path: Path,
+) -> None:
+    """Also what builds on them; and all of it is expected again where the chain comes back."""
+    node = wallet_node(tmp_path)
+    async with node.running():
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        pay = [Payee(a.address(), UNC // 4, b"")]
+        first = await node.wallets.send("a", pay)
+        second = await node.wallets.send("a", pay)
+        await node.settle()
+        assert {sent.txid for sent in a.store.waiting_outgoing()} == {first.txid, second.txid}
+    chain = list(node.mined)
+    node.store = MemoryStore()
+    prepare(node.store, REG)
+    async with node.running():
+        await node.settle()
+        a = node.wallets.wallet("a")
+        assert a.store.waiting_outgoing() == []
+        states = [a.store.outgoing(sent.txid).state for sent in (first, second)]
+        assert states == [OutgoingState.CONFLICT] * 2
+        assert a.store.own_change(0) == []
+        assert (a.balance().on_chain, a.balance().pending) == (0, 0)
+        assert a.store.coins(spent=True) == []
+        await node.wallets.unlock("a", "pass", 600)
+        with pytest.raises(InsufficientFundsError):
+            await node.wallets.send("a", pay)
+        # The same chain, from a peer: the coin is there again, and so is what spends it.
+        await node.hear(chain)
+        await node.settle()
+        assert {sent.txid for sent in a.store.waiting_outgoing()} == {first.txid, second.txid}
+        await node.mine()
+        assert a.store.outgoing(first.txid).height == a.store.outgoing(second.txid).height == 2
+
+
+async def test_what_a_set_aside_lost_is_sent_again_when_it_is_taken_back(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 2)
+        a = node.wallets.wallet("a")
+        old, young = sorted(a.store.coins(), key=lambda coin: coin.height or 0)
+        to = [Payee(a.address(), UNC // 4, b"")]
+        of_young = await node.wallets.send("a", to, coins=[young.coin_id])
+        of_old = await node.wallets.send("a", to, coins=[old.coin_id])
+        aside = node.mined[-1].anchor.id
+        assert await node.chain.set_aside(aside)
+        await node.settle()
+        assert [sent.txid for sent in a.store.waiting_outgoing()] == [of_old.txid]
+        assert a.store.outgoing(of_young.txid).state is OutgoingState.CONFLICT
+        pool = await node.chain.queries.mempool_state(0)
+        began = trio.current_time()
+        assert await node.chain.take_back(aside)
+        await node.settle()
+        assert trio.current_time() - began < 1
+        assert pool.transfers == 1
+        assert a.store.unheard() == []
+        assert (await node.chain.queries.mempool_state(0)).transfers == 2
+        await node.mine()
+        assert a.store.outgoing(of_young.txid).height == a.store.outgoing(of_old.txid).height == 3
+
+
+async def test_a_transfer_that_was_refused_is_tried_at_each_anchor_and_reported_once(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        height = node.chain.status.value.height
+        prepared = a.spender.pay(
+            [Payee(a.address(), UNC // 4, b"")], Fee(1), lock_height=height + 3
+        )
+        kept = a.record(a.finish(prepared), 0, change=prepared.change)
+        await trio.sleep(REBROADCAST_S + 1)
+        for _ in range(2):
+            assert [sent.txid for sent in a.store.unheard()] == [kept.txid]
+            await node.mine()
+            await node.settle()
+        assert a.store.unheard() == []
+        refusals = [line for line in node.captured.lines if "wallet.refused" in line]
+        assert len(refusals) == 1
+        assert "LOCKED_UNTIL_HEIGHT" in refusals[0]
+
+
+async def test_what_builds_on_an_abandoned_transfer_is_named(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        a = node.wallets.wallet("a")
+        made = []
+        for _ in range(3):
+            prepared = a.spender.pay([Payee(a.address(), UNC // 8, b"")], Fee(1))
+            made.append(a.record(a.finish(prepared), 0, change=prepared.change).txid)
+        assert await node.wallets.abandon("a", made[1]) == (made[2],)
+        assert [sent.txid for sent in a.store.waiting_outgoing()] == [made[0]]
+        assert await node.wallets.abandon("a", made[0]) == ()

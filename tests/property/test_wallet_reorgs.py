@@ -9,12 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.consensus.errors import CoinUnknownError
+from unchained.node.consensus.errors import TransferError
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.wallet.errors import WalletError
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import SpendSecret
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spender import Fee, Prepared
 
 UNC = 10**8
 STEPS = 100
@@ -72,9 +73,17 @@ class World:
     def sync(self) -> None:
         self.some().sync()
 
+    def catch_up(self, purse: Purse) -> None:
+        """Do as a node's follower does: read the chain, and send again what the mempool lacks."""
+        purse.sync()
+        for outgoing in purse.wallet.store.unheard():
+            with contextlib.suppress(TransferError, PolicyError):
+                self.chain.submit(outgoing.raw)
+        purse.sync()
+
     def pay(self) -> None:
         purse = self.some()
-        purse.sync()
+        self.catch_up(purse)
         payees = []
         for _ in range(self.rng.choice([1, 1, 1, 4])):
             wallet = self.some().wallet
@@ -87,7 +96,7 @@ class World:
 
     def gather(self) -> None:
         purse = self.some()
-        purse.sync()
+        self.catch_up(purse)
         self.send(purse, lambda: purse.wallet.spender.consolidate(self.fee()))
 
     def bump(self) -> None:
@@ -105,9 +114,8 @@ class World:
             purse.wallet.abandon(self.rng.choice(waiting).txid)
 
     def send(self, purse: Purse, make: Callable[[], list[Prepared]]) -> None:
-        # what cannot be paid, or not be relayed, is said so, and nothing has happened; a coin is
-        # unknown if it is change of a waiting transfer that a reorganisation took from the mempool
-        with contextlib.suppress(WalletError, PolicyError, CoinUnknownError):
+        # what cannot be paid, or not be relayed, is said so, and nothing has happened
+        with contextlib.suppress(WalletError, PolicyError):
             for prepared in make():
                 purse.send(prepared)
                 self.sent += 1

@@ -297,7 +297,7 @@ async def test_a_dead_anchor_that_goes_on_getting_votes_splits_nobody() -> None:
         header = msgspec.structs.replace(header, body_root=body_root(its_body))
         dead = solve(header, SIM, True)
         n_total = template.n_total + len(its_body.fresh) + len(its_body.uncles) + 1
-        await attacker.tell_anchor(dead, its_body)
+        await attacker.announce_anchor(dead, its_body)
         height = max(node.height for node in nodes)
         votes: list[Coin] = []
         while min(node.height for node in nodes) < height + 5:
@@ -314,7 +314,7 @@ async def test_a_dead_anchor_that_goes_on_getting_votes_splits_nobody() -> None:
                 False,
             )
             votes.append(vote)
-            await attacker.tell_coins(vote)
+            await attacker.gossip_coins(vote)
             await trio.sleep(3 * EPOCH_S / SIM.coins_per_epoch)
             assert len(votes) < 200
             for node in nodes:

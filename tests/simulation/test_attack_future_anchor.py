@@ -117,10 +117,10 @@ async def test_an_anchor_of_the_future_stops_nobody(ahead_ms: int, way: str) -> 
         nodes, attacker = await under_way(net)
         pair = await make_pair(net, nodes[0], ahead_ms)
         attacker.hold(pair.x)
-        await attacker.tell_anchor(pair.y, pair.y_body)
+        await attacker.announce_anchor(pair.y, pair.y_body)
         await trio.sleep(0.5)
         if way == "gossip":
-            await attacker.tell_anchor(pair.x, pair.x_body)
+            await attacker.announce_anchor(pair.x, pair.x_body)
         else:
             below = await main_chain(nodes[0])
             at = next(n for n, (coin, _) in enumerate(below) if coin.id == pair.parent)
@@ -146,9 +146,9 @@ async def test_an_anchor_of_the_future_undoes_nothing() -> None:
         ahead_ms = 12 * SIM.epoch_ms
         pair = await make_pair(net, nodes[0], ahead_ms)
         attacker.hold(pair.x)
-        await attacker.tell_anchor(pair.y, pair.y_body)
+        await attacker.announce_anchor(pair.y, pair.y_body)
         await trio.sleep(0.5)
-        await attacker.tell_anchor(pair.x, pair.x_body)
+        await attacker.announce_anchor(pair.x, pair.x_body)
         height = min(node.height for node in nodes)
         await trio.sleep((ahead_ms - LIMIT_MS) / 1000 - 1)
         assert_within_the_clock(nodes, pair.x.id)
@@ -158,7 +158,7 @@ async def test_an_anchor_of_the_future_undoes_nothing() -> None:
         old = [coin.id for coin, _ in steps[: grown - 2]]
         # Its time has come: now it is an anchor like any other, far behind.
         await trio.sleep(2 * LIMIT_MS / 1000)
-        await attacker.tell_anchor(pair.x, pair.x_body)
+        await attacker.announce_anchor(pair.x, pair.x_body)
         await trio.sleep(EPOCH_S)
         await net.agree(nodes, within_s=2 * EPOCH_S)
         for node in nodes:
@@ -173,7 +173,7 @@ async def test_a_body_lists_nothing_that_is_too_new_for_its_anchor(excess_ms: in
         pair = await make_pair(net, nodes[0], LIMIT_MS + excess_ms)
         net.pause_mining()
         attacker.hold(pair.x)
-        await attacker.tell_anchor(pair.y, pair.y_body)
+        await attacker.announce_anchor(pair.y, pair.y_body)
         await trio.sleep(1)
         for node in nodes:
             assert await counts(node, pair.y.id) == (not excess_ms), node.name
@@ -195,10 +195,10 @@ async def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced
         net.pause_mining()
         due_ms = pair.x.header.time - LIMIT_MS
         attacker.hold(pair.x)
-        await attacker.tell_anchor(pair.y, pair.y_body)
+        await attacker.announce_anchor(pair.y, pair.y_body)
         await trio.sleep(1.5)
         if announced:
-            await attacker.tell_anchor(pair.x, pair.x_body)
+            await attacker.announce_anchor(pair.x, pair.x_body)
             await trio.sleep(0.5)
         for node in nodes:
             assert await counts(node, pair.y.id), node.name
@@ -218,7 +218,7 @@ async def test_a_listed_coin_counts_from_its_time_on(restarting: bool, announced
         await trio.sleep(2)
         for node in nodes:
             assert pair.x.id in await votes_for(node, pair.parent), node.name
-        await attacker.tell_anchor(pair.x, pair.x_body)
+        await attacker.announce_anchor(pair.x, pair.x_body)
         net.resume_mining()
         await go_on(net, nodes, 2, CoinId(bytes(32)))
 

@@ -72,7 +72,7 @@ async def test_a_forged_coin_is_proven_before_it_is_held() -> None:
         await attacker.join(nodes[:1])
         tip = tip_of(nodes[0], forge)
         time = now_ms(net) + MIDDLE_MS
-        await attacker.tell_coins(*(forge.forged_mix(tip, time=time + n) for n in range(20)))
+        await attacker.gossip_coins(*(forge.forged_mix(tip, time=time + n) for n in range(20)))
         await net.until(lambda: attacker.is_banned_by(nodes[0]), "banned", 5)
         assert nodes[0].chain.statistics().early == 0
         assert proofs(nodes[0]) <= PROVING
@@ -85,7 +85,7 @@ async def test_an_early_coin_counts_and_travels_when_its_time_has_come() -> None
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
         coin = await early(net, nodes[0], MIDDLE_MS)
-        await attacker.tell_coins(coin)
+        await attacker.gossip_coins(coin)
         await trio.sleep(1)
         assert nodes[0].chain.statistics().early == 1
         assert proofs(nodes[0]) == 1
@@ -110,11 +110,11 @@ async def test_a_coin_that_is_told_too_early_may_be_told_again() -> None:
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
         coin = await early(net, nodes[0], 4 * LIMIT_MS)
-        await attacker.tell_coins(coin)
+        await attacker.gossip_coins(coin)
         await trio.sleep(3 * LIMIT_MS / 1000 + 1)
         friend = Attacker(net, "77.7.0.7", "friend")
         await friend.join(nodes[:1])
-        await friend.tell_coins(coin)
+        await friend.gossip_coins(coin)
         await trio.sleep(2)
         for node in nodes:
             assert coin.id in await votes_for(node, coin.parent), node.name
@@ -137,7 +137,7 @@ async def test_coins_of_far_ahead_are_ignored_and_punish_nobody() -> None:
         attacker = Attacker(net)
         await attacker.join(nodes[:1])
         for number in range(40):
-            await attacker.tell_coins(await early(net, nodes[0], 10**9, number))
+            await attacker.gossip_coins(await early(net, nodes[0], 10**9, number))
         await trio.sleep(1)
         assert nodes[0].chain.statistics().early == 0
         assert proofs(nodes[0]) == 0
@@ -154,13 +154,13 @@ async def test_nobody_fills_the_places_of_others_that_wait_for_their_time() -> N
         await attacker.join(nodes[:1])
         # The friend's waits longest of all.
         waiting = await early(net, nodes[0], 2 * LIMIT_MS - 100)
-        await friend.tell_coins(waiting)
+        await friend.gossip_coins(waiting)
         await trio.sleep(0.5)
         template = await template_of(nodes[0])
         time = now_ms(net) + MIDDLE_MS
         for number in range(MAX_EARLY + 200):
             header = template.header(lock=LOCK, time=time, nonce=number << 32)
-            await attacker.tell_coins(solve(header, SIM, False))
+            await attacker.gossip_coins(solve(header, SIM, False))
         await trio.sleep(0.5)
         # A peer alone gets no more than a part of what there is.
         assert nodes[0].chain.statistics().early < MAX_EARLY
@@ -177,13 +177,13 @@ async def test_what_a_peer_has_sent_goes_with_it() -> None:
         await attacker.join(nodes[:1])
         await friend.join(nodes[:1])
         hidden = forge.anchor(tip_of(nodes[0], forge))
-        await attacker.tell_coins(*[forge.coin(hidden) for _ in range(5)])
-        await attacker.tell_coins(*[await early(net, nodes[0], MIDDLE_MS, n) for n in range(5)])
-        await friend.tell_coins(forge.coin(hidden), await early(net, nodes[0], MIDDLE_MS, 9))
+        await attacker.gossip_coins(*[forge.coin(hidden) for _ in range(5)])
+        await attacker.gossip_coins(*[await early(net, nodes[0], MIDDLE_MS, n) for n in range(5)])
+        await friend.gossip_coins(forge.coin(hidden), await early(net, nodes[0], MIDDLE_MS, 9))
         await trio.sleep(1)
         statistics = nodes[0].chain.statistics()
         assert (statistics.orphans, statistics.early) == (6, 6)
-        await attacker.tell_coins(forge.forged_mix(forge.genesis))
+        await attacker.gossip_coins(forge.forged_mix(forge.genesis))
         await net.until(lambda: attacker.is_banned_by(nodes[0]), "banned", 5)
         await trio.sleep(0.5)
         statistics = nodes[0].chain.statistics()
@@ -199,11 +199,11 @@ async def test_a_thousand_forged_coins_cost_no_more_proofs_than_two() -> None:
         await attacker.join(nodes[:1])
         await friend.join(nodes[:1])
         hidden = forge.anchor(tip_of(nodes[0], forge))
-        await attacker.tell_coins(*[forge.forged_mix(hidden) for _ in range(FLOOD)])
+        await attacker.gossip_coins(*[forge.forged_mix(hidden) for _ in range(FLOOD)])
         await trio.sleep(1)
         assert not attacker.is_banned_by(nodes[0])
         honest = [forge.coin(hidden) for _ in range(5)]
-        await friend.tell_coins(*honest)
+        await friend.gossip_coins(*honest)
         await trio.sleep(1)
         before = proofs(nodes[0])
         assert await take_in(nodes[0], [hidden.coin, hidden]) == {}
@@ -227,12 +227,12 @@ async def test_nobody_fills_the_places_of_others_that_wait_for_a_parent() -> Non
         hidden = forge.anchor(tip_of(nodes[0], forge))
         lost = [forge.anchor(hidden) for _ in range(3)]
         honest = [forge.coin(hidden) for _ in range(5)]
-        await friend.tell_coins(*honest)
+        await friend.gossip_coins(*honest)
         await trio.sleep(1)
         for number in range(MAX_ORPHANS + 200):
             if attacker.is_banned_by(nodes[0]):
                 break
-            await attacker.tell_coins(forge.forged_mix(lost[number % 3]))
+            await attacker.gossip_coins(forge.forged_mix(lost[number % 3]))
             if number % 50 == 0:
                 # It pays for the places that it takes no faster than its debt is forgiven.
                 await trio.sleep(EPOCH_S / 16)

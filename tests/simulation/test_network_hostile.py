@@ -22,8 +22,9 @@ from tests.framework.simulation.simnet import (
     solve,
 )
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.template import Template, build_template
+from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
@@ -32,6 +33,12 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
+from unchained.node.sync.long_sync import LITTLE_WORK
+from unchained.node.sync.service import (
+    LONG_SYNC_ANCHORS,
+    USELESS_HEADER_PRICE_MS,
+    USELESS_TIP_PRICE_MS,
+)
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
@@ -190,7 +197,7 @@ async def test_answers_to_other_questions_ban() -> None:
 def _first_header(core: ChainCore) -> AnchorHeader:
     node = core.tree.main_at(1)
     assert node is not None
-    return AnchorHeader.of(node.coin, node.judged.body)
+    return AnchorHeader.of(node.coin, node.validated.body)
 
 
 async def test_a_heavier_chain_that_is_only_claimed_stops_nobody() -> None:
@@ -220,7 +227,7 @@ async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
         base = hidden.height - 5
         headers = await hidden.core(
             lambda core: tuple(
-                AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.validated.body)
                 for height in range(base + 1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )
@@ -315,7 +322,7 @@ async def test_a_stale_fork_is_fetched_as_far_as_its_targets_allow(params: Netwo
         tip = hidden.tip
         headers = await hidden.core(
             lambda core: tuple(
-                AnchorHeader.of(found.coin, found.judged.body)
+                AnchorHeader.of(found.coin, found.validated.body)
                 for height in range(1, core.tip.height + 1)
                 if (found := core.tree.main_at(height)) is not None
             )
@@ -339,6 +346,101 @@ async def test_a_stale_fork_is_fetched_as_far_as_its_targets_allow(params: Netwo
         assert asked == set(ids if params is SIM else ids[:1])
         assert await nodes[0].core(lambda core: core.tree.get(tip)) is None
         assert not hostile.is_banned_by(nodes[0])
+
+
+async def headers_of(node: SimNode, first: int) -> tuple[AnchorHeader, ...]:
+    """Return the headers of a node's main chain from a height on."""
+
+    def read(core: ChainCore) -> tuple[AnchorHeader, ...]:
+        found = [core.tree.main_at(height) for height in range(first, core.tip.height + 1)]
+        return tuple(AnchorHeader.of(node.coin, node.judged.body) for node in found if node)
+
+    headers: tuple[AnchorHeader, ...] = await node.core(read)
+    return headers
+
+
+async def test_a_chain_of_little_work_costs_who_offers_it_more_the_longer_it_is() -> None:
+    async with against(41, RETARGETING) as (net, nodes, hostile):
+        hidden = net.node(name="hidden")
+        await hidden.start()
+        await hidden.core(lambda core: lengthen(core, 3, plain=0, step_ms=200_000, lock=b"hidden"))
+        headers = await headers_of(hidden, 1)
+        first = await hidden.core(lambda core: core.tree.main_at(1).judged.body)
+        # The targets allow its first anchor, and no more.
+        hostile.answers["bodies"] = wire.BODIES_EXCHANGE.answer(((first,),))
+        await hidden.stop()
+        net.nodes.remove(hidden)
+        await net.until(lambda: nodes[0].height >= RETARGETING.window + 20, "far ahead", 1_000)
+        costs = []
+
+        def note(_: object, _peer: PeerId, _penalty: object, why: str, *, ms: float = 0.0) -> None:
+            costs.append((why, ms))
+
+        reputation = nodes[0].network.peers.reputation
+        reputation.penalize = note.__get__(reputation)  # type: ignore[method-assign]
+        for count in (2, 3):
+            hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers[:count])
+            hostile.tip, hostile.height = Coin.from_bytes(headers[count - 1].coin).id, count
+            if count == 2:
+                await hostile.join(nodes[:1])
+            await trio.sleep(2 * EPOCH_S)
+        little = [ms for why, ms in costs if why == f"sync: {LITTLE_WORK}"]
+        price = USELESS_TIP_PRICE_MS
+        assert little[0] == price + 2 * USELESS_HEADER_PRICE_MS
+        assert little[-1] == price + 3 * USELESS_HEADER_PRICE_MS
+
+
+async def test_headers_that_do_not_lead_to_their_tip_are_asked_for_less_and_less() -> None:
+    async with against(42) as (_net, nodes, hostile):
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(())
+        hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10**6
+        await hostile.join(nodes[:1])
+        await trio.sleep(20 * EPOCH_S)
+        # After 5, 10, 20, 40 and 80 seconds, not every few seconds.
+        assert 2 <= hostile.asked.count("headers") <= 6
+
+
+async def test_a_peer_that_has_us_read_our_own_chain_again_is_banned() -> None:
+    async with against(43) as (net, nodes, hostile):
+        await net.until(lambda: nodes[0].height >= 24, "some chain", 1_000)
+        headers = await headers_of(nodes[0], 1)
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers)
+        hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10**6
+        await hostile.join(nodes[:1])
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
+
+
+async def test_mining_does_not_rest_for_a_long_chain_of_forged_proofs() -> None:
+    async with against(44) as (net, nodes, hostile):
+        hidden = net.node(name="hidden")
+        await hidden.start()
+        await hidden.core(lambda core: lengthen_forged(core, LONG_SYNC_ANCHORS + 40))
+        headers = await headers_of(hidden, 1)
+        tip = hidden.tip
+        await hidden.stop()
+        net.nodes.remove(hidden)
+        most = wire.HEADERS_EXCHANGE.limits.max_items
+        hostile.answers["headers"] = wire.HEADERS_EXCHANGE.answer(headers[:most])
+        hostile.tip, hostile.height = tip, len(headers)
+        assert nodes[0].network.synced.value
+        version, _ = await nodes[0].network.synced.wait_newer(-1)
+        await hostile.join(nodes[:1])
+        await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
+        with trio.move_on_after(2 * EPOCH_S) as waited:
+            await nodes[0].network.synced.wait_newer(version)
+        assert waited.cancelled_caught, "it never was behind"
+
+
+def lengthen_forged(core: ChainCore, count: int) -> None:
+    """Let a chain grow by anchors whose mixes are made up."""
+    for _ in range(count):
+        template = build_template(core, core.tip.context.time)
+        header = template.header(lock=LOCK, time=template.parent_time + 500)
+        mix = 0
+        while not is_anchor_grade(coin := Coin.assemble(header, mix.to_bytes(32, "big")), SIM):
+            mix += 1
+        core.submit_proven_coin(ProvenCoin(coin), 2**62)
+        core.submit_proven_anchor(ProvenAnchor(Package(coin, template.body, {}, {})))
 
 
 async def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> None:

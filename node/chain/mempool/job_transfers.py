@@ -32,9 +32,11 @@ class JobTransfers:
     def __init__(self, *, most_bytes: int = LEFT_BYTES_MAX) -> None:
         self._listed: WeakValueDictionary[Wid, ListedTransfer] = WeakValueDictionary()
         self._most_bytes = most_bytes
+        self._left_at_most = 0
+        """Bytes kept, with those that have gone with their jobs since they were last counted."""
 
     def hold(self, wids: Iterable[Wid]) -> tuple[ListedTransfer, ...]:
-        """Return what keeps the bytes of transfers alive for whoever has it."""
+        """Return what keeps the bytes of transfers alive as long as it is kept itself."""
         found = []
         for wid in wids:
             listed = self._listed.get(wid)
@@ -44,7 +46,7 @@ class JobTransfers:
         return tuple(found)
 
     def is_listed(self, wid: Wid) -> bool:
-        """Tell whether a job lists a transfer."""
+        """Return whether a job lists a transfer."""
         return wid in self._listed
 
     def keep(self, wid: Wid, raw: bytes) -> None:
@@ -53,6 +55,9 @@ class JobTransfers:
         if listed is None:
             return
         listed.raw = raw
+        self._left_at_most += len(raw)
+        if self._left_at_most <= self._most_bytes:
+            return
         left = [one for one in self._listed.values() if one.raw is not None]
         size = sum(len(one.raw or b"") for one in left)
         for one in left:
@@ -60,6 +65,7 @@ class JobTransfers:
                 break
             size -= len(one.raw or b"")
             one.raw = None
+        self._left_at_most = size
 
     def get(self, wid: Wid) -> bytes | None:
         """Return the bytes of a transfer that has left and that a job lists."""

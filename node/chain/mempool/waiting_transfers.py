@@ -12,12 +12,16 @@ from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.mempool.job_transfers import JobTransfers
 from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
 from unchained.node.chain.results import Outcome
+from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.chain.tree import AnchorTree
-from unchained.node.chain.verdict_memory import VerdictMemory
-from unchained.node.consensus.errors import NonCanonicalError, ProtocolError
+from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
-from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
+from unchained.node.consensus.transfers import (
+    ProvenTransfer,
+    ValidatedTransfer,
+    validate_transfer,
+)
 from unchained.node.primitives.transfer import SizedTransfer, output_id
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage import schema
@@ -37,29 +41,35 @@ class WaitingTransfers:
         network: Network,
         ledger: Ledger,
         tree: AnchorTree,
-        verdicts: VerdictMemory,
+        memory: TransferMemory,
     ) -> None:
         self._store = store
         self._network = network
         self._ledger = ledger
         self._tree = tree
-        self._verdicts = verdicts
+        self._memory = memory
         self.mempool = Mempool(network, ledger, self)
         self.jobs = JobTransfers()
 
-    def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
-        """Return a stored transfer, None if it does not decode, the verdict on it, its bytes."""
+    def validated(self, wid: Wid) -> ValidatedTransfer:
+        """Return what a stored transfer is found to be."""
+        proven = self._memory.proven(wid)
+        if proven is not None:
+            return ValidatedTransfer.of(proven)
         raw = schema.TRANSFER.get(self._ledger.view, wid)
         assert raw is not None, f"transfer {wid.hex()} is gone"
-        verdict = self._verdicts.get(wid)
-        if verdict is None:
-            sized, verdict = judge_transfer(raw, self._network, wid)
-            self._verdicts.remember(wid, verdict)
-        elif isinstance(verdict.alone, NonCanonicalError):
-            sized = None
-        else:
-            sized = SizedTransfer.from_bytes(raw, wid)
-        return sized, verdict, len(raw)
+        verdict = self._memory.verdict(wid)
+        if verdict is not None and verdict.alone is None:
+            return ValidatedTransfer(SizedTransfer.from_stored(raw, wid), verdict, len(raw))
+        found = validate_transfer(raw, self._network, wid)
+        self._memory.remember(wid, found)
+        return found
+
+    def decoded(self, wid: Wid) -> SizedTransfer:
+        """Return a stored transfer that was found good before it was stored."""
+        sized = self.validated(wid).sized
+        assert sized is not None, "it was found good"
+        return sized
 
     def check(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
         """Check a transfer for the mempool by all but its witness.
@@ -74,14 +84,16 @@ class WaitingTransfers:
             return Outcome.KNOWN
         return self.mempool.check(sized, self._tree.tip.height + 1, now_ms)
 
-    def submit(self, sized: SizedTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer whose witness has been found good (Protocol §8.4).
+    def submit(self, proven: ProvenTransfer, now_ms: int, *, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not. One that is hidden
+        already is taken in if it is not to be so any more.
 
         Raises a `PolicyError` or a `TransferError`.
         """
+        sized = proven.sized
         checked = self.check(sized, now_ms)
         if isinstance(checked, Outcome):
-            return checked
+            return Outcome.ACCEPTED if not hidden and self.mempool.reveal(sized.wid) else checked
         self._ledger.batch.put(schema.TRANSFER.key(sized.wid), sized.raw)
         self._ledger.log(TransferEntered(sized.wid))
         entry = self.mempool.add(sized, checked, now_ms)
@@ -91,19 +103,21 @@ class WaitingTransfers:
                 actual=f"{sized.transfer.fee / sized.size:.3f}",
             )
         self._note_entered(entry)
+        if hidden:
+            self.mempool.hidden.add(entry.wid)
         return Outcome.ACCEPTED
 
     def load(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         rows = sorted(schema.MEMPOOL.scan(self._store), key=lambda row: row[1].arrival)
         waiting = []
         for wid, record in rows:
             if self.mempool.get(Wid(wid)) is not None:
                 continue  # undone by the reorganisation that opening finished
             self._ledger.batch.delete(schema.MEMPOOL.key(wid))
-            sized, verdict, _ = self.judged(Wid(wid))
-            if sized is not None and verdict.alone is None and verdict.witness is None:
-                waiting.append(_Restorable(record.added_ms, sized, None))
+            found = self.validated(Wid(wid))
+            if found.is_good:
+                waiting.append(_Restorable(record.added_ms, found.proven().sized, None))
         self._restore(waiting)
 
     def forget_undone(self, sized: SizedTransfer) -> None:
@@ -111,13 +125,13 @@ class WaitingTransfers:
         self._forget(sized.wid, sized.txid, Reason.EVICTED)
 
     def is_stored(self, wid: Wid) -> bool:
-        """Tell whether a transfer's bytes are in the store, as those of all that wait are."""
+        """Return whether a transfer's bytes are in the store, as those of all that wait are."""
         if self.mempool.get(wid) is not None:
             return True
         return schema.TRANSFER.get(self._ledger.view, wid) is not None
 
     def rebuild(self, undone: UndoneTransfers) -> None:
-        """Let the transfers that a reorganisation undid wait again, before all others, and judge
+        """Let the transfers that a reorganisation undid wait again, before all others, and check
         those anew for which it can make a difference: what spends coins that the undone anchors
         created, and where the chain has become shorter, coins that are immature again or what is
         locked again."""
@@ -129,10 +143,9 @@ class WaitingTransfers:
         places = self.mempool.reserve_places(len(once))
         time_ms = self._tree.tip.coin.header.time
         waiting = [_Restorable(time_ms, sized, next(places)) for sized in once]
-        for entry in taken:
-            sized, _, _ = self.judged(entry.wid)
-            assert sized is not None, "it was in the mempool"
-            waiting.append(_Restorable(entry.added_ms, sized, entry.arrival))
+        waiting += [
+            _Restorable(entry.added_ms, self.decoded(entry.wid), entry.arrival) for entry in taken
+        ]
         self._restore(waiting)
 
     def _immature_since(self, height_before: int) -> Iterator[CoinId]:
@@ -141,7 +154,7 @@ class WaitingTransfers:
         for height in range(lowest, height_before + 2 - self._network.maturity):
             node = self._tree.main_at(height)
             if node is not None:
-                body = node.judged.body
+                body = node.validated.body
                 yield from map(CoinId, (node.id, *body.fresh, *body.uncles))
 
     def _restore(self, waiting: Sequence[_Restorable]) -> None:
@@ -156,7 +169,7 @@ class WaitingTransfers:
             self._forget(one.sized.wid, one.sized.txid, Reason.INVALID)
 
     def _restore_one(self, one: _Restorable) -> bool:
-        """Tell whether it is settled what becomes of a transfer: not while it lacks a parent."""
+        """Return whether it is settled what becomes of a transfer: not while it lacks a parent."""
         sized = one.sized
         if schema.TXID.get(self._ledger.view, sized.txid) is not None:
             self._forget(sized.wid, sized.txid, Reason.INCLUDED)
@@ -185,6 +198,7 @@ class WaitingTransfers:
         self._forget(entry.wid, entry.txid, reason)
 
     def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:
+        self.mempool.hidden.discard(wid)
         self._ledger.batch.delete(schema.MEMPOOL.key(wid))
         if not self._is_listed(wid, txid):
             if self.jobs.is_listed(wid):
@@ -195,7 +209,7 @@ class WaitingTransfers:
         self._ledger.log(TransferLeft(wid, reason))
 
     def _is_listed(self, wid: Wid, txid: Txid) -> bool:
-        """Tell whether an anchor lists the transfer, on any branch: its bytes are needed."""
+        """Return whether an anchor lists the transfer, on any branch: its bytes are needed."""
         place = schema.TXID.get(self._ledger.view, txid)
         if place is not None and place.wid == wid:
             return True

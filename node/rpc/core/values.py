@@ -16,6 +16,12 @@ _DECIMALS: Final = 8
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _HASH_BYTES: Final = 32
 
+HEX_BYTES_MAX: Final = 1 << 20
+"""Bytes that a parameter in hex spells at most: twice the largest transfer, and room."""
+
+SECRET_CHARS_MAX: Final = 16_384
+"""Characters of a secret: an exported view of the largest wallet has some 12,000."""
+
 
 class Amount(int):
     """Grains. Read from a string of decimal UNC ("1.5") or an integer of grains, written as a
@@ -60,6 +66,8 @@ class Hex(bytes):
         """Return the bytes that `raw` spells. Raises ValueError, naming what is wrong."""
         if not isinstance(raw, str):
             raise ValueError(f"hex digits come as a string, not {type(raw).__name__}")
+        if len(raw) > 2 * HEX_BYTES_MAX:
+            raise ValueError(f"at most {2 * HEX_BYTES_MAX} hex digits, got {len(raw)}")
         if _HEX.fullmatch(raw) is None:
             raise ValueError("expected pairs of lower-case hex digits")
         return cls(bytes.fromhex(raw))
@@ -100,6 +108,8 @@ class Secret:
         """Wrap `raw`. Raises ValueError if it is no string, without repeating it."""
         if not isinstance(raw, str):
             raise ValueError(f"a secret comes as a string, not {type(raw).__name__}")
+        if len(raw) > SECRET_CHARS_MAX:
+            raise ValueError(f"a secret has at most {SECRET_CHARS_MAX} characters, got {len(raw)}")
         return cls(raw)
 
 
@@ -112,8 +122,19 @@ _SCHEMAS: Final[dict[type, dict[str, Any]]] = {
         ],
     },
     Hash: {"title": "Hash", "type": "string", "pattern": "^[0-9a-f]{64}$"},
-    Hex: {"title": "Hex", "type": "string", "pattern": "^([0-9a-f]{2})*$"},
-    Secret: {"title": "Secret", "type": "string", "format": "password", "writeOnly": True},
+    Hex: {
+        "title": "Hex",
+        "type": "string",
+        "pattern": "^([0-9a-f]{2})*$",
+        "maxLength": 2 * HEX_BYTES_MAX,
+    },
+    Secret: {
+        "title": "Secret",
+        "type": "string",
+        "format": "password",
+        "writeOnly": True,
+        "maxLength": SECRET_CHARS_MAX,
+    },
 }
 
 

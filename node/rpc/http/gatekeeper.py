@@ -16,7 +16,6 @@ import binascii
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Final
 import trio
 
 from unchained.node.base.files import write_private
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
@@ -68,7 +68,7 @@ class PasswordHash:
     @classmethod
     def of(cls, password: str) -> PasswordHash:
         """Hash `password` under a fresh salt; takes some 0.1 s and 32 MiB."""
-        salt = secrets.token_bytes(16)
+        salt = SYSTEM.token_bytes(16)
         made = cls(1 << _SCRYPT_LOG_N, _SCRYPT_R, _SCRYPT_P, salt, b"")
         return cls(made.n, made.r, made.p, salt, made._compute(password))
 
@@ -133,7 +133,7 @@ class Gatekeeper:
         password: PasswordHash | None = None,
         anonymous: Access = Access.PUBLIC,
     ) -> None:
-        self._key = secrets.token_bytes(_SECRET_BYTES)
+        self._key = SYSTEM.token_bytes(_SECRET_BYTES)
         self._cookie = self._digest(cookie)
         self._token = self._digest(token)
         self._mining = None if mining_token is None else self._digest(mining_token)
@@ -203,7 +203,7 @@ def cookie_file(directory: Path, url: str) -> Iterator[str]:
     Gives `__cookie__:<hex>`. Removes both files at the end, unless another node has written
     its own by then.
     """
-    cookie = f"{_COOKIE_USER}:{secrets.token_hex(_SECRET_BYTES)}"
+    cookie = f"{_COOKIE_USER}:{SYSTEM.token_bytes(_SECRET_BYTES).hex()}"
     files = ((directory / URL_FILE, url), (directory / COOKIE_FILE, cookie))
     for path, text in files:
         write_private(path, text.encode())
@@ -225,7 +225,7 @@ def token_file(path: Path) -> str:
         token = path.read_text(errors="replace").strip()
     except FileNotFoundError:
         with suppress(FileExistsError):
-            write_private(path, secrets.token_hex(_SECRET_BYTES).encode(), replace=False)
+            write_private(path, SYSTEM.token_bytes(_SECRET_BYTES).hex().encode(), replace=False)
         token = path.read_text(errors="replace").strip()
     if _TOKEN.fullmatch(token) is None:
         raise TokenError(f"{path} holds no token of 64 hex digits: delete it to get another")

@@ -8,6 +8,7 @@ what goes wrong in one stays in it. HTTP/2 and web sockets are not spoken.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import math
@@ -356,8 +357,9 @@ class _Connection:
         return None
 
 
-async def listen(host: str, port: int) -> list[trio.SocketListener]:
-    """Open the sockets for `host` (an address, or a name such as localhost) and `port` (0: any).
+async def listen(host: str, port: int, last: int = 0) -> list[trio.SocketListener]:
+    """Open the sockets for `host` (an address, or a name such as localhost) and `port` (0: any), or
+    the next free one up to `last`.
 
     Raises ListenError.
     """
@@ -368,6 +370,8 @@ async def listen(host: str, port: int) -> list[trio.SocketListener]:
             raise OverflowError("a port is from 0 to 65535")
         return await trio.open_tcp_listeners(port, host=host)
     except (OSError, OverflowError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE and port < last:
+            return await listen(host, port + 1, last)
         reason = getattr(error, "strerror", None) or str(error)
         raise ListenError(
             f"cannot listen for RPC on {shown(host, port)}: {reason} "

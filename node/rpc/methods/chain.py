@@ -11,7 +11,8 @@ from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import AnchorStanding
 from unchained.node.chain.results import UnknownAnchorError
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.params import Network, work
+from unchained.node.consensus.fork_choice import work
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
@@ -21,7 +22,7 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
 from unchained.node.rpc.methods.header import Header, shown_target
-from unchained.node.rpc.methods.parameters import Height
+from unchained.node.rpc.methods.parameters import MAX_NUMBER, Height
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
@@ -283,7 +284,7 @@ class ChainRoom:
         self,
         first: Height = 1,
         last: Height | None = None,
-        step: Annotated[int, msgspec.Meta(ge=1)] = 1,
+        step: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)] = 1,
     ) -> list[DifficultyPoint]:
         end = self._chain.status.value.height
         heights = range(first, (end if last is None else min(last, end)) + 1, step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.consensus.params import work
+from unchained.node.consensus.fork_choice import work
 from unchained.node.primitives.coin import Coin
 from unchained.node.rpc.core.values import Hash, Hex
 

@@ -15,7 +15,7 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
-from unchained.node.rpc.methods.parameters import Limit
+from unchained.node.rpc.methods.parameters import Limit, Offset
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferId
 from unchained.storage import schema
@@ -102,7 +102,7 @@ class MempoolRoom:
         self,
         sort: Literal["rate", "time"] = "rate",
         limit: Limit = 100,
-        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+        offset: Offset = 0,
     ) -> list[MempoolEntry]:
         found = await self._chain.queries.waiting_transfers(sort, limit, offset)
         return [_describe(entry) for entry in found]

@@ -10,7 +10,7 @@ from unchained.miner.advisor import Advice
 from unchained.miner.jobs import PoolStatistics
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.params import work
+from unchained.node.consensus.fork_choice import work
 from unchained.node.mining.control import ControlChanges, ControlStatistics, MiningControl
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.mining.own_miner import OwnMiner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import OrderedDict
 from functools import partial
@@ -15,6 +14,7 @@ from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, Package, ProvenCoin
@@ -161,7 +161,8 @@ class MiningRoom:
     ) -> MiningTemplate:
         if not self._synced.value:
             raise NotReadyError(
-                "the chain is behind that of the peers: there is nothing to mine on"
+                "the chain is behind that of the peers, or none of them has answered yet: there is "
+                "nothing to mine on"
             )
         self._check_clock()
         lock = None if address is None else lock_of_payee(address, self._chain.network)
@@ -177,7 +178,7 @@ class MiningRoom:
             assert self._payout is not None, "seen to above"
             lock = self._payout.lock_for(template.parent, time_ms)
         # Miners that were given the same header all the same shall not search the same nonces.
-        header = template.header(lock=lock, time=time_ms, nonce=secrets.randbits(64))
+        header = template.header(lock=lock, time=time_ms, nonce=SYSTEM.below(2**64))
         network = self._chain.network
         return MiningTemplate(
             Hash(template.body_root),
@@ -347,7 +348,7 @@ class MiningRoom:
     def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:
         network = self._chain.network
         wanted = network.grade_target(target) if as_anchor else target
-        first = secrets.randbits(63)
+        first = SYSTEM.below(2**63)
         while True:
             nonces = range(first, NONCES)
             found = search(self._backend, prefix, wanted, network.mem_kib, nonces, lambda: False)

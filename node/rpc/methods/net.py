@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
-from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError, short
+from unchained.node.rpc.core.errors import (
+    InvalidParamsError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    short,
+)
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.header import shown_target
@@ -18,7 +24,8 @@ from unchained.node.transport.address_groups import host_group
 from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
-    from unchained.node.peers.manager import PeerManager, PeerView
+    from unchained.node.peers.manager import PeerManager
+    from unchained.node.peers.peer_statistics import PeerView
 
 DIAL_S = 15.0
 
@@ -78,15 +85,42 @@ class BanInfo(msgspec.Struct, frozen=True):
     reason: str
 
 
+class NetworkParts(Protocol):
+    """A node's network."""
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it."""
+
+    @property
+    def peers(self) -> PeerManager:
+        """Who is connected, known and banned."""
+
+
 class NetRoom:
     """Methods about peers."""
 
-    def __init__(self, transport: Transport, peers: PeerManager, clock: Clock) -> None:
-        self._transport = transport
-        self._manager = peers
+    def __init__(self, network: NetworkParts | None, clock: Clock) -> None:
+        """`network` is None for a node without one, which says so to whoever asks."""
+        self._network = network
         self._clock = clock
 
-    @method("net.info", Access.READ)
+    @property
+    def _transport(self) -> Transport:
+        return self._connections().transport
+
+    @property
+    def _manager(self) -> PeerManager:
+        return self._connections().peers
+
+    def _connections(self) -> NetworkParts:
+        if self._network is None:
+            raise UnavailableError(
+                "this node runs without a network: start it with --listen or --bootstrap"
+            )
+        return self._network
+
+    @method("net.info", Access.READ, errors=(UnavailableError,))
     @user_text("Return the node's id and addresses, and how it is connected.")
     async def info(self) -> NetInfo:
         counts = self._manager.statistics()
@@ -104,7 +138,7 @@ class NetRoom:
             transport.bytes_sent,
         )
 
-    @method("net.peers", Access.READ)
+    @method("net.peers", Access.READ, errors=(UnavailableError,))
     @user_text("Return the connected peers, those that we chose first.")
     async def peers(self) -> list[Peer]:
         now = trio.current_time()
@@ -112,7 +146,10 @@ class NetRoom:
         return [_describe(peer, now) for peer in found]
 
     @method(
-        "net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParamsError, RefusedError)
+        "net.add_peer",
+        Access.FULL,
+        timeout=DIAL_S + 10,
+        errors=(InvalidParamsError, RefusedError, UnavailableError),
     )
     @user_text("Connect to a node, remember its address, and return its id.")
     async def add_peer(self, address: Address) -> str:
@@ -125,7 +162,7 @@ class NetRoom:
         self._manager.book.add(address, "operator", self._clock.now_ms())
         return str(peer)
 
-    @method("net.disconnect", Access.FULL, errors=(NotFoundError,))
+    @method("net.disconnect", Access.FULL, errors=(NotFoundError, UnavailableError))
     @user_text("Close the connection to a peer, by its id. It may come back: see net.ban.")
     async def disconnect(self, peer: Annotated[str, msgspec.Meta(max_length=128)]) -> bool:
         if all(known.peer != peer for known in self._manager.peers()):
@@ -133,7 +170,7 @@ class NetRoom:
         await self._transport.disconnect(PeerId(peer))
         return True
 
-    @method("net.ban", Access.FULL, errors=(InvalidParamsError,))
+    @method("net.ban", Access.FULL, errors=(InvalidParamsError, UnavailableError))
     @user_text(
         """Ban an address (IPv4, or an IPv6 /64) for some minutes, and disconnect all of it.
 
@@ -149,7 +186,7 @@ class NetRoom:
         self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
-    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError))
+    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError, UnavailableError))
     @user_text("End a ban, of an address or as net.bans names it.")
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
         bans = {ban.group for ban in self._manager.reputation.active_bans()}
@@ -158,7 +195,7 @@ class NetRoom:
             raise NotFoundError(f"{short(who)} is not banned")
         return self._bans()
 
-    @method("net.bans", Access.READ)
+    @method("net.bans", Access.READ, errors=(UnavailableError,))
     @user_text("Return the present bans, the last to end first.")
     async def bans(self) -> list[BanInfo]:
         return self._bans()

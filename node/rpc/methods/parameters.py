@@ -14,6 +14,9 @@ from unchained.node.rpc.core.errors import InvalidParamsError, short
 MAX_NUMBER: Final = 2**63 - 1
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER, description="anchors since genesis")]
+Offset = Annotated[
+    int, msgspec.Meta(ge=0, le=MAX_NUMBER, description="how many entries to pass over")
+]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000, description="most entries to return")]
 Payee = Annotated[
     str, msgspec.Meta(min_length=1, max_length=128, description="an address of this network")

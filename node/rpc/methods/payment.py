@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -10,20 +11,33 @@ from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.rpc.methods.parameters import MAX_NUMBER
 from unchained.node.rpc.methods.wallet_shapes import (
+    Abandoned,
     Account,
     ContractInfo,
     FeeRate,
+    GatheredInfo,
+    Label,
+    Memo,
+    PartyText,
+    PayeeText,
     Payment,
     Sent,
     UnsignedTransfer,
     WalletName,
 )
-from unchained.node.wallet.contracts import Contract, hash_time_lock, multisig
+from unchained.node.wallet.contracts import (
+    CONTRACT_CHARS_MAX,
+    Contract,
+    hash_time_lock,
+    multisig,
+)
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
-from unchained.node.wallet.spender import Fee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 
@@ -33,6 +47,17 @@ PAY_S = 120.0
 _REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
+CoinIds = Annotated[list[Hash], msgspec.Meta(max_length=1024)]
+RequestId = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=128, description="the caller's own name for the payment"),
+]
+AllowHighFee = Annotated[
+    bool,
+    msgspec.Meta(
+        description="pay a fee above 100 times the estimate, or above a tenth of the amount"
+    ),
+]
 ContractLock = Annotated[Hash, msgspec.Meta(description="the contract's lock")]
 
 
@@ -47,7 +72,9 @@ class PaymentRoom:
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
         Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
-        those are spent.
+        those are spent. Under one `request_id` a wallet pays once: asked again with the same
+        parameters, it returns the same transfer as it stands. To see what it would pay, and to
+        pay nothing, wallet.prepare.
         """
     )
     async def send(
@@ -58,31 +85,44 @@ class PaymentRoom:
         account: Account = 0,
         fee_rate: FeeRate | None = None,
         fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
-        coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
+        request_id: RequestId | None = None,
     ) -> Sent:
         sent = await self._wallets.send(
             name,
             self._payees(payments),
-            self._fee(fee_rate, fee),
+            self._fee(fee_rate, fee, allow_high_fee),
             account=account,
-            coins=None if coins is None else [bytes(coin) for coin in coins],
+            coins=_bytes_of(coins),
+            request_id=request_id,
         )
         return Sent.of(sent)
 
     @method("wallet.sweep", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Pay all of an account's coins to one payee, in as many transfers as it takes.")
+    @user_text(
+        """Pay all of an account's coins to one payee, in as many transfers as it takes.
+
+        The largest go first, and none that is worth less than its fee; with `coins` only those
+        are spent.
+        """
+    )
     async def sweep(
         self,
-        to: str,
+        to: PayeeText,
         name: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
-        memo: str = "",
-    ) -> list[Sent]:
-        fee = self._fee(fee_rate, None)
-        made = await self._wallets.sweep(name, to, fee, account=account, memo=memo.encode())
-        return [Sent.of(outgoing) for outgoing in made]
+        memo: Memo = "",
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
+    ) -> GatheredInfo:
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        made = await self._wallets.sweep(
+            name, to, fee, account=account, memo=memo.encode(), coins=_bytes_of(coins)
+        )
+        return GatheredInfo.of(made)
 
     @method("wallet.consolidate", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Join an account's coins, the smallest first, into few.")
@@ -94,14 +134,15 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         below: Annotated[Amount, msgspec.Meta(description="join smaller coins alone")]
         | None = None,
-    ) -> list[Sent]:
+        allow_high_fee: AllowHighFee = False,
+    ) -> GatheredInfo:
         made = await self._wallets.consolidate(
             name,
-            self._fee(fee_rate, None),
+            self._fee(fee_rate, None, allow_high_fee),
             account=account,
             below=None if below is None else int(below),
         )
-        return [Sent.of(outgoing) for outgoing in made]
+        return GatheredInfo.of(made)
 
     @method("wallet.bump_fee", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
@@ -112,17 +153,26 @@ class PaymentRoom:
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         if fee_rate is None and fee is None:
             raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
-        bumped = await self._wallets.bump_fee(name, bytes(txid), self._fee(fee_rate, fee))
+        bumped = await self._wallets.bump_fee(
+            name, bytes(txid), self._fee(fee_rate, fee, allow_high_fee)
+        )
         return Sent.of(bumped)
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Take the coins of a waiting transfer back. It may be included all the same.")
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> bool:
-        await self._wallets.abandon(name, bytes(txid))
-        return True
+    @user_text(
+        """Take the coins of a waiting transfer back that the mempool does not have any more.
+
+        Waiting transfers that spend its change are given up with it. A node elsewhere may still
+        have it, and it may be included all the same.
+        """
+    )
+    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> Abandoned:
+        lost = await self._wallets.abandon(name, bytes(txid))
+        return Abandoned(txid, tuple(map(Hash, lost)))
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
@@ -134,16 +184,15 @@ class PaymentRoom:
         account: Account = 0,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
-        coins: Annotated[list[Hash], msgspec.Meta(max_length=1024)] | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
-        wanted = None if coins is None else [bytes(coin) for coin in coins]
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            made = wallet.spender.pay(payees, chosen, account=account, coins=wanted)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+        wanted = _bytes_of(coins)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=wanted),
+        )
 
     @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
@@ -191,10 +240,10 @@ class PaymentRoom:
     )
     async def contract_add(
         self,
-        contract: Annotated[str, msgspec.Meta(max_length=4_200)],
+        contract: Annotated[str, msgspec.Meta(max_length=CONTRACT_CHARS_MAX)],
         name: WalletName = DEFAULT_WALLET,
         *,
-        label: str = "",
+        label: Label = "",
         preimage: Hash | None = None,
     ) -> ContractInfo:
         made = Contract.from_text(contract, self._wallets.network)
@@ -212,11 +261,11 @@ class PaymentRoom:
         self,
         threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
         parties: Annotated[
-            list[str], msgspec.Meta(max_length=16, description="addresses or paycodes")
+            list[PartyText], msgspec.Meta(max_length=16, description="addresses or paycodes")
         ],
         name: WalletName = DEFAULT_WALLET,
         *,
-        label: str = "",
+        label: Label = "",
     ) -> ContractInfo:
         return await self._add(
             name, multisig(self._wallets.network, threshold, parties), label, None
@@ -237,15 +286,17 @@ class PaymentRoom:
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee)
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            contract = wallet.contract(bytes(lock)).contract
-            made = wallet.spender.from_contract(contract, chosen, payees=payees)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+        wanted = _bytes_of(coins)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.from_contract(
+                wallet.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
+            ),
+        )
 
     @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -256,16 +307,18 @@ class PaymentRoom:
     )
     async def htlc_create(
         self,
-        claim: Annotated[str, msgspec.Meta(description="address or paycode of who claims")],
-        refund: Annotated[str, msgspec.Meta(description="of who is refunded")],
-        height: Annotated[int, msgspec.Meta(ge=1, description="height to refund from")],
+        claim: Annotated[PartyText, msgspec.Meta(description="address or paycode of who claims")],
+        refund: Annotated[PartyText, msgspec.Meta(description="of who is refunded")],
+        height: Annotated[
+            int, msgspec.Meta(ge=1, le=MAX_NUMBER, description="height to refund from")
+        ],
         name: WalletName = DEFAULT_WALLET,
         *,
         hash: Annotated[  # noqa: A002 - the parameter's public name
             Hash, msgspec.Meta(description="SHA-256 of the preimage")
         ]
         | None = None,
-        label: str = "",
+        label: Label = "",
     ) -> ContractInfo:
         made = hash_time_lock(
             self._wallets.network, claim, refund, height, None if hash is None else bytes(hash)
@@ -281,10 +334,16 @@ class PaymentRoom:
         *,
         preimage: Hash | None = None,
         fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         known = None if preimage is None else bytes(preimage)
-        fee = self._fee(fee_rate, None)
-        return Sent.of(await self._wallets.claim(name, bytes(lock), fee, preimage=known))
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        return Sent.of(
+            await self._wallets.claim(
+                name, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
+            )
+        )
 
     @method("wallet.htlc_refund", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
@@ -294,9 +353,16 @@ class PaymentRoom:
         name: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
     ) -> Sent:
-        fee = self._fee(fee_rate, None)
-        return Sent.of(await self._wallets.refund(name, bytes(lock), fee))
+        fee = self._fee(fee_rate, None, allow_high_fee)
+        return Sent.of(await self._wallets.refund(name, bytes(lock), fee, coins=_bytes_of(coins)))
+
+    async def _prepare(self, name: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
+        return await self._wallets.call(
+            name, lambda wallet: _unsigned(wallet, make(wallet).unsigned)
+        )
 
     async def _add(
         self, name: str, contract: Contract, label: str, preimage: bytes | None
@@ -309,10 +375,15 @@ class PaymentRoom:
     def _payees(self, payments: list[Payment]) -> list[Payee]:
         return [payment.payee(self._wallets.network) for payment in payments]
 
-    def _fee(self, rate: int | None, exact: Amount | None) -> Fee:
+    def _fee(self, rate: int | None, exact: Amount | None, allow_high: bool) -> Fee:
         if rate is not None and exact is not None:
             raise InvalidParamsError("fee_rate and fee exclude one another")
-        return self._wallets.fee(rate, None if exact is None else int(exact))
+        target = None if exact is None else int(exact)
+        return self._wallets.fee(rate, target, allow_high=allow_high)
+
+
+def _bytes_of(coins: list[Hash] | None) -> list[bytes] | None:
+    return None if coins is None else [bytes(coin) for coin in coins]
 
 
 def _unsigned(wallet: Wallet, unsigned: Unsigned) -> UnsignedTransfer:

@@ -8,16 +8,20 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
-from unchained.node.rpc.methods.parameters import Height, Limit
+from unchained.node.rpc.methods.parameters import Height, Limit, Offset
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
+    AccountCount,
     BalanceInfo,
     Created,
     HistoryItem,
+    Label,
+    Memo,
+    Mnemonic,
     OwnCoin,
     Receiving,
     WalletEntry,
@@ -37,9 +41,9 @@ SLOW_METHOD_S = 120.0
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, chain: ChainService) -> None:
+    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
         self._wallets = wallets
-        self._chain = chain
+        self._queries = queries
 
     @method("wallet.list", Access.FULL)
     @user_text("Return the wallets of the node, open or not.")
@@ -69,7 +73,7 @@ class WalletRoom:
         passphrase: Secret,
         name: WalletName = DEFAULT_WALLET,
         *,
-        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        accounts: AccountCount = 1,
         allow_empty: Annotated[
             bool, msgspec.Meta(description="take an empty passphrase: the file guards nothing")
         ] = False,
@@ -101,7 +105,7 @@ class WalletRoom:
         birth: Annotated[
             Height, msgspec.Meta(description="a height below which it has no coins")
         ] = 0,
-        accounts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1,
+        accounts: AccountCount = 1,
         allow_empty: bool = False,
     ) -> WalletEntry:
         await self._wallets.create(
@@ -173,7 +177,7 @@ class WalletRoom:
         *,
         allow_empty: bool = False,
     ) -> WalletEntry:
-        await self._wallets.call(
+        await self._wallets.call_stretching(
             name,
             lambda wallet: wallet.change_passphrase(
                 old.reveal(), new.reveal(), allow_empty=allow_empty
@@ -183,8 +187,11 @@ class WalletRoom:
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
-    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
-        return await self._wallets.call(name, lambda wallet: wallet.mnemonic(passphrase.reveal()))
+    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> Mnemonic:
+        secret = await self._wallets.call_stretching(
+            name, lambda wallet: wallet.open_secret(passphrase.reveal())
+        )
+        return Mnemonic(secret.mnemonic(), secret.has_bip39_passphrase)
 
     @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
@@ -194,7 +201,7 @@ class WalletRoom:
         """
     )
     async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> int:
-        return await self._wallets.call(
+        return await self._wallets.call_stretching(
             name, lambda wallet: wallet.add_account(passphrase.reveal())
         )
 
@@ -210,10 +217,10 @@ class WalletRoom:
         name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
-        label: str = "",
+        label: Label = "",
     ) -> Receiving:
         text = await self._wallets.call(name, lambda wallet: wallet.address(account))
-        return Receiving(text, PaymentRequest(text, amount, "", label).to_uri())
+        return self._receiving(text, amount, "", label)
 
     @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -227,11 +234,16 @@ class WalletRoom:
         name: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
-        memo: str = "",
-        label: str = "",
+        memo: Memo = "",
+        label: Label = "",
     ) -> Receiving:
         text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
-        return Receiving(text, PaymentRequest(text, amount, memo, label).to_uri())
+        return self._receiving(text, amount, memo, label)
+
+    def _receiving(self, text: str, amount: Amount | None, memo: str, label: str) -> Receiving:
+        value = None if amount is None else int(amount)
+        request = PaymentRequest.checked(self._wallets.network, text, value, memo, label)
+        return Receiving(text, request.to_uri())
 
     @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
@@ -257,7 +269,7 @@ class WalletRoom:
         *,
         spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
         limit: Limit = 100,
-        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+        offset: Offset = 0,
     ) -> list[OwnCoin]:
         def look(wallet: Wallet) -> list[tuple[OwnCoin, int | None]]:
             found = wallet.store.coins(account, spent=spent, limit=limit, offset=offset)
@@ -279,7 +291,7 @@ class WalletRoom:
         self,
         name: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
-        offset: Annotated[int, msgspec.Meta(ge=0)] = 0,
+        offset: Offset = 0,
     ) -> list[HistoryItem]:
         found = await self._wallets.call(
             name, lambda wallet: read_history(wallet.store, limit, offset)
@@ -290,7 +302,7 @@ class WalletRoom:
     async def _votes(self, heights: Sequence[int | None]) -> list[int]:
         """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
         wanted = {height for height in heights if height is not None}
-        found = await self._chain.queries.confirmations(wanted)
+        found = await self._queries.confirmations(wanted)
         return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
@@ -302,12 +314,10 @@ class WalletRoom:
         self,
         kind: Literal["coin", "transfer", "contract"],
         id: Hash,  # noqa: A002 - the parameter's public name
-        label: Annotated[str, msgspec.Meta(max_length=256)],
+        label: Label,
         name: WalletName = DEFAULT_WALLET,
     ) -> bool:
-        await self._wallets.call(
-            name, lambda wallet: wallet.store.set_label(kind, bytes(id), label)
-        )
+        await self._wallets.call(name, lambda wallet: wallet.label(kind, bytes(id), label))
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))

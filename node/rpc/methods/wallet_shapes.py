@@ -9,11 +9,19 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.consensus.params import Network
+from unchained.node.crypto.addresses import MAX_MEMO, PAYCODE_CHARS_MAX
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.payment_request import SCHEME, PaymentRequest
+from unchained.node.wallet.keystore import MAX_ACCOUNTS
+from unchained.node.wallet.manager import Gathered
+from unchained.node.wallet.payment_request import (
+    LABEL_CHARS_MAX,
+    SCHEME,
+    URI_CHARS_MAX,
+    PaymentRequest,
+)
 from unchained.node.wallet.records import (
     HistoryEntry,
     Origin,
@@ -23,12 +31,18 @@ from unchained.node.wallet.records import (
     ScanProgress,
     WalletCoin,
 )
-from unchained.node.wallet.wallet import Summary, WalletInfo, WatchedContract
+from unchained.node.wallet.summary import Summary
+from unchained.node.wallet.wallet import WalletInfo, WatchedContract
 
 WalletName = Annotated[
     str,
     msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="which wallet"),
 ]
+AccountCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_ACCOUNTS)]
+Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
+Memo = Annotated[str, msgspec.Meta(max_length=MAX_MEMO)]
+PayeeText = Annotated[str, msgspec.Meta(min_length=1, max_length=URI_CHARS_MAX)]
+PartyText = Annotated[str, msgspec.Meta(min_length=1, max_length=PAYCODE_CHARS_MAX)]
 Account = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1, description="account of the wallet")]
 FeeRate = Annotated[
     int, msgspec.Meta(ge=1, le=1_000_000, description="grains per byte of size (Protocol §8.2)")
@@ -55,9 +69,9 @@ _STATES: Mapping[OutgoingState, StateName] = {
     name amount and memo itself. A memo takes a paycode."""
 )
 class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    to: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
+    to: PayeeText
     amount: Amount | None = None
-    memo: str = ""
+    memo: Memo = ""
 
     def payee(self, network: Network) -> Payee:
         """Return the payee. Raises `RequestError`, InvalidParams where no amount is named."""
@@ -97,7 +111,8 @@ class WalletProgress(msgspec.Struct, frozen=True):
 
 @user_text(
     """A wallet of the node. A closed one has a name alone; it has no coins below `birth_height`;
-    `failure` says why an open one is not followed."""
+    `failure` says why an open one is not followed. With `has_bip39_passphrase` the mnemonic alone
+    does not bring it back (missing where the file does not tell)."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     name: str
@@ -105,6 +120,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
     locked: bool | None
     watch_only: bool | None
     has_passphrase: bool | None
+    has_bip39_passphrase: bool | None
     birth_height: int | None
     accounts: list[int]
     progress: WalletProgress | None
@@ -121,6 +137,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.locked,
             None if info is None else info.watch_only,
             None if info is None else info.has_passphrase,
+            None if info is None else info.has_bip39_passphrase,
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
             None if progress is None else WalletProgress.of(progress),
@@ -132,6 +149,15 @@ class WalletEntry(msgspec.Struct, frozen=True):
 class Created(msgspec.Struct, frozen=True):
     name: str
     mnemonic: str
+
+
+@user_text(
+    """A wallet's words. With `has_bip39_passphrase` they do not bring it back alone: the BIP 39
+    passphrase that it was restored with is needed as well."""
+)
+class Mnemonic(msgspec.Struct, frozen=True):
+    words: str
+    has_bip39_passphrase: bool
 
 
 @user_text(
@@ -242,6 +268,12 @@ class HistoryItem(msgspec.Struct, frozen=True):
         )
 
 
+@user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
+class Abandoned(msgspec.Struct, frozen=True):
+    txid: Hash
+    lost: tuple[Hash, ...]
+
+
 @user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash
@@ -266,11 +298,43 @@ class Sent(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("An output of a transfer to be signed; `own` if it comes back to the wallet.")
+@user_text("A transfer that the node did not take, and why: its coins are free again.")
+class RefusedInfo(msgspec.Struct, frozen=True):
+    txid: Hash
+    rule: str
+    why: str
+
+
+@user_text(
+    """What came of a sweep or a consolidation. `left` is in coins that could be spent and were not:
+    they are worth less than their fee, or more than fit at a time."""
+)
+class GatheredInfo(msgspec.Struct, frozen=True):
+    sent: list[Sent]
+    refused: list[RefusedInfo]
+    left: Amount
+
+    @classmethod
+    def of(cls, gathered: Gathered) -> GatheredInfo:
+        """Describe what came of it."""
+        return cls(
+            [Sent.of(outgoing) for outgoing in gathered.sent],
+            [RefusedInfo(Hash(step.txid), step.rule, step.why) for step in gathered.refused],
+            Amount(gathered.left),
+        )
+
+
+@user_text(
+    """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
+    spend it. `payee` is whom the file shows that it pays, missing where it names nobody; `terms`
+    what spends it if it lies under a contract."""
+)
 class UnsignedOutput(msgspec.Struct, frozen=True):
     value: Amount
     lock: Hash
     own: bool
+    payee: str | None
+    terms: str | None
     memo: str
 
 
@@ -297,7 +361,12 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
             summary.lock_height,
             [
                 UnsignedOutput(
-                    Amount(output.value), Hash(output.lock), output.own, memo_text(output.memo)
+                    Amount(output.value),
+                    Hash(output.lock),
+                    output.own,
+                    output.payee or None,
+                    output.terms or None,
+                    memo_text(output.memo),
                 )
                 for output in summary.outputs
             ],

@@ -24,10 +24,21 @@ from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport import gossip_wire
-from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerId, PeerInfo
+from unchained.node.transport.contract import (
+    DisconnectReason,
+    Misbehaviour,
+    PeerId,
+    PeerIdentified,
+    PeerInfo,
+)
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
-from unchained.node.transport.libp2p.pace import Pace
+from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    Identified,
+    read_message,
+)
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     ProtocolNotServedError,
@@ -36,12 +47,11 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     agree,
     propose,
+    propose_one_of,
 )
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, MemoryBudget, Yamux, YamuxGuard
+from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
 from unchained.node.transport.switchboard import Switchboard
 
-DEAD_AFTER_S: Final = 15
-"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
@@ -50,7 +60,6 @@ REFUSED_STREAMS_MAX: Final = 1000
 STREAMS_BURST: Final = 1_000
 STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
-OUTBOX_BYTES_MAX: Final = 4 << 20
 OUTBOX_RPCS_MAX: Final = 4096
 
 
@@ -71,7 +80,7 @@ class Upgraded:
 class Upgrader:
     """Makes peers of sockets: Noise and Yamux, nothing else is offered or accepted."""
 
-    def __init__(self, identity: Identity, budget: MemoryBudget) -> None:
+    def __init__(self, identity: Identity, budget: NodeBudget) -> None:
         self._budget = budget
         self._noise = Noise(identity.key_pair, create_new_x25519_key_pair().private_key)
 
@@ -132,8 +141,10 @@ class Connection:
         self._served = 0
         self._refused = 0
         self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
-        self.pace = Pace()
-        """What its gossip costs, in all its streams together."""
+        self._gossip_in: MuxedStream | None = None
+        self.budget = upgraded.guard.budget
+        """What peers may make the node hold and do, all together."""
+        self.pace = upgraded.guard.pace
 
     def close(self, reason: DisconnectReason) -> None:
         """End the connection; the first reason given stands, and a frame fault before it."""
@@ -141,6 +152,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
+        self.budget.outbox.set(self, 0)
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -158,15 +170,23 @@ class Connection:
             self.close(DisconnectReason.MISBEHAVED)
 
     def send(self, rpc: Rpc) -> bool:
-        """Queue gossip; False if it had to be dropped because the queue is full."""
+        """Queue gossip; False if it was dropped: the queue is full, or the connection ends."""
         size = rpc.size()
-        full = self._outbox_bytes + size > OUTBOX_BYTES_MAX
-        if full or len(self._outbox) >= OUTBOX_RPCS_MAX:
+        outboxes = self.budget.outbox
+        full = not outboxes.fits(self, size) or len(self._outbox) >= OUTBOX_RPCS_MAX
+        if full or self._scope.cancel_called:
             return False
         self._outbox.append(rpc)
         self._outbox_bytes += size
+        outboxes.set(self, self._outbox_bytes)
         self._to_send.set()
         return True
+
+    async def listen_to(self, gossip: MuxedStream) -> None:
+        """Take a peer's gossip from one stream, the last that it opened for it."""
+        before, self._gossip_in = self._gossip_in, gossip
+        if before is not None:
+            await before.reset()
 
     async def open(self, protocol: str, first: bytes = b"") -> MuxedStream:
         """Open a stream and send `first` on it.
@@ -174,16 +194,19 @@ class Connection:
         Raises `StreamBrokenError`, `ProtocolNotServedError`, `StreamFaultError`.
 
         `first` must fit a stream's first window."""
-        try:
-            stream = MuxedStream(await self._upgraded.muxer.open_stream())
-        except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBrokenError(str(error)) from None
+        stream = await self._new_stream()
         try:
             await propose(stream, protocol, first)
         except BaseException:
             await stream.reset()
             raise
         return stream
+
+    async def _new_stream(self) -> MuxedStream:
+        try:
+            return MuxedStream(await self._upgraded.muxer.open_stream())
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBrokenError(str(error)) from None
 
     async def run(
         self,
@@ -195,7 +218,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._multiplex)
                 nursery.start_soon(self._watch)
-                nursery.start_soon(self._gossip)
+                nursery.start_soon(self._greet)
                 nursery.start_soon(self._accept, nursery, served, serve)
         await self._upgraded.muxer._cleanup_on_error()
 
@@ -207,37 +230,58 @@ class Connection:
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
-        silent, heard = 0, -1
-        while silent < DEAD_AFTER_S:
-            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
-            await trio.sleep(1)
-            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
-            heard = self._upgraded.tcp.received
+        await self._upgraded.muxer.is_dead.wait()
         self.close(DisconnectReason.DEAD)
+
+    async def _greet(self) -> None:
+        """Ask the peer what it is before anything else, then gossip with it."""
+        found = Identified()
+        try:
+            with trio.move_on_after(NEGOTIATE_S):
+                found = await self._identify()
+        except ProtocolNotServedError:
+            pass
+        except StreamBrokenError:
+            self.close(DisconnectReason.REMOTE)
+            return
+        except StreamFaultError as error:
+            self.accuse(Misbehaviour.BAD_RESPONSE, str(error), IDENTIFY_PROTOCOL)
+        self._switchboard.identified(
+            PeerIdentified(
+                self.info,
+                found.agent,
+                found.protocols,
+                "" if found.observed is None else found.observed.host,
+            )
+        )
+        await self._gossip()
+
+    async def _identify(self) -> Identified:
+        stream = await self.open(IDENTIFY_PROTOCOL)
+        try:
+            return await read_message(stream)
+        finally:
+            await stream.reset()
 
     async def _gossip(self) -> None:
         try:
             with trio.fail_after(NEGOTIATE_S):
-                stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
+                stream = await self._new_stream()
+                protocol = await propose_one_of(stream, gossip_wire.GOSSIP_PROTOCOLS)
             while True:
                 await self._to_send.wait()
-                rpcs = [self._pop()]
-                size = rpcs[0].size()
-                while self._outbox and size + self._outbox[0].size() <= gossip_wire.RPC_MERGE_BYTES:
-                    size += self._outbox[0].size()
-                    rpcs.append(self._pop())
+                rpcs = gossip_wire.take_batch(self._outbox)
+                self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
+                self.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
-                await stream.write(gossip_wire.encode(rpcs))
+                data = gossip_wire.encode(rpcs, protocol)
+                self.budget.upload.note_gossip(len(data))
+                await stream.write(data)
         except trio.TooSlowError:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):
             self.close(DisconnectReason.REMOTE)
-
-    def _pop(self) -> Rpc:
-        rpc = self._outbox.popleft()
-        self._outbox_bytes -= rpc.size()
-        return rpc
 
     async def _accept(
         self,

@@ -1,19 +1,22 @@
-"""Inbound handshakes under way, bounded in time and number.
+"""Inbound handshakes under way, bounded in time, number and rate.
 
 Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address has
-few places; where all are taken the oldest is closed, and none lasts longer than `HANDSHAKE_S`. And
-as a handshake is the most expensive thing that anybody may ask for, each address waits its turn
-when it asks for many. It can go when libp2p bounds its handshakes per address.
+few places, and none is kept for longer than `HANDSHAKE_S`. Where all are taken, somebody goes of
+the network that has most of them under way, so that who comes from elsewhere is never shown out
+for a flood, however slow its line. And as a handshake is the most expensive thing that anybody may
+ask for, so many begin per second, in all and of each address; networks take turns. It can go when
+libp2p bounds its handshakes so.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, OrderedDict, deque
 from typing import Final
 
 import trio
 
-from unchained.node.base.token_bucket import KeyedTokenBuckets
+from unchained.node.base.token_bucket import KeyedTokenBuckets, TokenBucket
 
 HANDSHAKE_S: Final = 10.0
 HANDSHAKES_PER_IP_MAX: Final = 8
@@ -21,44 +24,104 @@ HANDSHAKES_MAX: Final = 128
 HANDSHAKES_PER_IP_BURST: Final = 16
 HANDSHAKES_PER_IP_PER_S: Final = 4.0
 """Handshakes of one address that begin per second, after a burst; more of them wait."""
+HANDSHAKES_BURST: Final = 32
+HANDSHAKES_PER_S: Final = 40.0
+"""Handshakes that begin per second in all, after a burst: a tenth of a core."""
+
+
+class Handshake:
+    """One that is under way; `scope` is cancelled when its place is given to another."""
+
+    def __init__(self, ip: str, network: str) -> None:
+        self.ip = ip
+        self.network = network
+        self.scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
+        self.has_begun = False
 
 
 class Handshakes:
-    """Who is being let in."""
+    """Who is being let in. Run `run` beside it: it gives the turns."""
 
     def __init__(self) -> None:
-        self._scopes: dict[trio.CancelScope, str] = {}
-        self._per_ip: Counter[str] = Counter()
-        self._rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
+        self._under_way: dict[Handshake, None] = {}
+        self._of_ip: Counter[str] = Counter()
+        self._of_network: Counter[str] = Counter()
+        self._ip_rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
+        self._rate = TokenBucket(HANDSHAKES_BURST, HANDSHAKES_PER_S, -math.inf)
+        self._lines: OrderedDict[str, deque[trio.Event]] = OrderedDict()
+        """Who waits for a turn, by network; the network that had one longest ago first."""
+        self._arrived = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._under_way)
 
     def has_room(self, ip: str) -> bool:
         """Return whether an address (`address_group`) may have one more under way."""
-        return self._per_ip[ip] < HANDSHAKES_PER_IP_MAX
+        return self._of_ip[ip] < HANDSHAKES_PER_IP_MAX
 
-    def enter(self, ip: str) -> trio.CancelScope | None:
-        """Return the scope to shake hands in, or None if there is no room."""
+    def enter(self, ip: str, network: str) -> Handshake | None:
+        """Take a place for an address of a network (`network_group`), None if there is no room for
+        it; `leave` must follow."""
         if not self.has_room(ip):
             return None
-        if len(self._scopes) >= HANDSHAKES_MAX:
-            oldest = next(iter(self._scopes))
-            oldest.cancel()
-            self.leave(oldest)
-        scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
-        self._scopes[scope] = ip
-        self._per_ip[ip] += 1
-        return scope
+        handshake = Handshake(ip, network)
+        self._under_way[handshake] = None
+        self._of_ip[ip] += 1
+        self._of_network[network] += 1
+        if len(self._under_way) > HANDSHAKES_MAX:
+            shown_out = self._to_be_shown_out()
+            shown_out.scope.cancel()
+            self.leave(shown_out)
+        return handshake
 
-    async def turn(self, ip: str) -> None:
-        """Wait until a handshake of an address may begin."""
-        await trio.sleep(self._rate.spend(ip, trio.current_time()))
+    def _to_be_shown_out(self) -> Handshake:
+        """Return the oldest of the address that has most of the network that has most; of two
+        that are alike, one that has not begun."""
+        return max(
+            self._under_way,
+            key=lambda it: (self._of_network[it.network], self._of_ip[it.ip], not it.has_begun),
+        )
 
-    def leave(self, scope: trio.CancelScope) -> None:
+    async def turn(self, handshake: Handshake) -> None:
+        """Wait until a handshake may begin."""
+        await trio.sleep(self._ip_rate.spend(handshake.ip, trio.current_time()))
+        called = trio.Event()
+        line = self._lines.setdefault(handshake.network, deque())
+        line.append(called)
+        self._arrived.set()
+        try:
+            await called.wait()
+        finally:
+            if not called.is_set():
+                line.remove(called)
+                self._drop_if_empty(handshake.network)
+        handshake.has_begun = True
+
+    async def run(self) -> None:
+        """Give turns until cancelled: one network after the other, so many per second."""
+        while True:
+            await trio.sleep(self._rate.spend(trio.current_time()))
+            while not self._lines:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            network, line = next(iter(self._lines.items()))
+            line.popleft().set()
+            self._lines.move_to_end(network)
+            self._drop_if_empty(network)
+
+    def _drop_if_empty(self, network: str) -> None:
+        if not self._lines.get(network, True):
+            del self._lines[network]
+
+    def leave(self, handshake: Handshake) -> None:
         """Give the place back; calling it again changes nothing."""
-        ip = self._scopes.pop(scope, None)
-        if ip is not None:
-            self._per_ip[ip] -= 1
-            if not self._per_ip[ip]:
-                del self._per_ip[ip]
+        if handshake not in self._under_way:
+            return
+        del self._under_way[handshake]
+        for counter, key in (
+            (self._of_ip, handshake.ip),
+            (self._of_network, handshake.network),
+        ):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]

@@ -7,8 +7,6 @@ see docs/decisions/transport.md.
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +15,10 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import address_group
+from unchained.node.transport.address_groups import address_group, network_group
 from unchained.node.transport.contract import (
     DialError,
     DialRefusedError,
@@ -44,20 +43,30 @@ from unchained.node.transport.contract import (
     TransportStatistics,
     Validator,
 )
+from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import (
     Connection,
     Upgraded,
     Upgrader,
     WrongPeerError,
 )
-from unchained.node.transport.libp2p.handshakes import Handshakes
+from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    PING_PROTOCOL,
+    echo_pings,
+    introduce,
+    own_message,
+)
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
     announced,
+    dial_problem,
     listen,
     parse_listen,
     places,
@@ -71,11 +80,10 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     read_varint,
 )
-from unchained.node.transport.libp2p.yamux import MemoryBudget, apply_mends
+from unchained.node.transport.libp2p.yamux import apply_mends
+from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
-UNREAD_BYTES_MAX: Final = 32 << 20
-"""Bytes that all peers together may have us hold unread."""
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
 LOOKUPS_MAX: Final = 4
@@ -88,8 +96,12 @@ class HostConfig:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()
     """Addresses to give to others instead of those that are listened on."""
+    auto_port: int = 0
+    """The port that `auto` stands for, or the next free one; 0: any free one."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
@@ -105,14 +117,15 @@ class Libp2pTransport:
     ) -> None:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
-        self._listen = tuple(parse_listen(text) for text in config.listen)
+        self._listen = tuple(parse_listen(text, config.auto_port) for text in config.listen)
         self._announce = tuple(
             str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
         )
-        rng = random.Random(secrets.randbits(64))  # noqa: S311 - who is in a mesh is no secret
+        rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
-        self._budget = MemoryBudget(UNREAD_BYTES_MAX)
+        self._identity = identity
+        self._budget = NodeBudget(1024 * config.upload_kib)
         self._upgrader = Upgrader(identity, self._budget)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
@@ -160,8 +173,8 @@ class Libp2pTransport:
 
     def subscribe(self, topic: str, validator: Validator, limits: TopicLimits) -> None:
         """Take part in a topic; ValueError if its messages would not fit an RPC."""
-        if limits.max_size > gossip_wire.RPC_BYTES_MAX - 1024:
-            raise ValueError(f"max_size of {topic}: at most {gossip_wire.RPC_BYTES_MAX - 1024}")
+        if limits.max_size > RPC_BYTES_MAX - 1024:
+            raise ValueError(f"max_size of {topic}: at most {RPC_BYTES_MAX - 1024}")
         self._switchboard.router.subscribe(topic, validator, limits)
 
     async def publish(self, topic: str, data: bytes) -> MessageId:
@@ -219,9 +232,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                problem = DialUnreachableError(
-                    text, error.strerror or str(error.__cause__ or error)
-                )
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             try:
@@ -274,6 +285,9 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
+        for place, (address, _) in zip(self._listen, bound, strict=True):
+            if place.takes_next and address.port != (wanted := place.address.port or address.port):
+                self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -281,6 +295,7 @@ class Libp2pTransport:
                     announced([address for address, _ in bound], self.id)
                 )
                 self._switchboard.begin(nursery)
+                nursery.start_soon(self._handshakes.run)
                 for _, listener in bound:
                     nursery.start_soon(
                         partial(
@@ -325,15 +340,15 @@ class Libp2pTransport:
         except OSError:
             return
         ip = plain(place[0])
-        scope = self._handshakes.enter(address_group(ip))
-        if scope is None:
+        handshake = self._handshakes.enter(address_group(ip), network_group(ip))
+        if handshake is None:
             self._switchboard.counters.connections_refused += 1
             return
         tcp = self._begin(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
-                upgraded = await self._shake_hands(tcp, ip, scope)
+                upgraded = await self._shake_hands(tcp, ip, handshake)
                 if upgraded is not None and self._has_room(ip, upgraded.peer):
                     address = str(Address.of_ip(ip, place[1]))
                     await self._live(upgraded, ip, address, Direction.INBOUND)
@@ -348,21 +363,19 @@ class Libp2pTransport:
             return False
         return self._switchboard.admits(ip, peer, Direction.INBOUND)
 
-    async def _shake_hands(
-        self, tcp: TcpStream, ip: str, scope: trio.CancelScope
-    ) -> Upgraded | None:
+    async def _shake_hands(self, tcp: TcpStream, ip: str, handshake: Handshake) -> Upgraded | None:
         def proven(peer: PeerId) -> bool:
             return peer != self.id and self._switchboard.admits(ip, peer, Direction.INBOUND)
 
         detail = "not finished in time"
         try:
-            with scope:
-                await self._handshakes.turn(address_group(ip))
+            with handshake.scope:
+                await self._handshakes.turn(handshake)
                 return await self._upgrader.inbound(tcp, proven)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             detail = type(error).__name__
         finally:
-            self._handshakes.leave(scope)
+            self._handshakes.leave(handshake)
         self._switchboard.counters.handshakes_failed += 1
         self._switchboard.misbehaved(ip, None, Misbehaviour.HANDSHAKE_FAILED, detail)
         return None
@@ -388,8 +401,7 @@ class Libp2pTransport:
             try:
                 stream = await trio.open_tcp_stream(ip, address.port)
             except OSError as error:
-                why = error.strerror or str(error.__cause__ or error)
-                problem = DialUnreachableError(text, why)
+                problem = DialUnreachableError(text, dial_problem(error))
                 continue
             tcp = self._begin(stream)
             async with trio.open_nursery() as nursery:
@@ -430,9 +442,8 @@ class Libp2pTransport:
         self._connections[info.peer] = connection
         self._open[connection] = None
         self._switchboard.connected(info)
-        served = (gossip_wire.GOSSIP_PROTOCOL, *self._switchboard.served)
         try:
-            await connection.run(served, partial(self._serve, connection))
+            await connection.run(self._protocols(), partial(self._serve, connection))
         except Exception:  # noqa: BLE001 - fault 1: no peer may end the process
             self._switchboard.fault("net.connection_failed", peer=info.peer)
         finally:
@@ -454,17 +465,31 @@ class Libp2pTransport:
             del self._connections[connection.info.peer]
             self._switchboard.disconnected(PeerDisconnected(connection.info, reason))
 
+    def _protocols(self) -> tuple[str, ...]:
+        """Return what a peer may open a stream for."""
+        common = (*gossip_wire.GOSSIP_PROTOCOLS, IDENTIFY_PROTOCOL, PING_PROTOCOL)
+        return (*common, *self._switchboard.served)
+
     async def _serve(self, connection: Connection, protocol: str, stream: MuxedStream) -> None:
-        if protocol != gossip_wire.GOSSIP_PROTOCOL:
+        if protocol in self._switchboard.served:
             await requests.answer(self._switchboard, connection, protocol, stream)
-            return
+        elif protocol == IDENTIFY_PROTOCOL:
+            info, served = connection.info, self._protocols()
+            await introduce(stream, own_message(self._identity, served, self._addresses, info))
+        elif protocol == PING_PROTOCOL:
+            await echo_pings(stream)
+        else:
+            await self._take_gossip(connection, stream)
+
+    async def _take_gossip(self, connection: Connection, stream: MuxedStream) -> None:
+        await connection.listen_to(stream)
         try:
             while True:
-                length = await read_varint(stream, gossip_wire.RPC_BYTES_MAX)
+                length = await read_varint(stream, RPC_BYTES_MAX)
                 rpc = gossip_wire.decode(await stream.read(length))
                 self._switchboard.gossip_in(connection.info.peer, rpc)
                 await connection.pace.spend(work_of(rpc, length))
-        except (gossip_wire.BadRpcError, StreamFaultError) as error:
+        except (BadRpcError, StreamFaultError) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 
     def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:

@@ -1,11 +1,16 @@
-"""How fast one connection's gossip and streams are taken: the excess waits where it comes from.
+"""How fast what peers send is taken in: the excess waits where it comes from.
 
-A peer that sends faster finds the stream's window closed, so that a flood delays only itself. What
-counts is the work that a message makes: a thousand empty ones cost more than one large one.
+A peer that sends faster finds windows closed, so that a flood delays only itself. What counts is
+the work that something makes: a thousand empty messages, or frames, cost more than a large one.
+
+No connection gets more than `PEER_WORK_PER_S`. Of those that others opened each has a share that
+nobody takes from it, enough to follow the chain; what they want beyond it they draw from one pool,
+so that many who flood cost no more than a few.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
@@ -13,13 +18,23 @@ import trio
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.gossip_router import Rpc
 
-GOSSIP_WORK_BURST: Final = 4 << 20
-"""Units at once, 60 ms of work in all; a unit is that of one byte, some 15 ns."""
-GOSSIP_WORK_PER_S: Final = 4 << 20
-"""Units per second: 6 % of a core."""
+PEER_WORK_BURST: Final = 4 << 20
+"""Units at once, 60 ms of work in all; a unit is that of one byte of gossip, some 15 ns."""
+PEER_WORK_PER_S: Final = 4 << 20
+"""Units per second of one connection: 6 % of a core."""
+INBOUND_SHARE_BURST: Final = 1 << 20
+INBOUND_SHARE_PER_S: Final = 256 << 10
+"""Units per second that each inbound connection has for itself: 0.4 % of a core."""
+INBOUND_POOL_BURST: Final = 8 << 20
+INBOUND_POOL_PER_S: Final = 8 << 20
+"""Units per second that all inbound connections have together beyond their shares: 12 % of a
+core."""
 WORK_PER_RPC: Final = 1024
 WORK_PER_ENTRY: Final = 256
-WORK_PER_ID: Final = 16
+WORK_PER_ID: Final = 64
+WORK_PER_FRAME: Final = 2048
+"""Units of a multiplexer's frame, whatever is in it: 30 us. All frames of `PEER_WORK_PER_S` carry
+134 MB/s where they are full."""
 WORK_AT_ONCE: Final = 64 << 10
 """Units after which other tasks get a turn: 1 ms."""
 
@@ -31,16 +46,35 @@ def work_of(rpc: Rpc, size: int) -> int:
     return WORK_PER_RPC + size + WORK_PER_ENTRY * sum(map(len, lists)) + WORK_PER_ID * ids
 
 
-class Pace:
-    """A bucket of units that refills with time."""
+class WorkPool:
+    """What all inbound connections of a node may have it do beyond their shares."""
 
-    def __init__(self, burst: int = GOSSIP_WORK_BURST, per_s: int = GOSSIP_WORK_PER_S) -> None:
-        self._bucket = TokenBucket(burst, per_s, trio.current_time())
+    def __init__(self) -> None:
+        self._bucket = TokenBucket(INBOUND_POOL_BURST, INBOUND_POOL_PER_S, -math.inf)
+
+    def spend(self, now: float, units: float, within_s: float) -> float | None:
+        """Take units; return the seconds until they are there, None if none were taken since that
+        would take `within_s` or longer."""
+        if self._bucket.delay(now, units) >= within_s:
+            return None
+        return self._bucket.spend(now, units)
+
+
+class Pace:
+    """What one connection may have us do; `pool` is None for one that we opened."""
+
+    def __init__(self, pool: WorkPool | None) -> None:
+        self._pool = pool
+        self._bucket = TokenBucket(PEER_WORK_BURST, PEER_WORK_PER_S, -math.inf)
+        self._share = TokenBucket(INBOUND_SHARE_BURST, INBOUND_SHARE_PER_S, -math.inf)
         self._untaken = 0
 
     async def spend(self, units: int) -> None:
-        """Take units out of the bucket; wait until it is no longer overdrawn."""
-        wait_s = self._bucket.spend(trio.current_time(), units)
+        """Note units of work that are done; wait until there is room for more."""
+        now = trio.current_time()
+        wait_s = self._bucket.spend(now, units)
+        if self._pool is not None:
+            wait_s = max(wait_s, self._spend_shared(self._pool, now, units))
         self._untaken += units
         if wait_s > 0:
             self._untaken = 0
@@ -48,3 +82,14 @@ class Pace:
         elif self._untaken >= WORK_AT_ONCE:
             self._untaken = 0
             await trio.lowlevel.checkpoint()
+
+    def _spend_shared(self, pool: WorkPool, now: float, units: int) -> float:
+        own = min(float(units), max(0.0, self._share.level(now)))
+        lacking = units - own
+        if lacking:
+            by_share_s = self._share.delay(now, units)
+            by_pool_s = pool.spend(now, lacking, by_share_s)
+            if by_pool_s is not None:
+                self._share.spend(now, own)
+                return by_pool_s
+        return self._share.spend(now, units)

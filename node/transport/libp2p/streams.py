@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
@@ -17,6 +17,8 @@ LINE_BYTES_MAX: Final = 1024
 """Bytes of a protocol name that are read."""
 PROPOSALS_MAX: Final = 8
 CHUNK_BYTES: Final = 1 << 16
+READ_AHEAD_BYTES: Final = 4 << 10
+"""Bytes of a stream that are read at once where fewer are asked for."""
 SOCKET_UNSENT_BYTES_MAX: Final = 256 << 10
 """Bytes that wait for the socket before writers are made to wait."""
 MULTISTREAM: Final = "/multistream/1.0.0"
@@ -131,6 +133,15 @@ class TcpStream(ReadWriteCloser):
         return None
 
 
+class WindowedConn(Protocol):
+    """A multiplexer that knows when a stream may send."""
+
+    async def wait_for_window(self, stream: YamuxStream) -> int:
+        """Return how many bytes of a stream may be sent, once some may; also when it has ended.
+
+        Raises MuxedStreamError where the other side gives no window for long."""
+
+
 class MuxedStream:
     """A multiplexed stream with exact reads through a buffer.
 
@@ -149,7 +160,7 @@ class MuxedStream:
     async def read(self, n: int) -> bytes:
         """Return exactly `n` bytes; raises `StreamBrokenError`."""
         while len(self._in) < n:
-            self._in += await self._some(max(CHUNK_BYTES, n - len(self._in)))
+            self._in += await self._some(max(READ_AHEAD_BYTES, n - len(self._in)))
         result = bytes(memoryview(self._in)[:n])
         del self._in[:n]
         return result
@@ -159,17 +170,33 @@ class MuxedStream:
         if self._in:
             return False
         try:
-            self._in += await self._some(CHUNK_BYTES)
+            self._in += await self._some(READ_AHEAD_BYTES)
         except StreamBrokenError:
             return True
         return False
+
+    async def abandoned(self) -> None:
+        """Wait for the other side to reset the stream, or to send what nobody asked for. An end of
+        its half alone means that it waits for ours."""
+        if not await self.ended():
+            return
+        stream, events = self._stream, self._stream.conn.stream_events
+        while stream.stream_id in events and not stream.reset_received:
+            # What ended the read stays set; a reset sets whatever event is there.
+            event = events[stream.stream_id] = trio.Event()
+            await event.wait()
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`; one task at a time. Raises `StreamBrokenError`.
 
         A stream whose write was cancelled is good for nothing but `reset`."""
+        conn = cast(WindowedConn, self._stream.conn)
+        at = 0
         try:
-            await self._stream.write(data)
+            while at < len(data):
+                window = await conn.wait_for_window(self._stream)
+                await self._stream.write(data[at : at + window])
+                at += window
         except (MuxedStreamError, IOException, RawConnError) as error:
             raise StreamBrokenError(str(error)) from None
 
@@ -222,6 +249,26 @@ async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
     if await _read_line(stream) != MULTISTREAM:
         raise StreamFaultError("no multistream-select")
+    await _read_consent(stream, protocol)
+
+
+async def propose_one_of(stream: Bytes, protocols: Sequence[str]) -> str:
+    """Agree on the first of some protocols that the other side serves, and return it; raises as
+    `propose` does."""
+    first, *others = protocols
+    try:
+        await propose(stream, first)
+        return first
+    except ProtocolNotServedError:
+        for protocol in others:
+            await stream.write(_line(protocol))
+            with suppress(ProtocolNotServedError):
+                await _read_consent(stream, protocol)
+                return protocol
+        raise
+
+
+async def _read_consent(stream: Bytes, protocol: str) -> None:
     answer = await _read_line(stream)
     if answer == "na":
         raise ProtocolNotServedError(protocol)

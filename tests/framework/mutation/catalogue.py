@@ -33,7 +33,6 @@ AROUND_THE_CHAIN: Final = (
     "importer.py",
     "journal.py",
     "opened_chain.py",
-    "pruning.py",
     "results.py",
     "service.py",
     "status.py",

@@ -59,6 +59,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     how = parser.add_argument_group("how")
     how.add_argument("-j", type=int, default=os.cpu_count() or 1, dest="workers")
     how.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="by these tests")
+    how.add_argument(
+        "--tiers", type=int, metavar="N", help="go no further than to the Nth nearest kind of tests"
+    )
     how.add_argument("--seconds", type=float, metavar="N", help="begin no mutant after N seconds")
     how.add_argument(
         "--mutant-seconds",
@@ -134,7 +137,7 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
             lambda text: print(text, flush=True),
         )
         until = start + options.seconds if options.seconds else float("inf")
-        verdicts = run.run(mutants, find_tests(tree, options.tests), until, reasons)
+        verdicts = run.run(mutants, find_tests(tree, options.tests), until, reasons, options.tiers)
         touched = {mutant.file for mutant in mutants}
         sources = {file: (tree / file).read_text() for file in touched}
         whole = whole_files(root, verdicts) if list(options.tests) == list(TESTS) else frozenset()
@@ -142,7 +145,7 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
     for line in report.lines(sources):
         print(line)
     if len(verdicts) < len(mutants):
-        print(f"{len(mutants) - len(verdicts)} mutants met not all tests in the time given")
+        print(f"{len(mutants) - len(verdicts)} mutants live that have not met all tests")
     print(f"{time.monotonic() - start:.0f} s for {len(verdicts)} mutants")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
@@ -153,11 +156,11 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
 
 def whole_files(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
     """Return the files of which every mutant has a verdict."""
-    judged = {verdict.mutant.id for verdict in verdicts}
+    done = {verdict.mutant.id for verdict in verdicts}
     return frozenset(
         file
         for file in {verdict.mutant.file for verdict in verdicts}
-        if all(mutant.id in judged for mutant in all_mutants(root, [file]))
+        if all(mutant.id in done for mutant in all_mutants(root, [file]))
     )
 
 

@@ -24,7 +24,7 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdicts of a run, judged; `whole` are the files of which every mutant was run."""
+    """The verdicts of a run, summed up; `whole` are the files of which every mutant was run."""
 
     verdicts: Sequence[Verdict]
     reasons: Mapping[str, str]

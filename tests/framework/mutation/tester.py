@@ -65,7 +65,7 @@ class Verdict:
 
 
 class MutationTester:
-    """Judges mutants with one map, in copies of one tree."""
+    """Runs mutants with one map, in copies of one tree."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class MutationTester:
 
         def work(worker: _Worker) -> None:
             try:
-                for verdict in worker.judge(queue, until):
+                for verdict in worker.run_queue(queue, until):
                     verdicts.append(verdict)
                     say(verdict)
             except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
@@ -193,10 +193,10 @@ class _Worker:
         self._fork = 0
         self._interrupted = False
 
-    def judge(
+    def run_queue(
         self, queue: SimpleQueue[tuple[Mutant, list[str], int]], until: float
     ) -> Iterator[Verdict]:
-        """Judge mutants until the queue is empty or the time over."""
+        """Run mutants until the queue is empty or the time over."""
         try:
             while time.monotonic() < until and not self._interrupted:
                 try:
@@ -204,7 +204,7 @@ class _Worker:
                 except Empty:
                     return
                 start = time.monotonic()
-                verdict = self._judge(mutant, self._tester.killers_first(mutant, tests))
+                verdict = self._verdict_on(mutant, self._tester.killers_first(mutant, tests))
                 if verdict.outcome == "killed":
                     self._tester.killed(mutant, verdict.by)
                 taken = round(time.monotonic() - start, 2)
@@ -212,7 +212,7 @@ class _Worker:
         finally:
             self._stop()
 
-    def _judge(self, mutant: Mutant, tests: list[str]) -> Verdict:
+    def _verdict_on(self, mutant: Mutant, tests: list[str]) -> Verdict:
         if not self._tester.is_imported(mutant):
             original = str(self._tester.original(mutant.file))
             request = {"file": mutant.file, "original": original, "tests": tests}
@@ -231,11 +231,11 @@ class _Worker:
                 assert verdict is not None, "what is imported has its own code"
                 if verdict.outcome != "survived":
                     break
-        assert verdict is not None, "a mutant is judged by at least one test"
+        assert verdict is not None, "a mutant is run by at least one test"
         return verdict
 
     def interrupt(self) -> None:
-        """Make `judge` end soon, in another thread: what it listens to is gone."""
+        """Make `run_queue` end soon, in another thread: what it listens to is gone."""
         self._interrupted = True
         for process in list(self._processes.values()):
             process.kill()

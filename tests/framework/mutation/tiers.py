@@ -40,7 +40,7 @@ def tiers_of(tests: Sequence[str], files: Iterable[str]) -> list[list[str]]:
 
 
 class TieredRun:
-    """Judges mutants by one tier of tests after the other, in copies of one tree."""
+    """Runs mutants through one tier of tests after the other, in copies of one tree."""
 
     def __init__(
         self,
@@ -69,18 +69,20 @@ class TieredRun:
         tests: Sequence[str],
         until: float,
         explained: Collection[str] = (),
+        most: int | None = None,
     ) -> list[Verdict]:
         """Return what became of each mutant that has met all of its tests, or one that kills it,
         and was begun before `until` (monotonic seconds).
 
-        Those of which it is `explained` why no test can tell them meet the first tier alone.
+        Those of which it is `explained` why no test can tell them meet the first tier alone. Of
+        those that live after `most` tiers nothing is returned.
         """
         touched = {mutant.file for mutant in mutants}
         tests = [test for test in tests if not touched.isdisjoint(self._maker.closure(test))]
         tiers = tiers_of(tests, touched)
         left = list(mutants)
         for number, tier in enumerate(tiers, 1):
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or (most is not None and number > most):
                 break  # before more tests are watched
             left = self._run_tier(left, tier, number, len(tiers), until)
             left = [mutant for mutant in left if mutant.id not in explained]
@@ -105,7 +107,7 @@ class TieredRun:
         tiers: int,
         until: float,
     ) -> list[Mutant]:
-        """Judge mutants by some test files; return those that live."""
+        """Run mutants by some test files; return those that live."""
         start = time.monotonic()
         name = f"tier {number} of {tiers}"
         scratch = self._scratch / name.replace(" ", "-")

@@ -13,8 +13,10 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -38,6 +40,7 @@ from unchained.node.transport.contract import (
     PeerDisconnected,
     PeerGoneError,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     ProtocolUnsupportedError,
     RequestError,
@@ -79,6 +82,7 @@ class MemoryNetwork:
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
         self.names: dict[str, str] = {}
         self._groups: dict[PeerId, int] = {}
+        self._blocked: Counter[tuple[PeerId, PeerId]] = Counter()
         self._wires: dict[_Wire, None] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -100,6 +104,20 @@ class MemoryNetwork:
     def partition(self, groups: Iterable[Iterable[PeerId]]) -> None:
         """Let nothing pass between groups from here on; nodes of no group form one more."""
         self._groups = {peer: 1 + n for n, group in enumerate(groups) for peer in group}
+        self._recheck_all()
+
+    def block(self, pairs: Iterable[tuple[PeerId, PeerId]]) -> None:
+        """Let nothing pass from the one to the other of each pair, until as many `unblock`."""
+        self._blocked.update(pairs)
+        self._recheck_all()
+
+    def unblock(self, pairs: Iterable[tuple[PeerId, PeerId]]) -> None:
+        """Take back what a `block` of the same pairs did."""
+        self._blocked.subtract(pairs)
+        self._blocked = +self._blocked
+        self._recheck_all()
+
+    def _recheck_all(self) -> None:
         now = trio.current_time()
         for wire in tuple(self._wires):
             self._recheck(wire, now)
@@ -111,8 +129,13 @@ class MemoryNetwork:
         self.partition(())
 
     def separated(self, one: PeerId, other: PeerId) -> bool:
-        """Return whether a partition stands between two nodes."""
-        return self._groups.get(one, 0) != self._groups.get(other, 0)
+        """Return whether a partition stands between two nodes, or what the one sends is blocked."""
+        return (
+            self._groups.get(one, 0) != self._groups.get(other, 0) or (one, other) in self._blocked
+        )
+
+    def _are_apart(self, one: PeerId, other: PeerId) -> bool:
+        return self.separated(one, other) or self.separated(other, one)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry frames until cancelled."""
@@ -146,11 +169,11 @@ class MemoryNetwork:
         return self._listening.get((host, address.port))
 
     async def _reachable(self, one: PeerId, other: PeerId) -> None:
-        while self.separated(one, other):
+        while self._are_apart(one, other):
             await self._healed.wait()
 
     def _recheck(self, wire: _Wire, now: float) -> None:
-        if not self.separated(wire.ends[0].me.id, wire.ends[1].me.id):
+        if not self._are_apart(wire.ends[0].me.id, wire.ends[1].me.id):
             wire.cut_since = None
             held, wire.held = wire.held, []
             for deliver in held:
@@ -205,6 +228,12 @@ class _End:
             self._last_at = when
         network.at(when, lambda: self.wire.arrive(self.other, deliver))
 
+    def identify(self) -> None:
+        """Tell the other side what this one serves and where it sees the other."""
+        served = tuple(self.me.switchboard.served)
+        event = PeerIdentified(self.other.info, "memory", served, self.info.ip)
+        self.transmit(sum(map(len, served)), lambda: self.other.me.switchboard.identified(event))
+
     def shut(self, reason: DisconnectReason) -> None:
         """Close this side: requests fail, handlers are cancelled, the peer is shown as gone."""
         if not self.open:
@@ -239,7 +268,7 @@ class _Wire:
         return self.network.link(self.ends[0].me.id, self.ends[1].me.id)
 
     def arrive(self, end: _End, deliver: Callable[[], None]) -> None:
-        if self.network.separated(end.me.id, end.other.me.id):
+        if self.network.separated(end.other.me.id, end.me.id):
             self.held.append(lambda: self.arrive(end, deliver))
         elif end.open:
             deliver()
@@ -401,10 +430,27 @@ class MemoryTransport:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            self._network._leave(self)
+            if self._network._listening.get((self.ip, PORT)) is self:
+                self._network._leave(self)
             for end in tuple(self._ends.values()):
                 self._hang_up(end)
             self._nursery = None
+
+    def vanish(self, *, silently: bool) -> None:
+        """Be gone at once, as when the process is killed; when `silently`, as when the machine's
+        power is lost: peers find out when nothing has come for long."""
+        if self._network._listening.get((self.ip, PORT)) is self:
+            self._network._leave(self)
+        self._nursery = None
+        now = trio.current_time()
+        for end in tuple(self._ends.values()):
+            wire, other = end.wire, end.other
+            if silently:
+                self._network.at(now + DEAD_AFTER_S, partial(other.shut, DisconnectReason.DEAD))
+            else:
+                end.transmit(0, partial(other.shut, DisconnectReason.REMOTE))
+            end.shut(DisconnectReason.LOCAL)
+            wire.held.clear()
 
     def asked(self, end: _End, number: int, protocol: str, payload: bytes) -> None:
         """Take a request that arrived."""
@@ -466,6 +512,8 @@ class MemoryTransport:
         self._network._recheck(wire, trio.current_time())
         for end in wire.ends:
             end.me.switchboard.connected(end.info)
+        for end in wire.ends:
+            end.identify()
 
     def _hang_up(self, end: _End) -> None:
         other = end.other
@@ -492,11 +540,24 @@ class MemoryTransport:
         with trio.CancelScope() as scope:
             end.answering[number] = scope
             try:
-                status, data = await self.switchboard.answer(end.info.peer, protocol, payload)
+                status, data = await self._handle(end.info.peer, protocol, payload)
             finally:
                 del end.answering[number]
             if end.open:
                 self._reply(end, number, status, data)
+
+    async def _handle(
+        self, peer: PeerId, protocol: str, payload: bytes
+    ) -> tuple[ResponseStatus, bytes]:
+        place = self.switchboard.enter(peer, protocol)
+        if place is None:
+            return ResponseStatus.REFUSED, b""
+        try:
+            with place.scope:
+                return await self.switchboard.handle(peer, protocol, payload)
+        finally:
+            self.switchboard.leave(place, protocol)
+        return ResponseStatus.REFUSED, b""
 
     def _reply(self, end: _End, number: int, status: ResponseStatus | None, data: bytes) -> None:
         def deliver() -> None:

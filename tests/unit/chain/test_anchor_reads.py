@@ -13,12 +13,10 @@ from unchained.node.chain.anchor_reads import (
     header_page,
     locator,
     locator_heights,
-    main_stretch,
     main_weight,
     votes_since,
 )
 from unchained.node.chain.core import ChainCore
-from unchained.node.consensus.header_work import anchor_work
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.limits import MAX_LOCATOR
@@ -77,24 +75,6 @@ def test_headers_begin_above_the_first_anchor_of_a_locator_that_is_known() -> No
     assert base is not None
     assert (base.context.height, base.fork_height) == (7, 7)
     assert standings == ["main", None]
-
-
-def test_a_stretch_goes_on_after_the_last_anchor_that_is_still_there() -> None:
-    chain = grown(6)
-    view = chain.core.view
-    ids = [view.archive.main_id(height) for height in range(chain.height + 1)]
-    known = [coin_id for coin_id in ids[2:4] if coin_id is not None]
-    gone = CoinId(bytes(32))
-    found = main_stretch(view, 2, [*known, gone], 2)
-    assert found.kept == 2
-    assert [anchor_id for anchor_id, _ in found.anchors] == ids[4:6]
-    coin = view.archive.main_anchor(4)
-    assert coin is not None
-    assert found.anchors[0][1] == anchor_work(coin.header.target, view.network)
-    # Nothing is left of what was known: from the first anchor after genesis on.
-    found = main_stretch(view, 5, [gone], 100)
-    assert found.kept == 0
-    assert [anchor_id for anchor_id, _ in found.anchors] == ids[1:]
 
 
 # Protocol §11: of which anchors of old branches bodies and votes are asked for

@@ -8,6 +8,7 @@ from tests.unit.chain.test_reorg_window import FORK, NETWORK, POOR, Deep
 from unchained.node.chain.results import Outcome, Package, ProvenCoin
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.transfers import ProvenTransfer
 
 LIMIT = REG.future_limit_ms
 
@@ -79,7 +80,7 @@ def test_an_anchor_whose_transfer_went_while_it_did_not_count_waits_for_its_body
     chain.core.note_clock(due_ms - 5)
     assert side.id not in chain.core.tree.nodes
     other = forge.transfer([(spent.id, 0)], [(10**8 - 200_000, 1)], fee=200_000)
-    chain.core.submit_transfer(other, due_ms - 5)
+    chain.core.submit_transfer(ProvenTransfer(other), due_ms - 5)
     assert chain.core.transfer_bytes(payment.wid) is None
     chain.core.note_clock(due_ms)
     assert chain.core.tip.id == main.id

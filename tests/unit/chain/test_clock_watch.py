@@ -1,206 +1,68 @@
-"""The node's clock against its chain: when the writer is made to look, and what is said."""
+"""How often a node looks at its clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import pytest
 import structlog
 import trio
-import trio.testing
-from structlog.testing import CapturingLogger
 
+from tests.framework.corechain import Chain
+from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Watch
-from unchained.node.chain.clock_watch import ClockWatch
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import MempoolStatistics
-from unchained.node.chain.status import ChainStatus
-from unchained.node.primitives.types import CoinId
-
-START_MS = 1_000_000_000
+from unchained.node.chain.clock_watch import CLOCK_CHECK_S, IDLE_CLOCK_CHECK_S, ClockWatch
 
 
 class SetClock:
-    """A clock that follows Trio's, and can be set."""
+    """Trio's clock, which can be set."""
 
     def __init__(self) -> None:
-        self.offset_ms = 0
+        self.ahead_ms = 0
+        self._clock = TrioClock(1_000_000_000)
 
     def now_ms(self) -> int:
-        return START_MS + self.offset_ms + round(trio.current_time() * 1000)
+        return self._clock.now_ms() + self.ahead_ms
 
 
-class Writer:
-    """Notes when it is made to look at the clock."""
-
-    def __init__(self, clock: SetClock) -> None:
-        self._clock = clock
-        self.looks: list[int] = []
-
-    async def call(self, work: Callable[[ChainCore], object]) -> None:
-        assert work is ChainCore.advance
-        self.looks.append(self._clock.now_ms() - START_MS)
-
-
-def status(*, behind_ms: int = 0, due_ms: int | None = None) -> ChainStatus:
-    return ChainStatus(
-        tip=CoinId(b"t" * 32),
-        height=1,
-        votes=0,
-        tip_time=START_MS + 90_000,
-        n_total=0,
-        target=1,
-        supply=0,
-        pool=0,
-        next_event=0,
-        coins=0,
-        anchors=1,
-        mempool=MempoolStatistics(0, 0, 0, 1.0),
-        refused=None,
-        clock_behind_ms=behind_ms,
-        next_due_ms=None if due_ms is None else START_MS + due_ms,
-    )
-
-
-class Watched:
-    """A clock watch and all that it has to do with."""
+class Steps(trio.abc.Instrument):
+    """Counts the steps of the watch."""
 
     def __init__(self) -> None:
-        self.clock = SetClock()
-        self.writer = Writer(self.clock)
-        self.status = Watch(status())
-        self.lines = CapturingLogger()
-        log = structlog.wrap_logger(
-            self.lines,
-            processors=[structlog.processors.KeyValueRenderer(sort_keys=True)],
-            wrapper_class=structlog.make_filtering_bound_logger("info"),
-        )
-        self.watch = ClockWatch(
-            self.writer,  # type: ignore[arg-type]
-            self.status,
-            clock=self.clock,
-            log=log,
-        )
+        self.steps = 0
 
-    def told(self) -> list[tuple[str, Any]]:
-        return [(call.method_name, call.args[0]) for call in self.lines.calls]
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += task.name == "watch"
 
 
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
+async def test_the_clock_is_looked_at_often_only_where_something_waits_for_it() -> None:
+    calls: list[float] = []
 
+    class Writer:
+        async def call(self, _command: object) -> None:
+            calls.append(trio.current_time())
+            await trio.lowlevel.checkpoint()
 
-async def test_a_clock_that_goes_on_is_left_alone(watched: Watched) -> None:
+    writer: Any = Writer()
+    clock = SetClock()
+    idle = msgspec.structs.replace(Chain().core.status(0), next_due_ms=None, clock_behind_ms=0)
+    status = Watch(idle)
+    watch = ClockWatch(writer, status, clock=clock, log=structlog.get_logger())
+    trio.lowlevel.add_instrument(steps := Steps())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(60)
-        assert watched.writer.looks == []
+        nursery.start_soon(watch.run, name="watch")
+        await trio.sleep(60.1)
+        assert steps.steps <= 3 * 60 / IDLE_CLOCK_CHECK_S
+        assert calls == []
+        began = trio.current_time()
+        status.set(msgspec.structs.replace(idle, next_due_ms=clock.now_ms() + 1_250))
+        await trio.sleep(1.3)
+        assert 1.25 <= calls[0] - began < 1.3
+        status.set(idle)
+        await trio.sleep(CLOCK_CHECK_S)
+        calls.clear()
+        clock.ahead_ms = -10_000
+        await trio.sleep(IDLE_CLOCK_CHECK_S)
+        assert len(calls) == 1
         nursery.cancel_scope.cancel()
-
-
-async def test_a_coin_is_looked_at_when_it_is_due(watched: Watched) -> None:
-    watched.status.set(status(due_ms=10_120))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(10.119)
-        assert watched.writer.looks == []
-        await trio.sleep(0.1)
-        watched.status.set(status())
-        assert watched.writer.looks[0] == 10_120
-        seen = len(watched.writer.looks)
-        await trio.sleep(30)
-        assert len(watched.writer.looks) <= seen + 1
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_coin_is_waited_for_to_the_millisecond(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("unchained.node.chain.clock_watch.CLOCK_CHECK_S", 100.0)
-    watched.status.set(status(due_ms=50_000))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(51)
-        assert watched.writer.looks[0] == 50_000
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_status_that_stays_due_is_not_looked_at_without_a_pause(watched: Watched) -> None:
-    """A millisecond between looks at the least, whatever the status says."""
-    watched.status.set(status(due_ms=0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(0.0505)
-        assert watched.writer.looks == list(range(1, 51))
-        nursery.cancel_scope.cancel()
-
-
-async def test_the_status_is_looked_at_twice_a_second(watched: Watched) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(0.25)
-        watched.status.set(status(due_ms=260))
-        await trio.sleep(0.24)
-        assert watched.writer.looks == []
-        await trio.sleep(0.02)
-        assert watched.writer.looks[0] == 501, "as soon as it is seen to be due"
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_clock_that_steps_back_is_noticed(watched: Watched) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(0.75)
-        watched.clock.offset_ms = -500
-        await trio.sleep(0.5)
-        assert watched.writer.looks == [], "it shows what it showed at the last look"
-        watched.clock.offset_ms = -2_000
-        await trio.sleep(0.5)
-        assert watched.writer.looks == [-500], "once: from there it goes on as it should"
-        await trio.sleep(10)
-        assert watched.writer.looks == [-500]
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_clock_that_is_behind_is_looked_at_until_it_is_not(watched: Watched) -> None:
-    watched.status.set(status(behind_ms=80_000))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.sleep(1.75)
-        assert watched.writer.looks == [500, 1_000, 1_500]
-        watched.status.set(status())
-        await trio.sleep(10)
-        assert watched.writer.looks[3:] in ([], [2_000])
-        nursery.cancel_scope.cancel()
-
-
-async def test_being_behind_is_said_once_and_being_level_too(watched: Watched) -> None:
-    note = watched.watch.note
-    note(status())
-    assert watched.told() == []
-    note(status(behind_ms=80_000))
-    note(status(behind_ms=79_000))
-    ((level, line),) = watched.told()
-    assert level == "error"
-    assert "event='chain.clock_behind'" in line
-    for shown in (CoinId(b"t" * 32).hex(), "set-aside", "clock='1970-01-12T13:46:50.000Z'"):
-        assert shown in line
-    note(status())
-    note(status())
-    assert [(level, "clock_level" in line) for level, line in watched.told()[1:]] == [
-        ("info", True)
-    ]
-    note(msgspec.structs.replace(status(), clock_behind_ms=1))
-    assert len(watched.told()) == 3
-
-
-async def test_what_was_behind_from_the_start_is_said(watched: Watched) -> None:
-    watched.status.set(status(behind_ms=5))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.watch.run)
-        await trio.testing.wait_all_tasks_blocked()
-        assert [level for level, _ in watched.told()] == ["error"]
-        nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(steps)

@@ -26,7 +26,7 @@ from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnc
 from unchained.node.chain.template import build_template
 from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import REG
-from unchained.node.consensus.transfer_verdict import judge_transfer
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -226,7 +226,8 @@ def test_sizes_are_added_up_before_transfers_are_judged(remembered: bool) -> Non
     broken = of(msgspec.structs.replace(sized.transfer, version=2))
     assert len(broken.raw) < 20_000 < broken.size
     if remembered:
-        chain.core.verdicts.remember(broken.wid, judge_transfer(broken.raw, chain.forge.network)[1])
+        found = validate_transfer(broken.raw, chain.forge.network)
+        chain.core.transfers.remember(broken.wid, found)
     anchor = chain.forge.anchor(first, (), (), [broken])
     assert why_dead(chain, anchor) == "BODY_TOO_LARGE"
 

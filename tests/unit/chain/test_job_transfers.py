@@ -1,66 +1,64 @@
-"""Bytes of transfers live as long as a job that lists them, within a bound."""
-
 from __future__ import annotations
 
-import gc
-
-from unchained.node.chain.mempool.job_transfers import LEFT_BYTES_MAX, JobTransfers
+from unchained.node.chain.mempool.job_transfers import JobTransfers
 from unchained.node.primitives.types import Wid
 
-ONE, TWO, THREE, FOUR = (Wid(bytes([number]) * 32) for number in range(1, 5))
+
+def wid(number: int) -> Wid:
+    return Wid(number.to_bytes(32, "big"))
+
+
+def test_bytes_live_as_long_as_a_job_that_lists_them() -> None:
+    jobs = JobTransfers()
+    first = jobs.hold([wid(1), wid(2)])
+    second = jobs.hold([wid(2), wid(3)])
+    for number in (1, 2, 3):
+        assert jobs.is_listed(wid(number))
+        assert jobs.get(wid(number)) is None
+        jobs.keep(wid(number), bytes([number]))
+    assert [jobs.get(wid(number)) for number in (1, 2, 3)] == [b"\x01", b"\x02", b"\x03"]
+    del first
+    assert [jobs.get(wid(number)) for number in (1, 2, 3)] == [None, b"\x02", b"\x03"]
+    assert not jobs.is_listed(wid(1))
+    del second
+    assert [jobs.get(wid(number)) for number in (2, 3)] == [None, None]
 
 
 def test_what_no_job_lists_is_not_kept() -> None:
     jobs = JobTransfers()
-    jobs.keep(ONE, b"bytes")
-    assert not jobs.is_listed(ONE)
-    assert jobs.get(ONE) is None
+    jobs.keep(wid(1), b"raw")
+    assert jobs.get(wid(1)) is None
+    held = jobs.hold([wid(1)])
+    assert jobs.get(wid(1)) is None
+    assert len(held) == 1
 
 
-def test_a_listed_transfer_is_kept_once_it_has_left() -> None:
-    jobs = JobTransfers()
-    job = jobs.hold([ONE, TWO])
-    assert len(job) == 2
-    assert jobs.is_listed(ONE)
-    assert jobs.get(ONE) is None, "it has not left"
-    jobs.keep(ONE, b"bytes")
-    assert jobs.get(ONE) == b"bytes"
-    assert jobs.get(TWO) is None
-
-
-def test_bytes_go_with_the_last_job_that_lists_them() -> None:
-    jobs = JobTransfers()
-    first = jobs.hold([ONE])
-    second = jobs.hold([ONE, TWO])
-    assert first[0] is second[0], "shared by all"
-    jobs.keep(ONE, b"bytes")
-    del first
-    gc.collect()
-    assert jobs.get(ONE) == b"bytes"
-    del second
-    gc.collect()
-    assert not jobs.is_listed(ONE)
-    assert jobs.get(ONE) is None
-
-
-def test_where_there_is_no_room_what_was_listed_first_goes_first() -> None:
+def test_what_was_listed_first_goes_first_where_there_is_no_room() -> None:
     jobs = JobTransfers(most_bytes=10)
-    job = jobs.hold([ONE, TWO, THREE, FOUR])
-    jobs.keep(TWO, b"22222")
-    jobs.keep(ONE, b"11111")
-    assert (jobs.get(ONE), jobs.get(TWO)) == (b"11111", b"22222"), "exactly as many as fit"
-    jobs.keep(THREE, b"3")
-    assert jobs.get(ONE) is None
-    assert (jobs.get(TWO), jobs.get(THREE)) == (b"22222", b"3")
-    jobs.keep(FOUR, b"4444")
-    assert [jobs.get(wid) for wid in (ONE, TWO, THREE, FOUR)] == [None, b"22222", b"3", b"4444"]
-    jobs.keep(FOUR, b"444444444")
-    assert [jobs.get(wid) for wid in (ONE, TWO, THREE, FOUR)] == [None, None, b"3", b"4" * 9]
-    jobs.keep(ONE, b"1" * 11)
-    assert [jobs.get(wid) for wid in (ONE, TWO, THREE, FOUR)] == [None, None, b"3", b"4" * 9]
-    assert len(job) == 4
+    held = jobs.hold(map(wid, range(4)))
+    jobs.keep(wid(1), bytes(4))
+    jobs.keep(wid(0), bytes(4))
+    jobs.keep(wid(2), bytes(2))
+    assert [jobs.get(wid(number)) is not None for number in range(4)] == [True, True, True, False]
+    jobs.keep(wid(3), bytes(3))
+    # The first listed, not the first that left; and no more than is needed.
+    assert [jobs.get(wid(number)) is not None for number in range(4)] == [False, True, True, True]
+    jobs.keep(wid(0), bytes(11))
+    assert jobs.get(wid(0)) is None
+    assert [jobs.get(wid(number)) is not None for number in range(4)] == [False, True, True, True]
+    del held
 
 
-def test_as_many_bytes_are_kept_as_a_mempool_holds() -> None:
-    assert LEFT_BYTES_MAX == 67_108_864
-    assert JobTransfers()._most_bytes == LEFT_BYTES_MAX
+def test_what_has_gone_with_its_job_takes_no_room() -> None:
+    jobs = JobTransfers(most_bytes=10)
+    gone = jobs.hold([wid(0), wid(1)])
+    jobs.keep(wid(0), bytes(5))
+    jobs.keep(wid(1), bytes(5))
+    del gone
+    held = jobs.hold([wid(2), wid(3), wid(4)])
+    jobs.keep(wid(2), bytes(4))
+    jobs.keep(wid(3), bytes(4))
+    assert [jobs.get(wid(number)) is not None for number in (2, 3)] == [True, True]
+    jobs.keep(wid(4), bytes(4))
+    assert [jobs.get(wid(number)) is not None for number in (2, 3, 4)] == [False, True, True]
+    del held

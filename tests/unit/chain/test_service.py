@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -17,6 +18,7 @@ from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import InlineRunner, Runner
+from unchained.node.chain import chain_intake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Held, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
@@ -31,6 +33,7 @@ from unchained.node.consensus.errors import (
 )
 from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
+from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
@@ -341,7 +344,7 @@ async def test_a_body_that_has_passed_is_told_before_its_anchor_is_connected(for
             async for step in changes:
                 assert not isinstance(step, Lost)
                 assert not step.connected
-                if [counted.id for counted in step.counted] == [anchor.id]:
+                if [counted.coin.id for counted in step.counted] == [anchor.id]:
                     break
         second = forge.anchor(anchor)
         await manager.submit_coin(second.coin)
@@ -396,6 +399,50 @@ async def test_a_chain_is_told_which_rule_it_breaks_though_a_choice_is_still_to_
         assert manager.status.value.tip == first.id
 
 
+async def test_a_long_chain_ends_before_the_first_anchor_with_a_forged_proof(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 2)
+    anchors = [forge.anchor(forge.genesis)]
+    for _ in range(6):
+        anchors.append(forge.anchor(anchors[-1]))
+    forged = forge.forged_mix(anchors[3])
+    packages = [anchor.package() for anchor in anchors]
+    packages[4] = msgspec.structs.replace(packages[4], anchor=forged)
+    async with running(forge, writer=SlowRunner()) as service:
+        done, error = await service.manager.submit_chain(packages)
+        assert (done, type(error)) == (4, BadMixError)
+        assert service.manager.status.value.tip == anchors[3].id
+
+
+async def test_a_long_chain_ends_at_the_first_anchor_that_breaks_a_rule(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 2)
+    first = forge.anchor(forge.genesis)
+    wrong = forge.anchor(first, body_fields={"state_root": bytes(32)})
+    beyond = forge.anchor(wrong)
+    async with running(forge, writer=SlowRunner()) as service:
+        packages = [anchor.package() for anchor in (first, wrong, beyond, forge.anchor(beyond))]
+        done, error = await service.manager.submit_chain(packages)
+        assert (done, type(error)) == (1, BadStateRootError)
+        # what was verified meanwhile was not taken in
+        assert not await service.manager.queries.is_known(beyond.id)
+
+
+async def test_a_long_chain_is_verified_ahead_of_the_writer(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_intake, "RUN_ANCHORS", 1)
+    first = forge.anchor(forge.genesis)
+    second = forge.anchor(first)
+    async with running(forge, writer=SlowRunner()) as service, trio.open_nursery() as nursery:
+        packages = [first.package(), second.package()]
+        nursery.start_soon(service.manager.submit_chain, packages)
+        await service.manager.status.wait_for(lambda status: status.height == 1)
+        assert service.manager.statistics().mixes_verified == 2
+
+
 async def test_a_restart_connects_what_had_passed(forge: Forge) -> None:
     store = MemoryStore()
     anchor = forge.anchor(forge.genesis)
@@ -439,9 +486,63 @@ async def test_a_transfer_is_verified_and_waits_across_restarts(forge: Forge) ->
         assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
 
 
-async def test_transfers_expire(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Else most of this test is three days of looks at the clock.
-    monkeypatch.setattr("unchained.node.chain.clock_watch.CLOCK_CHECK_S", 300.0)
+async def test_a_hidden_transfer_is_shown_to_no_peer_until_it_comes_openly(forge: Forge) -> None:
+    async with running(forge) as service:
+        _, sized = await ripe_coin(forge, service)
+        manager, wid = service.manager, sized.wid
+        assert await manager.submit_transfer(sized.raw, hidden=True) is Outcome.ACCEPTED
+        for _ in range(2):
+            assert await manager.queries.transfers([wid], 1 << 20) == [b""]
+            assert (await manager.template()).body.transfers == ()
+            # Whoever asks for itself is told; and to be handed it in once more changes nothing.
+            assert await manager.queries.waiting_transfer(wid) is not None
+            assert await manager.submit_transfer(sized.raw, hidden=True) is Outcome.KNOWN
+        assert await manager.submit_transfer(sized.raw) is Outcome.ACCEPTED
+        assert await manager.submit_transfer(sized.raw) is Outcome.KNOWN
+        assert not await manager.reveal_transfer(wid)
+        assert await manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+        assert (await manager.template()).body.transfers == (wid,)
+
+
+async def test_a_hidden_transfer_is_shown_once_it_is_revealed_or_an_anchor_lists_it(
+    forge: Forge,
+) -> None:
+    async with running(forge) as service:
+        first, sized = await ripe_coin(forge, service)
+        manager, wid = service.manager, sized.wid
+        await manager.submit_transfer(sized.raw, hidden=True)
+        listing = forge.anchor(first, (), (), [sized])
+        await manager.submit_coin(listing.coin)
+        # Not connected yet: what lists it is asked for by peers from here on.
+        await manager.submit_package(listing.package(), connected=False)
+        assert await manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+    async with running(forge) as service:
+        await service.take(first)
+        await service.manager.submit_transfer(sized.raw, hidden=True)
+        assert await service.manager.reveal_transfer(wid)
+        assert await service.manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+
+
+async def test_a_transfer_that_was_proven_where_it_was_made_is_not_verified_again(
+    forge: Forge,
+) -> None:
+    async with running(forge) as service:
+        first, sized = await ripe_coin(forge, service)
+        proven = validate_transfer(sized.raw, REG).proven()
+        before = service.manager.statistics()
+        assert await service.manager.submit_transfer(proven) is Outcome.ACCEPTED
+        after = service.manager.statistics()
+        assert after.operations == before.operations + 1
+        await service.take(forge.anchor(first, (), (), [sized]))
+        assert service.manager.status.value.mempool.transfers == 0
+        assert service.manager.statistics().transfers_validated == before.transfers_validated == 0
+        # What the chain does not allow is refused all the same.
+        dust = forge.transfer([(first.id, 0)], [(1, 1)], fee=REG.subsidy - 1)
+        with pytest.raises(PolicyError):
+            await service.manager.submit_transfer(validate_transfer(dust.raw, REG).proven())
+
+
+async def test_transfers_expire(forge: Forge) -> None:
     async with running(forge) as service:
         _, sized = await ripe_coin(forge, service)
         await service.manager.submit_transfer(sized.raw)

@@ -13,10 +13,11 @@ from unchained.node.chain.tree import (
     AnchorNode,
     AnchorStatus,
     AnchorTree,
-    Judgement,
+    Validation,
 )
+from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.params import REG, work
+from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 
 WORK = work(REG.target0)
@@ -25,7 +26,7 @@ WORK = work(REG.target0)
 
 def new_tree() -> AnchorTree:
     genesis = genesis_of(REG)
-    return AnchorTree(genesis.coin, Judgement.of_genesis(genesis, REG))
+    return AnchorTree(genesis.coin, Validation.of_genesis(genesis, REG))
 
 
 @cache
@@ -46,8 +47,8 @@ def add(tree: AnchorTree, anchor: Forged) -> AnchorNode:
 def count(tree: AnchorTree, anchor: Forged) -> None:
     assert anchor.parent is not None
     context = tree.nodes[anchor.parent.id].context
-    judged = Judgement.of_child(anchor.coin, anchor.body, context, REG)
-    tree.count_in(tree.nodes[anchor.id], judged)
+    validation = Validation.of_child(anchor.coin, anchor.body, context, REG)
+    tree.count_in(tree.nodes[anchor.id], validation)
 
 
 def vote(tree: AnchorTree, anchor: Forged, votes: int = 1) -> list[CoinId]:
@@ -98,7 +99,7 @@ def plain_sub(node: AnchorNode) -> int:
 
 
 def plain_score(node: AnchorNode) -> int:
-    return 2 * plain_sub(node) + node.judged.plain_fresh * WORK
+    return 2 * plain_sub(node) + node.validated.plain_fresh * WORK
 
 
 def plain_choice(root: AnchorNode) -> AnchorNode:
@@ -485,7 +486,7 @@ def test_the_root_is_lowered_again() -> None:
     genesis = genesis_of(REG)
     built.tree.advance_root()
     built.vote("b", 1)
-    root = built.tree.lower_root(genesis.coin, Judgement.of_genesis(genesis, REG))
+    root = built.tree.lower_root(genesis.coin, Validation.of_genesis(genesis, REG))
     tree = built.tree
     assert tree.root is root
     assert root.status is AnchorStatus.COUNTS

@@ -15,7 +15,7 @@ from unchained.node.chain.mempool.mempool import PoolEntry, Reason
 from unchained.node.chain.results import Outcome, Package
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.policy import PolicyError
-from unchained.node.consensus.transfer_verdict import TransferVerdict
+from unchained.node.consensus.transfers import TransferVerdict
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -370,13 +370,18 @@ def test_a_body_may_list_what_waits_without_bringing_it(chain: Rich) -> None:
     chain.is_sound()
 
 
-def test_a_verdict_is_remembered(chain: Rich) -> None:
+def test_what_a_transfer_is_found_to_be_is_remembered(chain: Rich) -> None:
     one = chain.paying(0)
-    assert chain.core.verdicts.get(one.wid) is None
+    memory = chain.core.transfers
+    assert memory.verdict(one.wid) is None
     chain.take(chain.forge.anchor(chain.base, transfers=[one]))
-    assert chain.core.verdicts.get(one.wid) == TransferVerdict(None, None)
-    found, verdict, length = chain.core._waiting.judged(one.wid)
-    assert (found, verdict, length) == (one, TransferVerdict(None, None), len(one.raw))
+    assert memory.verdict(one.wid) == TransferVerdict(None, None)
+    found = chain.core._waiting.validated(one.wid)
+    assert (found.sized, found.verdict, found.length) == (
+        one,
+        TransferVerdict(None, None),
+        len(one.raw),
+    )
     raw = b"no transfer"
     bad = chain.forge.anchor(
         chain.base, raw_transfers={wid_of(raw): raw}, body_fields={"transfers": (wid_of(raw),)}
@@ -384,7 +389,7 @@ def test_a_verdict_is_remembered(chain: Rich) -> None:
     chain.take(bad)
     chain.vote_until_dead(bad)
     for _ in range(2):
-        nothing, verdict, length = chain.core._waiting.judged(wid_of(raw))
-        assert nothing is None
-        assert verdict.alone is not None
-        assert (verdict.alone.name, length) == ("NON_CANONICAL", len(raw))
+        found = chain.core._waiting.validated(wid_of(raw))
+        assert found.sized is None
+        assert found.verdict.alone is not None
+        assert (found.verdict.alone.name, found.length) == ("NON_CANONICAL", len(raw))

@@ -184,6 +184,18 @@ def test_a_node_stops_as_asked_with_exit_code_0(home: NodeHome, number: int) -> 
     assert [json.loads(line)["event"] for line in logged][-1] == "node.stopped"
 
 
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(home: NodeHome) -> None:
+    # nohup, and a shell's & for SIGINT
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    arguments = ("-c", f"{ignoring}\n{SCRIPT}", str(home.data_dir()), "quiet")
+    node = home.start(*arguments, program=[sys.executable])
+    node.wait_event("node.started")
+    node.send(signal.SIGHUP)
+    node.send(signal.SIGTERM)
+    assert node.wait_event("node.stopping")["reason"] == "SIGTERM"
+    assert node.wait() == process.STOPPED
+
+
 def test_a_part_of_the_node_can_ask_for_the_stop(home: NodeHome) -> None:
     node = start(home, "asking")
     assert node.wait() == process.STOPPED
@@ -228,3 +240,48 @@ def test_every_command_can_speak_json() -> None:
             yield path
 
     assert list(without(typer.main.get_command(main.build([])), main.PROGRAM)) == []
+
+
+RUN_COMMAND = "import sys; from unchained.node.cli.main import main; main()"
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_command_runs_without_one_of_its_streams(tmp_path: Path, closed: int) -> None:
+    done = subprocess.run(
+        [
+            *("/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh"),
+            *(sys.executable, "-c", RUN_COMMAND),
+            *("wallet", "create", "--data-dir", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "internal error" not in done.stderr
+    assert closed == 2 or len(done.stderr.splitlines()) == 1
+
+
+def test_a_terminal_that_knows_few_letters_is_shown_the_others_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_COMMAND, "config", "path", "--data-dir", "/✓"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2713" in done.stdout
+
+
+def test_an_account_without_a_home_is_told_to_name_a_data_directory(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert main.run(["status"]) == 2
+    assert "--data-dir" in capsys.readouterr().err
+    assert main.run(["config", "path", "--data-dir", "/nowhere"]) == 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from unchained.node.consensus.params import LOCAL, MAIN, NETWORKS, REG, TEST, work
+from unchained.node.consensus.fork_choice import work
+from unchained.node.consensus.params import LOCAL, MAIN, NETWORKS, REG, TEST
 
 
 def test_work_is_how_many_hashes_a_target_takes_on_average() -> None:

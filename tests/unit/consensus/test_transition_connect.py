@@ -13,8 +13,7 @@ from tests.framework.rules import ForgedBranch, rule_broken
 from tests.framework.slow_ranges import slow_anchor_node
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import REG, Network
-from unchained.node.consensus.transfer_verdict import TransferVerdict, judge_transfer
-from unchained.node.consensus.transfers import UnspentCoin
+from unchained.node.consensus.transfers import UnspentCoin, ValidatedTransfer, validate_transfer
 from unchained.node.consensus.transition import (
     Transition,
     connect_anchor,
@@ -57,15 +56,14 @@ class State:
 
 
 class Listed:
-    """The transfers of a forged anchor, judged by their bytes."""
+    """The transfers of a forged anchor, validated by their bytes."""
 
     def __init__(self, anchor: Forged, network: Network) -> None:
         self._anchor = anchor
         self._network = network
 
-    def judged(self, wid: Wid) -> tuple[SizedTransfer | None, TransferVerdict, int]:
-        raw = self._anchor.transfers[wid]
-        return *judge_transfer(raw, self._network, wid), len(raw)
+    def validated(self, wid: Wid) -> ValidatedTransfer:
+        return validate_transfer(self._anchor.transfers[wid], self._network, wid)
 
 
 class Coins:

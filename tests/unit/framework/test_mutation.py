@@ -317,7 +317,11 @@ def test_what_the_nearest_tests_do_not_kill_goes_on_to_the_others(
         f"{scope}::negate::0": "tests/unit/consensus/test_tiny.py",
         f"{scope}::lt-to-le::0": "tests/simulation/test_far.py",
     }
+    near_only = command.main([*run, "--tiers", "1", "--json", str(kept)], root)
+    assert near_only == 0
+    assert [row["outcome"] for row in json.loads(kept.read_text())["mutants"]] == ["killed"]
     told = capsys.readouterr().out
+    assert "1 mutants live that have not met all tests" in told
     assert "tier 1 of 2: 2 mutants" in told
     assert "tier 2 of 2: 1 mutants" in told
 

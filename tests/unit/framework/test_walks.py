@@ -13,6 +13,7 @@ from tests.framework.walks import (
     as_markdown,
     in_document,
     make_walks,
+    open_house,
 )
 
 
@@ -30,7 +31,10 @@ def test_walks_are_the_same_each_time_and_hold_what_an_event_causes() -> None:
     assert any(file.startswith("node/wallet/") for file in payment.files)
     assert not any(file.startswith("node/wallet/") for file in sync.files)
     assert coin.decoded.total() == coin.verified.total() == 0
-    assert sync.per_batch.total() <= sync.trips.total()
+    # Handed along from the wallet that made it, a transfer is decoded and verified once.
+    for walk in (payment, sync):
+        assert walk.decoded.total() == walk.verified.total() == 1
+    assert sync.per_batch.total() == 1
     # What stands between the marks of the documentation gives way, and nothing else.
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     written = in_document(text, [coin])
@@ -38,6 +42,12 @@ def test_walks_are_the_same_each_time_and_hold_what_an_event_causes() -> None:
     assert in_document(written, [coin]) == written
     with pytest.raises(ValueError, match="marks"):
         in_document("nothing", [coin])
+
+
+async def test_a_transfer_is_decoded_and_verified_once_from_gossip_to_a_body() -> None:
+    async with open_house() as house:
+        walk = await house.walk_heard_payment()
+    assert walk.decoded.total() == walk.verified.total() == 1
 
 
 def test_the_documentation_has_a_place_for_the_walks() -> None:

@@ -32,6 +32,7 @@ from unchained.miner.page import Orders, Page
 from unchained.miner.pool import REMEMBERED_JOBS, MiningPool
 from unchained.miner.process import WorkerHandle, signal_name
 from unchained.miner.search import SearchResult, search
+from unchained.miner.settings import apply_nice
 from unchained.node.crypto.pow import reference_backend
 
 HELLO = Frame(READY, 1, bytes(166), bytes(32), bytes(32)).to_bytes()
@@ -398,3 +399,14 @@ def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 def test_signals_have_names() -> None:
     assert signal_name(9) == "SIGKILL"
     assert signal_name(63) == "signal 63"
+
+
+def test_a_worker_never_has_a_higher_priority_than_its_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "getpriority", lambda _which, _who: 11)
+    monkeypatch.setattr(os, "setpriority", lambda _which, _who, level: asked.append(level))
+    assert apply_nice(1, 10)
+    assert apply_nice(1, 15)
+    assert asked == [11, 15]

@@ -109,7 +109,7 @@ class Bench:
         async for step in self.news:
             assert not isinstance(step, Lost)
             coins += step.coins
-            if any(counted.id == anchor_id for counted in step.counted):
+            if any(counted.coin.id == anchor_id for counted in step.counted):
                 break
         return coins
 

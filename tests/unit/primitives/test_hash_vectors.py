@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from tests.framework.vectors import load, unhex
-from unchained.node.consensus.params import work
+from unchained.node.consensus.fork_choice import work
 from unchained.node.crypto.pow import compute_mix, reference_backend
 from unchained.node.primitives import hashing
 from unchained.node.primitives.coin import Coin, CoinHeader

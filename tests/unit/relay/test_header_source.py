@@ -37,7 +37,7 @@ def grown(anchors: int) -> tuple[WalletChain, list[AnchorHeader]]:
     chain = WalletChain()
     chain.grow(anchors, chain._nobody, chain._nobody)
     nodes = [chain.core.tree.main_at(height) for height in range(1, anchors + 1)]
-    return chain, [AnchorHeader.of(node.coin, node.judged.body) for node in nodes if node]
+    return chain, [AnchorHeader.of(node.coin, node.validated.body) for node in nodes if node]
 
 
 def source_of(chain: WalletChain, queries: Any) -> HeaderSource:
@@ -64,7 +64,7 @@ async def test_the_main_chain_is_served_without_a_trip_to_the_writer() -> None:
 async def test_of_a_branch_the_writer_says_which_anchors_it_has() -> None:
     chain, expected = grown(3)
     node = chain.core.tip
-    branch = [(node.coin, node.judged.body)]
+    branch = [(node.coin, node.validated.body)]
     other = CoinId(b"o" * 32)
     queries = FakeQueries({other: branch})
     source = source_of(chain, queries)

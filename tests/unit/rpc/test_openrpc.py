@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from trio.testing import trio_test
 
@@ -76,3 +78,38 @@ def test_codes_and_words_are_distinct() -> None:
 def test_the_document_in_docs_is_current() -> None:
     """After a change: python -m unchained.node.rpc.core.document > docs/rpc.md"""
     assert (ROOT / "docs" / "rpc.md").read_text() == document.text(ROOMS)
+
+
+def unbounded(schema: dict[str, Any], schemas: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield what of a parameter has no bound."""
+    if "$ref" in schema:
+        yield from unbounded(schemas[schema["$ref"].rpartition("/")[2]], schemas, path)
+    for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from unbounded(each, schemas, path)
+    kind = schema.get("type")
+    is_fixed = "enum" in schema or "const" in schema
+    if kind in ("integer", "number") and not {"minimum", "maximum"} <= schema.keys():
+        yield path
+    if kind == "integer" and not -(2**63) <= schema.get("maximum", 0) < 2**63:
+        yield f"{path}: more than 63 bits"
+    has_pattern = "pattern" in schema and not re.search(r"[*+]", schema["pattern"])
+    if kind == "string" and not is_fixed and not has_pattern and "maxLength" not in schema:
+        yield path
+    if kind == "array":
+        if "maxItems" not in schema:
+            yield path
+        yield from unbounded(schema["items"], schemas, f"{path}[]")
+    for name, member in schema.get("properties", {}).items():
+        yield from unbounded(member, schemas, f"{path}.{name}")
+
+
+def test_every_parameter_of_every_method_has_bounds() -> None:
+    described = describe(Registry(*ROOMS, Discovery), version="0")
+    schemas = described["components"]["schemas"]
+    loose = [
+        f"{method['name']} {found}"
+        for method in described["methods"]
+        for param in method["params"]
+        for found in unbounded(param["schema"], schemas, param["name"])
+    ]
+    assert loose == []

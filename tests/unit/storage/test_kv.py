@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,6 +175,17 @@ def test_size_and_compaction(store: KeyValueStore) -> None:
     assert store.approximate_size(b"k", b"l") > 0
     assert store.approximate_size(b"x", b"y") == 0
     assert list(store.items()) == rows
+
+
+def test_compaction_drops_what_was_replaced(tmp_path: Path) -> None:
+    with contextlib.closing(LevelStore(tmp_path / "chain", create=True)) as store:
+        for run in range(8):
+            value = random.Random(run).randbytes(100_000)
+            store.write(batch_of(*((b"k%02d" % number, value) for number in range(40))), sync=False)
+        store.compact()
+        size = sum(path.stat().st_size for path in (tmp_path / "chain").glob("*.ldb"))
+        assert size < 2 * 40 * 100_000
+        assert store.get(b"k39") == value
 
 
 def test_statistics_count_what_was_written(store: KeyValueStore) -> None:

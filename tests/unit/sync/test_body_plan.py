@@ -46,7 +46,7 @@ def main_chain(core: ChainCore) -> list[AnchorNode]:
 
 
 def header_of(node: AnchorNode) -> AnchorHeader:
-    return AnchorHeader.of(node.coin, node.judged.body)
+    return AnchorHeader.of(node.coin, node.validated.body)
 
 
 def extend(point: AnchorContext, coin: Coin, header: AnchorHeader) -> AnchorContext:

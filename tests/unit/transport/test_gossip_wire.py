@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from contextlib import suppress
 
 import pytest
@@ -15,31 +16,39 @@ from unchained.node.transport.contract import (
     TopicLimits,
     Verdict,
 )
-from unchained.node.transport.gossip_router import (
-    CACHE_BYTES_MAX,
+from unchained.node.transport.gossip_limits import (
+    ASKED_OF_PEER_MAX,
     IDS_PER_HEARTBEAT_MAX,
+    RPC_ENTRIES_MAX,
+    RPC_IDS_MAX,
+    RPC_MESSAGES_MAX,
+    UNWANTED_HEARTBEATS,
+    WASTE_OF_GRAFT,
+    WASTE_PER_FAULT,
+)
+from unchained.node.transport.gossip_router import (
+    ASK_AGAIN_S,
+    CACHE_BYTES_MAX,
+    GRAFT_BACKOFF_S,
     MESH_PEERS_MAX,
     GossipRouter,
     Rpc,
 )
-from unchained.node.transport.gossip_wire import (
-    RPC_ENTRIES_MAX,
-    RPC_MESSAGES_MAX,
-    BadRpcError,
-    decode,
-    encode,
-)
+from unchained.node.transport.gossip_wire import GOSSIP_PROTOCOLS, decode, encode, take_batch
 from unchained.node.transport.libp2p.streams import (
     ProtocolNotServedError,
     StreamFaultError,
     agree,
     propose,
+    propose_one_of,
     read_varint,
     varint,
 )
 from unchained.node.transport.message_id import message_id
+from unchained.node.transport.rpc_fields import RPC_FIELDS_MAX, BadRpcError, count_fields
 
 TOPIC = "/t/coin/1"
+WASTED = Misbehaviour.WASTED_GOSSIP
 topics = st.text(max_size=20)
 ids = st.lists(st.binary(min_size=32, max_size=32).map(MessageId), min_size=1, max_size=5)
 rpcs = st.builds(
@@ -68,6 +77,17 @@ class Pipe:
 
     async def write(self, data: bytes) -> None:
         self.written += data
+
+
+def body(*rpcs: Rpc) -> bytes:
+    """Return RPCs as one, without its length."""
+    data = encode(list(rpcs))
+    start = next(at for at, byte in enumerate(data) if byte < 0x80) + 1
+    return data[start:]
+
+
+def some_ids(many: int, start: int = 0) -> tuple[MessageId, ...]:
+    return tuple(MessageId(number.to_bytes(32, "big")) for number in range(start, start + many))
 
 
 def line(text: str) -> bytes:
@@ -102,9 +122,64 @@ def test_signed_messages_are_refused(field: str) -> None:
 
 def test_lists_are_bounded() -> None:
     with pytest.raises(BadRpcError, match="entries"):
-        decode(encode([Rpc(graft=("a",) * (RPC_ENTRIES_MAX + 1))])[2:])
+        decode(body(Rpc(graft=("a",) * RPC_ENTRIES_MAX, subscribe=("a",))))
     with pytest.raises(BadRpcError, match="messages"):
-        decode(encode([Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))])[2:])
+        decode(body(Rpc(messages=((TOPIC, b"x"),) * (RPC_MESSAGES_MAX + 1))))
+
+
+def test_ids_are_counted_and_not_their_lists() -> None:
+    ids = some_ids(RPC_IDS_MAX)
+    assert decode(body(Rpc(want=ids))).want == ids
+    for rpc in (
+        Rpc(want=(*ids, ids[0])),
+        Rpc(want=ids[:100], unwanted=ids[100:], have=((TOPIC, ids[:1]),)),
+        Rpc(have=((TOPIC, ids), ("other", ids[:1]))),
+    ):
+        with pytest.raises(BadRpcError, match=f"{RPC_IDS_MAX + 1} ids"):
+            decode(body(rpc))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 1 << 18])
+def test_an_id_has_32_bytes(length: int) -> None:
+    mid = MessageId(bytes(length))
+    for rpc in (Rpc(want=(mid,)), Rpc(unwanted=(mid,)), Rpc(have=((TOPIC, (mid,)),))):
+        with pytest.raises(BadRpcError, match=f"an id of {length} bytes: 32"):
+            decode(body(rpc))
+
+
+def test_a_mib_of_empty_fields_is_not_parsed() -> None:
+    floods = [rpc_pb2.RPC() for _ in range(4)]
+    floods[0].control.iwant.add(messageIDs=[b""] * (1 << 19))
+    floods[1].publish.add(topicIDs=[""] * (1 << 19))
+    floods[2].control.prune.add(peers=[rpc_pb2.PeerInfo()] * (1 << 19))
+    floods[3].subscriptions.extend([rpc_pb2.RPC.SubOpts()] * (1 << 19))
+    for flood in floods:
+        with pytest.raises(BadRpcError, match=f"more than {RPC_FIELDS_MAX} fields"):
+            decode(flood.SerializeToString())
+
+
+@given(rpcs)
+def test_what_is_allowed_has_few_fields(rpc: Rpc) -> None:
+    lists = (rpc.subscribe, rpc.unsubscribe, rpc.messages, rpc.have, rpc.graft, rpc.prune)
+    ids = len(rpc.want) + len(rpc.unwanted) + sum(len(ids) for _, ids in rpc.have)
+    assert count_fields(body(rpc)) <= ids + 4 * (sum(map(len, lists)) + 1)
+
+
+@given(st.lists(rpcs, min_size=1, max_size=5), st.integers(1, 2000))
+def test_what_is_sent_as_one_may_be_read_as_one(some: list[Rpc], repeated: int) -> None:
+    waiting = deque((some * repeated)[:2000])
+    sent = 0
+    while waiting:
+        batch = take_batch(waiting)
+        decode(body(*batch))
+        sent += len(batch)
+    assert sent == min(2000, len(some) * repeated)
+
+
+def test_waiting_rpcs_go_out_together() -> None:
+    waiting = deque([Rpc(messages=((TOPIC, bytes(198)),))] * 150)
+    assert len(take_batch(waiting)) > 100
+    assert waiting
 
 
 @given(st.integers(0, 2**28))
@@ -146,6 +221,25 @@ async def test_proposing() -> None:
     ]:
         with pytest.raises(error):
             await propose(Pipe(data), "/x")
+
+
+async def test_proposing_one_protocol_after_the_other() -> None:
+    hello = line("/multistream/1.0.0")
+    pipe = Pipe(hello + line("na") + line("/y"))
+    assert await propose_one_of(pipe, ("/x", "/y", "/z")) == "/y"
+    assert pipe.written == hello + line("/x") + line("/y")
+    assert await propose_one_of(Pipe(hello + line("/x")), ("/x", "/y")) == "/x"
+    with pytest.raises(ProtocolNotServedError):
+        await propose_one_of(Pipe(hello + line("na") * 2), ("/x", "/y"))
+    with pytest.raises(StreamFaultError):
+        await propose_one_of(Pipe(hello + line("na") + line("/z")), ("/x", "/y"))
+
+
+def test_a_peer_of_gossip_1_1_is_not_told_what_is_not_wanted() -> None:
+    best, older = GOSSIP_PROTOCOLS
+    rpc = Rpc(want=(MessageId(bytes(32)),), unwanted=(MessageId(bytes(32)),))
+    assert decode(encode([rpc], best)[1:]) == rpc
+    assert decode(encode([rpc], older)[1:]) == Rpc(want=rpc.want)
 
 
 class Net:
@@ -213,11 +307,11 @@ def test_ids_are_sent_asked_for_and_answered_within_bounds() -> None:
         net.receive("one", want=(mid, MessageId(bytes(32))))
     assert [rpc.messages for _, rpc in net.sent] == [((TOPIC, b"coin"),)] * 3
     net.sent.clear()
-    unknown = tuple(MessageId(number.to_bytes(32, "big")) for number in range(5000))
+    unknown = some_ids(5000, 1)
     net.router.heartbeat(1.0)
     net.receive("one", have=((TOPIC, (mid, *unknown)),))
     ((_, rpc),) = net.sent
-    assert len(rpc.want) == IDS_PER_HEARTBEAT_MAX - 1
+    assert len(rpc.want) == ASKED_OF_PEER_MAX
     net.sent.clear()
     net.router.heartbeat(2.0)
     net.receive("one", now=2.0, have=((TOPIC, unknown[:10]),))
@@ -251,6 +345,103 @@ def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them()
     assert job is not None
     net.router.validated(job, Verdict.ACCEPT)
     assert [peer for peer, _ in net.sent] == ["three"]
+
+
+def test_unwanted_ids_go_with_the_heartbeat() -> None:
+    net = Net()
+    net.join("one")
+    for start in range(20):
+        net.receive("one", unwanted=some_ids(RPC_IDS_MAX, start * RPC_IDS_MAX))
+        net.router.heartbeat(float(start))
+        kept = net.router._peers[PeerId("one")]._unwanted
+        assert 0 < len(kept) <= IDS_PER_HEARTBEAT_MAX
+    for beat in range(UNWANTED_HEARTBEATS):
+        net.router.heartbeat(20.0 + beat)
+    assert not kept
+
+
+def test_no_peer_takes_all_places_of_ids_asked_for() -> None:
+    net = Net()
+    net.join("one", "two", "three")
+    net.receive("one", have=((TOPIC, some_ids(1000)),))
+    net.receive("two", have=((TOPIC, some_ids(1000, 800)),))
+    assert [len(rpc.want) for _, rpc in net.sent] == [ASKED_OF_PEER_MAX] * 2
+    net.sent.clear()
+    net.receive("three", have=((TOPIC, some_ids(1, 1)),))
+    assert net.sent == []
+    net.router.peer_down(PeerId("one"))
+    net.receive("three", have=((TOPIC, some_ids(1, 1)),))
+    assert net.sent == [(PeerId("three"), Rpc(want=some_ids(1, 1)))]
+
+
+def test_what_came_may_be_asked_for_anew() -> None:
+    net = Net()
+    net.join("one")
+    for number in range(3 * ASKED_OF_PEER_MAX):
+        data = number.to_bytes(4, "big")
+        if number % IDS_PER_HEARTBEAT_MAX == 0:
+            net.router.heartbeat(0.0)
+        net.receive("one", have=((TOPIC, (message_id(TOPIC, data),)),))
+        assert net.sent.pop()[1].want
+        net.receive("one", messages=((TOPIC, data),))
+        job = net.router.next_job()
+        assert job is not None
+        net.router.validated(job, Verdict.IGNORE)
+    for second in range(2, 2 + int(ASK_AGAIN_S) + 1):
+        net.router.heartbeat(float(second))
+    assert net.accused == []
+
+
+@pytest.mark.parametrize("kind", ["want", "unwanted", "have"])
+def test_ids_of_no_use_are_a_fault_at_last(kind: str) -> None:
+    net = Net()
+    net.join("one")
+    for second in range(100):
+        ids = some_ids(RPC_IDS_MAX, second * RPC_IDS_MAX)
+        net.receive("one", float(second), **{kind: ((TOPIC, ids),) if kind == "have" else ids})
+        net.router.heartbeat(float(second))
+    spent = 100 * RPC_IDS_MAX // WASTE_PER_FAULT
+    assert len(net.accused) >= spent // 2
+    assert set(net.accused) == {(PeerId("one"), WASTED)}
+
+
+def test_a_few_ids_of_no_use_are_nobodys_fault() -> None:
+    net = Net()
+    net.join("one")
+    for second in range(1000):
+        ids = some_ids(90, second * 90)
+        net.receive("one", float(second), want=ids[:10], unwanted=ids[10:])
+        net.router.heartbeat(float(second))
+    assert net.accused == []
+
+
+def test_grafts_in_the_back_off_are_a_fault_at_last() -> None:
+    net = Net()
+    net.join("one")
+    net.receive("one", prune=((TOPIC, GRAFT_BACKOFF_S),))
+    net.receive("one", graft=(TOPIC,))
+    assert net.accused == []
+    net.receive("one", graft=(TOPIC,) * (WASTE_PER_FAULT // WASTE_OF_GRAFT))
+    assert net.accused == [(PeerId("one"), WASTED)]
+
+
+def test_unknown_topics_are_not_answered_and_a_fault_at_last() -> None:
+    net = Net()
+    net.join("one")
+    name = "x" * 100_000
+    for _ in range(10):
+        net.receive("one", graft=(name,) * 100, prune=((name, 1),), unsubscribe=(name,))
+    assert net.sent == []
+    assert net.accused == [(PeerId("one"), WASTED)]
+
+
+def test_who_has_most_bytes_waiting_gives_way_where_bytes_are_too_many() -> None:
+    net = Net(max_validating=0, max_waiting_bytes=100_000)
+    net.join("small", "large")
+    net.receive("small", messages=tuple((TOPIC, bytes([number])) for number in range(50)))
+    for number in range(20):
+        net.receive("large", messages=((TOPIC, bytes([number]) * 10_000),))
+    assert len(net.router._in_flight) == 50 + 9
 
 
 def test_the_cache_is_bounded_and_forgets() -> None:

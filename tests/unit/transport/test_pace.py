@@ -5,11 +5,15 @@ import trio
 from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.pace import (
-    GOSSIP_WORK_BURST,
-    GOSSIP_WORK_PER_S,
+    INBOUND_POOL_BURST,
+    INBOUND_SHARE_BURST,
+    INBOUND_SHARE_PER_S,
+    PEER_WORK_BURST,
+    PEER_WORK_PER_S,
     WORK_AT_ONCE,
     WORK_PER_RPC,
     Pace,
+    WorkPool,
     work_of,
 )
 
@@ -25,19 +29,34 @@ def test_many_small_things_are_dearer_than_one_large_one() -> None:
 
 
 async def test_the_excess_waits() -> None:
-    pace = Pace()
+    pace = Pace(None)
     began = trio.current_time()
-    await pace.spend(GOSSIP_WORK_BURST)
+    await pace.spend(PEER_WORK_BURST)
     assert trio.current_time() == began
-    await pace.spend(GOSSIP_WORK_PER_S)
+    await pace.spend(PEER_WORK_PER_S)
     assert trio.current_time() - began == 1
     for _ in range(4096 * 3):
         await pace.spend(WORK_PER_RPC)
     assert 3.9 < trio.current_time() - began < 4.1
     await trio.sleep(3600)
     began = trio.current_time()
-    await pace.spend(GOSSIP_WORK_BURST + GOSSIP_WORK_PER_S)
+    await pace.spend(PEER_WORK_BURST + PEER_WORK_PER_S)
     assert trio.current_time() - began == 1
+
+
+async def test_nobody_waits_longer_for_the_pool_than_for_its_own_share() -> None:
+    pool = WorkPool()
+    greedy = [Pace(pool) for _ in range(50)]
+    async with trio.open_nursery() as nursery:
+        for pace in greedy:
+            nursery.start_soon(pace.spend, INBOUND_SHARE_BURST + INBOUND_POOL_BURST // 4)
+        began = trio.current_time()
+        modest = Pace(pool)
+        await modest.spend(INBOUND_SHARE_BURST)
+        assert trio.current_time() == began
+        await modest.spend(INBOUND_SHARE_PER_S)
+        assert trio.current_time() - began <= 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_others_get_a_turn() -> None:
@@ -51,7 +70,7 @@ async def test_others_get_a_turn() -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
-        pace = Pace()
+        pace = Pace(None)
         for _ in range(10 * WORK_AT_ONCE // WORK_PER_RPC):
             await pace.spend(WORK_PER_RPC)
         nursery.cancel_scope.cancel()

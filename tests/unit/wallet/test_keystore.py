@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.framework.wallets import CHEAP
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.accounts import MnemonicError, derive_account, mnemonic_seed
+from unchained.node.rpc.core.values import SECRET_CHARS_MAX
 from unchained.node.wallet.errors import (
+    AccountLimitError,
     BadWalletNameError,
     EmptyPassphraseError,
     KeystoreCorruptError,
@@ -23,6 +28,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import (
     DEFAULT_COST,
+    MAX_ACCOUNTS,
     WALLET_FILE_VERSION,
     WALLET_MAGIC,
     Keystore,
@@ -32,6 +38,7 @@ from unchained.node.wallet.keystore import (
     wallet_names,
     wallet_path,
 )
+from unchained.node.wallet.watch_export import WatchExport
 
 WORDS = "abandon " * 23 + "art"
 
@@ -167,3 +174,81 @@ def test_no_error_repeats_a_word() -> None:
         SpendSecret.of("zebra " * 23 + "qqqq")
     assert "zebra" not in str(caught.value)
     assert "qqqq" not in str(caught.value)
+
+
+@pytest.mark.parametrize("accounts", [0, MAX_ACCOUNTS + 1])
+def test_a_wallet_is_not_made_with_more_accounts_than_its_file_holds(accounts: int) -> None:
+    with pytest.raises(AccountLimitError, match="1 to 64"):
+        Keystore.create(REG, new_secret(), "right", accounts=accounts, cost=CHEAP)
+
+
+def test_a_full_wallet_takes_no_further_account(tmp_path: Path) -> None:
+    full = Keystore.create(REG, SpendSecret.of(WORDS), "right", accounts=MAX_ACCOUNTS, cost=CHEAP)
+    path = save_new(full, tmp_path / "wallets", "w")
+    loaded = Keystore.load(path, REG)
+    with pytest.raises(AccountLimitError):
+        loaded.with_account(loaded.unlock("right"), "right")
+    # what another machine is to import can be read as well
+    exported = WatchExport(REG.chain_id, 0, loaded.accounts)
+    assert WatchExport.from_text(exported.to_text(), REG) == exported
+    assert len(exported.to_text()) <= SECRET_CHARS_MAX
+
+
+def test_what_would_not_be_read_again_does_not_replace_what_can_be(tmp_path: Path) -> None:
+    path = save_new(keystore(), tmp_path / "wallets", "w")
+    before = path.read_bytes()
+    loaded = Keystore.load(path, REG)
+    wrong = msgspec.structs.replace(
+        loaded, file=msgspec.structs.replace(loaded.file, sealed=bytes(5_000))
+    )
+    with pytest.raises(KeystoreCorruptError):
+        wrong.save(path)
+    assert path.read_bytes() == before
+
+
+def test_a_bip_39_passphrase_has_a_limit() -> None:
+    SpendSecret.from_bytes(SpendSecret.of(WORDS, "x" * 1_024).to_bytes())
+    with pytest.raises(MnemonicError, match="1024 bytes, got 1025"):
+        SpendSecret.of(WORDS, "x" * 1_025)
+
+
+MANY_AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+from unchained.node.consensus.params import REG
+from unchained.node.wallet.keystore import KdfCost, Keystore, new_secret
+
+made = Keystore.create(REG, new_secret(), "pass", cost=KdfCost(4_096, 1, 4))
+with ThreadPoolExecutor(8) as pool:
+    words = {opened.mnemonic() for opened in pool.map(made.unlock, ["pass"] * 40)}
+print(len(words))
+"""
+
+
+def test_many_passphrases_at_once_do_not_wait_for_one_another_for_ever() -> None:
+    # in a process of its own: threads of OpenSSL that hang cannot be ended
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_AT_ONCE], capture_output=True, timeout=300, check=True
+    )
+    assert done.stdout.strip() == b"1"
+
+
+def test_a_file_tells_that_the_words_alone_do_not_bring_it_back() -> None:
+    for extra in ("", "TREZOR"):
+        made = Keystore.create(REG, SpendSecret.of(WORDS, extra), "right", cost=CHEAP)
+        read = Keystore.from_bytes(made.to_bytes(), REG)
+        assert read.has_bip39_passphrase is bool(extra)
+        assert read.has_passphrase
+        again = read.with_passphrase(read.unlock("right"), "", allow_empty=True)
+        assert (again.has_bip39_passphrase, again.has_passphrase) == (bool(extra), False)
+
+
+def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    save_new(keystore(), elsewhere, "w")
+    link = tmp_path / "w.wallet"
+    link.symlink_to(elsewhere / "w.wallet")
+    loaded = Keystore.load(link, REG)
+    loaded.with_passphrase(loaded.unlock("right"), "other", cost=CHEAP).save(link)
+    assert link.is_symlink()
+    assert Keystore.load(elsewhere / "w.wallet", REG).unlock("other").mnemonic() == WORDS

@@ -19,6 +19,7 @@ from unchained.node.wallet.payment_request import (
     PaymentRequest,
     draft_for,
     format_amount,
+    memo_for,
     parse_amount,
     qr_png,
     qr_terminal,
@@ -57,11 +58,12 @@ def test_no_amounts(text: str) -> None:
 def test_pays_every_kind_of_payee() -> None:
     lock = address_lock(decode_address(REG, ADDRESS))
     assert draft_for(REG, Payee(ADDRESS, 5_000, b"")).to == lock
-    assert draft_for(REG, Payee(lock.hex(), 5_000, b"")).to == lock
+    assert draft_for(REG, Payee(f"lock:{lock.hex()}", 5_000, b"")).to == lock
     contract = multisig(REG, 1, [ADDRESS])
     assert draft_for(REG, Payee(contract.to_text(), 5_000, b"")).to == contract.lock
     place = OutputPlace(bytes(32), 1)
-    output = draft_for(REG, Payee(PAYCODE, 5_000, b"memo")).at(place)
+    output, shared = draft_for(REG, Payee(PAYCODE, 5_000, b"memo")).at(place)
+    assert memo_for(REG, PAYCODE, place, output, shared) == b"memo"
     account = WALLET.account()
     opened = open_note(account.view, account.key_hash, place, Lock(output.lock), output.note)
     assert opened is not None
@@ -78,6 +80,9 @@ def test_pays_every_kind_of_payee() -> None:
         (Payee(ADDRESS[:-1] + "q", 5_000, b""), "checksum"),
         (Payee(PAYCODE[:-1] + "!", 5_000, b""), "base64url"),
         (Payee("contract:AAAA", 5_000, b""), "contract"),
+        (Payee("ab" * 32, 5_000, b""), "write lock:HEX"),
+        (Payee("AB" * 32, 5_000, b""), "write lock:HEX"),
+        (Payee("lock:abc", 5_000, b""), "64 hex digits"),
         (Payee("", 5_000, b""), "address"),
     ],
 )

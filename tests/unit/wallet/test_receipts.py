@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.consensus.params import LOCAL, REG, work
+from unchained.node.consensus.fork_choice import work
+from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.codec import encode

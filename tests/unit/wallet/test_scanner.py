@@ -19,10 +19,11 @@ from unchained.node.wallet.errors import (
     StoreDamagedError,
     WrongPassphraseError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret, save_new
 from unchained.node.wallet.records import Origin
-from unchained.node.wallet.spender import Fee
-from unchained.node.wallet.wallet import Wallet, WatchExport
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.watch_export import WatchExport
 
 UNC = 10**8
 
@@ -309,7 +310,7 @@ def test_says_when_its_file_is_damaged_or_anothers(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     wallet.close()
     (tmp_path / "w.db").write_bytes(b"nonsense" * 1_000)
-    with pytest.raises(StoreDamagedError, match="delete it and rescan"):
+    with pytest.raises(StoreDamagedError, match="move it away and rescan"):
         Wallet.open(tmp_path, "w", REG)
     (tmp_path / "w.db").unlink()
     Wallet.open(tmp_path, "w", REG).close()

@@ -6,15 +6,17 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
-from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.consensus.params import LOCAL, REG, Network
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer
+from unchained.node.wallet import plan, spender
 from unchained.node.wallet.contracts import hash_time_lock, multisig
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
     ContractError,
+    HighFeeError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
@@ -24,11 +26,12 @@ from unchained.node.wallet.errors import (
     WalletLockedError,
     WatchOnlyError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
-from unchained.node.wallet.spender import Fee
-from unchained.node.wallet.unsigned import UNSIGNED_MAGIC, Unsigned
-from unchained.node.wallet.wallet import Wallet, WatchExport
+from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.watch_export import WatchExport
 
 UNC = 10**8
 
@@ -36,10 +39,10 @@ UNC = 10**8
 class Scene:
     """Two wallets on a chain; the first has mined `coins` coins of one UNC."""
 
-    def __init__(self, coins: int = 4) -> None:
-        self.chain = WalletChain()
-        self.a = Purse(self.chain, cheap_wallet("a"))
-        self.b = Purse(self.chain, cheap_wallet("b"))
+    def __init__(self, coins: int = 4, network: Network = REG) -> None:
+        self.chain = WalletChain(network)
+        self.a = Purse(self.chain, cheap_wallet("a", network))
+        self.b = Purse(self.chain, cheap_wallet("b", network))
         if coins:
             self.chain.grow(coins, self.a.mine_to)
         self.sync()
@@ -224,7 +227,7 @@ def test_what_was_made_elsewhere_is_not_replaced_by_a_note_that_opens_nothing() 
     made = scene.a.wallet.finish(prepared)
     scene.a.wallet.record(made, 0)
     with pytest.raises(NoSuchTransferError, match="made elsewhere"):
-        scene.a.wallet.spender.bump(made.txid, Fee(5))
+        scene.a.wallet.spender.bump(made.sized.txid, Fee(5))
 
 
 def test_a_replaced_consolidation_still_pays_the_wallet() -> None:
@@ -333,11 +336,82 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     assert offline.summary(signed).signed_by == summary.can_sign
     transfer = signed.finish(REG)
     online.wallet.record(transfer, 0)
-    scene.chain.submit(transfer.raw)
+    scene.chain.submit(transfer.sized.raw)
     scene.mine()
     online.sync()
     assert scene.b.balance.confirmed == UNC // 2
     assert online.balance.on_chain == 4 * UNC - UNC // 2 - unsigned.fee
+
+
+def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
+    scene = Scene()
+    spender_ = scene.a.wallet.spender
+    stranger = cheap_wallet("stranger")
+    contract = multisig(REG, 2, [scene.a.wallet.address(), stranger.address()])
+    payees = [
+        Payee(scene.b.wallet.paycode(), UNC // 4, b"rent"),
+        Payee(scene.b.wallet.address(), UNC // 5, b""),
+        Payee(contract.to_text(), UNC // 6, b""),
+        Payee(scene.a.wallet.paycode(), UNC // 7, b"to myself"),
+    ]
+    prepared = spender_.pay(payees, Fee(1))
+    offline = cheap_wallet(secret=SpendSecret.of(scene.a.wallet.mnemonic("pass")))
+    read = Unsigned.from_file(prepared.unsigned.to_file(), REG)
+    summary = offline.summary(read)
+    shown = {out.payee: out for out in summary.outputs}
+    assert {payee.payee for payee in payees} | {""} == set(shown)
+    assert [shown[payee.payee].value for payee in payees] == [payee.value for payee in payees]
+    assert shown[payees[0].payee].memo == b"rent"
+    assert [shown[payee.payee].own for payee in payees] == [False, False, False, True]
+    assert shown[""].own  # the change
+    # a contract is no property of the wallet's alone, though the wallet watches it
+    offline.add_contract(contract, 0)
+    again = {out.payee: out for out in offline.summary(read).outputs}
+    assert not again[contract.to_text()].own
+    assert again[contract.to_text()].terms.startswith("2 of 2 keys")
+    # the wallet that sends it remembers them
+    signed = scene.a.wallet.sign(read)
+    named = {payee.index: payee.payee for payee in signed.payees}
+    sent = scene.a.wallet.record(signed.finish(REG), 0, named=named)
+    assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees[:3]}
+
+
+def test_a_file_that_names_somebody_else_is_not_signed() -> None:
+    scene = Scene()
+    paycode, address = scene.b.wallet.paycode(), scene.b.wallet.address()
+    other = cheap_wallet("other")
+    prepared = scene.a.wallet.spender.pay(
+        [Payee(paycode, UNC // 4, b"rent"), Payee(address, UNC // 5, b"")], Fee(1)
+    )
+    unsigned = prepared.unsigned
+    first, second = unsigned.payees
+    replace = msgspec.structs.replace
+    for payees in (
+        (replace(first, payee=other.paycode()), second),
+        (replace(first, shared=bytes(32)), second),
+        (replace(first, shared=b""), second),
+        (first, replace(second, payee=other.address())),
+        (first, replace(second, payee=paycode, shared=first.shared)),
+        (first, replace(second, index=9)),
+        (first, first),
+        (second, first),
+        (first, UnsignedPayee(second.index, "nobody", b"")),
+    ):
+        with pytest.raises(SigningError):
+            Unsigned.from_file(replace(unsigned, payees=payees).to_file(), REG)
+    # a place that the secret was not made for
+    moved = replace(unsigned, outputs=unsigned.outputs[::-1])
+    with pytest.raises(SigningError, match="does not pay whom"):
+        Unsigned.from_file(moved.to_file(), REG)
+
+
+def test_a_file_of_version_1_is_read_and_names_nobody() -> None:
+    scene = Scene()
+    prepared = scene.a.wallet.spender.pay([Payee(scene.b.wallet.paycode(), UNC // 4, b"")], Fee(1))
+    members = msgspec.structs.astuple(prepared.unsigned)[:-1]
+    read = Unsigned.from_file(UNSIGNED_NAME + b"\x01" + encode(members), REG)
+    assert read == msgspec.structs.replace(prepared.unsigned, payees=())
+    assert {out.payee for out in scene.b.wallet.summary(read).outputs} == {""}
 
 
 def test_an_unsigned_file_cannot_lie() -> None:
@@ -368,8 +442,10 @@ def test_an_unsigned_file_cannot_lie() -> None:
     for raw in (
         b"",
         b"x",
-        UNSIGNED_MAGIC,
-        UNSIGNED_MAGIC + encode((1, 2)),
+        UNSIGNED_NAME,
+        UNSIGNED_NAME + b"\x01" + encode((1, 2)),
+        UNSIGNED_NAME + b"\x02" + encode((1, 2)),
+        UNSIGNED_NAME + b"\x03" + encode((1, 2)),
         unsigned.to_file() + b"\x00",
     ):
         with pytest.raises(SigningError):
@@ -381,7 +457,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
     ).unsigned
     with pytest.raises(SigningError, match="different transfers"):
         unsigned.merge([other])
-    assert unsigned.merge([signed, signed]).finish(REG).txid == signed.finish(REG).txid
+    assert unsigned.merge([signed, signed]).finish(REG) == signed.finish(REG)
     scene.a.wallet.lock()
     with pytest.raises(WalletLockedError):
         scene.a.wallet.sign(unsigned)
@@ -408,16 +484,16 @@ def test_two_of_three_sign_apart() -> None:
         shares[0].finish(REG)
     # a third signature is of no use, and left out
     transfer = shares[2].merge([shares[0], shares[1]]).finish(REG)
-    assert len(transfer.transfer.signatures) == 2
+    assert len(transfer.sized.transfer.signatures) == 2
     c.wallet.record(transfer, 0, change=prepared.change)
-    scene.chain.submit(transfer.raw)
+    scene.chain.submit(transfer.sized.raw)
     scene.mine()
     c.sync()
     assert c.balance.confirmed == UNC // 4
     for party in parties:
         party.sync()
         held = party.wallet.contract(contract.lock).value
-        assert held == UNC - UNC // 4 - transfer.transfer.fee
+        assert held == UNC - UNC // 4 - transfer.sized.transfer.fee
     with pytest.raises(ContractError, match="only a hash-time-lock"):
         c.wallet.refund(contract.lock, Fee(1))
 
@@ -491,3 +567,114 @@ def test_the_size_is_never_underestimated() -> None:
         payees = [Payee(scene.b.wallet.paycode(), value, b"m" * 247)] * count
         sent = scene.a.send(scene.a.wallet.spender.pay(payees, Fee(1)))
         assert sent.size <= sent.fee <= sent.size + 60 + 12 * count
+
+
+# Fees that look like mistakes
+
+
+@pytest.mark.parametrize(
+    "fee",
+    [Fee(target=UNC // 5), Fee(rate=101), Fee(rate=20_000)],
+    ids=["a fifth of the amount", "101 times the estimate", "a rate"],
+)
+def test_a_fee_that_looks_like_a_mistake_is_refused_unless_it_is_meant(fee: Fee) -> None:
+    scene = Scene()
+    payee = Payee(scene.b.wallet.address(), UNC, b"")
+    with pytest.raises(HighFeeError, match="allow_high_fee"):
+        scene.a.wallet.spender.pay([payee], fee)
+    if fee.rate < 20_000:
+        meant = msgspec.structs.replace(fee, allow_high=True)
+        assert scene.a.wallet.spender.pay([payee], meant).unsigned.fee
+
+
+def test_a_fee_guard_stands_before_every_way_to_pay() -> None:
+    scene = Scene()
+    high = Fee(rate=101)
+    maker = scene.a.wallet.spender
+    contract = multisig(REG, 1, [scene.a.wallet.address()])
+    scene.a.wallet.add_contract(contract, 0)
+    sent = scene.a.pay(contract.to_text(), UNC)
+    waiting = scene.a.pay(scene.b.wallet.address(), UNC)
+    with pytest.raises(HighFeeError):
+        maker.bump(waiting.txid, high)
+    scene.mine()
+    assert sent.txid
+    for pay in (
+        lambda: maker.sweep(scene.b.wallet.address(), high),
+        lambda: maker.consolidate(high),
+        lambda: maker.from_contract(contract, high),
+    ):
+        with pytest.raises(HighFeeError):
+            pay()
+
+
+def test_the_least_fee_is_never_too_high() -> None:
+    scene = Scene()
+    payee = Payee(scene.b.wallet.address(), 1_000, b"")
+    assert scene.a.wallet.spender.pay([payee], Fee(estimate=5, rate=5)).unsigned.fee > 100
+
+
+def test_a_replacement_does_not_spend_the_change_of_what_it_replaces() -> None:
+    scene = Scene(coins=1)
+    scene.mine(REG.maturity)
+    first = scene.a.pay(scene.b.wallet.address(), UNC // 2)
+    with pytest.raises(InsufficientFundsError):
+        # no coin but the change of the transfer that is replaced could pay so much more
+        scene.a.wallet.spender.bump(first.txid, Fee(target=UNC * 6 // 10, allow_high=True))
+
+
+# Locks that anybody can pay
+
+
+def test_a_coin_mined_to_a_contract_does_not_keep_it_from_being_spent() -> None:
+    network = msgspec.structs.replace(REG, maturity=4)
+    scene = Scene(8, network)
+    contract = multisig(network, 1, [scene.a.wallet.address()])
+    scene.a.wallet.add_contract(contract, 0)
+    scene.a.pay(contract.to_text(), UNC)
+    scene.mine()
+    scene.chain.mine(lambda _parent, _time: contract.lock)
+    scene.sync()
+    prepared = scene.a.wallet.spender.from_contract(contract, Fee())
+    assert prepared.unsigned.values == (UNC,)
+
+
+def test_dust_does_not_keep_a_contract_from_being_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MAX_INPUTS", 4)
+    scene = Scene()
+    contract = multisig(REG, 1, [scene.a.wallet.address()])
+    scene.a.wallet.add_contract(contract, 0)
+    dust = [Payee(contract.to_text(), 1_000 + step, b"") for step in range(9)]
+    scene.a.send(scene.a.wallet.spender.pay(dust, Fee()))
+    scene.mine()
+    scene.a.pay(contract.to_text(), UNC)
+    scene.mine()
+    prepared = scene.a.wallet.spender.from_contract(contract, Fee())
+    assert prepared.unsigned.values.count(UNC) == 1
+    assert len(prepared.unsigned.values) == 4
+    # at a higher rate dust is worth less than its fee
+    alone = scene.a.wallet.spender.from_contract(contract, Fee(rate=50, estimate=50))
+    assert alone.unsigned.values == (UNC,)
+    named = min(scene.a.wallet.contract(contract.lock).coins, key=lambda coin: coin.value)
+    with pytest.raises(InsufficientFundsError):
+        scene.a.wallet.spender.from_contract(contract, Fee(), named=[named.coin_id])
+    with pytest.raises(NoSuchCoinError):
+        scene.a.wallet.spender.from_contract(contract, Fee(), named=[bytes(32)])
+
+
+def test_dust_does_not_hide_coins_from_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spender, "MAX_TRANSFERS", 1)
+    monkeypatch.setattr(spender, "MAX_INPUTS", 2)
+    scene = Scene()
+    scene.b.sync()
+    to = scene.b.wallet.address()
+    dust = [Payee(to, 1_000 + step, b"") for step in range(5)]
+    scene.a.send(scene.a.wallet.spender.pay(dust, Fee()))
+    scene.mine()
+    scene.a.pay(to, UNC)
+    scene.mine()
+    (step,) = scene.b.wallet.spender.sweep(scene.a.wallet.address(), Fee())
+    assert UNC in step.unsigned.values
+    smallest = min(scene.b.wallet.store.coins(), key=lambda coin: coin.value)
+    with pytest.raises(NothingToDoError):
+        scene.b.wallet.spender.sweep(scene.a.wallet.address(), Fee(), coins=[smallest.coin_id])

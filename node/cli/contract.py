@@ -1,0 +1,165 @@
+"""``unchained-node wallet multisig``, ``htlc`` and the like: conditions shared with others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, asking, print_fields
+from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
+from unchained.node.cli.pay import (
+    AmountArgument,
+    FeeOption,
+    HighFeeOption,
+    OutputOption,
+    RateOption,
+    SpendCommand,
+    payment,
+    show_sent,
+)
+from unchained.node.cli.sign import write_unsigned
+from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
+
+multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
+htlc_app = typer.Typer(no_args_is_help=True, help="Swap: anyone who has a hash's preimage claims.")
+
+LockArgument = Annotated[str, typer.Argument(metavar="LOCK", help="The contract's lock.")]
+
+
+def add_to(_root: typer.Typer) -> None:
+    """Add the commands of this room beside those of `wallet`."""
+    app.add_typer(multisig_app, name="multisig")
+    app.add_typer(htlc_app, name="htlc")
+
+
+@asking(app, "contracts")
+@user_text("Show the contracts that a wallet watches, and what they hold.")
+def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    columns = ["kind", "value", "label", "lock", "text"]
+    node.show_rows(node.call("wallet.contracts", name=wallet), columns, "no contracts")
+
+
+@asking(app, "watch-contract")
+@user_text("Watch a contract that another party made.")
+def watch_contract(
+    node: Asker,
+    contract: Annotated[str, typer.Argument(metavar="TEXT", help="contract:…")],
+    wallet: WalletOption = DEFAULT_WALLET,
+    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+) -> None:
+    _show_contract(
+        node, node.call("wallet.contract_add", contract=contract, name=wallet, label=label)
+    )
+
+
+@asking(multisig_app, "create")
+@user_text("Make a contract that M of the parties spend; hand its text to them, pay it to fund it.")
+def multisig_create(
+    node: Asker,
+    threshold: Annotated[int, typer.Argument(metavar="M", min=1, max=16)],
+    parties: Annotated[
+        list[str], typer.Argument(metavar="PARTY...", help="Addresses or paycodes.")
+    ],
+    wallet: WalletOption = DEFAULT_WALLET,
+    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+) -> None:
+    found = node.call(
+        "wallet.multisig_create", threshold=threshold, parties=parties, name=wallet, label=label
+    )
+    _show_contract(node, found)
+
+
+@asking(multisig_app, "prepare")
+@user_text(
+    "Make a transfer of what a contract holds: `wallet sign` by M parties, `wallet broadcast`."
+)
+def multisig_prepare(
+    node: Asker,
+    lock: LockArgument,
+    output: OutputOption,
+    to: Annotated[
+        str | None, typer.Argument(metavar="[PAYEE]", help="Default: all to this wallet.")
+    ] = None,
+    amount: AmountArgument = None,
+    wallet: WalletOption = DEFAULT_WALLET,
+    fee_rate: RateOption = None,
+    fee: FeeOption = None,
+    allow_high_fee: HighFeeOption = False,
+) -> None:
+    found = node.call(
+        "wallet.multisig_prepare",
+        seconds=SLOW_ANSWER_S,
+        lock=lock,
+        payments=[] if to is None else payment(to, amount, ""),
+        name=wallet,
+        fee_rate=fee_rate,
+        fee=fee,
+        allow_high_fee=allow_high_fee,
+    )
+    write_unsigned(node, found, output)
+
+
+@asking(htlc_app, "create")
+@user_text("Make a hash-time-lock; hand its text to the other party, pay it to fund it.")
+def htlc_create(
+    node: Asker,
+    claim: Annotated[str, typer.Argument(metavar="CLAIMER", help="Address or paycode.")],
+    refund: Annotated[str, typer.Argument(metavar="REFUNDED", help="Address or paycode.")],
+    height: Annotated[int, typer.Argument(metavar="HEIGHT", min=1, help="To refund from.")],
+    digest: Annotated[
+        str | None,
+        typer.Option("--hash", metavar="SHA256", help="Default: of a preimage drawn here."),
+    ] = None,
+    wallet: WalletOption = DEFAULT_WALLET,
+    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+) -> None:
+    params = {"claim": claim, "refund": refund, "height": height, "name": wallet, "label": label}
+    if digest is not None:
+        params["hash"] = digest
+    found = node.call_with("wallet.htlc_create", params)
+    _show_contract(node, found)
+
+
+@asking(htlc_app, "claim")
+@user_text("Take what a hash-time-lock holds, by the preimage given or known.")
+def htlc_claim(
+    node: Asker,
+    lock: LockArgument,
+    preimage: Annotated[str | None, typer.Option("--preimage", metavar="HEX")] = None,
+    wallet: WalletOption = DEFAULT_WALLET,
+    fee_rate: RateOption = None,
+    allow_high_fee: HighFeeOption = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
+        "wallet.htlc_claim",
+        lock=lock,
+        preimage=preimage,
+        fee_rate=fee_rate,
+        allow_high_fee=allow_high_fee,
+    )
+    show_sent(node, sent)
+
+
+@asking(htlc_app, "refund")
+@user_text("Take back what a hash-time-lock holds, once its height is reached.")
+def htlc_refund(
+    node: Asker,
+    lock: LockArgument,
+    wallet: WalletOption = DEFAULT_WALLET,
+    fee_rate: RateOption = None,
+    allow_high_fee: HighFeeOption = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
+        "wallet.htlc_refund", lock=lock, fee_rate=fee_rate, allow_high_fee=allow_high_fee
+    )
+    show_sent(node, sent)
+
+
+def _show_contract(node: Asker, found: dict[str, Any]) -> None:
+    node.show(found, lambda: print_fields({n: v for n, v in found.items() if v is not None}))

@@ -1,0 +1,28 @@
+"""Text as a terminal may have it: nothing that it would obey."""
+
+from __future__ import annotations
+
+import msgspec
+import typer
+
+
+def harmless(text: str) -> str:
+    """Return a text without what a terminal would obey: control characters, and those that turn
+    the direction of writing."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def json_line(value: object) -> str:
+    """Return a value as JSON on one line; what a terminal would obey is escaped."""
+    text = msgspec.json.encode(value).decode()
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON on a line of its own."""
+    typer.echo(json_line(value))
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -1,0 +1,50 @@
+"""What a transfer pays, and when that looks like a mistake."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from unchained.node.wallet.errors import BadPaymentError, HighFeeError
+
+MAX_RATE: Final = 1_000_000
+"""Grains per byte of size above which a rate is taken for a mistake."""
+
+
+HIGH_FEE_ESTIMATES: Final = 100
+"""Times what the mempool takes at present above which a fee is taken for a mistake."""
+
+HIGH_FEE_SHARE: Final = 10
+"""A fee above an amount's tenth is taken for a mistake, unless the mempool asks for it."""
+
+
+class Fee(msgspec.Struct, frozen=True):
+    """What a transfer pays: a rate (grains per byte of size), or exactly `target` grains.
+
+    `estimate` is the rate that the mempool takes at present; `allow_high` lets any fee pass.
+    """
+
+    rate: int = 1
+    target: int | None = None
+    estimate: int = 1
+    allow_high: bool = False
+
+    def check(self) -> None:
+        """Raise `BadPaymentError` for a fee that no transfer should pay."""
+        if not 1 <= self.rate <= MAX_RATE:
+            raise BadPaymentError(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
+        if self.target is not None and not 0 < self.target < 2**62:
+            raise BadPaymentError(f"a fee is a positive number of grains, got {self.target}")
+
+    def check_high(self, fee: int, size: int, amount: int) -> None:
+        """Raise `HighFeeError` where a transfer of so many bytes, which moves `amount` grains,
+        pays more than anybody means to."""
+        estimate = size * self.estimate
+        was_chosen = self.target is not None or self.rate > self.estimate
+        if self.allow_high or not was_chosen or fee <= estimate:
+            return
+        if fee > HIGH_FEE_ESTIMATES * estimate:
+            raise HighFeeError(fee, f"{HIGH_FEE_ESTIMATES} times the estimate of {estimate}")
+        if fee * HIGH_FEE_SHARE > amount:
+            raise HighFeeError(fee, f"a tenth of the amount of {amount}")

@@ -1,0 +1,102 @@
+"""What signing a transfer means, worked out by the signer from the transfer and his keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.conditions import (
+    Condition,
+    HashTimeLockCondition,
+    MultisigCondition,
+    lock_of,
+    parse_condition,
+)
+from unchained.node.primitives.types import KeyHash, Lock
+from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, FoundCoin
+from unchained.node.wallet.unsigned import Unsigned
+
+
+class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
+    """One output of a transfer to be signed.
+
+    `own`: it comes back to the wallet, which alone can spend it. `payee` is whom it pays, as the
+    file names and proves it; empty where the file names nobody. `terms` says in words what
+    spends it if it lies under a contract that the wallet knows or that the transfer spends from.
+    """
+
+    value: int
+    lock: bytes
+    own: bool
+    payee: str
+    terms: str
+    memo: bytes
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What signing a transfer means."""
+
+    spent: int
+    fee: int
+    lock_height: int
+    outputs: tuple[SummaryOutput, ...]
+    can_sign: tuple[KeyHash, ...]
+    signed_by: tuple[KeyHash, ...]
+
+
+def summarize(
+    unsigned: Unsigned,
+    network: Network,
+    found: Sequence[FoundCoin],
+    own: Collection[KeyHash],
+    contracts: Sequence[Contract],
+) -> Summary:
+    """Return what signing means to the holder of the keys `own`, who has recognised `found` among
+    the outputs. Raises `SigningError` where an output does not pay whom the file names."""
+    mine = {coin.index: coin for coin in found if coin.account != CONTRACT_ACCOUNT}
+    named = {payee.index: payee for payee in unsigned.payees}
+    known = {contract.lock: contract.terms for contract in contracts}
+    for spent in unsigned.inputs:
+        known[lock_of(spent.condition, spent.salt)] = parse_condition(spent.condition)
+
+    def describe(at: int) -> SummaryOutput:
+        output = unsigned.outputs[at]
+        payee = named.get(at)
+        memo = b"" if payee is None else unsigned.memo_of(payee, network)
+        if at in mine:
+            memo = memo or mine[at].memo
+        terms = known.get(Lock(output.lock))
+        return SummaryOutput(
+            output.value,
+            output.lock,
+            at in mine,
+            "" if payee is None else payee.payee,
+            "" if terms is None else terms_of(terms),
+            memo,
+        )
+
+    return Summary(
+        sum(unsigned.values),
+        unsigned.fee,
+        unsigned.lock_height,
+        tuple(describe(at) for at in range(len(unsigned.outputs))),
+        tuple(key for key in unsigned.signers() if key in own),
+        tuple(sorted(unsigned.signed_by())),
+    )
+
+
+def terms_of(condition: Condition) -> str:
+    """Return in words what spends a coin under a condition that is shared with others, nothing for
+    a single key."""
+    if isinstance(condition, MultisigCondition):
+        keys = ", ".join(key.hex() for key in condition.key_hashes)
+        return f"{condition.threshold} of {len(condition.key_hashes)} keys: {keys}"
+    if isinstance(condition, HashTimeLockCondition):
+        return (
+            f"{condition.claim_key_hash.hex()} with the preimage of {condition.hash.hex()}, or "
+            f"{condition.refund_key_hash.hex()} from height {condition.height} on"
+        )
+    return ""

@@ -1,0 +1,78 @@
+"""What the user adds to what the chain says: labels, and conditions shared with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from unchained.node.wallet.database import Database
+
+_KNOWN: Final[Mapping[str, Sequence[str]]] = {
+    "coin": ("SELECT 1 FROM coins WHERE coin_id = ?",),
+    "transfer": (
+        "SELECT 1 FROM outgoing WHERE txid = ?",
+        "SELECT 1 FROM waiting WHERE txid = ?",
+        "SELECT 1 FROM coins WHERE txid = ? AND txid != x'' LIMIT 1",
+        "SELECT 1 FROM coins WHERE spent_by = ? AND spent_height IS NOT NULL LIMIT 1",
+    ),
+    "contract": ("SELECT 1 FROM contracts WHERE lock = ?",),
+}
+"""What shows that the wallet knows something of a kind."""
+
+_text = msgspec.msgpack.Decoder(str)
+_condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+
+
+class UserRecords(Database):
+    """The part of a wallet's file that no chain could bring back."""
+
+    def label(self, kind: str, key: bytes) -> str:
+        """Return the label of a coin, transfer, address or contract; empty if it has none."""
+        rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", kind, key)
+        if not rows:
+            return ""
+        return _text.decode(self.sealer.unseal(rows[0][0], key))
+
+    def knows(self, kind: str, key: bytes) -> bool:
+        """Return whether there is such a coin, transfer (by its txid) or contract (by its lock)."""
+        return any(self.rows(sql, key) for sql in _KNOWN[kind])
+
+    def set_label(self, kind: str, key: bytes, text: str) -> None:
+        """Label a coin, transfer, address or contract; an empty text takes the label away."""
+        if not text:
+            self.run("DELETE FROM labels WHERE kind = ? AND key = ?", kind, key)
+            return
+        sealed = self.sealer.seal(text, key)
+        self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
+
+    def request(self, request_id: str) -> tuple[bytes, bytes] | None:
+        """Return what was asked under an id, as a digest, and the txid that came of it."""
+        rows = self.rows("SELECT digest, txid FROM requests WHERE id = ?", request_id)
+        return rows[0] if rows else None
+
+    def put_request(self, request_id: str, digest: bytes, txid: bytes) -> None:
+        """Note what was asked under an id, and the transfer that comes of it."""
+        self.run("INSERT INTO requests VALUES (?, ?, ?)", request_id, digest, txid)
+
+    def put_contract(self, lock: bytes, condition: bytes, salt: bytes, created_ms: int) -> None:
+        """Watch a condition shared with others."""
+        self.run(
+            "INSERT OR IGNORE INTO contracts VALUES (?, ?, ?, x'')",
+            lock,
+            self.sealer.seal((condition, salt), lock),
+            created_ms,
+        )
+
+    def contracts(self) -> list[tuple[bytes, bytes, bytes, bytes]]:
+        """Return lock, condition, salt and known preimage of each watched condition, by age."""
+        rows = self.rows("SELECT lock, secret, preimage FROM contracts ORDER BY created_ms, lock")
+        return [
+            (lock, *_condition_and_salt.decode(self.sealer.unseal(secret, lock)), preimage)
+            for lock, secret, preimage in rows
+        ]
+
+    def put_preimage(self, lock: bytes, preimage: bytes) -> None:
+        """Keep the preimage of a watched condition's hash."""
+        self.run("UPDATE contracts SET preimage = ? WHERE lock = ?", preimage, lock)

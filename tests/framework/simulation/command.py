@@ -1,0 +1,186 @@
+"""`scripts/simulate`: whole networks from a seed, with faults; failures are cut down and kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.framework.async_tests import quiet_seeds
+from tests.framework.simulation.recording import RecordingError, load, record, save
+from tests.framework.simulation.scenario import SCENARIOS, Scenario
+from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
+from tests.framework.simulation.shrink import shrink
+from tests.framework.simulation.sightings import Sightings
+from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from unchained.node.base.randomness import SYSTEM
+
+NIGHTLY: Final = ("storm", "weather", "disks", "wallets", "deep", "hostile", "siege", "main")
+"""Scenarios that are run in turn where none is named."""
+KEPT: Final = Path(".ci/simulation")
+"""Where recordings of failures are put."""
+SHRINK_TRIES: Final = 60
+SEEDS: Final = 2**31
+
+
+class Shown:
+    """Shows on a terminal how far a simulation is."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def show(self, at_s: float, of_s: float, height: int) -> None:
+        if sys.stderr.isatty():
+            text = f"{self._title}: {at_s:.0f} of about {of_s:.0f} virtual s, height {height}"
+            print(f"\r{text:<76}", end="\r", file=sys.stderr, flush=True)
+
+
+def run_once(scenario: Scenario, seed: int, schedule: Schedule) -> Outcome:
+    """Run one simulation, and show how far it is."""
+    with quiet_seeds():
+        return simulate_schedule(scenario, seed, schedule, Shown(f"{scenario.name} {seed}"))
+
+
+def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
+    """Return the outcome of as few of the same faults as still fail in the same way."""
+    scenario = SCENARIOS[outcome.scenario]
+    smallest = outcome
+
+    def fails(faults: Sequence[Fault]) -> bool:
+        nonlocal smallest
+        found = run_once(scenario, outcome.seed, tuple(faults))
+        if kind_of(found.failure) != kind_of(outcome.failure):
+            return False
+        smallest = found
+        return True
+
+    shrink(outcome.schedule, fails, tries)
+    return smallest
+
+
+def kind_of(failure: str) -> str:
+    """Return what two failures have in common that are the same but for names and numbers."""
+    words = failure.split(":", maxsplit=1)[0].split()
+    return " ".join(word for word in words if word.isalpha())
+
+
+def keep_failure(
+    outcome: Outcome, folder: Path = KEPT, tries: int = SHRINK_TRIES
+) -> tuple[Outcome, Path]:
+    """Cut a failure down, write its recording, and return both."""
+    smallest = cut_down(outcome, tries)
+    path = folder / f"{outcome.scenario}-{outcome.seed}.json"
+    save(record(smallest), path)
+    return smallest, path
+
+
+def tell(outcome: Outcome) -> str:
+    """Return a line about an outcome."""
+    pace = outcome.seconds / max(outcome.cpu_s, 1e-9)
+    return (
+        f"{outcome.scenario} --seed {outcome.seed}: {outcome.failure or 'all held'}; "
+        f"{len(outcome.schedule)} faults, height {outcome.height}, "
+        f"{outcome.seconds / 3600:.2f} virtual h in {outcome.cpu_s:.1f} CPU s ({pace:.0f} times), "
+        f"hash {outcome.hash[:16]}"
+    )
+
+
+def tell_failure(outcome: Outcome, path: Path) -> str:
+    """Return what somebody needs who is to mend it."""
+    lines = [
+        f"FAILED: {outcome.failure}",
+        f"  scenario {outcome.scenario}, seed {outcome.seed}, cut down to:",
+        *(f"    {fault.at_ms / 1000:9.3f} s  {fault.kind} {fault.parameters}"
+          for fault in outcome.schedule),
+        f"  recording: {path}",
+        f"  to see it again: scripts/simulate --replay {path}",
+        "  to keep it as a test: move the file to tests/regressions/",
+        outcome.trace,
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def wanted(arguments: argparse.Namespace) -> Iterator[tuple[Scenario, int]]:
+    """Yield what is to be run."""
+    names = arguments.scenario or NIGHTLY
+    ends_at = None if arguments.hours is None else time.monotonic() + 3600 * arguments.hours
+    turn = 0
+    while True:
+        for name in names:
+            seed = SYSTEM.below(SEEDS) if arguments.seed is None else arguments.seed + turn
+            yield SCENARIOS[name], seed
+            if ends_at is not None and time.monotonic() >= ends_at:
+                return
+        turn += 1
+        if ends_at is None and turn >= arguments.count:
+            return
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate",
+        description="Simulate whole networks of nodes from a seed; see docs/simulation.md.",
+    )
+    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)}; else some in turn")
+    parser.add_argument("--seed", type=int, help="the first seed; drawn anew each time without")
+    parser.add_argument("--count", type=int, default=1, help="simulations of each scenario")
+    parser.add_argument(
+        "--hours", type=float, help="go on for so long, with one seed after another"
+    )
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run a recording again")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write a recording of the last")
+    parser.add_argument(
+        "--tries",
+        type=int,
+        default=SHRINK_TRIES,
+        help="runs that cutting a failure down may take, 0 for none (%(default)s)",
+    )
+    parser.add_argument("--hash", action="store_true", help="print the hash of what happened alone")
+    parser.add_argument("--states", action="store_true", help="count what has happened")
+    arguments = parser.parse_args(words)
+    unknown = [name for name in arguments.scenario if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {unknown[0]}: expected one of {', '.join(SCENARIOS)}")
+    if arguments.count < 1 or (arguments.hours is not None and arguments.hours <= 0):
+        parser.error("--count and --hours take a number above 0")
+    if arguments.replay is not None:
+        return _replay(arguments)
+    seen, failed = Sightings(), 0
+    for scenario, seed in wanted(arguments):
+        outcome = run_once(scenario, seed, draw_schedule(scenario, seed))
+        seen.add(outcome.sightings)
+        print(outcome.hash if arguments.hash else tell(outcome), flush=True)
+        if arguments.record is not None:
+            save(record(outcome), arguments.record)
+        if outcome.failure:
+            failed += 1
+            print(tell_failure(*keep_failure(outcome, tries=arguments.tries)), flush=True)
+    if arguments.states:
+        for name, count in sorted(seen.counts.items()):
+            print(f"{count:8} {name}")
+    return 1 if failed else 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    try:
+        recording = load(arguments.replay)
+    except (OSError, RecordingError) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return 2
+    outcome = run_once(SCENARIOS[recording.scenario], recording.seed, recording.schedule)
+    print(tell(outcome))
+    if outcome.hash != recording.hash:
+        print("simulate: another run than the recorded one: the code has changed since")
+    if arguments.record is not None:
+        save(record(outcome), arguments.record)
+    if outcome.failure:
+        print(outcome.trace)
+    return 1 if outcome.failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

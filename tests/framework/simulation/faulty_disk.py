@@ -1,0 +1,155 @@
+"""A disk that outlives the nodes that run on it, and what befalls it.
+
+As LevelDB has it: a batch is there as a whole or not at all; what was synced stays; of what was
+not, a power cut leaves some of the first batches; a checksum finds what has rotted when it is read.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
+from unchained.storage.kv import Batch
+from unchained.storage.memory import MemoryDisk, MemorySnapshot, MemoryStore
+
+Undo = dict[bytes, bytes | None]
+"""What the keys of a batch held before it was written."""
+
+
+class FaultyDisk:
+    """What stays when a node is gone. One store is open on it at a time."""
+
+    def __init__(self) -> None:
+        self.disk = MemoryDisk()
+        self.unsynced: list[Undo] = []
+        """Of each batch since the last synced one, what it replaced."""
+        self.delay_s = 0.0
+        """Seconds that each piece of work on the store waits first."""
+        self.damaged: set[bytes] = set()
+        """Keys whose values do not match their checksums any more."""
+        self.writes = 0
+        """Batches written since there is this disk."""
+        self._due: tuple[int, Callable[[], StoreError | None]] | None = None
+
+    def at_write(self, number: int, strike: Callable[[], StoreError | None]) -> None:
+        """Call `strike` instead of the `number`th write from now on, 1 for the next; that fails
+        with what it returns, as all later ones do, or never took place."""
+        self._due = (self.writes + number, strike)
+
+    def strike(self) -> tuple[bool, StoreError | None]:
+        """Count a write; return whether it is struck, and how it fails."""
+        self.writes += 1
+        if self._due is None or self.writes < self._due[0]:
+            return False, None
+        _, strike = self._due
+        self._due = None
+        return True, strike()
+
+    def lose_power(self, rng: random.Random) -> int:
+        """Lose some of what was not synced, the last batches; return how many."""
+        lost = rng.randint(0, len(self.unsynced))
+        for _ in range(lost):
+            for key, value in self.unsynced.pop().items():
+                if value is None:
+                    self.disk.values.pop(key, None)
+                else:
+                    self.disk.values[key] = value
+        self.unsynced.clear()
+        return lost
+
+    def rot(self, rng: random.Random, *, entries: int) -> int:
+        """Damage so many entries in a row, anywhere; return how many there were."""
+        keys = self.disk.values.keys()
+        if not keys:
+            return 0
+        first = rng.randrange(len(keys))
+        hit = [bytes(key) for key in keys[first : first + entries]]
+        self.damaged.update(hit)
+        return len(hit)
+
+    def mend(self) -> None:
+        """Let nothing befall it from here on. What has rotted stays so."""
+        self.delay_s = 0.0
+        self._due = None
+
+
+class FaultyStore(MemoryStore):
+    """A store of one node's life on a disk of that kind."""
+
+    def __init__(self, disk: FaultyDisk) -> None:
+        super().__init__(disk.disk)
+        self._faulty = disk
+        self._failure: StoreError | None = None
+        self.is_dead = False
+        """Whether the process is gone: what is left of its tasks writes nothing any more."""
+
+    def write(self, batch: Batch, *, sync: bool) -> None:
+        if self.is_dead:
+            return
+        if self._failure is not None:
+            raise self._failure
+        struck, failure = self._faulty.strike()
+        if struck:
+            if failure is not None:
+                self._failure = failure
+                raise failure
+            if self.is_dead:
+                return
+        values = self._faulty.disk.values
+        undo = {key: values.get(key) for key in batch.changes}
+        super().write(batch, sync=sync)
+        self._faulty.damaged.difference_update(undo)
+        if sync:
+            self._faulty.unsynced.clear()
+        else:
+            self._faulty.unsynced.append(undo)
+
+    def _get(self, key: bytes) -> bytes | None:
+        check(self._faulty.damaged, key)
+        return super()._get(key)
+
+    def _walk(self, *arguments: object) -> Iterator[tuple[bytes, bytes]]:
+        return checked(self._faulty.damaged, super()._walk(*arguments))  # type: ignore[arg-type]
+
+    def snapshot(self) -> MemorySnapshot:
+        plain = super().snapshot()
+        view = plain._view
+        assert view is not None
+        return FaultySnapshot(self, self._faulty, view)
+
+
+class FaultySnapshot(MemorySnapshot):
+    """A faulty store as it was at one moment."""
+
+    def __init__(self, store: FaultyStore, disk: FaultyDisk, view: object) -> None:
+        super().__init__(store, disk.disk, view)  # type: ignore[arg-type]
+        self._faulty = disk
+
+    def _get(self, key: bytes) -> bytes | None:
+        check(self._faulty.damaged, key)
+        return super()._get(key)
+
+    def _walk(self, *arguments: object) -> Iterator[tuple[bytes, bytes]]:
+        return checked(self._faulty.damaged, super()._walk(*arguments))  # type: ignore[arg-type]
+
+
+def check(damaged: set[bytes], key: bytes) -> None:
+    """Raise what a store raises for an entry that is damaged."""
+    if damaged and key in damaged:
+        raise StoreCorruptError(f"entry {key.hex()[:16]} is damaged", path=Path("simulated"))
+
+
+def checked(
+    damaged: set[bytes], entries: Iterator[tuple[bytes, bytes]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield entries up to the first that is damaged."""
+    for key, value in entries:
+        check(damaged, key)
+        yield key, value
+
+
+def full() -> StoreFullError:
+    """Return what a write raises when there is no room."""
+    return StoreFullError("the disk is full: make room and start again", path=Path("simulated"))

@@ -1,0 +1,43 @@
+"""Fills address books with addresses where nobody is, and inbound places with silence."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from tests.framework.attacks import Attacker
+from tests.framework.simulation.link_model import memory_peer_id
+from tests.framework.simulation.policies.policy import Policy
+from unchained.node.transport.contract import TransportError
+from unchained.node.wire import messages as wire
+
+
+class FloodingPeer(Attacker):
+    """Gives as many made-up addresses as it may."""
+
+    def _addresses(self, payload: bytes) -> bytes:
+        request = wire.ADDRESSES_EXCHANGE.decode_request(payload)
+        assert isinstance(request, wire.AddressesRequest)
+        start = len(self.asked) * 1000
+        made = [
+            f"/ip4/{60 + n // 60000 % 9}.{n // 250 % 250}.{n % 250}.9/tcp/9000/p2p/"
+            f"{memory_peer_id(f'nobody {n}')}"
+            for n in range(start, start + min(request.most, 1000))
+        ]
+        return wire.ADDRESSES_EXCHANGE.answer(tuple(text.encode() for text in made))
+
+
+class Flooding(Policy):
+    """Comes with one more identity at each turn, up to a few hundred."""
+
+    def new_peer(self) -> Attacker:
+        plain = super().new_peer()
+        return FloodingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
+
+    async def act(self) -> None:
+        if self._names < 300:
+            peer = self.new_peer()
+            await self.simulation.net.run_transport(peer.transport)
+            for node in self.simulation.nodes:
+                if node.is_up:
+                    with suppress(TransportError):
+                        await peer.transport.connect(node.transport.address)

@@ -1,0 +1,182 @@
+"""The file of one simulation: what it takes to run it again, and what happened, to be looked at.
+
+JSON, described in docs/simulation.md. The explorer's page plays it; `replay` runs it again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tests.framework.simulation.event_log import plain
+from tests.framework.simulation.scenario import SCENARIOS
+from tests.framework.simulation.schedule import Fault
+from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from unchained.node.consensus.coins import is_anchor_grade
+from unchained.node.consensus.genesis import genesis_of
+
+FORMAT: Final = "unchained-simulation"
+VERSION: Final = 1
+RECORDING_BYTES_MAX: Final = 256 << 20
+"""Bytes of a file that is looked at."""
+
+
+class RecordedNode(msgspec.Struct, frozen=True):
+    name: str
+    is_hostile: bool = False
+
+
+class RecordedNetwork(msgspec.Struct, frozen=True):
+    """What of the network's parameters a picture needs. Times in ms."""
+
+    name: str
+    genesis: str
+    birth_ms: int
+    epoch_ms: int
+    coins_per_epoch: int
+    window: int
+    max_reorg: int
+
+
+class RecordedCoin(msgspec.Struct, frozen=True):
+    """A coin: its id, its parent's, height, `time` in ms since the Unix epoch, `target` in
+    hexadecimal, and whether it is of anchor grade."""
+
+    id: str
+    parent: str
+    height: int
+    time: int
+    target: str
+    is_anchor: bool
+
+
+class RecordedBody(msgspec.Struct, frozen=True):
+    """An anchor's body: the ids of what it lists."""
+
+    anchor: str
+    fresh: list[str]
+    uncles: list[str]
+    transfers: list[str]
+
+
+class RecordedEvent(msgspec.Struct, frozen=True):
+    """`at_ms` of virtual time; `node` is a name, empty for what befalls the network."""
+
+    at_ms: int
+    node: str
+    kind: str
+    data: dict[str, Any]
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """All of a file. `start_ms` is what right clocks showed when virtual time was 0."""
+
+    format: str
+    version: Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
+    scenario: str
+    seed: int
+    schedule: tuple[Fault, ...]
+    failure: str
+    hash: str
+    start_ms: int
+    network: RecordedNetwork
+    nodes: list[RecordedNode]
+    coins: list[RecordedCoin]
+    bodies: list[RecordedBody]
+    events: list[RecordedEvent]
+
+
+class RecordingError(Exception):
+    """A file is no recording that this version can read."""
+
+
+def record(outcome: Outcome) -> Recording:
+    """Return the recording of an outcome."""
+    scenario = SCENARIOS[outcome.scenario]
+    network = scenario.network
+    coins = sorted(outcome.coins.values(), key=lambda coin: (coin.height, coin.id))
+    return Recording(
+        FORMAT,
+        VERSION,
+        outcome.scenario,
+        outcome.seed,
+        outcome.schedule,
+        outcome.failure,
+        outcome.hash,
+        outcome.start_ms,
+        RecordedNetwork(
+            network.name,
+            genesis_of(network).id.hex(),
+            network.birth_ms,
+            network.epoch_ms,
+            network.coins_per_epoch,
+            network.window,
+            network.max_reorg,
+        ),
+        [RecordedNode(name, is_hostile) for name, is_hostile in outcome.nodes],
+        [
+            RecordedCoin(
+                coin.id.hex(),
+                coin.parent.hex(),
+                coin.height,
+                coin.header.time,
+                f"{coin.header.target:064x}",
+                is_anchor_grade(coin, network),
+            )
+            for coin in coins
+        ],
+        [
+            RecordedBody(
+                anchor_id.hex(),
+                [fresh.hex() for fresh in body.fresh],
+                [uncle.hex() for uncle in body.uncles],
+                [wid.hex() for wid in body.transfers],
+            )
+            for anchor_id, body in sorted(outcome.bodies.items())
+        ],
+        [
+            RecordedEvent(
+                event.at_ms,
+                event.node,
+                event.kind,
+                {
+                    name: plain(value) if isinstance(value, bytes) else value
+                    for name, value in event.data.items()
+                },
+            )
+            for event in outcome.events
+        ],
+    )
+
+
+def save(recording: Recording, path: Path) -> None:
+    """Write a recording. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=0))
+
+
+def load(path: Path) -> Recording:
+    """Read a recording. Raises OSError, `RecordingError`."""
+    if path.stat().st_size > RECORDING_BYTES_MAX:
+        raise RecordingError(
+            f"{path}: {path.stat().st_size} bytes, expected {RECORDING_BYTES_MAX} at most"
+        )
+    try:
+        recording = msgspec.json.decode(path.read_bytes(), type=Recording)
+    except msgspec.MsgspecError as error:
+        raise RecordingError(f"{path}: no recording of version {VERSION}: {error}") from None
+    if recording.format != FORMAT:
+        raise RecordingError(f"{path}: format {recording.format!r}, expected {FORMAT!r}")
+    if recording.scenario not in SCENARIOS:
+        raise RecordingError(
+            f"{path}: scenario {recording.scenario!r}, expected one of {', '.join(SCENARIOS)}"
+        )
+    return recording
+
+
+def replay(recording: Recording) -> Outcome:
+    """Run a recorded simulation again."""
+    scenario = SCENARIOS[recording.scenario]
+    return simulate_schedule(scenario, recording.seed, recording.schedule)

@@ -1,0 +1,87 @@
+"""What can be simulated: how many nodes, on which network, for how long, with which faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from tests.framework.simulation.simnet import SIM
+from unchained.node.consensus.params import MAIN, Network
+
+MAIN_SIM: Final[Network] = msgspec.structs.replace(
+    MAIN, mem_kib=8, target0=2**253, max_target=2**255 - 1
+)
+"""Main's parameters, retarget included, but that a coin takes eight hashes of 8 KiB."""
+
+QUICK_SIM: Final[Network] = msgspec.structs.replace(SIM, maturity=2)
+"""Eight seconds an epoch, and coins that can be spent soon."""
+
+WEATHER: Final = (
+    "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
+)  # fmt: skip
+DISKS: Final = (
+    "crash", "crash at a write", "power cut", "power cut at a write", "disk full", "write fails",
+    "slow disk", "bit flip", "unreadable file",
+)  # fmt: skip
+PROCESSES: Final = ("service cancelled", "clock step", "clock drift", "small queues")
+EVERYTHING: Final = (*WEATHER, *DISKS, *PROCESSES)
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of simulation. All that differs between two of one kind follows from the seed."""
+
+    name: str
+    network: Network = QUICK_SIM
+    nodes: int = 6
+    miners: int = 4
+    """Nodes that mine, the first ones; their shares are drawn."""
+    wallets: int = 3
+    """Nodes with a wallet that is mined to and that pays the others', the first ones."""
+    payments_per_epoch: float = 0.5
+    epochs: int = 30
+    """Epochs for which faults go on."""
+    faults: tuple[str, ...] = EVERYTHING
+    hostile: tuple[str, ...] = ()
+    """Policies, by name, of hostile nodes beside the others."""
+    hostile_share: float = 0.2
+    """Coins that each of them finds, as a share of what the others find together."""
+    compares_with_model: bool = True
+    """Whether the end is compared with the plain model, which is slow in long chains."""
+
+    @property
+    def epoch_s(self) -> float:
+        return self.network.epoch_ms / 1000
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds for which faults go on."""
+        return self.epochs * self.epoch_s
+
+    @property
+    def coins_per_s(self) -> float:
+        """Coins that the whole network finds at `target0`."""
+        return self.network.coins_per_epoch / self.epoch_s
+
+
+SCENARIOS: Final = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="storm"),
+        Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
+        Scenario(name="disks", faults=DISKS),
+        Scenario(name="wallets", faults=("crash", "isolation", "service cancelled"), nodes=4,
+                 wallets=4, payments_per_epoch=1.0),
+        Scenario(name="deep", faults=("partition",), nodes=4, epochs=80, wallets=2),
+        Scenario(name="hostile", faults=(), epochs=20, wallets=2, hostile=(
+            "withholding", "equivocating", "forging", "stalling", "flooding", "spamming",
+            "time games", "thieving", "replaying")),
+        Scenario(name="siege", epochs=20, wallets=2, hostile=(
+            "selfish", "balancing", "forging", "spamming", "thieving")),
+        Scenario(name="calm", faults=(), epochs=12),
+        Scenario(name="main", network=MAIN_SIM, epochs=15),
+        Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
+        Scenario(name="crowd", nodes=200, miners=16, wallets=0, epochs=4, faults=WEATHER,
+                 compares_with_model=False),
+    )
+}  # fmt: skip

@@ -1,0 +1,47 @@
+"""What has happened in simulations, counted: a fault that never happens proves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+FAULTS = frozenset(
+    {
+        "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
+        "crash", "crash at a write", "power cut", "power cut at a write", "service cancelled",
+        "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
+        "unreadable file", "clock step", "clock drift", "small queues",
+    }
+)  # fmt: skip
+"""Kinds of fault, each of which some simulation of the fixed set must have."""
+
+STATES = frozenset(
+    {
+        "reorganisation", "reorganisation of 8 or more", "late vote changes the tip",
+        "late coin included", "stray included", "anchor ruled out", "peer banned",
+        "coin held for its parent", "coin too new held", "transfer back in the mempool",
+        "payment mined", "wallet undone by a reorganisation", "service restarted",
+        "node stopped by its store", "disk replaced", "node behind", "clock behind the tip",
+        "synced from nothing",
+    }
+)  # fmt: skip
+"""States of interest, each of which some simulation of the fixed set must reach."""
+
+
+class Sightings:
+    """Counts by name."""
+
+    def __init__(self, counts: Iterable[tuple[str, int]] = ()) -> None:
+        self.counts: Counter[str] = Counter(dict(counts))
+
+    def note(self, name: str, times: int = 1) -> None:
+        """Count a thing that happened."""
+        self.counts[name] += times
+
+    def add(self, other: Sightings) -> None:
+        """Count what another simulation has seen."""
+        self.counts.update(other.counts)
+
+    def never(self, wanted: Iterable[str]) -> list[str]:
+        """Return which of the names have never happened."""
+        return sorted(name for name in wanted if not self.counts[name])

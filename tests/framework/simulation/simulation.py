@@ -1,0 +1,476 @@
+"""One simulation: a scenario, a seed and a schedule of faults, run to its end in virtual time.
+
+Nodes come together; then faults befall them while they mine and pay; then all is mended and quiet,
+and they have to agree on one chain that is as the rules say. What happens is the same each time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from tests.framework.async_tests import run_virtual
+from tests.framework.simulation import invariants
+from tests.framework.simulation.event_log import EventLog, LoggedEvent
+from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.invariants import InvariantBrokenError, require
+from tests.framework.simulation.link_model import LinkModel
+from tests.framework.simulation.payer import Payer
+from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.scenario import Scenario
+from tests.framework.simulation.schedule import Fault, Schedule
+from tests.framework.simulation.sightings import Sightings
+from tests.framework.simulation.simnet import SimNet, SimPayout
+from tests.framework.simulation.simulated_node import SimulatedNode
+from unchained.node.chain.results import Changes
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.storage.schema import TransferEntered
+
+COME_TOGETHER_S: Final = 600.0
+MEND_S: Final = 1_800.0
+"""Seconds after which all nodes have peers again, and one tip."""
+LOOK_EPOCHS: Final = 0.5
+"""Epochs between looks at what always holds."""
+QUIET_EPOCHS: Final = 3.0
+"""Epochs of mining after everything is mended, and before it stops."""
+
+
+CLOCK_BEHIND: Final = "chain.clock_behind"
+TOLD_AS_ERRORS: Final = ("chain.reorg_refused", CLOCK_BEHIND)
+"""What a node logs as an error, and what is none of its own."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a simulation came to. `failure` is one line, empty if all held; `seconds` are virtual,
+    `cpu_s` the processor's. `hash` is of everything that happened. `nodes`: names, and whether
+    they are hostile."""
+
+    scenario: str
+    seed: int
+    schedule: Schedule
+    failure: str
+    trace: str
+    hash: str
+    start_ms: int
+    nodes: Sequence[tuple[str, bool]]
+    seconds: float
+    cpu_s: float
+    height: int
+    sightings: Sightings
+    events: Sequence[LoggedEvent]
+    coins: dict[CoinId, Coin]
+    bodies: dict[CoinId, Body]
+
+
+class Progress(Protocol):
+    """Is told how far a simulation is."""
+
+    def show(self, at_s: float, of_s: float, height: int) -> None:
+        """Show virtual seconds so far, about how many there will be, and a node's height."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def show(self, at_s: float, of_s: float, height: int) -> None:
+        pass
+
+
+SILENCE: Final = Silence()
+
+
+class Simulation:
+    """A simulation under way: what faults, policies and invariants take hold of."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        schedule: Schedule,
+        home: Path,
+        progress: Progress = SILENCE,
+    ) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.schedule = schedule
+        self.progress = progress
+        self.rng = random.Random(f"{seed} simulation")
+        self.log = EventLog()
+        self.sightings = Sightings()
+        self.link = LinkModel(
+            latency=self.rng.choice((0.01, 0.05, 0.2)), jitter=self.rng.choice((0.0, 0.1))
+        )
+        self.net = SimNet(seed, model=self.link, params=scenario.network)
+        self.mining_paused = False
+        self.is_quiet = False
+        self.coins: dict[CoinId, Coin] = {}
+        """Every coin that an honest node has accepted, by id."""
+        self.bodies: dict[CoinId, Body] = {}
+        """The body of every anchor that has counted at an honest node, by id."""
+        self.small_queues: list[int] = []
+        self._queues: dict[tuple[ModuleType, str], int] = {}
+        self._failure: BaseException | None = None
+        self._scope = trio.CancelScope()
+        shares = [self.rng.uniform(0.5, 1.5) for _ in range(scenario.miners)]
+        self.nodes = [
+            SimulatedNode(
+                self,
+                number,
+                f"{20 + number // 200}.{1 + number % 200}.0.1",
+                scenario.coins_per_s * shares[number] / sum(shares)
+                if number < scenario.miners
+                else 0.0,
+                home / f"node{number}" if number < scenario.wallets else None,
+            )
+            for number in range(scenario.nodes)
+        ]
+        self.net.nodes.extend(self.nodes)
+        self.policies = [
+            POLICIES[name](self, f"{name} {number}", f"66.{6 + number}.0.6", scenario.hostile_share)
+            for number, name in enumerate(scenario.hostile)
+        ]
+        locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
+        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
+        """Locks of coins that belong to no wallet."""
+
+    def fail(self, why: str) -> None:
+        """End the simulation: something does not hold."""
+        self._fail(InvariantBrokenError(why))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._scope.cancel()
+
+    def show(self) -> str:
+        """Return a line about every node."""
+        return "; ".join(
+            f"{node.name}: {node.height} {node.tip.hex()[:6]} {len(node.transport.peers())} peers"
+            if node.is_up
+            else f"{node.name}: down"
+            for node in self.nodes
+        )
+
+    # What it sees
+
+    def note_step(self, node: SimulatedNode, step: Changes) -> None:
+        """Take note of a step of a node's chain."""
+        for coin in step.coins:
+            self.coins.setdefault(coin.id, coin)
+            self.log.note(node.name, "coin", id=coin.id)
+        for counted in step.counted:
+            self.coins.setdefault(counted.coin.id, counted.coin)
+            self.bodies.setdefault(counted.coin.id, counted.body)
+            self.log.note(node.name, "counted", id=counted.coin.id)
+        for height, anchor_id in step.disconnected:
+            self.log.note(node.name, "disconnected", height=height, id=anchor_id)
+        for anchor in step.connected:
+            self.log.note(node.name, "connected", height=anchor.coin.height, id=anchor.coin.id)
+            if anchor.late:
+                self.sightings.note("late coin included", anchor.late)
+            if anchor.stray:
+                self.sightings.note("stray included", anchor.stray)
+            if anchor.transfers:
+                self.sightings.note("payment mined", anchor.transfers)
+        for anchor_id, error in (*step.ruled_out, *step.dead):
+            self.log.note(node.name, "invalid", id=anchor_id, rule=error.name)
+            self.sightings.note("anchor ruled out")
+        if step.disconnected:
+            self._note_reorganisation(step)
+
+    def _note_reorganisation(self, step: Changes) -> None:
+        self.sightings.note("reorganisation")
+        if len(step.disconnected) >= 8:
+            self.sightings.note("reorganisation of 8 or more")
+        if len(step.disconnected) > 32:
+            self.sightings.note("reorganisation deeper than 32")
+        if step.coins and not step.counted:
+            self.sightings.note("late vote changes the tip")
+        if any(isinstance(event, TransferEntered) for event in step.events):
+            self.sightings.note("transfer back in the mempool")
+
+    def note_line(self, _logger: Any, level: str, event: dict[str, Any]) -> Any:
+        """Take note of a line of a node's log: a processor of structlog."""
+        name = event.pop("node", "")
+        life, error = event.pop("life", 0), event.pop("exc_info", None)
+        node = next((node for node in self.nodes if node.name == name), None)
+        if node is None or (node.starts == life and not node.is_dead):
+            kind = event.pop("event")
+            if error is True:
+                error = sys.exc_info()[1]
+            self.log.note_hashed(
+                f"{trio.current_time()} {name} {kind} {sorted(map(str, event.items()))}"
+            )
+            self._look_at_line(node, level, kind, event, error)
+        raise structlog.DropEvent
+
+    def _look_at_line(
+        self,
+        node: SimulatedNode | None,
+        level: str,
+        kind: str,
+        event: dict[str, Any],
+        error: BaseException | None,
+    ) -> None:
+        seen = {
+            "peer.banned": "peer banned",
+            "peer.evicted": "peer evicted",
+            "chain.deepened": "tree deepened",
+            "chain.reorg_refused": "reorganisation refused",
+            CLOCK_BEHIND: "clock behind the tip",
+            "sync.started": "node behind",
+            "relay.lagging": "relay lagging",
+        }.get(kind)
+        if seen is not None:
+            self.sightings.note(seen)
+        if kind == "service.failed":
+            self.sightings.note("service restarted")
+        if kind == "peer.banned":
+            self.log.note(node.name if node else "", kind, **event)
+        if error is not None:
+            if node is None or not node.accounts_for(error):
+                self._fail(error)
+        elif (
+            level in ("error", "critical")
+            and kind not in TOLD_AS_ERRORS
+            and (node is None or not node.is_troubled)
+        ):
+            self.fail(f"{node.name if node else '?'} logs {kind}: {event}")
+
+    def transfers_of(self, body: Body) -> dict[Wid, bytes]:
+        """Return the bytes of what a body lists, as far as some node that is up has them."""
+        found: dict[Wid, bytes] = {}
+        for wid in map(Wid, body.transfers):
+            for node in self.nodes:
+                raw = node.chain._writer._core.transfer_bytes(wid) if node.is_up else None
+                if raw is not None:
+                    found[wid] = raw
+                    break
+        return found
+
+    # Faults
+
+    def set_queues(self, limits: Sequence[tuple[ModuleType, str]]) -> None:
+        """Let some limits be as small as the smallest of `small_queues`, or what they were."""
+        for module, name in limits:
+            usual = self._queues.setdefault((module, name), getattr(module, name))
+            setattr(module, name, min(self.small_queues, default=usual))
+
+    async def _strike(self, fault: Fault, began: float) -> None:
+        await trio.sleep_until(began + fault.at_ms / 1000)
+        self.log.note("", "fault", fault=fault.kind, **fault.parameters)
+        self.sightings.note(fault.kind)
+        try:
+            await FAULT_KINDS[fault.kind].strike(self, fault.parameters)
+        finally:
+            self.log.note("", "fault over", fault=fault.kind)
+
+    # The run
+
+    async def run(self) -> None:
+        """Run it to its end. Raises what went wrong, `InvariantBrokenError` or an exception of the
+        nodes' code."""
+        try:
+            with self._scope:
+                async with self.net.running():
+                    await self._run()
+        except BaseException as error:
+            if not isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                self._failure = self._failure or error
+            raise
+        finally:
+            self.small_queues.clear()
+            self.set_queues(list(self._queues))
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self) -> None:
+        nursery = self.net.nursery
+        assert nursery is not None
+        for node in self.nodes:
+            known = [other for other in self.nodes[:3] if other is not node]
+            node.bootstrap = tuple(
+                f"/ip4/{other.ip}/tcp/9000/p2p/{other.peer_id}" for other in known
+            )
+            nursery.start_soon(node.keep)
+        await self._until(lambda: all(node.is_up for node in self.nodes), "up", COME_TOGETHER_S)
+        await self._until(self._has_mingled, "mingled", COME_TOGETHER_S)
+        nursery.start_soon(self._look)
+        for node in self.nodes:
+            if node.home is not None and self.scenario.payments_per_epoch:
+                nursery.start_soon(Payer(self, node).run)
+        began = trio.current_time()
+        async with trio.open_nursery() as faults:
+            for policy in self.policies:
+                faults.start_soon(policy.run)
+            for fault in self.schedule:
+                faults.start_soon(self._strike, fault, began)
+            await trio.sleep_until(began + self.scenario.seconds)
+            faults.cancel_scope.cancel()
+        await self._mend()
+        await self._end()
+        self.log.note("", "end", tip=self.nodes[0].tip, height=self.nodes[0].height)
+
+    async def _mend(self) -> None:
+        """Let everything be well again, and wait until the nodes have found each other."""
+        self.is_quiet = True
+        self.log.note("", "mended")
+        for node in self.nodes:
+            node.clock.correct()
+            node.disk_under.mend()
+            if node.disk_under.damaged:
+                node.crash(0.0, power_cut=False)
+            node.hurry()
+        for node in self.nodes:
+            await self._until(lambda node=node: node.is_up, f"{node.name} up", MEND_S)  # type: ignore[misc]
+        await self._until(self._has_mingled, "mingled", MEND_S)
+        await trio.sleep(QUIET_EPOCHS * self.scenario.epoch_s)
+        await self._until(
+            lambda: len({node.tip for node in self.nodes}) == 1, "of one mind", MEND_S
+        )
+        self.mining_paused = True
+        await trio.sleep(2 * self.scenario.epoch_s)
+        await self._until(
+            lambda: len({node.tip for node in self.nodes}) == 1, "of one mind", MEND_S
+        )
+
+    async def _end(self) -> None:
+        invariants.check_one_tip(self)
+        invariants.check_nobody_honest_is_banned(self)
+        for node in self.nodes:
+            invariants.check_services(node)
+            invariants.check_bounds(node)
+        compared = self.rng.randrange(len(self.nodes))
+        for node in self.nodes if len(self.nodes) <= 16 else self.nodes[:4]:
+            model = self.scenario.compares_with_model and node.number == compared
+            await invariants.check_at_rest(node, model)
+        if any(node.wallets is not None for node in self.nodes):
+            await self._until(self._wallets_have_read, "wallets caught up", 60.0)
+            invariants.check_wallets(self)
+            for node in self.nodes:
+                if node.wallets is not None:
+                    invariants.check_payments(node)
+
+    def _wallets_have_read(self) -> bool:
+        statistics = [node.wallets.statistics() for node in self.nodes if node.wallets is not None]
+        return not any(one.behind for one in statistics)
+
+    def _has_mingled(self) -> bool:
+        least = min(3, len(self.nodes) - 1)
+        return all(
+            node.is_up and node.network.peers.statistics().greeted >= least for node in self.nodes
+        )
+
+    async def _until(self, wanted: Callable[[], bool], what: str, within_s: float) -> None:
+        end = trio.current_time() + within_s
+        while not wanted():
+            require(trio.current_time() < end, f"not {what} in {within_s:g} s: {self.show()}")
+            await trio.sleep(0.5)
+
+    async def _look(self) -> None:
+        """Look again and again at what always holds."""
+        while True:
+            await trio.sleep(LOOK_EPOCHS * self.scenario.epoch_s)
+            for node in self.nodes:
+                if node.is_up:
+                    node.note_bans()
+                    if not self.small_queues:
+                        invariants.check_bounds(node)
+                    statistics = node.chain.statistics()
+                    if statistics.orphans:
+                        self.sightings.note("coin held for its parent")
+                    if statistics.early:
+                        self.sightings.note("coin too new held")
+            invariants.check_nobody_honest_is_banned(self)
+            height = max((node.height for node in self.nodes if node.is_up), default=0)
+            self.progress.show(trio.current_time(), self.scenario.seconds, height)
+
+
+def simulate_schedule(
+    scenario: Scenario, seed: int, schedule: Schedule, progress: Progress = SILENCE
+) -> Outcome:
+    """Run a simulation; the same arguments give the same outcome, but for `cpu_s`."""
+    began = time.process_time()
+    failure: BaseException | None = None
+    seconds = 0.0
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="unchained-simulation-", dir=memory if os.access(memory, os.W_OK) else None
+    ) as home:
+        simulation: Simulation | None = None
+
+        async def main() -> None:
+            nonlocal simulation, seconds
+            simulation = Simulation(scenario, seed, schedule, Path(home), progress)
+            structlog.configure(
+                processors=[simulation.note_line],
+                wrapper_class=structlog.make_filtering_bound_logger(20),
+            )
+            try:
+                await simulation.run()
+            finally:
+                seconds = trio.current_time()
+                structlog.reset_defaults()
+
+        try:
+            run_virtual(main, seed=seed)
+        except Exception as error:  # noqa: BLE001 - told in the outcome
+            failure = error
+        assert simulation is not None
+    return Outcome(
+        scenario.name,
+        seed,
+        schedule,
+        "" if failure is None else first_line(failure),
+        "" if failure is None else trace_of(failure),
+        simulation.log.hash(),
+        simulation.net.start_ms,
+        [(node.name, False) for node in simulation.nodes]
+        + [(policy.name, True) for policy in simulation.policies],
+        seconds,
+        time.process_time() - began,
+        max(
+            (event.data["height"] for event in simulation.log.events if "height" in event.data),
+            default=0,
+        ),
+        simulation.sightings,
+        simulation.log.events,
+        simulation.coins,
+        simulation.bodies,
+    )
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the first error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    """Return one line that says what went wrong."""
+    error = innermost(error)
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InvariantBrokenError) else f"{type(error).__name__}: {text}"
+
+
+def trace_of(error: BaseException) -> str:
+    """Return where an error comes from."""
+    with suppress(Exception):
+        return "".join(traceback.format_exception(innermost(error)))
+    return repr(error)

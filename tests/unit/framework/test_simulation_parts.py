@@ -1,0 +1,241 @@
+"""The parts of the simulator that can be looked at alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.framework.simulation.event_log import EventLog
+from tests.framework.simulation.faults import FAULT_KINDS, plain_record
+from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore, full
+from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.recording import RecordingError, load, record, save
+from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
+from tests.framework.simulation.schedule import draw_schedule
+from tests.framework.simulation.shrink import shrink
+from tests.framework.simulation.sightings import FAULTS, Sightings
+from tests.framework.simulation.simulation import simulate_schedule
+from tests.framework.simulation.skewed_clock import SkewedClock
+from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
+from unchained.storage.kv import Batch
+
+
+def batch(**values: bytes | None) -> Batch:
+    made = Batch()
+    for key, value in values.items():
+        if value is None:
+            made.delete(key.encode())
+        else:
+            made.put(key.encode(), value)
+    return made
+
+
+def contents(disk: FaultyDisk) -> dict[bytes, bytes]:
+    return dict(FaultyStore(disk).items())
+
+
+class LosesAll(random.Random):
+    """Loses as much as there is."""
+
+    def randint(self, a: int, b: int) -> int:
+        return b
+
+
+def test_a_power_cut_loses_the_last_of_what_was_not_synced() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+    store.write(batch(a=b"1", b=b"1"), sync=False)
+    store.write(batch(c=b"1"), sync=True)
+    store.write(batch(a=b"2", c=None, d=b"2"), sync=False)
+    store.write(batch(a=b"3"), sync=False)
+    assert disk.lose_power(LosesAll()) == 2
+    assert contents(disk) == {b"a": b"1", b"b": b"1", b"c": b"1"}
+
+
+def test_a_power_cut_may_lose_a_part_but_never_out_of_order() -> None:
+    left = set()
+    for seed in range(30):
+        disk = FaultyDisk()
+        store = FaultyStore(disk)
+        for number in range(3):
+            store.write(batch(**{f"k{number}": b"x"}), sync=False)
+        disk.lose_power(random.Random(seed))
+        left.add(tuple(contents(disk)))
+    assert left == {(), (b"k0",), (b"k0", b"k1"), (b"k0", b"k1", b"k2")}
+
+
+def test_the_nth_write_fails_and_all_that_follow_until_it_is_opened_anew() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+    disk.at_write(2, full)
+    store.write(batch(a=b"1"), sync=True)
+    for _ in range(2):
+        with pytest.raises(StoreFullError):
+            store.write(batch(b=b"1"), sync=True)
+    FaultyStore(disk).write(batch(c=b"1"), sync=True)
+    assert contents(disk) == {b"a": b"1", b"c": b"1"}
+
+
+def test_a_process_that_dies_at_a_write_has_not_written_and_writes_no_more() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+
+    def die() -> StoreError | None:
+        store.is_dead = True
+        return None
+
+    disk.at_write(1, die)
+    store.write(batch(a=b"1"), sync=True)
+    store.write(batch(b=b"1"), sync=True)
+    assert contents(disk) == {}
+
+
+def test_what_has_rotted_is_found_when_it_is_read_and_gone_when_it_is_written_anew() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+    store.write(batch(a=b"1", b=b"1"), sync=True)
+    disk.damaged.add(b"a")
+    with store.snapshot() as view:
+        for read in (store, view):
+            assert read.get(b"b") == b"1"
+            with pytest.raises(StoreCorruptError):
+                read.get(b"a")
+            with pytest.raises(StoreCorruptError):
+                list(read.items())
+    store.write(batch(a=b"2"), sync=True)
+    assert contents(disk) == {b"a": b"2", b"b": b"1"}
+
+
+def test_rot_hits_as_many_entries_in_a_row_as_asked() -> None:
+    disk = FaultyDisk()
+    FaultyStore(disk).write(batch(**{f"k{n}": b"x" for n in range(9)}), sync=True)
+    assert disk.rot(random.Random(1), entries=3) == len(disk.damaged) <= 3
+    assert FaultyDisk().rot(random.Random(1), entries=3) == 0
+
+
+async def test_a_clock_can_be_set_and_can_drift_and_be_corrected() -> None:
+    clock = SkewedClock(1_000)
+    await trio.sleep(10)
+    assert clock.now_ms() == 11_000
+    clock.step(-500)
+    assert clock.now_ms() == 10_500
+    clock.drift(1.1)
+    await trio.sleep(10)
+    assert clock.now_ms() == 21_500
+    clock.drift(0.9)
+    await trio.sleep(10)
+    assert clock.now_ms() == 30_500
+    clock.correct()
+    assert clock.now_ms() == 31_000
+
+
+async def test_a_log_has_one_hash_for_one_run() -> None:
+    logs = [EventLog() for _ in range(3)]
+    for log in logs[:2]:
+        log.note("n", "kind", id=b"\1", value=2)
+    logs[2].note("n", "kind", id=b"\1", value=3)
+    assert logs[0].hash() == logs[1].hash() != logs[2].hash()
+    logs[0].note_hashed("line")
+    assert logs[0].hash() != logs[1].hash()
+
+
+@pytest.mark.parametrize("needed", [set(), {3}, {0, 19}, {4, 5, 6}, {1, 7, 13, 18}])
+def test_shrinking_leaves_what_it_takes_to_fail(needed: set[int]) -> None:
+    tries = 0
+
+    def fails(items: Sequence[int]) -> bool:
+        nonlocal tries
+        tries += 1
+        return needed <= set(items)
+
+    assert shrink(range(20), fails, 200) == sorted(needed)
+    assert tries <= 200
+
+
+def test_shrinking_stops_when_its_tries_are_used_up() -> None:
+    asked: list[int] = []
+
+    def fails(items: Sequence[int]) -> bool:
+        asked.append(len(items))
+        return len(items) == 100
+
+    assert shrink(range(100), fails, 10) == list(range(100))
+    assert len(asked) <= 10
+
+
+def test_a_schedule_follows_from_its_seed_and_some_kinds_are_switched_off() -> None:
+    scenario = SCENARIOS["storm"]
+    assert draw_schedule(scenario, 1) == draw_schedule(scenario, 1) != draw_schedule(scenario, 2)
+    schedules = [draw_schedule(scenario, seed) for seed in range(40)]
+    kinds = [{fault.kind for fault in schedule} for schedule in schedules]
+    assert set().union(*kinds) == set(EVERYTHING)
+    for kind in EVERYTHING:
+        assert any(kind not in found for found in kinds)
+    for schedule in schedules:
+        times = [fault.at_ms for fault in schedule]
+        assert times == sorted(times)
+        assert all(0 <= at <= scenario.seconds * 1000 for at in times)
+        for fault in schedule:
+            assert plain_record(fault.parameters) == fault.parameters
+
+
+def test_every_kind_of_fault_is_counted_and_belongs_to_a_scenario() -> None:
+    assert set(FAULT_KINDS) == set(EVERYTHING)
+    # What a power cut loses is counted beside the cut.
+    assert set(FAULT_KINDS) | {"unsynced writes lost"} == FAULTS
+    for scenario in SCENARIOS.values():
+        assert set(scenario.faults) <= set(FAULT_KINDS)
+        assert set(scenario.hostile) <= set(POLICIES)
+
+
+def test_every_policy_is_played_and_takes_fifty_lines_at_most() -> None:
+    played = {name for scenario in SCENARIOS.values() for name in scenario.hostile}
+    assert played == set(POLICIES)
+    folder = Path(__file__).parents[2] / "framework" / "simulation" / "policies"
+    for path in folder.glob("*.py"):
+        if path.stem not in ("__init__", "policy"):
+            assert len(path.read_text().splitlines()) <= 50, path.name
+
+
+def test_sightings_name_what_never_happened() -> None:
+    seen = Sightings()
+    seen.note("partition", 2)
+    other = Sightings([("crash", 1)])
+    seen.add(other)
+    assert seen.never(["crash", "partition", "power cut"]) == ["power cut"]
+
+
+def test_a_recording_comes_back_as_it_was_and_runs_again(tmp_path: Path) -> None:
+    scenario = SCENARIOS["calm"]
+    outcome = simulate_schedule(scenario, 3, ())
+    path = tmp_path / "calm.json"
+    save(record(outcome), path)
+    recording = load(path)
+    assert recording == record(outcome)
+    assert (recording.failure, recording.hash) == ("", outcome.hash)
+    known = {coin.id for coin in recording.coins}
+    for body in recording.bodies:
+        assert {*body.fresh, *body.uncles} <= known
+    connected = [event for event in recording.events if event.kind == "connected"]
+    assert connected
+    assert {event.data["id"] for event in connected} <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "no recording"),
+        ("{}", "no recording"),
+        ('{"format": 1}', "no recording"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(RecordingError, match=what) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
