@@ -1,4 +1,4 @@
-"""Peers that are reached through a SOCKS5 proxy: by name, by onion address, each on its own circuit."""
+"""Peers that are reached through a SOCKS5 proxy: by name, by onion address, each by itself."""
 
 from __future__ import annotations
 
