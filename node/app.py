@@ -212,7 +212,7 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -328,7 +328,8 @@ def _make_network(
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
-    Raises `BadIdentityError`, `CannotListenError`, `BadAddressError` or `BadAsmapError`.
+    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
+    `BadAsmapError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
@@ -347,8 +348,8 @@ def _make_network(
             announce=config.announce,
             auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
-            upload_kib=config.upload_kib,
             security=config.security,
+            upload_kib=config.upload_kib,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,

@@ -34,7 +34,7 @@ from unchained.node.transport.libp2p.streams import (
     StreamFaultError,
     agree,
     propose,
-    propose_any,
+    propose_one_of,
 )
 from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
@@ -196,7 +196,7 @@ class Connection:
         try:
             with trio.fail_after(NEGOTIATE_S):
                 stream = await self._new_stream()
-                protocol = await propose_any(stream, gossip_wire.GOSSIP_PROTOCOLS)
+                protocol = await propose_one_of(stream, gossip_wire.GOSSIP_PROTOCOLS)
             while True:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
