@@ -41,11 +41,12 @@ RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nolo
     mkdir --mode 0700 /data /mining && chown unchained: /data /mining
 ENV PATH=/opt/node/bin:/opt/unchained/bin:$PATH \
     UNCHAINED_NODE__DATA_DIR=/data \
-    UNCHAINED_NETWORK__LISTEN=/ip4/0.0.0.0/tcp/4001 \
-    UNCHAINED_RPC__LISTEN=0.0.0.0:8645
+    UNCHAINED_NETWORK__LISTEN=/ip4/0.0.0.0/tcp/auto \
+    UNCHAINED_RPC__LISTEN=0.0.0.0:auto
 USER unchained
 VOLUME /data
-EXPOSE 4001 8645
+# Those of local, reg, test and main.
+EXPOSE 4001 8645 4011 8655 4021 8665 4031 8675
 # The node says itself where it listens, and why it is not ready.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-I", "-c", "\
 from http.client import HTTPConnection as To\n\

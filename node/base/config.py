@@ -11,11 +11,13 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import msgspec
 from msgspec import Meta, inspect
 
+from unchained.node.base.ports import AUTO
+
 ENV_PREFIX = "UNCHAINED_"
 
 Network = Literal["main", "test", "local", "reg"]
 
-HostPort = r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$"
+HostPort = r"^(auto|(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5}|auto))$"
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +44,13 @@ class MiningConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Mining coins."""
 
     enabled: Annotated[bool, Meta(description="Mine coins.")] = True
+    alone: Annotated[
+        bool,
+        Meta(
+            description="Mine on test and main too though no peer has answered: a chain that "
+            "nobody else has."
+        ),
+    ] = False
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description="Worker processes; auto: one for each core, fewer where memory is short."),
@@ -98,9 +107,19 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Connections to other nodes."""
 
     listen: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
-        Meta(description="Multiaddresses to listen on, such as /ip4/0.0.0.0/tcp/4001."),
-    ] = ()
+        tuple[
+            Annotated[
+                str, Meta(pattern=r"^(/\S+|auto)$", extra={"expected": "multiaddress or auto"})
+            ],
+            ...,
+        ],
+        Meta(
+            description="Multiaddresses to listen on, such as /ip4/0.0.0.0/tcp/4001; a port that "
+            "is auto is the network's (local 4001, reg 4011, test 4021, main 4031) or the next "
+            "free one; auto alone: this machine only on local and reg, all its addresses on test "
+            "and main; empty: nowhere."
+        ),
+    ] = (AUTO,)
     bootstrap: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
         Meta(description="Multiaddresses of nodes to join the network through."),
@@ -118,6 +137,26 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ],
         Meta(description="Names that stand for many nodes, asked while peers are missing."),
     ] = ()
+    proxy: Annotated[
+        str,
+        Meta(
+            pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})?$",
+            extra={"expected": "HOST:PORT"},
+            description="SOCKS5 proxy, such as Tor's 127.0.0.1:9050, that all connections to peers "
+            "are made through, and that resolves their names; empty: none.",
+        ),
+    ] = ""
+    only: Annotated[
+        tuple[Literal["onion", "ipv4", "ipv6"], ...],
+        Meta(description="Kinds of network that peers are dialled in; empty: all."),
+    ] = ()
+    security: Annotated[
+        Literal["hybrid", "any"],
+        Meta(
+            description="hybrid: post-quantum links alone; any: also classical ones, for clients "
+            "that have no others yet."
+        ),
+    ] = "hybrid"
     announce: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
         Meta(description="Multiaddresses to give to others instead of those listened on."),
@@ -135,6 +174,15 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "Core's format, so that outbound peers are of different ones; empty: none."
         ),
     ] = ""
+    upload_kib: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 22,
+            description="KiB per second that the node sends to peers, in answers and gossip, of "
+            "which gossip goes first; 0: as much as its line takes.",
+        ),
+    ] = 0
     assume_valid: Annotated[
         str,
         Meta(
@@ -155,9 +203,12 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     listen: Annotated[
         str,
         Meta(
-            pattern=HostPort, extra={"expected": "HOST:PORT"}, description="Address of the server."
+            pattern=HostPort,
+            extra={"expected": "HOST:PORT or auto"},
+            description="Address of the server; a port that is auto is the network's (local 8645, "
+            "reg 8655, test 8665, main 8675) or the next free one; auto alone: 127.0.0.1:auto.",
         ),
-    ] = "127.0.0.1:8645"
+    ] = AUTO
     enabled: Annotated[bool, Meta(description="Serve JSON-RPC, events and health.")] = True
     names: Annotated[
         tuple[

@@ -29,6 +29,7 @@ from rich.text import Text
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.line_limits import LineLimits
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LEVELS: dict[str, int] = {
@@ -229,6 +230,7 @@ class Logs:
         self._sinks = tuple(sinks)
         self._clock = clock
         self._threshold = LEVELS[level]
+        self._limits = LineLimits()
         self.log: FilteringBoundLogger = structlog.wrap_logger(
             self,
             processors=[self._admit, structlog.contextvars.merge_contextvars, self._emit],
@@ -253,6 +255,11 @@ class Logs:
     def _admit(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         if LEVELS.get("error" if method == "exception" else method, 0) < self._threshold:
             raise structlog.DropEvent
+        if not self._limits.admits(event["event"], self._clock.now_ms() / 1000):
+            raise structlog.DropEvent
+        untold = self._limits.take_untold(event["event"])
+        if untold:
+            event["untold"] = untold
         return event
 
     def _emit(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

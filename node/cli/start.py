@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from unchained.node.base.ports import places_to_listen, rpc_place, with_port
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -39,6 +40,9 @@ def start(
     ] = None,
     workers: Annotated[
         str | None, typer.Option("--workers", metavar="N", help=about("mining.workers"))
+    ] = None,
+    alone: Annotated[
+        bool | None, typer.Option("--alone/--no-alone", help=about("mining.alone"))
     ] = None,
     payout: Annotated[
         str | None, typer.Option("--payout", metavar="ADDRESS", help=about("mining.payout"))
@@ -80,6 +84,7 @@ def start(
             "node.data_dir": ("--data-dir", data_dir),
             "mining.enabled": ("--mine" if mine else "--no-mine", mine),
             "mining.workers": ("--workers", workers),
+            "mining.alone": ("--alone" if alone else "--no-alone", alone),
             "mining.payout": ("--payout", payout),
             "network.listen": ("--listen", listen or None),
             "network.bootstrap": ("--bootstrap", bootstrap or None),
@@ -112,10 +117,12 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAddressError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     from unchained.storage.errors import StoreError
 
     _check_rpc(settings)
+    _check_network(settings)
     wanted = panel and not json and settings.config.mining.enabled
     screen = _screen() if wanted else None
 
@@ -138,6 +145,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAsmapError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     return run_node(settings, compose, expected=expected, json=json, screen=screen)
 
@@ -175,12 +183,39 @@ def _panel(
     return Service("panel", panel.run, stage, restartable=True)
 
 
+def _check_network(settings: Settings) -> None:
+    """Raise ConfigError for addresses that their settings' own patterns cannot catch."""
+    from unchained.node.transport.address import Address
+    from unchained.node.transport.contract import BadAddressError
+
+    network = settings.config.network
+    if network.proxy and not 0 < int(network.proxy.rpartition(":")[2]) <= 0xFFFF:
+        raise settings.fault("network.proxy", "expected a port from 1 to 65535")
+    places = places_to_listen(network.listen, settings.config.node.network)
+    for key, texts, is_to_listen in (
+        ("network.listen", [with_port(text, 0)[0] for text in places], True),
+        ("network.bootstrap", network.bootstrap, False),
+        ("network.announce", network.announce, False),
+        ("network.seeds", network.seeds, False),
+    ):
+        for text in texts:
+            try:
+                address = Address.parse(text)
+            except BadAddressError as error:
+                raise settings.fault(key, str(error)) from None
+            if is_to_listen and address.kind not in ("ip4", "ip6"):
+                raise settings.fault(key, f"{text}: expected an ip4 or ip6 literal, not a name")
+            if not is_to_listen and not address.port:
+                raise settings.fault(key, f"{text}: expected a port from 1 to 65535")
+
+
 def _check_rpc(settings: Settings) -> None:
     """Raise ConfigError for what the RPC settings' own patterns cannot catch."""
     from unchained.node.rpc.http.gatekeeper import PasswordHash
 
     rpc = settings.config.rpc
-    if not int(rpc.listen.rpartition(":")[2]) <= 0xFFFF:
+    _, port, _ = rpc_place(rpc.listen, settings.config.node.network)
+    if port > 0xFFFF:
         raise settings.fault("rpc.listen", "expected a port from 0 to 65535")
     if rpc.user:
         try:

@@ -92,10 +92,9 @@ def _table(found: dict[str, Any]) -> Table:
         ("mempool", waiting),
         ("mining", mining),
     ]
-    if found["peers"] is not None:
-        rows.append(("peers", str(found["peers"])))
+    rows.append(("peers", escape(found["checks"]["peers"].removeprefix("ok: "))))
     for name, text in found["checks"].items():
-        if not text.startswith("ok"):
+        if not text.startswith("ok") and name != "peers":
             rows.append((name, f"[yellow]{escape(text)}[/yellow]"))
     refused = found["refused_reorg"]
     if refused is not None:

@@ -215,7 +215,13 @@ def mnemonic(
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
-    node.show(found, lambda: typer.echo(found))
+
+    def human() -> None:
+        typer.echo(found["words"])
+        if found["has_bip39_passphrase"]:
+            typer.echo("the BIP 39 passphrase is needed as well: it is not shown", err=True)
+
+    node.show(found, human)
 
 
 @asking(app, "add-account")

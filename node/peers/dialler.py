@@ -118,6 +118,8 @@ class Dialler:
         self._passing: dict[PeerId, Purpose] = {}
         """Peers that have no place yet among those that the node wants."""
         self._dialled: dict[PeerId, str] = {}
+        self._reported: dict[str, str] = {}
+        """Why the operator's addresses could not be reached, as last said aloud."""
         self._lost = LostPeers(rng)
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -238,12 +240,14 @@ class Dialler:
             and peer != self._transport.id
             and peer not in self._connected
             and text not in self._under_way
-            and (address.is_name or self._may_dial(address.host, peer))
+            and self._transport.refusal(address) is None
+            and (address.is_name or self._may_dial(address.ip, peer))
         )
 
     def _may_dial(self, ip: str, peer: PeerId) -> bool:
         """Ask whether an address is fit beside the peers there are and those being dialled."""
-        under_way = {text.split("/")[2] for text in self._under_way if text.startswith("/ip")}
+        dialled = map(Address.parse, self._under_way)
+        under_way = {address.ip for address in dialled if not address.is_name}
         group = self._settings.groups.of
         return self._reputation.may_dial(ip, peer) and not (
             is_public(ip) and group(ip) in map(group, under_way)
@@ -266,12 +270,12 @@ class Dialler:
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
             self._lost.found(text)
+            self._reported.pop(text, None)
         except TransportError as error:
-            self.failed += 1
             self._passing.pop(expected, None)
             self._dialled.pop(expected, None)
             self._note_failed(text)
-            self._log.debug("peer.dial_failed", address=text, why=str(error))
+            self._report_failure(text, error)
         finally:
             self._under_way.discard(text)
             self.wake()
@@ -299,12 +303,24 @@ class Dialler:
                     await self._transport.connect(named, timeout=DIAL_TIMEOUT_S)
                     self._book.add(named, OWN, self._clock.now_ms())
                     failures = 0
+                    self._reported.pop(text, None)
                 except TransportError as error:
-                    self.failed += 1
                     delay_s = min(FIRST_DIAL_DELAY_S * 2**failures, LONGEST_DIAL_DELAY_S)
                     failures = min(failures + 1, 16)
-                    self._log.debug("peer.dial_failed", address=text, why=str(error))
+                    self._report_failure(text, error)
             await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
+
+    def _report_failure(self, text: str, error: TransportError) -> None:
+        """Say why a dial failed: of what the operator named, aloud each time the reason changes."""
+        self.failed += 1
+        entry = self._book.get(text)
+        is_named = text in self._unnamed or (entry is not None and entry.source == OWN)
+        why = str(error)
+        if is_named and self._reported.get(text) != why:
+            self._reported[text] = why
+            self._log.warning("peer.dial_failed", address=text, why=why)
+        else:
+            self._log.debug("peer.dial_failed", address=text, why=why)
 
     async def _keep_probing(self) -> None:
         """Try, from time to time, an address that was only heard of, or whose place another

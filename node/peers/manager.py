@@ -10,23 +10,22 @@ from __future__ import annotations
 import math
 import random
 import statistics as numbers
-from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
-from unchained.node.peers.address_book import AddressBook, BookStatistics
+from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.link_exchange import LinkExchange
+from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
@@ -38,9 +37,9 @@ from unchained.node.transport.contract import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     RequestError,
-    StrangerMet,
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
@@ -55,8 +54,6 @@ VISIT_S: Final = 20.0
 CLOCKS_NEEDED: Final = 3
 """Outbound peers whose clocks are needed before they are compared (Protocol §11)."""
 CLOCK_WARNING_EVERY_S: Final = 600.0
-
-
 DROPS_KEPT: Final = 256
 """Banned peers that who follows bans may be behind."""
 
@@ -68,40 +65,12 @@ class StatusSource(Protocol):
         """Return the status of the moment."""
 
 
-class PeerView(msgspec.Struct, frozen=True):
-    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
-
-    peer: PeerId
-    address: str
-    ip: str
-    outbound: bool
-    since: float
-    status: Status | None
-    clock_offset_ms: int | None
-
-
-class PeerStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is held."""
-
-    outbound: int
-    inbound: int
-    greeted: int
-    dials: int
-    dials_failed: int
-    probes: int
-    book: BookStatistics
-    bans: int
-    penalties: Mapping[str, int]
-    clock_offset_ms: int | None
-    """The median of the outbound peers' offsets, None while there are too few."""
-
-
 class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "clock_offset_ms", "greeted", "info", "news", "poke", "round_trip_s", "scope", "silent",
-        "status", "visit",
+        "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
+        "scope", "silent", "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -109,7 +78,11 @@ class _Peer:
         self.status: Status | None = None
         self.clock_offset_ms: int | None = None
         self.silent = 0
+        self.told_at = -math.inf
+        """Trio's time at which it last asked us, and so said how it stands."""
         self.greeted = False
+        self.identified = trio.Event()
+        """Set once it has said what it is, or will not."""
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
         self.news: dict[News, float] = {}
@@ -197,7 +170,7 @@ class PeerManager:
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
-        self._strangers = Strangers(genesis_id, log)
+        self.strangers = Strangers(genesis_id, log)
         transport.set_gate(self._gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
@@ -243,6 +216,7 @@ class PeerManager:
                 peer.info.ip,
                 not peer.is_inbound,
                 peer.info.since,
+                peer.info.security,
                 peer.status,
                 peer.clock_offset_ms,
             )
@@ -314,13 +288,14 @@ class PeerManager:
                 await self._save()
 
     def _gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
-        return not self._strangers.has(peer) and self.reputation.gate(ip, peer, direction)
+        return not self.strangers.has(peer) and self.reputation.gate(ip, peer, direction)
 
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
-        if isinstance(event, StrangerMet):
-            self._strangers.note(event.info.peer, event.info.ip, event.topic)
+        if self.strangers.note(event):
             self.leave(event.info.peer)
+        elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
+            self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
             peer = _Peer(event.info)
             if peer.is_inbound and self._is_full():
@@ -384,22 +359,26 @@ class PeerManager:
         visitor.visit.deadline = math.inf
 
     async def _keep_asking(self, peer: _Peer) -> None:
+        await peer.identified.wait()
         while True:
             peer.poke = trio.Event()
             if await self._ask_status(peer):
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._address_exchange.is_due(
-                    peer.info.peer, missing=self._dialler.missing > 0
-                ):
+                elif self._is_due(peer):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
                 await self._transport.disconnect(peer.info.peer)
                 return
-            with trio.move_on_after(self.settings.status_s):
-                await peer.poke.wait()
+            # An inbound peer that asks us says itself how it stands.
+            told = True
+            while told and not peer.poke.is_set():
+                with trio.move_on_after(self.settings.status_s) as wait:
+                    await peer.poke.wait()
+                told = peer.is_inbound and peer.told_at >= wait.deadline - self.settings.status_s
+                told = told and not self._is_due(peer)
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
@@ -452,6 +431,9 @@ class PeerManager:
         if outbound:
             self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
 
+    def _is_due(self, peer: _Peer) -> bool:
+        return self._address_exchange.is_due(peer.info.peer, missing=self._dialler.missing > 0)
+
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)
         self._dialler.wake()
@@ -469,6 +451,7 @@ class PeerManager:
     async def _serve_status(self, peer: PeerId, status: Status) -> Status:
         known = self._peers.get(peer)
         if known is not None:
+            known.told_at = trio.current_time()
             self._take_status(known, status)
         return self._own_status.current()
 

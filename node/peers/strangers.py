@@ -1,7 +1,8 @@
-"""Peers of another network, or of other rules: told from the topics that they take part in.
+"""Peers of another network, or of other rules: told from the protocols that they serve, or from the
+topics that they take part in.
 
 Topics and protocol ids carry the first 8 hex digits of the genesis id (Protocol §11), so such a
-peer has nothing to say to us. It is parted from with one line that names both genesis ids, and is
+peer has nothing to say to us. It is parted from with one line that names both networks, and is
 no fault of anybody's.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeGuard
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.transport.contract import PeerId
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import NETWORKS
+from unchained.node.transport.contract import Event, PeerId, PeerIdentified, StrangerMet
 
 EARLIER_GENESIS_IDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -38,7 +41,7 @@ STRANGERS_MAX: Final = 1_024
 WARNED_MAX: Final = 64
 """Other networks that are warned of once each; from then on nothing is said of further ones."""
 
-_TOPIC = re.compile(r"/unchained/([0-9a-f]{8})/")
+_NAME = re.compile(r"/unchained/([0-9a-f]{8})/")
 
 
 class Strangers:
@@ -47,17 +50,30 @@ class Strangers:
     def __init__(self, genesis_id: bytes, log: FilteringBoundLogger) -> None:
         self._genesis_id = genesis_id
         self._log = log
-        self._until: OrderedDict[PeerId, float] = OrderedDict()
+        self._met: OrderedDict[PeerId, tuple[float, str]] = OrderedDict()
+        """Until when, in Trio's time, and of which network."""
         self._warned: set[str] = set()
 
-    def note(self, peer: PeerId, ip: str, topic: str) -> None:
-        """Note that a peer takes part in no topic of ours, but in this one."""
-        self._until[peer] = trio.current_time() + STRANGER_S
-        self._until.move_to_end(peer)
-        if len(self._until) > STRANGERS_MAX:
-            self._until.popitem(last=False)
-        found = _TOPIC.match(topic)
-        tag = "none" if found is None else found[1]
+    def note(self, event: Event) -> TypeGuard[PeerIdentified | StrangerMet]:
+        """Take note of an event; return whether it shows that its peer is a stranger: that it takes
+        part in none of our topics, or serves none of our protocols but others."""
+        names: Sequence[str] = ()
+        if isinstance(event, StrangerMet):
+            names = (event.topic,)
+        elif isinstance(event, PeerIdentified):
+            names = event.protocols
+        tags = [match[1] for name in names if (match := _NAME.match(name))]
+        if not names or self._genesis_id.hex()[:8] in tags:
+            return False
+        assert isinstance(event, PeerIdentified | StrangerMet), "only these have names"
+        self._meet(event.info.peer, event.info.ip, tags[0] if tags else "none")
+        return True
+
+    def _meet(self, peer: PeerId, ip: str, tag: str) -> None:
+        self._met[peer] = (trio.current_time() + STRANGER_S, tag)
+        self._met.move_to_end(peer)
+        if len(self._met) > STRANGERS_MAX:
+            self._met.popitem(last=False)
         if tag in self._warned or len(self._warned) >= WARNED_MAX:
             return
         self._warned.add(tag)
@@ -65,11 +81,29 @@ class Strangers:
             "peer.other_network",
             peer=peer,
             ip=ip,
-            ours=self._genesis_id.hex(),
-            theirs=EARLIER_GENESIS_IDS.get(tag, tag),
+            ours=described(self._genesis_id.hex()),
+            theirs=described(tag),
         )
 
     def has(self, peer: PeerId | None) -> bool:
         """Return whether a peer was of another network a short while ago."""
-        until = None if peer is None else self._until.get(peer)
-        return until is not None and until > trio.current_time()
+        until, _ = self._met.get(peer, (0.0, "")) if peer is not None else (0.0, "")
+        return until > trio.current_time()
+
+    def networks(self) -> list[str]:
+        """Return the networks of the peers that were met a short while ago, each once."""
+        now = trio.current_time()
+        tags = dict.fromkeys(tag for until, tag in self._met.values() if until > now)
+        return [described(tag) for tag in tags]
+
+
+def described(tag: str) -> str:
+    """Return what a network is called whose genesis id begins so: its name if it has one here, and
+    as much of its genesis id as is known."""
+    for network in NETWORKS.values():
+        genesis_id = genesis_of(network).id.hex()
+        if genesis_id.startswith(tag):
+            return f"{network.name} {genesis_id}"
+    if tag in EARLIER_GENESIS_IDS:
+        return f"release 0.1 {EARLIER_GENESIS_IDS[tag]}"
+    return tag

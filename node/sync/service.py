@@ -43,6 +43,8 @@ TIP_FIRST_RETRY_S: Final = 5.0
 TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
+AGREED_S: Final = 15.0
+"""Seconds after which a peer is looked at again that is where we are, unless it says something."""
 USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 USELESS_HEADER_PRICE_MS: Final = 0.1
@@ -57,8 +59,9 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     of work are taken as verified; None verifies all."""
 
     assume_valid: CoinId | None = None
-    alone_s: float = 60.0
-    """Seconds after which a node that reaches nobody goes on by itself."""
+    alone_s: float | None = 60.0
+    """Seconds after which a node that reaches nobody goes on by itself, at once if it knows of
+    nobody; None: never."""
 
 
 class SyncStatistics(msgspec.Struct, frozen=True):
@@ -138,7 +141,7 @@ class SyncService:
         self._log = log
         self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
-        self.synced: Watch[bool] = Watch(not peers.knows_others)
+        self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
         self._states: dict[PeerId, _PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
@@ -202,7 +205,8 @@ class SyncService:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_alone, name="sync.alone")
+            if self._settings.alone_s is not None:
+                nursery.start_soon(self._wait_alone, self._settings.alone_s, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
             task_status.started()
             version = -1
@@ -217,12 +221,12 @@ class SyncService:
                     elif status is not None and status.tip != state.tip:
                         state.wake.set()
 
-    async def _wait_alone(self) -> None:
+    async def _wait_alone(self, seconds: float) -> None:
         """Let a node that reaches nobody mine after a while."""
         while True:
-            await trio.sleep(self._settings.alone_s)
+            await trio.sleep(seconds)
             if not self._peers.greeted() and not self.synced.value and not self._behind:
-                self._log.warning("sync.alone", seconds=self._settings.alone_s)
+                self._log.warning("sync.alone", seconds=seconds)
                 self.synced.set(True)
 
     async def _report(self) -> None:
@@ -249,11 +253,19 @@ class SyncService:
                 state.wake = trio.Event()
                 state.tip = status.tip
                 await self._settle(peer, state, CoinId(status.tip))
-                with trio.move_on_after(max(1.0, self._epoch_s / 2)):
+                with trio.move_on_after(self._patience_s(peer, state)):
                     await state.wake.wait()
         finally:
             del self._states[peer]
             self._votes.forget(peer)
+
+    def _patience_s(self, peer: PeerId, state: _PeerState) -> float:
+        """Return after how many seconds to look at a peer again that says nothing."""
+        again_s = max(1.0, self._epoch_s / 2)
+        is_at_rest = not (state.retry or state.wanted or self._votes.has_more(peer))
+        if is_at_rest and state.tip == self._chain.status.value.tip:
+            return max(AGREED_S, again_s)
+        return again_s
 
     async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
@@ -321,7 +333,9 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
-            walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+            walk = HeaderWalk(
+                self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+            )
             followed = await self._follow(peer, tip, walk)
             self._charge(peer, followed, walk.headers)
             return followed

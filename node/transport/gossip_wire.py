@@ -20,7 +20,8 @@ from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.streams import varint
 from unchained.node.transport.rpc_fields import BadRpcError, count_fields
 
-GOSSIP_PROTOCOL: Final = "/meshsub/1.2.0"
+GOSSIP_PROTOCOLS: Final = ("/meshsub/1.2.0", "/meshsub/1.1.0")
+"""Versions that are spoken, the best first. 1.1 does not know ids that are not wanted."""
 
 
 def take_batch(waiting: deque[Rpc]) -> list[Rpc]:
@@ -53,8 +54,8 @@ def _is_allowed(messages: int, entries: int, ids: int) -> bool:
     return messages <= RPC_MESSAGES_MAX and entries <= RPC_ENTRIES_MAX and ids <= RPC_IDS_MAX
 
 
-def encode(rpcs: list[Rpc]) -> bytes:
-    """Return RPCs as one, with its length before it."""
+def encode(rpcs: list[Rpc], protocol: str = GOSSIP_PROTOCOLS[0]) -> bytes:
+    """Return RPCs as one of a version of gossip, with its length before it."""
     out = rpc_pb2.RPC()
     control = rpc_pb2.ControlMessage()
     for rpc in rpcs:
@@ -68,7 +69,7 @@ def encode(rpcs: list[Rpc]) -> bytes:
             control.ihave.add(topicID=topic, messageIDs=ids)
         if rpc.want:
             control.iwant.add(messageIDs=rpc.want)
-        if rpc.unwanted:
+        if rpc.unwanted and protocol == GOSSIP_PROTOCOLS[0]:
             control.idontwant.add(messageIDs=rpc.unwanted)
         for topic in rpc.graft:
             control.graft.add(topicID=topic)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 import trio
@@ -21,6 +21,7 @@ from unchained.node.transport.contract import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     ServeLimits,
     StrangerMet,
@@ -34,6 +35,7 @@ from unchained.node.transport.gossip_router import (
     GossipRouter,
     Rpc,
 )
+from unchained.node.transport.served import Place, Served
 from unchained.node.transport.validation_queue import ValidationJob
 
 
@@ -48,12 +50,13 @@ class ResponseStatus(enum.IntEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """Counted since the start."""
+    """Counted since the start, under their names in `TransportStatistics`."""
 
     dials: int = 0
     dials_failed: int = 0
     gate_refused: int = 0
     handshakes_failed: int = 0
+    security_mismatches: int = 0
     connections_refused: int = 0
     requests_sent: int = 0
     requests_failed: int = 0
@@ -63,31 +66,6 @@ class Counters:
     bytes_sent: int = 0
     misbehaviours: int = 0
     faults: int = 0
-
-
-class Served:
-    """A protocol that is answered, and who is being answered."""
-
-    def __init__(self, handler: Handler, limits: ServeLimits) -> None:
-        self.handler = handler
-        self.limits = limits
-        self._busy: Counter[PeerId] = Counter()
-        self._total = 0
-
-    def enter(self, peer: PeerId) -> bool:
-        """Take a place for one request, if there is one; `leave` must follow."""
-        if self._total >= self.limits.max_total or self._busy[peer] >= self.limits.max_per_peer:
-            return False
-        self._busy[peer] += 1
-        self._total += 1
-        return True
-
-    def leave(self, peer: PeerId) -> None:
-        """Give the place back."""
-        self._busy[peer] -= 1
-        self._total -= 1
-        if not self._busy[peer]:
-            del self._busy[peer]
 
 
 class Switchboard:
@@ -126,21 +104,14 @@ class Switchboard:
 
     def statistics(self, *, handshakes: int = 0) -> TransportStatistics:
         """Return counters and levels."""
-        count, gossip = self.counters, self.router.counters
+        gossip = self.router.counters
         inbound = sum(info.direction is Direction.INBOUND for info in self.peers.values())
         return TransportStatistics(
+            **dataclasses.asdict(self.counters),
             inbound=inbound,
             outbound=len(self.peers) - inbound,
+            classical=sum(not info.security.post_quantum for info in self.peers.values()),
             handshakes=handshakes,
-            dials=count.dials,
-            dials_failed=count.dials_failed,
-            gate_refused=count.gate_refused,
-            handshakes_failed=count.handshakes_failed,
-            connections_refused=count.connections_refused,
-            requests_sent=count.requests_sent,
-            requests_failed=count.requests_failed,
-            requests_served=count.requests_served,
-            requests_refused=count.requests_refused,
             gossip_published=gossip.published,
             gossip_received=gossip.received,
             gossip_duplicates=gossip.duplicates,
@@ -148,10 +119,6 @@ class Switchboard:
             gossip_ignored=gossip.ignored,
             gossip_rejected=gossip.rejected,
             gossip_dropped=gossip.dropped,
-            bytes_received=count.bytes_received,
-            bytes_sent=count.bytes_sent,
-            misbehaviours=count.misbehaviours,
-            faults=count.faults,
         )
 
     def admits(self, ip: str, peer: PeerId | None, direction: Direction) -> bool:
@@ -192,27 +159,38 @@ class Switchboard:
         self.notify(PeerConnected(info))
         self.router.peer_up(info.peer, outbound=info.direction is Direction.OUTBOUND)
 
+    def identified(self, event: PeerIdentified) -> None:
+        """Show what a peer says of itself, unless it is gone."""
+        if self.peers.get(event.info.peer) is event.info:
+            self.notify(event)
+
     def disconnected(self, event: PeerDisconnected) -> None:
         """Forget a peer that was shown."""
         del self.peers[event.info.peer]
         self.router.peer_down(event.info.peer)
         self.notify(event)
 
-    async def answer(
+    def enter(self, peer: PeerId, protocol: str) -> Place | None:
+        """Take a place for a request of a protocol, None if it is refused; `leave` must follow."""
+        place = self.served[protocol].enter(peer)
+        if place is None:
+            self.counters.requests_refused += 1
+        return place
+
+    def leave(self, place: Place, protocol: str) -> None:
+        """Give a place back."""
+        self.served[protocol].leave(place)
+
+    async def handle(
         self, peer: PeerId, protocol: str, payload: bytes
     ) -> tuple[ResponseStatus, bytes]:
-        """Handle one request; a handler's exception becomes FAILED, counted and logged."""
-        served = self.served[protocol]
-        if not served.enter(peer):
-            self.counters.requests_refused += 1
-            return ResponseStatus.REFUSED, b""
+        """Handle a request that has a place; a handler's exception becomes FAILED, counted and
+        logged."""
         try:
-            response = await served.handler(peer, payload)
+            response = await self.served[protocol].handler(peer, payload)
         except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.handler_failed", protocol=protocol)
             return ResponseStatus.FAILED, b""
-        finally:
-            served.leave(peer)
         self.counters.requests_served += 1
         return ResponseStatus.OK, response
 

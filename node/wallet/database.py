@@ -23,8 +23,14 @@ def _translated() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise StoreDamagedError(f"the wallet's .db file: {error}: delete it and rescan") from None
+        raise StoreDamagedError(f"the wallet's .db file: {error}: {DAMAGED_HINT}") from None
 
+
+DAMAGED_HINT: Final = (
+    "put back a backup of it, or move it away and rescan: the coins are found again, labels and "
+    "contracts are not"
+)
+"""What a person can do who is told that the file is damaged."""
 
 SPENT_KEPT: Final = 4_096
 """Transfers of which it is kept in memory what they spend."""
@@ -69,7 +75,7 @@ class Database:
             )
             self._open(network_id, owner)
         except sqlite3.DatabaseError as error:
-            raise StoreDamagedError(f"{path}: {error}: delete it and rescan") from None
+            raise StoreDamagedError(f"{path}: {error}: {DAMAGED_HINT}") from None
 
     def note_spent(self, txid: bytes, transfer: Transfer) -> None:
         """Take note of a transfer whose bytes need not be decoded for what it spends."""
@@ -104,13 +110,11 @@ class Database:
         elif version != WALLET_DB_VERSION:
             raise StoreDamagedError(
                 f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
-                "delete it and rescan"
+                f"{DAMAGED_HINT}"
             )
         for name, expected in (("network", network_id), ("owner", owner)):
             if self._get(name) != expected:
-                raise StoreDamagedError(
-                    f"the wallet's .db file has another {name}: delete it and rescan"
-                )
+                raise StoreDamagedError(f"the wallet's .db file has another {name}: {DAMAGED_HINT}")
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""

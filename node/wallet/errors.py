@@ -15,9 +15,11 @@ WalletError
 ├── StoreDamagedError             the file of what the wallet knows is damaged
 ├── StoreUnavailableError         that file cannot be read or written at present
 ├── AccountLimitError             more accounts than a wallet can have
+├── BadBirthError                 a height that the chain has not reached
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
+├── RequestReusedError            an id of a request under which something else was asked
 ├── StillWaitingError             a transfer that the mempool has cannot be abandoned
 ├── NothingKnownError             a label for what the wallet does not know
 ├── SpendingError
@@ -147,6 +149,18 @@ class StoreUnavailableError(WalletError):
     word = "STORE_UNAVAILABLE"
 
 
+class BadBirthError(WalletError):
+    """The chain has not reached the height from which a wallet is said to have coins."""
+
+    word = "BAD_BIRTH"
+
+    def __init__(self, birth: int, tip: int) -> None:
+        super().__init__(
+            f"birth {birth} is a height above the tip's {tip}: wait until the node has caught up, "
+            "or name a lower one"
+        )
+
+
 class NoSuchAccountError(WalletError):
     """The wallet has no such account."""
 
@@ -175,6 +189,18 @@ class NoSuchTransferError(WalletError):
     """The wallet made no such transfer, or it is settled."""
 
     word = "NO_SUCH_TRANSFER"
+
+
+class RequestReusedError(WalletError):
+    """Something else was asked under the same id before."""
+
+    word = "REQUEST_REUSED"
+
+    def __init__(self, request_id: str, txid: bytes) -> None:
+        super().__init__(
+            f"request {request_id!r} was made before with other parameters: it led to transfer "
+            f"{txid.hex()}"
+        )
 
 
 class StillWaitingError(WalletError):

@@ -83,6 +83,8 @@ Argon2id's lanes wait for one another for ever where two derivations share them.
 _CHECKSUM: Final = HashContext("wallet file")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_PASSPHRASE_KIB: Final = 32
+_NO_PASSPHRASE: Final = 1
+_WITH_BIP39_PASSPHRASE: Final = 2
 
 
 class KdfCost(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -121,14 +123,15 @@ class WatchKeys(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Clear(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What stands in the file in clear: also the sealed part's associated data. `birth` is a
-    height below which the wallet has no coins; `empty` is 1 where there is no passphrase."""
+    height below which the wallet has no coins; `flags` say
+    what a passphrase is needed for."""
 
     chain_id: UInt64
     birth: UInt64
     accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     cost: KdfCost
     salt: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    empty: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    flags: Annotated[int, msgspec.Meta(ge=0, le=_NO_PASSPHRASE | _WITH_BIP39_PASSPHRASE)]
 
 
 class _File(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -176,6 +179,11 @@ class SpendSecret:
     def mnemonic(self) -> str:
         """Return the 24 words, to be written down."""
         return new_mnemonic(self._entropy)
+
+    @property
+    def has_bip39_passphrase(self) -> bool:
+        """Whether the words alone do not bring the keys back."""
+        return bool(self._bip39_passphrase)
 
     def to_bytes(self) -> bytes:
         """Return what is sealed."""
@@ -266,7 +274,8 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def save(self, path: Path) -> None:
         """Replace the file, atomically, mode 0600. Raises OSError."""
-        write_private(path, self._readable())
+        # a link is followed: what it leads to is replaced
+        write_private(path.resolve(), self._readable())
 
     def save_new(self, path: Path) -> None:
         """Write a file that is not there yet, as `save` does. Raises FileExistsError, OSError."""
@@ -296,7 +305,15 @@ class Keystore(msgspec.Struct, frozen=True):
     @property
     def has_passphrase(self) -> bool:
         """Whether a passphrase is needed to spend."""
-        return bool(self.file.sealed) and not self.file.clear.empty
+        return bool(self.file.sealed) and not self.file.clear.flags & _NO_PASSPHRASE
+
+    @property
+    def has_bip39_passphrase(self) -> bool | None:
+        """Whether the mnemonic alone does not bring the wallet back; None where only its keys
+        would tell."""
+        if self.version != WALLET_FILE_VERSION and self.file.sealed:
+            return None
+        return bool(self.file.clear.flags & _WITH_BIP39_PASSPHRASE)
 
     @property
     def birth(self) -> int:
@@ -345,7 +362,7 @@ class Keystore(msgspec.Struct, frozen=True):
         """Return the wallet under another passphrase. Raises `EmptyPassphraseError`."""
         clear = self.file.clear
         if cost is None:
-            cost = DEFAULT_COST if clear.empty else clear.cost
+            cost = DEFAULT_COST if clear.flags & _NO_PASSPHRASE else clear.cost
         clear = msgspec.structs.replace(clear, birth=self.birth, cost=cost)
         return _seal(
             self.network,
@@ -375,7 +392,7 @@ class Keystore(msgspec.Struct, frozen=True):
             clear,
             secret,
             passphrase,
-            allow_empty=bool(clear.empty),
+            allow_empty=bool(clear.flags & _NO_PASSPHRASE),
             randomness=randomness,
         )
 
@@ -393,9 +410,10 @@ def _seal(
         raise EmptyPassphraseError
     # what everyone can open gains nothing from being slow to open
     cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
-    clear = msgspec.structs.replace(
-        clear, cost=cost, salt=randomness.token_bytes(16), empty=int(not passphrase)
-    )
+    flags = 0 if passphrase else _NO_PASSPHRASE
+    if secret.has_bip39_passphrase:
+        flags |= _WITH_BIP39_PASSPHRASE
+    clear = msgspec.structs.replace(clear, cost=cost, salt=randomness.token_bytes(16), flags=flags)
     nonce = randomness.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
     sealed = cipher.encrypt(

@@ -69,6 +69,7 @@ class WalletInfo(msgspec.Struct, frozen=True):
     watch_only: bool
     locked: bool
     has_passphrase: bool
+    has_bip39_passphrase: bool | None
     birth: int
     accounts: tuple[int, ...]
     height: int | None
@@ -175,6 +176,7 @@ class Wallet:
             self._keystore.watch_only,
             self.locked,
             self._keystore.has_passphrase,
+            self._keystore.has_bip39_passphrase,
             self._keystore.birth,
             tuple(self._accounts),
             None if last is None else last[0],

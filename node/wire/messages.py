@@ -16,6 +16,7 @@ from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.coin import COIN_SIZE
+from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import ZERO32, Bytes32, UInt64
 from unchained.node.wire.errors import MalformedAnswerError, RefusedAnswerError
 from unchained.node.wire.limits import (
@@ -26,6 +27,8 @@ from unchained.node.wire.limits import (
     MAX_ADDRESS,
     MAX_LOCATOR,
     STATUS,
+    STEM,
+    TRANSFER_GOSSIP,
     TRANSFERS,
     VOTES,
     MessageLimits,
@@ -101,6 +104,16 @@ class AddressesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     most: UInt64
 
 
+class StemRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A transfer's encoding that is not to be gossiped yet, to be handed on."""
+
+    transfer: Annotated[bytes, msgspec.Meta(min_length=1, max_length=TRANSFER_GOSSIP.max_size)]
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That a transfer has come, and nothing else."""
+
+
 Ids = tuple[Bytes32, ...]
 """What `bodies`, `coins` and `transfers` are asked by."""
 Headers = tuple[AnchorHeader, ...]
@@ -123,8 +136,13 @@ class Exchange(Generic[T]):
         self._answer = CanonicalDecoder(answer, max_size=limits.max_answer)
 
     def decode_request(self, raw: bytes) -> object:
-        """Return the request. Raises `NonCanonicalError`."""
-        return self._request.decode(raw)
+        """Return the request. Raises `NonCanonicalError`, also where it names an id twice: who
+        asks so would have us send the same again and again."""
+        request = self._request.decode(raw)
+        ids = _ids_in(request)
+        if len(set(ids)) < len(ids):
+            raise NonCanonicalError(expected="ids that differ", actual="one that is repeated")
+        return request
 
     def answer(self, value: T) -> bytes:
         """Return the bytes of an answer that gives what was asked for."""
@@ -154,6 +172,17 @@ def refusal(code: Code) -> bytes:
     return bytes((code,))
 
 
+def _ids_in(request: object) -> tuple[bytes, ...]:
+    match request:
+        case tuple():
+            return request
+        case HeadersRequest():
+            return request.locator
+        case VotesRequest():
+            return request.anchors
+    return ()
+
+
 _CODES: Final = frozenset(Code)
 _ids = Annotated[Ids, msgspec.Meta(min_length=1, max_length=BODIES.max_items)]
 _coin_ids = Annotated[Ids, msgspec.Meta(min_length=1, max_length=COINS.max_items)]
@@ -174,3 +203,4 @@ COINS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(COINS, _coin_ids, _coins)
 TRANSFERS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(TRANSFERS, _wids, _transfers)
 VOTES_EXCHANGE: Final = Exchange(VOTES, VotesRequest, VotesPage)
 ADDRESSES_EXCHANGE: Final[Exchange[Addresses]] = Exchange(ADDRESSES, AddressesRequest, _addresses)
+STEM_EXCHANGE: Final = Exchange(STEM, StemRequest, Taken)

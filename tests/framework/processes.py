@@ -120,6 +120,13 @@ class NodeProcess:
             raise AssertionError(f'{len(events)} events "{name}", expected {count}')
         return events[:count]
 
+    def wait_output(self, enough: Callable[[list[str]], bool], timeout_s: float) -> bool:
+        """Wait until the lines that are no events are enough, or until it ends or the time is up;
+        return whether they are."""
+        with self._news:
+            self._news.wait_for(lambda: enough(self.output) or self._ended == 2, timeout_s)
+            return enough(self.output)
+
     def send(self, number: int) -> None:
         """Send a signal to the process alone, not to its workers."""
         self._process.send_signal(number)
@@ -181,7 +188,9 @@ def clean_environment(home: Path) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("UNCHAINED_")}
     # Any free port: several nodes run on one machine, in tests that run side by side.
     own = {"HOME": str(home), "PYTHONUNBUFFERED": "1", "TERM": "dumb"}
-    return kept | own | {"UNCHAINED_RPC__LISTEN": "127.0.0.1:0"}
+    # A node of a test has a network only where that is asked for, and no port that others may want.
+    alone = {"UNCHAINED_RPC__LISTEN": "127.0.0.1:0", "UNCHAINED_NETWORK__LISTEN": ""}
+    return kept | own | alone
 
 
 class NodeHome:

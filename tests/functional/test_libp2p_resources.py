@@ -20,7 +20,7 @@ from tests.framework.p2p_attacker import (
     RefusedError,
     attacker,
 )
-from tests.framework.p2p_node import ECHO, STALL, TOPIC
+from tests.framework.p2p_node import ECHO, LARGE, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
 from unchained.node.transport.address import Address
@@ -317,6 +317,29 @@ async def test_ours_serves_others_while_one_peer_floods_it() -> None:
             state = await victim.ok("state")
             assert talker.identity.peer in state["peers"]
             nursery.cancel_scope.cancel()
+
+
+async def ask_and_take_nothing(attack: Attacker, protocol: str, size: int) -> None:
+    """As many requests as are served at a time, each for an answer that is left where it is."""
+    payload = str(size).encode()
+    for _ in range(64):
+        stream = await attack.open(protocol)
+        await stream.write(len(payload).to_bytes(4, "big") + payload)
+
+
+async def test_answers_that_nobody_takes_are_few() -> None:
+    async with node(1) as victim, node(2) as honest, AsyncExitStack() as stack:
+        await honest.ok("connect", victim.address, 10)
+        before = (await victim.ok("state"))["rss"]
+        for seed in range(3, 7):
+            peer = await stack.enter_async_context(attacker(victim.address, seed))
+            await ask_and_take_nothing(peer, LARGE, 2_000_000)
+        state = await victim.state(
+            lambda state: state["statistics"]["requests_refused"] >= 4 * (64 - 2)
+        )
+        assert state["rss"] - before < 40 * MIB
+        answer = await honest.outcome("request", victim.id, LARGE, "2000000", 2_000_000, 10)
+        assert answer == ["ok", 2_000_000]
 
 
 async def test_gossip_that_is_not_allowed_is_reported() -> None:

@@ -22,13 +22,16 @@ from unchained.node.primitives.types import Wid
 from unchained.node.wallet import spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
+    BadBirthError,
     InsufficientFundsError,
     NoSuchTransferError,
     NoSuchWalletError,
     NothingKnownError,
     ReceiptError,
+    RequestReusedError,
     SigningError,
     StillWaitingError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletClosedError,
     WalletExistsError,
@@ -362,6 +365,45 @@ async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:
             await node.wallets.call("a", lambda a, i=key: a.label("contract", i, ""))
 
 
+async def test_a_request_pays_once(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 5)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").paycode(), UNC // 10, b"order 7")]
+        made: list[bytes] = []
+
+        async def pay() -> None:
+            made.append((await node.wallets.send("a", to, request_id="order 7")).txid)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pay)
+        assert len(set(made)) == 1
+        await node.mine()
+        await node.settle()
+        again = await node.wallets.send("a", to, request_id="order 7")
+        assert (again.txid, again.height) == (made[0], 6)
+        assert await balance(node, "b") == UNC // 10
+        other = [Payee(to[0].payee, UNC // 5, b"order 7")]
+        with pytest.raises(RequestReusedError, match=made[0].hex()):
+            await node.wallets.send("a", other, request_id="order 7")
+        assert (await node.wallets.send("a", other, request_id="order 8")).txid != made[0]
+
+
+async def test_a_request_that_the_node_refused_may_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC // 10, b"")]
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", Refuses(node.wallets._link, 0))
+            with pytest.raises(TransferRefusedError):
+                await node.wallets.send("a", to, request_id="order 7")
+        assert (await node.wallets.send("a", to, request_id="order 7")).height is None
+
+
 @pytest.mark.parametrize("taken", [0, 1])
 async def test_a_sweep_that_ends_halfway_tells_both(
     tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +475,37 @@ async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> Non
                 nursery.start_soon(create)
         assert (len(made), len(refused)) == (1, 3)
         assert await node.wallets.call("a", lambda a: a.mnemonic("pass")) == made[0]
+
+
+async def test_a_birth_above_the_tip_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        words = await wallet(node, "a", 3)
+        with pytest.raises(BadBirthError, match="above the tip's 3"):
+            await node.wallets.create("b", "pass", mnemonic=words, birth=20261127)
+        await node.wallets.create("b", "pass", mnemonic=words, birth=3)
+        assert await balance(node, "b") == UNC
+
+
+async def test_a_damaged_file_closes_its_wallet_and_no_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 40)
+        await wallet(node, "b")
+        await node.settle()
+        await node.wallets.close("a")
+        await node.wallets.open("a")
+        await node.settle()
+        with (tmp_path / "a.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4_096)
+            file.write(bytes(range(256)) * ((size - 4_096) // 256))
+        await node.mine(1, "a")
+        await node.mine(2, "b")
+        assert await balance(node, "b") == 2 * UNC
+        (a, b) = await node.wallets.wallets()
+        assert "move it away and rescan" in a.failure
+        assert b.failure == ""
+        with pytest.raises(StoreDamagedError, match="labels and contracts are not"):
+            await node.wallets.call("a", Wallet.history)
 
 
 async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A peer of another network, or of earlier rules: one line names both genesis ids."""
+"""A peer of another network, or of earlier rules: one line names both networks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import trio
 
 from tests.framework.simulation.simnet import SIM, SimNode, simulate
 from unchained.node.consensus.genesis import genesis_of
-from unchained.node.consensus.params import NETWORKS
+from unchained.node.consensus.params import NETWORKS, TEST
 from unchained.node.peers.strangers import EARLIER_GENESIS_IDS, STRANGER_S
-from unchained.node.transport.contract import DialError, PeerId, TopicLimits, Verdict
+from unchained.node.transport.contract import (
+    DialError,
+    PeerId,
+    ServeLimits,
+    TopicLimits,
+    Verdict,
+)
 from unchained.node.wire import limits
 from unchained.node.wire.limits import name_of
 
 EARLIER = EARLIER_GENESIS_IDS["221ea2ea"]
 UNKNOWN = "0123456789abcdef" * 4
+TEST_ID = genesis_of(TEST).id.hex()
 
 
 class Warnings:
@@ -31,8 +38,12 @@ class Warnings:
 
 def listen_to(node: SimNode) -> Warnings:
     warnings = Warnings()
-    node.network.peers._strangers._log = warnings  # type: ignore[assignment]
+    node.network.peers.strangers._log = warnings  # type: ignore[assignment]
     return warnings
+
+
+async def _answer(_peer: PeerId, _request: bytes) -> bytes:
+    raise AssertionError("nothing is asked of a peer of another network")
 
 
 async def _validate(_peer: PeerId, _data: bytes) -> Verdict:
@@ -40,20 +51,26 @@ async def _validate(_peer: PeerId, _data: bytes) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("genesis", "named"), [(EARLIER, EARLIER), (UNKNOWN, UNKNOWN[:8])], ids=["earlier", "unknown"]
+    ("genesis", "named"),
+    [(EARLIER, f"release 0.1 {EARLIER}"), (UNKNOWN, UNKNOWN[:8]), (TEST_ID, f"test {TEST_ID}")],
+    ids=["earlier", "unknown", "test"],
 )
+@pytest.mark.parametrize("told_by", ["topics", "protocols"])
 @pytest.mark.parametrize("dials", ["node", "stranger"])
 async def test_a_peer_of_another_network_is_named_once_and_parted_from(
-    genesis: str, named: str, dials: str
+    genesis: str, named: str, told_by: str, dials: str
 ) -> None:
     async with simulate(61) as net:
         node = net.node()
         await node.start()
         warnings = listen_to(node)
         stranger = net.transport("stranger", "66.6.0.7")
-        for topic in limits.TOPICS:
-            name = name_of(bytes.fromhex(genesis), topic.name)
-            stranger.subscribe(name, _validate, TopicLimits(max_size=1 << 20))
+        for kind in limits.TOPICS if told_by == "topics" else limits.EXCHANGES:
+            name = name_of(bytes.fromhex(genesis), kind.name)
+            if told_by == "topics":
+                stranger.subscribe(name, _validate, TopicLimits(max_size=1 << 20))
+            else:
+                stranger.serve(name, _answer, ServeLimits(1 << 10, 8, 8))
         await net.run_transport(stranger)
         one, address = stranger, node.transport.address
         if dials == "node":
@@ -65,6 +82,7 @@ async def test_a_peer_of_another_network_is_named_once_and_parted_from(
         assert fields["ours"] == genesis_of(SIM).id.hex()
         assert fields["theirs"] == named
         assert fields["peer"] == stranger.id
+        assert node.network.peers.strangers.networks() == [named]
         # Nobody did wrong, and nobody tries again soon.
         statistics = node.network.peers.statistics()
         assert statistics.penalties == {}
@@ -72,6 +90,7 @@ async def test_a_peer_of_another_network_is_named_once_and_parted_from(
         with pytest.raises(DialError):
             await node.transport.connect(stranger.address)
         await trio.sleep(STRANGER_S + 1)
+        assert node.network.peers.strangers.networks() == []
         await node.transport.connect(stranger.address)
         await net.until(lambda: not node.transport.peers(), "gone again", 5)
         assert len(warnings.lines) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -11,6 +11,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.http.server import Readiness
+from unchained.node.sync.alone import YOURS_ALONE
 
 LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
@@ -18,11 +19,26 @@ LEAST_FREE_BYTES: Final = 512 << 20
 OK: Final = "ok"
 
 
+class OtherNetworks(Protocol):
+    """Who knows the peers of other networks."""
+
+    def networks(self) -> Sequence[str]:
+        """Return the networks of those that were met a short while ago."""
+
+
 class GreetedPeers(Protocol):
     """Who knows the peers that speak the node's protocol."""
 
     def greeted(self) -> Sized:
         """Return them."""
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether there is anybody to look for."""
+
+    @property
+    def strangers(self) -> OtherNetworks:
+        """Who was parted from for their network."""
 
 
 class ReadinessCheck:
@@ -59,13 +75,22 @@ class ReadinessCheck:
             return "the clock is behind the chain: see chain.clock_behind in the log"
         if self._chain.status.value.refused is not None:
             return "a better chain waits for the operator: see chain.reorg_refused in the log"
-        return OK if self._synced.value else "the chain is behind that of the peers"
+        if self._synced.value:
+            return OK
+        if self._peers is not None and not len(self._peers.greeted()):
+            return "not known: no peer of this network has answered yet"
+        return "the chain is behind that of the peers"
 
     def _peer_count(self) -> str:
         if self._peers is None:
             return "ok: this node runs without a network"
         count = len(self._peers.greeted())
-        return f"ok: {count}" if count else "no peers"
+        if count:
+            return f"ok: {count}"
+        if self._synced.value and not self._peers.knows_others:
+            return f"ok: none, {YOURS_ALONE}"
+        others = self._peers.strangers.networks()
+        return f"no peers; who answers is of {', or of '.join(others)}" if others else "no peers"
 
     def _time(self) -> str:
         network = self._chain.network

@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.dispatcher import (
     CallLimits,
@@ -85,6 +86,8 @@ class RpcSettings:
     data_directory: Path
     host: str = "127.0.0.1"
     port: int = 0
+    takes_next: bool = False
+    """The next free port will do as well."""
     names: tuple[str, ...] = ()
     """Further host names under which the node may be addressed."""
     user: str | None = None
@@ -214,7 +217,8 @@ class Server:
         up, closes every connection and removes the cookie.
         """
         settings = self._settings
-        sockets = await listen(settings.host, settings.port)
+        last = min(settings.port + AUTO_PORTS_TRIED - 1, 0xFFFF) if settings.takes_next else 0
+        sockets = await listen(settings.host, settings.port, last)
         try:
             host, port = sockets[0].socket.getsockname()[:2]
             reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
@@ -231,6 +235,8 @@ class Server:
                     password=settings.password,
                     anonymous=Access.READ if settings.open_read else Access.PUBLIC,
                 )
+                if settings.takes_next and port != settings.port:
+                    self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
                 self._log.info("rpc.listening", url=bound.url)
                 if not is_loopback(host):
                     self._log.warning("rpc.exposed", address=shown(host, port))

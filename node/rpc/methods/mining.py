@@ -161,7 +161,8 @@ class MiningRoom:
     ) -> MiningTemplate:
         if not self._synced.value:
             raise NotReadyError(
-                "the chain is behind that of the peers: there is nothing to mine on"
+                "the chain is behind that of the peers, or none of them has answered yet: there is "
+                "nothing to mine on"
             )
         self._check_clock()
         lock = None if address is None else lock_of_payee(address, self._chain.network)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
-from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError, short
+from unchained.node.rpc.core.errors import (
+    InvalidParamsError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    short,
+)
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.header import shown_target
@@ -18,7 +24,8 @@ from unchained.node.transport.address_groups import host_group
 from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
-    from unchained.node.peers.manager import PeerManager, PeerView
+    from unchained.node.peers.manager import PeerManager
+    from unchained.node.peers.peer_statistics import PeerView
 
 DIAL_S = 15.0
 
@@ -34,8 +41,8 @@ WhomToBan = Annotated[
 
 @user_text(
     """The node's place in its network. `addresses` are those to give to others; `greeted` counts
-    peers that speak the node's protocol; `clock_offset_ms` is what their clocks are ahead of ours,
-    the median of those we chose."""
+    peers that speak the node's protocol, `classical` those whose link is not post-quantum;
+    `clock_offset_ms` is what their clocks are ahead of ours, the median of those we chose."""
 )
 class NetInfo(msgspec.Struct, frozen=True):
     peer: str
@@ -43,6 +50,7 @@ class NetInfo(msgspec.Struct, frozen=True):
     inbound: int
     outbound: int
     greeted: int
+    classical: int
     known_addresses: int
     bans: int
     clock_offset_ms: int | None
@@ -52,13 +60,16 @@ class NetInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """A connected peer. `tip`, `height` and `work` (its chain's, 32 bytes) are what it said last;
-    `connected_ms` ago the connection was made."""
+    `connected_ms` ago the connection was made. `security` is how it is encrypted and by which key
+    exchange; without `post_quantum`, who records it may read it one day."""
 )
 class Peer(msgspec.Struct, frozen=True):
     peer: str
     address: str
     outbound: bool
     connected_ms: int
+    security: str
+    post_quantum: bool
     version: int | None
     height: int | None
     tip: Hash | None
@@ -78,15 +89,42 @@ class BanInfo(msgspec.Struct, frozen=True):
     reason: str
 
 
+class NetworkParts(Protocol):
+    """A node's network."""
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it."""
+
+    @property
+    def peers(self) -> PeerManager:
+        """Who is connected, known and banned."""
+
+
 class NetRoom:
     """Methods about peers."""
 
-    def __init__(self, transport: Transport, peers: PeerManager, clock: Clock) -> None:
-        self._transport = transport
-        self._manager = peers
+    def __init__(self, network: NetworkParts | None, clock: Clock) -> None:
+        """`network` is None for a node without one, which says so to whoever asks."""
+        self._network = network
         self._clock = clock
 
-    @method("net.info", Access.READ)
+    @property
+    def _transport(self) -> Transport:
+        return self._connections().transport
+
+    @property
+    def _manager(self) -> PeerManager:
+        return self._connections().peers
+
+    def _connections(self) -> NetworkParts:
+        if self._network is None:
+            raise UnavailableError(
+                "this node runs without a network: start it with --listen or --bootstrap"
+            )
+        return self._network
+
+    @method("net.info", Access.READ, errors=(UnavailableError,))
     @user_text("Return the node's id and addresses, and how it is connected.")
     async def info(self) -> NetInfo:
         counts = self._manager.statistics()
@@ -97,6 +135,7 @@ class NetRoom:
             counts.inbound,
             counts.outbound,
             counts.greeted,
+            transport.classical,
             counts.book.new + counts.book.tried,
             counts.bans,
             counts.clock_offset_ms,
@@ -104,7 +143,7 @@ class NetRoom:
             transport.bytes_sent,
         )
 
-    @method("net.peers", Access.READ)
+    @method("net.peers", Access.READ, errors=(UnavailableError,))
     @user_text("Return the connected peers, those that we chose first.")
     async def peers(self) -> list[Peer]:
         now = trio.current_time()
@@ -112,7 +151,10 @@ class NetRoom:
         return [_describe(peer, now) for peer in found]
 
     @method(
-        "net.add_peer", Access.FULL, timeout=DIAL_S + 10, errors=(InvalidParamsError, RefusedError)
+        "net.add_peer",
+        Access.FULL,
+        timeout=DIAL_S + 10,
+        errors=(InvalidParamsError, RefusedError, UnavailableError),
     )
     @user_text("Connect to a node, remember its address, and return its id.")
     async def add_peer(self, address: Address) -> str:
@@ -125,7 +167,7 @@ class NetRoom:
         self._manager.book.add(address, "operator", self._clock.now_ms())
         return str(peer)
 
-    @method("net.disconnect", Access.FULL, errors=(NotFoundError,))
+    @method("net.disconnect", Access.FULL, errors=(NotFoundError, UnavailableError))
     @user_text("Close the connection to a peer, by its id. It may come back: see net.ban.")
     async def disconnect(self, peer: Annotated[str, msgspec.Meta(max_length=128)]) -> bool:
         if all(known.peer != peer for known in self._manager.peers()):
@@ -133,7 +175,7 @@ class NetRoom:
         await self._transport.disconnect(PeerId(peer))
         return True
 
-    @method("net.ban", Access.FULL, errors=(InvalidParamsError,))
+    @method("net.ban", Access.FULL, errors=(InvalidParamsError, UnavailableError))
     @user_text(
         """Ban an address (IPv4, or an IPv6 /64) for some minutes, and disconnect all of it.
 
@@ -149,7 +191,7 @@ class NetRoom:
         self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
         return self._bans()
 
-    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError))
+    @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError, UnavailableError))
     @user_text("End a ban, of an address or as net.bans names it.")
     async def unban(self, who: WhomToBan) -> list[BanInfo]:
         bans = {ban.group for ban in self._manager.reputation.active_bans()}
@@ -158,7 +200,7 @@ class NetRoom:
             raise NotFoundError(f"{short(who)} is not banned")
         return self._bans()
 
-    @method("net.bans", Access.READ)
+    @method("net.bans", Access.READ, errors=(UnavailableError,))
     @user_text("Return the present bans, the last to end first.")
     async def bans(self) -> list[BanInfo]:
         return self._bans()
@@ -193,6 +235,8 @@ def _describe(peer: PeerView, now: float) -> Peer:
         peer.address,
         peer.outbound,
         max(0, int((now - peer.since) * 1000)),
+        str(peer.security),
+        peer.security.post_quantum,
         None if status is None else status.version,
         None if status is None else status.height,
         None if status is None else Hash(status.tip),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
@@ -21,6 +21,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     HistoryItem,
     Label,
     Memo,
+    Mnemonic,
     OwnCoin,
     Receiving,
     WalletEntry,
@@ -40,9 +41,9 @@ SLOW_METHOD_S = 120.0
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, chain: ChainService) -> None:
+    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
         self._wallets = wallets
-        self._chain = chain
+        self._queries = queries
 
     @method("wallet.list", Access.FULL)
     @user_text("Return the wallets of the node, open or not.")
@@ -186,10 +187,11 @@ class WalletRoom:
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
-    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> str:
-        return await self._wallets.call_stretching(
-            name, lambda wallet: wallet.mnemonic(passphrase.reveal())
+    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> Mnemonic:
+        secret = await self._wallets.call_stretching(
+            name, lambda wallet: wallet.open_secret(passphrase.reveal())
         )
+        return Mnemonic(secret.mnemonic(), secret.has_bip39_passphrase)
 
     @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
@@ -300,7 +302,7 @@ class WalletRoom:
     async def _votes(self, heights: Sequence[int | None]) -> list[int]:
         """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
         wanted = {height for height in heights if height is not None}
-        found = await self._chain.queries.confirmations(wanted)
+        found = await self._queries.confirmations(wanted)
         return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))

@@ -111,7 +111,8 @@ class WalletProgress(msgspec.Struct, frozen=True):
 
 @user_text(
     """A wallet of the node. A closed one has a name alone; it has no coins below `birth_height`;
-    `failure` says why an open one is not followed."""
+    `failure` says why an open one is not followed. With `has_bip39_passphrase` the mnemonic alone
+    does not bring it back (missing where the file does not tell)."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     name: str
@@ -119,6 +120,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
     locked: bool | None
     watch_only: bool | None
     has_passphrase: bool | None
+    has_bip39_passphrase: bool | None
     birth_height: int | None
     accounts: list[int]
     progress: WalletProgress | None
@@ -135,6 +137,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.locked,
             None if info is None else info.watch_only,
             None if info is None else info.has_passphrase,
+            None if info is None else info.has_bip39_passphrase,
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
             None if progress is None else WalletProgress.of(progress),
@@ -146,6 +149,15 @@ class WalletEntry(msgspec.Struct, frozen=True):
 class Created(msgspec.Struct, frozen=True):
     name: str
     mnemonic: str
+
+
+@user_text(
+    """A wallet's words. With `has_bip39_passphrase` they do not bring it back alone: the BIP 39
+    passphrase that it was restored with is needed as well."""
+)
+class Mnemonic(msgspec.Struct, frozen=True):
+    words: str
+    has_bip39_passphrase: bool
 
 
 @user_text(

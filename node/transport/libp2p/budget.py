@@ -12,6 +12,8 @@ from typing import Final
 import trio
 
 from unchained.node.transport.libp2p.pace import WorkPool
+from unchained.node.transport.libp2p.unsent_answers import UnsentAnswers
+from unchained.node.transport.libp2p.upload import Upload
 
 UNREAD_SHARE_BYTES: Final = 256 << 10
 """Bytes of a connection that came and are not read, in all of its streams: its share, the pool for
@@ -66,7 +68,9 @@ class SharedBytes:
 class NodeBudget:
     """The budgets of a transport, for all of its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, upload_bytes_per_s: int = 0) -> None:
         self.work = WorkPool()
+        self.upload = Upload(upload_bytes_per_s)
+        self.answers = UnsentAnswers()
         self.unread = SharedBytes(UNREAD_SHARE_BYTES, UNREAD_POOL_BYTES, UNREAD_BYTES_OF_PEER_MAX)
         self.outbox = SharedBytes(OUTBOX_SHARE_BYTES, OUTBOX_POOL_BYTES, OUTBOX_BYTES_OF_PEER_MAX)

@@ -1,47 +1,44 @@
-"""One connection: from a socket to an encrypted, multiplexed peer, and its end."""
+"""One connection to a peer, from its first stream to its end."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, cast
 
 import trio
-from libp2p.abc import IRawConnection
-from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
-from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.peer.id import ID
-from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
-from libp2p.security.noise.transport import Transport as Noise
-from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport import gossip_wire
-from unchained.node.transport.contract import DisconnectReason, Misbehaviour, PeerId, PeerInfo
+from unchained.node.transport.contract import (
+    DisconnectReason,
+    Misbehaviour,
+    PeerIdentified,
+    PeerInfo,
+)
 from unchained.node.transport.gossip_router import Rpc
-from unchained.node.transport.identity import Identity
-from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.identify import (
+    IDENTIFY_PROTOCOL,
+    Identified,
+    read_message,
+)
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     ProtocolNotServedError,
     StreamBrokenError,
     StreamFaultError,
-    TcpStream,
     agree,
     propose,
+    propose_one_of,
 )
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
+from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
 
-DEAD_AFTER_S: Final = 15
-"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
@@ -51,64 +48,6 @@ STREAMS_BURST: Final = 1_000
 STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
 OUTBOX_RPCS_MAX: Final = 4096
-
-
-class WrongPeerError(Exception):
-    """Somebody else than expected answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upgraded:
-    """An encrypted, multiplexed connection, not yet running."""
-
-    peer: PeerId
-    tcp: TcpStream
-    guard: YamuxGuard
-    muxer: Yamux
-
-
-class Upgrader:
-    """Makes peers of sockets: Noise and Yamux, nothing else is offered or accepted."""
-
-    def __init__(self, identity: Identity, budget: NodeBudget) -> None:
-        self._budget = budget
-        self._noise = Noise(identity.key_pair, create_new_x25519_key_pair().private_key)
-
-    async def inbound(self, tcp: TcpStream, proven: Callable[[PeerId], bool]) -> Upgraded | None:
-        """Answer a handshake; None if `proven` refuses the peer. Raises whatever goes wrong."""
-        await agree(tcp, (NOISE_PROTOCOL,))
-        raw: IRawConnection = RawConnection(tcp, initiator=False)
-        session = cast(SecureSession, await self._noise.secure_inbound(raw))
-        peer = PeerId(session.get_remote_peer().to_base58())
-        if not proven(peer):
-            return None
-        await agree(session, (YAMUX_PROTOCOL,))
-        return self._multiplexed(tcp, session)
-
-    async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
-        """Begin a handshake with an expected peer; raises `WrongPeerError` and whatever goes
-        wrong."""
-        await propose(tcp, NOISE_PROTOCOL)
-        raw: IRawConnection = RawConnection(tcp, initiator=True)
-        try:
-            secured = await self._noise.secure_outbound(raw, ID.from_base58(peer))
-        except PeerIDMismatchesPubkey:
-            raise WrongPeerError from None
-        session = cast(SecureSession, secured)
-        await propose(session, YAMUX_PROTOCOL)
-        return self._multiplexed(tcp, session)
-
-    async def identify(self, tcp: TcpStream) -> PeerId:
-        """Begin a handshake with the peer that answers, and return who it proved to be."""
-        await propose(tcp, NOISE_PROTOCOL)
-        raw: IRawConnection = RawConnection(tcp, initiator=True)
-        secured = await self._noise.get_pattern().handshake_outbound(raw, None)
-        return PeerId(cast(SecureSession, secured).get_remote_peer().to_base58())
-
-    def _multiplexed(self, tcp: TcpStream, session: SecureSession) -> Upgraded:
-        guard = YamuxGuard(session, tcp, self._budget)
-        remote = session.get_remote_peer()
-        return Upgraded(PeerId(remote.to_base58()), tcp, guard, Yamux(guard, remote))
 
 
 class Connection:
@@ -132,6 +71,8 @@ class Connection:
         self._refused = 0
         self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
         self._gossip_in: MuxedStream | None = None
+        self.budget = upgraded.guard.budget
+        """What peers may make the node hold and do, all together."""
         self.pace = upgraded.guard.pace
 
     def close(self, reason: DisconnectReason) -> None:
@@ -140,7 +81,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
-        self._upgraded.guard.budget.outbox.set(self, 0)
+        self.budget.outbox.set(self, 0)
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -160,7 +101,7 @@ class Connection:
     def send(self, rpc: Rpc) -> bool:
         """Queue gossip; False if it was dropped: the queue is full, or the connection ends."""
         size = rpc.size()
-        outboxes = self._upgraded.guard.budget.outbox
+        outboxes = self.budget.outbox
         full = not outboxes.fits(self, size) or len(self._outbox) >= OUTBOX_RPCS_MAX
         if full or self._scope.cancel_called:
             return False
@@ -182,16 +123,19 @@ class Connection:
         Raises `StreamBrokenError`, `ProtocolNotServedError`, `StreamFaultError`.
 
         `first` must fit a stream's first window."""
-        try:
-            stream = MuxedStream(await self._upgraded.muxer.open_stream())
-        except (MuxedStreamError, IOException, RawConnError) as error:
-            raise StreamBrokenError(str(error)) from None
+        stream = await self._new_stream()
         try:
             await propose(stream, protocol, first)
         except BaseException:
             await stream.reset()
             raise
         return stream
+
+    async def _new_stream(self) -> MuxedStream:
+        try:
+            return MuxedStream(await self._upgraded.muxer.open_stream())
+        except (MuxedStreamError, IOException, RawConnError) as error:
+            raise StreamBrokenError(str(error)) from None
 
     async def run(
         self,
@@ -203,7 +147,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._multiplex)
                 nursery.start_soon(self._watch)
-                nursery.start_soon(self._gossip)
+                nursery.start_soon(self._greet)
                 nursery.start_soon(self._accept, nursery, served, serve)
         await self._upgraded.muxer._cleanup_on_error()
 
@@ -215,26 +159,54 @@ class Connection:
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
-        silent, heard = 0, -1
-        while silent < DEAD_AFTER_S:
-            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
-            await trio.sleep(1)
-            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
-            heard = self._upgraded.tcp.received
+        await self._upgraded.muxer.is_dead.wait()
         self.close(DisconnectReason.DEAD)
+
+    async def _greet(self) -> None:
+        """Ask the peer what it is before anything else, then gossip with it."""
+        found = Identified()
+        try:
+            with trio.move_on_after(NEGOTIATE_S):
+                found = await self._identify()
+        except ProtocolNotServedError:
+            pass
+        except StreamBrokenError:
+            self.close(DisconnectReason.REMOTE)
+            return
+        except StreamFaultError as error:
+            self.accuse(Misbehaviour.BAD_RESPONSE, str(error), IDENTIFY_PROTOCOL)
+        self._switchboard.identified(
+            PeerIdentified(
+                self.info,
+                found.agent,
+                found.protocols,
+                "" if found.observed is None else found.observed.host,
+            )
+        )
+        await self._gossip()
+
+    async def _identify(self) -> Identified:
+        stream = await self.open(IDENTIFY_PROTOCOL)
+        try:
+            return await read_message(stream)
+        finally:
+            await stream.reset()
 
     async def _gossip(self) -> None:
         try:
             with trio.fail_after(NEGOTIATE_S):
-                stream = await self.open(gossip_wire.GOSSIP_PROTOCOL)
+                stream = await self._new_stream()
+                protocol = await propose_one_of(stream, gossip_wire.GOSSIP_PROTOCOLS)
             while True:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
                 self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
-                self._upgraded.guard.budget.outbox.set(self, self._outbox_bytes)
+                self.budget.outbox.set(self, self._outbox_bytes)
                 if not self._outbox:
                     self._to_send = trio.Event()
-                await stream.write(gossip_wire.encode(rpcs))
+                data = gossip_wire.encode(rpcs, protocol)
+                self.budget.upload.note_gossip(len(data))
+                await stream.write(data)
         except trio.TooSlowError:
             self.close(DisconnectReason.DEAD)
         except (StreamBrokenError, ProtocolNotServedError, StreamFaultError):

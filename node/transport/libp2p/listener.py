@@ -6,12 +6,15 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import psutil
 import trio
 
+from unchained.node.base.ports import AUTO_PORTS_TRIED, with_port
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
@@ -26,8 +29,12 @@ RESOLVED_ADDRESSES_MAX: Final = 8
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
 
-Resolve = Callable[[str, int, int], Sequence[str]]
-"""Blocking look-up of a name: host, port, address family to IP literals. Raises OSError."""
+
+class Resolve(Protocol):
+    """Blocking look-up of a name."""
+
+    def __call__(self, host: str, port: int, family: int, /) -> Sequence[str]:
+        """Return IP literals, by host, port and address family. Raises OSError."""
 
 
 def resolve(host: str, port: int, family: int) -> Sequence[str]:
@@ -63,27 +70,36 @@ def plain(ip: str) -> str:
     return str(parsed)
 
 
-def parse_listen(text: str) -> Address:
-    """Read an address to listen on; raises `CannotListenError`."""
+@dataclass(frozen=True, slots=True)
+class ListenPlace:
+    """Where to listen; the next free port will do as well if `takes_next`."""
+
+    address: Address
+    takes_next: bool = False
+
+
+def parse_listen(text: str, auto_port: int = 0) -> ListenPlace:
+    """Read an address to listen on, whose port may be `auto`; raises `CannotListenError`."""
+    filled, takes_next = with_port(text, auto_port)
     try:
-        address = Address.parse(text)
+        address = Address.parse(filled)
     except BadAddressError as error:
         raise CannotListenError(text, str(error)) from None
-    if address.is_name:
+    if address.kind not in ("ip4", "ip6"):
         raise CannotListenError(text, "expected an ip4 or ip6 literal, not a name")
-    return address
+    return ListenPlace(address, takes_next)
 
 
-async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.SocketListener]]:
+async def listen(places: Iterable[ListenPlace]) -> list[tuple[Address, trio.SocketListener]]:
     """Bind every address, or none; raises `CannotListenError`.
 
     Fault 12: libp2p shares ports (SO_REUSEPORT) and starts with no address where one is taken.
     It can go when libp2p's listener fails for a port in use."""
     bound: list[tuple[Address, trio.SocketListener]] = []
     try:
-        for address in addresses:
-            listener = await _bind(address)
-            bound.append((address, listener))
+        for place in places:
+            listener = await _bind_place(place)
+            bound.append((place.address, listener))
     except CannotListenError:
         for _, listener in bound:
             listener.socket.close()
@@ -92,6 +108,19 @@ async def listen(addresses: Iterable[Address]) -> list[tuple[Address, trio.Socke
         (Address(address.kind, address.host, listener.socket.getsockname()[1]), listener)
         for address, listener in bound
     ]
+
+
+async def _bind_place(place: ListenPlace) -> trio.SocketListener:
+    address = place.address
+    last = min(address.port + AUTO_PORTS_TRIED - 1, 0xFFFF) if place.takes_next else address.port
+    for port in range(address.port, last):
+        with suppress(PortInUseError):
+            return await _bind(replace(address, port=port))
+    return await _bind(replace(address, port=last))
+
+
+class PortInUseError(CannotListenError):
+    """Somebody else listens there."""
 
 
 async def _bind(address: Address) -> trio.SocketListener:
@@ -108,6 +137,8 @@ async def _bind(address: Address) -> trio.SocketListener:
         sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(str(address), "the port is in use") from None
         raise CannotListenError(str(address), _why(error)) from None
     return trio.SocketListener(sock)
 
@@ -142,9 +173,15 @@ class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
         await self._listener.aclose()
 
 
+def dial_problem(error: OSError) -> str:
+    """Return in words why nobody was reached: of several attempts, the first one's reason."""
+    cause: BaseException = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return _why(cause if isinstance(cause, OSError) else error)
+
+
 def _why(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use"
     return os.strerror(error.errno) if error.errno else str(error)
 
 

@@ -1,8 +1,8 @@
 """Request and response over one stream each.
 
 A request is its length (u32) and its bytes; an answer is a status byte (`ResponseStatus`), a length
-(u32) and its bytes. The asking side keeps its half open until it has the answer, so that an end of
-it means that nobody waits for the answer any more.
+(u32) and its bytes. The asking side may end its half once the request is sent; a reset of the
+stream means that nobody waits for the answer any more.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from unchained.node.transport.contract import (
     RequestTooLargeError,
     ResponseTooLargeError,
 )
+from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
 from unchained.node.transport.libp2p.streams import (
+    CHUNK_BYTES,
     MuxedStream,
     ProtocolNotServedError,
     StreamBrokenError,
     StreamFaultError,
 )
+from unchained.node.transport.served import Place
 from unchained.node.transport.switchboard import ResponseStatus, Switchboard
 
 REQUEST_READ_S: Final = 30.0
@@ -99,7 +102,30 @@ async def _write(stream: MuxedStream, data: bytes) -> None:
 async def answer(
     switchboard: Switchboard, connection: Connection, protocol: str, stream: MuxedStream
 ) -> None:
-    """Serve the one request of a stream."""
+    """Serve the one request of a stream; its place is kept until the answer is taken."""
+    budget = connection.budget
+    place = None
+    if not budget.upload.is_busy:
+        place = switchboard.enter(connection.info.peer, protocol)
+    if place is None:
+        with trio.move_on_after(REQUEST_READ_S):
+            await _reply(stream, ResponseStatus.REFUSED, b"")
+        return
+    try:
+        with place.scope:
+            await _serve(switchboard, connection, protocol, stream, place)
+    finally:
+        budget.answers.leave(place)
+        switchboard.leave(place, protocol)
+
+
+async def _serve(
+    switchboard: Switchboard,
+    connection: Connection,
+    protocol: str,
+    stream: MuxedStream,
+    place: Place,
+) -> None:
     limits = switchboard.served[protocol].limits
     with trio.move_on_after(REQUEST_READ_S) as reading:
         length = int.from_bytes(await stream.read(4), "big")
@@ -115,20 +141,47 @@ async def answer(
         return
     answered: tuple[ResponseStatus, bytes] | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_when_ended, stream, nursery.cancel_scope)
-        answered = await switchboard.answer(connection.info.peer, protocol, payload)
+        nursery.start_soon(_cancel_when_abandoned, stream, nursery.cancel_scope)
+        answered = await switchboard.handle(connection.info.peer, protocol, payload)
         nursery.cancel_scope.cancel()
     if answered is not None:
-        await _reply(stream, *answered)
+        await _give(switchboard, connection, stream, place, *answered)
 
 
-async def _reply(stream: MuxedStream, status: ResponseStatus, response: bytes) -> None:
+async def _give(
+    switchboard: Switchboard,
+    connection: Connection,
+    stream: MuxedStream,
+    place: Place,
+    status: ResponseStatus,
+    response: bytes,
+) -> None:
+    if not connection.budget.answers.hold(place, len(response)):
+        switchboard.counters.requests_refused += 1
+        status, response = ResponseStatus.REFUSED, b""
     with trio.move_on_after(REQUEST_READ_S):
-        await stream.write(bytes((status,)) + len(response).to_bytes(4, "big") + response)
-        await stream.close()
-        await stream.ended()
+        await _reply(stream, status, response, connection.budget, place)
 
 
-async def _cancel_when_ended(stream: MuxedStream, scope: trio.CancelScope) -> None:
+async def _reply(
+    stream: MuxedStream,
+    status: ResponseStatus,
+    response: bytes,
+    budget: NodeBudget | None = None,
+    place: Place | None = None,
+) -> None:
+    """Send an answer, some of it at a time, and wait until it is taken."""
+    head = bytes((status,)) + len(response).to_bytes(4, "big")
+    for at in range(0, max(1, len(response)), CHUNK_BYTES):
+        part = response[at : at + CHUNK_BYTES]
+        if budget is not None and place is not None:
+            await budget.upload.turn(len(part))
+            budget.answers.progressed(place)
+        await stream.write(part if at else head + part)
+    await stream.close()
     await stream.ended()
+
+
+async def _cancel_when_abandoned(stream: MuxedStream, scope: trio.CancelScope) -> None:
+    await stream.abandoned()
     scope.cancel()

@@ -40,6 +40,7 @@ from unchained.node.transport.contract import (
     PeerDisconnected,
     PeerGoneError,
     PeerId,
+    PeerIdentified,
     PeerInfo,
     ProtocolUnsupportedError,
     RequestError,
@@ -227,6 +228,12 @@ class _End:
             self._last_at = when
         network.at(when, lambda: self.wire.arrive(self.other, deliver))
 
+    def identify(self) -> None:
+        """Tell the other side what this one serves and where it sees the other."""
+        served = tuple(self.me.switchboard.served)
+        event = PeerIdentified(self.other.info, "memory", served, self.info.ip)
+        self.transmit(sum(map(len, served)), lambda: self.other.me.switchboard.identified(event))
+
     def shut(self, reason: DisconnectReason) -> None:
         """Close this side: requests fail, handlers are cancelled, the peer is shown as gone."""
         if not self.open:
@@ -372,6 +379,10 @@ class MemoryTransport:
             raise DialUnreachableError(address, "nobody answers")
         return target.id
 
+    def refusal(self, _address: Address) -> str | None:
+        """Return nothing: every address is dialled."""
+        return None
+
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""
         await trio.lowlevel.checkpoint()
@@ -505,6 +516,8 @@ class MemoryTransport:
         self._network._recheck(wire, trio.current_time())
         for end in wire.ends:
             end.me.switchboard.connected(end.info)
+        for end in wire.ends:
+            end.identify()
 
     def _hang_up(self, end: _End) -> None:
         other = end.other
@@ -531,11 +544,24 @@ class MemoryTransport:
         with trio.CancelScope() as scope:
             end.answering[number] = scope
             try:
-                status, data = await self.switchboard.answer(end.info.peer, protocol, payload)
+                status, data = await self._handle(end.info.peer, protocol, payload)
             finally:
                 del end.answering[number]
             if end.open:
                 self._reply(end, number, status, data)
+
+    async def _handle(
+        self, peer: PeerId, protocol: str, payload: bytes
+    ) -> tuple[ResponseStatus, bytes]:
+        place = self.switchboard.enter(peer, protocol)
+        if place is None:
+            return ResponseStatus.REFUSED, b""
+        try:
+            with place.scope:
+                return await self.switchboard.handle(peer, protocol, payload)
+        finally:
+            self.switchboard.leave(place, protocol)
+        return ResponseStatus.REFUSED, b""
 
     def _reply(self, end: _End, number: int, status: ResponseStatus | None, data: bytes) -> None:
         def deliver() -> None:

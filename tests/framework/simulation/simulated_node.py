@@ -22,7 +22,6 @@ from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.simulation.simnet import BACKEND, SimNode, SimPayout, solve
 from tests.framework.simulation.skewed_clock import SkewedClock
 from unchained.miner.jobs import Job, Solution
-from unchained.node.app import WalletLink
 from unchained.node.base.fanout import Lost
 from unchained.node.base.services import Service, ServiceEndedError, Supervisor
 from unchained.node.chain.service import ChainService
@@ -33,6 +32,7 @@ from unchained.node.mining.payout import AccountPayout
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.primitives.coin import CoinHeader
 from unchained.node.primitives.types import CoinId
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
 from unchained.node.wallet.keystore import DEFAULT_WALLET, KdfCost, Keystore, new_secret, save_new
 from unchained.node.wallet.manager import WalletManager
@@ -329,7 +329,7 @@ class SimulatedNode(SimNode):
             return []
         self.wallets = WalletManager(
             self.home,
-            WalletLink(self.chain, store),
+            WalletLink(self.chain, store, self.network.stem),
             clock=self.clock,
             runner=runner,
             log=log,

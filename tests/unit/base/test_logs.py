@@ -102,6 +102,17 @@ def test_levels_filter_and_can_be_changed_live() -> None:
     assert [event["event"] for event in kept.events] == ["a.loud", "a.detail"]
 
 
+def test_what_strangers_cause_again_and_again_is_left_out() -> None:
+    logs, kept = keep()
+    for number in range(1000):
+        logs.log.info("peer.evicted", peer=number)
+    for number in range(1000):
+        logs.log.info("anchor.connected", height=number)
+    logs.close()
+    assert [event["event"] for event in kept.events].count("peer.evicted") == 1
+    assert len(kept.events) == 1001
+
+
 def test_fields_with_the_names_of_secrets_are_masked() -> None:
     logs, kept = keep()
     logs.log.info("wallet.opened", mnemonic="abandon", passphrase_hash="x", name="main")

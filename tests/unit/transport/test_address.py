@@ -7,7 +7,14 @@ import trio
 
 from unchained.node.transport.address import ADDRESS_LENGTH_MAX, Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
-from unchained.node.transport.libp2p.listener import announced, listen, parse_listen, places, plain
+from unchained.node.transport.libp2p.listener import (
+    ListenPlace,
+    announced,
+    listen,
+    parse_listen,
+    places,
+    plain,
+)
 
 PEER = PeerId("12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5")
 
@@ -59,7 +66,9 @@ def test_refuses_in_one_line(text: str) -> None:
 
 
 def test_listening_needs_a_literal() -> None:
-    assert parse_listen("/ip4/0.0.0.0/tcp/0").port == 0
+    assert parse_listen("/ip4/0.0.0.0/tcp/0") == ListenPlace(Address("ip4", "0.0.0.0", 0))
+    place = ListenPlace(Address("ip6", "::", 4011), takes_next=True)
+    assert parse_listen("/ip6/::/tcp/auto", 4011) == place
     with pytest.raises(CannotListenError, match="not a name"):
         parse_listen("/dns4/localhost/tcp/0")
     with pytest.raises(CannotListenError, match="bad address"):
@@ -70,12 +79,15 @@ async def test_binds_all_or_none() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        taken = Address("ip4", "127.0.0.1", holder.getsockname()[1])
-        free = Address("ip4", "127.0.0.2", 0)
+        taken = ListenPlace(Address("ip4", "127.0.0.1", holder.getsockname()[1]))
+        free = ListenPlace(Address("ip4", "127.0.0.2", 0))
         with pytest.raises(CannotListenError, match="the port is in use"):
             await listen([free, taken])
         with pytest.raises(CannotListenError, match="Cannot assign"):
-            await listen([Address("ip4", "192.0.2.1", 0)])
+            await listen([ListenPlace(Address("ip4", "192.0.2.1", 0))])
+        ((address, listener),) = await listen([ListenPlace(taken.address, takes_next=True)])
+        assert address.port > taken.address.port
+        listener.socket.close()
     ((address, listener),) = await listen([free])
     assert address.port != 0
     listener.socket.close()

@@ -34,12 +34,13 @@ from unchained.node.transport.gossip_router import (
     GossipRouter,
     Rpc,
 )
-from unchained.node.transport.gossip_wire import decode, encode, take_batch
+from unchained.node.transport.gossip_wire import GOSSIP_PROTOCOLS, decode, encode, take_batch
 from unchained.node.transport.libp2p.streams import (
     ProtocolNotServedError,
     StreamFaultError,
     agree,
     propose,
+    propose_one_of,
     read_varint,
     varint,
 )
@@ -220,6 +221,25 @@ async def test_proposing() -> None:
     ]:
         with pytest.raises(error):
             await propose(Pipe(data), "/x")
+
+
+async def test_proposing_one_protocol_after_the_other() -> None:
+    hello = line("/multistream/1.0.0")
+    pipe = Pipe(hello + line("na") + line("/y"))
+    assert await propose_one_of(pipe, ("/x", "/y", "/z")) == "/y"
+    assert pipe.written == hello + line("/x") + line("/y")
+    assert await propose_one_of(Pipe(hello + line("/x")), ("/x", "/y")) == "/x"
+    with pytest.raises(ProtocolNotServedError):
+        await propose_one_of(Pipe(hello + line("na") * 2), ("/x", "/y"))
+    with pytest.raises(StreamFaultError):
+        await propose_one_of(Pipe(hello + line("na") + line("/z")), ("/x", "/y"))
+
+
+def test_a_peer_of_gossip_1_1_is_not_told_what_is_not_wanted() -> None:
+    best, older = GOSSIP_PROTOCOLS
+    rpc = Rpc(want=(MessageId(bytes(32)),), unwanted=(MessageId(bytes(32)),))
+    assert decode(encode([rpc], best)[1:]) == rpc
+    assert decode(encode([rpc], older)[1:]) == Rpc(want=rpc.want)
 
 
 class Net:

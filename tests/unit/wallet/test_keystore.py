@@ -230,3 +230,25 @@ def test_many_passphrases_at_once_do_not_wait_for_one_another_for_ever() -> None
         [sys.executable, "-c", MANY_AT_ONCE], capture_output=True, timeout=300, check=True
     )
     assert done.stdout.strip() == b"1"
+
+
+def test_a_file_tells_that_the_words_alone_do_not_bring_it_back() -> None:
+    for extra in ("", "TREZOR"):
+        made = Keystore.create(REG, SpendSecret.of(WORDS, extra), "right", cost=CHEAP)
+        read = Keystore.from_bytes(made.to_bytes(), REG)
+        assert read.has_bip39_passphrase is bool(extra)
+        assert read.has_passphrase
+        again = read.with_passphrase(read.unlock("right"), "", allow_empty=True)
+        assert (again.has_bip39_passphrase, again.has_passphrase) == (bool(extra), False)
+
+
+def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    save_new(keystore(), elsewhere, "w")
+    link = tmp_path / "w.wallet"
+    link.symlink_to(elsewhere / "w.wallet")
+    loaded = Keystore.load(link, REG)
+    loaded.with_passphrase(loaded.unlock("right"), "other", cost=CHEAP).save(link)
+    assert link.is_symlink()
+    assert Keystore.load(elsewhere / "w.wallet", REG).unlock("other").mnemonic() == WORDS

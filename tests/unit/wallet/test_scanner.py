@@ -310,7 +310,7 @@ def test_says_when_its_file_is_damaged_or_anothers(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     wallet.close()
     (tmp_path / "w.db").write_bytes(b"nonsense" * 1_000)
-    with pytest.raises(StoreDamagedError, match="delete it and rescan"):
+    with pytest.raises(StoreDamagedError, match="move it away and rescan"):
         Wallet.open(tmp_path, "w", REG)
     (tmp_path / "w.db").unlink()
     Wallet.open(tmp_path, "w", REG).close()

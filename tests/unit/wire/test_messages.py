@@ -94,6 +94,7 @@ def test_the_largest_requests_and_answers_fit_their_limits() -> None:
             VotesPage((coin.raw,) * 1024, tuple(range(1024)), 1),
         ),
         (messages.ADDRESSES_EXCHANGE, messages.AddressesRequest(2**64 - 1), (b"a" * 256,) * 256),
+        (messages.STEM_EXCHANGE, messages.StemRequest(b"t" * (256 << 10)), messages.Taken()),
         (messages.BODIES_EXCHANGE, ids[:64], ((body,), ()) * 32),
         (messages.TRANSFERS_EXCHANGE, ids[:256], (b"", b"x" * 1000)),
     ]
@@ -221,3 +222,20 @@ def test_answer_errors_are_one_family() -> None:
     assert {MalformedAnswerError, MismatchedAnswerError, RefusedAnswerError} == set(
         AnswerError.__subclasses__()
     )
+
+
+@pytest.mark.parametrize("name", ["bodies", "coins", "transfers", "votes", "headers"])
+def test_no_request_names_an_id_twice(name: str) -> None:
+    def request(*ids: CoinId) -> object:
+        if name == "votes":
+            return VotesRequest(ids, ZERO32)
+        return HeadersRequest(ids, an_id(9)) if name == "headers" else ids
+
+    (exchange,) = (
+        it
+        for it in vars(messages).values()
+        if getattr(it, "name", "") == name and isinstance(it, messages.Exchange)
+    )
+    assert exchange.decode_request(encode(request(an_id(1), an_id(2))))
+    with pytest.raises(NonCanonicalError, match="one that is repeated"):
+        exchange.decode_request(encode(request(an_id(1), an_id(2), an_id(1))))

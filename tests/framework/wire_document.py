@@ -1,0 +1,276 @@
+"""What docs/wire.md takes from the code: tables of limits and networks, and examples in hex.
+
+`python -m tests.framework.wire_document --write` writes them between the marks of that file.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tests.framework.forge import Forge, key_condition, of
+from unchained.node.base.ports import DEFAULT_PORTS
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.consensus.params import NETWORKS, REG
+from unchained.node.crypto.anchor_header import AnchorHeader
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.transfer import Input, Output, Transfer
+from unchained.node.primitives.types import ZERO32
+from unchained.node.transport import gossip_limits, gossip_wire
+from unchained.node.transport.contract import Direction, MessageId, PeerId, PeerInfo
+from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.identify import IDENTIFY_PROTOCOL, PING_PROTOCOL, own_message
+from unchained.node.transport.libp2p.streams import MULTISTREAM, varint
+from unchained.node.transport.message_id import message_id
+from unchained.node.transport.switchboard import ResponseStatus
+from unchained.node.wire import limits
+from unchained.node.wire import messages as wire
+
+DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs/wire.md"
+COMMAND: Final = "python -m tests.framework.wire_document --write"
+SHOWN_BYTES: Final = 640
+"""Bytes of an example that are shown; of a longer one its beginning."""
+GENESIS: Final = genesis_of(REG).id
+CLOCK_MS: Final = REG.birth_ms + 1_000
+
+
+def name_of(kind: str) -> str:
+    return limits.name_of(GENESIS, kind)
+
+
+class Chain:
+    """A coin, an anchor that lists it, and a transfer, on `reg`: the same every time."""
+
+    def __init__(self) -> None:
+        forge = Forge(REG)
+        self.coin = forge.coin(forge.genesis)
+        self.anchor = forge.anchor(forge.genesis, [self.coin])
+        self.header = AnchorHeader.of(self.anchor.coin, self.anchor.body)
+        self.transfer = of(
+            Transfer(
+                1,
+                REG.chain_id,
+                0,
+                1_000,
+                (Input(self.coin.id, key_condition(0), ZERO32),),
+                (Output(99_999_000, ZERO32, b""),),
+                (),
+                (),
+            )
+        )
+
+
+def examples(chain: Chain) -> Mapping[str, tuple[object, object]]:
+    """Return a request and what answers it, for each kind of request."""
+    anchor, coin = chain.anchor, chain.coin
+    at_genesis = wire.Status(GENESIS, GENESIS, 0, ZERO32, wire.VERSION, CLOCK_MS)
+    work = REG.coins_per_epoch * (2**256 // (REG.target0 + 1))
+    status = wire.Status(
+        GENESIS, anchor.id, 1, work.to_bytes(32, "big"), wire.VERSION, CLOCK_MS + 25
+    )
+    address = b"/ip4/203.0.113.7/tcp/4011/p2p/" + Identity.from_seed(ZERO32).peer.encode()
+    return {
+        "status": (at_genesis, status),
+        "headers": (wire.HeadersRequest((GENESIS,), wire.OWN_TIP), (chain.header,)),
+        "bodies": ((anchor.id,), ((anchor.body,),)),
+        "coins": ((coin.id, bytes([0xFF]) * 32), (coin.raw, b"")),
+        "transfers": ((chain.transfer.wid,), (chain.transfer.raw,)),
+        "votes": (
+            wire.VotesRequest((GENESIS,), ZERO32),
+            wire.VotesPage(
+                tuple(sorted((coin.raw, anchor.coin.raw), key=_id_of)),
+                (sorted((coin.id, anchor.id)).index(anchor.id),),
+                0,
+            ),
+        ),
+        "addresses": (wire.AddressesRequest(8), (address,)),
+        "stem": (wire.StemRequest(chain.transfer.raw), wire.Taken()),
+    }
+
+
+def _id_of(raw: bytes) -> bytes:
+    from unchained.node.primitives.coin import Coin
+
+    return Coin.from_bytes(raw).id
+
+
+EXCHANGES: Final = {
+    exchange.name: exchange
+    for exchange in vars(wire).values()
+    if isinstance(exchange, wire.Exchange)
+}
+
+
+def hexed(data: bytes) -> str:
+    """Return bytes as a block of hex, 48 bytes on a line."""
+    lines = [data[at : at + 48].hex() for at in range(0, min(len(data), SHOWN_BYTES), 48)]
+    if len(data) > SHOWN_BYTES:
+        lines[-1] = lines[-1][: 2 * (SHOWN_BYTES % 48) or None]
+        lines.append(f"… {len(data)} bytes in all")
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def networks() -> str:
+    rows = ["| network | `<g>` | genesis id | port |", "|---|---|---|---|"]
+    for network in NETWORKS.values():
+        genesis_id = genesis_of(network).id.hex()
+        port = DEFAULT_PORTS[network.name].peers
+        rows.append(f"| `{network.name}` | `{genesis_id[:8]}` | `{genesis_id}` | {port} |")
+    return "\n".join(rows)
+
+
+def request_limits() -> str:
+    rows = [
+        "| request | bytes | answer, bytes | items asked | items answered | at once | per second "
+        "| under way, one peer / all | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| `{kind.name}` | {kind.max_request:,} | {kind.max_answer:,} "
+        f"| {kind.max_asked or '-'} | {kind.max_items} | {kind.burst:g} "
+        f"| {kind.per_second:.3g} | {kind.max_per_peer} / {kind.max_total} "
+        f"| {kind.timeout_s:g} |"
+        for kind in limits.EXCHANGES
+    ]
+    return "\n".join(rows)
+
+
+def topic_limits() -> str:
+    rows = ["| topic | bytes of a message | in validation, one peer / all |", "|---|---|---|"]
+    rows += [
+        f"| `/unchained/<g>/{kind.name}/1` | {kind.max_size:,} "
+        f"| {kind.max_per_peer} / {kind.max_validating} |"
+        for kind in limits.TOPICS
+    ]
+    return "\n".join(rows)
+
+
+def request_examples() -> str:
+    chain = Chain()
+    found = examples(chain)
+    parts = []
+    for kind in limits.EXCHANGES:
+        if kind.name not in found:
+            raise LookupError(f"give an example of `{kind.name}` in {__name__}.examples")
+        request, answer = found[kind.name]
+        raw, given = encode(request), EXCHANGES[kind.name].answer(answer)
+        EXCHANGES[kind.name].decode_request(raw)
+        EXCHANGES[kind.name].decode_answer(given)
+        parts += [
+            f"### `{name_of(kind.name)}`",
+            f"Request, {len(raw)} bytes:\n{hexed(raw)}",
+            f"Answer, {len(given)} bytes, the code first:\n{hexed(given)}",
+        ]
+    return "\n\n".join(parts)
+
+
+def stream_example() -> str:
+    """Return all bytes of one request and its answer, as each side writes them."""
+    request, answer = (encode((8,)), EXCHANGES["addresses"].answer(()))
+    protocol = name_of("addresses")
+    asked = line(MULTISTREAM) + line(protocol) + len(request).to_bytes(4, "big") + request
+    told = line(MULTISTREAM) + line(protocol) + bytes((ResponseStatus.OK,))
+    told += len(answer).to_bytes(4, "big") + answer
+    return f"Who asks:\n{hexed(asked)}\n\nWho answers:\n{hexed(told)}"
+
+
+def line(text: str) -> bytes:
+    data = text.encode() + b"\n"
+    return varint(len(data)) + data
+
+
+def identify_example() -> str:
+    info = PeerInfo(PeerId(""), "203.0.113.7", "/ip4/203.0.113.7/tcp/5000", Direction.INBOUND, 0.0)
+    identity = Identity.from_seed(ZERO32)
+    protocols = (*gossip_wire.GOSSIP_PROTOCOLS, IDENTIFY_PROTOCOL, PING_PROTOCOL, name_of("status"))
+    raw = own_message(identity, protocols, ("/ip4/192.0.43.8/tcp/4011",), info)
+    return (
+        f"The peer `{identity.peer}`, whose secret seed is 32 zero bytes, at `/ip4/192.0.43.8/tcp/"
+        f"4011`, to a peer that it sees at `{info.address}`:\n{hexed(raw)}"
+    )
+
+
+def gossip_example() -> str:
+    chain = Chain()
+    topics = tuple(name_of(kind.name) for kind in limits.TOPICS)
+    coin, anchor = chain.coin.raw, chain.header.to_bytes()
+    mid = message_id(topics[0], coin)
+    parts = [
+        f"Taking part in all three topics:\n{hexed(gossip_wire.encode([Rpc(subscribe=topics)]))}",
+        f"A coin, {len(coin)} bytes, whose message id is\n`{mid.hex()}`:\n"
+        + hexed(gossip_wire.encode([Rpc(messages=((topics[0], coin),))])),
+        f"An anchor's announcement, {len(anchor)} bytes, whose message id is\n"
+        f"`{message_id(topics[1], anchor).hex()}`:\n"
+        + hexed(gossip_wire.encode([Rpc(messages=((topics[1], anchor),))])),
+        "Having, wanting and not wanting that coin, in one RPC:\n"
+        + hexed(
+            gossip_wire.encode(
+                [Rpc(have=((topics[0], (mid,)),), want=(mid,), unwanted=(MessageId(mid),))]
+            )
+        ),
+        "Joining the mesh of its topic, and leaving it for 60 s:\n"
+        + hexed(gossip_wire.encode([Rpc(graft=topics[:1], prune=((topics[1], 60),))])),
+    ]
+    return "\n\n".join(parts)
+
+
+def numbers() -> str:
+    rows = {
+        "bytes of an RPC": gossip_limits.RPC_BYTES_MAX,
+        "messages of an RPC": gossip_limits.RPC_MESSAGES_MAX,
+        "entries of all its other lists": gossip_limits.RPC_ENTRIES_MAX,
+        "message ids of all its lists": gossip_limits.RPC_IDS_MAX,
+    }
+    return "\n".join(
+        [
+            "| what | at most |",
+            "|---|---|",
+            *(f"| {name} | {value:,} |" for name, value in rows.items()),
+        ]
+    )
+
+
+SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
+    "networks": networks,
+    "request limits": request_limits,
+    "topic limits": topic_limits,
+    "rpc limits": numbers,
+    "stream": stream_example,
+    "requests": request_examples,
+    "identify": identify_example,
+    "gossip": gossip_example,
+}
+
+
+def _section(name: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(<!-- {name}: made by `{re.escape(COMMAND)}` -->\n).*?(<!-- end -->)", re.DOTALL
+    )
+
+
+def filled(text: str) -> str:
+    """Return the document with its sections as the code has them."""
+    for name, made in SECTIONS.items():
+        pattern = _section(name)
+        if len(pattern.findall(text)) != 1:
+            raise LookupError(f"docs/wire.md has no section {name!r}, or two")
+        body = made()
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+    return text
+
+
+def main(arguments: Any) -> int:
+    text = DOCUMENT.read_text("utf-8")
+    made = filled(text)
+    if "--write" in arguments:
+        DOCUMENT.write_text(made, "utf-8")
+        return 0
+    return int(made != text)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

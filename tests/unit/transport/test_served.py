@@ -1,0 +1,136 @@
+"""Places of those who ask, and what their answers may hold."""
+
+from __future__ import annotations
+
+import trio
+
+from unchained.node.transport.contract import PeerId, ServeLimits
+from unchained.node.transport.libp2p.unsent_answers import (
+    UNSENT_ANSWER_BYTES_MAX,
+    UNSENT_ANSWER_BYTES_OF_PEER_MAX,
+    UnsentAnswers,
+)
+from unchained.node.transport.libp2p.upload import UPLOAD_BURST_S, UPLOAD_WAIT_S_MAX, Upload
+from unchained.node.transport.served import PLACE_KEPT_S, Place, Served
+
+MIB = 1 << 20
+ONE, TWO, THREE = PeerId("one"), PeerId("two"), PeerId("three")
+
+
+async def never(peer: PeerId, payload: bytes) -> bytes:
+    raise AssertionError
+
+
+def served(max_per_peer: int, max_total: int) -> Served:
+    return Served(never, ServeLimits(100, max_per_peer, max_total))
+
+
+async def test_places_are_few_for_one_and_for_all() -> None:
+    protocol = served(2, 3)
+    places = [protocol.enter(ONE) for _ in range(3)]
+    assert places[:2] != [None, None]
+    assert places[2] is None
+    assert protocol.enter(TWO) is not None
+    assert places[0] is not None
+    protocol.leave(places[0])
+    protocol.leave(places[0])
+    assert protocol.enter(ONE) is not None
+    assert protocol.enter(ONE) is None
+
+
+async def test_who_has_most_gives_way_to_who_has_none() -> None:
+    protocol = served(4, 4)
+    greedy = [protocol.enter(ONE) for _ in range(4)]
+    assert protocol.enter(TWO) is not None
+    assert [place is not None and place.scope.cancel_called for place in greedy] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert protocol.enter(TWO) is not None
+    assert protocol.enter(TWO) is None
+    assert protocol.enter(THREE) is not None
+    assert sum(place is not None and place.scope.cancel_called for place in greedy) == 3
+
+
+async def test_who_holds_one_place_for_long_gives_it_to_who_has_none() -> None:
+    protocol = served(1, 1)
+    first = protocol.enter(ONE)
+    assert first is not None
+    assert protocol.enter(TWO) is None
+    await trio.sleep(PLACE_KEPT_S)
+    assert protocol.enter(TWO) is not None
+    assert first.scope.cancel_called
+    assert protocol.enter(THREE) is None
+
+
+async def test_of_answers_too_many_the_one_that_is_not_taken_is_given_up() -> None:
+    waiting = UnsentAnswers()
+    places = [Place(PeerId(f"peer {number}")) for number in range(40)]
+    for place in places[:16]:
+        assert waiting.hold(place, 2 * MIB)
+    for place in places[:8]:
+        waiting.progressed(place)
+    for place in places[16:20]:
+        assert waiting.hold(place, 2 * MIB)
+        assert waiting.bytes <= UNSENT_ANSWER_BYTES_MAX
+    given_up = [place.scope.cancel_called for place in places[:20]]
+    assert given_up == [False] * 8 + [True] * 4 + [False] * 8
+    for place in places:
+        waiting.leave(place)
+    assert waiting.bytes == 0
+    assert not waiting._of_peer
+
+
+async def test_one_peers_answers_are_bounded() -> None:
+    waiting = UnsentAnswers()
+    places = [Place(ONE) for _ in range(64)]
+    held = [waiting.hold(place, 2 * MIB) for place in places]
+    assert 2 * MIB * sum(held) == UNSENT_ANSWER_BYTES_OF_PEER_MAX
+    assert waiting.hold(Place(TWO), 2 * MIB)
+    assert not waiting.hold(Place(TWO), UNSENT_ANSWER_BYTES_MAX + 1)
+
+
+async def test_answers_wait_for_what_gossip_leaves() -> None:
+    upload = Upload(MIB)
+    began = trio.current_time()
+    part, sent = 64 << 10, 0
+
+    async def answer() -> None:
+        nonlocal sent
+        while True:
+            await upload.turn(part)
+            sent += part
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(answer)
+        for _ in range(50):
+            upload.note_gossip(MIB // 10)
+            await trio.sleep(0.2)
+        nursery.cancel_scope.cancel()
+    passed = trio.current_time() - began
+    # Gossip of 5 MiB went first, but for the one part that each answer was waiting to send.
+    assert sent <= (passed + UPLOAD_BURST_S) * MIB - 5 * MIB + 20 * part
+    assert sent >= (passed - 2) * MIB - 5 * MIB
+
+
+async def test_requests_are_refused_while_answers_would_wait_for_long() -> None:
+    upload = Upload(1000)
+    upload.note_gossip(int(1000 * (UPLOAD_BURST_S + UPLOAD_WAIT_S_MAX)))
+    assert not upload.is_busy
+    upload.note_gossip(1)
+    assert upload.is_busy
+    await trio.sleep(0.1)
+    assert not upload.is_busy
+
+
+async def test_without_a_cap_nothing_waits() -> None:
+    upload = Upload(0)
+    began = trio.current_time()
+    for _ in range(1000):
+        upload.note_gossip(MIB)
+        await upload.turn(MIB)
+    assert trio.current_time() == began
+    assert not upload.is_busy
