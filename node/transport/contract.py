@@ -40,9 +40,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, NewType, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NewType, Protocol
 
 import trio
+
+if TYPE_CHECKING:
+    from unchained.node.transport.address import Address
 
 PeerId = NewType("PeerId", str)
 """A peer's identity: base58 of the multihash of its public key."""
@@ -436,7 +439,8 @@ class Transport(Protocol):
         """Ask `gate` from here on. It does not close what is connected."""
 
     async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
-        """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID``; no-op if connected to it.
+        """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID`` or ``/onion3/…``; no-op if
+        connected to it.
 
         Returns the peer, whose `PeerConnected` has then been seen. Raises `BadAddressError`,
         `DialError`, `NotRunningError`. Cancelling leaves no connection."""
@@ -447,6 +451,9 @@ class Transport(Protocol):
         No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`,
         `DialSecurityError`, `NotRunningError`.
         """
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind is dialled from here; None if it is."""
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""

@@ -21,13 +21,7 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.header import shown_target
 from unchained.node.transport.address_groups import host_group
-from unchained.node.transport.contract import (
-    BadAddressError,
-    DialError,
-    LinkSecurity,
-    PeerId,
-    Transport,
-)
+from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
     from unchained.node.peers.manager import PeerManager
@@ -154,8 +148,7 @@ class NetRoom:
     async def peers(self) -> list[Peer]:
         now = trio.current_time()
         found = sorted(self._manager.peers(), key=lambda peer: (not peer.outbound, peer.since))
-        links = {info.peer: info.security for info in self._transport.peers()}
-        return [_describe(peer, links[peer.peer], now) for peer in found]
+        return [_describe(peer, now) for peer in found]
 
     @method(
         "net.add_peer",
@@ -235,15 +228,15 @@ class NetRoom:
         return group
 
 
-def _describe(peer: PeerView, security: LinkSecurity, now: float) -> Peer:
+def _describe(peer: PeerView, now: float) -> Peer:
     status = peer.status
     return Peer(
         str(peer.peer),
         peer.address,
         peer.outbound,
         max(0, int((now - peer.since) * 1000)),
-        str(security),
-        security.post_quantum,
+        str(peer.security),
+        peer.security.post_quantum,
         None if status is None else status.version,
         None if status is None else status.height,
         None if status is None else Hash(status.tip),

@@ -68,6 +68,7 @@ from unchained.node.transport.libp2p.listener import (
     resolve,
 )
 from unchained.node.transport.libp2p.pace import work_of
+from unchained.node.transport.libp2p.route import route_of
 from unchained.node.transport.libp2p.secured import (
     NotSecuredError,
     SecurityMismatchError,
@@ -96,6 +97,10 @@ class HostConfig:
     """Addresses to give to others instead of those that are listened on."""
     auto_port: int = 0
     """The port that `auto` stands for, or the next free one; 0: any free one."""
+    proxy: str = ""
+    """``HOST:PORT`` of the SOCKS5 proxy that all dials go through; empty: none."""
+    only: tuple[str, ...] = ()
+    """The kinds of network that are dialled: `onion`, `ipv4`, `ipv6`; empty: all."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
     security: SecurityPolicy = "hybrid"
@@ -135,7 +140,8 @@ class Libp2pTransport:
         self._sockets: dict[TcpStream, None] = {}
         self._addresses: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
-        self._dials = Dials(self, self._switchboard, self._upgrader, resolver)
+        self._route = route_of(config.proxy, config.only)
+        self._dials = Dials(self, self._switchboard, self._upgrader, resolver, self._route)
 
     @property
     def id(self) -> PeerId:
@@ -230,6 +236,10 @@ class Libp2pTransport:
         if problem is not None:
             raise problem
         return found[0]
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind is dialled from here; None if it is."""
+        return self._route.refusal(address)
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""

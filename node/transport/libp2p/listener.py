@@ -85,7 +85,7 @@ def parse_listen(text: str, auto_port: int = 0) -> ListenPlace:
         address = Address.parse(filled)
     except BadAddressError as error:
         raise CannotListenError(text, str(error)) from None
-    if address.is_name:
+    if address.kind not in ("ip4", "ip6"):
         raise CannotListenError(text, "expected an ip4 or ip6 literal, not a name")
     return ListenPlace(address, takes_next)
 

@@ -290,10 +290,12 @@ class Yamux(stock.Yamux):
 
     async def _measure_rtt_loop(self) -> None:
         silences, heard = 0, -1
-        while silences < DEAD_AFTER_SILENCES and not self.event_shutting_down.is_set():
+        while not self.event_shutting_down.is_set():
             # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
             silences = silences + 1 if heard == self._guard.received else 0
             heard = self._guard.received
+            if silences >= DEAD_AFTER_SILENCES:
+                break
             if silences:
                 try:
                     await self._ping()
