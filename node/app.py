@@ -58,10 +58,10 @@ from unchained.node.mining.payout import (
 )
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.http.gatekeeper import PasswordHash
-from unchained.node.rpc.http.readiness import YOURS_ALONE
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
+from unchained.node.sync.alone import ALONE_S, say_alone
 from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.manager import WalletManager
 from unchained.storage.errors import StoreMissingError
@@ -86,13 +86,6 @@ STALE_TIP_EPOCHS: Final = 15
 
 REPORT_S: Final = 60.0
 """Seconds between summaries in the log."""
-
-ALONE_S: Final = 60.0
-"""Seconds after which a node that reaches nobody mines by itself, where it may be alone."""
-
-NOT_LAUNCHED: Final = (
-    "the network has not been launched: nobody else is there, and its genesis changes when it is"
-)
 
 WALLET_THREADS: Final = 2
 """Wallets that are worked on at a time."""
@@ -212,7 +205,7 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -304,7 +297,7 @@ async def build(
         pool=status.pool,
     )
     knows_others = peers is not None and peers.peers.knows_others
-    _say_alone(network, knows_others=knows_others, may_be_alone=may_be_alone, log=log)
+    say_alone(network, knows_others=knows_others, may_be_alone=may_be_alone, log=log)
     return Node(
         network=network,
         store=store,
@@ -328,13 +321,15 @@ def _make_network(
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
-    Raises `BadIdentityError`, `CannotListenError`, `BadAddressError` or `BadAsmapError`.
+    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
+    `BadAsmapError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
     from unchained.node.peers.dialler import PeerSettings
     from unchained.node.peers.network_groups import NetworkGroups
     from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
+    from unchained.node.peers.seeds import NoResolver
     from unchained.node.sync.assumed_valid import assumed_valid
     from unchained.node.sync.node_network import NodeNetwork
     from unchained.node.sync.service import SyncSettings
@@ -343,14 +338,23 @@ def _make_network(
 
     transport = Libp2pTransport(
         HostConfig(
-            listen=places_to_listen(config.listen, chain.network.name, has_ipv6=machine_has_ipv6()),
+            listen=places_to_listen(
+                config.listen,
+                chain.network.name,
+                has_ipv6=machine_has_ipv6(),
+                is_hidden=bool(config.proxy),
+            ),
             announce=config.announce,
             auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
+            security=config.security,
             upload_kib=config.upload_kib,
+            proxy=config.proxy,
+            only=config.only,
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,
+        clock=clock,
     )
     return NodeNetwork(
         chain,
@@ -373,6 +377,7 @@ def _make_network(
         rng=SYSTEM.generator(),
         writer=ThreadRunner(1),
         log=log,
+        resolver=NoResolver() if config.proxy else None,
     )
 
 
@@ -408,21 +413,6 @@ def _make_mining(
         log=log,
     )
     return OwnMiner(pool, epochs, control, mined)
-
-
-def _say_alone(
-    network: Network, *, knows_others: bool, may_be_alone: bool, log: FilteringBoundLogger
-) -> None:
-    """Say what a node's chain is worth while it knows of no other, and before a network is
-    launched."""
-    if network.name not in LONE_NETWORKS:
-        log.warning("net.not_launched", network=network.name, why=NOT_LAUNCHED)
-    if knows_others:
-        return
-    if may_be_alone:
-        log.info("chain.alone", why=YOURS_ALONE)
-    else:
-        log.warning("mining.refused", why=f"{YOURS_ALONE}; --alone mines it all the same")
 
 
 def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:

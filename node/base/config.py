@@ -137,6 +137,26 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ],
         Meta(description="Names that stand for many nodes, asked while peers are missing."),
     ] = ()
+    proxy: Annotated[
+        str,
+        Meta(
+            pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})?$",
+            extra={"expected": "HOST:PORT"},
+            description="SOCKS5 proxy, such as Tor's 127.0.0.1:9050, that all connections to peers "
+            "are made through, and that resolves their names; empty: none.",
+        ),
+    ] = ""
+    only: Annotated[
+        tuple[Literal["onion", "ipv4", "ipv6"], ...],
+        Meta(description="Kinds of network that peers are dialled in; empty: all."),
+    ] = ()
+    security: Annotated[
+        Literal["hybrid", "any"],
+        Meta(
+            description="hybrid: post-quantum links alone; any: also classical ones, for clients "
+            "that have no others yet."
+        ),
+    ] = "hybrid"
     announce: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
         Meta(description="Multiaddresses to give to others instead of those listened on."),

@@ -36,11 +36,12 @@ on loopback."""
 
 
 def places_to_listen(
-    listen: Iterable[str], network: str, *, has_ipv6: bool = True
+    listen: Iterable[str], network: str, *, has_ipv6: bool = True, is_hidden: bool = False
 ) -> tuple[str, ...]:
-    """Return the multiaddresses that are meant, with what a lone `auto` stands for."""
+    """Return the multiaddresses that are meant, with what a lone `auto` stands for: of a node that
+    `is_hidden` behind a proxy loopback alone."""
     hosts = ["/ip4/0.0.0.0", "/ip6/::"] if has_ipv6 else ["/ip4/0.0.0.0"]
-    if network in LONE_NETWORKS:
+    if network in LONE_NETWORKS or is_hidden:
         hosts = ["/ip4/127.0.0.1"]
     places: dict[str, None] = {}
     for text in listen:

@@ -85,6 +85,11 @@ class Admission:
         """When the clock next lets a coin count that is stored already, None if none waits."""
         return self._due[0][0] - self._network.future_limit_ms if self._due else None
 
+    def has(self, coin: Coin) -> bool:
+        """Return whether a coin is a vote, or stored to be one when it may."""
+        home = self._tree.get(coin.parent)
+        return (home is not None and coin.id in home.bound) or self.awaits(coin)
+
     def awaits(self, coin: Coin) -> bool:
         """Return whether a coin is stored and no vote (yet)."""
         return coin.id in self._others.get(coin.parent, ())
@@ -122,6 +127,7 @@ class Admission:
             self._store(coin)
             self._drop_other(coin.parent, coin.id)
             self._tree.add_vote(vote.home, coin.id)
+            self._admit(self._grow_new(vote))
         self._admit(home)
 
     def let_count(self, node: AnchorNode, validation: Validation) -> None:
@@ -159,6 +165,12 @@ class Admission:
         self._ledger.log(CoinAccepted(coin.id))
         self._journal.changes.coins.append(coin)
         self.coins += 1
+        return self._grow_new(vote)
+
+    def _grow_new(self, vote: Vote) -> AnchorNode | None:
+        """Give a vote its node if it is of anchor grade and has none; return the anchor that counts
+        with that."""
+        coin = vote.coin
         if not is_anchor_grade(coin, self._network) or self._tree.get(coin.id) is not None:
             return None
         node, validation = self._grow(vote)

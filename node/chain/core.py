@@ -272,7 +272,7 @@ class ChainCore:
         return _Passed(node, mints, news)
 
     def _count(self, passed: _Passed, package: Package, *, choose: bool) -> Outcome:
-        self._let_count(passed.node, package, passed.mints, passed.news)
+        self._let_count(passed.node, package, passed.mints)
         if choose:
             self._main.advance()
         self.journal.flush()
@@ -317,14 +317,14 @@ class ChainCore:
             self._main.rule_out(node, error)
             self.journal.flush()
 
-    def _let_count(
-        self, node: AnchorNode, package: Package, mints: list[Mint], news: Sequence[Coin]
-    ) -> None:
+    def _let_count(self, node: AnchorNode, package: Package, mints: list[Mint]) -> None:
         parent = node.parent
         assert parent is not None, "the root has a body"
         put = self.ledger.batch.put
-        for coin in news:
-            self.admission.take_in_listed(coin)
+        for mint in mints[1:]:
+            # One that is known may have lost its anchor, which has come back since.
+            if not self.admission.has(mint.coin):
+                self.admission.take_in_listed(mint.coin)
         for wid in map(Wid, package.body.transfers):
             self.mempool.reveal(wid)
             if not self._waiting.is_stored(wid):

@@ -42,6 +42,9 @@ class ChainQueries(Protocol):
     async def is_known(self, anchor_id: CoinId) -> bool:
         """Return whether there is nothing to ask about an anchor."""
 
+    async def missing_votes(self, coins: Sequence[Coin]) -> list[Coin]:
+        """Return the coins that are not known, or could be votes and are none."""
+
     async def unknown_coins(self, coins: Sequence[Coin]) -> list[Coin]:
         """Return the coins that are not known."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.asker import Asker, asking, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's connections.")
 
@@ -25,12 +26,17 @@ def add_to(root: typer.Typer) -> None:
 
 @user_text("Show the connected peers.")
 def peers(node: Asker) -> None:
-    columns = ["peer", "outbound", "height", "connected_ms", "address"]
     found = node.call("net.peers")
+    columns = ["peer", "outbound", "height", "connected_ms", "security", "address"]
+    rows = [peer | {"security": _link(peer)} for peer in found]
     empty = "no peers"
     if not found and not node.json:
         empty = node.call("node.status")["checks"]["peers"].removeprefix("ok: ")
-    node.show_rows(found, columns, empty)
+    node.show(found, lambda: print_rows(rows, columns, empty))
+
+
+def _link(peer: Mapping[str, Any]) -> str:
+    return str(peer["security"]) + ("" if peer["post_quantum"] else " (classical)")
 
 
 @asking(app, "info")

@@ -210,6 +210,8 @@ def _epoch(view: View) -> Table:
 def _network(view: View) -> str:
     network, status = view.node.network, view.node.status
     peers = "alone" if network is None else f"{network.peers.greeted:,} peers"
+    if network is not None and network.transport.classical:
+        peers += f" ({network.transport.classical} classical)"
     if network is not None and network.sync.syncing:
         sync = network.sync
         left = "" if sync.eta_s is None else f", {datetime.timedelta(seconds=int(sync.eta_s))} left"

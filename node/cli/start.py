@@ -117,6 +117,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAddressError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     from unchained.storage.errors import StoreError
 
@@ -144,6 +145,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAsmapError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     return run_node(settings, compose, expected=expected, json=json, screen=screen)
 
@@ -187,6 +189,8 @@ def _check_network(settings: Settings) -> None:
     from unchained.node.transport.contract import BadAddressError
 
     network = settings.config.network
+    if network.proxy and not 0 < int(network.proxy.rpartition(":")[2]) <= 0xFFFF:
+        raise settings.fault("network.proxy", "expected a port from 1 to 65535")
     places = places_to_listen(network.listen, settings.config.node.network)
     for key, texts, is_to_listen in (
         ("network.listen", [with_port(text, 0)[0] for text in places], True),
@@ -199,7 +203,7 @@ def _check_network(settings: Settings) -> None:
                 address = Address.parse(text)
             except BadAddressError as error:
                 raise settings.fault(key, str(error)) from None
-            if is_to_listen and address.is_name:
+            if is_to_listen and address.kind not in ("ip4", "ip6"):
                 raise settings.fault(key, f"{text}: expected an ip4 or ip6 literal, not a name")
             if not is_to_listen and not address.port:
                 raise settings.fault(key, f"{text}: expected a port from 1 to 65535")

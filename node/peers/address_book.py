@@ -343,8 +343,8 @@ class AddressBook:
         return bucket, self._hash("tried place", str(bucket), entry.text) % BUCKET_SIZE
 
     def _group_of(self, entry: BookEntry) -> str:
-        host = entry.address.host
-        return host if entry.is_name else self._groups.of(host)
+        address = entry.address
+        return address.host if entry.is_name else self._groups.of(address.ip)
 
     def _hash(self, *parts: str) -> int:
         hasher = blake3(self._secret)

@@ -148,8 +148,8 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
     return (
         not address.is_name
         and address.peer != own
-        and is_dialable(address.host)
-        and (is_public(address.host) or not is_public(told_by_ip))
+        and is_dialable(address.ip)
+        and (is_public(address.ip) or not is_public(told_by_ip))
     )
 
 
@@ -161,5 +161,5 @@ def fit_to_send(texts: Sequence[str], asked_by_ip: str | None) -> list[str]:
 
 
 def _is_public(text: str) -> bool:
-    kind, host = text.split("/")[1:3]
-    return kind.startswith("dns") or is_public(host)
+    address = Address.parse(text)
+    return address.is_name or is_public(address.ip)

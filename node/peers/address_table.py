@@ -65,11 +65,11 @@ class BookEntry:
         self.bucket = OWN_BUCKET
         self.position = 0
         # A home, or a testnet in containers, is one network by nature; it may be one host, too.
-        if address.is_name or not is_public(address.host):
+        if address.is_name or not is_public(address.ip):
             self.host, self.network = f"{address.host}:{address.port}", ""
         else:
-            self.host = address_group(address.host)
-            self.network = sys.intern(network_group(address.host))
+            self.host = address_group(address.ip)
+            self.network = sys.intern(network_group(address.ip))
 
     @property
     def address(self) -> Address:

@@ -240,12 +240,14 @@ class Dialler:
             and peer != self._transport.id
             and peer not in self._connected
             and text not in self._under_way
-            and (address.is_name or self._may_dial(address.host, peer))
+            and self._transport.refusal(address) is None
+            and (address.is_name or self._may_dial(address.ip, peer))
         )
 
     def _may_dial(self, ip: str, peer: PeerId) -> bool:
         """Ask whether an address is fit beside the peers there are and those being dialled."""
-        under_way = {text.split("/")[2] for text in self._under_way if text.startswith("/ip")}
+        dialled = map(Address.parse, self._under_way)
+        under_way = {address.ip for address in dialled if not address.is_name}
         group = self._settings.groups.of
         return self._reputation.may_dial(ip, peer) and not (
             is_public(ip) and group(ip) in map(group, under_way)

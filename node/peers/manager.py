@@ -170,7 +170,7 @@ class PeerManager:
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
-        self._strangers = Strangers(genesis_id, log)
+        self.strangers = Strangers(genesis_id, log)
         transport.set_gate(self._gate)
         transport.observe(self._on_event)
         self.exchanges.serve(STATUS_EXCHANGE, Status, self._serve_status)
@@ -216,15 +216,12 @@ class PeerManager:
                 peer.info.ip,
                 not peer.is_inbound,
                 peer.info.since,
+                peer.info.security,
                 peer.status,
                 peer.clock_offset_ms,
             )
             for peer in self._peers.values()
         ]
-
-    def other_networks(self) -> list[str]:
-        """Return the networks of peers that were parted from a short while ago for theirs."""
-        return self._strangers.networks()
 
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
@@ -291,11 +288,11 @@ class PeerManager:
                 await self._save()
 
     def _gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
-        return not self._strangers.has(peer) and self.reputation.gate(ip, peer, direction)
+        return not self.strangers.has(peer) and self.reputation.gate(ip, peer, direction)
 
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
-        if self._strangers.note(event):
+        if self.strangers.note(event):
             self.leave(event.info.peer)
         elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
             self._peers[event.info.peer].identified.set()

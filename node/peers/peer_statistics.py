@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from unchained.node.peers.address_book import BookStatistics
-from unchained.node.transport.contract import PeerId
+from unchained.node.transport.contract import LinkSecurity, PeerId
 from unchained.node.wire.messages import Status
 
 
@@ -19,6 +19,7 @@ class PeerView(msgspec.Struct, frozen=True):
     ip: str
     outbound: bool
     since: float
+    security: LinkSecurity
     status: Status | None
     clock_offset_ms: int | None
 

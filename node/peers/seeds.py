@@ -36,6 +36,14 @@ class SystemResolver:
         return await places(address, resolve, trio.CapacityLimiter(1))
 
 
+class NoResolver:
+    """Looks nothing up: behind a proxy that would show the system's resolver whom we look for."""
+
+    async def resolve(self, address: Address) -> Sequence[str]:
+        """Raises OSError."""
+        raise OSError(f"{address.host} is not looked up behind a proxy (network.proxy)")
+
+
 class PeerSeeker(Protocol):
     """Who looks for peers: the dialler."""
 

@@ -6,11 +6,24 @@ import ipaddress
 from functools import lru_cache
 from typing import Final
 
+from blake3 import blake3
+
 from unchained.node.transport.contract import PeerId
 
 _IPV4_NETWORK: Final = 16
 _IPV6_HOST: Final = 64
 _IPV6_NETWORK: Final = 32
+_STAND_INS: Final = ipaddress.IPv6Network("fd87:d87e:eb43::/48")
+"""Of a private range, so nobody's: literals that stand for hosts that are known by name alone,
+onion services above all, wherever limits go by address. Bitcoin Core used it likewise."""
+_STAND_IN_NETWORK: Final = 56
+"""A key for an onion service costs nothing, so that these tell little: 256 networks."""
+
+
+def stand_in(name: str) -> str:
+    """Return the literal that stands for a host that is known by name."""
+    low = int.from_bytes(blake3(name.lower().rstrip(".").encode()).digest(length=10), "big")
+    return str(_STAND_INS[low])
 
 
 def host_group(ip: str, peer: PeerId | None = None) -> str:
@@ -28,7 +41,7 @@ def host_group(ip: str, peer: PeerId | None = None) -> str:
 def address_group(ip: str) -> str:
     """Return an IPv4 address or an IPv6 /64, loopback or not."""
     parsed = _parse(ip)
-    if isinstance(parsed, ipaddress.IPv4Address):
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed in _STAND_INS:
         return str(parsed)
     return str(ipaddress.ip_network((parsed, _IPV6_HOST), strict=False))
 
@@ -38,7 +51,14 @@ def network_group(ip: str) -> str:
     """Return what is likely in one hand: an IPv4 /16 or an IPv6 /32."""
     parsed = _parse(ip)
     bits = _IPV4_NETWORK if isinstance(parsed, ipaddress.IPv4Address) else _IPV6_NETWORK
+    if parsed in _STAND_INS:
+        bits = _STAND_IN_NETWORK
     return str(ipaddress.ip_network((parsed, bits), strict=False))
+
+
+def is_stand_in(ip: str) -> bool:
+    """Return whether a literal only stands for a host that is known by name."""
+    return _parse(ip) in _STAND_INS
 
 
 @lru_cache(maxsize=4096)
@@ -51,7 +71,8 @@ def is_loopback(ip: str) -> bool:
 def is_public(ip: str) -> bool:
     """Return whether an address means the same host everywhere. Limits per network are for such:
     a home or a testnet in containers is one network by nature."""
-    return _parse(ip).is_global
+    parsed = _parse(ip)
+    return parsed.is_global or parsed in _STAND_INS
 
 
 @lru_cache(maxsize=4096)

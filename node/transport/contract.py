@@ -1,6 +1,6 @@
 """The transport seam: everything above the network talks to `Transport` and to nothing below.
 
-`libp2p.host.Libp2pTransport` (TCP + Noise + Yamux) satisfies it, and in tests and simulations an
+`libp2p.host.Libp2pTransport` (TCP + TLS + Yamux) satisfies it, and in tests and simulations an
 in-process twin under virtual time. What both keep:
 
 - A peer is shown once, however many sockets it opened. `PeerConnected` comes before any handler
@@ -16,11 +16,13 @@ Errors::
     +-- BadAddressError               text that is no dialable address
     +-- BadIdentityError              the identity key file cannot be used
     +-- CannotListenError             a listening address could not be bound
+    +-- CannotSecureError             the libraries here have no post-quantum key exchange
     +-- NotRunningError               used outside `run`
     +-- DialError
     |   +-- DialUnreachableError      nobody answers there, or the name does not resolve
     |   +-- DialTimeoutError          no finished handshake in time
     |   +-- DialWrongPeerError        somebody else answers there
+    |   +-- DialSecurityError         no encryption that both sides have and take
     |   +-- DialRefusedError          our own gate or limit forbids it, or it is ourselves
     +-- RequestError
         +-- PeerGoneError             not connected, or the connection broke before the answer
@@ -38,9 +40,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NewType, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NewType, Protocol
 
 import trio
+
+if TYPE_CHECKING:
+    from unchained.node.transport.address import Address
 
 PeerId = NewType("PeerId", str)
 """A peer's identity: base58 of the multihash of its public key."""
@@ -73,6 +78,10 @@ class CannotListenError(TransportError):
         self.address = address
 
 
+class CannotSecureError(TransportError):
+    """The libraries that the node runs on cannot make the links that it is to have."""
+
+
 class NotRunningError(TransportError):
     """The transport was used outside its `run`."""
 
@@ -103,6 +112,12 @@ class DialWrongPeerError(DialError):
     """Another identity than the address names answered."""
 
     word = "DIAL_WRONGPEER"
+
+
+class DialSecurityError(DialError):
+    """The peer and we have no encryption in common, or its proof of who it is breaks a rule."""
+
+    word = "DIAL_SECURITY"
 
 
 class DialRefusedError(DialError):
@@ -214,6 +229,28 @@ class Misbehaviour(enum.Enum):
     """A connection that did not finish its handshake, in time or at all."""
 
 
+HYBRID_GROUP: Final = "X25519MLKEM768"
+"""The key exchange that holds as long as one of X25519 and ML-KEM-768 does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSecurity:
+    """How a connection is encrypted."""
+
+    protocol: str
+    """``tls`` or ``noise``."""
+    group: str
+    """The key exchange, by its name in TLS."""
+
+    @property
+    def post_quantum(self) -> bool:
+        """Whether it is safe from who records it today and has a quantum computer later."""
+        return self.group == HYBRID_GROUP
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.group}"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """A connected peer, as of the moment of asking."""
@@ -226,6 +263,7 @@ class PeerInfo:
     direction: Direction
     since: float
     """Trio's time at which it was connected, in seconds."""
+    security: LinkSecurity = LinkSecurity("tls", HYBRID_GROUP)
 
 
 class Connected(Protocol):
@@ -345,12 +383,16 @@ class TransportStatistics:
 
     inbound: int = 0
     outbound: int = 0
+    classical: int = 0
+    """Peers whose link is not post-quantum."""
     handshakes: int = 0
     """Inbound handshakes under way."""
     dials: int = 0
     dials_failed: int = 0
     gate_refused: int = 0
     handshakes_failed: int = 0
+    security_mismatches: int = 0
+    """Connections, of either side, without a security protocol in common."""
     connections_refused: int = 0
     """Inbound connections beyond the transport's own limits."""
     requests_sent: int = 0
@@ -397,7 +439,8 @@ class Transport(Protocol):
         """Ask `gate` from here on. It does not close what is connected."""
 
     async def connect(self, address: str, *, timeout: float = 10.0) -> PeerId:  # noqa: ASYNC109
-        """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID``; no-op if connected to it.
+        """Connect to ``/{ip4,ip6,dns,dns4,dns6}/HOST/tcp/PORT/p2p/ID`` or ``/onion3/…``; no-op if
+        connected to it.
 
         Returns the peer, whose `PeerConnected` has then been seen. Raises `BadAddressError`,
         `DialError`, `NotRunningError`. Cancelling leaves no connection."""
@@ -406,8 +449,11 @@ class Transport(Protocol):
         """Ask who answers at an address that names no peer, and return who it proved to be.
 
         No connection stays. Raises `BadAddressError`, `DialUnreachableError`, `DialTimeoutError`,
-        `NotRunningError`.
+        `DialSecurityError`, `NotRunningError`.
         """
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind is dialled from here; None if it is."""
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""

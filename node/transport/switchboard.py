@@ -56,6 +56,7 @@ class Counters:
     dials_failed: int = 0
     gate_refused: int = 0
     handshakes_failed: int = 0
+    security_mismatches: int = 0
     connections_refused: int = 0
     requests_sent: int = 0
     requests_failed: int = 0
@@ -109,6 +110,7 @@ class Switchboard:
             **dataclasses.asdict(self.counters),
             inbound=inbound,
             outbound=len(self.peers) - inbound,
+            classical=sum(not info.security.post_quantum for info in self.peers.values()),
             handshakes=handshakes,
             gossip_published=gossip.published,
             gossip_received=gossip.received,

@@ -11,11 +11,12 @@ import trio
 from libp2p.pubsub.pb import rpc_pb2
 
 from tests.framework.p2p_node import TOPIC
+from unchained.node.base.clock import SystemClock
 from unchained.node.transport.address import Address
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.budget import NodeBudget
-from unchained.node.transport.libp2p.connection import Upgrader
 from unchained.node.transport.libp2p.streams import MuxedStream, TcpStream, agree, propose, varint
+from unchained.node.transport.libp2p.upgrader import Upgrader
 
 DATA, WINDOW_UPDATE, PING = 0, 1, 2
 SYN, RST = 1, 8
@@ -59,6 +60,22 @@ class Attacker:
             await self.send(stream, rpc_pb2.RPC(publish=messages).SerializeToString())
         return stream
 
+    async def hears(self) -> bool:
+        """Wait for the victim's first word, which says that it lets us in; False at the end."""
+        heard, read = False, self.tcp.received
+        async with trio.open_nursery() as nursery:
+
+            async def hear() -> None:
+                nonlocal heard
+                await self.tcp.hear(read)
+                heard = True
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(hear)
+            await self.closed.wait()
+            nursery.cancel_scope.cancel()
+        return heard
+
     async def multiplex(self) -> None:
         with suppress(Exception):
             await self.muxer.start()
@@ -96,14 +113,18 @@ async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[A
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
-                upgraded = await Upgrader(identity, NodeBudget()).outbound(tcp, parsed.peer)
+                upgrader = Upgrader(identity, NodeBudget(), SystemClock(), "any")
+                upgraded = await upgrader.outbound(tcp, parsed.peer)
             except Exception as error:  # noqa: BLE001 - reported to the test
                 refusal = error
             else:
                 attack = Attacker(tcp, upgraded, identity)
                 nursery.start_soon(attack.multiplex)
                 nursery.start_soon(attack.accept, nursery)
-                yield attack
+                if upgraded.is_accepted or await attack.hears():
+                    yield attack
+                else:
+                    refusal = RefusedError()
             nursery.cancel_scope.cancel()
     finally:
         tcp.abort()

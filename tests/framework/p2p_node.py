@@ -1,7 +1,7 @@
 """A node's transport in a process of its own, which is sent commands line by line on its stdin.
 
-Run as ``python -m tests.framework.p2p_node SEED_BYTE LISTEN...``. Each line is a JSON array, a
-command and its arguments; each line of output is a JSON value: the answer, or an event.
+Run as ``python -m tests.framework.p2p_node SEED_BYTE [--any] LISTEN...``. Each line is a JSON
+array, a command and its arguments; each line of output is a JSON value: the answer, or an event.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+from unchained.node.transport.libp2p.upgrader import SecurityPolicy
 
 TOPIC = "/t/coin/1"
 ECHO = "/t/echo/1"
@@ -47,7 +48,7 @@ def resident() -> int:
 
 
 class Node:
-    def __init__(self, seed: int, listen: list[str]) -> None:
+    def __init__(self, seed: int, listen: list[str], security: SecurityPolicy) -> None:
         structlog.configure(
             processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -56,7 +57,7 @@ class Node:
         self.heard: list[str] = []
         identity = Identity.from_seed(bytes([seed]) * 32)
         self.transport = Libp2pTransport(
-            HostConfig(listen=tuple(listen)), identity, structlog.get_logger()
+            HostConfig(listen=tuple(listen), security=security), identity, structlog.get_logger()
         )
         self.transport.observe(self.event)
         self.transport.subscribe(TOPIC, self.validate, TopicLimits(max_size=300_000))
@@ -68,7 +69,8 @@ class Node:
 
     def event(self, event: object) -> None:
         if isinstance(event, PeerConnected):
-            say(["connected", event.info.peer, event.info.ip, event.info.direction.value])
+            info = event.info
+            say(["connected", info.peer, info.ip, info.direction.value, str(info.security)])
         elif isinstance(event, PeerDisconnected):
             say(["disconnected", event.info.peer, event.reason.value])
         elif isinstance(event, Misbehaved):
@@ -164,4 +166,6 @@ class Node:
 
 
 if __name__ == "__main__":
-    trio.run(Node(int(sys.argv[1]), sys.argv[2:]).main)
+    listen = [place for place in sys.argv[2:] if place != "--any"]
+    security: SecurityPolicy = "any" if "--any" in sys.argv else "hybrid"
+    trio.run(Node(int(sys.argv[1]), listen, security).main)

@@ -25,6 +25,7 @@ from unchained.node.primitives.types import CoinId
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+from unchained.node.transport.libp2p.noise import NOISE_PROTOCOL
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
 from unchained.node.wire.limits import name_of
@@ -108,11 +109,17 @@ class BarePeer:
 
 
 @asynccontextmanager
-async def bare_peer(seed: int, *, network: Network = REG) -> AsyncIterator[BarePeer]:
-    """Run a bare peer on a port of this machine."""
-    config = HostConfig(listen=("/ip4/127.0.0.1/tcp/0",))
+async def bare_peer(
+    seed: int, *, network: Network = REG, only_noise: bool = False
+) -> AsyncIterator[BarePeer]:
+    """Run a bare peer on a port of this machine, with the node's security or with Noise alone."""
+    config = HostConfig(
+        listen=("/ip4/127.0.0.1/tcp/0",), security="any" if only_noise else "hybrid"
+    )
     log = structlog.wrap_logger(None, processors=[_drop])
     transport = Libp2pTransport(config, Identity.from_seed(seed.to_bytes(2, "big") * 16), log)
+    if only_noise:
+        transport._upgrader._offered = (NOISE_PROTOCOL,)
     peer = BarePeer(transport, network, SystemClock().now_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(transport.run)

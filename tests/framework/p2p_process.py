@@ -152,8 +152,13 @@ async def started(module: str, *args: str) -> AsyncIterator[Process]:
 
 
 @asynccontextmanager
-async def node(seed: int, *listen: str, module: str = "p2p_node") -> AsyncIterator[Process]:
-    """Run a node that listens, on 127.0.0.1 unless asked otherwise."""
-    async with started(module, str(seed), *(listen or ("/ip4/127.0.0.1/tcp/0",))) as process:
+async def node(
+    seed: int, *listen: str, module: str = "p2p_node", takes_any: bool = False
+) -> AsyncIterator[Process]:
+    """Run a node that listens, on 127.0.0.1 unless asked otherwise, and takes classical links as
+    well if asked so."""
+    places = listen or ("/ip4/127.0.0.1/tcp/0",)
+    options = ("--any",) if takes_any else ()
+    async with started(module, str(seed), *options, *places) as process:
         await process.until(lambda: process.listening)
         yield process

@@ -1,7 +1,8 @@
 """A node of unmodified libp2p in a process of its own, to show the faults that ours must not have.
 
 Run as ``python -m tests.framework.p2p_stock SEED_BYTE LISTEN...``; it is driven as `p2p_node` is.
-Its gossip is set as well as its options allow.
+Its gossip is set as well as its options allow. It speaks Noise alone, since what its TLS agrees on
+depends on the OpenSSL that Python was built with.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import multiaddr
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.io.utils import read_exactly
 from libp2p.network.config import ConnectionConfig
@@ -24,6 +26,8 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
+from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
 
 from tests.framework.p2p_node import ECHO, LARGE, STALL, TOPIC, resident, say
@@ -39,8 +43,11 @@ class Stock:
         self.heard: list[str] = []
         limits: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "min_connections": 0}
         limits |= {"low_watermark": 0, "high_watermark": MAX_CONNECTIONS}
+        key_pair = create_new_key_pair(bytes([seed]) * 32)
+        noise = Noise(key_pair, create_new_x25519_key_pair().private_key)
         self.host = new_host(
-            key_pair=create_new_key_pair(bytes([seed]) * 32),
+            key_pair=key_pair,
+            sec_opt={NOISE_PROTOCOL: noise},
             listen_addrs=self.listen,
             connection_config=ConnectionConfig(**limits),
         )

@@ -38,7 +38,7 @@ class Warnings:
 
 def listen_to(node: SimNode) -> Warnings:
     warnings = Warnings()
-    node.network.peers._strangers._log = warnings  # type: ignore[assignment]
+    node.network.peers.strangers._log = warnings  # type: ignore[assignment]
     return warnings
 
 
@@ -82,7 +82,7 @@ async def test_a_peer_of_another_network_is_named_once_and_parted_from(
         assert fields["ours"] == genesis_of(SIM).id.hex()
         assert fields["theirs"] == named
         assert fields["peer"] == stranger.id
-        assert node.network.peers.other_networks() == [named]
+        assert node.network.peers.strangers.networks() == [named]
         # Nobody did wrong, and nobody tries again soon.
         statistics = node.network.peers.statistics()
         assert statistics.penalties == {}
@@ -90,7 +90,7 @@ async def test_a_peer_of_another_network_is_named_once_and_parted_from(
         with pytest.raises(DialError):
             await node.transport.connect(stranger.address)
         await trio.sleep(STRANGER_S + 1)
-        assert node.network.peers.other_networks() == []
+        assert node.network.peers.strangers.networks() == []
         await node.transport.connect(stranger.address)
         await net.until(lambda: not node.transport.peers(), "gone again", 5)
         assert len(warnings.lines) == 1

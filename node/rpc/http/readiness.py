@@ -11,13 +11,19 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.http.server import Readiness
+from unchained.node.sync.alone import YOURS_ALONE
 
 LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
 
 OK: Final = "ok"
 
-YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
+
+class OtherNetworks(Protocol):
+    """Who knows the peers of other networks."""
+
+    def networks(self) -> Sequence[str]:
+        """Return the networks of those that were met a short while ago."""
 
 
 class GreetedPeers(Protocol):
@@ -30,8 +36,9 @@ class GreetedPeers(Protocol):
     def knows_others(self) -> bool:
         """Whether there is anybody to look for."""
 
-    def other_networks(self) -> Sequence[str]:
-        """Return the networks of peers that were parted from for theirs."""
+    @property
+    def strangers(self) -> OtherNetworks:
+        """Who was parted from for their network."""
 
 
 class ReadinessCheck:
@@ -82,7 +89,7 @@ class ReadinessCheck:
             return f"ok: {count}"
         if self._synced.value and not self._peers.knows_others:
             return f"ok: none, {YOURS_ALONE}"
-        others = self._peers.other_networks()
+        others = self._peers.strangers.networks()
         return f"no peers; who answers is of {', or of '.join(others)}" if others else "no peers"
 
     def _time(self) -> str:

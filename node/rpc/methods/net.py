@@ -41,8 +41,8 @@ WhomToBan = Annotated[
 
 @user_text(
     """The node's place in its network. `addresses` are those to give to others; `greeted` counts
-    peers that speak the node's protocol; `clock_offset_ms` is what their clocks are ahead of ours,
-    the median of those we chose."""
+    peers that speak the node's protocol, `classical` those whose link is not post-quantum;
+    `clock_offset_ms` is what their clocks are ahead of ours, the median of those we chose."""
 )
 class NetInfo(msgspec.Struct, frozen=True):
     peer: str
@@ -50,6 +50,7 @@ class NetInfo(msgspec.Struct, frozen=True):
     inbound: int
     outbound: int
     greeted: int
+    classical: int
     known_addresses: int
     bans: int
     clock_offset_ms: int | None
@@ -59,13 +60,16 @@ class NetInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """A connected peer. `tip`, `height` and `work` (its chain's, 32 bytes) are what it said last;
-    `connected_ms` ago the connection was made."""
+    `connected_ms` ago the connection was made. `security` is how it is encrypted and by which key
+    exchange; without `post_quantum`, who records it may read it one day."""
 )
 class Peer(msgspec.Struct, frozen=True):
     peer: str
     address: str
     outbound: bool
     connected_ms: int
+    security: str
+    post_quantum: bool
     version: int | None
     height: int | None
     tip: Hash | None
@@ -131,6 +135,7 @@ class NetRoom:
             counts.inbound,
             counts.outbound,
             counts.greeted,
+            transport.classical,
             counts.book.new + counts.book.tried,
             counts.bans,
             counts.clock_offset_ms,
@@ -230,6 +235,8 @@ def _describe(peer: PeerView, now: float) -> Peer:
         peer.address,
         peer.outbound,
         max(0, int((now - peer.since) * 1000)),
+        str(peer.security),
+        peer.security.post_quantum,
         None if status is None else status.version,
         None if status is None else status.height,
         None if status is None else Hash(status.tip),

@@ -1,24 +1,15 @@
-"""One connection: from a socket to an encrypted, multiplexed peer, and its end."""
+"""One connection to a peer, from its first stream to its end."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, cast
 
 import trio
-from libp2p.abc import IRawConnection
-from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
-from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.peer.id import ID
-from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
-from libp2p.security.noise.transport import Transport as Noise
-from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
@@ -27,13 +18,10 @@ from unchained.node.transport import gossip_wire
 from unchained.node.transport.contract import (
     DisconnectReason,
     Misbehaviour,
-    PeerId,
     PeerIdentified,
     PeerInfo,
 )
 from unchained.node.transport.gossip_router import Rpc
-from unchained.node.transport.identity import Identity
-from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.identify import (
     IDENTIFY_PROTOCOL,
     Identified,
@@ -44,12 +32,11 @@ from unchained.node.transport.libp2p.streams import (
     ProtocolNotServedError,
     StreamBrokenError,
     StreamFaultError,
-    TcpStream,
     agree,
     propose,
     propose_one_of,
 )
-from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
+from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
 
 NEGOTIATE_S: Final = 10.0
@@ -61,64 +48,6 @@ STREAMS_BURST: Final = 1_000
 STREAMS_PER_S: Final = 250
 """Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
 OUTBOX_RPCS_MAX: Final = 4096
-
-
-class WrongPeerError(Exception):
-    """Somebody else than expected answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upgraded:
-    """An encrypted, multiplexed connection, not yet running."""
-
-    peer: PeerId
-    tcp: TcpStream
-    guard: YamuxGuard
-    muxer: Yamux
-
-
-class Upgrader:
-    """Makes peers of sockets: Noise and Yamux, nothing else is offered or accepted."""
-
-    def __init__(self, identity: Identity, budget: NodeBudget) -> None:
-        self._budget = budget
-        self._noise = Noise(identity.key_pair, create_new_x25519_key_pair().private_key)
-
-    async def inbound(self, tcp: TcpStream, proven: Callable[[PeerId], bool]) -> Upgraded | None:
-        """Answer a handshake; None if `proven` refuses the peer. Raises whatever goes wrong."""
-        await agree(tcp, (NOISE_PROTOCOL,))
-        raw: IRawConnection = RawConnection(tcp, initiator=False)
-        session = cast(SecureSession, await self._noise.secure_inbound(raw))
-        peer = PeerId(session.get_remote_peer().to_base58())
-        if not proven(peer):
-            return None
-        await agree(session, (YAMUX_PROTOCOL,))
-        return self._multiplexed(tcp, session)
-
-    async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
-        """Begin a handshake with an expected peer; raises `WrongPeerError` and whatever goes
-        wrong."""
-        await propose(tcp, NOISE_PROTOCOL)
-        raw: IRawConnection = RawConnection(tcp, initiator=True)
-        try:
-            secured = await self._noise.secure_outbound(raw, ID.from_base58(peer))
-        except PeerIDMismatchesPubkey:
-            raise WrongPeerError from None
-        session = cast(SecureSession, secured)
-        await propose(session, YAMUX_PROTOCOL)
-        return self._multiplexed(tcp, session)
-
-    async def identify(self, tcp: TcpStream) -> PeerId:
-        """Begin a handshake with the peer that answers, and return who it proved to be."""
-        await propose(tcp, NOISE_PROTOCOL)
-        raw: IRawConnection = RawConnection(tcp, initiator=True)
-        secured = await self._noise.get_pattern().handshake_outbound(raw, None)
-        return PeerId(cast(SecureSession, secured).get_remote_peer().to_base58())
-
-    def _multiplexed(self, tcp: TcpStream, session: SecureSession) -> Upgraded:
-        guard = YamuxGuard(session, tcp, self._budget)
-        remote = session.get_remote_peer()
-        return Upgraded(PeerId(remote.to_base58()), tcp, guard, Yamux(guard, remote))
 
 
 class Connection:

@@ -1,8 +1,8 @@
-"""The transport over the internet: libp2p's TCP, Noise and Yamux under our own switchboard.
+"""The transport over the internet: libp2p's TCP, TLS and Yamux under our own switchboard.
 
-libp2p's parts that speak its wire protocols are used (Noise, Yamux, peer ids, protobufs), mended
-where they need it; its swarm, host and pubsub, where most of the measured faults live, are not:
-see docs/decisions/transport.md.
+libp2p's parts that speak its wire protocols are used (Yamux, Noise, peer ids, protobufs), mended
+where they need it; its TLS, swarm, host and pubsub, where most of the measured faults live, are
+not: see docs/decisions/transport.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
@@ -24,7 +25,6 @@ from unchained.node.transport.contract import (
     DialRefusedError,
     DialTimeoutError,
     DialUnreachableError,
-    DialWrongPeerError,
     Direction,
     DisconnectReason,
     Gate,
@@ -48,12 +48,8 @@ from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
 from unchained.node.transport.libp2p.budget import NodeBudget
-from unchained.node.transport.libp2p.connection import (
-    Connection,
-    Upgraded,
-    Upgrader,
-    WrongPeerError,
-)
+from unchained.node.transport.libp2p.connection import Connection
+from unchained.node.transport.libp2p.dials import Dials
 from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
 from unchained.node.transport.libp2p.identify import (
     IDENTIFY_PROTOCOL,
@@ -66,27 +62,30 @@ from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
     announced,
-    dial_problem,
     listen,
     parse_listen,
-    places,
     plain,
     resolve,
 )
 from unchained.node.transport.libp2p.pace import work_of
+from unchained.node.transport.libp2p.route import route_of
+from unchained.node.transport.libp2p.secured import (
+    NotSecuredError,
+    SecurityMismatchError,
+)
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     StreamFaultError,
     TcpStream,
     read_varint,
 )
+from unchained.node.transport.libp2p.upgrader import SecurityPolicy, Upgraded, Upgrader
 from unchained.node.transport.libp2p.yamux import apply_mends
 from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.transport.switchboard import Switchboard
 
 SIMULTANEOUS_S: Final = 5.0
 """Two connections with one peer that are less than so far apart crossed each other."""
-LOOKUPS_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +97,20 @@ class HostConfig:
     """Addresses to give to others instead of those that are listened on."""
     auto_port: int = 0
     """The port that `auto` stands for, or the next free one; 0: any free one."""
+    proxy: str = ""
+    """``HOST:PORT`` of the SOCKS5 proxy that all dials go through; empty: none."""
+    only: tuple[str, ...] = ()
+    """The kinds of network that are dialled: `onion`, `ipv4`, `ipv6`; empty: all."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
+    security: SecurityPolicy = "hybrid"
+    """Whether links that are not post-quantum are made and let in."""
     upload_kib: int = 0
     """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:
-    """A `Transport` over TCP + Noise + Yamux."""
+    """A `Transport` over TCP + TLS + Yamux."""
 
     def __init__(
         self,
@@ -114,6 +119,7 @@ class Libp2pTransport:
         log: FilteringBoundLogger,
         *,
         resolver: Resolve = resolve,
+        clock: Clock | None = None,
     ) -> None:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
@@ -126,7 +132,7 @@ class Libp2pTransport:
         self._config = config
         self._identity = identity
         self._budget = NodeBudget(1024 * config.upload_kib)
-        self._upgrader = Upgrader(identity, self._budget)
+        self._upgrader = Upgrader(identity, self._budget, clock or SystemClock(), config.security)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}
         self._open: dict[Connection, None] = {}
@@ -134,8 +140,8 @@ class Libp2pTransport:
         self._sockets: dict[TcpStream, None] = {}
         self._addresses: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
-        self._resolver = resolver
-        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+        self._route = route_of(config.proxy, config.only)
+        self._dials = Dials(self, self._switchboard, self._upgrader, resolver, self._route)
 
     @property
     def id(self) -> PeerId:
@@ -221,31 +227,19 @@ class Libp2pTransport:
             raise DialTimeoutError(address, f"no answer in {timeout} s") from None
 
     async def _identify(self, address: Address) -> PeerId:
-        text = str(address)
-        try:
-            found = await places(address, self._resolver, self._lookups)
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise DialUnreachableError(text, f"the name does not resolve: {why}") from None
-        problem = DialUnreachableError(text, "the name has no address")
-        for ip in found:
-            try:
-                stream = await trio.open_tcp_stream(ip, address.port)
-            except OSError as error:
-                problem = DialUnreachableError(text, dial_problem(error))
-                continue
-            tcp = self._begin(stream)
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tcp.flush)
-                    peer = await self._upgrader.identify(tcp)
-                    nursery.cancel_scope.cancel()
-                return peer
-            except (Exception, ExceptionGroup) as error:  # noqa: BLE001
-                problem = DialUnreachableError(text, f"the handshake failed: {error!r}")
-            finally:
-                self._end(tcp)
-        raise problem
+        found: list[PeerId] = []
+
+        async def ask(tcp: TcpStream, _ip: str) -> None:
+            found.append(await self._upgrader.identify(tcp))
+
+        problem = await self._dials.reach(address, ask)
+        if problem is not None:
+            raise problem
+        return found[0]
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind is dialled from here; None if it is."""
+        return self._route.refusal(address)
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""
@@ -344,7 +338,7 @@ class Libp2pTransport:
         if handshake is None:
             self._switchboard.counters.connections_refused += 1
             return
-        tcp = self._begin(stream)
+        tcp = self.begin(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tcp.flush)
             try:
@@ -353,7 +347,7 @@ class Libp2pTransport:
                     address = str(Address.of_ip(ip, place[1]))
                     await self._live(upgraded, ip, address, Direction.INBOUND)
             finally:
-                self._end(tcp)
+                self.end(tcp)
                 nursery.cancel_scope.cancel()
 
     def _has_room(self, ip: str, peer: PeerId) -> bool:
@@ -372,6 +366,10 @@ class Libp2pTransport:
             with handshake.scope:
                 await self._handshakes.turn(handshake)
                 return await self._upgrader.inbound(tcp, proven)
+        except NotSecuredError as error:
+            detail = str(error)
+            if isinstance(error, SecurityMismatchError):
+                self._switchboard.counters.security_mismatches += 1
         except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             detail = type(error).__name__
         finally:
@@ -386,53 +384,38 @@ class Libp2pTransport:
         peer: PeerId,
         task_status: trio.TaskStatus[DialError | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        text = str(address)
-        try:
-            found = await places(address, self._resolver, self._lookups)
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            task_status.started(DialUnreachableError(text, f"the name does not resolve: {why}"))
-            return
-        problem: DialError = DialUnreachableError(text, "the name has no address")
-        for ip in found:
-            if not self._switchboard.admits(ip, peer, Direction.OUTBOUND):
-                problem = DialRefusedError(text, "the gate refuses it")
-                continue
-            try:
-                stream = await trio.open_tcp_stream(ip, address.port)
-            except OSError as error:
-                problem = DialUnreachableError(text, dial_problem(error))
-                continue
-            tcp = self._begin(stream)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(tcp.flush)
-                try:
-                    upgraded = await self._upgrader.outbound(tcp, peer)
-                    task_status.started(None)
-                    await self._live(upgraded, ip, text, Direction.OUTBOUND)
-                    return
-                except WrongPeerError:
-                    problem = DialWrongPeerError(text, "another peer answers")
-                except (Exception, ExceptionGroup) as error:  # noqa: BLE001
-                    problem = DialUnreachableError(text, f"the handshake failed: {error!r}")
-                finally:
-                    self._end(tcp)
-                    nursery.cancel_scope.cancel()
-        task_status.started(problem)
+        accepted = trio.Event()
 
-    def _begin(self, stream: trio.SocketStream) -> TcpStream:
+        async def live(tcp: TcpStream, ip: str) -> DialError | None:
+            upgraded = await self._upgrader.outbound(tcp, peer)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_accepted, upgraded, tcp.received, accepted, task_status)
+                await self._live(upgraded, ip, str(address), Direction.OUTBOUND)
+                nursery.cancel_scope.cancel()
+            if accepted.is_set():
+                return None
+            return DialUnreachableError(str(address), "the peer closed the connection at once")
+
+        problem = await self._dials.reach(address, live, gated=peer)
+        if problem is not None and not accepted.is_set():
+            task_status.started(problem)
+
+    def begin(self, stream: trio.SocketStream) -> TcpStream:
+        """Take a socket into the table (`dials.SocketTable`)."""
         tcp = TcpStream(stream)
         self._sockets[tcp] = None
         return tcp
 
-    def _end(self, tcp: TcpStream) -> None:
+    def end(self, tcp: TcpStream) -> None:
+        """Close a socket and count what went over it."""
         tcp.abort()
         del self._sockets[tcp]
         self._switchboard.counters.bytes_received += tcp.received
         self._switchboard.counters.bytes_sent += tcp.sent
 
     async def _live(self, upgraded: Upgraded, ip: str, address: str, direction: Direction) -> None:
-        info = PeerInfo(upgraded.peer, ip, address, direction, trio.current_time())
+        now = trio.current_time()
+        info = PeerInfo(upgraded.peer, ip, address, direction, now, upgraded.security)
         connection = Connection(upgraded, info, self._switchboard)
         old = self._connections.get(info.peer)
         if old is not None:
@@ -496,3 +479,17 @@ class Libp2pTransport:
         """Queue gossip for a peer (`gossip_router.GossipCarrier`)."""
         connection = self._connections.get(peer)
         return connection is not None and connection.send(rpc)
+
+
+async def _tell_accepted(
+    upgraded: Upgraded,
+    read: int,
+    accepted: trio.Event,
+    task_status: trio.TaskStatus[DialError | None],
+) -> None:
+    """Tell whoever dials that the peer lets us in: its first word after the handshake, of which
+    `read` bytes were received, says so."""
+    if not upgraded.is_accepted:
+        await upgraded.tcp.hear(read)
+    accepted.set()
+    task_status.started(None)

@@ -6,6 +6,7 @@ Addresses of private networks are given to nobody: they would say where the node
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import ipaddress
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from libp2p.identity.identify.pb import identify_pb2
 
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import is_public
+from unchained.node.transport.address_groups import is_public, is_stand_in
 from unchained.node.transport.contract import PeerInfo
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.streams import (
@@ -47,6 +48,7 @@ PING_IDLE_S: Final = 120.0
 """A stream on which nobody pings for so long is closed."""
 
 _IP4, _TCP, _IP6 = 4, 6, 41
+_ONION3: Final = 445
 _CODES: Final = {"ip4": _IP4, "ip6": _IP6, "dns": 53, "dns4": 54, "dns6": 55}
 """The table of multiaddr's protocols."""
 
@@ -76,9 +78,9 @@ def own_message(
         listen_addrs=[
             multiaddress(address)
             for address in addresses
-            if address.is_name or is_public(address.host)
+            if address.is_name or is_public(address.ip)
         ],
-        observed_addr=multiaddress(Address.of_ip(peer.ip, Address.parse(peer.address).port)),
+        observed_addr=b"" if is_stand_in(peer.ip) else multiaddress(_seen_at(peer)),
         protocols=list(protocols),
     ).SerializeToString()
     return varint(len(message)) + message
@@ -116,6 +118,9 @@ def decode(data: bytes) -> Identified:
 
 def multiaddress(address: Address) -> bytes:
     """Return the binary form of a place."""
+    if address.kind == "onion3":
+        service = base64.b32decode(address.host.upper())
+        return varint(_ONION3) + service + address.port.to_bytes(2, "big")
     if address.is_name:
         name = address.host.encode("ascii")
         host = varint(len(name)) + name
@@ -134,6 +139,10 @@ def from_multiaddress(data: bytes) -> Address | None:
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return Address.of_ip(str(ip.ipv4_mapped), port)
     return Address.of_ip(str(ip), port)
+
+
+def _seen_at(peer: PeerInfo) -> Address:
+    return Address.of_ip(peer.ip, Address.parse(peer.address).port)
 
 
 def _plain(text: str) -> str:

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -29,8 +29,12 @@ RESOLVED_ADDRESSES_MAX: Final = 8
 
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
 
-Resolve = Callable[[str, int, int], Sequence[str]]
-"""Blocking look-up of a name: host, port, address family to IP literals. Raises OSError."""
+
+class Resolve(Protocol):
+    """Blocking look-up of a name."""
+
+    def __call__(self, host: str, port: int, family: int, /) -> Sequence[str]:
+        """Return IP literals, by host, port and address family. Raises OSError."""
 
 
 def resolve(host: str, port: int, family: int) -> Sequence[str]:
@@ -81,7 +85,7 @@ def parse_listen(text: str, auto_port: int = 0) -> ListenPlace:
         address = Address.parse(filled)
     except BadAddressError as error:
         raise CannotListenError(text, str(error)) from None
-    if address.is_name:
+    if address.kind not in ("ip4", "ip6"):
         raise CannotListenError(text, "expected an ip4 or ip6 literal, not a name")
     return ListenPlace(address, takes_next)
 

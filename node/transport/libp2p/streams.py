@@ -16,6 +16,8 @@ from libp2p.stream_muxer.yamux.yamux import YamuxStream
 LINE_BYTES_MAX: Final = 1024
 """Bytes of a protocol name that are read."""
 PROPOSALS_MAX: Final = 8
+SHOWN_PROTOCOLS_MAX: Final = 4
+SHOWN_CHARS_MAX: Final = 40
 CHUNK_BYTES: Final = 1 << 16
 READ_AHEAD_BYTES: Final = 4 << 10
 """Bytes of a stream that are read at once where fewer are asked for."""
@@ -33,7 +35,17 @@ class StreamFaultError(Exception):
 
 
 class ProtocolNotServedError(Exception):
-    """The other side does not know the protocol."""
+    """One side does not know the protocols that the other one asked for."""
+
+    def __init__(self, *protocols: str) -> None:
+        super().__init__(", ".join(protocols))
+        self.protocols = protocols
+
+    @property
+    def shown(self) -> str:
+        """The protocols, as much of them as may be shown."""
+        fit = (name[:SHOWN_CHARS_MAX] for name in self.protocols[:SHOWN_PROTOCOLS_MAX])
+        return ", ".join(name if name.isprintable() else repr(name) for name in fit)
 
 
 class Bytes(Protocol):
@@ -64,10 +76,14 @@ class TcpStream(ReadWriteCloser):
         self._out = bytearray()
         self._waiting = trio.Event()
         self._emptied = trio.Event()
+        self._sent = trio.Event()
+        self._heard = trio.Event()
+        self._is_sending = False
         self._closed = False
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return exactly `n` bytes; raises libp2p's ConnectionClosedError at the end."""
+        """Return exactly `n` bytes, or what is there; raises libp2p's ConnectionClosedError at the
+        end."""
         wanted = 1 if n is None else n
         while len(self._in) < wanted:
             try:
@@ -77,11 +93,20 @@ class TcpStream(ReadWriteCloser):
             if not data:
                 raise ConnectionClosedError("the connection is closed", transport="tcp")
             self.received += len(data)
+            self._heard.set()
+            if n is None:
+                return bytes(data)
             self._in += data
         taken = len(self._in) if n is None else n
         result = bytes(memoryview(self._in)[:taken])
         del self._in[:taken]
         return result
+
+    async def hear(self, beyond: int) -> None:
+        """Wait until somebody has read more than so many bytes of the socket."""
+        while self.received <= beyond:
+            self._heard = trio.Event()
+            await self._heard.wait()
 
     async def write(self, data: bytes) -> None:
         """Queue bytes, without a checkpoint: a frame is queued whole or not at all."""
@@ -95,6 +120,11 @@ class TcpStream(ReadWriteCloser):
         while len(self._out) >= SOCKET_UNSENT_BYTES_MAX and not self._closed:
             await self._emptied.wait()
 
+    async def drain(self) -> None:
+        """Wait until what is queued has been sent, or cannot be."""
+        while (self._out or self._is_sending) and not self._closed:
+            await self._sent.wait()
+
     async def flush(self) -> None:
         """Send what is queued, until the socket breaks. Cancelling it ends the connection."""
         try:
@@ -105,13 +135,18 @@ class TcpStream(ReadWriteCloser):
                 emptied, self._emptied = self._emptied, trio.Event()
                 emptied.set()
                 if data:
+                    self._is_sending = True
                     await self._stream.send_all(data)
+                    self._is_sending = False
                     self.sent += len(data)
+                sent, self._sent = self._sent, trio.Event()
+                sent.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             self._closed = True
             self._emptied.set()
+            self._sent.set()
 
     @property
     def unsent(self) -> int:
@@ -122,6 +157,7 @@ class TcpStream(ReadWriteCloser):
         """Close the socket at once; a task that waits for it goes on."""
         self._closed = True
         self._emptied.set()
+        self._sent.set()
         self._stream.socket.close()
 
     async def close(self) -> None:
@@ -286,18 +322,19 @@ async def agree(stream: Bytes, served: Container[str]) -> str:
         # Some wait for it before they propose anything.
         await stream.write(greeting)
         greeting = b""
-    name = await _read_line(stream)
+    asked = [await _read_line(stream)]
     for _ in range(PROPOSALS_MAX):
+        name = asked[-1]
         if name in served:
             await stream.write(greeting + _line(name))
             return name
         await stream.write(greeting + _line("na"))
         greeting = b""
         try:
-            name = await _read_line(stream)
-        except StreamFaultError:
-            break  # What was sent along with the proposal.
-    raise ProtocolNotServedError(name)
+            asked.append(await _read_line(stream))
+        except (StreamFaultError, StreamBrokenError, IOException):
+            break  # What was sent along with the proposal, or the other side gives up.
+    raise ProtocolNotServedError(*asked)
 
 
 def _line(text: str) -> bytes:

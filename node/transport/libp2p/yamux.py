@@ -12,7 +12,6 @@ from libp2p.abc import ISecureConn
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.peer.id import ID
-from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux as stock
 
@@ -20,9 +19,10 @@ from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.pace import WORK_PER_FRAME, Pace
+from unchained.node.transport.libp2p.secured import Session
 from unchained.node.transport.libp2p.streams import TcpStream
 
-YAMUX_PROTOCOL: Final = stock.PROTOCOL_ID
+YAMUX_PROTOCOL: Final = str(stock.PROTOCOL_ID)
 KEEPALIVE_S: Final = 5.0
 """Seconds of silence after which a peer is pinged."""
 DEAD_AFTER_SILENCES: Final = 3
@@ -74,7 +74,7 @@ class YamuxGuard:
     excess waits at its sender.
     """
 
-    def __init__(self, session: SecureSession, tcp: TcpStream, budget: NodeBudget) -> None:
+    def __init__(self, session: Session, tcp: TcpStream, budget: NodeBudget) -> None:
         self.fault: FrameFaultError | None = None
         self.is_initiator = session.is_initiator
         self.muxer: Yamux | None = None

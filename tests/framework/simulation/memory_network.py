@@ -379,6 +379,10 @@ class MemoryTransport:
             raise DialUnreachableError(address, "nobody answers")
         return target.id
 
+    def refusal(self, _address: Address) -> str | None:
+        """Return nothing: every address is dialled."""
+        return None
+
     async def disconnect(self, peer: PeerId) -> None:
         """Close the connection to a peer; no-op if there is none."""
         await trio.lowlevel.checkpoint()

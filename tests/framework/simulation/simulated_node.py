@@ -122,6 +122,8 @@ class SimulatedNode(SimNode):
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
         self.went_up = trio.Event()
+        self.is_new = False
+        """Whether it has begun anew on an empty disk, and has no chain yet."""
         self.sent: list[bytes] = []
         """Transfers that its wallet was told have been taken, by txid."""
         self.bans: dict[str, int] = {}
@@ -260,6 +262,7 @@ class SimulatedNode(SimNode):
         self.disk_under = FaultyDisk()
         self.durable.clear()
         self.bans.clear()
+        self.is_new = True
         self.simulation.sightings.note("disk replaced")
         self.simulation.log.note(self.name, "disk replaced")
 

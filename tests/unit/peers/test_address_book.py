@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import random
 import tracemalloc
+from hashlib import sha3_256
 
 from unchained.node.peers.address_book import (
     ADDRESSES_LOOKED_AT_MAX,
@@ -23,6 +25,7 @@ from unchained.node.peers.address_table import (
     BookEntry,
 )
 from unchained.node.transport.address import Address
+from unchained.node.transport.contract import PeerId
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
 
@@ -59,6 +62,25 @@ def test_only_whole_addresses_are_taken() -> None:
     assert book.add(address(1), "9.9.0.0/16", NOW)
     assert book.add(address(1), "8.8.0.0/16", NOW + 1)
     assert len(book) == 2
+
+
+def test_onion_addresses_are_taken_from_strangers_and_handed_on() -> None:
+    book = a_book()
+    text = f"/onion3/{onion(1)}:9000/p2p/{PEER}"
+    assert book.add(text, "30.1.0.0/16", NOW)
+    assert book.sample(8, NOW) == [text]
+    book.good(text, NOW)
+    picked = book.pick(NOW, lambda _: True)
+    assert picked is not None
+    assert picked.address == Address("onion3", onion(1), 9000, PeerId(PEER))
+    # One place for each service, whatever ports and identities it names.
+    assert not book.add(f"/onion3/{onion(1)}:9001/p2p/{'2' * 44}", "31.1.0.0/16", NOW)
+
+
+def onion(number: int) -> str:
+    key = bytes([number]) * 32
+    checksum = sha3_256(b".onion checksum" + key + b"\3").digest()[:2]
+    return base64.b32encode(key + checksum + b"\3").decode().lower()
 
 
 def test_one_source_reaches_few_places_and_all_sources_no_more_than_there_are() -> None:

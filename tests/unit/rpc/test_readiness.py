@@ -20,7 +20,11 @@ class FakePeers:
     def greeted(self) -> range:
         return range(self.count)
 
-    def other_networks(self) -> list[str]:
+    @property
+    def strangers(self) -> FakePeers:
+        return self
+
+    def networks(self) -> list[str]:
         return self.others
 
 

@@ -1,0 +1,34 @@
+"""What a node without peers says of itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.ports import LONE_NETWORKS
+from unchained.node.consensus.params import Network
+
+ALONE_S: Final = 60.0
+"""Seconds after which a node that reaches nobody mines by itself, where it may be alone."""
+
+YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
+
+NOT_LAUNCHED: Final = (
+    "the network has not been launched: nobody else is there, and its genesis changes when it is"
+)
+
+
+def say_alone(
+    network: Network, *, knows_others: bool, may_be_alone: bool, log: FilteringBoundLogger
+) -> None:
+    """Say what a node's chain is worth while it knows of no other, and before a network is
+    launched."""
+    if network.name not in LONE_NETWORKS:
+        log.warning("net.not_launched", network=network.name, why=NOT_LAUNCHED)
+    if knows_others:
+        return
+    if may_be_alone:
+        log.info("chain.alone", why=YOURS_ALONE)
+    else:
+        log.warning("mining.refused", why=f"{YOURS_ALONE}; --alone mines it all the same")

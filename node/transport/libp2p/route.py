@@ -1,0 +1,125 @@
+"""The way to a peer: straight over TCP, or through a SOCKS5 proxy such as Tor's.
+
+Through a proxy nothing is looked up here: names, those of onion services among them, are the
+proxy's to resolve, and each peer gets a circuit of its own, since Tor keeps apart what comes with
+different user names (its `IsolateSOCKSAuth`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+from python_socks import ProxyError, ProxyType
+from python_socks.async_.trio import Proxy
+
+from unchained.node.base.randomness import SYSTEM
+from unchained.node.transport.address import Address
+from unchained.node.transport.libp2p.listener import dial_problem
+
+ISOLATION_PASSWORD: Final = "unchained"  # noqa: S105 - a proxy keeps circuits apart by it
+KINDS: Final = {"ip4": "ipv4", "ip6": "ipv6", "onion3": "onion"}
+"""The kind of network, as `network.only` names it, of each kind of address but a name."""
+
+
+class RouteError(Exception):
+    """Nobody was reached; the message says why."""
+
+
+class Route(Protocol):
+    """Opens connections."""
+
+    @property
+    def resolves(self) -> bool:
+        """Whether names are left to it."""
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind can be reached; None if it can."""
+
+    async def open(self, host: str, port: int) -> trio.SocketStream:
+        """Connect to an IP literal or, if it `resolves`, to a name. Raises `RouteError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which kinds of network a node dials: `onion`, `ipv4`, `ipv6`; none given means all."""
+
+    only: Collection[str] = ()
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why an address is not dialled."""
+        if not self.only or (address.is_name and set(self.only) != {"onion"}):
+            return None
+        if KINDS.get(address.kind) in self.only:
+            return None
+        return f"network.only is {', '.join(sorted(self.only))}"
+
+
+class DirectRoute:
+    """Straight over TCP."""
+
+    resolves = False
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind can be reached; None if it can."""
+        if address.kind == "onion3":
+            return "an onion address takes a proxy (network.proxy)"
+        return self._reach.refusal(address)
+
+    async def open(self, host: str, port: int) -> trio.SocketStream:
+        """Connect to an IP literal. Raises `RouteError`."""
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise RouteError(dial_problem(error)) from None
+
+
+class ProxiedRoute:
+    """Through a SOCKS5 proxy."""
+
+    resolves = True
+
+    def __init__(self, host: str, port: int, reach: Reach) -> None:
+        self._host = host
+        self._port = port
+        self._reach = reach
+        self._secret = SYSTEM.token_bytes(8).hex()
+
+    def refusal(self, address: Address) -> str | None:
+        """Return why no address of this kind can be reached; None if it can."""
+        return self._reach.refusal(address)
+
+    async def open(self, host: str, port: int) -> trio.SocketStream:
+        """Connect to an IP literal or a name, on a circuit of its own. Raises `RouteError`."""
+        proxy = Proxy(
+            proxy_type=ProxyType.SOCKS5,
+            host=self._host,
+            port=self._port,
+            # Of one place always the same, and of no other node's.
+            username=f"{self._secret}-{host}-{port}",
+            password=ISOLATION_PASSWORD,
+            rdns=True,
+        )
+        try:
+            sock = await proxy.connect(dest_host=host, dest_port=port)
+        except (ProxyError, OSError, TimeoutError) as error:
+            raise RouteError(f"by the proxy {self._host}:{self._port}: {_why(error)}") from None
+        return trio.SocketStream(sock)
+
+
+def _why(error: Exception) -> str:
+    return dial_problem(error) if isinstance(error, OSError) else str(error) or "it says no more"
+
+
+def route_of(proxy: str, only: Collection[str]) -> Route:
+    """Return the way to peers that settings name: through ``HOST:PORT``, or straight."""
+    reach = Reach(only)
+    if not proxy:
+        return DirectRoute(reach)
+    host, _, port = proxy.rpartition(":")
+    return ProxiedRoute(host.strip("[]"), int(port), reach)
