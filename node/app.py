@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,12 +37,10 @@ from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
-from unchained.node.consensus.policy import PolicyError
-from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
@@ -52,22 +51,21 @@ from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
     FixedPayout,
+    PayoutError,
     new_mining_wallet,
     payout_to,
     wallet_account,
 )
-from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.types import Wid
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
-from unchained.node.wallet.errors import TransferRefusedError
 from unchained.node.wallet.keystore import WALLETS_NAME
-from unchained.node.wallet.link import ChainTip
 from unchained.node.wallet.manager import WalletManager
-from unchained.storage.kv import KeyValueStore, Snapshot
+from unchained.storage.errors import StoreMissingError
+from unchained.storage.kv import KeyValueStore
 from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
@@ -106,48 +104,6 @@ class NodeStatistics(msgspec.Struct, frozen=True):
     control: ControlStatistics | None
     harvest: MinedCoinsStatistics | None
     network: NetworkStatistics | None
-
-
-class WalletLink:
-    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`)."""
-
-    def __init__(self, chain: ChainService, store: KeyValueStore) -> None:
-        self._chain = chain
-        self._store = store
-
-    @property
-    def network(self) -> Network:
-        """Whose chain it is."""
-        return self._chain.network
-
-    @property
-    def tip(self) -> ChainTip:
-        """The present."""
-        return _tip_of(self._chain.status.value)
-
-    async def wait_newer(self, next_event: int) -> ChainTip:
-        """Return the present once its `next_event` differs; cancelling loses nothing."""
-        status = await self._chain.status.wait_for(lambda now: now.next_event != next_event)
-        return _tip_of(status)
-
-    def snapshot(self) -> Snapshot:
-        """Return the store as it is at this moment."""
-        return self._store.snapshot()
-
-    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
-        """Return a transfer that the chain has decoded not long ago; from any thread."""
-        return self._chain.proven_transfer(wid)
-
-    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
-        """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
-        try:
-            return await self._chain.submit_transfer(transfer) is Outcome.ACCEPTED
-        except (ProtocolError, PolicyError) as error:
-            raise TransferRefusedError(error.name, str(error)) from None
-
-
-def _tip_of(status: ChainStatus) -> ChainTip:
-    return ChainTip(status.tip, status.height, status.next_event, status.mempool.min_fee_rate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +186,12 @@ class Node:
         )
 
 
+def _check_store(data_dir: Path, network: Network) -> None:
+    """Raise what opening the store of a data directory raises, if there is one."""
+    with suppress(StoreMissingError):
+        open_store(data_dir, network, create=False).close()
+
+
 async def build(
     settings: Settings,
     data_dir: Path,
@@ -243,7 +205,7 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -252,7 +214,12 @@ async def build(
     if config.mining.payout:
         chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
-        chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        try:
+            chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+        except PayoutError:
+            # Where the chain is of another network as well, it is the directory that is wrong.
+            await trio.to_thread.run_sync(_check_store, data_dir, network)
+            raise
     options = LevelOptions(block_cache=config.storage.cache_mib << 20)
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
@@ -281,9 +248,10 @@ async def build(
                 _make_network, config.network, data_dir, chain, store, clock, log, may_be_alone
             )
         may_mine = Watch(may_be_alone) if peers is None else peers.synced
+        intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store),
+            WalletLink(chain, store, intake),
             clock=clock,
             runner=ThreadRunner(WALLET_THREADS),
             log=log,
@@ -301,6 +269,7 @@ async def build(
         if config.rpc.enabled and control is not None:
             parts = ServerParts(
                 chain=chain,
+                intake=intake,
                 store=store,
                 data_dir=data_dir,
                 clock=clock,
@@ -352,7 +321,8 @@ def _make_network(
 ) -> NodeNetwork:
     """Return what joins the node to others.
 
-    Raises `BadIdentityError`, `CannotListenError`, `BadAddressError` or `BadAsmapError`.
+    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
+    `BadAsmapError`.
     """
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
@@ -377,8 +347,8 @@ def _make_network(
             announce=config.announce,
             auto_port=DEFAULT_PORTS[chain.network.name].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
-            upload_kib=config.upload_kib,
             security=config.security,
+            upload_kib=config.upload_kib,
             proxy=config.proxy,
             only=config.only,
         ),

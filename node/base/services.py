@@ -228,14 +228,16 @@ class Supervisor:
     ) -> None:
         with scope:
             for stage in self._stages():
+                # Whoever stops looks only at what has begun: nothing begins after that.
+                if self._stop.is_set():
+                    return
                 for record in stage:
                     record.state = "starting"
                     nursery.start_soon(self._keep, record, name=f"service {record.service.name}")
                 for record in stage:
                     await record.settled.wait()
-                if self._stop.is_set():
-                    return
-            task_status.started()
+            if not self._stop.is_set():
+                task_status.started()
 
     async def _stop_all(self) -> None:
         with trio.move_on_after(self._grace_s) as grace:

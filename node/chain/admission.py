@@ -27,7 +27,7 @@ from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.presence import there
-from unchained.storage.schema import CoinAccepted
+from unchained.storage.schema import AnchorRecord, CoinAccepted
 
 
 class Vote(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +85,11 @@ class Admission:
         """When the clock next lets a coin count that is stored already, None if none waits."""
         return self._due[0][0] - self._network.future_limit_ms if self._due else None
 
+    def has(self, coin: Coin) -> bool:
+        """Return whether a coin is a vote, or stored to be one when it may."""
+        home = self._tree.get(coin.parent)
+        return (home is not None and coin.id in home.bound) or self.awaits(coin)
+
     def awaits(self, coin: Coin) -> bool:
         """Return whether a coin is stored and no vote (yet)."""
         return coin.id in self._others.get(coin.parent, ())
@@ -122,6 +127,7 @@ class Admission:
             self._store(coin)
             self._drop_other(coin.parent, coin.id)
             self._tree.add_vote(vote.home, coin.id)
+            self._admit(self._grow_new(vote))
         self._admit(home)
 
     def let_count(self, node: AnchorNode, validation: Validation) -> None:
@@ -159,6 +165,12 @@ class Admission:
         self._ledger.log(CoinAccepted(coin.id))
         self._journal.changes.coins.append(coin)
         self.coins += 1
+        return self._grow_new(vote)
+
+    def _grow_new(self, vote: Vote) -> AnchorNode | None:
+        """Give a vote its node if it is of anchor grade and has none; return the anchor that counts
+        with that."""
+        coin = vote.coin
         if not is_anchor_grade(coin, self._network) or self._tree.get(coin.id) is not None:
             return None
         node, validation = self._grow(vote)
@@ -180,8 +192,10 @@ class Admission:
             return node, None
         body = Body.from_bytes(record.body)
         if not is_main and not self._is_whole(body):
-            # What it lists went while it did not count: its body is to be asked for again.
-            self._ledger.batch.delete(schema.ANCHOR.key(node.id))
+            # What it lists went while it did not count: its body is to be asked for again. What
+            # else is on record of it stays: an operator's word does not go with a transfer.
+            bare = AnchorRecord(node.coin.raw, b"", AnchorStatus.BODYLESS, 0, 0, node.marks)
+            self._ledger.batch.put(schema.ANCHOR.key(node.id), schema.ANCHOR.encode(bare))
             return node, None
         return node, Validation.of_child(vote.coin, body, vote.home.context, self._network)
 
@@ -214,6 +228,10 @@ class Admission:
                 del self._others[parent]
 
     # The clock
+
+    def note_left(self, anchor: Coin) -> None:
+        """Note that an anchor has left the main chain: from here on its time is asked for."""
+        self._newest_ms = max(self._newest_ms, anchor.header.time)
 
     def note_clock(self, now_ms: int) -> bool:
         """Let count what the clock allows now, and nothing that it does not allow any more; return

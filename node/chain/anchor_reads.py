@@ -70,6 +70,21 @@ def unknown_coins(view: ChainView, coins: Sequence[Coin]) -> list[Coin]:
     return [coin for coin in coins if not view.archive.knows(coin.id)]
 
 
+def missing_votes(view: ChainView, coins: Sequence[Coin]) -> list[Coin]:
+    """Return the coins that are not known, or are bound to an anchor that counts and no votes for
+    it: one that a body lists may have come long before the anchor, or outlived it here."""
+    found = []
+    for coin in coins:
+        home = view.tree.get(coin.parent)
+        if home is not None and home.status is AnchorStatus.COUNTS:
+            is_missing = coin.id not in home.bound
+        else:
+            is_missing = not view.archive.knows(coin.id)
+        if is_missing:
+            found.append(coin)
+    return found
+
+
 def without_bodies(view: ChainView, ids: Iterable[CoinId]) -> list[CoinId]:
     """Return those of some coins that are anchors whose bodies are unknown."""
     nodes = (view.tree.get(coin_id) for coin_id in ids)

@@ -16,7 +16,10 @@ from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.writer import ChainWriter
 
 CLOCK_CHECK_S: Final = 0.5
-"""Seconds between looks at the clock."""
+"""Seconds between looks at the clock while something waits for it."""
+
+IDLE_CLOCK_CHECK_S: Final = 5.0
+"""Seconds between looks at it otherwise: it may be set back."""
 
 LEAST_WAIT_S: Final = 0.001
 
@@ -63,9 +66,17 @@ class ClockWatch:
             status = self._status.value
             due_ms = math.inf if status.next_due_ms is None else status.next_due_ms
             wait_s = (due_ms - self._clock.now_ms()) / 1000
-            await trio.sleep(min(CLOCK_CHECK_S, max(LEAST_WAIT_S, wait_s)))
+            if _waits_for_clock(status):
+                await trio.sleep(min(CLOCK_CHECK_S, max(LEAST_WAIT_S, wait_s)))
+            else:
+                with trio.move_on_after(IDLE_CLOCK_CHECK_S):
+                    await self._status.wait_for(_waits_for_clock)
             now_ms = self._clock.now_ms()
             if now_ms < seen_ms or now_ms >= due_ms or status.clock_behind_ms:
                 # The writer looks at the clock before whatever it does.
                 await self._writer.call(ChainCore.advance)
             seen_ms = now_ms
+
+
+def _waits_for_clock(status: ChainStatus) -> bool:
+    return status.next_due_ms is not None or bool(status.clock_behind_ms)

@@ -68,14 +68,13 @@ class CoinIntake:
         self, submitted: Coin | ProvenCoin, *, sender: Sender | None = None
     ) -> Outcome | Held:
         """Take in a coin, as `ChainService.submit_coin` does."""
-        held = HeldCoin(submitted, sender)
         if sender is None:
-            return await self._submit_one_by_one(held)
+            return await self._submit_one_by_one(submitted, None)
         # Protocol §11: "At most two unproven coins per peer are in verification at a time"
         places = self._places.setdefault(sender.peer, trio.Semaphore(PROOFS_PER_PEER))
         try:
             async with places:
-                return await self._submit_one_by_one(held)
+                return await self._submit_one_by_one(submitted, sender)
         except BadMixError:
             # Protocol §11: a forged mix bans at once, and what is held goes with a banned peer
             self.forget_sender(sender.peer)
@@ -84,24 +83,26 @@ class CoinIntake:
             if places.value == PROOFS_PER_PEER and not places.statistics().tasks_waiting:
                 self._places.pop(sender.peer, None)
 
-    async def _submit_one_by_one(self, held: HeldCoin) -> Outcome | Held:
+    async def _submit_one_by_one(
+        self, submitted: Coin | ProvenCoin, sender: Sender | None
+    ) -> Outcome | Held:
         """Submit a coin when nobody else has it in hand."""
-        coin = held.coin
+        coin = submitted.coin if isinstance(submitted, ProvenCoin) else submitted
         while (pending := self._in_flight.get(coin.id)) is not None:
             await pending.wait()
         self._in_flight[coin.id] = trio.Event()
         try:
-            return await self._submit_known_parent(held.submitted)
+            return await self._submit_known_parent(submitted)
         except UnknownParentError:
-            return await self._hold_orphan(held)
+            return await self._hold_orphan(HeldCoin(submitted, sender))
         except TimeTooNewError:
             if coin.id in self._early:
                 return Held(None)
-            if not self._may_hold_early(held):
+            if not self._may_hold_early(HeldCoin(submitted, sender)):
                 raise
-            if isinstance(held.submitted, Coin):
+            if isinstance(submitted, Coin):
                 await self._verifier.verify_mixes((coin,))
-            self._hold_early(HeldCoin(ProvenCoin(coin), held.sender))
+            self._hold_early(HeldCoin(ProvenCoin(coin), sender))
             return Held(None)
         finally:
             self._in_flight.pop(coin.id).set()

@@ -124,12 +124,13 @@ def transfer_bytes(view: ChainView, wid: Wid) -> bytes | None:
 
 
 def transfers(view: ChainView, wids: Iterable[Wid], most_bytes: int) -> list[bytes]:
-    """Return the encodings of transfers, empty bytes for unknown ones: as many of the first as
-    have `most_bytes` together, one at least."""
+    """Return the encodings of transfers, empty bytes for unknown and hidden ones: as many of the
+    first as have `most_bytes` together, one at least."""
     found: list[bytes] = []
     size = 0
     for wid in wids:
-        raw = transfer_bytes(view, wid) or b""
+        is_hidden = wid in view.waiting.mempool.hidden
+        raw = b"" if is_hidden else transfer_bytes(view, wid) or b""
         if found and size + len(raw) > most_bytes:
             break
         size += len(raw)

@@ -272,7 +272,7 @@ class ChainCore:
         return _Passed(node, mints, news)
 
     def _count(self, passed: _Passed, package: Package, *, choose: bool) -> Outcome:
-        self._let_count(passed.node, package, passed.mints, passed.news)
+        self._let_count(passed.node, package, passed.mints)
         if choose:
             self._main.advance()
         self.journal.flush()
@@ -317,15 +317,16 @@ class ChainCore:
             self._main.rule_out(node, error)
             self.journal.flush()
 
-    def _let_count(
-        self, node: AnchorNode, package: Package, mints: list[Mint], news: Sequence[Coin]
-    ) -> None:
+    def _let_count(self, node: AnchorNode, package: Package, mints: list[Mint]) -> None:
         parent = node.parent
         assert parent is not None, "the root has a body"
         put = self.ledger.batch.put
-        for coin in news:
-            self.admission.take_in_listed(coin)
+        for mint in mints[1:]:
+            # One that is known may have lost its anchor, which has come back since.
+            if not self.admission.has(mint.coin):
+                self.admission.take_in_listed(mint.coin)
         for wid in map(Wid, package.body.transfers):
+            self.mempool.reveal(wid)
             if not self._waiting.is_stored(wid):
                 raw = package.transfers.get(wid)
                 raw = self._waiting.jobs.get(wid) if raw is None else raw
@@ -357,28 +358,25 @@ class ChainCore:
     def set_aside(self, anchor_id: CoinId) -> bool:
         """Let an anchor and its descendants stop counting, until `take_back`; return whether that
         is news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if node.is_set_aside:
-            return False
-        self._main.set_aside(node)
-        self.journal.flush(force=True)
-        return True
+        return self._put_aside(anchor_id, is_aside=True)
 
     def take_back(self, anchor_id: CoinId) -> bool:
         """Let an anchor that was set aside count again, with its descendants; return whether that
         is news. Raises `UnknownAnchorError`."""
-        node = self._above_root(anchor_id)
-        if not node.is_set_aside:
-            return False
-        self._main.take_back(node)
-        self.journal.flush(force=True)
-        return True
+        return self._put_aside(anchor_id, is_aside=False)
 
-    def _above_root(self, anchor_id: CoinId) -> AnchorNode:
+    def _put_aside(self, anchor_id: CoinId, *, is_aside: bool) -> bool:
         node = self.tree.get(anchor_id)
-        if node is None or node is self.tree.root:
+        if node is None:
+            changed = self._main.mark_absent(anchor_id, is_aside=is_aside)
+        else:
+            changed = None if node is self.tree.root else node.is_set_aside != is_aside
+        if changed is None:
             raise UnknownAnchorError(anchor_id, self.tree.root.height + 1)
-        return node
+        if changed and node is not None:
+            (self._main.set_aside if is_aside else self._main.take_back)(node)
+        self.journal.flush(force=True)
+        return changed
 
     # Branches that leave the main chain below the tree
 
@@ -432,13 +430,13 @@ class ChainCore:
         checked = self._waiting.check(sized, now_ms)
         return checked if isinstance(checked, Outcome) else sized
 
-    def submit_transfer(self, proven: ProvenTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer (Protocol §8.4).
+    def submit_transfer(self, proven: ProvenTransfer, now_ms: int, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         try:
-            outcome = self._waiting.submit(proven, now_ms)
+            outcome = self._waiting.submit(proven, now_ms, hidden=hidden)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()
@@ -453,7 +451,7 @@ class ChainCore:
         self.journal.flush()
 
     def load_mempool(self) -> None:
-        """Judge the transfers that waited when the store was last written: after opening."""
+        """Validate the transfers that waited when the store was last written: after opening."""
         self._waiting.load()
         self.journal.flush()
 

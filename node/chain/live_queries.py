@@ -57,6 +57,9 @@ class LiveQueries:
     async def is_known(self, anchor_id: CoinId) -> bool:
         return await self._reader.read(partial(anchor_reads.is_known, anchor_id=anchor_id))
 
+    async def missing_votes(self, coins: Sequence[Coin]) -> list[Coin]:
+        return await self._reader.read(partial(anchor_reads.missing_votes, coins=coins))
+
     async def unknown_coins(self, coins: Sequence[Coin]) -> list[Coin]:
         return await self._reader.read(partial(anchor_reads.unknown_coins, coins=coins))
 

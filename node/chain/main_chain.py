@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive, Branch
 from unchained.node.chain.journal import Journal
@@ -12,12 +14,13 @@ from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers, WaitingTransfers
 from unchained.node.chain.reorg_window import ReorgWindow
 from unchained.node.chain.results import ConnectedAnchor, ReorgRefused
-from unchained.node.chain.tree import AnchorNode, AnchorTree
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorTree
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.consensus.mints import CoinKind, Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import connect_anchor, mints_of
+from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.schema import AnchorRecord, MempoolRecord, TransferEntered
@@ -168,6 +171,7 @@ class MainChain:
             record = MempoolRecord(0, node.coin.header.time, sized.transfer.fee, sized.size)
             self._ledger.batch.put(schema.MEMPOOL.key(sized.wid), schema.MEMPOOL.encode(record))
         self._tree.set_tip(parent)
+        self._admission.note_left(node.coin)
         self._journal.changes.disconnected.append((node.height, node.id))
         self._refused_lead += self._work_of([node])
         self._journal.write(tip_moved=True)
@@ -211,6 +215,22 @@ class MainChain:
         self._journal.changes.aside.append((node.id, True))
         self._leave(node)
 
+    def mark_absent(self, anchor_id: CoinId, *, is_aside: bool) -> bool | None:
+        """Set an anchor aside that counted once and waits for the clock to count again, or take it
+        back; return whether that is news, None if there is no such anchor."""
+        record = schema.ANCHOR.get(self._ledger.view, anchor_id)
+        if record is None or not self._admission.awaits(Coin.from_bytes(record.coin)):
+            return None
+        marks = AnchorMark(record.marks) & ~AnchorMark.SET_ASIDE
+        if is_aside:
+            marks |= AnchorMark.SET_ASIDE
+        changed = marks != record.marks
+        if changed:
+            record = msgspec.structs.replace(record, marks=int(marks))
+            self._ledger.batch.put(schema.ANCHOR.key(anchor_id), schema.ANCHOR.encode(record))
+            self._journal.changes.aside.append((anchor_id, is_aside))
+        return changed
+
     def leave_set_aside(self) -> None:
         """Finish, after opening, what a set-aside had begun."""
         for node in self._tree.path(self._tree.root, self._tree.tip):
@@ -224,6 +244,8 @@ class MainChain:
         while node.on_main:
             self._disconnect(undone)
             depth += 1
+        # What the clock does not allow counted only for having been the main chain.
+        self._admission.note_clock(self._admission.now_ms)
         if self._admission.is_behind:
             self._settle(undone, depth)
         else:

@@ -42,6 +42,9 @@ class ChainQueries(Protocol):
     async def is_known(self, anchor_id: CoinId) -> bool:
         """Return whether there is nothing to ask about an anchor."""
 
+    async def missing_votes(self, coins: Sequence[Coin]) -> list[Coin]:
+        """Return the coins that are not known, or could be votes and are none."""
+
     async def unknown_coins(self, coins: Sequence[Coin]) -> list[Coin]:
         """Return the coins that are not known."""
 
@@ -110,8 +113,8 @@ class ChainQueries(Protocol):
         """Return known coins, empty bytes for others."""
 
     async def transfers(self, wids: Sequence[Wid], most_bytes: int) -> list[bytes]:
-        """Return the encodings of transfers, empty bytes for unknown ones: as many of the first
-        as have `most_bytes` together, one at least."""
+        """Return the encodings of transfers for peers, empty bytes for those that are unknown or
+        hidden from them: as many of the first as have `most_bytes` together, one at least."""
 
     async def votes(self, anchors: Sequence[CoinId], after: bytes, limit: int) -> VotesFound:
         """Return the votes for anchors that count, by anchor and then by id, at most `limit`: for

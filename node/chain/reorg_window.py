@@ -19,6 +19,7 @@ from unchained.node.chain.opened_chain import main_validation
 from unchained.node.chain.tree import AnchorStatus, AnchorTree
 from unchained.node.consensus.fork_choice import is_settled
 from unchained.node.consensus.params import Network
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
@@ -171,6 +172,17 @@ class ReorgWindow:
             if not on_chain and not self._tree.is_listed(coin_id):
                 batch.delete(schema.COIN.key(coin_id))
                 self._archive.forget(coin_id)
+                self._drop_absent(coin_id)
+
+    def _drop_absent(self, anchor_id: CoinId) -> None:
+        """Delete what is on record of an anchor that has waited for the clock, out of the tree."""
+        record = schema.ANCHOR.get(self._ledger.view, anchor_id)
+        if record is None or self._tree.get(anchor_id) is not None:
+            return
+        self._ledger.batch.delete(schema.ANCHOR.key(anchor_id))
+        if record.body:
+            for wid in Body.from_bytes(record.body).transfers:
+                self._drop_transfer(Wid(wid))
 
     def _drop_transfer(self, wid: Wid) -> None:
         """Delete a transfer's bytes unless it waits or an anchor that counts lists it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
@@ -19,6 +21,17 @@ class Outcome(enum.Enum):
 
     ACCEPTED = "accepted"
     KNOWN = "known"
+
+
+class TransferIntake(Protocol):
+    """Takes transfers that are made here: the chain of a node that is alone, else the stem."""
+
+    async def submit_transfer(self, transfer: bytes | ProvenTransfer) -> Outcome:
+        """Take in a transfer: its whole encoding, or one that was proven where it was made.
+
+        Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
+        relayed.
+        """
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

@@ -354,7 +354,7 @@ class ChainService:
     def _take_body(
         self, core: ChainCore, submitted: Package | ProvenAnchor
     ) -> Outcome | NeedsProof | Operation:
-        """Judge a body, in the writer's thread; return the choice of the tip that is still to be
+        """Check a body, in the writer's thread; return the choice of the tip that is still to be
         made if it counts."""
         result: Outcome | NeedsProof
         if isinstance(submitted, ProvenAnchor):
@@ -391,9 +391,12 @@ class ChainService:
         now_ms = self._clock.now_ms()
         return await self._call(lambda core: core.submit_batch(anchors, now_ms))
 
-    async def submit_transfer(self, transfer: bytes | ProvenTransfer) -> Outcome:
+    async def submit_transfer(
+        self, transfer: bytes | ProvenTransfer, *, hidden: bool = False
+    ) -> Outcome:
         """Take in a transfer that came by itself: its whole encoding, or one that was proven where
-        it was made.
+        it was made. One that is `hidden` is shown to no peer until it is submitted without, or
+        revealed, or an anchor lists it.
 
         Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
         relayed. What the chain does not allow is refused before any signature is looked at.
@@ -405,9 +408,14 @@ class ChainService:
         else:
             found = await self._prove(transfer, now_ms)
             if isinstance(found, Outcome):
-                return found
+                is_news = not hidden and await self.reveal_transfer(wid_of(transfer))
+                return Outcome.ACCEPTED if is_news else found
             proven = found
-        return await self._call(lambda core: core.submit_transfer(proven, now_ms))
+        return await self._call(lambda core: core.submit_transfer(proven, now_ms, hidden))
+
+    async def reveal_transfer(self, wid: Wid) -> bool:
+        """Let peers learn of a transfer from here; return whether it was hidden from them."""
+        return await self._call(lambda core: core.mempool.reveal(wid))
 
     async def _prove(self, raw: bytes, now_ms: int) -> ProvenTransfer | Outcome:
         known = self._transfers.proven(wid_of(raw))

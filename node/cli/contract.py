@@ -18,8 +18,8 @@ from unchained.node.cli.pay import (
     SpendCommand,
     payment,
     show_sent,
-    write_unsigned,
 )
+from unchained.node.cli.sign import write_unsigned
 from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
 
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")

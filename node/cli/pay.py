@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,7 +25,6 @@ from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
-    read_passphrase,
 )
 from unchained.node.cli.text import harmless, print_json
 from unchained.node.cli.wallet import (
@@ -33,14 +34,15 @@ from unchained.node.cli.wallet import (
     WalletOption,
     app,
     known_passphrase,
-    write_output,
 )
-from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
 UNLOCK_S: Final = 120.0
 """For how long a command unlocks a wallet that it then locks again."""
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
+
+PAYMENTS_BYTES_MAX: Final = 1 << 20
+"""Bytes of a file of payments."""
 
 SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
@@ -118,22 +120,56 @@ def payment(to: str, amount: str | None, memo: str) -> list[dict[str, str]]:
 
 def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     """Show a transfer that has been sent."""
-    payees = [payee | {"to": _shortened(payee["to"])} for payee in sent["payees"]]
+    payees = [payee | {"to": shortened(payee["to"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
     node.show(sent, lambda: print_fields(shown | {"payees": payees}))
 
 
-def _shortened(payee: str) -> str:
+def shortened(payee: str) -> str:
     """Return an address whole, and of a paycode, which fills a screen, the ends."""
     return payee if len(payee) <= SHOWN_WHOLE else f"{payee[:24]}…{payee[-24:]}"
 
 
+def print_meaning(found: dict[str, Any]) -> None:
+    """Print what signing a transfer means, as the signer's own machine has worked it out."""
+    for output in found["outputs"]:
+        whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
+        typer.echo(f"{output['value']:>20} UNC  {shortened(harmless(whom))}")
+        if not (output["own"] or output["payee"]):
+            typer.echo(f"{'':>26}a lock: the file does not show whose")
+        if output["terms"]:
+            typer.echo(f"{'':>26}under {output['terms']}")
+        if output["memo"]:
+            typer.echo(f"{'':>26}memo {harmless(output['memo'])}")
+    typer.echo(f"{found['fee']:>20} UNC  fee")
+    typer.echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
+    if found["lock_height"]:
+        typer.echo(f"not before height {found['lock_height']}")
+    typer.echo(
+        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
+        "keys"
+    )
+
+
+def without_file(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a transfer to be signed, but for its file."""
+    return {name: value for name, value in found.items() if name != "file"}
+
+
 @asking(app, "send")
-@user_text("Pay somebody.")
+@user_text(
+    """Pay somebody, or several: PAYEE UNC [PAYEE UNC]..., or a file with a line PAYEE,UNC[,MEMO]
+    for each. A person is shown what it pays and asked."""
+)
 def send(
     node: Asker,
-    to: ToArgument,
-    amount: AmountArgument = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PAYEE [UNC]]...", help="A payment URI may name the amount."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--payments", metavar="FILE", help="Pay all that it lists.")
+    ] = None,
     memo: MemoOption = "",
     wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
@@ -141,19 +177,68 @@ def send(
     fee: FeeOption = None,
     coin: CoinsOption = None,
     allow_high_fee: HighFeeOption = False,
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", metavar="ID", help="Pay once, however often it is asked."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what it would pay, and pay nothing.")
+    ] = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
+    payments = _payments(pairs or [], file, memo)
+    asked = {
+        "payments": payments,
+        "account": account,
+        "fee_rate": fee_rate,
+        "fee": fee,
+        "allow_high_fee": allow_high_fee,
+        "coins": coin,
+    }
+    if dry_run or (sys.stdin.isatty() and not yes):
+        found = node.call("wallet.prepare", seconds=SLOW_ANSWER_S, name=wallet, **asked)
+        if dry_run:
+            node.show(without_file(found), lambda: print_meaning(found))
+            return
+        print_meaning(found)
+        if not typer.confirm("Send it?", err=True):
+            raise CommandFailedError("not sent")
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.send",
-        payments=payment(to, amount, memo),
-        account=account,
-        fee_rate=fee_rate,
-        fee=fee,
-        allow_high_fee=allow_high_fee,
-        coins=coin,
+        "wallet.send", **asked, request_id=request_id
     )
     show_sent(node, sent)
+
+
+def _payments(pairs: Sequence[str], file: Path | None, memo: str) -> list[dict[str, str]]:
+    """Return the payments of a command line. Raises `CommandFailedError`, `typer.BadParameter`."""
+    found = [] if file is None else _payments_of(read_file(file, PAYMENTS_BYTES_MAX), str(file))
+    if len(pairs) == 1:
+        found += payment(pairs[0], None, memo)
+    elif len(pairs) % 2:
+        raise typer.BadParameter("expected an amount after each payee", param_hint="PAYEE UNC")
+    else:
+        for at in range(0, len(pairs), 2):
+            found += payment(pairs[at], pairs[at + 1], memo)
+    if not found:
+        raise typer.BadParameter("nobody to pay: expected PAYEE UNC", param_hint="PAYEE UNC")
+    return found
+
+
+def _payments_of(content: bytes, name: str) -> list[dict[str, str]]:
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode()), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CommandFailedError(f"{name}: not a file of payments: {error}") from None
+    found: list[dict[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        if not line or line[0].startswith("#"):
+            continue
+        if not 2 <= len(line) <= 3:
+            raise CommandFailedError(f"{name}: line {number}: expected PAYEE,UNC or PAYEE,UNC,MEMO")
+        found += payment(line[0].strip(), line[1].strip(), line[2] if len(line) == 3 else "")
+    return found
 
 
 @asking(app, "sweep")
@@ -250,167 +335,6 @@ def _show_abandoned(lost: list[str]) -> None:
     typer.echo("abandoned")
     for txid in lost:
         typer.echo(f"given up with it, since it spends its change: {txid}")
-
-
-@asking(app, "prepare")
-@user_text("Make a transfer to be signed elsewhere, and write it to a file.")
-def prepare(
-    node: Asker,
-    to: ToArgument,
-    output: OutputOption,
-    amount: AmountArgument = None,
-    memo: MemoOption = "",
-    wallet: WalletOption = DEFAULT_WALLET,
-    account: AccountOption = 0,
-    fee_rate: RateOption = None,
-    fee: FeeOption = None,
-    coin: CoinsOption = None,
-    allow_high_fee: HighFeeOption = False,
-) -> None:
-    found = node.call(
-        "wallet.prepare",
-        seconds=SLOW_ANSWER_S,
-        payments=payment(to, amount, memo),
-        name=wallet,
-        account=account,
-        fee_rate=fee_rate,
-        fee=fee,
-        allow_high_fee=allow_high_fee,
-        coins=coin,
-    )
-    write_unsigned(node, found, output)
-
-
-@asking(app, "describe")
-@user_text("Show what signing a transfer would mean.")
-def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
-    node.show(found, lambda: _print_meaning(found))
-
-
-def _print_meaning(found: dict[str, Any]) -> None:
-    """Print what signing a transfer means, as the signer's own machine has worked it out."""
-    for output in found["outputs"]:
-        whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
-        typer.echo(f"{output['value']:>20} UNC  {_shortened(harmless(whom))}")
-        if not (output["own"] or output["payee"]):
-            typer.echo(f"{'':>26}a lock: the file does not show whose")
-        if output["terms"]:
-            typer.echo(f"{'':>26}under {output['terms']}")
-        if output["memo"]:
-            typer.echo(f"{'':>26}memo {harmless(output['memo'])}")
-    typer.echo(f"{found['fee']:>20} UNC  fee")
-    typer.echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
-    if found["lock_height"]:
-        typer.echo(f"not before height {found['lock_height']}")
-    typer.echo(
-        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
-        "keys"
-    )
-
-
-@asking(app, "sign")
-@user_text(
-    "Add a wallet's signatures to a transfer. Where no node runs, the wallet's file alone does."
-)
-def sign(
-    node: Asker,
-    file: UnsignedArgument,
-    output: OutputOption,
-    wallet: WalletOption = DEFAULT_WALLET,
-    yes: YesOption = False,
-    passphrase_file: PassphraseFileOption = None,
-    passphrase_fd: PassphraseFdOption = None,
-) -> None:
-    content = _read(file)
-    if node.remote or node.is_running():
-        _confirm_signing(node.call("wallet.describe", file=content.hex(), name=wallet), yes)
-        spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-        write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
-        return
-
-    def passphrase() -> str:
-        return read_passphrase(passphrase_file, passphrase_fd)
-
-    found = _sign_offline(node, wallet, content, passphrase, yes)
-    write_unsigned(node, found, output)
-
-
-def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
-    """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
-    if yes or not sys.stdin.isatty():
-        return
-    _print_meaning(found)
-    if not typer.confirm("Sign it?", err=True):
-        raise CommandFailedError("not signed")
-
-
-def _sign_offline(
-    node: Asker, name: str, content: bytes, passphrase: Callable[[], str], yes: bool
-) -> dict[str, Any]:
-    from unchained.node.cli.options import settings_from
-    from unchained.node.consensus.params import NETWORKS
-    from unchained.node.rpc.core.values import encode
-    from unchained.node.rpc.methods.wallet_shapes import UnsignedTransfer
-    from unchained.node.wallet.errors import WalletError
-    from unchained.node.wallet.keystore import WALLETS_NAME
-    from unchained.node.wallet.unsigned import Unsigned
-    from unchained.node.wallet.wallet import Wallet
-
-    settings = settings_from(node.flags, config=None)
-    network = NETWORKS[settings.config.node.network]
-    try:
-        unsigned = Unsigned.from_file(content, network)
-        wallet = Wallet.open(settings.data_dir / WALLETS_NAME, name, network)
-        try:
-            meaning = UnsignedTransfer.of(content, wallet.summary(unsigned))
-            _confirm_signing(_plain(meaning, encode), yes)
-            wallet.unlock(passphrase() if wallet.info().has_passphrase else "")
-            signed = wallet.sign(unsigned)
-            return _plain(UnsignedTransfer.of(signed.to_file(), wallet.summary(signed)), encode)
-        finally:
-            wallet.close()
-    except FileNotFoundError:
-        raise CommandFailedError(f"no wallet is named {name!r} in {settings.data_dir}") from None
-    except WalletError as error:
-        raise CommandFailedError(str(error)) from None
-
-
-def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(value, enc_hook=encode)
-    return found
-
-
-@asking(app, "broadcast")
-@user_text("Send a transfer whose signatures are complete, in one file or several.")
-def broadcast(
-    node: Asker,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
-    wallet: WalletOption = DEFAULT_WALLET,
-) -> None:
-    content = [_read(file).hex() for file in files]
-    sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, name=wallet)
-    show_sent(node, sent)
-
-
-def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:
-    """Write a transfer to be signed to its file, and show what it means."""
-    write_output(output, bytes.fromhex(found["file"]))
-    shown = _without_file(found) | {"file": str(output)}
-
-    def human() -> None:
-        _print_meaning(found)
-        typer.echo(output)
-
-    node.show(shown, human)
-
-
-def _without_file(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "file"}
-
-
-def _read(path: Path) -> bytes:
-    return read_file(path, HEX_BYTES_MAX)
 
 
 @user_text(

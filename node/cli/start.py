@@ -117,6 +117,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAddressError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     from unchained.storage.errors import StoreError
 
@@ -144,6 +145,7 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         BadAsmapError,
         BadIdentityError,
         CannotListenError,
+        CannotSecureError,
     )
     return run_node(settings, compose, expected=expected, json=json, screen=screen)
 

@@ -10,23 +10,22 @@ from __future__ import annotations
 import math
 import random
 import statistics as numbers
-from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
-from unchained.node.peers.address_book import AddressBook, BookStatistics
+from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.link_exchange import LinkExchange
+from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
@@ -35,7 +34,6 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.contract import (
     Direction,
     Event,
-    LinkSecurity,
     PeerConnected,
     PeerDisconnected,
     PeerId,
@@ -67,41 +65,12 @@ class StatusSource(Protocol):
         """Return the status of the moment."""
 
 
-class PeerView(msgspec.Struct, frozen=True):
-    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
-
-    peer: PeerId
-    address: str
-    ip: str
-    outbound: bool
-    since: float
-    security: LinkSecurity
-    status: Status | None
-    clock_offset_ms: int | None
-
-
-class PeerStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is held."""
-
-    outbound: int
-    inbound: int
-    greeted: int
-    dials: int
-    dials_failed: int
-    probes: int
-    book: BookStatistics
-    bans: int
-    penalties: Mapping[str, int]
-    clock_offset_ms: int | None
-    """The median of the outbound peers' offsets, None while there are too few."""
-
-
 class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
         "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
-        "scope", "silent", "status", "visit",
+        "scope", "silent", "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -109,6 +78,8 @@ class _Peer:
         self.status: Status | None = None
         self.clock_offset_ms: int | None = None
         self.silent = 0
+        self.told_at = -math.inf
+        """Trio's time at which it last asked us, and so said how it stands."""
         self.greeted = False
         self.identified = trio.Event()
         """Set once it has said what it is, or will not."""
@@ -395,16 +366,19 @@ class PeerManager:
                 if not peer.greeted:
                     peer.greeted = True
                     await self._welcome(peer)
-                elif self._address_exchange.is_due(
-                    peer.info.peer, missing=self._dialler.missing > 0
-                ):
+                elif self._is_due(peer):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:
                 self._log.info("peer.silent", peer=peer.info.peer)
                 await self._transport.disconnect(peer.info.peer)
                 return
-            with trio.move_on_after(self.settings.status_s):
-                await peer.poke.wait()
+            # An inbound peer that asks us says itself how it stands.
+            told = True
+            while told and not peer.poke.is_set():
+                with trio.move_on_after(self.settings.status_s) as wait:
+                    await peer.poke.wait()
+                told = peer.is_inbound and peer.told_at >= wait.deadline - self.settings.status_s
+                told = told and not self._is_due(peer)
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
@@ -457,6 +431,9 @@ class PeerManager:
         if outbound:
             self.book.note_outbound(self._dialler.chosen(), self.settings.limits.outbound)
 
+    def _is_due(self, peer: _Peer) -> bool:
+        return self._address_exchange.is_due(peer.info.peer, missing=self._dialler.missing > 0)
+
     async def _ask_addresses(self, peer: _Peer) -> None:
         await self._address_exchange.ask(peer.info)
         self._dialler.wake()
@@ -474,6 +451,7 @@ class PeerManager:
     async def _serve_status(self, peer: PeerId, status: Status) -> Status:
         known = self._peers.get(peer)
         if known is not None:
+            known.told_at = trio.current_time()
             self._take_status(known, status)
         return self._own_status.current()
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
 
 from unchained.node.chain.answers import Lacking
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import Package
-from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BodyTooLargeError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_encoded_bytes
@@ -102,8 +102,11 @@ class _NeededTransfers:
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and votes."""
 
-    def __init__(self, chain: ChainService, exchanges: Exchanges, penalizer: Penalizer) -> None:
-        self._chain = chain
+    def __init__(
+        self, network: Network, queries: ChainQueries, exchanges: Exchanges, penalizer: Penalizer
+    ) -> None:
+        self._network = network
+        self._queries = queries
         self._exchanges = exchanges
         self._penalizer = penalizer
 
@@ -170,7 +173,7 @@ class Fetcher:
         have more bytes than a body may have (BODY_TOO_LARGE), only so many are fetched as show it.
         Raises `FetchError`, also where there are more transfers than a body may list.
         """
-        network = self._chain.network
+        network = self._network
         if any(header.transfers.n > network.max_transfers for _, header in anchors):
             raise FetchError(peer, "a body that lists more transfers than it may")
         bodies = await self.bodies(peer, anchors)
@@ -178,7 +181,7 @@ class Fetcher:
             (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
         ]
 
-        lacking = await self._chain.queries.lacking(bodies)
+        lacking = await self._queries.lacking(bodies)
         ids = lacking.coins
         have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
         needed = _NeededTransfers(bodies, lacking, network)

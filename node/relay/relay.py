@@ -1,9 +1,9 @@
 """Gossip in and out: coins, anchor announcements, transfers (Protocol §11).
 
 What comes in goes through the chain, and is forwarded by gossip only if that accepts it. What the
-chain takes in by any other way (mined or handed in here, fetched, released) is published as soon
-as the chain says so: nobody else announces anything. An anchor is published only when its whole
-body is there and has passed Protocol §5.2.
+chain takes in by any other way (mined here, fetched, released) is published as soon as the chain
+says so, but for transfers under way in a stem (`stem.py`): nobody else announces anything. An
+anchor is published only when its whole body is there and has passed Protocol §5.2.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
+from unchained.node.relay.stem import TransferStem
 from unchained.node.transport.contract import (
     NotRunningError,
     PeerId,
@@ -130,6 +131,7 @@ class Relay:
         fetcher: Fetcher,
         peers: PeerManager,
         follower: AnchorFollower,
+        stem: TransferStem,
         *,
         genesis_id: CoinId,
         rng: random.Random,
@@ -140,6 +142,7 @@ class Relay:
         self._fetcher = fetcher
         self._peers = peers
         self._follower = follower
+        self._stem = stem
         self._rng = rng
         self._log = log
         self._mix_ms = MIX_PRICE_MS_AT_16_MIB * chain.network.mem_kib / 16_384
@@ -324,8 +327,10 @@ class Relay:
         return found
 
     async def _validate_transfer(self, _peer: PeerId, data: bytes) -> Verdict:
-        with self._take_in_hand(wid_of(data)) as in_hand:
+        wid = wid_of(data)
+        with self._take_in_hand(wid) as in_hand:
             outcome = await self._chain.submit_transfer(data)
+        self._stem.note_public(wid)
         return in_hand.settle(_verdict_of(outcome))
 
     # Out
@@ -359,10 +364,12 @@ class Relay:
                 header = AnchorHeader.of(coin, anchor.body)
                 await self._publish(ANCHOR_GOSSIP, header.to_bytes())
         left = {event.wid for event in step.events if isinstance(event, TransferLeft)}
+        for wid in left:
+            self._stem.note_public(Wid(wid))
         for event in step.events:
             if not isinstance(event, TransferEntered) or event.wid in left:
                 continue
-            if not self._is_left_to_gossip(event.wid):
+            if not (self._stem.holds(Wid(event.wid)) or self._is_left_to_gossip(event.wid)):
                 raw = await self._transfer_bytes(event.wid)
                 if raw is not None:
                     await self._publish(TRANSFER_GOSSIP, raw)

@@ -15,6 +15,7 @@ from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.policy import PolicyError
@@ -76,11 +77,12 @@ class NetworkView(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerParts:
-    """What the methods of one node work on. `miner` is None where the node does not mine itself,
-    `network` where it is alone. `payout` says whom it mines to; `synced` whether its chain is level
-    with that of its peers."""
+    """What the methods of one node work on. `intake` takes transfers that are made here. `miner`
+    is None where the node does not mine itself, `network` where it is alone. `payout` says whom it
+    mines to; `synced` whether its chain is level with that of its peers."""
 
     chain: ChainService
+    intake: TransferIntake
     store: KeyValueStore
     data_dir: Path
     clock: Clock
@@ -134,14 +136,14 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
-        CoinRoom(chain, reader),
-        TransferRoom(chain, clock),
+        CoinRoom(chain.network, chain.queries, reader),
+        TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
         DebugRoom(counted),
         NetRoom(network, clock),
-        WalletRoom(parts.wallets, chain),
+        WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
     ]
     counted["wallets"] = parts.wallets

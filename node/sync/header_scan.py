@@ -111,7 +111,7 @@ async def scan_peers(
 
     async def scan_one(peer: PeerId) -> None:
         scan = HeaderScan(peer)
-        walk = HeaderWalk(chain, fetcher, clock, peer, ZERO32)
+        walk = HeaderWalk(chain.network, chain.queries, fetcher, clock, peer, ZERO32)
         try:
             while not walk.at_end:
                 page = await walk.next_page(seen)

@@ -9,9 +9,10 @@ import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.answers import AnchorStanding, HeaderBase
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.fork_choice import HeaderTargets, anchor_work, count_asked_for
+from unchained.node.consensus.params import Network
 from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
@@ -54,10 +55,16 @@ class HeaderWalk:
     """
 
     def __init__(
-        self, chain: ChainService, fetcher: Fetcher, clock: Clock, peer: PeerId, tip: bytes
+        self,
+        network: Network,
+        queries: ChainQueries,
+        fetcher: Fetcher,
+        clock: Clock,
+        peer: PeerId,
+        tip: bytes,
     ) -> None:
-        self._network = chain.network
-        self._queries = chain.queries
+        self._network = network
+        self._queries = queries
         self._fetcher = fetcher
         self._clock = clock
         self._peer = peer

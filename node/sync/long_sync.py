@@ -255,7 +255,9 @@ class LongSync:
         Raises `FetchError` and `ProtocolError`.
         """
         tip = scan.tip if scan.is_cut else ZERO32
-        walk = HeaderWalk(self._chain, self._fetcher, self._clock, scan.peer, tip)
+        walk = HeaderWalk(
+            self._chain.network, self._chain.queries, self._fetcher, self._clock, scan.peer, tip
+        )
         proven_height = scan.height_of(self._assume_valid)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:

@@ -19,12 +19,14 @@ from unchained.node.base.services import ServiceRun
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
-from unchained.node.peers.manager import PeerManager, PeerStatistics
+from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.peer_statistics import PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
 from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
+from unchained.node.relay.stem import StemRouter, StemStatistics
 from unchained.node.sync.own_status import OwnStatus
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
 from unchained.node.transport.contract import Transport, TransportStatistics
@@ -37,6 +39,7 @@ class NetworkStatistics(msgspec.Struct, frozen=True):
     transport: TransportStatistics
     peers: PeerStatistics
     relay: RelayStatistics
+    stem: StemStatistics
     sync: SyncStatistics
 
 
@@ -76,7 +79,7 @@ class NodeNetwork:
         )
         headers = HeaderSource(chain.queries, store, writer)
         serve_chain(chain, headers, self.peers.exchanges)
-        fetcher = Fetcher(chain, self.peers.exchanges, self.peers.reputation)
+        fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
             self.peers,
@@ -86,12 +89,16 @@ class NodeNetwork:
             rng=rng,
             log=log,
         )
+        self.stem = StemRouter(
+            chain, transport, self.peers, genesis_id=genesis_id, rng=rng, log=log
+        )
         self.relay = Relay(
             chain,
             transport,
             fetcher,
             self.peers,
             self.sync,
+            self.stem,
             genesis_id=genesis_id,
             rng=rng,
             log=log,
@@ -108,6 +115,7 @@ class NodeNetwork:
             ("transport", self._run_transport),
             ("peers", self.peers.run),
             ("relay", self.relay.run),
+            ("stem", self.stem.run),
             ("sync", self.sync.run),
         ]
 
@@ -132,5 +140,6 @@ class NodeNetwork:
             self.transport.statistics(),
             self.peers.statistics(),
             self.relay.statistics(),
+            self.stem.statistics(),
             self.sync.statistics(),
         )

@@ -43,6 +43,8 @@ TIP_FIRST_RETRY_S: Final = 5.0
 TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
+AGREED_S: Final = 15.0
+"""Seconds after which a peer is looked at again that is where we are, unless it says something."""
 USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 USELESS_HEADER_PRICE_MS: Final = 0.1
@@ -251,11 +253,19 @@ class SyncService:
                 state.wake = trio.Event()
                 state.tip = status.tip
                 await self._settle(peer, state, CoinId(status.tip))
-                with trio.move_on_after(max(1.0, self._epoch_s / 2)):
+                with trio.move_on_after(self._patience_s(peer, state)):
                     await state.wake.wait()
         finally:
             del self._states[peer]
             self._votes.forget(peer)
+
+    def _patience_s(self, peer: PeerId, state: _PeerState) -> float:
+        """Return after how many seconds to look at a peer again that says nothing."""
+        again_s = max(1.0, self._epoch_s / 2)
+        is_at_rest = not (state.retry or state.wanted or self._votes.has_more(peer))
+        if is_at_rest and state.tip == self._chain.status.value.tip:
+            return max(AGREED_S, again_s)
+        return again_s
 
     async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
@@ -323,7 +333,9 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         try:
-            walk = HeaderWalk(self._chain, self._fetcher, self._clock, peer, tip)
+            walk = HeaderWalk(
+                self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+            )
             followed = await self._follow(peer, tip, walk)
             self._charge(peer, followed, walk.headers)
             return followed

@@ -107,8 +107,8 @@ class Votes:
 
     async def _take_in(self, peer: PeerId, coins: Sequence[Coin]) -> bool:
         """Submit votes, two proofs at a time; return whether the peer may go on."""
-        unknown = await self._chain.queries.unknown_coins(coins)
-        queue = iter(unknown)
+        missing = await self._chain.queries.missing_votes(coins)
+        queue = iter(missing)
         sender = _AskedSender(peer, self._penalizer)
 
         async def submit() -> None:
@@ -122,7 +122,7 @@ class Votes:
                     sender.blame(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(VOTE_PROOFS_PER_PEER, len(unknown))):
+            for _ in range(min(VOTE_PROOFS_PER_PEER, len(missing))):
                 nursery.start_soon(submit)
         return not sender.has_forged
 

@@ -16,6 +16,7 @@ Errors::
     +-- BadAddressError               text that is no dialable address
     +-- BadIdentityError              the identity key file cannot be used
     +-- CannotListenError             a listening address could not be bound
+    +-- CannotSecureError             the libraries here have no post-quantum key exchange
     +-- NotRunningError               used outside `run`
     +-- DialError
     |   +-- DialUnreachableError      nobody answers there, or the name does not resolve
@@ -75,6 +76,10 @@ class CannotListenError(TransportError):
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"cannot listen on {address}: {why}")
         self.address = address
+
+
+class CannotSecureError(TransportError):
+    """The libraries that the node runs on cannot make the links that it is to have."""
 
 
 class NotRunningError(TransportError):

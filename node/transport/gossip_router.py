@@ -193,7 +193,8 @@ class GossipRouter:
                 self._forget(job)
 
     def publish(self, topic: str, data: bytes, now: float) -> MessageId:
-        """Send our own message to all members of its topic, unless it was sent before."""
+        """Send our own message on as any other, unless it was sent before: nobody is to see that
+        it is ours."""
         state = self._topics.get(topic)
         if state is None:
             raise ValueError(f"not subscribed to {topic}")
@@ -205,7 +206,7 @@ class GossipRouter:
             return mid
         self.counters.published += 1
         self._remember(mid, now)
-        self._forward(state, ValidationJob(topic, data, mid, PeerId("")), state.members, ())
+        self._forward(state, ValidationJob(topic, data, mid, PeerId("")), state.mesh, ())
         return mid
 
     def receive(self, peer: PeerId, rpc: Rpc, now: float) -> None:

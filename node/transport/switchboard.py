@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import random
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class ResponseStatus(enum.IntEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """Counted since the start."""
+    """Counted since the start, under their names in `TransportStatistics`."""
 
     dials: int = 0
     dials_failed: int = 0
@@ -103,23 +104,14 @@ class Switchboard:
 
     def statistics(self, *, handshakes: int = 0) -> TransportStatistics:
         """Return counters and levels."""
-        count, gossip = self.counters, self.router.counters
+        gossip = self.router.counters
         inbound = sum(info.direction is Direction.INBOUND for info in self.peers.values())
         return TransportStatistics(
+            **dataclasses.asdict(self.counters),
             inbound=inbound,
             outbound=len(self.peers) - inbound,
             classical=sum(not info.security.post_quantum for info in self.peers.values()),
             handshakes=handshakes,
-            dials=count.dials,
-            dials_failed=count.dials_failed,
-            gate_refused=count.gate_refused,
-            handshakes_failed=count.handshakes_failed,
-            security_mismatches=count.security_mismatches,
-            connections_refused=count.connections_refused,
-            requests_sent=count.requests_sent,
-            requests_failed=count.requests_failed,
-            requests_served=count.requests_served,
-            requests_refused=count.requests_refused,
             gossip_published=gossip.published,
             gossip_received=gossip.received,
             gossip_duplicates=gossip.duplicates,
@@ -127,10 +119,6 @@ class Switchboard:
             gossip_ignored=gossip.ignored,
             gossip_rejected=gossip.rejected,
             gossip_dropped=gossip.dropped,
-            bytes_received=count.bytes_received,
-            bytes_sent=count.bytes_sent,
-            misbehaviours=count.misbehaviours,
-            faults=count.faults,
         )
 
     def admits(self, ip: str, peer: PeerId | None, direction: Direction) -> bool:

@@ -19,6 +19,7 @@ WalletError
 ├── NoSuchAccountError            an account that the wallet does not have
 ├── NoSuchCoinError               a coin that the wallet does not have, or cannot spend
 ├── NoSuchTransferError           a transfer that the wallet did not make, or that is settled
+├── RequestReusedError            an id of a request under which something else was asked
 ├── StillWaitingError             a transfer that the mempool has cannot be abandoned
 ├── NothingKnownError             a label for what the wallet does not know
 ├── SpendingError
@@ -188,6 +189,18 @@ class NoSuchTransferError(WalletError):
     """The wallet made no such transfer, or it is settled."""
 
     word = "NO_SUCH_TRANSFER"
+
+
+class RequestReusedError(WalletError):
+    """Something else was asked under the same id before."""
+
+    word = "REQUEST_REUSED"
+
+    def __init__(self, request_id: str, txid: bytes) -> None:
+        super().__init__(
+            f"request {request_id!r} was made before with other parameters: it led to transfer "
+            f"{txid.hex()}"
+        )
 
 
 class StillWaitingError(WalletError):

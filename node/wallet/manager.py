@@ -5,6 +5,7 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,10 +13,12 @@ import msgspec
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
+    RequestReusedError,
     SigningError,
     StillWaitingError,
     TransferRefusedError,
@@ -55,6 +58,13 @@ class RefusedTransfer(msgspec.Struct, frozen=True):
     txid: Txid
     rule: str
     why: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a caller calls a payment, so that it is made once, and a digest of what is asked."""
+
+    id: str
+    digest: bytes
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -170,17 +180,24 @@ class WalletManager(WalletFollower):
         *,
         account: int = 0,
         coins: Sequence[bytes] | None = None,
+        request_id: str | None = None,
     ) -> Outgoing:
         """Pay, and return the transfer that the node has taken.
 
-        Cancelled before that, it may still be sent later. Raises `SpendingError`,
-        `WalletLockedError`, `WatchOnlyError`, `TransferRefusedError` (then the coins are free
-        again).
+        Under one `request_id` it pays once: asked again, it returns that transfer as it stands.
+        Cancelled before the node has taken it, it may still be sent later. Raises `SpendingError`,
+        `WalletLockedError`, `WatchOnlyError`, `RequestReusedError`, `TransferRefusedError` (then
+        the coins are free again).
         """
         chosen = fee or self.fee()
+        request = None
+        if request_id is not None:
+            asked = (tuple(payees), chosen.target, account, None if coins is None else tuple(coins))
+            request = Request(request_id, hashlib.sha256(encode(asked)).digest())
         return await self._dispatch(
             name,
             lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=coins),
+            request,
         )
 
     async def sweep(
@@ -320,15 +337,25 @@ class WalletManager(WalletFollower):
         async with self._entry(name).sending:
             return await self._submit(name, *await self.call(name, record))
 
-    async def _dispatch(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
+    async def _dispatch(
+        self, name: str, make: Callable[[Wallet], Prepared], request: Request | None = None
+    ) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
-            return _record(wallet, make(wallet), now_ms)
+        def work(wallet: Wallet) -> tuple[ProvenTransfer | None, Outgoing]:
+            known = None if request is None else _made_before(wallet, request)
+            if known is not None:
+                return None, known
+            with wallet.store.transaction():
+                proven, outgoing = _record(wallet, make(wallet), now_ms)
+                if request is not None:
+                    wallet.store.put_request(request.id, request.digest, outgoing.txid)
+            return proven, outgoing
 
         async with self._entry(name).sending:
-            return await self._submit(name, *await self.call(name, work))
+            proven, outgoing = await self.call(name, work)
+            return outgoing if proven is None else await self._submit(name, proven, outgoing)
 
     async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
         try:
@@ -382,3 +409,14 @@ def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTran
         replaces=prepared.replaces,
     )
     return proven, outgoing
+
+
+def _made_before(wallet: Wallet, request: Request) -> Outgoing | None:
+    """Return what a request led to if it was made before. Raises `RequestReusedError`."""
+    found = wallet.store.request(request.id)
+    if found is None:
+        return None
+    digest, txid = found
+    if digest != request.digest:
+        raise RequestReusedError(request.id, txid)
+    return wallet.store.outgoing(txid)

@@ -49,7 +49,14 @@ WHERE height IS NULL AND state IN (0, 3) AND (state = 0) = {_LOST}
 """  # noqa: S608 - made of constants
 """Gives up transfers that cannot come any more, and expects those again that can."""
 
-SCHEMA: Final = """
+_REQUESTS: Final = (
+    "CREATE TABLE requests (id TEXT PRIMARY KEY, digest BLOB NOT NULL, txid BLOB NOT NULL) "
+    "WITHOUT ROWID",
+    "CREATE INDEX requests_txid ON requests (txid)",
+)
+
+SCHEMA: Final = f"""
+{";".join(_REQUESTS)};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE anchors (height INTEGER PRIMARY KEY, id BLOB NOT NULL);
 CREATE TABLE coins (
@@ -105,6 +112,7 @@ CREATE TABLE contracts (
 nothing about its owner but that these coins are his."""
 
 TO_VERSION_2: Final = (
+    *_REQUESTS,
     "DELETE FROM anchors",
     "DELETE FROM coins",
     "DELETE FROM uses",
@@ -138,5 +146,5 @@ class Sealer:
         except (InvalidTag, ValueError):
             raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
-                "delete its .db file and rescan"
+                "put back a backup of its .db file, or move it away and rescan"
             ) from None

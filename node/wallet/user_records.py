@@ -47,6 +47,15 @@ class UserRecords(Database):
         sealed = self.sealer.seal(text, key)
         self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
 
+    def request(self, request_id: str) -> tuple[bytes, bytes] | None:
+        """Return what was asked under an id, as a digest, and the txid that came of it."""
+        rows = self.rows("SELECT digest, txid FROM requests WHERE id = ?", request_id)
+        return rows[0] if rows else None
+
+    def put_request(self, request_id: str, digest: bytes, txid: bytes) -> None:
+        """Note what was asked under an id, and the transfer that comes of it."""
+        self.run("INSERT INTO requests VALUES (?, ?, ?)", request_id, digest, txid)
+
     def put_contract(self, lock: bytes, condition: bytes, salt: bytes, created_ms: int) -> None:
         """Watch a condition shared with others."""
         self.run(

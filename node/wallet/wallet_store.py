@@ -376,6 +376,7 @@ class WalletStore(UserRecords):
             for (replaced,) in self.rows("SELECT replaces FROM outgoing WHERE txid = ?", txid):
                 self.run("UPDATE outgoing SET state = 0 WHERE txid = ? AND state = 2", replaced)
             self.run("DELETE FROM outgoing WHERE txid = ?", txid)
+            self.run("DELETE FROM requests WHERE txid = ?", txid)
             self.settle()
 
     def include(self, txid: bytes, height: int) -> None:

@@ -129,8 +129,20 @@ ADDRESSES: Final = MessageLimits(
     max_per_peer=1,
     max_total=8,
 )
+STEM: Final = MessageLimits(
+    name="stem",
+    max_request=8 + (256 << 10),
+    max_answer=8,
+    max_items=0,
+    max_asked=1,
+    per_second=2,
+    burst=40,
+    timeout_s=10,
+    max_per_peer=4,
+    max_total=32,
+)
 
-EXCHANGES: Final = (STATUS, HEADERS, BODIES, COINS, TRANSFERS, VOTES, ADDRESSES)
+EXCHANGES: Final = (STATUS, HEADERS, BODIES, COINS, TRANSFERS, VOTES, ADDRESSES, STEM)
 """All requests."""
 
 COIN_GOSSIP: Final = GossipLimits(name="coin", max_size=_COIN, max_validating=64, max_per_peer=2)

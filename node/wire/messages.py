@@ -27,6 +27,8 @@ from unchained.node.wire.limits import (
     MAX_ADDRESS,
     MAX_LOCATOR,
     STATUS,
+    STEM,
+    TRANSFER_GOSSIP,
     TRANSFERS,
     VOTES,
     MessageLimits,
@@ -100,6 +102,16 @@ class AddressesRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Addresses of other nodes, at most so many."""
 
     most: UInt64
+
+
+class StemRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A transfer's encoding that is not to be gossiped yet, to be handed on."""
+
+    transfer: Annotated[bytes, msgspec.Meta(min_length=1, max_length=TRANSFER_GOSSIP.max_size)]
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """That a transfer has come, and nothing else."""
 
 
 Ids = tuple[Bytes32, ...]
@@ -191,3 +203,4 @@ COINS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(COINS, _coin_ids, _coins)
 TRANSFERS_EXCHANGE: Final[Exchange[Blobs]] = Exchange(TRANSFERS, _wids, _transfers)
 VOTES_EXCHANGE: Final = Exchange(VOTES, VotesRequest, VotesPage)
 ADDRESSES_EXCHANGE: Final[Exchange[Addresses]] = Exchange(ADDRESSES, AddressesRequest, _addresses)
+STEM_EXCHANGE: Final = Exchange(STEM, StemRequest, Taken)

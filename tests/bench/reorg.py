@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,8 +34,7 @@ WAITING_GOAL = 0.1
 
 def run() -> list[dict[str, object]]:
     """Reorganise, and compare."""
-    losing = list(Forger(seed=1).chain(open_core(MemoryStore()), DEPTH, FRESH))
-    winning = list(Forger(seed=2).chain(open_core(MemoryStore()), DEPTH + 1, FRESH))
+    losing, winning = _branches(DEPTH, [MemoryStore(), MemoryStore()])
     seconds, reference = [], []
     for _ in range(RUNS):
         connecting, reorganising = _measure(losing, winning)
@@ -62,15 +62,25 @@ def run() -> list[dict[str, object]]:
     ]
 
 
+def _branches(depth: int, stores: Sequence[MemoryStore]) -> tuple[list[Package], list[Package]]:
+    """Return a branch of so many anchors, and one that has one more and loses the tie before."""
+    made = [
+        list(Forger(seed=seed).chain(open_core(store), depth + 1, FRESH))
+        for seed, store in enumerate(stores, 1)
+    ]
+    # Protocol §6: "on a tie to the child of lower id"
+    losing, winning = sorted(made, key=lambda branch: branch[0].anchor.id)
+    return losing[:depth], winning
+
+
 def _measure_waiting(waiting: int) -> float:
     """Return the seconds of a step that undoes one anchor and connects two."""
     forge = Forge(REG)
     dummy = (Signature(bytes(1_952), bytes(3_309)),)
-    losing, winning = MemoryStore(), MemoryStore()
-    for store in (losing, winning):
-        fill(store, WAITING, key_lock(0))
-    lost = list(Forger(seed=1).chain(open_core(losing), 1, FRESH))
-    won = list(Forger(seed=2).chain(open_core(winning), 2, FRESH))
+    stores = [MemoryStore(), MemoryStore()]
+    for filled in stores:
+        fill(filled, WAITING, key_lock(0))
+    lost, won = _branches(1, stores)
     with tempfile.TemporaryDirectory() as directory:
         store = new_store(Path(directory))
         coins = fill(store, WAITING, key_lock(0))

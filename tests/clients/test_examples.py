@@ -4,9 +4,7 @@ and follow its coins."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.framework.cargo import build
 from tests.framework.forge import spend_key
 from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess
 from unchained.node.consensus.genesis import genesis_of
@@ -23,11 +22,8 @@ from unchained.node.crypto.addresses import encode_address
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_CLIENT = ROOT / "examples/python-client/client.py"
 RUST_CLIENT = ROOT / "examples/rust-client"
-BUILT = ROOT / "build/clients/rust"
 LINES_MAX = 300
 ADDRESS = encode_address(REG, spend_key(1).key_hash)
-BUILD_S = 900
-"""Of a machine that has nothing else to do it takes one minute."""
 
 needs_cargo = pytest.mark.skipif(
     shutil.which("cargo") is None, reason="the client in Rust is built where there is cargo"
@@ -36,14 +32,7 @@ needs_cargo = pytest.mark.skipif(
 
 def rust_client() -> list[str]:
     """Build the client and return how it is called."""
-    subprocess.run(
-        ["cargo", "build", "--locked", "--quiet"],
-        cwd=RUST_CLIENT,
-        env=dict(os.environ) | {"CARGO_TARGET_DIR": str(BUILT)},
-        check=True,
-        timeout=BUILD_S,
-    )
-    return [str(BUILT / "debug/unchained-example-client")]
+    return [str(build("examples/rust-client") / "unchained-example-client")]
 
 
 def python_client() -> list[str]:

@@ -18,7 +18,7 @@ IPV4, NAME, IPV6 = 1, 3, 4
 
 @dataclass
 class SocksServer:
-    """`known` maps what is asked for to a port of this machine; what is not there is unreachable."""
+    """`known` maps what is asked for to a port of this machine; all else is unreachable."""
 
     known: Mapping[tuple[str, int], int]
     port: int = 0

@@ -39,15 +39,17 @@ from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, simulate
 from tests.framework.walk_recorder import Entry, Recorder
 from tests.framework.wallets import CHEAP
-from unchained.node.app import WalletLink
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.records import Payee
 
 PARTS: Final = ("node", "miner", "storage")
 BASE: Final = (
@@ -186,6 +188,7 @@ class House:
         self._tasks: dict[SimNode, list[trio.lowlevel.Task]] = {self.payer: [], self.hearer: []}
         self._watched: SimNode = self.hearer
         self._rpc: Dispatcher
+        self._wallets: WalletManager
         self._recorder = Recorder(
             ROOT,
             PARTS,
@@ -223,7 +226,7 @@ class House:
         node, log = self.payer, structlog.get_logger()
         wallets = WalletManager(
             self._directory,
-            WalletLink(node.chain, node.store),
+            WalletLink(node.chain, node.store, node.network.stem),
             clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
             runner=InlineRunner(),
             log=log,
@@ -232,6 +235,7 @@ class House:
         await self._net.nursery.start(lambda task_status: wallets.run(task_status=task_status))
         await wallets.create(WALLET, PASSPHRASE)
         await wallets.unlock(WALLET, PASSPHRASE, UNLOCKED_S)
+        self._wallets = wallets
         self._rpc = Dispatcher(
             registry(PaymentRoom(wallets), version="0"), limits=CallLimits(), log=log
         )
@@ -259,6 +263,15 @@ class House:
         }
         answer = await self._rpc.answer(json.dumps(call).encode(), Access.FULL)
         assert "result" in json.loads(answer.body), answer.body
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def _submit_unheard(self) -> None:
+        """Let the payer's mempool take in a payment; it is gossiped, and handed to nobody alone."""
+        wallet = self._wallets.wallet(WALLET)
+        prepared = wallet.spender.pay([Payee("lock:" + "11" * 32, 10**7, b"")], Fee())
+        proven = wallet.finish(prepared)
+        wallet.record(proven, 0, payees=prepared.payees, change=prepared.change)
+        await self.payer.chain.submit_transfer(proven)
         await trio.testing.wait_all_tasks_blocked()
 
     async def _wait_for_template(self) -> None:
@@ -342,7 +355,7 @@ class House:
         self._net.weather.set_link(self.payer.id, self.hearer.id, DEAF)
         behind = self.hearer.height
         for _ in range(batches):
-            await self.send()
+            await self._submit_unheard()
             await self._wait_for_template()
             for _ in range(BATCH):
                 await self.mine()

@@ -14,7 +14,6 @@ import trio.testing
 
 from tests.framework.forge import BACKEND
 from tests.framework.wallets import CHEAP
-from unchained.node.app import WalletLink
 from unchained.node.base.clock import Clock, TrioClock
 from unchained.node.base.runner import InlineRunner, Runner
 from unchained.node.chain.results import Package, ProvenCoin
@@ -23,6 +22,7 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.wallet.manager import WalletManager
 from unchained.storage.kv import KeyValueStore
 from unchained.storage.memory import MemoryStore
@@ -89,7 +89,7 @@ class WalletNode:
         )
         self.wallets = WalletManager(
             self.directory,
-            WalletLink(self.chain, self.store),
+            WalletLink(self.chain, self.store, self.chain),
             clock=self.clock,
             runner=self._runner,
             log=self.captured.logger(),

@@ -143,7 +143,7 @@ def test_a_chain_survives_being_killed(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    tree = RandomTree(Forge(NETWORK), rng, broken=0.08, depth=4, on_unsound=False)
+    tree = RandomTree(Forge(NETWORK), rng, broken=0.08, depth=4)
     tree.grow(60)
     ends = []
     path = tmp_path / "0"

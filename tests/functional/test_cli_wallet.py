@@ -38,6 +38,20 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     assert sent["state"] == "waiting"
     assert person.json("wallet", "info")["locked"]
     assert "bump" in person.fails("wallet", "abandon", sent["txid"])
+    address = person.json("wallet", "address")["text"]
+    planned = person.json("wallet", "send", address, "0.5", "--dry-run")
+    assert [out["payee"] for out in planned["outputs"] if out["payee"]] == [address]
+    listed = person.home.path / "payments.csv"
+    listed.write_text(f"# payroll\n{address},0.25\n{paycode['text']},0.125,bonus\n")
+    asked = ("wallet", "send", address, "0.5", "--payments", str(listed), "--request-id", "may")
+    several = person.json(*asked)
+    paid = [payee["value"] for payee in several["payees"]]
+    assert paid == ["0.25000000", "0.12500000", "0.50000000"]
+    assert person.json(*asked)["txid"] == several["txid"]
+    other = person.fails("wallet", "send", address, "0.6", "--request-id", "may")
+    assert "other parameters" in other
+    done = person.run("wallet", "send", address, "1", address)
+    assert (done.returncode, "after each payee" in done.stderr) == (2, True)
     assert "--allow-high-fee" in person.fails("wallet", "send", paycode["uri"], "--fee", "1")
     person.mine(2)
     person.json("wallet", "label", "transfer", sent["txid"], "May's rent")

@@ -129,6 +129,28 @@ def test_a_store_of_another_network_is_one_line(home: NodeHome) -> None:
     assert "expected reg" in line
 
 
+def test_a_directory_of_another_network_is_named_before_the_wallet_in_it(home: NodeHome) -> None:
+    node = start(home)
+    node.wait_event("node.started")
+    assert node.stop() == 0
+    assert list((home.data_dir() / "wallets").glob("*.wallet"))
+    for more in ((), ("--no-mine",)):
+        code, line = refused(home, "--network", "main", *more)
+        assert code == 1
+        assert "holds the chain of local" in line
+        assert "expected main" in line
+    # Without a chain it is the wallet that does not fit.
+    assert (
+        home.run(
+            "db", "reset", "--yes", "--network", "local", "--data-dir", str(home.data_dir())
+        ).returncode
+        == 0
+    )
+    code, line = refused(home, "--network", "main")
+    assert code == 1
+    assert ".wallet is for network local, expected main" in line
+
+
 def test_a_damaged_wallet_that_it_would_mine_to_is_one_line(home: NodeHome) -> None:
     path = home.data_dir() / "wallets" / "default.wallet"
     path.parent.mkdir(parents=True)

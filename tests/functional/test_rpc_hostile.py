@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -450,6 +450,20 @@ async def test_many_idle_connections_do_not_lock_others_out(tmp_path: Path) -> N
         assert statistics.evicted > 0
         assert statistics.turned_away == 0
         nursery.cancel_scope.cancel()
+
+
+@trio_test
+async def test_clients_that_send_slowly_do_not_lock_others_out(tmp_path: Path) -> None:
+    async with attacked(tmp_path, connections=8) as node, AsyncExitStack() as stack:
+        for _ in range(8):
+            slow = await stack.enter_async_context(raw(node.bound.port))
+            await slow.send(slow.request(call("test.echo", [1]))[:-1])
+        await until(lambda: node.server.statistics().connections.connections == 8)
+        for _ in range(20):
+            assert await node.client.call("test.echo", [1]) == 1
+        statistics = node.server.statistics().connections
+        assert statistics.evicted > 0
+        assert statistics.turned_away == 0
 
 
 @trio_test

@@ -28,6 +28,7 @@ from unchained.node.wallet.errors import (
     NoSuchWalletError,
     NothingKnownError,
     ReceiptError,
+    RequestReusedError,
     SigningError,
     StillWaitingError,
     StoreDamagedError,
@@ -362,6 +363,45 @@ async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:
                         await node.wallets.call("a", lambda a, k=other, i=key: a.label(k, i, "x"))
             # taking a label away that is not there harms nobody
             await node.wallets.call("a", lambda a, i=key: a.label("contract", i, ""))
+
+
+async def test_a_request_pays_once(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 5)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").paycode(), UNC // 10, b"order 7")]
+        made: list[bytes] = []
+
+        async def pay() -> None:
+            made.append((await node.wallets.send("a", to, request_id="order 7")).txid)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pay)
+        assert len(set(made)) == 1
+        await node.mine()
+        await node.settle()
+        again = await node.wallets.send("a", to, request_id="order 7")
+        assert (again.txid, again.height) == (made[0], 6)
+        assert await balance(node, "b") == UNC // 10
+        other = [Payee(to[0].payee, UNC // 5, b"order 7")]
+        with pytest.raises(RequestReusedError, match=made[0].hex()):
+            await node.wallets.send("a", other, request_id="order 7")
+        assert (await node.wallets.send("a", other, request_id="order 8")).txid != made[0]
+
+
+async def test_a_request_that_the_node_refused_may_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC // 10, b"")]
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", Refuses(node.wallets._link, 0))
+            with pytest.raises(TransferRefusedError):
+                await node.wallets.send("a", to, request_id="order 7")
+        assert (await node.wallets.send("a", to, request_id="order 7")).height is None
 
 
 @pytest.mark.parametrize("taken", [0, 1])

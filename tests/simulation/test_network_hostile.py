@@ -353,7 +353,7 @@ async def headers_of(node: SimNode, first: int) -> tuple[AnchorHeader, ...]:
 
     def read(core: ChainCore) -> tuple[AnchorHeader, ...]:
         found = [core.tree.main_at(height) for height in range(first, core.tip.height + 1)]
-        return tuple(AnchorHeader.of(node.coin, node.judged.body) for node in found if node)
+        return tuple(AnchorHeader.of(node.coin, node.validated.body) for node in found if node)
 
     headers: tuple[AnchorHeader, ...] = await node.core(read)
     return headers
@@ -365,7 +365,7 @@ async def test_a_chain_of_little_work_costs_who_offers_it_more_the_longer_it_is(
         await hidden.start()
         await hidden.core(lambda core: lengthen(core, 3, plain=0, step_ms=200_000, lock=b"hidden"))
         headers = await headers_of(hidden, 1)
-        first = await hidden.core(lambda core: core.tree.main_at(1).judged.body)
+        first = await hidden.core(lambda core: core.tree.main_at(1).validated.body)
         # The targets allow its first anchor, and no more.
         hostile.answers["bodies"] = wire.BODIES_EXCHANGE.answer(((first,),))
         await hidden.stop()

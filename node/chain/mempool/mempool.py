@@ -107,6 +107,8 @@ class Mempool:
         self._entries: dict[Wid, PoolEntry] = {}
         self._by_txid: dict[Txid, Wid] = {}
         self._spender: dict[CoinId, Wid] = {}
+        self.hidden: set[Wid] = set()
+        """Those that peers are not to learn of from here yet (Protocol §11: `stem`)."""
         self._outputs: dict[CoinId, tuple[Wid, int]] = {}
         self._bytes = 0
         self._fees = 0
@@ -260,6 +262,13 @@ class Mempool:
             for entry in self._with_descendants([lowest]):
                 self._remove(entry, Reason.EVICTED)
 
+    def reveal(self, wid: Wid) -> bool:
+        """Let peers learn of a transfer from here; return whether it was hidden from them."""
+        if wid not in self.hidden:
+            return False
+        self.hidden.discard(wid)
+        return True
+
     # Leaving
 
     def chain_grew(self, transfers: Iterable[SizedTransfer]) -> None:
@@ -337,7 +346,8 @@ class Mempool:
     # Choosing
 
     def select(self, max_size: int) -> list[Wid]:
-        """Return transfers for a body of at most `max_size` bytes of size, in order.
+        """Return transfers for a body of at most `max_size` bytes of size, in order: none that is
+        hidden, as a body shows what it lists.
 
         By the fee rate of each with its waiting ancestors, which go in before it.
         """
@@ -346,6 +356,8 @@ class Mempool:
             ancestors = (
                 self._walk(entry.parents, lambda step: step.parents) if entry.parents else []
             )
+            if any(step.wid in self.hidden for step in (entry, *ancestors)):
+                continue
             fee = entry.fee + sum(step.fee for step in ancestors)
             size = entry.size + sum(step.size for step in ancestors)
             packages.append((-fee / size, entry.arrival, entry, ancestors))

@@ -84,15 +84,16 @@ class WaitingTransfers:
             return Outcome.KNOWN
         return self.mempool.check(sized, self._tree.tip.height + 1, now_ms)
 
-    def submit(self, proven: ProvenTransfer, now_ms: int) -> Outcome:
-        """Take in a transfer (Protocol §8.4).
+    def submit(self, proven: ProvenTransfer, now_ms: int, *, hidden: bool = False) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not. One that is hidden
+        already is taken in if it is not to be so any more.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         sized = proven.sized
         checked = self.check(sized, now_ms)
         if isinstance(checked, Outcome):
-            return checked
+            return Outcome.ACCEPTED if not hidden and self.mempool.reveal(sized.wid) else checked
         self._ledger.batch.put(schema.TRANSFER.key(sized.wid), sized.raw)
         self._ledger.log(TransferEntered(sized.wid))
         entry = self.mempool.add(sized, checked, now_ms)
@@ -102,6 +103,8 @@ class WaitingTransfers:
                 actual=f"{sized.transfer.fee / sized.size:.3f}",
             )
         self._note_entered(entry)
+        if hidden:
+            self.mempool.hidden.add(entry.wid)
         return Outcome.ACCEPTED
 
     def load(self) -> None:
@@ -195,6 +198,7 @@ class WaitingTransfers:
         self._forget(entry.wid, entry.txid, reason)
 
     def _forget(self, wid: Wid, txid: Txid, reason: Reason) -> None:
+        self.mempool.hidden.discard(wid)
         self._ledger.batch.delete(schema.MEMPOOL.key(wid))
         if not self._is_listed(wid, txid):
             if self.jobs.is_listed(wid):

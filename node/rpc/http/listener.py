@@ -130,13 +130,15 @@ class Listener:
             stream.socket.close()
 
     def _make_room(self) -> bool:
-        """Return whether one more fits, if need be by evicting the connection longest idle."""
+        """Return whether one more fits, if need be by evicting the connection that its client has
+        kept waiting longest: one without a request, else one whose request is not whole yet, so
+        that clients that send slowly keep nobody out."""
         if len(self._open) < self._limits.connections:
             return True
-        idle = [connection for connection in self._open if connection.idle_since < math.inf]
-        if not idle:
+        waiting = [connection for connection in self._open if connection.waits_since < math.inf]
+        if not waiting:
             return False
-        oldest = min(idle, key=lambda connection: connection.idle_since)
+        oldest = min(waiting, key=lambda one: (one.idle_since == math.inf, one.waits_since))
         oldest.abort()
         self._open.pop(oldest)
         self._evicted += 1
@@ -187,6 +189,8 @@ class _Connection:
     ) -> None:
         self.idle_since = trio.current_time()
         """Since when no request is under way, on Trio's clock; infinite while one is."""
+        self.body_since = math.inf
+        """Since when a request has its header but not all of its body; else infinite."""
         self._stream = stream
         self._limits = limits
         self._log = log
@@ -208,6 +212,11 @@ class _Connection:
             _address(stream.socket.getsockname()),
             self._handle,
         )
+
+    @property
+    def waits_since(self) -> float:
+        """Since when the client owes something: a request, or the rest of one; else infinite."""
+        return min(self.idle_since, self.body_since)
 
     def abort(self) -> None:
         """End the connection and whatever it runs, at once."""
@@ -269,6 +278,8 @@ class _Connection:
         elif isinstance(event, Updated):
             now = trio.current_time()
             self.idle_since = now if event.idle else math.inf
+            if event.idle:
+                self.body_since = math.inf
             self._set_deadline(now + self._limits.header_seconds if event.idle else math.inf)
 
     async def _send(self, data: bytes) -> None:
@@ -337,7 +348,11 @@ class _Connection:
             except Exception as error:  # noqa: BLE001 - stays in this connection
                 self._failed(error)
 
+        self.body_since = trio.current_time()
+
         async def put(event: ASGIReceiveEvent) -> None:
+            if event["type"] != "http.request" or not event.get("more_body"):
+                self.body_since = math.inf
             try:
                 await give.send(event)
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -9,7 +9,7 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import KnownCoin
 from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import Network
@@ -123,23 +123,24 @@ class OwnedPage(msgspec.Struct, frozen=True):
 class CoinRoom:
     """Methods about single coins."""
 
-    def __init__(self, chain: ChainService, reader: StoreReader) -> None:
-        self._chain = chain
+    def __init__(self, network: Network, queries: ChainQueries, reader: StoreReader) -> None:
+        self._network = network
+        self._queries = queries
         self._reader = reader
-        self._proofs = CoinProofs(chain.network)
+        self._proofs = CoinProofs(network)
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return what is known of a coin: minted, or an output of a transfer.")
     async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
-        found = await self._chain.queries.coin(CoinId(id))
+        found = await self._queries.coin(CoinId(id))
         if found is None:
             raise _unknown(id)
-        return _describe(id, found, self._chain.network.maturity)
+        return _describe(id, found, self._network.maturity)
 
     @method("coin.history", Access.READ, errors=(NotFoundError,))
     @user_text("Return the life of a coin on the main chain, oldest first.")
     async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
-        found = await self._chain.queries.coin(CoinId(id))
+        found = await self._queries.coin(CoinId(id))
         if found is None:
             raise _unknown(id)
         return _history(found)
@@ -162,7 +163,7 @@ class CoinRoom:
             raise RefusedError(str(error), error=error.word) from None
         if found is None:
             raise NotFoundError(f"the main chain includes no coin {id.hex()}")
-        return _describe_proof(found, self._chain.network)
+        return _describe_proof(found, self._network)
 
     @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
     @user_text(
@@ -183,7 +184,7 @@ class CoinRoom:
     ) -> OwnedPage:
         if (address is None) == (lock is None):
             raise InvalidParamsError("coin.owned_by needs either an address or a lock")
-        wanted = Lock(lock) if lock else lock_of_payee(address or "", self._chain.network)
+        wanted = Lock(lock) if lock else lock_of_payee(address or "", self._network)
         return await self._reader.run(lambda store: _owned(store, wanted, spent, after, limit))
 
     @method("coin.raw", Access.READ, errors=(NotFoundError,))

@@ -24,7 +24,8 @@ from unchained.node.transport.address_groups import host_group
 from unchained.node.transport.contract import BadAddressError, DialError, PeerId, Transport
 
 if TYPE_CHECKING:
-    from unchained.node.peers.manager import PeerManager, PeerView
+    from unchained.node.peers.manager import PeerManager
+    from unchained.node.peers.peer_statistics import PeerView
 
 DIAL_S = 15.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,7 @@ from unchained.node.wallet.contracts import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
@@ -46,6 +48,10 @@ _REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
 CoinIds = Annotated[list[Hash], msgspec.Meta(max_length=1024)]
+RequestId = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=128, description="the caller's own name for the payment"),
+]
 AllowHighFee = Annotated[
     bool,
     msgspec.Meta(
@@ -66,7 +72,9 @@ class PaymentRoom:
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
         Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
-        those are spent.
+        those are spent. Under one `request_id` a wallet pays once: asked again with the same
+        parameters, it returns the same transfer as it stands. To see what it would pay, and to
+        pay nothing, wallet.prepare.
         """
     )
     async def send(
@@ -79,6 +87,7 @@ class PaymentRoom:
         fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
+        request_id: RequestId | None = None,
     ) -> Sent:
         sent = await self._wallets.send(
             name,
@@ -86,6 +95,7 @@ class PaymentRoom:
             self._fee(fee_rate, fee, allow_high_fee),
             account=account,
             coins=_bytes_of(coins),
+            request_id=request_id,
         )
         return Sent.of(sent)
 
@@ -179,12 +189,10 @@ class PaymentRoom:
     ) -> UnsignedTransfer:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            made = wallet.spender.pay(payees, chosen, account=account, coins=wanted)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=wanted),
+        )
 
     @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
@@ -282,15 +290,13 @@ class PaymentRoom:
         allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
-
         wanted = _bytes_of(coins)
-
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            contract = wallet.contract(bytes(lock)).contract
-            made = wallet.spender.from_contract(contract, chosen, payees=payees, named=wanted)
-            return _unsigned(wallet, made.unsigned)
-
-        return await self._wallets.call(name, work)
+        return await self._prepare(
+            name,
+            lambda wallet: wallet.spender.from_contract(
+                wallet.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
+            ),
+        )
 
     @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -352,6 +358,11 @@ class PaymentRoom:
     ) -> Sent:
         fee = self._fee(fee_rate, None, allow_high_fee)
         return Sent.of(await self._wallets.refund(name, bytes(lock), fee, coins=_bytes_of(coins)))
+
+    async def _prepare(self, name: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
+        return await self._wallets.call(
+            name, lambda wallet: _unsigned(wallet, make(wallet).unsigned)
+        )
 
     async def _add(
         self, name: str, contract: Contract, label: str, preimage: bytes | None

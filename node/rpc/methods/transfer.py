@@ -9,7 +9,7 @@ import msgspec
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import TransferEncoding
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
@@ -123,8 +123,9 @@ class Submitted(msgspec.Struct, frozen=True):
 class TransferRoom:
     """Methods about transfers."""
 
-    def __init__(self, chain: ChainService, clock: Clock) -> None:
+    def __init__(self, chain: ChainService, intake: TransferIntake, clock: Clock) -> None:
         self._chain = chain
+        self._intake = intake
         self._clock = clock
 
     @method("transfer.get", Access.READ, errors=(NotFoundError,))
@@ -177,7 +178,8 @@ class TransferRoom:
 
     @method("transfer.submit", Access.FULL, errors=(ProtocolRuleError, RefusedError))
     @user_text(
-        """Hand a transfer in: the mempool takes it and peers are notified.
+        """Hand a transfer in: the mempool takes it, and peers are told in a way that does not show
+        who made it.
 
         Refused with the rule that it breaks (Protocol §8.3) or with the policy that it does not
         meet (§8.4: DUST, FEE_TOO_LOW, TOO_MANY_ANCESTORS, TOO_MANY_DESCENDANTS,
@@ -186,7 +188,7 @@ class TransferRoom:
     )
     async def submit(self, raw: RawTransfer) -> Submitted:
         encoded = bytes(raw)
-        outcome = await self._chain.submit_transfer(encoded)
+        outcome = await self._intake.submit_transfer(encoded)
         sized = decode_transfer(encoded)
         return Submitted(Hash(sized.txid), Hash(sized.wid), outcome is Outcome.ACCEPTED)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.service import ChainService
+from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
@@ -41,9 +41,9 @@ SLOW_METHOD_S = 120.0
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, chain: ChainService) -> None:
+    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
         self._wallets = wallets
-        self._chain = chain
+        self._queries = queries
 
     @method("wallet.list", Access.FULL)
     @user_text("Return the wallets of the node, open or not.")
@@ -302,7 +302,7 @@ class WalletRoom:
     async def _votes(self, heights: Sequence[int | None]) -> list[int]:
         """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
         wanted = {height for height in heights if height is not None}
-        found = await self._chain.queries.confirmations(wanted)
+        found = await self._queries.confirmations(wanted)
         return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))

@@ -34,13 +34,11 @@ from unchained.node.transport.libp2p.streams import (
     StreamFaultError,
     agree,
     propose,
-    propose_any,
+    propose_one_of,
 )
 from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
 
-DEAD_AFTER_S: Final = 15
-"""Seconds of silence, pings notwithstanding, after which a peer is dead."""
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
@@ -161,12 +159,7 @@ class Connection:
         self.close(DisconnectReason.REMOTE)
 
     async def _watch(self) -> None:
-        silent, heard = 0, -1
-        while silent < DEAD_AFTER_S:
-            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
-            await trio.sleep(1)
-            silent = silent + 1 if heard == self._upgraded.tcp.received else 0
-            heard = self._upgraded.tcp.received
+        await self._upgraded.muxer.is_dead.wait()
         self.close(DisconnectReason.DEAD)
 
     async def _greet(self) -> None:
@@ -203,7 +196,7 @@ class Connection:
         try:
             with trio.fail_after(NEGOTIATE_S):
                 stream = await self._new_stream()
-                protocol = await propose_any(stream, gossip_wire.GOSSIP_PROTOCOLS)
+                protocol = await propose_one_of(stream, gossip_wire.GOSSIP_PROTOCOLS)
             while True:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)

@@ -103,10 +103,10 @@ class HostConfig:
     """The kinds of network that are dialled: `onion`, `ipv4`, `ipv6`; empty: all."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
-    upload_kib: int = 0
-    """KiB per second of answers and gossip; 0: as much as the lines take."""
     security: SecurityPolicy = "hybrid"
     """Whether links that are not post-quantum are made and let in."""
+    upload_kib: int = 0
+    """KiB per second of answers and gossip; 0: as much as the lines take."""
 
 
 class Libp2pTransport:

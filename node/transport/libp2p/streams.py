@@ -285,30 +285,31 @@ async def propose(stream: Bytes, protocol: str, first: bytes = b"") -> None:
     await stream.write(_line(MULTISTREAM) + _line(protocol) + first)
     if await _read_line(stream) != MULTISTREAM:
         raise StreamFaultError("no multistream-select")
-    if not await _is_taken(stream, protocol):
-        raise ProtocolNotServedError(protocol)
+    await _read_consent(stream, protocol)
 
 
-async def propose_any(stream: Bytes, protocols: Sequence[str]) -> str:
-    """Agree on the first of some protocols that the other side knows, each asked for in turn, and
-    return it; raises `ProtocolNotServedError`, `StreamFaultError`."""
-    for number, protocol in enumerate(protocols):
-        if number:
+async def propose_one_of(stream: Bytes, protocols: Sequence[str]) -> str:
+    """Agree on the first of some protocols that the other side serves, and return it; raises as
+    `propose` does."""
+    first, *others = protocols
+    try:
+        await propose(stream, first)
+        return first
+    except ProtocolNotServedError:
+        for protocol in others:
             await stream.write(_line(protocol))
-            if await _is_taken(stream, protocol):
+            with suppress(ProtocolNotServedError):
+                await _read_consent(stream, protocol)
                 return protocol
-            continue
-        with suppress(ProtocolNotServedError):
-            await propose(stream, protocol)
-            return protocol
-    raise ProtocolNotServedError(*protocols)
+        raise
 
 
-async def _is_taken(stream: Bytes, protocol: str) -> bool:
+async def _read_consent(stream: Bytes, protocol: str) -> None:
     answer = await _read_line(stream)
-    if answer not in ("na", protocol):
+    if answer == "na":
+        raise ProtocolNotServedError(protocol)
+    if answer != protocol:
         raise StreamFaultError("an answer to something else")
-    return answer != "na"
 
 
 async def agree(stream: Bytes, served: Container[str]) -> str:

@@ -19,7 +19,12 @@ from OpenSSL import _util as openssl
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.token_bucket import TokenBucket
-from unchained.node.transport.contract import HYBRID_GROUP, LinkSecurity, PeerId
+from unchained.node.transport.contract import (
+    HYBRID_GROUP,
+    CannotSecureError,
+    LinkSecurity,
+    PeerId,
+)
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.certificate import (
     BadCertificateError,
@@ -58,7 +63,9 @@ class Tls:
     def __init__(
         self, identity: Identity, clock: Clock, muxer: str, *, classical: bool = False
     ) -> None:
-        """Offer a multiplexer; take classical key exchanges only where `classical` says so."""
+        """Offer a multiplexer; take classical key exchanges only where `classical` says so.
+
+        Raises `CannotSecureError`."""
         self._clock = clock
         self._muxer = muxer.encode()
         self._alpn = (self._muxer, ALPN_PLAIN.encode())
@@ -273,8 +280,12 @@ def _set_groups(context: SSL.Context, groups: str) -> None:
     pyOpenSSL has no method for it, but the function of OpenSSL that it would call. What was agreed
     on is asked all the same when a handshake is done; without this a peer would not be told what is
     amiss, and our certificate would travel under a classical key."""
-    if openssl.lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) != 1:
-        raise NotImplementedError(f"this OpenSSL has no {groups}")
+    choose = getattr(openssl.lib, "SSL_CTX_set1_curves_list", None)
+    if choose is None or choose(context._context, groups.encode()) != 1:
+        raise CannotSecureError(
+            f"the OpenSSL of the cryptography package ({SSL.OpenSSL_version(0).decode()}) has no "
+            f"{groups}: expected 3.5 or later, as in the package's own wheels"
+        )
 
 
 def _words(error: SSL.Error) -> str:

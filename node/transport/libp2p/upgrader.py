@@ -20,7 +20,7 @@ from unchained.node.transport.libp2p.streams import (
     TcpStream,
     agree,
     propose,
-    propose_any,
+    propose_one_of,
 )
 from unchained.node.transport.libp2p.tls import TLS_PROTOCOL, Tls
 from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL, Yamux, YamuxGuard
@@ -106,7 +106,7 @@ class Upgrader:
 
     async def _ask(self, tcp: TcpStream) -> str:
         try:
-            return await propose_any(tcp, ASKED_FOR)
+            return await propose_one_of(tcp, ASKED_FOR)
         except Exception:  # noqa: BLE001 - a stranger's bytes may raise anything
             return ""
 
@@ -115,7 +115,7 @@ class Upgrader:
             return await self._secure_at_once(tcp, expected)
         # A refusal must leave the stream in order, so the choice takes its round trip.
         try:
-            protocol = await propose_any(tcp, self._offered)
+            protocol = await propose_one_of(tcp, self._offered)
         except ProtocolNotServedError:
             raise SecurityMismatchError from None
         if protocol == NOISE_PROTOCOL:

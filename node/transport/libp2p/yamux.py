@@ -24,6 +24,9 @@ from unchained.node.transport.libp2p.streams import TcpStream
 
 YAMUX_PROTOCOL: Final = str(stock.PROTOCOL_ID)
 KEEPALIVE_S: Final = 5.0
+"""Seconds of silence after which a peer is pinged."""
+DEAD_AFTER_SILENCES: Final = 3
+"""Silences in a row, pings notwithstanding, after which a peer is dead: 15 to 20 s."""
 WINDOW_BYTES_MAX: Final = 1 << 20
 """Bytes of the window of a stream that is read as fast as it comes; each begins with 256 KiB. A
 frame is never longer than that either."""
@@ -109,6 +112,11 @@ class YamuxGuard:
             raise
         await self.pace.spend(work)
         return data
+
+    @property
+    def received(self) -> int:
+        """Bytes that came, since the start."""
+        return self._tcp.received
 
     async def wait_for_window(self, stream: stock.YamuxStream) -> int:
         """Return how many bytes of a stream may be sent (`streams.WindowedConn`).
@@ -227,9 +235,10 @@ class YamuxGuard:
 
 
 class Yamux(stock.Yamux):
-    """libp2p's Yamux behind a `YamuxGuard`, with a ping every `KEEPALIVE_S` instead of 30 s.
+    """libp2p's Yamux behind a `YamuxGuard`, with pings where nothing is heard for `KEEPALIVE_S`.
 
-    Nobody waits for the pong: the task that watches the connection counts the silence.
+    Nobody waits for the pong: what counts is that anything is heard. Of two peers that have nothing
+    to say to each other, mostly one pings.
     """
 
     def __init__(self, guard: YamuxGuard, peer: ID) -> None:
@@ -237,6 +246,8 @@ class Yamux(stock.Yamux):
         super().__init__(secured, peer, is_initiator=guard.is_initiator)
         self._guard = guard
         self._data_lock = trio.Lock()
+        self.is_dead = trio.Event()
+        """Set once the peer has been silent for too long, or the connection ends."""
         guard.muxer = self
 
     async def wait_for_window(self, stream: stock.YamuxStream) -> int:
@@ -278,14 +289,26 @@ class Yamux(stock.Yamux):
         self._guard.finalized(number)
 
     async def _measure_rtt_loop(self) -> None:
+        silences, heard = 0, -1
         while not self.event_shutting_down.is_set():
-            self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
-            self._ping_sent_time = trio.current_time()
-            ping = struct.pack(
+            # Counted in steps, not by the clock: after a sleep of our own nobody is dead.
+            silences = silences + 1 if heard == self._guard.received else 0
+            heard = self._guard.received
+            if silences >= DEAD_AFTER_SILENCES:
+                break
+            if silences:
+                try:
+                    await self._ping()
+                except (IOException, RawConnError):
+                    return
+            await trio.sleep(KEEPALIVE_S)
+        self.is_dead.set()
+
+    async def _ping(self) -> None:
+        self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
+        self._ping_sent_time = trio.current_time()
+        await self._write_frame(
+            struct.pack(
                 stock.YAMUX_HEADER_FORMAT, 0, stock.TYPE_PING, stock.FLAG_SYN, 0, self._ping_id
             )
-            try:
-                await self._write_frame(ping)
-            except (IOException, RawConnError):
-                return
-            await trio.sleep(KEEPALIVE_S)
+        )

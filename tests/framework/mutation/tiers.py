@@ -34,7 +34,7 @@ def tiers_of(tests: Sequence[str], rooms: Iterable[str]) -> list[list[str]]:
 
 
 class TieredRun:
-    """Judges mutants by one tier of tests after the other, in copies of one tree."""
+    """Runs mutants through one tier of tests after the other, in copies of one tree."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class TieredRun:
     def _run_tier(
         self, mutants: Sequence[Mutant], tests: Sequence[str], name: str, until: float
     ) -> list[Mutant]:
-        """Judge mutants by some test files; return those that live."""
+        """Run mutants by some test files; return those that live."""
         start = time.monotonic()
         scratch = self._scratch / name.replace(" ", "-")
         scratch.mkdir()

@@ -20,7 +20,7 @@ STATES = frozenset(
         "reorganisation", "reorganisation of 8 or more", "late vote changes the tip",
         "late coin included", "stray included", "anchor ruled out", "peer banned",
         "coin held for its parent", "coin too new held", "transfer back in the mempool",
-        "payment mined", "wallet undone by a reorganisation", "service restarted",
+        "payment mined", "service restarted",
         "node stopped by its store", "disk replaced", "node behind", "clock behind the tip",
         "synced from nothing",
     }

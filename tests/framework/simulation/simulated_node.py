@@ -22,7 +22,6 @@ from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.simulation.simnet import BACKEND, SimNode, SimPayout, solve
 from tests.framework.simulation.skewed_clock import SkewedClock
 from unchained.miner.jobs import Job, Solution
-from unchained.node.app import WalletLink
 from unchained.node.base.fanout import Lost
 from unchained.node.base.services import Service, ServiceEndedError, Supervisor
 from unchained.node.chain.service import ChainService
@@ -33,6 +32,7 @@ from unchained.node.mining.payout import AccountPayout
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.primitives.coin import CoinHeader
 from unchained.node.primitives.types import CoinId
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
 from unchained.node.wallet.keystore import DEFAULT_WALLET, KdfCost, Keystore, new_secret, save_new
 from unchained.node.wallet.manager import WalletManager
@@ -122,6 +122,8 @@ class SimulatedNode(SimNode):
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
         self.went_up = trio.Event()
+        self.is_new = False
+        """Whether it has begun anew on an empty disk, and has no chain yet."""
         self.sent: list[bytes] = []
         """Transfers that its wallet was told have been taken, by txid."""
         self.bans: dict[str, int] = {}
@@ -260,6 +262,7 @@ class SimulatedNode(SimNode):
         self.disk_under = FaultyDisk()
         self.durable.clear()
         self.bans.clear()
+        self.is_new = True
         self.simulation.sightings.note("disk replaced")
         self.simulation.log.note(self.name, "disk replaced")
 
@@ -326,7 +329,7 @@ class SimulatedNode(SimNode):
             return []
         self.wallets = WalletManager(
             self.home,
-            WalletLink(self.chain, store),
+            WalletLink(self.chain, store, self.network.stem),
             clock=self.clock,
             runner=runner,
             log=log,

@@ -179,6 +179,9 @@ class Simulation:
             self.log.note(node.name, "counted", id=counted.coin.id)
         for height, anchor_id in step.disconnected:
             self.log.note(node.name, "disconnected", height=height, id=anchor_id)
+        if node.is_new and len(step.connected) > 2:
+            node.is_new = False
+            self.sightings.note("synced from nothing")
         for anchor in step.connected:
             self.log.note(node.name, "connected", height=anchor.coin.height, id=anchor.coin.id)
             if anchor.late:
@@ -233,7 +236,6 @@ class Simulation:
             "chain.deepened": "tree deepened",
             "chain.reorg_refused": "reorganisation refused",
             CLOCK_BEHIND: "clock behind the tip",
-            "sync.started": "node behind",
             "relay.lagging": "relay lagging",
         }.get(kind)
         if seen is not None:
@@ -389,6 +391,8 @@ class Simulation:
             for node in self.nodes:
                 if node.is_up:
                     node.note_bans()
+                    if not node.network.synced.value:
+                        self.sightings.note("node behind")
                     if not self.small_queues:
                         invariants.check_bounds(node)
                     statistics = node.chain.statistics()

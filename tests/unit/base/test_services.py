@@ -12,6 +12,7 @@ import structlog.testing
 import trio
 import trio.testing
 
+from tests.framework.async_tests import reseed_scheduler
 from unchained.node.base.services import (
     RESTART_DELAY_S_MAX,
     SAME_SIGNAL_S,
@@ -122,6 +123,20 @@ async def test_a_stop_during_the_start_ends_only_what_has_begun() -> None:
         "stopped",
         "waiting",
     ]
+
+
+@pytest.mark.parametrize("order", range(8))
+async def test_nothing_starts_once_the_stop_has_been_asked_for(order: int) -> None:
+    reseed_scheduler(order)
+
+    async def run(*, task_status: Status) -> None:
+        # One that ran would run for good: nobody is left who stops it.
+        raise AssertionError("started after the stop")
+
+    supervisor = House().supervisor(Service("late", run))
+    supervisor.request_stop("asked before it began")
+    await supervisor.run()
+    assert [one.state for one in supervisor.statistics().services] == ["waiting"]
 
 
 async def test_a_restartable_service_is_restarted_with_growing_delays_and_counted() -> None:

@@ -165,6 +165,75 @@ def test_a_chain_whose_times_are_wrong_is_left_by_setting_them_aside(chain: Chai
     chain.events_fit()
 
 
+def test_an_anchor_that_is_aside_stays_so_though_the_clock_and_its_transfers_have_left_it(
+    chain: Chain,
+) -> None:
+    tip = chain.grow(chain.genesis, 2)
+    late_ms = tip.time + 10 * LIMIT_MS
+    paid = chain.pay(tip.chain()[1].id, REG.subsidy)
+    wrong = chain.take(chain.forge.anchor(tip, transfers=[paid], time=late_ms))
+    core = reopened(chain, tip.time)
+    assert core.set_aside(wrong.id)
+    # It waits for the clock, as a vote too, and what it lists goes meanwhile.
+    assert wrong.id not in votes_of(chain, tip)
+    assert core.tree.get(wrong.id) is None
+    assert chain.waiting() == {paid.wid}
+    core.expire_transfers(late_ms + 100 * 86_400_000)
+    assert core.transfer_bytes(paid.wid) is None
+    core.note_clock(late_ms)
+    chain.core = core = reopened(chain, late_ms)
+    assert core.tree.nodes[wrong.id].is_set_aside
+    chain.take(wrong)
+    assert core.tip.id == tip.id
+    assert core.take_back(wrong.id)
+    assert core.tip.id == wrong.id
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_an_anchor_that_waits_for_the_clock_is_set_aside_and_taken_back(
+    chain: Chain, restarting: bool
+) -> None:
+    tip = chain.grow(chain.genesis, 2)
+    late_ms = tip.time + 10 * LIMIT_MS
+    wrong = chain.take(chain.forge.anchor(tip, time=late_ms))
+    core = reopened(chain, tip.time)
+    assert core.set_aside(wrong.id)
+    for is_aside in (False, True, False):
+        change = core.set_aside if is_aside else core.take_back
+        assert core.tree.get(wrong.id) is None
+        core.take_changes()
+        assert change(wrong.id)
+        assert core.take_changes().aside == [(wrong.id, is_aside)]
+        assert not change(wrong.id)
+        if restarting:
+            core = reopened(chain, tip.time)
+    assert core.tip.id == tip.id
+    core.note_clock(late_ms)
+    assert core.tip.id == wrong.id
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_what_waited_for_the_clock_too_long_is_forgotten_whole(restarting: bool) -> None:
+    chain = Chain(msgspec.structs.replace(REG, max_reorg=6))
+    tip = chain.grow(chain.genesis, 2)
+    late_ms = tip.time + 10 * LIMIT_MS
+    paid = chain.pay(tip.chain()[1].id, REG.subsidy)
+    wrong = chain.take(chain.forge.anchor(tip, transfers=[paid], time=late_ms))
+    above = chain.take(chain.forge.anchor(wrong, time=late_ms + 1))
+    core = reopened(chain, tip.time)
+    assert core.set_aside(wrong.id)
+    core.expire_transfers(late_ms + 100 * 86_400_000)
+    if restarting:
+        core = reopened(chain, tip.time)
+    assert schema.ANCHOR.get(core.store, wrong.id) is not None
+    chain.grow(tip, 12)
+    for gone in (wrong, above):
+        assert schema.ANCHOR.get(core.store, gone.id) is None
+        assert schema.COIN.get(core.store, gone.id) is None
+        assert not list(schema.BOUND.scan(core.store, gone.id))
+    assert schema.TRANSFER.get(core.store, paid.wid) is None
+
+
 def test_only_what_can_be_undone_is_set_aside(chain: Chain) -> None:
     for unknown in (chain.genesis.id, chain.forge.anchor(chain.genesis).id):
         with pytest.raises(UnknownAnchorError):

@@ -409,6 +409,19 @@ def test_a_template_takes_the_best_rates_that_fit(pool: Pool) -> None:
     assert pool.mempool.select(sized[0].size - 1) == []
 
 
+def test_a_template_takes_nothing_that_is_hidden_nor_what_builds_on_it(pool: Pool) -> None:
+    parent = pay([(pool.coins.new(), VALUE)], rate=5)
+    child = child_of(parent, rate=50)
+    other = pay([(pool.coins.new(), VALUE)], rate=2)
+    for one in (parent, child, other):
+        pool.enter(one)
+    pool.mempool.hidden.add(parent.wid)
+    assert pool.mempool.select(10**6) == [other.wid]
+    assert pool.mempool.reveal(parent.wid)
+    assert not pool.mempool.reveal(parent.wid)
+    assert pool.mempool.select(10**6) == [parent.wid, child.wid, other.wid]
+
+
 def test_a_child_pays_for_its_parent(pool: Pool) -> None:
     parent = pay([(pool.coins.new(), VALUE)], rate=1)
     child = child_of(parent, rate=101)

@@ -12,8 +12,9 @@ from tests.framework.corechain import Chain
 from tests.framework.failing_store import FailingStore
 from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
+from unchained.node.chain.anchor_reads import missing_votes
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import ReorgRefused
+from unchained.node.chain.results import Outcome, ReorgRefused
 from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import REG
@@ -319,3 +320,60 @@ def test_a_tree_is_lowered_little_by_little(deep: Deep, monkeypatch: pytest.Monk
         steps -= 1
         deep.restart()
     assert steps == 1
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_deep_branch_begins_with_an_anchor_that_the_main_chain_lists(restarting: bool) -> None:
+    """Both sides of a split saw its first anchors, and each lists what the other is built on."""
+    chain = Deep.__new__(Deep)
+    Chain.__init__(chain, NETWORK)
+    chain.step_ms = 0
+    forge = chain.forge
+    base = chain.grow(chain.genesis, FORK)
+    first = forge.anchor(base)
+    vote, later = forge.coin(first), forge.coin(first)
+    other = chain.take(forge.anchor(base))
+    chain.take(first)
+    chain.coin(vote)
+    poor = chain.take(forge.anchor(other, uncles=[first.coin, vote]))
+    for _ in range(POOR):
+        poor = chain.take(forge.anchor(poor))
+    assert chain.core.tree.get(first.id) is None
+    branch = [first, *chain.rich(4, first)]
+    chain.lower()
+    if restarting:
+        chain.restart()
+    # What is known is asked for all the same where it is no vote (yet).
+    chain.take_branch(branch[:1])
+    assert missing_votes(chain.core.view, [vote, later]) == [vote, later]
+    for coin in (vote, later):
+        assert submit_coin(chain.core, coin, chain.now_ms) is Outcome.ACCEPTED
+    assert missing_votes(chain.core.view, [vote, later]) == []
+    chain.take_branch(branch[1:])
+    assert chain.core.tip.id == branch[-1].id
+    assert {vote.id, later.id} <= set(chain.core.tree.nodes[first.id].bound)
+    chain.restart()
+    assert {vote.id, later.id} <= set(chain.core.tree.nodes[first.id].bound)
+    assert check(MemoryStore(chain.disk), NETWORK).problems == ()
+
+
+def test_a_known_coin_that_a_body_lists_is_a_vote_again_for_an_anchor_that_came_back() -> None:
+    chain = Deep.__new__(Deep)
+    Chain.__init__(chain, NETWORK)
+    chain.step_ms = 0
+    forge = chain.forge
+    base = chain.grow(chain.genesis, FORK)
+    first = forge.anchor(base)
+    vote = forge.coin(first)
+    other = chain.take(forge.anchor(base))
+    chain.take(first)
+    chain.coin(vote)
+    poor = chain.take(forge.anchor(other, uncles=[first.coin, vote]))
+    for _ in range(POOR):
+        poor = chain.take(forge.anchor(poor))
+    branch = [first, forge.anchor(first, [vote])]
+    branch += chain.rich(4, branch[-1])
+    chain.lower()
+    chain.take_branch(branch)
+    assert chain.core.tip.id == branch[-1].id
+    assert vote.id in chain.core.tree.nodes[first.id].bound

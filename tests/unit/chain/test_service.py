@@ -486,6 +486,43 @@ async def test_a_transfer_is_verified_and_waits_across_restarts(forge: Forge) ->
         assert await service.manager.submit_transfer(sized.raw) is Outcome.KNOWN
 
 
+async def test_a_hidden_transfer_is_shown_to_no_peer_until_it_comes_openly(forge: Forge) -> None:
+    async with running(forge) as service:
+        _, sized = await ripe_coin(forge, service)
+        manager, wid = service.manager, sized.wid
+        assert await manager.submit_transfer(sized.raw, hidden=True) is Outcome.ACCEPTED
+        for _ in range(2):
+            assert await manager.queries.transfers([wid], 1 << 20) == [b""]
+            assert (await manager.template()).body.transfers == ()
+            # Whoever asks for itself is told; and to be handed it in once more changes nothing.
+            assert await manager.queries.waiting_transfer(wid) is not None
+            assert await manager.submit_transfer(sized.raw, hidden=True) is Outcome.KNOWN
+        assert await manager.submit_transfer(sized.raw) is Outcome.ACCEPTED
+        assert await manager.submit_transfer(sized.raw) is Outcome.KNOWN
+        assert not await manager.reveal_transfer(wid)
+        assert await manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+        assert (await manager.template()).body.transfers == (wid,)
+
+
+async def test_a_hidden_transfer_is_shown_once_it_is_revealed_or_an_anchor_lists_it(
+    forge: Forge,
+) -> None:
+    async with running(forge) as service:
+        first, sized = await ripe_coin(forge, service)
+        manager, wid = service.manager, sized.wid
+        await manager.submit_transfer(sized.raw, hidden=True)
+        listing = forge.anchor(first, (), (), [sized])
+        await manager.submit_coin(listing.coin)
+        # Not connected yet: what lists it is asked for by peers from here on.
+        await manager.submit_package(listing.package(), connected=False)
+        assert await manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+    async with running(forge) as service:
+        await service.take(first)
+        await service.manager.submit_transfer(sized.raw, hidden=True)
+        assert await service.manager.reveal_transfer(wid)
+        assert await service.manager.queries.transfers([wid], 1 << 20) == [sized.raw]
+
+
 async def test_a_transfer_that_was_proven_where_it_was_made_is_not_verified_again(
     forge: Forge,
 ) -> None:

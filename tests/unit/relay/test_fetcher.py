@@ -30,15 +30,12 @@ BY_WID = {wid_of(raw): raw for raw in RAWS}
 class FakePeer:
     """A peer that has a body and its transfers, and a chain that lacks them; counts bytes."""
 
-    network = REG
-
     def __init__(self, body: Body, here: int = 0) -> None:
         self.body = body
         self.here = {wid: len(BY_WID[wid]) for wid in list(BY_WID)[:here]}
         self.asked: list[str] = []
         self.sent = 0
         self.penalties: list[Penalty] = []
-        self.queries = self
 
     async def lacking(self, bodies: list[Body]) -> Lacking:
         wids = [Wid(wid) for body in bodies for wid in body.transfers if wid not in self.here]
@@ -73,7 +70,7 @@ def anchor_of(body: Body) -> tuple[Coin, AnchorHeader]:
 
 
 def fetcher_of(peer: FakePeer) -> Fetcher:
-    parts: Any = (peer, peer, peer)
+    parts: Any = (REG, peer, peer, peer)
     return Fetcher(*parts)
 
 

@@ -21,7 +21,7 @@ from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.relay import Relay
 from unchained.node.transport.contract import PeerId, TopicLimits, Validator, Verdict
 from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
-from unchained.storage.schema import TransferEntered
+from unchained.storage.schema import TransferEntered, TransferLeft
 
 GENESIS = CoinId(bytes(32))
 TOPIC = name_of(GENESIS, TRANSFER_GOSSIP.name)
@@ -83,6 +83,20 @@ class FakePeers:
         self.news.append((peer, kind))
 
 
+class FakeStem:
+    """Has under way what the test says."""
+
+    def __init__(self) -> None:
+        self.held: set[bytes] = set()
+        self.public: list[bytes] = []
+
+    def holds(self, wid: bytes) -> bool:
+        return wid in self.held
+
+    def note_public(self, wid: bytes) -> None:
+        self.public.append(wid)
+
+
 class FakeFollower:
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
         return True
@@ -95,9 +109,11 @@ class Bench:
     def __init__(self) -> None:
         self.chain, self.transport, self.peers = FakeChain(), FakeTransport(), FakePeers()
         parts: Any = (self.chain, self.transport, None, self.peers)
+        self.stem = FakeStem()
         self.relay = Relay(
             *parts,
             FakeFollower(),
+            self.stem,
             genesis_id=GENESIS,
             rng=random.Random(1),
             log=structlog.get_logger(),
@@ -158,3 +174,21 @@ async def test_what_was_known_before_is_not_forwarded(bench: Bench) -> None:
     await bench.gossip()
     assert bench.verdicts == [Verdict.IGNORE]
     assert bench.transport.published == [(TOPIC, RAW)]
+
+
+async def test_what_is_under_way_in_a_stem_is_not_published(bench: Bench) -> None:
+    bench.stem.held.add(wid_of(RAW))
+    assert bench.chain.enter(RAW) is Outcome.ACCEPTED
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.transport.published == []
+
+
+async def test_the_stem_hears_of_what_gossip_brings_and_of_what_leaves_the_mempool(
+    bench: Bench,
+) -> None:
+    bench.chain.may_answer.set()
+    await bench.gossip()
+    assert bench.stem.public == [wid_of(RAW)]
+    bench.chain.changes.send(Changes(0, events=[TransferLeft(b"left".ljust(32), 1)]))
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.stem.public[1:] == [b"left".ljust(32)]

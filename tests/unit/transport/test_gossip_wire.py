@@ -40,7 +40,7 @@ from unchained.node.transport.libp2p.streams import (
     StreamFaultError,
     agree,
     propose,
-    propose_any,
+    propose_one_of,
     read_varint,
     varint,
 )
@@ -226,13 +226,13 @@ async def test_proposing() -> None:
 async def test_proposing_one_protocol_after_the_other() -> None:
     hello = line("/multistream/1.0.0")
     pipe = Pipe(hello + line("na") + line("/y"))
-    assert await propose_any(pipe, ("/x", "/y", "/z")) == "/y"
+    assert await propose_one_of(pipe, ("/x", "/y", "/z")) == "/y"
     assert pipe.written == hello + line("/x") + line("/y")
-    assert await propose_any(Pipe(hello + line("/x")), ("/x", "/y")) == "/x"
+    assert await propose_one_of(Pipe(hello + line("/x")), ("/x", "/y")) == "/x"
     with pytest.raises(ProtocolNotServedError):
-        await propose_any(Pipe(hello + line("na") * 2), ("/x", "/y"))
+        await propose_one_of(Pipe(hello + line("na") * 2), ("/x", "/y"))
     with pytest.raises(StreamFaultError):
-        await propose_any(Pipe(hello + line("na") + line("/z")), ("/x", "/y"))
+        await propose_one_of(Pipe(hello + line("na") + line("/z")), ("/x", "/y"))
 
 
 def test_a_peer_of_gossip_1_1_is_not_told_what_is_not_wanted() -> None:

@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from tests.framework.p2p_certificates import NOW, UNKNOWN_OID, Forge, new_key
 from tests.framework.p2p_wire import MemoryWire, wires
-from unchained.node.transport.contract import HYBRID_GROUP
+from unchained.node.transport.contract import HYBRID_GROUP, CannotSecureError
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import tls
 from unchained.node.transport.libp2p.certificate import BadCertificateError
@@ -433,3 +433,24 @@ async def test_full_records_do_not_wait() -> None:
         await opened.session.write(bytes(1 << 20))
         await accepted.session.read(1 << 20)
     assert trio.current_time() == start
+
+
+def test_a_library_without_the_hybrid_is_named_at_the_start() -> None:
+    with pytest.raises(CannotSecureError, match=r"OpenSSL .* has no X25519MLKEM1: expected 3.5"):
+        with_groups(end_of(ME), "X25519MLKEM1")
+    # What OpenSSL has queued of it disturbs no handshake.
+    end_of(ME)
+
+
+async def test_what_fails_elsewhere_disturbs_no_connection() -> None:
+    """OpenSSL keeps one list of errors for a thread, whichever connection they are of."""
+    opened, accepted = await connected()
+    assert isinstance(accepted.session, TlsSession)
+    for forge, _ in BROKEN.values():
+        await shake(end_of(OTHER), forged(forge()))
+        await shake(forged(forge()), end_of(OTHER))
+        await shake(with_groups(end_of(ME, classical=True), "X25519"), end_of(OTHER))
+        # What has nothing to read says so, and nothing worse.
+        assert accepted.session._take(1) == b""
+        await opened.session.write(b"still here")
+        assert await accepted.session.read(10) == b"still here"

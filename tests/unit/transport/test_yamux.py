@@ -31,6 +31,7 @@ from unchained.node.transport.libp2p.pace import (
 )
 from unchained.node.transport.libp2p.streams import MuxedStream, StreamBrokenError
 from unchained.node.transport.libp2p.yamux import (
+    KEEPALIVE_S,
     OPEN_STREAMS_MAX,
     WINDOW_BYTES_MAX,
     Yamux,
@@ -38,7 +39,7 @@ from unchained.node.transport.libp2p.yamux import (
     apply_mends,
 )
 
-DATA, UPDATE = 0, 1
+DATA, UPDATE, PING = 0, 1, 2
 SYN, RST = 1, 8
 WINDOW = 256 << 10
 KIB = 1 << 10
@@ -377,6 +378,36 @@ async def test_who_waits_for_a_window_hears_of_the_end(how: str) -> None:
             peer.frame(UPDATE, RST, 1, 0)
         else:
             peer.frame(9, 0, 0, 0)
+
+
+def pings(peer: Link) -> int:
+    """Return how many pings were sent, from the start or since the last look."""
+    found = at = 0
+    while at < len(peer.sent):
+        _, kind, flags, _, length = struct.unpack_from("!BBHII", peer.sent, at)
+        found += kind == PING and flags == SYN
+        at += 12 + (length if kind == DATA else 0)
+    peer.sent.clear()
+    return found
+
+
+async def test_who_is_heard_is_not_pinged_and_who_is_silent_is_dead() -> None:
+    async with link() as peer:
+        await trio.sleep(KEEPALIVE_S / 2)
+        peer.received += 1
+        for _ in range(100):
+            await trio.sleep(KEEPALIVE_S)
+            peer.received += 1
+        assert pings(peer) == 0
+        for _ in range(100):
+            await trio.sleep(2 * KEEPALIVE_S)
+            peer.received += 1
+        assert pings(peer) == pytest.approx(100, abs=1)
+        assert not peer.muxer.is_dead.is_set()
+        silent_since = trio.current_time()
+        await peer.muxer.is_dead.wait()
+        assert 15 <= trio.current_time() - silent_since <= 20
+        assert pings(peer) == 2
 
 
 def test_shares_are_nobody_elses() -> None:

@@ -94,6 +94,7 @@ def test_the_largest_requests_and_answers_fit_their_limits() -> None:
             VotesPage((coin.raw,) * 1024, tuple(range(1024)), 1),
         ),
         (messages.ADDRESSES_EXCHANGE, messages.AddressesRequest(2**64 - 1), (b"a" * 256,) * 256),
+        (messages.STEM_EXCHANGE, messages.StemRequest(b"t" * (256 << 10)), messages.Taken()),
         (messages.BODIES_EXCHANGE, ids[:64], ((body,), ()) * 32),
         (messages.TRANSFERS_EXCHANGE, ids[:256], (b"", b"x" * 1000)),
     ]

@@ -1,0 +1,188 @@
+"""``unchained-node wallet prepare``, ``sign``, ``broadcast``: transfers signed elsewhere, or by
+several."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.input_file import read_file
+from unchained.node.cli.passphrases import (
+    PassphraseFdOption,
+    PassphraseFileOption,
+    read_passphrase,
+)
+from unchained.node.cli.pay import (
+    AmountArgument,
+    CoinsOption,
+    FeeOption,
+    HighFeeOption,
+    MemoOption,
+    OutputOption,
+    RateOption,
+    SpendCommand,
+    ToArgument,
+    YesOption,
+    payment,
+    print_meaning,
+    show_sent,
+    without_file,
+)
+from unchained.node.cli.wallet import (
+    DEFAULT_WALLET,
+    SLOW_ANSWER_S,
+    AccountOption,
+    WalletOption,
+    app,
+    write_output,
+)
+from unchained.node.rpc.core.values import HEX_BYTES_MAX
+
+UnsignedArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A transfer to be signed.")]
+
+
+def add_to(_root: typer.Typer) -> None:
+    """Add the commands of this room: they are there once it is imported."""
+
+
+@asking(app, "prepare")
+@user_text("Make a transfer to be signed elsewhere, and write it to a file.")
+def prepare(
+    node: Asker,
+    to: ToArgument,
+    output: OutputOption,
+    amount: AmountArgument = None,
+    memo: MemoOption = "",
+    wallet: WalletOption = DEFAULT_WALLET,
+    account: AccountOption = 0,
+    fee_rate: RateOption = None,
+    fee: FeeOption = None,
+    coin: CoinsOption = None,
+    allow_high_fee: HighFeeOption = False,
+) -> None:
+    found = node.call(
+        "wallet.prepare",
+        seconds=SLOW_ANSWER_S,
+        payments=payment(to, amount, memo),
+        name=wallet,
+        account=account,
+        fee_rate=fee_rate,
+        fee=fee,
+        allow_high_fee=allow_high_fee,
+        coins=coin,
+    )
+    write_unsigned(node, found, output)
+
+
+@asking(app, "describe")
+@user_text("Show what signing a transfer would mean.")
+def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
+    node.show(found, lambda: print_meaning(found))
+
+
+@asking(app, "sign")
+@user_text(
+    "Add a wallet's signatures to a transfer. Where no node runs, the wallet's file alone does."
+)
+def sign(
+    node: Asker,
+    file: UnsignedArgument,
+    output: OutputOption,
+    wallet: WalletOption = DEFAULT_WALLET,
+    yes: YesOption = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
+) -> None:
+    content = _read(file)
+    if node.remote or node.is_running():
+        _confirm_signing(node.call("wallet.describe", file=content.hex(), name=wallet), yes)
+        spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+        write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
+        return
+
+    def passphrase() -> str:
+        return read_passphrase(passphrase_file, passphrase_fd)
+
+    found = _sign_offline(node, wallet, content, passphrase, yes)
+    write_unsigned(node, found, output)
+
+
+def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
+    """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
+    if yes or not sys.stdin.isatty():
+        return
+    print_meaning(found)
+    if not typer.confirm("Sign it?", err=True):
+        raise CommandFailedError("not signed")
+
+
+def _sign_offline(
+    node: Asker, name: str, content: bytes, passphrase: Callable[[], str], yes: bool
+) -> dict[str, Any]:
+    from unchained.node.cli.options import settings_from
+    from unchained.node.consensus.params import NETWORKS
+    from unchained.node.rpc.core.values import encode
+    from unchained.node.rpc.methods.wallet_shapes import UnsignedTransfer
+    from unchained.node.wallet.errors import WalletError
+    from unchained.node.wallet.keystore import WALLETS_NAME
+    from unchained.node.wallet.unsigned import Unsigned
+    from unchained.node.wallet.wallet import Wallet
+
+    settings = settings_from(node.flags, config=None)
+    network = NETWORKS[settings.config.node.network]
+    try:
+        unsigned = Unsigned.from_file(content, network)
+        wallet = Wallet.open(settings.data_dir / WALLETS_NAME, name, network)
+        try:
+            meaning = UnsignedTransfer.of(content, wallet.summary(unsigned))
+            _confirm_signing(_plain(meaning, encode), yes)
+            wallet.unlock(passphrase() if wallet.info().has_passphrase else "")
+            signed = wallet.sign(unsigned)
+            return _plain(UnsignedTransfer.of(signed.to_file(), wallet.summary(signed)), encode)
+        finally:
+            wallet.close()
+    except FileNotFoundError:
+        raise CommandFailedError(f"no wallet is named {name!r} in {settings.data_dir}") from None
+    except WalletError as error:
+        raise CommandFailedError(str(error)) from None
+
+
+def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(value, enc_hook=encode)
+    return found
+
+
+@asking(app, "broadcast")
+@user_text("Send a transfer whose signatures are complete, in one file or several.")
+def broadcast(
+    node: Asker,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+) -> None:
+    content = [_read(file).hex() for file in files]
+    sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, name=wallet)
+    show_sent(node, sent)
+
+
+def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:
+    """Write a transfer to be signed to its file, and show what it means."""
+    write_output(output, bytes.fromhex(found["file"]))
+    shown = without_file(found) | {"file": str(output)}
+
+    def human() -> None:
+        print_meaning(found)
+        typer.echo(output)
+
+    node.show(shown, human)
+
+
+def _read(path: Path) -> bytes:
+    return read_file(path, HEX_BYTES_MAX)

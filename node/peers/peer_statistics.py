@@ -1,0 +1,40 @@
+"""What the peers' manager shows: each peer, and counts of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from unchained.node.peers.address_book import BookStatistics
+from unchained.node.transport.contract import LinkSecurity, PeerId
+from unchained.node.wire.messages import Status
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
+
+    peer: PeerId
+    address: str
+    ip: str
+    outbound: bool
+    since: float
+    security: LinkSecurity
+    status: Status | None
+    clock_offset_ms: int | None
+
+
+class PeerStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is held."""
+
+    outbound: int
+    inbound: int
+    greeted: int
+    dials: int
+    dials_failed: int
+    probes: int
+    book: BookStatistics
+    bans: int
+    penalties: Mapping[str, int]
+    clock_offset_ms: int | None
+    """The median of the outbound peers' offsets, None while there are too few."""

@@ -1,0 +1,59 @@
+"""The chain as wallets see it, and the way on which their transfers go out."""
+
+from __future__ import annotations
+
+from unchained.node.chain.results import Outcome, TransferIntake
+from unchained.node.chain.service import ChainService
+from unchained.node.chain.status import ChainStatus
+from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import Wid
+from unchained.node.wallet.errors import TransferRefusedError
+from unchained.node.wallet.link import ChainTip
+from unchained.storage.kv import KeyValueStore, Snapshot
+
+
+class WalletLink:
+    """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`).
+    `intake` takes transfers that are made here."""
+
+    def __init__(self, chain: ChainService, store: KeyValueStore, intake: TransferIntake) -> None:
+        self._chain = chain
+        self._store = store
+        self._intake = intake
+
+    @property
+    def network(self) -> Network:
+        """Whose chain it is."""
+        return self._chain.network
+
+    @property
+    def tip(self) -> ChainTip:
+        """The present."""
+        return _tip_of(self._chain.status.value)
+
+    async def wait_newer(self, next_event: int) -> ChainTip:
+        """Return the present once its `next_event` differs; cancelling loses nothing."""
+        status = await self._chain.status.wait_for(lambda now: now.next_event != next_event)
+        return _tip_of(status)
+
+    def snapshot(self) -> Snapshot:
+        """Return the store as it is at this moment."""
+        return self._store.snapshot()
+
+    def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
+        """Return a transfer that the chain has decoded not long ago; from any thread."""
+        return self._chain.proven_transfer(wid)
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
+        try:
+            return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
+        except (ProtocolError, PolicyError) as error:
+            raise TransferRefusedError(error.name, str(error)) from None
+
+
+def _tip_of(status: ChainStatus) -> ChainTip:
+    return ChainTip(status.tip, status.height, status.next_event, status.mempool.min_fee_rate)

@@ -1,0 +1,373 @@
+"""What becomes of a transfer that is handed on, seen by one node with fakes around it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from unchained.node.base.fanout import Watch
+from unchained.node.chain.answers import WaitingTransfer
+from unchained.node.chain.results import Outcome
+from unchained.node.consensus.errors import BadSignatureError, CoinUnknownError
+from unchained.node.peers.penalty import Penalty
+from unchained.node.primitives.transfer import wid_of
+from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.relay import stem
+from unchained.node.relay.stem import (
+    EMBARGO_MIN_S,
+    EMBARGO_MORE_S,
+    HELD_OF_PEER_MAX,
+    PEERS_TRIED_MAX,
+    ROUTE_S,
+    StemRouter,
+)
+from unchained.node.transport.contract import PeerGoneError, PeerId
+from unchained.node.wire.messages import STEM_EXCHANGE, StemRequest, Taken
+
+PATIENCE_MAX_S = EMBARGO_MIN_S + 30 * EMBARGO_MORE_S
+ME_FIRST, ME_SECOND, ME_THIRD = (PeerId(name) for name in ("one", "two", "three"))
+
+
+class FakeChain:
+    """Takes in any bytes; `b"child of X"` builds on `X`, what begins with `bad` is not valid."""
+
+    def __init__(self) -> None:
+        self.queries = self
+        self.hidden: dict[Wid, bytes] = {}
+        self.public: dict[Wid, bytes] = {}
+
+    async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        if raw.startswith(b"bad"):
+            raise BadSignatureError(expected="a signature", actual="none")
+        if raw.startswith(b"early"):
+            raise CoinUnknownError(expected="a coin", actual="none")
+        wid = wid_of(raw)
+        if wid in self.hidden or wid in self.public:
+            return Outcome.KNOWN
+        (self.hidden if hidden else self.public)[wid] = raw
+        return Outcome.ACCEPTED
+
+    async def reveal_transfer(self, wid: Wid) -> bool:
+        await trio.lowlevel.checkpoint()
+        raw = self.hidden.pop(wid, None)
+        if raw is not None:
+            self.public[wid] = raw
+        return raw is not None
+
+    async def waiting_transfer(self, wid: Wid) -> WaitingTransfer | None:
+        await trio.lowlevel.checkpoint()
+        raw = self.hidden.get(wid) or self.public.get(wid)
+        return None if raw is None else self._describe(wid, raw)
+
+    async def waiting_transfers(self, order: str, limit: int, offset: int) -> list[WaitingTransfer]:
+        await trio.lowlevel.checkpoint()
+        return [self._describe(wid, raw) for wid, raw in self.public.items()][:limit]
+
+    async def transfer_bytes(self, wid: Wid) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return self.public.get(wid)
+
+    def _describe(self, wid: Wid, raw: bytes) -> WaitingTransfer:
+        parent = raw.removeprefix(b"child of ")
+        parents = () if parent == raw else (Txid(wid_of(parent)),)
+        return WaitingTransfer(wid, Txid(wid), 1, 1, len(raw), 0, 1, 1, parents, ())
+
+
+class FakeExchanges:
+    """Keeps what is handed on; peers of `gone` take nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[PeerId, bytes]] = []
+        self.gone: set[PeerId] = set()
+        self.handler: Callable[[PeerId, StemRequest], Awaitable[Taken]]
+
+    def serve(self, exchange: object, layout: object, handler: Any) -> None:
+        assert exchange is STEM_EXCHANGE
+        self.handler = handler
+
+    async def ask(self, _exchange: object, peer: PeerId, request: StemRequest) -> Taken:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((peer, request.transfer))
+        if peer in self.gone:
+            raise PeerGoneError(peer, "stem", "gone")
+        return Taken()
+
+
+class FakePeers:
+    def __init__(self) -> None:
+        self.exchanges = FakeExchanges()
+        self.changed: Watch[int] = Watch(0)
+        self.outbound: list[PeerId] = []
+        self.inbound: list[PeerId] = []
+        self.reputation = self
+        self.penalties: list[tuple[PeerId, Penalty]] = []
+
+    def greeted(self) -> list[PeerId]:
+        return [*self.outbound, *self.inbound]
+
+    def is_outbound(self, peer: PeerId) -> bool:
+        return peer in self.outbound
+
+    def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
+        self.penalties.append((peer, penalty))
+
+
+class Bench:
+    """A node with three outbound peers."""
+
+    def __init__(self) -> None:
+        self.chain, self.peers = FakeChain(), FakePeers()
+        self.peers.outbound = [ME_FIRST, ME_SECOND, ME_THIRD]
+        self.asked = self.peers.exchanges.asked
+        self.published: list[bytes] = []
+        parts: Any = (self.chain, self, self.peers)
+        self.stem = StemRouter(
+            *parts, genesis_id=CoinId(bytes(32)), rng=random.Random(5), log=structlog.get_logger()
+        )
+
+    async def publish(self, _topic: str, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.published.append(data)
+
+    async def serve(self, peer: str, raw: bytes) -> None:
+        """Have a peer hand a transfer on, to the point at which it waits for something."""
+        answer = await self.peers.exchanges.handler(PeerId(peer), StemRequest(raw))
+        assert answer == Taken()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def make(self, raw: bytes) -> Outcome:
+        outcome = await self.stem.submit_transfer(raw)
+        await trio.testing.wait_all_tasks_blocked()
+        return outcome
+
+
+@asynccontextmanager
+async def handing_on() -> AsyncIterator[Bench]:
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: bench.stem.run(task_status=task_status))
+        yield bench
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def bench() -> AbstractAsyncContextManager[Bench]:
+    return handing_on()
+
+
+@pytest.fixture
+def _never_fluffs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stem, "FLUFF", 0.0)
+
+
+@pytest.fixture
+def _always_fluffs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stem, "FLUFF", 1.0)
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_all_go_to_one_outbound_peer_for_ten_minutes(bench: Bench) -> None:
+    bench.peers.inbound = [PeerId("caller")]
+    for number in range(20):
+        assert await bench.make(b"own %d" % number) is Outcome.ACCEPTED
+        await bench.serve("caller", b"other %d" % number)
+    (chosen,) = {peer for peer, _ in bench.asked}
+    assert chosen in bench.peers.outbound
+    assert len(bench.asked) == 40
+    assert bench.published == []
+    assert len(bench.chain.hidden) == 40
+    seen = {chosen}
+    for number in range(12):
+        await trio.sleep(ROUTE_S)
+        bench.asked.clear()
+        await bench.make(b"later %d" % number)
+        seen |= {peer for peer, _ in bench.asked}
+    assert seen == set(bench.peers.outbound)
+
+
+@pytest.mark.usefixtures("_always_fluffs")
+async def test_own_transfers_are_handed_on_even_while_those_of_others_are_gossiped(
+    bench: Bench,
+) -> None:
+    await bench.make(b"own")
+    await bench.serve("caller", b"other")
+    assert [raw for _, raw in bench.asked] == [b"own"]
+    assert bench.published == [b"other"]
+    assert set(bench.chain.public.values()) == {b"other"}
+    assert bench.stem.holds(wid_of(b"own"))
+    assert not bench.stem.holds(wid_of(b"other"))
+
+
+async def test_whether_those_of_others_are_gossiped_is_settled_for_ten_minutes(
+    bench: Bench,
+) -> None:
+    gossiping = 0
+    for period in range(200):
+        before = len(bench.published)
+        for number in range(3):
+            await bench.serve("caller", b"%d %d" % (period, number))
+        new = len(bench.published) - before
+        assert new in (0, 3)
+        gossiping += new == 3
+        for held in list(bench.chain.hidden):
+            bench.stem.note_public(held)
+        await trio.sleep(ROUTE_S)
+    assert 8 <= gossiping <= 36
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_who_hears_nothing_of_it_gossips_it_in_time(bench: Bench) -> None:
+    for number in range(50):
+        await bench.make(b"lost %d" % number)
+    for number in range(50):
+        await bench.make(b"heard %d" % number)
+        bench.stem.note_public(wid_of(b"heard %d" % number))
+    await trio.sleep(EMBARGO_MIN_S - 1)
+    assert bench.published == []
+    await trio.sleep(EMBARGO_MORE_S)
+    assert 10 < len(bench.published) < 50
+    await trio.sleep(PATIENCE_MAX_S)
+    assert sorted(bench.published) == sorted(b"lost %d" % number for number in range(50))
+    assert bench.stem.statistics().embargoes == 50
+    assert bench.stem.statistics().held == 0
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_when_its_peer_takes_nothing_another_does_and_none_is_lost(bench: Bench) -> None:
+    await bench.make(b"first")
+    chosen = bench.asked[0][0]
+    bench.peers.exchanges.gone = {chosen}
+    bench.asked.clear()
+    await bench.make(b"second")
+    assert len(bench.asked) == 2
+    assert bench.asked[0][0] == chosen
+    bench.peers.outbound.remove(chosen)
+    bench.asked.clear()
+    await bench.make(b"third")
+    assert len(bench.asked) == 1
+    bench.peers.outbound.append(chosen)
+    bench.peers.exchanges.gone = set(bench.peers.outbound)
+    bench.asked.clear()
+    await bench.make(b"fourth")
+    assert len(bench.asked) == PEERS_TRIED_MAX
+    assert bench.published == []
+    await trio.sleep(PATIENCE_MAX_S)
+    assert b"fourth" in bench.published
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_comes_in_a_circle_goes_to_others_whoever_made_it(bench: Bench) -> None:
+    for raw, first in ((b"own", bench.make(b"own")), (b"other", bench.serve("caller", b"other"))):
+        bench.asked.clear()
+        await first
+        for number in range(1, 6):
+            await bench.serve("caller" if number % 2 else "another", raw)
+            # To one more peer each time, until three have had it.
+            assert len(bench.asked) == min(1 + number, PEERS_TRIED_MAX)
+        assert {peer for peer, _ in bench.asked} == set(bench.peers.outbound)
+    assert await bench.make(b"own") is Outcome.KNOWN
+    assert len(bench.asked) == PEERS_TRIED_MAX
+    assert bench.published == []
+    assert bench.peers.penalties == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_it_is_never_handed_back_and_gossiped_where_nobody_else_is(bench: Bench) -> None:
+    for peer in bench.peers.outbound:
+        await bench.serve(peer, b"from " + peer.encode())
+    assert all(raw != b"from " + peer.encode() for peer, raw in bench.asked)
+    bench.peers.outbound = []
+    bench.peers.inbound = [PeerId("caller")]
+    await bench.serve("caller", b"of the only one")
+    assert bench.published == [b"of the only one"]
+    # Its own go to whom there is, as that one can gossip it as well.
+    await bench.make(b"own")
+    assert bench.asked[-1] == (PeerId("caller"), b"own")
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_a_node_without_peers_hides_nothing_and_hands_on_when_one_comes(
+    bench: Bench,
+) -> None:
+    outbound, bench.peers.outbound = bench.peers.outbound, []
+    assert await bench.make(b"own") is Outcome.ACCEPTED
+    assert set(bench.chain.public.values()) == {b"own"}
+    await trio.sleep(PATIENCE_MAX_S)
+    assert bench.published == []
+    bench.peers.outbound = outbound
+    bench.peers.changed.set(1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [raw for _, raw in bench.asked] == [b"own"]
+
+
+async def test_what_builds_on_another_takes_its_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stem, "FLUFF", 0.0)
+    monkeypatch.setattr(stem, "EMBARGO_MIN_S", 100 * ROUTE_S)
+    await bench.make(b"parent")
+    first = bench.asked[0][0]
+    for number in range(6):
+        await trio.sleep(ROUTE_S)
+        await bench.make(b"alien %d" % number)
+        if bench.asked[-1][0] != first:
+            break
+    assert bench.asked[-1][0] != first
+    await bench.make(b"child of parent")
+    assert bench.asked[-1] == (first, b"child of parent")
+
+
+@pytest.mark.usefixtures("_always_fluffs")
+async def test_parents_are_gossiped_first(bench: Bench) -> None:
+    await bench.make(b"parent")
+    await bench.serve("caller", b"child of parent")
+    assert bench.published == [b"parent", b"child of parent"]
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_a_peer_pays_for_what_is_wrong_and_learns_nothing(bench: Bench) -> None:
+    await bench.serve("caller", b"bad signature")
+    await bench.serve("caller", b"early")
+    assert bench.peers.penalties == [("caller", Penalty.BAN), ("caller", Penalty.COST)]
+    assert bench.stem.statistics().held == 0
+    with pytest.raises(BadSignatureError):
+        await bench.make(b"bad own")
+    assert bench.stem.statistics().held == 0
+    assert bench.asked == bench.published == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_one_peer_has_under_way_is_bounded_and_the_rest_is_gossiped(
+    bench: Bench,
+) -> None:
+    for number in range(HELD_OF_PEER_MAX + 5):
+        await bench.serve("flooder", b"%d" % number)
+    assert bench.stem.statistics().held == HELD_OF_PEER_MAX
+    assert len(bench.published) == 5
+    await bench.serve("caller", b"other")
+    assert bench.asked[-1][1] == b"other"
+
+
+async def test_after_a_restart_what_had_just_come_is_handed_on_again() -> None:
+    bench = Bench()
+    outbound, bench.peers.outbound = bench.peers.outbound, []
+    for number in range(3):
+        await bench.chain.submit_transfer(b"waiting %d" % number)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: bench.stem.run(task_status=task_status))
+        await trio.sleep(60)
+        bench.peers.outbound = outbound
+        bench.peers.changed.set(1)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sorted(raw for _, raw in bench.asked) == [b"waiting %d" % n for n in range(3)]
+    assert len({peer for peer, _ in bench.asked}) == 1
+    assert bench.published == []
