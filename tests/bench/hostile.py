@@ -1,4 +1,5 @@
-"""What an honest peer feels while another attacks: the 95th percentile of its requests' times.
+"""What an honest peer feels while another attacks: the 95th percentile of its requests' times; and
+what the node itself takes meanwhile, of memory and of a core.
 
 A node of `reg`, an attacker that begins again with a new identity whenever it is banned, and an
 honest peer in a process of its own that asks for headers and coins. The reference is the same
@@ -11,11 +12,14 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from tests.bench._result import result
+from tests.bench.network_idle import cpu_s
+from tests.framework import floods
 from tests.framework import siege as attacks
 from tests.framework.network import network
 from tests.framework.p2p_process import ROOT
@@ -27,6 +31,11 @@ SECONDS = 4.0
 RUNS = 3
 MOST = 2.0
 """Times the normal latency that an attack may cost."""
+
+MORE_MB_MAX = 100.0
+"""Resident memory that an attack may cost."""
+CORE_PERCENT_MAX = 60.0
+"""Share of a core that a node may take under an attack, the honest peer's requests included."""
 
 TOLD_BY_THE_LOG = ("headers_without_bodies", "stale_fork", "claimed_chain")
 """Attacks that are over when the log, at its level `debug`, says that a chain is not followed."""
@@ -64,6 +73,12 @@ ATTACKS: dict[str, Attack] = {
     "future_coins": send_future_coins,
     "past_coins": attacks.past_coins,
     "addresses": attacks.addresses_by_the_million,
+    "ids_of_no_use": floods.ids_of_no_use,
+    "many_gossipers": floods.many_gossipers,
+    "answers_not_taken": floods.answers_not_taken,
+    "frames_of_one_byte": floods.frames_of_one_byte,
+    "windows_filled": floods.windows_filled,
+    "calls_without_end": floods.calls_without_end,
 }
 
 
@@ -71,25 +86,45 @@ def run() -> list[dict[str, object]]:
     """Measure without an attacker and under an attack in turn, for each attack."""
     with network() as net:
         siege = Siege(net)
-        return [_measure(siege, name, attack) for name, attack in ATTACKS.items()]
+        return [row for name, attack in ATTACKS.items() for row in _measure(siege, name, attack)]
 
 
-def _measure(siege: Siege, name: str, attack: Attack) -> dict[str, object]:
+def _measure(siege: Siege, name: str, attack: Attack) -> list[dict[str, object]]:
     level = "debug" if name in TOLD_BY_THE_LOG else "info"
     siege.victim.call("node.log_level", level=level)
     normal, attacked = [], []
     for _ in range(RUNS):
-        normal.append(trio.run(_p95_ms, siege, None))
-        attacked.append(trio.run(_p95_ms, siege, attack))
-    return result(
-        f"hostile_{name}",
-        "ms, p95 of requests",
-        attacked,
-        reference="no attack",
-        reference_values=normal,
-        goal=MOST * statistics.median(normal),
-        at_least=False,
-    )
+        normal.append(_seen(siege, None))
+        attacked.append(_seen(siege, attack))
+    rows = []
+    for number, (kind, unit) in enumerate(
+        (("", "ms, p95 of requests"), ("_mb", "MB, peak"), ("_core", "% of a core"))
+    ):
+        base = statistics.median(seen[number] for seen in normal)
+        goals = (MOST * base, siege.normal_mb + MORE_MB_MAX, CORE_PERCENT_MAX)
+        rows.append(
+            result(
+                f"hostile_{name}{kind}",
+                unit,
+                [seen[number] for seen in attacked],
+                reference="no attack",
+                reference_values=[seen[number] for seen in normal],
+                goal=goals[number],
+                at_least=False,
+            )
+        )
+    return rows
+
+
+def _seen(siege: Siege, attack: Attack | None) -> tuple[float, float, float]:
+    """Return the 95th percentile of an honest peer's requests, the most memory that the node had
+    meanwhile, and the share of a core that it took."""
+    siege.reset_peak()
+    pid = siege.victim.process.pid
+    before, began = cpu_s(pid), time.perf_counter()
+    p95_ms = trio.run(_p95_ms, siege, attack)
+    percent = 100 * (cpu_s(pid) - before) / (time.perf_counter() - began)
+    return p95_ms, siege.peak_mb(), percent
 
 
 async def _p95_ms(siege: Siege, attack: Attack | None) -> float:

@@ -88,6 +88,7 @@ def examples(chain: Chain) -> Mapping[str, tuple[object, object]]:
             ),
         ),
         "addresses": (wire.AddressesRequest(8), (address,)),
+        "stem": (wire.StemRequest(chain.transfer.raw), wire.Taken()),
     }
 
 

@@ -26,6 +26,7 @@ OF_SEVERAL_MODULES = {
     "crypto/test_range_vectors.py",
     "primitives/test_codec_vectors.py",
     "primitives/test_hash_vectors.py",
+    "storage/test_documented_sizes.py",
     "wallet/test_earlier_versions.py",
 }
 """Golden bytes and attacks, each of which goes through several modules of its room."""
