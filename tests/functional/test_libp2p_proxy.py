@@ -1,4 +1,4 @@
-"""Peers through a SOCKS5 proxy: by name or by onion address, each on a circuit of its own."""
+"""Peers that are reached through a SOCKS5 proxy: by name, by onion address, each by itself."""
 
 from __future__ import annotations
 

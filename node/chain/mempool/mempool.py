@@ -62,7 +62,7 @@ class PoolEntry(msgspec.Struct, gc=False):
     added_ms: int
     parents: set[Wid]
     children: set[Wid]
-    lock_height: int = 0
+    lock_height: int
 
     @property
     def rate(self) -> float:

@@ -25,6 +25,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
 """The files of each room; of crypto, what commits to sets and histories."""
 
 AROUND_THE_CHAIN: Final = (
+    "coin_proofs.py",
     "*_reads.py",
     "*queries.py",
     "answers.py",

@@ -26,7 +26,7 @@ from tests.framework.mutation.catalogue import (
 )
 from tests.framework.mutation.coverage_map import TESTS, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant
-from tests.framework.mutation.published import publish
+from tests.framework.mutation.published import commit_of, publish
 from tests.framework.mutation.report import PUBLISHED, REASONS, Report, read_json
 from tests.framework.mutation.tester import Limits, Verdict
 from tests.framework.mutation.tiers import TieredRun
@@ -59,6 +59,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     how = parser.add_argument_group("how")
     how.add_argument("-j", type=int, default=os.cpu_count() or 1, dest="workers")
     how.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="by these tests")
+    how.add_argument(
+        "--tiers", type=int, metavar="N", help="go no further than to the Nth nearest kind of tests"
+    )
     how.add_argument("--seconds", type=float, metavar="N", help="begin no mutant after N seconds")
     how.add_argument(
         "--mutant-seconds",
@@ -116,6 +119,7 @@ def choose(options: argparse.Namespace, root: Path, files: dict[str, str]) -> li
 def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutant]) -> int:
     """Run mutants, print what survives, and return the exit code."""
     start = time.monotonic()
+    commit = commit_of(root) if options.publish else ""
     watched = sorted(files_of(root))
     reasons = read_json(root / REASONS)
     with tempfile.TemporaryDirectory(prefix="unchained-mutate-") as folder:
@@ -133,7 +137,7 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
             lambda text: print(text, flush=True),
         )
         until = start + options.seconds if options.seconds else float("inf")
-        verdicts = run.run(mutants, find_tests(tree, options.tests), until, reasons)
+        verdicts = run.run(mutants, find_tests(tree, options.tests), until, reasons, options.tiers)
         touched = {mutant.file for mutant in mutants}
         sources = {file: (tree / file).read_text() for file in touched}
         whole = whole_files(root, verdicts) if list(options.tests) == list(TESTS) else frozenset()
@@ -141,12 +145,12 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
     for line in report.lines(sources):
         print(line)
     if len(verdicts) < len(mutants):
-        print(f"{len(mutants) - len(verdicts)} mutants met not all tests in the time given")
+        print(f"{len(mutants) - len(verdicts)} mutants live that have not met all tests")
     print(f"{time.monotonic() - start:.0f} s for {len(verdicts)} mutants")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     if options.publish:
-        publish(root, {file: report.by_file[file] for file in report.whole})
+        publish(root, {file: report.by_file[file] for file in report.whole}, commit)
     return 0 if report.passed else 1
 
 

@@ -20,9 +20,9 @@ BEGIN: Final = "<!-- mutants: made by scripts/mutate --publish -->"
 END: Final = "<!-- end of mutants -->"
 
 
-def publish(root: Path, counts: Mapping[str, Counts]) -> None:
-    """Keep what whole runs of some files have found, and show it; files that are gone go."""
-    commit = commit_of(root)
+def publish(root: Path, counts: Mapping[str, Counts], commit: str) -> None:
+    """Keep what whole runs of some files have found at a commit, and show it; files that are gone
+    go."""
     kept: dict[str, Any] = read_json(root / PUBLISHED)
     for file, found in counts.items():
         kept[file] = {"commit": commit, "mutants": sum(found.values()), **found}

@@ -2,7 +2,7 @@
 
 Which test runs which line has to be watched again for every test file that imports a changed
 module, and watching takes several times as long as the tests. Most mutants are killed by the unit
-tests of their own room, which are quick; only what is left goes on to the others.
+tests of their own module; only what is left goes on to those of the room, and then to the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.framework.mutation.catalogue import room_of
 from tests.framework.mutation.coverage_map import CoverageMap, MapMaker
@@ -20,16 +20,22 @@ from tests.framework.mutation.report import ALIVE, describe
 from tests.framework.mutation.tester import Limits, MutationTester, Verdict
 
 
-def tiers_of(tests: Sequence[str], rooms: Iterable[str]) -> list[list[str]]:
-    """Return test files in the order in which mutants of some rooms meet them.
+def tiers_of(tests: Sequence[str], files: Iterable[str]) -> list[list[str]]:
+    """Return test files in the order in which mutants of some files meet them.
 
-    The unit tests of those rooms; the other unit and property tests; simulations and the rest.
+    The unit tests of those files (test_NAME*.py of their rooms); the other unit tests of their
+    rooms; all other unit and property tests; simulations and the rest.
     """
-    near = tuple(f"tests/unit/{room}/" for room in rooms)
-    quick = ("tests/unit/", "tests/property/")
-    tiers: list[list[str]] = [[], [], []]
+    rooms = {file: f"tests/unit/{room_of(file)}/" for file in files}
+    heads = (
+        tuple(f"{room}test_{PurePosixPath(file).stem}" for file, room in rooms.items()),
+        tuple(rooms.values()),
+        ("tests/unit/", "tests/property/"),
+        ("",),
+    )
+    tiers: list[list[str]] = [[] for _ in heads]
     for test in tests:
-        tiers[0 if test.startswith(near) else 1 if test.startswith(quick) else 2].append(test)
+        tiers[next(at for at, head in enumerate(heads) if test.startswith(head))].append(test)
     return [tier for tier in tiers if tier]
 
 
@@ -63,18 +69,22 @@ class TieredRun:
         tests: Sequence[str],
         until: float,
         explained: Collection[str] = (),
+        most: int | None = None,
     ) -> list[Verdict]:
         """Return what became of each mutant that has met all of its tests, or one that kills it,
         and was begun before `until` (monotonic seconds).
 
-        Those of which it is `explained` why no test can tell them meet the first tier alone.
+        Those of which it is `explained` why no test can tell them meet the first tier alone. Of
+        those that live after `most` tiers nothing is returned.
         """
         touched = {mutant.file for mutant in mutants}
         tests = [test for test in tests if not touched.isdisjoint(self._maker.closure(test))]
-        tiers = tiers_of(tests, sorted({room_of(mutant.file) for mutant in mutants}))
+        tiers = tiers_of(tests, touched)
         left = list(mutants)
         for number, tier in enumerate(tiers, 1):
-            left = self._run_tier(left, tier, f"tier {number} of {len(tiers)}", until)
+            if time.monotonic() >= until or (most is not None and number > most):
+                break  # before more tests are watched
+            left = self._run_tier(left, tier, number, len(tiers), until)
             left = [mutant for mutant in left if mutant.id not in explained]
             if not left:
                 break
@@ -90,10 +100,16 @@ class TieredRun:
         ]
 
     def _run_tier(
-        self, mutants: Sequence[Mutant], tests: Sequence[str], name: str, until: float
+        self,
+        mutants: Sequence[Mutant],
+        tests: Sequence[str],
+        number: int,
+        tiers: int,
+        until: float,
     ) -> list[Mutant]:
         """Run mutants by some test files; return those that live."""
         start = time.monotonic()
+        name = f"tier {number} of {tiers}"
         scratch = self._scratch / name.replace(" ", "-")
         scratch.mkdir()
         maps = self._maker.make(tests, scratch, self._workers, self._say)
@@ -109,7 +125,8 @@ class TieredRun:
         def say(verdict: Verdict) -> None:
             nonlocal done
             done += 1
-            told = f"{verdict.mutant.id}: {describe(verdict)}"
+            lives_so_far = verdict.outcome in ALIVE and number < tiers
+            told = f"{verdict.mutant.id}: {'lives' if lives_so_far else describe(verdict)}"
             self._say(f"[{done}/{len(mutants)}] {verdict.seconds:.1f} s {told}")
 
         tester = MutationTester(self._tree, coverage, scratch, self._limits)

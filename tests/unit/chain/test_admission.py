@@ -5,13 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.framework.chains import open_core
-from tests.framework.corechain import Chain
+from tests.framework.chains import accept, open_core, submit_body, submit_coin
+from tests.framework.corechain import SHALLOW, Chain
 from tests.framework.forge import Forged
+from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import UnknownAnchorError
-from unchained.node.chain.tree import AnchorMark
+from unchained.node.chain.results import CountedAnchor, Outcome, UnknownAnchorError
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import REG
+from unchained.node.primitives.coin import Coin
 from unchained.storage import schema
 
 LIMIT_MS = REG.future_limit_ms
@@ -89,6 +91,252 @@ def test_what_a_clock_that_steps_back_does_not_allow_counts_no_more_until_its_ti
     chain.core.note_clock(late_ms)
     assert votes_of(chain, above) == {vote.id for vote in votes}
     assert chain.core.tree.scores() == scores
+
+
+def test_of_several_coins_the_first_due_is_told(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    time = tip.time + 1_000
+    early = [forge.coin(tip, time=time + LIMIT_MS - after) for after in (1, 3, 0, 2)]
+    core = reopened(chain, time - 10)
+    chain.take(forge.anchor(tip, early, time=time))
+    counted = core.admission.coins
+    for after in (3, 2, 1, 0):
+        assert core.admission.next_due_ms == time - after
+        assert all(core.admission.awaits(coin) for coin in early)
+        core.note_clock(time - after)
+        assert not core.admission.awaits(early.pop(early.index(_of_time(early))))
+    assert core.admission.next_due_ms is None
+    assert core.admission.coins == counted + 4
+
+
+def _of_time(coins: list[Coin]) -> Coin:
+    """Return the coin of the earliest time."""
+    return min(coins, key=lambda coin: coin.header.time)
+
+
+def test_coins_that_became_votes_are_counted_since_opening(chain: Chain) -> None:
+    assert chain.core.admission.coins == 0
+    tip = chain.grow(chain.genesis, 2)
+    chain.vote(tip, 3)
+    assert chain.core.admission.coins == 5
+    chain.restart()
+    assert chain.core.admission.coins == 0
+
+
+def test_a_look_at_the_clock_tells_whether_anything_has_changed(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    vote = forge.coin(tip, time=tip.time + 5_000)
+    chain.coin(vote)
+    core = reopened(chain, vote.header.time)
+    least_ms = vote.header.time - LIMIT_MS
+    # What is exactly as new as may be stays; a millisecond less takes it out.
+    assert not core.admission.note_clock(least_ms)
+    assert vote.id in votes_of(chain, tip)
+    assert core.admission.next_due_ms is None
+    assert core.admission.note_clock(least_ms - 1)
+    assert vote.id not in votes_of(chain, tip)
+    assert core.admission.awaits(vote)
+    assert core.admission.next_due_ms == least_ms
+    assert not core.admission.note_clock(least_ms - 1), "it is out already"
+    assert core.admission.note_clock(least_ms)
+    assert vote.id in votes_of(chain, tip)
+    assert not core.admission.note_clock(least_ms)
+
+
+def test_a_coin_whose_parent_has_left_is_due_for_nothing(chain: Chain) -> None:
+    """It waits for its time, and for its parent to count: here the parent never does again."""
+    forge = chain.forge
+    fork = chain.grow(chain.genesis, 1)
+    main = chain.take(forge.anchor(fork))
+    chain.vote(main, 9)
+    late_ms = main.time + 10 * LIMIT_MS
+    side = chain.take(forge.anchor(fork, time=late_ms))
+    vote = forge.coin(side, time=late_ms + 7)
+    chain.coin(vote)
+    core = chain.core
+    assert core.admission.note_clock(main.time)
+    assert core.admission.awaits(vote)
+    assert not core.admission.note_clock(late_ms - LIMIT_MS - 1)
+    assert core.admission.note_clock(late_ms - LIMIT_MS), "the anchor counts, its vote does not"
+    assert side.id in core.tree.nodes
+    assert vote.id not in votes_of(chain, side)
+    assert core.admission.note_clock(late_ms - LIMIT_MS + 7)
+    assert vote.id in votes_of(chain, side)
+
+
+def test_a_coin_that_waits_and_comes_again_at_its_time_counts_once(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    time = tip.time + 1_000
+    early = forge.coin(tip, time=time + LIMIT_MS)
+    core = reopened(chain, time - 10)
+    chain.take(forge.anchor(tip, [early], time=time))
+    counted = core.admission.coins
+    assert submit_coin(core, early, time) is Outcome.ACCEPTED
+    assert not core.admission.awaits(early)
+    assert core.admission.coins == counted + 1
+    assert not core.admission.note_clock(time), "it was due, and has been taken in"
+    assert core.admission.coins == counted + 1
+    assert submit_coin(core, early, time) is Outcome.KNOWN
+
+
+def test_what_is_due_is_found_in_order_after_opening_too(chain: Chain) -> None:
+    forge = chain.forge
+    tip = chain.grow(chain.genesis, 1)
+    time = tip.time + 1_000
+    early = [forge.coin(tip, time=time + LIMIT_MS - after) for after in range(6)]
+    reopened(chain, time - 10)
+    chain.take(forge.anchor(tip, early, time=time))
+    for _ in range(3):
+        core = reopened(chain, time - 10)
+        assert all(core.admission.awaits(coin) for coin in early)
+        for after in range(5, -1, -1):
+            assert core.admission.next_due_ms == time - after
+            core.admission.note_clock(time - after)
+        assert core.admission.next_due_ms is None
+        # The clock steps back: all of them are out, and on disk as before.
+        assert core.admission.note_clock(time - 10)
+
+
+def test_the_anchors_that_count_are_told(chain: Chain) -> None:
+    chain.core.take_changes()
+    tip = chain.grow(chain.genesis, 1)
+    side = chain.take(chain.forge.anchor(chain.genesis))
+    top = chain.take(chain.forge.anchor(side))
+    assert chain.core.take_changes().counted == [
+        CountedAnchor(anchor.coin, anchor.body) for anchor in (tip, side, top)
+    ]
+
+
+def test_what_the_main_chain_has_stays_when_the_clock_steps_back(chain: Chain) -> None:
+    forge = chain.forge
+    low = chain.grow(chain.genesis, 1)
+    tip = low
+    for _ in range(2):
+        tip = chain.take(forge.anchor(tip, time=tip.time + 10 * LIMIT_MS))
+    votes = [forge.coin(low, time=low.time + 1), forge.coin(low, time=low.time + 9 * LIMIT_MS)]
+    for coin in votes:
+        chain.coin(coin)
+    core = chain.core
+    assert core.admission.note_clock(low.time)
+    assert core.admission.is_behind
+    assert core.tip.id == tip.id
+    assert votes_of(chain, low) == {tip.chain()[2].id, votes[0].id}
+    assert votes_of(chain, tip.chain()[2]) == {tip.id}
+    assert core.admission.awaits(votes[1])
+    for _ in range(2):
+        assert not core.admission.note_clock(low.time), "nothing more is too new"
+    core = reopened(chain, low.time)
+    assert core.tip.id == tip.id
+    assert votes_of(chain, low) == {tip.chain()[2].id, votes[0].id}
+
+
+def test_a_step_back_takes_out_what_is_too_new_wherever_it_hangs(chain: Chain) -> None:
+    forge = chain.forge
+    fork = chain.grow(chain.genesis, 1)
+    main = chain.take(forge.anchor(fork))
+    chain.vote(main, 12)
+    late_ms = main.time + 10 * LIMIT_MS
+    new_side = chain.take(forge.anchor(fork, time=late_ms))
+    above = chain.take(forge.anchor(new_side, time=late_ms + 1))
+    top = chain.take(forge.anchor(above, time=late_ms + 2))
+    chain.vote(top, 1)
+    old_side = chain.take(forge.anchor(fork))
+    old_votes = chain.vote(old_side, 2)
+    late_votes = {
+        anchor.id: forge.coin(anchor, time=late_ms + 3) for anchor in (fork, main, old_side)
+    }
+    for coin in late_votes.values():
+        chain.coin(coin)
+    core = chain.core
+    assert core.tip.id == main.id
+    scores = core.tree.scores()
+    assert core.admission.note_clock(main.time + 1_000)
+    assert set(core.tree.nodes) == {each.id for each in (chain.genesis, fork, main, old_side)}
+    assert votes_of(chain, fork) == {main.id, old_side.id}
+    assert votes_of(chain, old_side) == {vote.id for vote in old_votes}
+    assert len(votes_of(chain, main)) == 12
+    assert core.tree.nodes[old_side.id].votes == 2
+    # What waits goes with its parent when that is too far below to be voted for.
+    waiting = {
+        fork.id: fork.height + 1,
+        main.id: main.height + 1,
+        old_side.id: old_side.height + 1,
+        new_side.id: new_side.height + 1,
+        above.id: above.height + 1,
+        top.id: top.height + 1,
+    }
+    for height in range(fork.height, top.height + 3):
+        assert set(core.admission.stale_parents(height)) == {
+            parent for parent, own in waiting.items() if own <= height
+        }
+    assert core.admission.note_clock(chain.now_ms)
+    assert core.tree.scores() == scores
+    assert core.admission.stale_parents(10**9) == []
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count(
+    restarting: bool,
+) -> None:
+    chain = Chain(SHALLOW)
+    forge = chain.forge
+    low = chain.grow(chain.genesis, 1)
+    fork = chain.grow(low, 3)
+    loser = forge.anchor(low)
+    stray = forge.coin(loser)
+    late_ms = fork.time + 10 * LIMIT_MS
+    side = forge.anchor(fork, (), [loser.coin, stray], time=late_ms)
+    chain.vote(chain.take(main := forge.anchor(fork)), 9)
+    chain.take(side)
+    core = chain.core
+    core.note_clock(fork.time + 5_000)
+    assert side.id not in core.tree.nodes
+    assert core.knows_coin(stray.id)
+    top = main
+    for _ in range(3):
+        top = forge.anchor(top, time=top.time + 1)
+        accept(core, top, top.time)
+    assert core.tree.root.height == low.height + 3
+    assert not core.knows_coin(stray.id)
+    if restarting:
+        core = reopened(chain, chain.now_ms)
+    else:
+        core.note_clock(chain.now_ms)
+    core.journal.flush()
+    assert core.tree.nodes[side.id].status is AnchorStatus.BODYLESS
+    record = schema.ANCHOR.get(core.store, side.id)
+    assert record is not None
+    assert (record.status, record.body) == (AnchorStatus.BODYLESS, b"")
+    chain.restart()
+    submit_body(chain.core, side)
+    assert chain.core.tree.nodes[side.id].status is AnchorStatus.COUNTS
+    chain.restart()
+
+
+def test_an_anchor_that_was_to_be_chosen_is_taken_out_by_a_step_back(chain: Chain) -> None:
+    tip = chain.grow(chain.genesis, 1)
+    late = chain.forge.anchor(tip, time=tip.time + 10 * LIMIT_MS)
+    above = chain.forge.anchor(late, time=late.time + 1)
+    core = chain.core
+    with core.choosing_once():
+        for anchor in (late, above):
+            chain.coin(anchor.coin)
+            submit_body(core, anchor)
+        assert core.tree.best.id == above.id
+        core.note_clock(tip.time)
+        assert core.tree.best.id == tip.id
+    assert core.tip.id == tip.id
+    side = chain.take(chain.forge.anchor(tip))
+    assert core.tip.id == side.id
+    chain.vote(side, 2)
+    core.note_clock(chain.now_ms)
+    assert late.id in core.tree.nodes
+    assert core.tip.id == side.id
+    chain.vote(above, 9)
+    assert core.tip.id == above.id
 
 
 def test_a_chain_ahead_of_the_clock_stays_as_it_is(chain: Chain) -> None:
@@ -253,3 +501,64 @@ def test_an_anchor_without_a_body_is_set_aside_before_it_comes(chain: Chain) -> 
     assert chain.core.tip.id == tip.id
     chain.core.take_back(bare.id)
     assert chain.core.tip.id == bare.id
+
+
+# What waits for an anchor, and what comes back with one
+
+
+def test_what_waited_for_an_anchor_counts_when_that_does(chain: Chain) -> None:
+    forge = chain.forge
+    main = chain.grow(chain.genesis, 1)
+    loser = forge.anchor(chain.genesis)
+    inner = forge.anchor(loser)
+    strays = [forge.coin(loser), inner.coin]
+    chain.take(forge.anchor(main, (), [loser.coin, *strays]))
+    assert all(chain.core.admission.awaits(coin) for coin in strays)
+    submit_body(chain.core, loser)
+    assert votes_of(chain, loser) == {coin.id for coin in strays}
+    assert not any(chain.core.admission.awaits(coin) for coin in strays)
+    # An anchor among them has its node now, and its body may come.
+    submit_body(chain.core, inner)
+    assert chain.core.tree.nodes[inner.id].status is AnchorStatus.COUNTS
+    chain.restart()
+
+
+def test_what_was_ruled_out_stays_so_after_opening(chain: Chain) -> None:
+    bad = chain.forge.anchor(chain.genesis, body_fields={"history_root": bytes(32)})
+    chain.coin(bad.coin)
+    assert rule_broken(lambda: submit_body(chain.core, bad)) == "BAD_HISTORY_ROOT"
+    for _ in range(2):
+        assert chain.core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+        core = reopened(chain, chain.now_ms)
+        assert core.tree.nodes[bad.id].status is AnchorStatus.INVALID
+
+
+def test_an_anchor_comes_back_to_the_tree_with_its_votes() -> None:
+    """Those that are stored are bound to it again, also such as came when it had left."""
+    chain = Chain(SHALLOW)
+    chain.step_ms = 0
+    forge, core = chain.forge, chain.core
+    parent = chain.grow(chain.genesis, 3)
+    chain.vote(parent, 3)
+    fresh = forge.coin(parent)
+    root = chain.take(forge.anchor(parent, [fresh]))
+    chain.grow(root, SHALLOW.max_reorg)
+    assert core.tree.root.height == root.height
+    late, other = forge.coin(parent), forge.coin(parent)
+    side = chain.take(forge.anchor(root, (), [late]))
+    chain.take(forge.anchor(root, (), [other]))
+    for coin in (late, other):
+        assert core.admission.awaits(coin), "nothing counts for what has left the tree"
+    chain.vote(side, 9)
+    assert core.tip.id == side.id
+    counted = core.admission.coins
+    while not core.lower_root(parent.height):
+        pass
+    assert core.admission.coins == counted + 1, "the one that the main chain does not list"
+    for _ in range(2):
+        bound = votes_of(chain, parent)
+        assert bound == {root.id, fresh.id, late.id, other.id}
+        # Five were counted before it left; of the four that are bound again three may be others.
+        assert chain.core.tree.nodes[parent.id].votes == 5
+        assert not any(chain.core.admission.awaits(coin) for coin in (late, other))
+        chain.restart()

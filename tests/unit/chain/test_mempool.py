@@ -348,6 +348,17 @@ def test_what_pays_least_does_not_enter_a_full_mempool() -> None:
 # Leaving
 
 
+def test_the_numbers_of_the_reasons_are_in_event_logs() -> None:
+    assert {reason.name: reason.value for reason in Reason} == {
+        "INCLUDED": 1,
+        "CONFLICT": 2,
+        "REPLACED": 3,
+        "EVICTED": 4,
+        "EXPIRED": 5,
+        "INVALID": 6,
+    }
+
+
 def test_a_transfer_expires_after_72_hours_with_its_descendants(pool: Pool) -> None:
     old = pay([(pool.coins.new(), VALUE)])
     child = child_of(old)
@@ -361,6 +372,25 @@ def test_a_transfer_expires_after_72_hours_with_its_descendants(pool: Pool) -> N
     assert pool.left == [(child.wid, Reason.EXPIRED), (old.wid, Reason.EXPIRED)]
     assert pool.wids() == [other.wid]
     pool.check_links()
+    assert pool.mempool.output(output_id(old.txid, 0)) is None
+    assert pool.error(child_of(old, rate=30)) == "COIN_UNKNOWN", "what it would have made is gone"
+
+
+def test_all_that_an_anchor_holds_or_conflicts_with_leaves(pool: Pool) -> None:
+    coins = [pool.coins.new() for _ in range(5)]
+    waiting = [pay([(coin, VALUE)]) for coin in coins]
+    for sized in waiting:
+        pool.enter(sized)
+    rival = pay([(coins[2], VALUE)], rate=77)
+    unknown = pay([(pool.coins.new(), VALUE)])
+    pool.mempool.chain_grew([waiting[0], unknown, waiting[1], rival, waiting[3]])
+    assert pool.left == [
+        (waiting[0].wid, Reason.INCLUDED),
+        (waiting[1].wid, Reason.INCLUDED),
+        (waiting[2].wid, Reason.CONFLICT),
+        (waiting[3].wid, Reason.INCLUDED),
+    ]
+    assert pool.wids() == [waiting[4].wid]
 
 
 def test_what_an_anchor_holds_leaves_and_its_children_stay(pool: Pool) -> None:
@@ -397,6 +427,126 @@ def test_the_same_transfer_signed_anew_is_included_too(pool: Pool) -> None:
     assert pool.left == [(sized.wid, Reason.INCLUDED)]
 
 
+# What waits again after a reorganisation
+
+
+def test_what_waited_before_waits_again_whatever_it_pays(pool: Pool) -> None:
+    cheap = pay([(pool.coins.new(), VALUE)], rate=0)
+    entry = pool.mempool.restore(NOW - 5, cheap, HEIGHT)
+    assert entry is not None
+    assert (entry.added_ms, entry.fee) == (NOW - 5, 0)
+    pool.check_links()
+
+
+def test_what_waits_again_has_to_fit_the_chain_and_what_waits(pool: Pool) -> None:
+    coin = pool.coins.new()
+    first = pay([(coin, VALUE)])
+    pool.enter(first)
+    dear = pay([(coin, VALUE)], rate=5_000)
+
+    def rule(sized: SizedTransfer) -> str:
+        with pytest.raises(ProtocolError) as caught:
+            pool.mempool.restore(NOW, sized, HEIGHT)
+        return caught.value.name
+
+    assert rule(dear) == "COIN_SPENT", "nothing is replaced"
+    assert rule(pay([(CoinId(b"u" * 32), VALUE)])) == "COIN_UNKNOWN"
+    young = pool.coins.new(minted=True, height=HEIGHT)
+    assert rule(pay([(young, VALUE)])) == "IMMATURE_COIN"
+    assert pool.wids() == [first.wid]
+    assert pool.left == []
+
+
+def test_each_gets_the_place_that_it_had(pool: Pool) -> None:
+    """All pay alike, so that only their arrivals decide; a child comes after its parent."""
+    sized = [pay([(pool.coins.new(), VALUE)]) for _ in range(4)]
+    pool.enter(sized[0])
+    places = list(pool.mempool.reserve_places(2))
+    assert places[1] == places[0] + 1
+    earlier = list(pool.mempool.reserve_places(1))
+    assert earlier == [places[0] - 1]
+    for one, place in zip(sized[1:], (places[1], places[0], earlier[0]), strict=True):
+        entry = pool.mempool.restore(NOW, one, HEIGHT, place)
+        assert entry is not None
+        assert entry.arrival == place
+    assert pool.mempool.select(10**6) == [sized[at].wid for at in (3, 2, 1, 0)]
+    child = child_of(sized[0])
+    entry = pool.mempool.restore(NOW, child, HEIGHT, earlier[0])
+    assert entry is not None
+    parent = pool.mempool.get(sized[0].wid)
+    assert parent is not None
+    assert entry.arrival == parent.arrival + 1, "after all others: its parent came later"
+    beside = pool.mempool.restore(NOW, child_of(sized[1]), HEIGHT, places[1])
+    assert beside is not None
+    assert beside.arrival == entry.arrival + 1, "nor in the very place of its parent"
+    following = child_of(sized[3])
+    entry = pool.mempool.restore(NOW, following, HEIGHT, places[0])
+    assert entry is not None
+    assert entry.arrival == places[0]
+
+
+def test_arrivals_go_up_one_by_one(pool: Pool) -> None:
+    entries = [pool.enter(pay([(pool.coins.new(), VALUE)])) for _ in range(3)]
+    arrivals = [entry.arrival for entry in entries if entry is not None]
+    assert arrivals == [2**40, 2**40 + 1, 2**40 + 2]
+    assert list(pool.mempool.reserve_places(1)) == [2**40 - 1]
+
+
+def test_what_spends_some_coins_is_taken_out_with_its_descendants(pool: Pool) -> None:
+    coins = [pool.coins.new() for _ in range(3)]
+    first, second, third = (pay([(coin, VALUE)], outputs=2) for coin in coins)
+    child, grandchild = child_of(first), child_of(child_of(first))
+    both = pay(
+        [
+            (output_id(second.txid, 0), second.transfer.outputs[0].value),
+            (output_id(third.txid, 0), third.transfer.outputs[0].value),
+        ]
+    )
+    for sized in (first, second, third, both, child, grandchild):
+        pool.enter(sized)
+    taken = pool.mempool.take_out([coins[1], coins[0], CoinId(b"u" * 32)], None)
+    assert [entry.wid for entry in taken] == [
+        sized.wid for sized in (first, second, both, child, grandchild)
+    ], "by arrival"
+    assert pool.wids() == [third.wid]
+    assert pool.left == [], "nobody hears of it"
+    pool.check_links()
+    entry = pool.mempool.get(third.wid)
+    assert entry is not None
+    assert entry.children == set()
+
+
+def test_what_is_locked_until_after_a_height_is_taken_out_with_it(pool: Pool) -> None:
+    def locked(height: int) -> SizedTransfer:
+        return FORGE.transfer(
+            [(pool.coins.new(), 0)],
+            [(VALUE - 10**6, 0)],
+            fee=10**6,
+            sign=False,
+            lock_height=height,
+        )
+
+    low, high = locked(HEIGHT - 1), locked(HEIGHT)
+    child = child_of(high)
+    for sized in (high, low, child):
+        pool.enter(sized)
+    assert pool.mempool.take_out([], None) == []
+    assert pool.mempool.take_out([], HEIGHT) == []
+    taken = pool.mempool.take_out([], HEIGHT - 1)
+    assert [entry.wid for entry in taken] == [high.wid, child.wid]
+    assert pool.wids() == [low.wid]
+    assert [entry.wid for entry in pool.mempool.take_out([], 0)] == [low.wid]
+
+
+def test_a_coin_that_a_waiting_transfer_makes_is_told_with_its_maker(pool: Pool) -> None:
+    sized = pay([(pool.coins.new(), VALUE)], outputs=2)
+    pool.enter(sized)
+    for index, output in enumerate(sized.transfer.outputs):
+        found = pool.mempool.output(output_id(sized.txid, index))
+        assert found == (output.value, key_lock(0), sized.wid)
+    assert pool.mempool.output(output_id(sized.txid, 2)) is None
+
+
 # Choosing
 
 
@@ -430,3 +580,48 @@ def test_a_child_pays_for_its_parent(pool: Pool) -> None:
         pool.enter(one)
     assert pool.mempool.select(10**6) == [parent.wid, child.wid, middle.wid]
     assert pool.mempool.select(parent.size + child.size - 1) == [middle.wid, parent.wid]
+
+
+def test_what_one_child_has_paid_for_another_need_not(pool: Pool) -> None:
+    """Of two that build on one, the second is weighed with it and pays for itself alone."""
+    parent = pay([(pool.coins.new(), VALUE)], rate=1, outputs=2)
+    rich, plain = child_of(parent, 0, rate=300), child_of(parent, 1, rate=30)
+    other = pay([(pool.coins.new(), VALUE)], rate=40)
+    for one in (parent, plain, rich, other):
+        pool.enter(one)
+    assert pool.mempool.select(10**6) == [one.wid for one in (parent, rich, other, plain)]
+    room = parent.size + rich.size + plain.size
+    assert pool.mempool.select(room) == [one.wid for one in (parent, rich, other)]
+    assert pool.mempool.select(room + other.size - 1) == [one.wid for one in (parent, rich, other)]
+    assert pool.mempool.select(room + other.size) == [
+        one.wid for one in (parent, rich, other, plain)
+    ]
+
+
+def test_a_transfer_is_weighed_with_all_that_it_builds_on(pool: Pool) -> None:
+    parent = pay([(pool.coins.new(), VALUE)], rate=100)
+    child, other = child_of(parent, rate=1), pay([(pool.coins.new(), VALUE)], rate=30)
+    for one in (parent, child, other):
+        pool.enter(one)
+    assert pool.mempool.select(10**6) == [parent.wid, child.wid, other.wid]
+
+
+def test_of_those_that_pay_alike_the_first_comes_first(pool: Pool) -> None:
+    sized = [pay([(pool.coins.new(), VALUE)]) for _ in range(5)]
+    for one in sized:
+        pool.enter(one)
+    assert pool.mempool.select(10**6) == [one.wid for one in sized]
+    assert pool.mempool.select(3 * sized[0].size) == [one.wid for one in sized[:3]]
+
+
+def test_the_statistics_count_what_waits(pool: Pool) -> None:
+    sized = [pay([(pool.coins.new(), VALUE)], fee=7_000 + at) for at in range(3)]
+    for one in sized:
+        pool.enter(one)
+    found = pool.mempool.statistics(NOW)
+    assert (found.transfers, found.fees, found.min_fee_rate) == (3, 21_003, 1)
+    assert found.bytes == sum(len(one.raw) for one in sized)
+    assert pool.mempool.spender_of(CoinId(b"u" * 32)) is None
+    pool.mempool.expire(NOW + EXPIRY_MS + 1)
+    empty = pool.mempool.statistics(NOW)
+    assert (empty.transfers, empty.bytes, empty.fees) == (0, 0, 0)

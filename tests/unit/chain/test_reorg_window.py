@@ -12,10 +12,11 @@ from tests.framework.corechain import Chain
 from tests.framework.failing_store import FailingStore
 from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
+from unchained.node.chain import reorg_window
 from unchained.node.chain.anchor_reads import missing_votes
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Outcome, ReorgRefused
-from unchained.node.chain.tree import AnchorMark, AnchorStatus
+from unchained.node.chain.results import Outcome, ProvenAnchor, ReorgRefused
+from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
@@ -377,3 +378,106 @@ def test_a_known_coin_that_a_body_lists_is_a_vote_again_for_an_anchor_that_came_
     chain.take_branch(branch)
     assert chain.core.tip.id == branch[-1].id
     assert vote.id in chain.core.tree.nodes[first.id].bound
+
+
+def proven(anchors: Sequence[Forged]) -> list[ProvenAnchor]:
+    return [ProvenAnchor(anchor.package()) for anchor in anchors]
+
+
+def count_choices(core: ChainCore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of the tip's heights, one for each time that the tip is chosen."""
+    heights: list[int] = []
+    choose = core.tree.choose
+
+    def counted() -> AnchorNode:
+        heights.append(core.tip.height)
+        return choose()
+
+    monkeypatch.setattr(core.tree, "choose", counted)
+    return heights
+
+
+def test_a_batch_for_a_lowered_tree_is_chosen_from_once(
+    deep: Deep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep.lower()
+    choices = count_choices(deep.core, monkeypatch)
+    outcome = deep.core.submit_batch(proven(deep.branch[:2]), deep.now_ms)
+    assert (outcome.error, outcome.is_full) == (None, False)
+    assert len(choices) == 1
+    choices.clear()
+    deep.core.submit_batch(proven(deep.branch[2:]), deep.now_ms)
+    assert deep.core.tip.id == deep.branch[-1].id
+    # Whether there is another, which it is; and that it is the tip after it was connected.
+    assert choices == [deep.poor.height, deep.poor.height, deep.core.tip.height]
+
+
+def test_a_batch_on_the_tip_is_connected_anchor_by_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(NETWORK)
+    anchors = chain.forge.grow(chain.genesis, 3).chain()[1:]
+    choices = count_choices(chain.core, monkeypatch)
+    outcome = chain.core.submit_batch(proven(anchors), chain.now_ms)
+    assert (outcome.error, outcome.is_full) == (None, False)
+    assert chain.core.tip.id == anchors[-1].id
+    assert set(choices) == {0, 1, 2, 3}
+
+
+def test_a_batch_ends_with_the_first_anchor_that_breaks_a_rule() -> None:
+    chain = Chain(NETWORK)
+    forge = chain.forge
+    good = forge.anchor(chain.genesis)
+    bad = forge.anchor(good, body_fields={"history_root": bytes(32)})
+    other = forge.anchor(good)
+    outcome = chain.core.submit_batch(proven([good, bad, other]), chain.now_ms)
+    assert outcome.error is not None
+    assert (outcome.error.name, outcome.is_full) == ("BAD_HISTORY_ROOT", False)
+    assert chain.core.tip.id == good.id
+    assert not chain.core.knows_coin(other.id)
+
+
+def test_a_batch_tells_that_a_lowered_tree_is_full(
+    deep: Deep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep.lower()
+    room = len(deep.core.tree.nodes) + 2
+    monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", room)
+    for anchors, is_full in ((deep.branch[:1], False), (deep.branch[1:2], True)):
+        assert deep.core.submit_batch(proven(anchors), deep.now_ms).is_full == is_full
+    wrong = deep.forge.anchor(deep.branch[1], body_fields={"history_root": bytes(32)})
+    outcome = deep.core.submit_batch(proven([wrong]), deep.now_ms)
+    assert outcome.error is not None
+    assert not outcome.is_full, "that the branch is wrong comes first"
+
+
+def test_room_in_the_tree_is_for_both_branches(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, root = len(deep.core.tree.nodes), deep.core.tree.root.height
+    for spare, lower in ((0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (-3, 0)):
+        monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", nodes + spare)
+        assert deep.core.root.floor(deep.ran_ms) == root - lower
+    monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", 10_000)
+    assert deep.core.root.floor(deep.ran_ms) == deep.core.root.undo_floor == 0
+
+
+def test_the_floor_is_the_lowest_that_has_not_settled() -> None:
+    """Each height of the chain with another age, and the floor looked for at each moment."""
+    chain = Chain(NETWORK)
+    chain.step_ms = 0
+    tip = chain.genesis
+    for _ in range(9):
+        chain.ran_ms += 1_000
+        tip = chain.grow(tip, 1)
+    root = chain.core.tree.root.height
+    assert root == 5
+    for age_ms in range(0, 10_000, 500):
+        now_ms = 9_000 + age_ms
+        # The anchor at a height was connected when that many seconds had passed.
+        wanted = [h for h in range(root) if now_ms - 1_000 * (h + 1) < SETTLED_MS]
+        assert chain.core.root.floor(now_ms) == min([*wanted, root])
+    with_ms = 3_000 + SETTLED_MS
+    assert chain.core.root.is_settled(3, with_ms)
+    assert not chain.core.root.is_settled(3, with_ms - 1)
+
+
+def test_as_many_anchors_are_in_a_lowered_tree_as_is_written_down() -> None:
+    assert reorg_window.TREE_ANCHORS_MAX == 8_192
+    assert reorg_window.ANCHORS_PER_STEP_MAX == 64

@@ -5,22 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import LOCAL, MAIN, NETWORKS, REG, TEST
-
-
-def test_work_is_how_many_hashes_a_target_takes_on_average() -> None:
-    """§2: `floor(2**256 / (target + 1))`"""
-    for target, hashes in (
-        (0, 2**256),
-        (1, 2**255),
-        (2, 2**256 // 3),
-        (3, 2**254),
-        (2**255, 1),
-        (2**256 - 2, 1),
-        (2**256 - 1, 1),
-    ):
-        assert work(target) == hashes
 
 
 @pytest.mark.parametrize("network", [MAIN, TEST, LOCAL, REG], ids=lambda network: network.name)
@@ -41,3 +26,27 @@ def test_limits_follow_from_the_column() -> None:
 def test_networks_go_by_their_names() -> None:
     assert list(NETWORKS) == ["main", "test", "local", "reg"]
     assert [NETWORKS[name] for name in NETWORKS] == [MAIN, TEST, LOCAL, REG]
+
+
+TABLE: dict[str, tuple[int, int, int, int]] = {
+    "chain_id": (0x554E4301, 0x554E4302, 0x554E4303, 0x554E4304),
+    "birth_ms": (1_795_219_200_000,) * 4,
+    "epoch_ms": (120_000, 60_000, 8_000, 1_000),
+    "coins_per_epoch": (16, 8, 4, 4),
+    "mem_kib": (16_384, 16_384, 1_024, 8),
+    "tau_ms": (7_200_000, 3_600_000, 120_000, 0),
+    "target0": (2**244, 2**244, 2**243, 2**254),
+    "max_target": (2**246, 2**246, 2**250, 2**254),
+    "future_limit_ms": (120_000, 60_000, 8_000, 7_200_000),
+    "window": (16,) * 4,
+    "maturity": (8, 8, 4, 1),
+    "max_reorg": (720,) * 4,
+    "max_body_size": (4_194_304,) * 4,
+    "subsidy": (10**8,) * 4,
+}
+"""The table of §10, row by row."""
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_the_table_of_the_text(row: str) -> None:
+    assert tuple(getattr(network, row) for network in (MAIN, TEST, LOCAL, REG)) == TABLE[row]

@@ -282,15 +282,18 @@ def test_the_command_tells_survivors_and_keeps_what_it_is_told_to(
     assert not (root / PUBLISHED).exists()
 
 
-def test_tests_of_the_room_come_first_and_simulations_last() -> None:
+def test_the_modules_own_tests_come_first_and_simulations_last() -> None:
     tests = [
         "tests/property/test_a.py",
         "tests/simulation/test_b.py",
         "tests/unit/consensus/test_c.py",
-        "tests/unit/chain/test_d.py",
+        "tests/unit/consensus/test_tiny_edges.py",
+        "tests/unit/chain/test_tiny.py",
     ]
-    assert tiers_of(tests, ["consensus"]) == [[tests[2]], [tests[0], tests[3]], [tests[1]]]
-    assert tiers_of(tests[:2], ["consensus"]) == [[tests[0]], [tests[1]]]
+    assert tiers_of(tests, [FILE]) == [[tests[3]], [tests[2]], [tests[0], tests[4]], [tests[1]]]
+    assert tiers_of(tests[:3], [FILE]) == [[tests[2]], [tests[0]], [tests[1]]]
+    both = tiers_of(tests, [FILE, "node/chain/mempool/tiny.py"])
+    assert both == [tests[3:], [tests[2]], [tests[0]], [tests[1]]]
 
 
 def test_what_the_nearest_tests_do_not_kill_goes_on_to_the_others(
@@ -314,7 +317,11 @@ def test_what_the_nearest_tests_do_not_kill_goes_on_to_the_others(
         f"{scope}::negate::0": "tests/unit/consensus/test_tiny.py",
         f"{scope}::lt-to-le::0": "tests/simulation/test_far.py",
     }
+    near_only = command.main([*run, "--tiers", "1", "--json", str(kept)], root)
+    assert near_only == 0
+    assert [row["outcome"] for row in json.loads(kept.read_text())["mutants"]] == ["killed"]
     told = capsys.readouterr().out
+    assert "1 mutants live that have not met all tests" in told
     assert "tier 1 of 2: 2 mutants" in told
     assert "tier 2 of 2: 1 mutants" in told
 
@@ -345,7 +352,7 @@ def test_what_became_of_a_whole_module_is_published(tmp_path: Path) -> None:
         "killed": 1,
         "survived": 0,
     }
-    assert kept[FILE]["commit"].endswith("+"), "the table was written before"
+    assert kept[FILE]["commit"].endswith("+"), "data and table had been written by then"
     text = (root / published.TEXT).read_text()
     assert text.startswith("Before.\n")
     assert text.endswith("\nAfter.\n")
