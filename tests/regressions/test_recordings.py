@@ -11,7 +11,6 @@ import pytest
 
 from tests.framework.simulation.command import run_once
 from tests.framework.simulation.recording import load
-from tests.framework.simulation.scenario import SCENARIOS
 
 RECORDINGS = sorted(Path(__file__).parent.glob("*.json"))
 
@@ -19,5 +18,5 @@ RECORDINGS = sorted(Path(__file__).parent.glob("*.json"))
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_a_recorded_failure_does_not_come_back(path: Path) -> None:
     recording = load(path)
-    outcome = run_once(SCENARIOS[recording.scenario], recording.seed, recording.schedule)
+    outcome = run_once(recording.scenario(), recording.seed, recording.schedule)
     assert outcome.failure == ""

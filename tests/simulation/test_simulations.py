@@ -18,17 +18,17 @@ from tests.framework.simulation.schedule import draw_schedule
 from tests.framework.simulation.sightings import FAULTS, STATES, Sightings
 
 FIXED = (
-    ("main", 8),
+    ("main", 88),
+    ("deep", 40),
+    ("siege", 6),
+    ("weather", 16),
+    ("wallets", 2),
     ("storm", 21),
     ("siege", 39),
     ("storm", 14),
     ("hostile", 1),
     ("disks", 36),
-    ("deep", 1),
-    ("siege", 6),
-    ("main", 15),
-    ("weather", 16),
-    ("wallets", 2),
+    ("main", 203),
 )
 """Scenarios and seeds that every run has, so that each kind of fault and each state of interest is
 there each time."""
@@ -36,7 +36,7 @@ there each time."""
 COMMAND = "tests.framework.simulation.command"
 
 FRESH_SCENARIOS = ("storm", "weather", "disks", "wallets", "deep", "siege", "main")
-FRESH = int(os.environ.get("UNCHAINED_FRESH_SIMULATIONS", "7"))
+FRESH = int(os.environ.get("UNCHAINED_FRESH_SIMULATIONS", "14"))
 """Simulations with seeds that nobody has seen before."""
 
 

@@ -46,7 +46,7 @@ def run_once(scenario: Scenario, seed: int, schedule: Schedule) -> Outcome:
 
 def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
     """Return the outcome of as few of the same faults as still fail in the same way."""
-    scenario = SCENARIOS[outcome.scenario]
+    scenario = outcome.scenario
     smallest = outcome
 
     def fails(faults: Sequence[Fault]) -> bool:
@@ -72,7 +72,7 @@ def keep_failure(
 ) -> tuple[Outcome, Path]:
     """Cut a failure down, write its recording, and return both."""
     smallest = cut_down(outcome, tries)
-    path = folder / f"{outcome.scenario}-{outcome.seed}.json"
+    path = folder / f"{outcome.scenario.name}-{outcome.seed}.json"
     save(record(smallest), path)
     return smallest, path
 
@@ -81,7 +81,7 @@ def tell(outcome: Outcome) -> str:
     """Return a line about an outcome."""
     pace = outcome.seconds / max(outcome.cpu_s, 1e-9)
     return (
-        f"{outcome.scenario} --seed {outcome.seed}: {outcome.failure or 'all held'}; "
+        f"{outcome.scenario.name} --seed {outcome.seed}: {outcome.failure or 'all held'}; "
         f"{len(outcome.schedule)} faults, height {outcome.height}, "
         f"{outcome.seconds / 3600:.2f} virtual h in {outcome.cpu_s:.1f} CPU s ({pace:.0f} times), "
         f"hash {outcome.hash[:16]}"
@@ -92,7 +92,7 @@ def tell_failure(outcome: Outcome, path: Path) -> str:
     """Return what somebody needs who is to mend it."""
     lines = [
         f"FAILED: {outcome.failure}",
-        f"  scenario {outcome.scenario}, seed {outcome.seed}, cut down to:",
+        f"  scenario {outcome.scenario.name}, seed {outcome.seed}, cut down to:",
         *(f"    {fault.at_ms / 1000:9.3f} s  {fault.kind} {fault.parameters}"
           for fault in outcome.schedule),
         f"  recording: {path}",
@@ -171,7 +171,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     except (OSError, RecordingError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
-    outcome = run_once(SCENARIOS[recording.scenario], recording.seed, recording.schedule)
+    outcome = run_once(recording.scenario(), recording.seed, recording.schedule)
     print(tell(outcome))
     if outcome.hash != recording.hash:
         print("simulate: another run than the recorded one: the code has changed since")

@@ -70,8 +70,7 @@ class Partition:
     def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
         size = rng.randint(1, max(1, scenario.nodes // 2))
         group = sorted(rng.sample(range(scenario.nodes), size))
-        longest = scenario.epochs / 2 if scenario.name == "deep" else 10
-        return {"group": group, "ms": _some_ms(rng, scenario, 0.5, longest)}
+        return {"group": group, "ms": _some_ms(rng, scenario, 0.5, scenario.longest_partition)}
 
     def pairs(self, simulation: Simulation, drawn: Parameters) -> list[tuple[int, int]]:
         inside = drawn["group"]

@@ -6,6 +6,7 @@ Each raises `InvariantBrokenError` with one line that names the node and what do
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -98,6 +99,16 @@ def check_services(node: SimulatedNode) -> None:
     assert node.supervisor is not None
     for service in node.supervisor.statistics().services:
         require(service.state == "running", f"{node.name}: {service.name} is {service.state}")
+
+
+async def check_under_way(node: SimulatedNode) -> None:
+    """A node is what the plain model makes of what it knows, unless a coin waits for its time."""
+
+    def compare(core: ChainCore) -> None:
+        if core.admission.next_due_ms is None and not len(core.ledger.batch):
+            check_against_model(node.name, core)
+
+    await node.core(compare)
 
 
 # When all has been quiet
@@ -203,18 +214,19 @@ def known_to(store: Reader, network: Network) -> Known:
 def faulty(transfers: Mapping[bytes, bytes], network: Network) -> dict[bytes, str]:
     """Return the transfers that fail by themselves, with the rule; who has signed is looked at
     here, without the product's code."""
-    found: dict[bytes, str] = {}
-    for wid, raw in transfers.items():
-        try:
-            sized = decode_transfer(raw)
-            check_transfer_alone(sized.transfer, network)
-            check_conditions(sized.transfer)
-        except ProtocolError as error:
-            found[wid] = error.name
-        else:
-            if not _is_signed(sized):
-                found[wid] = "BAD_SIGNATURE"
-    return found
+    found = {wid: _fault_of(raw, network) for wid, raw in transfers.items()}
+    return {wid: name for wid, name in found.items() if name}
+
+
+@lru_cache(maxsize=4096)
+def _fault_of(raw: bytes, network: Network) -> str:
+    try:
+        sized = decode_transfer(raw)
+        check_transfer_alone(sized.transfer, network)
+        check_conditions(sized.transfer)
+    except ProtocolError as error:
+        return error.name
+    return "" if _is_signed(sized) else "BAD_SIGNATURE"
 
 
 def _is_signed(sized: SizedTransfer) -> bool:

@@ -1,6 +1,6 @@
 """The file of one simulation: what it takes to run it again, and what happened, to be looked at.
 
-JSON, described in docs/simulation.md. The explorer's page plays it; `replay` runs it again.
+JSON, described in docs/simulation.md. The explorer's page plays it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tests.framework.simulation.event_log import plain
-from tests.framework.simulation.scenario import SCENARIOS
+from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.scenario import SIMULATED_NETWORKS, Scenario
 from tests.framework.simulation.schedule import Fault
-from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from tests.framework.simulation.simulation import Outcome
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.genesis import genesis_of
 
@@ -21,6 +23,23 @@ FORMAT: Final = "unchained-simulation"
 VERSION: Final = 1
 RECORDING_BYTES_MAX: Final = 256 << 20
 """Bytes of a file that is looked at."""
+
+
+class RecordedSettings(msgspec.Struct, frozen=True):
+    """A `Scenario`, its network by name."""
+
+    name: str
+    network: str
+    nodes: int
+    miners: int
+    wallets: int
+    payments_per_epoch: float
+    epochs: int
+    faults: tuple[str, ...]
+    longest_partition: float
+    hostile: tuple[str, ...]
+    hostile_share: float
+    compares_with_model: bool
 
 
 class RecordedNode(msgspec.Struct, frozen=True):
@@ -75,7 +94,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     format: str
     version: Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
-    scenario: str
+    settings: RecordedSettings
     seed: int
     schedule: tuple[Fault, ...]
     failure: str
@@ -87,6 +106,11 @@ class Recording(msgspec.Struct, frozen=True):
     bodies: list[RecordedBody]
     events: list[RecordedEvent]
 
+    def scenario(self) -> Scenario:
+        """Return what was simulated, whatever has become of the scenario of that name."""
+        fields = msgspec.structs.asdict(self.settings)
+        return Scenario(**{**fields, "network": SIMULATED_NETWORKS[self.settings.network]})
+
 
 class RecordingError(Exception):
     """A file is no recording that this version can read."""
@@ -94,13 +118,14 @@ class RecordingError(Exception):
 
 def record(outcome: Outcome) -> Recording:
     """Return the recording of an outcome."""
-    scenario = SCENARIOS[outcome.scenario]
-    network = scenario.network
+    network = outcome.scenario.network
+    fields = msgspec.structs.asdict(outcome.scenario)
+    fields["network"] = next(name for name, known in SIMULATED_NETWORKS.items() if known == network)
     coins = sorted(outcome.coins.values(), key=lambda coin: (coin.height, coin.id))
     return Recording(
         FORMAT,
         VERSION,
-        outcome.scenario,
+        RecordedSettings(**fields),
         outcome.seed,
         outcome.schedule,
         outcome.failure,
@@ -169,14 +194,15 @@ def load(path: Path) -> Recording:
         raise RecordingError(f"{path}: no recording of version {VERSION}: {error}") from None
     if recording.format != FORMAT:
         raise RecordingError(f"{path}: format {recording.format!r}, expected {FORMAT!r}")
-    if recording.scenario not in SCENARIOS:
-        raise RecordingError(
-            f"{path}: scenario {recording.scenario!r}, expected one of {', '.join(SCENARIOS)}"
-        )
+    settings = recording.settings
+    for what, names, known in (
+        ("network", (settings.network,), SIMULATED_NETWORKS),
+        ("fault", (*settings.faults, *(fault.kind for fault in recording.schedule)), FAULT_KINDS),
+        ("policy", settings.hostile, POLICIES),
+    ):
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise RecordingError(
+                f"{path}: {what} {unknown[0]!r}, expected one of {', '.join(known)}"
+            )
     return recording
-
-
-def replay(recording: Recording) -> Outcome:
-    """Run a recorded simulation again."""
-    scenario = SCENARIOS[recording.scenario]
-    return simulate_schedule(scenario, recording.seed, recording.schedule)

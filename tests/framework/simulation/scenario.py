@@ -17,6 +17,9 @@ MAIN_SIM: Final[Network] = msgspec.structs.replace(
 QUICK_SIM: Final[Network] = msgspec.structs.replace(SIM, maturity=2)
 """Eight seconds an epoch, and coins that can be spent soon."""
 
+SIMULATED_NETWORKS: Final = {"main": MAIN_SIM, "quick": QUICK_SIM}
+"""By the names that they have in recordings."""
+
 WEATHER: Final = (
     "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
 )  # fmt: skip
@@ -42,6 +45,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 30
     """Epochs for which faults go on."""
     faults: tuple[str, ...] = EVERYTHING
+    longest_partition: float = 10
+    """Epochs that a partition lasts at most."""
     hostile: tuple[str, ...] = ()
     """Policies, by name, of hostile nodes beside the others."""
     hostile_share: float = 0.2
@@ -72,14 +77,15 @@ SCENARIOS: Final = {
         Scenario(name="disks", faults=DISKS),
         Scenario(name="wallets", faults=("crash", "isolation", "service cancelled"), nodes=4,
                  wallets=4, payments_per_epoch=1.0),
-        Scenario(name="deep", faults=("partition",), nodes=4, epochs=80, wallets=2),
+        Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
+                 payments_per_epoch=0.1, longest_partition=100),
         Scenario(name="hostile", faults=(), epochs=20, wallets=2, hostile=(
             "withholding", "equivocating", "forging", "stalling", "flooding", "spamming",
             "time games", "thieving", "replaying")),
         Scenario(name="siege", epochs=20, wallets=2, hostile=(
             "selfish", "balancing", "forging", "spamming", "thieving")),
         Scenario(name="calm", faults=(), epochs=12),
-        Scenario(name="main", network=MAIN_SIM, epochs=15),
+        Scenario(name="main", network=MAIN_SIM, epochs=36, payments_per_epoch=0.2),
         Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
         Scenario(name="crowd", nodes=200, miners=16, wallets=0, epochs=4, faults=WEATHER,
                  compares_with_model=False),

@@ -17,7 +17,8 @@ FAULTS = frozenset(
 
 STATES = frozenset(
     {
-        "reorganisation", "reorganisation of 8 or more", "late vote changes the tip",
+        "reorganisation", "reorganisation of 8 or more", "reorganisation deeper than 32",
+        "late vote changes the tip",
         "late coin included", "stray included", "anchor ruled out", "peer banned",
         "coin held for its parent", "coin too new held", "transfer back in the mempool",
         "payment mined", "service restarted",
