@@ -420,3 +420,13 @@ def test_what_is_hidden_waits_and_is_listed_once_it_is_shown(chain: Rich) -> Non
     assert core.submit_transfer(one, chain.now_ms) is Outcome.KNOWN
     assert core.submit_transfer(two, chain.now_ms, hidden=True) is Outcome.KNOWN
     assert core.mempool.select(10**6) == [one.sized.wid, two.sized.wid], "once shown, it stays so"
+
+
+def test_nothing_is_kept_hidden_that_has_left(chain: Rich) -> None:
+    one = ProvenTransfer(chain.paying(0))
+    chain.core.submit_transfer(one, chain.now_ms, hidden=True)
+    assert chain.core.mempool.hidden == {one.sized.wid}
+    chain.core.expire_transfers(chain.now_ms + 10**9)
+    assert chain.core.mempool.hidden == set()
+    assert chain.core.submit_transfer(one, chain.now_ms) is Outcome.ACCEPTED
+    assert chain.core.mempool.select(10**6) == [one.sized.wid]
