@@ -5,6 +5,7 @@ Each raises `InvariantBrokenError` with one line that names the node and what do
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -190,8 +191,8 @@ def check_against_model(name: str, core: ChainCore) -> None:
     try:
         assert_equal_to_model(core, Model(core.network, known_to(core.store, core.network)))
     except AssertionError as error:
-        lines = str(error).splitlines() or ["differs"]
-        raise InvariantBrokenError(f"{name}: not as the model: {lines[0][:200]}") from error
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvariantBrokenError(f"{name}: not as the model: {at.line} ({at.name})") from error
 
 
 def known_to(store: Reader, network: Network) -> Known:
