@@ -158,7 +158,7 @@ class StemRouter:
             if held.source is not None:
                 # In a circle, or by another way: that somebody made it here is not to show.
                 again = self._held[held.wid]
-                self._nursery.start_soon(self._hand_on, again, held.source, name="relay.stem")
+                self._nursery.start_soon(self._pass_on, again, held.source, name="relay.stem")
             return Outcome.KNOWN
         has_room = self._has_room_for(held.source)
         self._held[held.wid] = held
@@ -207,11 +207,16 @@ class StemRouter:
         await self._wait_for_peers()
         patience_s = EMBARGO_MIN_S + self._rng.expovariate(1 / EMBARGO_MORE_S)
         with trio.move_on_after(patience_s):
-            if not await self._hand_on(held, held.source):
-                await self._fluff(held)
+            await self._pass_on(held, held.source)
             await held.public.wait()
         if not held.public.is_set():
             self._embargoes += 1
+            await self._fluff(held)
+
+    async def _pass_on(self, held: _Held, source: PeerId | None) -> None:
+        """Hand a transfer on, or gossip it if there is nobody left who has not had it: in small
+        networks that is soon."""
+        if not await self._hand_on(held, source):
             await self._fluff(held)
 
     async def _hand_on(self, held: _Held, source: PeerId | None) -> bool:

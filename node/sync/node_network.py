@@ -20,6 +20,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.outer_address import OuterAddress
 from unchained.node.peers.peer_statistics import PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
@@ -77,6 +78,7 @@ class NodeNetwork:
             log=log,
             resolver=resolver,
         )
+        transport.observe(OuterAddress(transport, peer_settings.groups, log).note)
         headers = HeaderSource(chain.queries, store, writer)
         serve_chain(chain, headers, self.peers.exchanges)
         fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)

@@ -426,6 +426,9 @@ class Transport(Protocol):
 
         Empty before `run` has started."""
 
+    def set_outer(self, ip: str) -> bool:
+        """Announce that a public address leads here; return whether that is news."""
+
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
 

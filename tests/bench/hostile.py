@@ -72,7 +72,7 @@ ATTACKS: dict[str, Attack] = {
     "claimed_chain": claim_chains,
     "future_coins": send_future_coins,
     "past_coins": attacks.past_coins,
-    "addresses": attacks.addresses_by_the_million,
+    "addresses": attacks.addresses_without_end,
     "ids_of_no_use": floods.ids_of_no_use,
     "many_gossipers": floods.many_gossipers,
     "answers_not_taken": floods.answers_not_taken,

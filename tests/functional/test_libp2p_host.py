@@ -167,7 +167,7 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
         async with started("p2p_node", "1", "/ip4/127.0.0.1/tcp/0", address) as ours:
             await ours.ended.wait()
             error = f"cannot listen on {address}: the port is in use"
-            assert ours.events == [["failed", "CannotListenError", error]]
+            assert ours.events == [["failed", "PortInUseError", error]]
             assert ours.stderr() == ""
 
 

@@ -265,7 +265,8 @@ def test_transfers_and_coins_reach_the_mempool_and_the_pool_of_all(net: Net) -> 
     transfer = Forge().transfer([(bytes.fromhex(coin), 1)], [(99_900_000, 2)], fee=100_000)
     nodes[2].call("transfer.submit", raw=transfer.raw.hex())
     for node in nodes:
-        until(lambda node=node: node.call("node.status")["mempool_transfers"] == 1, "gossiped")
+        until(lambda node=node: node.call("node.status")["mempool_transfers"] == 1, "heard of")
+    until(lambda: nodes[0].call("debug.statistics")["network"]["stem"]["held"] == 0, "gossiped")
     anchor = nodes[0].generate(1)[0]
     net.agree()
     assert nodes[1].call("transfer.get", id=transfer.txid.hex())["anchor"] == anchor

@@ -26,7 +26,7 @@ from unchained.node.transport.libp2p.secured import (
     WrongPeerError,
 )
 from unchained.node.transport.libp2p.streams import TcpStream
-from unchained.node.transport.libp2p.upgrader import Upgrader
+from unchained.node.transport.libp2p.upgrader import Upgraded, Upgrader
 from unchained.node.transport.switchboard import Switchboard
 
 LOOKUPS_MAX: Final = 4
@@ -133,3 +133,17 @@ class Dials:
             stream = await self._route.open(place.dial_host, place.port)
             theirs = await self._upgrader.name_theirs(stream)
         return str(SecurityMismatchError(theirs))
+
+
+async def tell_accepted(
+    upgraded: Upgraded,
+    read: int,
+    accepted: trio.Event,
+    task_status: trio.TaskStatus[DialError | None],
+) -> None:
+    """Tell whoever dials that the peer lets us in: its first word after the handshake, of which
+    `read` bytes were received, says so."""
+    if not upgraded.is_accepted:
+        await upgraded.tcp.hear(read)
+    accepted.set()
+    task_status.started(None)

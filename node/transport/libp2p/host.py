@@ -49,7 +49,7 @@ from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import requests
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
-from unchained.node.transport.libp2p.dials import Dials
+from unchained.node.transport.libp2p.dials import Dials, tell_accepted
 from unchained.node.transport.libp2p.handshakes import Handshake, Handshakes
 from unchained.node.transport.libp2p.identify import (
     IDENTIFY_PROTOCOL,
@@ -63,6 +63,7 @@ from unchained.node.transport.libp2p.listener import (
     ThrottledListener,
     announced,
     listen,
+    outer,
     parse_listen,
     plain,
     resolve,
@@ -139,6 +140,7 @@ class Libp2pTransport:
         self._dialling: dict[PeerId, trio.Event] = {}
         self._sockets: dict[TcpStream, None] = {}
         self._addresses: tuple[str, ...] = ()
+        self._bound: Sequence[Address] = ()
         self._nursery: trio.Nursery | None = None
         self._route = route_of(config.proxy, config.only)
         self._dials = Dials(self, self._switchboard, self._upgrader, resolver, self._route)
@@ -151,6 +153,14 @@ class Libp2pTransport:
     def addresses(self) -> Sequence[str]:
         """Return the addresses to give to others; none before `run` has started."""
         return self._addresses
+
+    def set_outer(self, ip: str) -> bool:
+        """Announce that a public address leads here; return whether that is news."""
+        leading = () if self._announce or self._config.proxy else outer(self._bound, ip, self.id)
+        news = [text for text in leading if text not in self._addresses]
+        if news:
+            self._addresses = (*announced(self._bound, self.id), *news)
+        return bool(news)
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
@@ -285,9 +295,8 @@ class Libp2pTransport:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._addresses = self._announce or tuple(
-                    announced([address for address, _ in bound], self.id)
-                )
+                self._bound = [address for address, _ in bound]
+                self._addresses = self._announce or tuple(announced(self._bound, self.id))
                 self._switchboard.begin(nursery)
                 nursery.start_soon(self._handshakes.run)
                 for _, listener in bound:
@@ -389,7 +398,7 @@ class Libp2pTransport:
         async def live(tcp: TcpStream, ip: str) -> DialError | None:
             upgraded = await self._upgrader.outbound(tcp, peer)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_tell_accepted, upgraded, tcp.received, accepted, task_status)
+                nursery.start_soon(tell_accepted, upgraded, tcp.received, accepted, task_status)
                 await self._live(upgraded, ip, str(address), Direction.OUTBOUND)
                 nursery.cancel_scope.cancel()
             if accepted.is_set():
@@ -479,17 +488,3 @@ class Libp2pTransport:
         """Queue gossip for a peer (`gossip_router.GossipCarrier`)."""
         connection = self._connections.get(peer)
         return connection is not None and connection.send(rpc)
-
-
-async def _tell_accepted(
-    upgraded: Upgraded,
-    read: int,
-    accepted: trio.Event,
-    task_status: trio.TaskStatus[DialError | None],
-) -> None:
-    """Tell whoever dials that the peer lets us in: its first word after the handshake, of which
-    `read` bytes were received, says so."""
-    if not upgraded.is_accepted:
-        await upgraded.tcp.hear(read)
-    accepted.set()
-    task_status.started(None)

@@ -196,6 +196,17 @@ def announced(bound: Iterable[Address], peer: PeerId) -> list[str]:
     return list(given)
 
 
+def outer(bound: Iterable[Address], ip: str, peer: PeerId) -> list[str]:
+    """Return how others may reach what listens on all addresses, at a public one: behind a NAT, if
+    that hands the port on."""
+    place = Address.of_ip(ip, 0)
+    return [
+        str(Address(place.kind, place.host, address.port, peer))
+        for address in bound
+        if address.kind == place.kind and ipaddress.ip_address(address.host).is_unspecified
+    ]
+
+
 def interfaces(version: int) -> list[str]:
     """Return this machine's addresses; loopback only if there is no other."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6

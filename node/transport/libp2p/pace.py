@@ -22,12 +22,13 @@ PEER_WORK_BURST: Final = 4 << 20
 """Units at once, 60 ms of work in all; a unit is that of one byte of gossip, some 15 ns."""
 PEER_WORK_PER_S: Final = 4 << 20
 """Units per second of one connection: 6 % of a core."""
-INBOUND_SHARE_BURST: Final = 512 << 10
-INBOUND_SHARE_PER_S: Final = 256 << 10
-"""Units per second that each inbound connection has for itself: 0.4 % of a core."""
+INBOUND_SHARE_BURST: Final = 1 << 20
+INBOUND_SHARE_PER_S: Final = 512 << 10
+"""Units per second that each inbound connection has for itself: 0.8 % of a core, some 40 requests
+a second."""
 INBOUND_POOL_BURST: Final = 2 << 20
-INBOUND_POOL_PER_S: Final = 8 << 20
-"""Units per second that all inbound connections have together beyond their shares: 12 % of a
+INBOUND_POOL_PER_S: Final = 4 << 20
+"""Units per second that all inbound connections have together beyond their shares: 6 % of a
 core."""
 WORK_PER_RPC: Final = 1024
 WORK_PER_ENTRY: Final = 256

@@ -127,8 +127,8 @@ class Tls:
         peer = peer_of(session.certificate(), now)
         if expected is not None and peer != expected:
             raise WrongPeerError
-        # What a listener has left to say goes out with its first word: until it is written, the
-        # side that opened cannot take itself for accepted.
+        # What a listener has left to say goes out with what it writes first: until then the side
+        # that opened cannot take itself for accepted.
         if session.is_initiator:
             await session.flush()
         return Secured(session, peer, security, chosen == self._muxer)
@@ -216,7 +216,7 @@ class TlsSession:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def write(self, data: bytes) -> None:
-        """Queue bytes, without a checkpoint: whole or not at all."""
+        """Queue bytes, without a checkpoint: whole or not at all. None: what TLS has to send."""
         if data:
             try:
                 self.connection.sendall(data)

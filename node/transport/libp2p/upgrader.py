@@ -74,7 +74,12 @@ class Upgrader:
             secured = await self._noise.inbound(tcp)
         if not proven(secured.peer):
             return None
-        if not secured.muxer_agreed:
+        if secured.muxer_agreed:
+            # The first word, which says that the peer is let in: what TLS has left to send. It goes
+            # out also where the link ends at once, as one of two that crossed does.
+            await secured.session.write(b"")
+            await tcp.drain()
+        else:
             await agree(secured.session, (YAMUX_PROTOCOL,))
         return self._multiplexed(tcp, secured)
 

@@ -304,6 +304,10 @@ class MemoryTransport:
         """Return the address to give to others; none before `run` has started."""
         return () if self._nursery is None else (self.address,)
 
+    def set_outer(self, _ip: str) -> bool:
+        """Do nothing: here every node has the address that others see it at."""
+        return False
+
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
         return tuple(self.switchboard.peers.values())

@@ -201,6 +201,7 @@ def test_coins_at_hand_are_a_few_and_the_latest(monkeypatch: pytest.MonkeyPatch)
     assert archive.coin(coins[3].id) is coins[3]
     assert archive.coin(coins[0].id) is None
     archive.forget(coins[1].id)
+    assert not archive.knows(coins[1].id)
     archive.forget(coins[4].id)
     archive.keep(coins[4])
     assert [archive.knows(coin.id) for coin in coins] == [False, False, True, True, True]

@@ -15,7 +15,7 @@ from unchained.node.chain.mempool.mempool import PoolEntry, Reason
 from unchained.node.chain.results import Outcome, Package
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.policy import PolicyError
-from unchained.node.consensus.transfers import TransferVerdict
+from unchained.node.consensus.transfers import ProvenTransfer, TransferVerdict
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -393,3 +393,40 @@ def test_what_a_transfer_is_found_to_be_is_remembered(chain: Rich) -> None:
         assert found.sized is None
         assert found.verdict.alone is not None
         assert (found.verdict.alone.name, found.length) == ("NON_CANONICAL", len(raw))
+
+
+def test_a_transfer_that_is_not_kept_decoded_is_decoded_anew(chain: Rich) -> None:
+    chain.core.transfers._decoded_bytes_max = 0
+    one = chain.paying(0)
+    chain.take(chain.forge.anchor(chain.base, transfers=[one]))
+    assert chain.core.transfers.proven(one.wid) is None
+    assert chain.core.transfers.verdict(one.wid) == TransferVerdict(None, None)
+    for _ in range(2):
+        found = chain.core._waiting.validated(one.wid)
+        assert (found.sized, found.length) == (one, len(one.raw))
+    assert chain.core._waiting.decoded(one.wid) == one
+
+
+def test_what_is_hidden_waits_and_is_listed_once_it_is_shown(chain: Rich) -> None:
+    one, two = ProvenTransfer(chain.paying(0)), ProvenTransfer(chain.paying(1))
+    core = chain.core
+    assert core.submit_transfer(one, chain.now_ms, hidden=True) is Outcome.ACCEPTED
+    assert core.submit_transfer(two, chain.now_ms) is Outcome.ACCEPTED
+    chain.is_sound(one.sized, two.sized)
+    assert core.mempool.select(10**6) == [two.sized.wid]
+    assert core.submit_transfer(one, chain.now_ms, hidden=True) is Outcome.KNOWN
+    assert core.submit_transfer(one, chain.now_ms) is Outcome.ACCEPTED
+    assert core.mempool.select(10**6) == [one.sized.wid, two.sized.wid]
+    assert core.submit_transfer(one, chain.now_ms) is Outcome.KNOWN
+    assert core.submit_transfer(two, chain.now_ms, hidden=True) is Outcome.KNOWN
+    assert core.mempool.select(10**6) == [one.sized.wid, two.sized.wid], "once shown, it stays so"
+
+
+def test_nothing_is_kept_hidden_that_has_left(chain: Rich) -> None:
+    one = ProvenTransfer(chain.paying(0))
+    chain.core.submit_transfer(one, chain.now_ms, hidden=True)
+    assert chain.core.mempool.hidden == {one.sized.wid}
+    chain.core.expire_transfers(chain.now_ms + 10**9)
+    assert chain.core.mempool.hidden == set()
+    assert chain.core.submit_transfer(one, chain.now_ms) is Outcome.ACCEPTED
+    assert chain.core.mempool.select(10**6) == [one.sized.wid]

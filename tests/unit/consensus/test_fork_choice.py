@@ -59,6 +59,20 @@ def test_a_tie_goes_to_the_lower_id() -> None:
     assert winner(Anchor(1, 0, Anchor(9, 7), Anchor(2, 7), Anchor(5, 7))) == [2]
 
 
+def test_work_is_how_many_hashes_a_target_takes_on_average() -> None:
+    """§2: `floor(2**256 / (target + 1))`"""
+    for target, hashes in (
+        (0, 2**256),
+        (1, 2**255),
+        (2, 2**256 // 3),
+        (3, 2**254),
+        (2**255, 1),
+        (2**256 - 2, 1),
+        (2**256 - 1, 1),
+    ):
+        assert work(target) == hashes
+
+
 def test_a_score_is_twice_the_votes_and_once_the_plain_fresh_coins() -> None:
     assert vote_work(TARGET) == work(TARGET)
     assert score(10, 0, TARGET) == 20

@@ -5,22 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import LOCAL, MAIN, NETWORKS, REG, TEST
-
-
-def test_work_is_how_many_hashes_a_target_takes_on_average() -> None:
-    """§2: `floor(2**256 / (target + 1))`"""
-    for target, hashes in (
-        (0, 2**256),
-        (1, 2**255),
-        (2, 2**256 // 3),
-        (3, 2**254),
-        (2**255, 1),
-        (2**256 - 2, 1),
-        (2**256 - 1, 1),
-    ):
-        assert work(target) == hashes
 
 
 @pytest.mark.parametrize("network", [MAIN, TEST, LOCAL, REG], ids=lambda network: network.name)

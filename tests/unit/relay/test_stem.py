@@ -265,6 +265,7 @@ async def test_when_its_peer_takes_nothing_another_does_and_none_is_lost(bench: 
 
 @pytest.mark.usefixtures("_never_fluffs")
 async def test_what_comes_in_a_circle_goes_to_others_whoever_made_it(bench: Bench) -> None:
+    bench.peers.outbound += [PeerId("four"), PeerId("five")]
     for raw, first in ((b"own", bench.make(b"own")), (b"other", bench.serve("caller", b"other"))):
         bench.asked.clear()
         await first
@@ -272,7 +273,7 @@ async def test_what_comes_in_a_circle_goes_to_others_whoever_made_it(bench: Benc
             await bench.serve("caller" if number % 2 else "another", raw)
             # To one more peer each time, until three have had it.
             assert len(bench.asked) == min(1 + number, PEERS_TRIED_MAX)
-        assert {peer for peer, _ in bench.asked} == set(bench.peers.outbound)
+        assert len({peer for peer, _ in bench.asked}) == PEERS_TRIED_MAX
     assert await bench.make(b"own") is Outcome.KNOWN
     assert len(bench.asked) == PEERS_TRIED_MAX
     assert bench.published == []
@@ -291,6 +292,15 @@ async def test_it_is_never_handed_back_and_gossiped_where_nobody_else_is(bench: 
     # Its own go to whom there is, as that one can gossip it as well.
     await bench.make(b"own")
     assert bench.asked[-1] == (PeerId("caller"), b"own")
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_all_have_had_is_gossiped_at_once(bench: Bench) -> None:
+    bench.peers.outbound = [ME_FIRST, ME_SECOND]
+    await bench.make(b"own")
+    await bench.serve(ME_FIRST, b"own")
+    await bench.serve(ME_SECOND, b"own")
+    assert bench.published == [b"own"]
 
 
 @pytest.mark.usefixtures("_never_fluffs")
