@@ -25,7 +25,7 @@ FIXED = (
     ("wallets", 2),
     ("storm", 21),
     ("siege", 39),
-    ("storm", 14),
+    ("storm", 6),
     ("hostile", 1),
     ("disks", 36),
     ("main", 203),

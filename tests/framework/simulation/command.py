@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ NIGHTLY: Final = ("storm", "weather", "disks", "wallets", "deep", "hostile", "si
 KEPT: Final = Path(".ci/simulation")
 """Where recordings of failures are put."""
 SHRINK_TRIES: Final = 60
+KIND_WORDS: Final = 5
+"""Words of a failure that say what kind it is."""
 SEEDS: Final = 2**31
 
 
@@ -63,8 +66,8 @@ def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
 
 def kind_of(failure: str) -> str:
     """Return what two failures have in common that are the same but for names and numbers."""
-    words = failure.split(":", maxsplit=1)[0].split()
-    return " ".join(word for word in words if word.isalpha())
+    words = re.findall(r"[A-Za-z_]{2,}", re.sub(r"\b[0-9a-f]*[0-9][0-9a-f]*\b", "", failure))
+    return " ".join(words[:KIND_WORDS])
 
 
 def keep_failure(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.framework.simulation.command import kind_of
 from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.faults import FAULT_KINDS, plain_record
 from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore, full
@@ -154,6 +155,21 @@ def test_shrinking_leaves_what_it_takes_to_fail(needed: set[int]) -> None:
 
     assert shrink(range(20), fails, 200) == sorted(needed)
     assert tries <= 200
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("node 5: not as the model: x", "node 4: not as the model: y", True),
+        ("node 4 has lost anchor 08d80967 that it", "node 1 has lost anchor ff01e2 that it", True),
+        ("node 5: not as the model: x", "node 5: the event log tells another main chain", False),
+        ("", "node 5: not as the model: x", False),
+    ],
+)
+def test_failures_are_of_one_kind_but_for_names_and_numbers(
+    one: str, other: str, same: bool
+) -> None:
+    assert (kind_of(one) == kind_of(other)) is same
 
 
 def test_shrinking_stops_when_its_tries_are_used_up() -> None:
