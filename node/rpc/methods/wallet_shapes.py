@@ -328,9 +328,9 @@ class GatheredInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
-    spend it. `payee` is whom the file shows that it pays, missing where it names nobody, `fingerprint`
-    stands for all of that text; `terms`
-    what spends it if it lies under a contract."""
+    spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
+    `fingerprint` stands for all of that text; `terms` is what spends it if it lies under a
+    contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     value: Amount
