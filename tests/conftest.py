@@ -25,12 +25,19 @@ settings.load_profile("unchained")
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start be interrupted.
+    """Let programs that tests start be interrupted, and hung up on.
 
-    A shell starts background jobs with SIGINT ignored, which every child inherits: Ctrl-C would do
-    nothing there. A handler, unlike that, ends with the program that has it.
+    A shell starts background jobs with SIGINT ignored, and `nohup` all with SIGHUP, which every
+    child inherits: they would do nothing there. A handler, unlike that, ends with the program that
+    has it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _ignore)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing about a signal."""
 
 
 @pytest.hookimpl(tryfirst=True)
