@@ -21,6 +21,7 @@ from tests.framework.p2p_wire import wires
 from unchained.node.base.clock import SystemClock
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.noise import Noise
+from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.secured import Secured
 from unchained.node.transport.libp2p.tls import Tls
 
@@ -60,8 +61,8 @@ def by_tls() -> Connect:
 
     async def connect() -> Pair:
         here, there = wires()
-        opening = one.start(here, is_initiator=True)
-        accepting = other.start(there, is_initiator=False)
+        opening = one.start(here, Pace(None), is_initiator=True)
+        accepting = other.start(there, Pace(None), is_initiator=False)
         await here.write(opening.hello())
         return await _both(
             lambda: one.finish(opening, THEIRS.peer), lambda: other.finish(accepting, None)

@@ -28,6 +28,10 @@ def spki_of(key: Any) -> bytes:
     return spki
 
 
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)] if text else [])
+
+
 @dataclass
 class Forge:
     """Makes certificates; each field is one thing that can be wrong."""
@@ -40,6 +44,7 @@ class Forge:
     until: datetime = NOW + timedelta(days=1)
     hash: Any = field(default_factory=hashes.SHA256)
     issuer: str = ""
+    subject: str = ""
     public_key: bytes | None = None
     """The identity as it is encoded, if another one than `identity`'s."""
     message: bytes | None = None
@@ -51,11 +56,10 @@ class Forge:
     further: tuple[tuple[x509.ExtensionType, bool], ...] = ()
 
     def make(self) -> x509.Certificate:
-        names = [x509.NameAttribute(x509.NameOID.COMMON_NAME, self.issuer)] if self.issuer else []
         builder = (
             x509.CertificateBuilder()
-            .issuer_name(x509.Name(names))
-            .subject_name(x509.Name([]))
+            .issuer_name(_name(self.issuer))
+            .subject_name(_name(self.subject))
             .public_key(self.key.public_key())
             .serial_number(7)
             .not_valid_before(self.since)

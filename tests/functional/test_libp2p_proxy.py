@@ -20,6 +20,7 @@ from unchained.node.transport.contract import (
     PeerDisconnected,
 )
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p import route
 from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
 
 pytestmark = pytest.mark.real_time
@@ -111,6 +112,39 @@ async def test_a_link_through_a_proxy_ends_when_the_proxy_does() -> None:
         with pytest.raises(DialUnreachableError, match=r"by the proxy .*refused"):
             await ours.connect(f"/dns/a.example/tcp/7/p2p/{one.id}")
         nursery.cancel_scope.cancel()
+
+
+async def test_the_longest_of_names_is_reached() -> None:
+    """A SOCKS user name has 255 bytes; two names that differ at their ends have circuits apart."""
+    label = "a" * 63
+    names = [f"{label}.{label}.{label}.{'a' * 60}{end}" for end in "xy"]
+    async with running(1, listening()) as one:
+        known = {(name, 7): port_of(one) for name in names}
+        async with (
+            socks_server(known) as proxy,
+            running(3, HostConfig(listen=(), proxy=f"127.0.0.1:{proxy.port}")) as ours,
+        ):
+            for name in names:
+                assert len(name) == 253
+                assert await ours.identify(f"/dns/{name}/tcp/7") == one.id
+            users = [user for user, _, _ in proxy.asked]
+            assert len(set(users)) == 2
+            assert {len(user) for user in users} == {32}
+
+
+@pytest.mark.parametrize("error", [ValueError("one\nand two"), RuntimeError(), KeyError("x")])
+async def test_whatever_the_library_of_the_proxy_raises_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def connect(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(route.Proxy, "connect", connect)
+    async with running(3, HostConfig(listen=(), proxy="127.0.0.1:9")) as ours:
+        peer = Identity.from_seed(bytes(32)).peer
+        with pytest.raises(DialUnreachableError, match=r"by the proxy 127.0.0.1:9: ") as raised:
+            await ours.connect(f"/dns/a.example/tcp/7/p2p/{peer}")
+        assert "\n" not in str(raised.value)
 
 
 async def test_what_the_proxy_refuses_is_said() -> None:

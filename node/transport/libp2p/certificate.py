@@ -117,6 +117,27 @@ def peer_of(certificate: x509.Certificate, now: datetime) -> PeerId:
         ) from None
 
 
+def require_cheap_key(certificate: x509.Certificate) -> None:
+    """Check that it costs little to check a signature by a certificate's key. Raises
+    `BadCertificateError`."""
+    try:
+        key = certificate.public_key()
+    except _UNREADABLE as error:
+        raise BadCertificateError(
+            f"the certificate is malformed ({type(error).__name__})"
+        ) from None
+    _require_cheap(key)
+
+
+def _require_cheap(key: object) -> None:
+    if isinstance(key, rsa.RSAPublicKey) and (
+        key.key_size > RSA_BITS_MAX or key.public_numbers().e > RSA_EXPONENT_MAX
+    ):
+        raise BadCertificateError(
+            f"an RSA key above {RSA_BITS_MAX} bits, or with an exponent above {RSA_EXPONENT_MAX}"
+        )
+
+
 @lru_cache(maxsize=PROVEN_MAX)
 def _proven(certificate: x509.Certificate) -> PeerId:
     """Return whom a certificate belongs to, whenever it may be valid.
@@ -152,6 +173,7 @@ def _verify_self(certificate: x509.Certificate, key: CertificatePublicKeyTypes) 
     if isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashed))
     else:
+        _require_cheap(key)
         certificate.verify_directly_issued_by(certificate)
 
 
@@ -204,8 +226,7 @@ def _verify(signed: SignedKey, message: bytes) -> None:
         key = load_der_public_key(data)
         if not isinstance(key, rsa.RSAPublicKey):
             raise BadCertificateError("an identity key of another kind than it says")
-        if key.key_size > RSA_BITS_MAX or key.public_numbers().e > RSA_EXPONENT_MAX:
-            raise BadCertificateError(f"an RSA key above {RSA_BITS_MAX} bits")
+        _require_cheap(key)
         _require_canonical(_spki(key), data)
         key.verify(signed.signature, message, padding.PKCS1v15(), sha256)
 

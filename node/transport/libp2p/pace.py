@@ -33,6 +33,8 @@ core."""
 WORK_PER_RPC: Final = 1024
 WORK_PER_ENTRY: Final = 256
 WORK_PER_ID: Final = 64
+WORK_PER_RECORD: Final = 256
+"""Units of a record of the encryption: 4 us, its data not counted."""
 WORK_PER_FRAME: Final = 2048
 """Units of a multiplexer's frame, whatever is in it: 30 us. All frames of `PEER_WORK_PER_S` carry
 134 MB/s where they are full."""

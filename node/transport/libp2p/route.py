@@ -7,12 +7,13 @@ different user names (its `IsolateSOCKSAuth`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
-from python_socks import ProxyError, ProxyType
+from python_socks import ProxyType
 from python_socks.async_.trio import Proxy
 
 from unchained.node.base.randomness import SYSTEM
@@ -88,7 +89,7 @@ class ProxiedRoute:
         self._host = host
         self._port = port
         self._reach = reach
-        self._secret = SYSTEM.token_bytes(8).hex()
+        self._secret = SYSTEM.token_bytes(16)
 
     def refusal(self, address: Address) -> str | None:
         """Return why no address of this kind can be reached; None if it can."""
@@ -100,20 +101,28 @@ class ProxiedRoute:
             proxy_type=ProxyType.SOCKS5,
             host=self._host,
             port=self._port,
-            # Of one place always the same, and of no other node's.
-            username=f"{self._secret}-{host}-{port}",
+            username=self._user(host, port),
             password=ISOLATION_PASSWORD,
             rdns=True,
         )
         try:
             sock = await proxy.connect(dest_host=host, dest_port=port)
-        except (ProxyError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - of whatever the proxy or its library says
             raise RouteError(f"by the proxy {self._host}:{self._port}: {_why(error)}") from None
         return trio.SocketStream(sock)
 
+    def _user(self, host: str, port: int) -> str:
+        """Return the user name for a place: always the same, of no other node's, and as long for
+        any name, since SOCKS has room for 255 bytes."""
+        place = f"{host}:{port}".encode()
+        return hashlib.blake2b(place, digest_size=16, key=self._secret).hexdigest()
+
 
 def _why(error: Exception) -> str:
-    return dial_problem(error) if isinstance(error, OSError) else str(error) or "it says no more"
+    """Return what went wrong, in one line."""
+    if isinstance(error, OSError):
+        return dial_problem(error)
+    return " ".join(str(error).split()) or f"it says no more than {type(error).__name__}"
 
 
 def route_of(proxy: str, only: Collection[str]) -> Route:

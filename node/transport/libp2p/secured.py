@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from libp2p.io.exceptions import IOException
+
 from unchained.node.transport.contract import LinkSecurity, PeerId
 
 
@@ -29,6 +31,10 @@ class WrongPeerError(NotSecuredError):
         super().__init__("another peer answers")
 
 
+class FloodError(IOException):
+    """The peer sends much that costs work and carries nothing; the text says what."""
+
+
 class Wire(Protocol):
     """Bytes to and from the other side: a `TcpStream`, or one in memory."""
 
@@ -50,7 +56,8 @@ class Session(Protocol):
         """Whether we opened the connection."""
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return exactly `n` bytes, or raise libp2p's IOException."""
+        """Return exactly `n` bytes, or raise libp2p's IOException; `FloodError` for what is
+        the peer's fault."""
 
     async def write(self, data: bytes) -> None:
         """Queue all of `data`, without a checkpoint: whole or not at all."""

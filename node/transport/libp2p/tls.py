@@ -16,9 +16,9 @@ from cryptography import x509
 from libp2p.io.exceptions import ConnectionClosedError
 from OpenSSL import SSL
 from OpenSSL import _util as openssl
+from OpenSSL.crypto import X509
 
 from unchained.node.base.clock import Clock
-from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import (
     HYBRID_GROUP,
     CannotSecureError,
@@ -30,13 +30,16 @@ from unchained.node.transport.libp2p.certificate import (
     BadCertificateError,
     OwnCertificate,
     peer_of,
+    require_cheap_key,
 )
+from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.secured import (
     NotSecuredError,
     Secured,
     Wire,
     WrongPeerError,
 )
+from unchained.node.transport.libp2p.tls_records import TlsRecords
 
 TLS_PROTOCOL: Final = "/tls/1.0.0"
 ALPN_PLAIN: Final = "libp2p"
@@ -49,11 +52,7 @@ HANDSHAKE_BYTES_MAX: Final = 16 << 10
 """Bytes that a peer may send until the handshake is done; with certificates it takes 2 KiB."""
 RECORD_BYTES_MAX: Final = 16 << 10
 RECORD_EXTRA_BYTES: Final = 22
-"""Bytes of a record beside its data: of one without data, or a change of keys, all there is."""
-RECORDS_BURST: Final = 20_000
-RECORDS_PER_S: Final = 10_000
-"""Records that are read at once, and per second: 160 MB/s where they are full. What comes faster
-waits at its sender."""
+"""Bytes of a record beside its data."""
 FLUSH_BYTES: Final = 4 << 10
 
 
@@ -72,9 +71,9 @@ class Tls:
         self._classical = classical
         own = OwnCertificate.of(identity)
         # Whose certificate it is, and whether it is in order, is asked when the handshake is done:
-        # what OpenSSL finds, which knows of no identities, decides nothing. A server's comes in
-        # any case, a client's when it is demanded.
-        self._opening = self._make_context(own, SSL.VERIFY_NONE)
+        # what OpenSSL finds, which knows of no identities, decides nothing. But what would cost it
+        # much is refused before, and without VERIFY_PEER it would not heed that.
+        self._opening = self._make_context(own, SSL.VERIFY_PEER)
         self._accepting = self._make_context(own, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
 
     def _make_context(self, own: OwnCertificate, mode: int) -> SSL.Context:
@@ -83,7 +82,7 @@ class Tls:
         _set_groups(context, ANY_GROUPS if self._classical else HYBRID_GROUPS)
         context.use_certificate(own.certificate)
         context.use_privatekey(own.key)
-        context.set_verify(mode, _take_for_now)
+        context.set_verify(mode, _take_if_cheap)
         context.set_alpn_protos(list(self._alpn))
         context.set_alpn_select_callback(self._choose)
         # Every connection proves its peer anew: nothing is resumed.
@@ -98,15 +97,15 @@ class Tls:
         # An exception ends the handshake with an alert.
         raise NotSecuredError("none of the application protocols that the peer's TLS offers")
 
-    def start(self, wire: Wire, *, is_initiator: bool) -> TlsSession:
-        """Return a connection whose handshake has not begun."""
+    def start(self, wire: Wire, pace: Pace, *, is_initiator: bool) -> TlsSession:
+        """Return a connection whose handshake has not begun; its records are charged to `pace`."""
         if is_initiator:
             connection = SSL.Connection(self._opening, None)
             connection.set_connect_state()
         else:
             connection = SSL.Connection(self._accepting, None)
             connection.set_accept_state()
-        return TlsSession(wire, connection, is_initiator=is_initiator)
+        return TlsSession(wire, connection, pace, is_initiator=is_initiator)
 
     async def finish(self, session: TlsSession, expected: PeerId | None) -> Secured:
         """Shake hands, after any `hello`; raises `NotSecuredError`, and libp2p's IOException if
@@ -137,16 +136,15 @@ class Tls:
 class TlsSession:
     """One connection: what is read and written is plain, what goes over the wire is not."""
 
-    def __init__(self, wire: Wire, connection: SSL.Connection, *, is_initiator: bool) -> None:
+    def __init__(
+        self, wire: Wire, connection: SSL.Connection, pace: Pace, *, is_initiator: bool
+    ) -> None:
         self.connection = connection
         self._wire = wire
         self._is_initiator = is_initiator
         self._ahead = b""
         """What was read of the wire and not given to OpenSSL."""
-        self._extra = 0
-        """Bytes given to OpenSSL beyond those that came out."""
-        self._charged = 0
-        self._records = TokenBucket(RECORDS_BURST, RECORDS_PER_S, trio.current_time())
+        self._records = TlsRecords(pace, trio.current_time())
 
     @property
     def is_initiator(self) -> bool:
@@ -162,14 +160,13 @@ class TlsSession:
         """Run the handshake once any `hello` has been sent, and leave our last message unsent.
 
         Raises `NotSecuredError`."""
+        room = HANDSHAKE_BYTES_MAX
         try:
             while True:
                 self._ahead = self._ahead or await self._wire.read()
-                room = HANDSHAKE_BYTES_MAX - self._extra
-                if room <= 0:
+                if not room:
                     raise NotSecuredError(f"a TLS handshake above {HANDSHAKE_BYTES_MAX} bytes")
-                part, self._ahead = self._ahead[:room], self._ahead[room:]
-                self._give(part)
+                room -= self._give(room)
                 if self._step():
                     return
                 await self.flush()
@@ -238,9 +235,12 @@ class TlsSession:
         except SSL.WantReadError:
             return b""
 
-    def _give(self, data: bytes) -> None:
-        self.connection.bio_write(data)
-        self._extra += len(data)
+    def _give(self, most: int) -> int:
+        """Give OpenSSL some records of what is ahead, at most so many bytes; return how many."""
+        given = self._records.take(self._ahead[:most])
+        self.connection.bio_write(self._ahead[:given])
+        self._ahead = self._ahead[given:]
+        return given
 
     def _take(self, n: int) -> bytes:
         """Return plain bytes of what was given, at most so many; b"" if more is needed."""
@@ -252,7 +252,8 @@ class TlsSession:
             raise ConnectionClosedError("the peer ended its TLS", transport="tls") from None
         except SSL.Error as error:
             raise ConnectionClosedError(_words(error), transport="tls") from None
-        self._extra -= len(part)
+        if not self.connection.pending():
+            self._records.note_data()
         return part
 
     async def _receive(self) -> None:
@@ -260,17 +261,25 @@ class TlsSession:
 
         Where a peer that changes its keys asks us to change ours, the answer goes out with what we
         write next."""
-        if self._extra > self._charged:
-            records = (self._extra - self._charged) / RECORD_EXTRA_BYTES
-            self._charged = self._extra
-            wait = self._records.spend(trio.current_time(), records)
-            if wait:
-                await trio.sleep(wait)
-        self._give(self._ahead or await self._wire.read())
-        self._ahead = b""
+        await self._records.spend(trio.current_time())
+        self._ahead = self._ahead or await self._wire.read()
+        self._give(len(self._ahead))
 
 
-def _take_for_now(*_: object) -> bool:
+def _take_if_cheap(
+    _connection: SSL.Connection, certificate: X509, _error: int, depth: int, _ok: int
+) -> bool:
+    """Take any certificate for now, but for what OpenSSL would work long on.
+
+    It asks of the end of a chain before it checks a signature of it, and of the peer's key before
+    the peer proves to have it. An exception ends the handshake with an alert."""
+    if depth:
+        raise BadCertificateError(f"a chain of {depth + 1} certificates, not one")
+    try:
+        readable = certificate.to_cryptography()
+    except ValueError:
+        raise BadCertificateError("the certificate is malformed") from None
+    require_cheap_key(readable)
     return True
 
 

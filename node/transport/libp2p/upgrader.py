@@ -14,6 +14,7 @@ from unchained.node.transport.contract import LinkSecurity, PeerId
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.noise import NOISE_PROTOCOL, Noise
+from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.secured import Secured, SecurityMismatchError
 from unchained.node.transport.libp2p.streams import (
     ProtocolNotServedError,
@@ -66,8 +67,9 @@ class Upgrader:
         except ProtocolNotServedError as error:
             await tcp.drain()
             raise SecurityMismatchError(error.shown) from None
+        pace = Pace(self._budget.work)
         if protocol == TLS_PROTOCOL:
-            session = self._tls.start(tcp, is_initiator=False)
+            session = self._tls.start(tcp, pace, is_initiator=False)
             secured = await self._tls.finish(session, None)
         else:
             assert self._noise is not None
@@ -81,19 +83,20 @@ class Upgrader:
             await tcp.drain()
         else:
             await agree(secured.session, (YAMUX_PROTOCOL,))
-        return self._multiplexed(tcp, secured)
+        return self._multiplexed(tcp, secured, pace)
 
     async def outbound(self, tcp: TcpStream, peer: PeerId) -> Upgraded:
         """Begin a handshake with an expected peer; raises `NotSecuredError` and whatever else goes
         wrong."""
-        secured = await self._secure(tcp, peer)
+        pace = Pace(None)
+        secured = await self._secure(tcp, peer, pace)
         if not secured.muxer_agreed:
             await propose(secured.session, YAMUX_PROTOCOL)
-        return self._multiplexed(tcp, secured)
+        return self._multiplexed(tcp, secured, pace)
 
     async def identify(self, tcp: TcpStream) -> PeerId:
         """Begin a handshake with the peer that answers, and return who it proved to be."""
-        return (await self._secure(tcp, None)).peer
+        return (await self._secure(tcp, None, Pace(None))).peer
 
     async def name_theirs(self, stream: trio.SocketStream) -> str:
         """Return which security a peer speaks that has none of ours; "" if it does not say."""
@@ -115,9 +118,9 @@ class Upgrader:
         except Exception:  # noqa: BLE001 - a stranger's bytes may raise anything
             return ""
 
-    async def _secure(self, tcp: TcpStream, expected: PeerId | None) -> Secured:
+    async def _secure(self, tcp: TcpStream, expected: PeerId | None, pace: Pace) -> Secured:
         if self._noise is None:
-            return await self._secure_at_once(tcp, expected)
+            return await self._secure_at_once(tcp, expected, pace)
         # A refusal must leave the stream in order, so the choice takes its round trip.
         try:
             protocol = await propose_one_of(tcp, self._offered)
@@ -125,21 +128,21 @@ class Upgrader:
             raise SecurityMismatchError from None
         if protocol == NOISE_PROTOCOL:
             return await self._noise.outbound(tcp, expected)
-        session = self._tls.start(tcp, is_initiator=True)
+        session = self._tls.start(tcp, pace, is_initiator=True)
         await tcp.write(session.hello())
         return await self._tls.finish(session, expected)
 
-    async def _secure_at_once(self, tcp: TcpStream, expected: PeerId | None) -> Secured:
+    async def _secure_at_once(self, tcp: TcpStream, expected: PeerId | None, pace: Pace) -> Secured:
         """Send the handshake's first message along with its name: there is no other choice."""
-        session = self._tls.start(tcp, is_initiator=True)
+        session = self._tls.start(tcp, pace, is_initiator=True)
         try:
             await propose(tcp, TLS_PROTOCOL, session.hello())
         except ProtocolNotServedError:
             raise SecurityMismatchError from None
         return await self._tls.finish(session, expected)
 
-    def _multiplexed(self, tcp: TcpStream, secured: Secured) -> Upgraded:
-        guard = YamuxGuard(secured.session, tcp, self._budget)
+    def _multiplexed(self, tcp: TcpStream, secured: Secured, pace: Pace) -> Upgraded:
+        guard = YamuxGuard(secured.session, tcp, self._budget, pace)
         muxer = Yamux(guard, ID.from_base58(secured.peer))
         is_accepted = not (secured.muxer_agreed and secured.session.is_initiator)
         return Upgraded(secured.peer, secured.security, is_accepted, tcp, guard, muxer)

@@ -19,7 +19,7 @@ from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.pace import WORK_PER_FRAME, WORK_PER_STREAM, Pace
-from unchained.node.transport.libp2p.secured import Session
+from unchained.node.transport.libp2p.secured import FloodError, Session
 from unchained.node.transport.libp2p.streams import TcpStream
 
 YAMUX_PROTOCOL: Final = str(stock.PROTOCOL_ID)
@@ -74,12 +74,12 @@ class YamuxGuard:
     excess waits at its sender.
     """
 
-    def __init__(self, session: Session, tcp: TcpStream, budget: NodeBudget) -> None:
+    def __init__(self, session: Session, tcp: TcpStream, budget: NodeBudget, pace: Pace) -> None:
         self.fault: FrameFaultError | None = None
         self.is_initiator = session.is_initiator
         self.muxer: Yamux | None = None
-        self.pace = Pace(budget.work if not session.is_initiator else None)
-        """What its frames and its gossip cost, all together."""
+        self.pace = pace
+        """What its records, its frames and its gossip cost, all together."""
         self.budget = budget
         self._session = session
         self._tcp = tcp
@@ -101,7 +101,11 @@ class YamuxGuard:
         if not self._body and not self._unread.fits(self):
             self.drained()
             await self._unread.wait_until_it_fits(self)
-        data = await self._session.read(n)
+        try:
+            data = await self._session.read(n)
+        except FloodError as error:
+            self.fault = FrameFaultError(Misbehaviour.STREAM_FLOOD, str(error))
+            raise self.fault from None
         if self._body:
             self._body -= len(data)
             return data

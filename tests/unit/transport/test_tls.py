@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,23 +10,44 @@ from typing import Any
 import pytest
 import trio
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from libp2p.io.exceptions import ConnectionClosedError
 from OpenSSL import SSL
 
 from tests.framework.p2p_certificates import NOW, UNKNOWN_OID, Forge, new_key
+from tests.framework.p2p_tls_records import DATA, Keylog, RecordSealer
 from tests.framework.p2p_wire import MemoryWire, wires
-from unchained.node.transport.contract import HYBRID_GROUP, CannotSecureError
+from unchained.node.transport.contract import HYBRID_GROUP, CannotSecureError, Misbehaviour
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p import tls
-from unchained.node.transport.libp2p.certificate import BadCertificateError
-from unchained.node.transport.libp2p.secured import NotSecuredError, Secured, WrongPeerError
+from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.certificate import (
+    RSA_BITS_MAX,
+    BadCertificateError,
+    OwnCertificate,
+)
+from unchained.node.transport.libp2p.pace import (
+    INBOUND_POOL_BURST,
+    INBOUND_SHARE_BURST,
+    PEER_WORK_BURST,
+    PEER_WORK_PER_S,
+    WORK_PER_RECORD,
+    Pace,
+    WorkPool,
+)
+from unchained.node.transport.libp2p.secured import (
+    FloodError,
+    NotSecuredError,
+    Secured,
+    WrongPeerError,
+)
 from unchained.node.transport.libp2p.tls import (
     HANDSHAKE_BYTES_MAX,
-    RECORDS_BURST,
-    RECORDS_PER_S,
     Tls,
     TlsSession,
 )
+from unchained.node.transport.libp2p.tls_records import RECORDS_AT_ONCE, TlsRecords
+from unchained.node.transport.libp2p.yamux import FrameFaultError, YamuxGuard
 
 YAMUX = "/yamux/1.0.0"
 ME = Identity.from_seed(b"1" * 32)
@@ -46,9 +68,10 @@ def end_of(identity: Identity, *, classical: bool = False) -> Tls:
 def forged(forge: Forge) -> Tls:
     """Return an end that shows a certificate of the test's."""
     end = end_of(forge.identity)
-    for context in (end._opening, end._accepting):
-        context.use_certificate(forge.make())
-        context.use_privatekey(forge.key)
+    # A context has a place for each kind of key, so the test's own goes into new ones.
+    own = OwnCertificate(forge.make(), forge.key)
+    end._opening = end._make_context(own, SSL.VERIFY_PEER)
+    end._accepting = end._make_context(own, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     return end
 
 
@@ -68,13 +91,18 @@ class Outcome:
 
 
 async def shake(
-    one: Tls, other: Tls, expected: Identity | None = None, *, give: Any = None
+    one: Tls,
+    other: Tls,
+    expected: Identity | None = None,
+    *,
+    give: Any = None,
+    pool: WorkPool | None = None,
 ) -> Outcome:
     """Let one end open and the other accept, until both are through or one gives up."""
     here, there = give or wires()
     outcome = Outcome(wires=(here, there))
-    opening = one.start(here, is_initiator=True)
-    accepting = other.start(there, is_initiator=False)
+    opening = one.start(here, Pace(None), is_initiator=True)
+    accepting = other.start(there, Pace(pool), is_initiator=False)
     await here.write(opening.hello())
     peer = None if expected is None else expected.peer
 
@@ -181,18 +209,79 @@ async def test_a_chain_makes_no_link_on_either_side() -> None:
         assert str(outcome) == "a chain of 2 certificates, not one"
 
 
+def linked(count: int) -> list[x509.Certificate]:
+    """Return so many certificates of which each names the next as its issuer."""
+    names = [f"a{number}" for number in range(count)]
+    return [
+        Forge(ME, subject=name, issuer=issuer).make()
+        for name, issuer in zip(names, [*names[1:], names[-1]], strict=True)
+    ]
+
+
+async def test_of_a_chain_no_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the handshake where OpenSSL asks first: at its end, before it checks any."""
+    asked: list[int] = []
+    take = tls._take_if_cheap
+
+    def counted(*given: Any) -> bool:
+        asked.append(given[3])
+        return take(*given)
+
+    monkeypatch.setattr(tls, "_take_if_cheap", counted)
+    forge = Forge(ME, issuer="a0", subject="leaf")
+    chained = forged(forge)
+    for context in (chained._opening, chained._accepting):
+        for certificate in linked(11):
+            context.add_extra_chain_cert(certificate)
+    for of in ("opened", "accepted"):
+        asked.clear()
+        ends = (end_of(OTHER), chained) if of == "opened" else (chained, end_of(OTHER))
+        outcome = getattr(await shake(*ends), of)
+        assert isinstance(outcome, BadCertificateError)
+        assert str(outcome) == "a chain of 12 certificates, not one"
+        # The other end is asked of our own certificate alone.
+        assert [depth for depth in asked if depth] == [11]
+
+
+async def test_a_key_that_is_long_to_check_by_is_refused_before_it_is_used() -> None:
+    costly = costly_key()
+    for outcome in (
+        (await shake(end_of(OTHER), forged(Forge(ME, key=costly)))).opened,
+        (await shake(forged(Forge(ME, key=costly)), end_of(OTHER))).accepted,
+    ):
+        assert isinstance(outcome, BadCertificateError)
+        assert str(outcome).startswith(f"an RSA key above {RSA_BITS_MAX} bits, or with an exponent")
+
+
+async def test_an_rsa_key_of_the_usual_kind_makes_a_link() -> None:
+    usual = forged(Forge(ME, key=rsa.generate_private_key(65537, 2048)))
+    opened, accepted = await connected(usual)
+    assert (opened.peer, accepted.peer) == (OTHER.peer, ME.peer)
+
+
+def costly_key() -> rsa.RSAPrivateKey:
+    """Return an RSA key whose exponent is as long as its modulus."""
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    p, q = numbers.p, numbers.q
+    totient = (p - 1) * (q - 1)
+    d = next(d for d in range((1 << 600) + 1, 1 << 601, 2) if math.gcd(d, totient) == 1)
+    public = rsa.RSAPublicNumbers(pow(d, -1, totient), p * q)
+    made = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), numbers.iqmp, public)
+    return made.private_key(unsafe_skip_rsa_key_validation=True)
+
+
 def plain(context: SSL.Context, wire: MemoryWire, *, is_initiator: bool) -> TlsSession:
     """Return an end whose context is of the test's own making."""
     connection = SSL.Connection(context, None)
     (connection.set_connect_state if is_initiator else connection.set_accept_state)()
-    return TlsSession(wire, connection, is_initiator=is_initiator)
+    return TlsSession(wire, connection, Pace(None), is_initiator=is_initiator)
 
 
 async def accepted_from(context: SSL.Context, end: Tls | None = None) -> Secured | Exception:
     """Open by a context of the test's, and return what the other end made of it."""
     here, there = wires()
     client = plain(context, here, is_initiator=True)
-    accepting = (end or end_of(OTHER)).start(there, is_initiator=False)
+    accepting = (end or end_of(OTHER)).start(there, Pace(None), is_initiator=False)
     outcome: list[Secured | Exception] = []
 
     async def accept() -> None:
@@ -337,9 +426,9 @@ async def test_a_connection_is_never_resumed() -> None:
     kept = first.session.connection.get_session()
     assert kept is not None
     here, there = wires()
-    again = one.start(here, is_initiator=True)
+    again = one.start(here, Pace(None), is_initiator=True)
     again.connection.set_session(kept)
-    accepting = other.start(there, is_initiator=False)
+    accepting = other.start(there, Pace(None), is_initiator=False)
     await here.write(again.hello())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other.finish, accepting, None)
@@ -365,7 +454,7 @@ async def test_a_handshake_is_bounded_in_bytes() -> None:
     head = b"\x01\x00\xf0\x00\x03\x03"
     record = bytes((HELLO, 3, 1)) + (4_000).to_bytes(2, "big")
     wire, there = wires()
-    session = end_of(OTHER).start(there, is_initiator=False)
+    session = end_of(OTHER).start(there, Pace(None), is_initiator=False)
     await wire.write(record + head + bytes(4_000 - len(head)))
     for _ in range(10):
         await wire.write(record + bytes(4_000))
@@ -375,7 +464,7 @@ async def test_a_handshake_is_bounded_in_bytes() -> None:
 
 async def test_any_bytes_end_in_one_error() -> None:
     rng = random.Random(3)
-    hello = end_of(ME).start(wires()[0], is_initiator=True).hello()
+    hello = end_of(ME).start(wires()[0], Pace(None), is_initiator=True).hello()
     for number in range(200):
         wire, there = wires()
         data = bytearray(hello if number % 2 else rng.randbytes(rng.randrange(1, 3_000)))
@@ -385,8 +474,9 @@ async def test_any_bytes_end_in_one_error() -> None:
             del data[rng.randrange(len(data)) :]
         await wire.write(bytes(data))
         await wire.close()
+        end = end_of(OTHER)
         with pytest.raises((NotSecuredError, ConnectionClosedError)):
-            await end_of(OTHER).finish(end_of(OTHER).start(there, is_initiator=False), None)
+            await end.finish(end.start(there, Pace(None), is_initiator=False), None)
 
 
 async def test_a_changed_record_ends_the_connection() -> None:
@@ -414,7 +504,8 @@ async def test_an_orderly_end_is_an_end() -> None:
 
 async def test_records_that_carry_little_wait_at_their_sender() -> None:
     opened, accepted = await connected()
-    count = RECORDS_BURST + RECORDS_PER_S
+    burst, per_s = PEER_WORK_BURST // WORK_PER_RECORD, PEER_WORK_PER_S // WORK_PER_RECORD
+    count = burst + per_s
     for _ in range(count):
         await opened.session.write(b"x")
     start = trio.current_time()
@@ -424,6 +515,114 @@ async def test_records_that_carry_little_wait_at_their_sender() -> None:
     await opened.session.write(b"y")
     assert await accepted.session.read(1) == b"y"
     assert trio.current_time() - start == pytest.approx(1.0, abs=0.1)
+
+
+async def test_records_of_many_connections_are_paid_for_out_of_one_pool() -> None:
+    """What others open costs together no more than the shares and what is beyond them."""
+    pool = WorkPool()
+    pairs = []
+    for _ in range(3):
+        outcome = await shake(end_of(ME), end_of(OTHER), OTHER, pool=pool)
+        assert isinstance(outcome.opened, Secured)
+        assert isinstance(outcome.accepted, Secured)
+        pairs.append((outcome.opened, outcome.accepted))
+    count = (INBOUND_SHARE_BURST + INBOUND_POOL_BURST) // WORK_PER_RECORD
+    waited = []
+    for opened, accepted in pairs:
+        start = trio.current_time()
+        for _ in range(count + 1):
+            await opened.session.write(b"x")
+        assert await accepted.session.read(count + 1) == b"x" * (count + 1)
+        waited.append(trio.current_time() - start)
+    assert waited[0] < 0.1
+    assert all(wait > 0.3 for wait in waited[1:])
+
+
+async def flooded(send: Callable[[RecordSealer, int], bytes], count: int) -> tuple[Secured, bytes]:
+    """Return a connection of a client that sends records of its own making, and these."""
+    end = end_of(ME)
+    keylog = Keylog(end._opening)
+    opened, accepted = await connected(end)
+    assert isinstance(opened.session, TlsSession)
+    sealer = keylog.sealer(opened.session.connection)
+    records = b"".join(send(sealer, number) for number in range(count)) + sealer.seal(DATA, b"end")
+    wire = opened.session._wire
+    await wire.write(records)
+    return accepted, records
+
+
+EMPTY: dict[str, Callable[[RecordSealer, int], bytes]] = {
+    "changes of keys": lambda sealer, _: sealer.key_update(asks=False),
+    "changes of keys that ask for ours": lambda sealer, _: sealer.key_update(asks=True),
+    # Many in a row are refused by OpenSSL.
+    "records without data": lambda sealer, number: sealer.seal(DATA, b"x" * (number % 2)),
+}
+
+
+@pytest.mark.parametrize("what", EMPTY)
+async def test_a_flood_of_records_without_data_is_a_fault(what: str) -> None:
+    accepted, records = await flooded(EMPTY[what], 5_000)
+    assert isinstance(accepted.session, TlsSession)
+    with pytest.raises(FloodError, match="records without data"):
+        await accepted.session.read(5_000)
+    # OpenSSL has seen few of them.
+    given = len(records) - len(accepted.session._ahead)
+    assert given <= 3 * RECORDS_AT_ONCE * 27
+
+
+async def test_a_flood_of_records_is_laid_at_the_peers_door() -> None:
+    accepted, _ = await flooded(EMPTY["changes of keys"], 500)
+    tcp: Any = None
+    guard = YamuxGuard(accepted.session, tcp, NodeBudget(), Pace(None))
+    with pytest.raises(FrameFaultError):
+        await guard.read(12)
+    assert guard.fault is not None
+    assert guard.fault.kind is Misbehaviour.STREAM_FLOOD
+    assert "records without data" in guard.fault.detail
+
+
+@pytest.mark.parametrize("what", EMPTY)
+async def test_some_records_without_data_are_no_fault(what: str) -> None:
+    accepted, _ = await flooded(EMPTY[what], 20)
+    received = b""
+    while not received.endswith(b"end"):
+        received += await accepted.session.read()
+    assert received.strip(b"x") == b"end"
+    await accepted.session.write(b"ours")
+
+
+async def test_a_flood_that_comes_with_the_handshake_is_held_back() -> None:
+    """Until the handshake is done nobody pays; what came along with it is not given at once."""
+    records = TlsRecords(Pace(None), trio.current_time())
+    data = (b"\x17\x03\x03\x00\x16" + bytes(22)) * 1_000
+    assert records.take(data) == RECORDS_AT_ONCE * 27
+
+
+async def test_records_are_counted_however_they_are_cut() -> None:
+    """Honest peers' are never taken for empty ones."""
+    rng = random.Random(5)
+    opened, accepted = await connected()
+    assert isinstance(accepted.session, TlsSession)
+    wire = accepted.session._wire
+    assert isinstance(wire, MemoryWire)
+    for _ in range(60):
+        arrived: list[bytes] = []
+        take, wire._take = wire._take, arrived.append
+        sent = rng.randbytes(rng.choice((1, 30, 16_384, 40_000)))
+        for _ in range(20):
+            await opened.session.write(sent)
+        wire._take = take
+        rest = b"".join(arrived)
+        whole, received = sent * 20, b""
+        while len(received) < len(whole):
+            cut = rng.choice((1, 3, 700, 20_000))
+            wire._take(rest[:cut])
+            rest = rest[cut:]
+            with trio.move_on_after(0.001):
+                while len(received) < len(whole):
+                    received += await accepted.session.read(1)
+                    received += accepted.session._take(rng.choice((5, 9_000)))
+        assert received == whole
 
 
 async def test_full_records_do_not_wait() -> None:

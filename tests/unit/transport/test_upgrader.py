@@ -10,6 +10,7 @@ from unchained.node.base.clock import SystemClock
 from unchained.node.transport.contract import HYBRID_GROUP, PeerId
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.secured import NotSecuredError, SecurityMismatchError
 from unchained.node.transport.libp2p.streams import agree, propose
 from unchained.node.transport.libp2p.upgrader import SecurityPolicy, Upgraded, Upgrader
@@ -129,7 +130,7 @@ async def test_a_peer_of_multistream_alone_is_answered_line_by_line() -> None:
         nursery.start_soon(answer, there)
         await propose(here, "/tls/1.0.0")
         tls._opening.set_alpn_protos([b"libp2p"])
-        session = tls.start(here, is_initiator=True)
+        session = tls.start(here, Pace(None), is_initiator=True)
         await here.write(session.hello())
         secured = await tls.finish(session, PeerId(OTHER.peer))
         assert not secured.muxer_agreed

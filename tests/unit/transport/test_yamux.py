@@ -28,6 +28,7 @@ from unchained.node.transport.libp2p.pace import (
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_PER_FRAME,
+    Pace,
 )
 from unchained.node.transport.libp2p.streams import MuxedStream, StreamBrokenError
 from unchained.node.transport.libp2p.yamux import (
@@ -60,7 +61,7 @@ class Link:
         self._news = trio.Event()
         self._emptied = trio.Event()
         link: Any = self
-        self.guard = YamuxGuard(link, link, budget)
+        self.guard = YamuxGuard(link, link, budget, Pace(None if is_initiator else budget.work))
         self.muxer = Yamux(self.guard, ID(b"peer"))
 
     def frame(self, kind: int, flags: int, stream: int, length: int, body: bytes = b"") -> None:
