@@ -366,6 +366,7 @@ def _make_network(
             limits=PeerLimits(outbound=config.outbound, inbound=config.inbound),
             groups=NetworkGroups(Asmap.load(Path(config.asmap)) if config.asmap else None),
             stale_tip_s=STALE_TIP_EPOCHS * chain.network.epoch_ms / 1000,
+            loopback_is_home=chain.network.name in LONE_NETWORKS,
         ),
         sync_settings=SyncSettings(
             assume_valid=assumed_valid(

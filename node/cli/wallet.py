@@ -24,6 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, back 
 SLOW_ANSWER_S: Final = 180.0
 """How long an answer may take for which the node stretches a passphrase or makes transfers."""
 
+FINGERPRINT_FROM: Final = 100
+"""Characters above which a payee is compared by its fingerprint."""
+
 LOOK_S: Final = 0.2
 """Seconds between looks at how far a wallet has read."""
 
@@ -275,6 +278,8 @@ def _show_receiving(
 ) -> None:
     def human() -> None:
         typer.echo(found["uri"] if uri else found["text"])
+        if len(found["text"]) > FINGERPRINT_FROM:
+            typer.echo(f"fingerprint {found['fingerprint']}", err=True)
         if qr:
             from unchained.node.wallet.payment_request import qr_terminal
 

@@ -30,6 +30,7 @@ from unchained.node.peers.address_table import (
 )
 from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError
 from unchained.storage import schema
@@ -97,6 +98,10 @@ class AddressBook:
         self._anchors_changed = False
         self.left_out = 0
         """Addresses of the store for which there was no place any more."""
+        self._unreadable: list[bytes] = []
+        """Rows of the store to be deleted."""
+        self.unreadable = 0
+        """Rows of the store that could not be read: they are dropped."""
         self._load(store)
 
     def __len__(self) -> int:
@@ -230,6 +235,9 @@ class AddressBook:
 
     def pending(self, batch: Batch) -> None:
         """Put what changed since the last time into a batch."""
+        for name in self._unreadable:
+            batch.delete(schema.ADDRESS.key(name))
+        self._unreadable.clear()
         if self._secret_is_new:
             batch.put(schema.ADDRESS.key(_SECRET), self._secret)
             self._secret_is_new = False
@@ -364,21 +372,23 @@ class AddressBook:
 
     def _load(self, store: KeyValueStore) -> None:
         for name, raw in schema.ADDRESS.scan(store):
-            if name == _ANCHORS:
-                self.anchors = tuple(text.decode() for text in _TEXTS.decode(raw))
-                self._last_anchors = self.anchors
-            if not name.startswith(_ROW):
+            try:
+                if name == _ANCHORS:
+                    texts = _TEXTS.decode(raw)
+                    self.anchors = tuple(str(_whole_address(text)) for text in texts)
+                    self._last_anchors = self.anchors
+                if not name.startswith(_ROW):
+                    continue
+                entry, is_tried = _read_row(name.removeprefix(_ROW), raw)
+            except (NonCanonicalError, BadAddressError, UnicodeDecodeError):
+                self._unreadable.append(name)
                 continue
-            record = _RECORD.decode(raw)
-            text = name.removeprefix(_ROW).decode()
-            entry = BookEntry(text, Address.parse(text), record.source.decode(), record.seen)
-            entry.attempted, entry.succeeded = record.attempted, record.succeeded
-            entry.failures = record.failures
-            if self._load_one(entry, is_tried=bool(record.tried)):
-                self._entries[text] = entry
+            if self._load_one(entry, is_tried=is_tried):
+                self._entries[entry.text] = entry
             else:
                 self.left_out += 1
-                self._changed.add(text)
+                self._changed.add(entry.text)
+        self.unreadable = len(self._unreadable)
 
     def _load_one(self, entry: BookEntry, *, is_tried: bool) -> bool:
         """Give an address of the store its place, if that is free; return whether it is."""
@@ -396,6 +406,23 @@ class AddressBook:
         entry.tried = is_tried
         table.put(entry, bucket, position)
         return True
+
+
+def _read_row(name: bytes, raw: bytes) -> tuple[BookEntry, bool]:
+    """Return an address of the store, and whether it was tried. Raises `NonCanonicalError`,
+    `BadAddressError` or `UnicodeDecodeError` for what the book never wrote."""
+    record, address = _RECORD.decode(raw), _whole_address(name)
+    entry = BookEntry(str(address), address, record.source.decode(), record.seen)
+    entry.attempted, entry.succeeded = record.attempted, record.succeeded
+    entry.failures = record.failures
+    return entry, bool(record.tried)
+
+
+def _whole_address(raw: bytes) -> Address:
+    address = Address.parse(raw.decode())
+    if address.peer is None or str(address).encode() != raw:
+        raise NonCanonicalError(expected="a whole address in canonical form", actual=repr(raw))
+    return address
 
 
 def _gives_way(entry: BookEntry, now_ms: int) -> bool:

@@ -14,7 +14,7 @@ from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import is_dialable, is_public
+from unchained.node.transport.address_groups import is_dialable, is_loopback, is_public
 from unchained.node.transport.contract import (
     BadAddressError,
     Connected,
@@ -57,7 +57,11 @@ class AddressExchange:
         clock: Clock,
         connected: Mapping[PeerId, Connected],
         groups: NetworkGroups,
+        *,
+        loopback_is_home: bool,
     ) -> None:
+        """`loopback_is_home`: whether who connects from this machine is believed to be of it; who
+        comes through an onion service, or another tunnel, does so as well."""
         self._transport = transport
         self._exchanges = exchanges
         self._book = book
@@ -65,6 +69,7 @@ class AddressExchange:
         self._clock = clock
         self._connected = connected
         self._groups = groups
+        self._loopback_is_home = loopback_is_home
         self._answers: dict[str, tuple[float, list[str]]] = {}
         """What is answered by the kind of address that asks, and until when."""
         self._asked: dict[PeerId, tuple[float, int]] = {}
@@ -111,17 +116,27 @@ class AddressExchange:
             return
         source = self._groups.of(info.ip)
         now_ms = self._clock.now_ms()
+        told_by = self._known_place(info.ip)
         for raw in found:
             text = raw.decode("ascii", "replace")
-            if is_worth_keeping(text, self._transport.id, info.ip):
+            if is_worth_keeping(text, self._transport.id, told_by):
                 self._book.add(text, source, now_ms)
 
     async def _serve(self, peer: PeerId, request: AddressesRequest) -> Addresses:
         most = min(request.most, ADDRESSES_EXCHANGE.limits.max_items)
         known = self._connected.get(peer)
-        ip = None if known is None else known.info.ip
+        ip = None if known is None else self._known_place(known.info.ip)
         fit = fit_to_send((*self._transport.addresses(), *self._others(ip)), ip)
         return tuple(text.encode() for text in fit[:most])
+
+    def _known_place(self, ip: str) -> str | None:
+        """Return where a peer is, None if its address does not tell: a tunnel's end is none. With
+        an onion service of ours that may be any machine of our own network, Tor's."""
+        if is_public(ip):
+            return ip
+        has_onion = any(text.startswith("/onion3/") for text in self._transport.addresses())
+        is_home = not has_onion and (self._loopback_is_home or not is_loopback(ip))
+        return ip if is_home else None
 
     def _others(self, ip: str | None) -> list[str]:
         """Return the addresses that those get who ask from an address of this kind."""
@@ -136,8 +151,9 @@ class AddressExchange:
         return others
 
 
-def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
-    """Return whether an address may mean another node.
+def is_worth_keeping(text: str, own: PeerId, told_by_ip: str | None) -> bool:
+    """Return whether an address may mean another node. `told_by_ip` is None for who may be
+    anywhere.
 
     What a stranger of the internet says of a private network would have us dial machines of our
     own."""
@@ -149,7 +165,7 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str) -> bool:
         not address.is_name
         and address.peer != own
         and is_dialable(address.ip)
-        and (is_public(address.ip) or not is_public(told_by_ip))
+        and (is_public(address.ip) or not (told_by_ip is None or is_public(told_by_ip)))
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import UInt64
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
@@ -45,10 +46,20 @@ class BanList:
     """All bans. One owner; reads never touch the store after opening, writes go to `pending`."""
 
     def __init__(self, store: KeyValueStore) -> None:
-        self._records: dict[str, BanRecord] = {
-            name.decode(): _RECORD.decode(raw) for name, raw in schema.BAN.scan(store)
-        }
+        self._records: dict[str, BanRecord] = {}
         self._changed: set[str] = set()
+        self._unreadable: list[bytes] = []
+        """Rows of the store to be deleted."""
+        for name, raw in schema.BAN.scan(store):
+            try:
+                group, record = name.decode(), _RECORD.decode(raw)
+                record.reason.decode()
+            except (NonCanonicalError, UnicodeDecodeError):
+                self._unreadable.append(name)
+            else:
+                self._records[group] = record
+        self.unreadable = len(self._unreadable)
+        """Rows of the store that could not be read: they are dropped."""
 
     def is_banned(self, group: str, now_ms: int) -> bool:
         """Return whether a group is banned at a time."""
@@ -84,6 +95,9 @@ class BanList:
 
     def pending(self, batch: Batch) -> None:
         """Put what changed since the last time into a batch."""
+        for name in self._unreadable:
+            batch.delete(schema.BAN.key(name))
+        self._unreadable.clear()
         for group in self._changed:
             key = schema.BAN.key(group.encode())
             record = self._records.get(group)

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_table import OWN, BookEntry
-from unchained.node.peers.lost_peers import LostPeers
+from unchained.node.peers.lost_peers import LostPeers, is_loss
 from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
@@ -23,7 +23,6 @@ from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
     Connected,
     Direction,
-    DisconnectReason,
     PeerDisconnected,
     PeerId,
     PeerInfo,
@@ -38,8 +37,6 @@ LONGEST_DIAL_DELAY_S: Final = 60.0
 """Seconds between attempts at an address of the operator's where nobody answers: twice as many
 after each, as nodes that are started together are up within moments."""
 DIAL_TIMEOUT_S: Final = 10.0
-LASTED_S: Final = 60.0
-"""Seconds after which a peer that closes is looked for: who does so sooner has no place for us."""
 
 
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +58,9 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds between requests for a peer's status."""
     clock_bound_ms: int = 30_000
     """Offset from the median of the outbound peers' clocks that is warned of."""
+    loopback_is_home: bool = True
+    """Whether peers at loopback addresses are this machine's own, as on networks for trying things
+    out, and not whoever came through a tunnel."""
 
 
 class Purpose(enum.Enum):
@@ -73,7 +73,8 @@ class Purpose(enum.Enum):
     STALE_TIP = "stale tip"
     """To learn of a chain that the others do not tell of."""
     RETURN = "return"
-    """To learn of the chain of a peer that was lost, and whose place has been taken since."""
+    """To learn of the chain of a peer that was lost, and whose place has been taken since: a visit,
+    for which nobody else goes."""
 
 
 class Dialler:
@@ -151,14 +152,25 @@ class Dialler:
             if peer in self._dialled and peer not in self._passing
         ]
 
+    def is_passing(self, peer: PeerId) -> bool:
+        """Return whether a peer has no place yet among those that the node wants."""
+        return peer in self._passing
+
+    def is_visited(self, peer: PeerId) -> bool:
+        """Return whether a peer was lost, and has no place now that it is there again."""
+        return peer in self._dialled and self._passing.get(peer) is Purpose.RETURN
+
     def is_own(self, peer: PeerId) -> bool:
         """Return whether the operator gave the address at which a peer was reached."""
         entry = self._book.get(self._dialled.get(peer, ""))
         return entry is not None and entry.is_own
 
     def settle(self, peer: PeerId) -> Purpose | None:
-        """Note that a peer was greeted, and counts; return what else its link was made for."""
-        return self._passing.pop(peer, None)
+        """Note that a peer counts from here on; return what else its link was made for."""
+        purpose = self._passing.pop(peer, None)
+        if purpose is Purpose.RETURN:
+            self._lost.found(self._dialled[peer])
+        return purpose
 
     def dial_one_more(self, purpose: Purpose) -> bool:
         """Make one more link if there is an address that is fit for it; return whether there is.
@@ -175,16 +187,15 @@ class Dialler:
         """Note that a peer is gone; if nobody wanted that, it is looked for. `was_silent`: it was
         let go of because it did not answer."""
         peer, now = event.info.peer, trio.current_time()
+        is_own = self.is_own(peer)
         text = self._dialled.pop(peer, None)
-        lasted = now - event.info.since >= LASTED_S
-        was_lost = (
-            was_silent
-            or event.reason is DisconnectReason.DEAD
-            or (event.reason is DisconnectReason.REMOTE and lasted)
-        )
-        if text is not None and was_lost and peer not in self._passing:
-            self._lost.note(text, now)
-        self._passing.pop(peer, None)
+        purpose = self._passing.pop(peer, None)
+        if text is not None and purpose is Purpose.RETURN:
+            self._lost.visited(text, now)
+        elif text is not None and purpose is None:
+            lasted_s = now - event.info.since
+            if is_loss(event.reason, lasted_s, was_silent=was_silent, is_own=is_own):
+                self._lost.note(text, now)
         self.wake()
 
     async def run(self) -> None:
@@ -216,8 +227,9 @@ class Dialler:
         may be a whole part of the network that was lost with them."""
         while (text := self._lost.take_due(trio.current_time())) is not None:
             address = Address.parse(text)
-            if address.peer in self._connected:
-                self._lost.found(text)
+            if address.peer is not None and address.peer in self._connected:
+                if not self.is_visited(address.peer):
+                    self._lost.found(text)
             elif self._is_fit_address(text, address):
                 self._start_dial(text, None if self.missing > 0 else Purpose.RETURN)
 
@@ -269,7 +281,8 @@ class Dialler:
             self._dialled[expected] = text
         try:
             await self._transport.connect(text, timeout=DIAL_TIMEOUT_S)
-            self._lost.found(text)
+            if purpose is not Purpose.RETURN:
+                self._lost.found(text)
             self._reported.pop(text, None)
         except TransportError as error:
             self._passing.pop(expected, None)

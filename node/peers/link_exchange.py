@@ -4,6 +4,9 @@ Honest peers restart, an attacker's do not. If a node only replaced what it lose
 be one more chance for the attacker, and none of its gains would be lost again. So every few hours
 a link is made to a tried address of another network, and another link goes for it. And while the
 tip does not change, there is one link more than usual (after Bitcoin Core's net_processing.cpp).
+
+A peer that was lost, and whose place has been taken, comes for a visit: it goes itself, and nobody
+for it. Otherwise each peer that falls silent, and is there again, would cost another its link.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ LOOK_EVERY_S: Final = 30.0
 STAY_S: Final = 1800.0
 """Seconds for which a link is not exchanged: what it is worth is not known before."""
 EXTRA_STAY_S: Final = 120.0
-"""Seconds after which one of the links goes that are too many."""
+"""Seconds after which a visit ends, or one of the links goes that are too many."""
 STALE_AGAIN_S: Final = 600.0
 """Seconds between further links while the tip stays the same."""
 AT_RANDOM: Final = 0.5
-"""Share of exchanges in which any link goes, not the worst: an attacker that behaves well is never
-the worst."""
+"""Share of cases in which any link goes, not the worst: an attacker that behaves well is never the
+worst."""
 
 
 class OutboundPeer(Protocol):
@@ -90,6 +93,8 @@ class LinkExchange:
 
     def greeted(self, peer: PeerId) -> PeerId | None:
         """Note that an outbound peer was greeted; return whose link ends for it, if one does."""
+        if self._dialler.is_visited(peer) and self._dialler.missing <= 0:
+            return None
         purpose = self._dialler.settle(peer)
         stays = purpose in {None, Purpose.STALE_TIP, Purpose.RETURN}
         if stays or self._dialler.missing >= 0:
@@ -105,8 +110,8 @@ class LinkExchange:
         return gone
 
     def _candidates(self, stay_s: float) -> list[OutboundPeer]:
-        """Return the outbound peers that may go, connected for so long, none of them the
-        operator's."""
+        """Return the outbound peers that may go for another, connected for so long, none of them
+        the operator's, or without a place."""
         now = trio.current_time()
         return [
             peer
@@ -114,6 +119,7 @@ class LinkExchange:
             if peer.info.direction is Direction.OUTBOUND
             and now - peer.info.since >= stay_s
             and not self._dialler.is_own(peer.info.peer)
+            and not self._dialler.is_passing(peer.info.peer)
         ]
 
     async def run(self) -> None:
@@ -126,6 +132,7 @@ class LinkExchange:
             present = self._tip_source.current().tip
             if present != tip:
                 tip, tip_since = present, now
+            self._end_visits()
             missing = self._dialler.missing
             if missing < 0:
                 self._part_with_one()
@@ -143,16 +150,31 @@ class LinkExchange:
         every_s = self._settings.exchange_every_s
         return trio.current_time() + every_s * self._rng.uniform(0.5, 1.5)
 
+    def _end_visits(self) -> None:
+        """Part with lost peers that were there again for their time, or keep whom there is a place
+        for."""
+        now = trio.current_time()
+        for known in list(self._peers.values()):
+            peer = known.info.peer
+            if not self._dialler.is_visited(peer) or now - known.info.since < EXTRA_STAY_S:
+                continue
+            if self._dialler.missing > 0:
+                self._dialler.settle(peer)
+            else:
+                self._leaver.leave(peer)
+
     def _part_with_one(self) -> None:
-        """End the worst link if there are too many, and the last one has had its time."""
+        """End a link if there are too many, and the last one has had its time."""
         since = [
             peer.info.since
             for peer in self._peers.values()
             if peer.info.direction is Direction.OUTBOUND
+            and not self._dialler.is_passing(peer.info.peer)
         ]
         if trio.current_time() - max(since, default=math.inf) < EXTRA_STAY_S:
             return
-        gone = choose_worst(self._candidates(EXTRA_STAY_S), self._rng, at_random=False)
+        at_random = self._rng.random() < AT_RANDOM
+        gone = choose_worst(self._candidates(EXTRA_STAY_S), self._rng, at_random=at_random)
         if gone is not None:
             self._leaver.leave(gone)
 

@@ -4,12 +4,17 @@ An address book leaves an address alone for twice as long after each failure, as
 that nobody answers at. Of a peer that was there a moment ago it is our line that is down, or its
 own, or one in between: the sooner it is tried again the sooner two parts of a network are one. So
 these are tried at intervals with a bound of their own, each at a moment of its own.
+
+A peer that closed its link was not lost by a line: it is an address like others, or whoever hangs
+up would be dialled more often than who stays. Only what the operator named is looked for then, too.
 """
 
 from __future__ import annotations
 
 import random
 from typing import Final
+
+from unchained.node.transport.contract import DisconnectReason
 
 LOST_PEERS_MAX: Final = 16
 """Lost peers that are looked for: those lost last."""
@@ -22,6 +27,23 @@ LATE_REDIAL_S: Final = 300.0
 """Seconds between attempts at most at a peer that was lost longer ago."""
 LOOKED_FOR_S: Final = 86_400.0
 """Seconds after which a lost peer is an address like others."""
+LASTED_S: Final = 60.0
+"""Seconds after which a peer of the operator's that closes is looked for: who does so sooner has no
+place for us."""
+
+
+def is_loss(
+    reason: DisconnectReason, lasted_s: float, *, was_silent: bool = False, is_own: bool = False
+) -> bool:
+    """Return whether a link of `lasted_s` seconds ended without anybody's will: nothing came
+    through it any more. `was_silent`: we let go of it for that; `is_own`: the operator named the
+    peer."""
+    closed = reason is DisconnectReason.REMOTE
+    return (
+        was_silent
+        or reason is DisconnectReason.DEAD
+        or (closed and is_own and lasted_s >= LASTED_S)
+    )
 
 
 class _Lost:
@@ -55,6 +77,13 @@ class LostPeers:
     def found(self, text: str) -> None:
         """Note that the peer at an address is there again."""
         self._lost.pop(text, None)
+
+    def visited(self, text: str, now: float) -> None:
+        """Note that the peer at an address was there, and found its place taken: it is visited
+        again from time to time, as other peers of its part of the network may be nobody's."""
+        lost = self._lost.get(text)
+        if lost is not None:
+            lost.due_at = now + LATE_REDIAL_S * self._rng.uniform(0.5, 1.0)
 
     def take_due(self, now: float) -> str | None:
         """Return an address that is due, which is put off by that, or None."""

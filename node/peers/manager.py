@@ -121,8 +121,9 @@ class PeerManager:
         """Raises `BadAddressError` for a bootstrap address or a seed that is none."""
         self.settings = settings
         self.book = AddressBook(store, rng, settings.groups)
+        bans = BanList(store)
         self.reputation = Reputation(
-            BanList(store),
+            bans,
             settings.limits,
             connections=transport,
             observer=self,
@@ -165,6 +166,10 @@ class PeerManager:
             rng=rng,
             log=log,
         )
+        if self.book.unreadable or bans.unreadable:
+            log.warning(
+                "peer.rows_unreadable", addresses=self.book.unreadable, bans=bans.unreadable
+            )
         if self.book.left_out:
             log.info("peer.addresses_left_out", held=len(self.book), left_out=self.book.left_out)
         self._nursery: trio.Nursery | None = None
@@ -182,6 +187,7 @@ class PeerManager:
             clock,
             self._peers,
             settings.groups,
+            loopback_is_home=settings.loopback_is_home,
         )
 
     # Reading

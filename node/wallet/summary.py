@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,24 +15,30 @@ from unchained.node.primitives.conditions import (
     lock_of,
     parse_condition,
 )
+from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import KeyHash, Lock
-from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, FoundCoin
 from unchained.node.wallet.unsigned import Unsigned
+
+_FINGERPRINT: Final = HashContext("payee fingerprint")
 
 
 class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
     """One output of a transfer to be signed.
 
     `own`: it comes back to the wallet, which alone can spend it. `payee` is whom it pays, as the
-    file names and proves it; empty where the file names nobody. `terms` says in words what
-    spends it if it lies under a contract that the wallet knows or that the transfer spends from.
+    file names and proves it; empty where the file names nobody. `fingerprint` is of the whole of
+    that text, since a long one can be made whose ends look the same. `terms` says in words what
+    spends it if it lies under a contract: one that is named, that the wallet knows, or that the
+    transfer spends from.
     """
 
     value: int
     lock: bytes
     own: bool
     payee: str
+    fingerprint: str
     terms: str
     memo: bytes
 
@@ -68,12 +75,16 @@ def summarize(
         memo = b"" if payee is None else unsigned.memo_of(payee, network)
         if at in mine:
             memo = memo or mine[at].memo
+        if payee is not None and payee.payee.startswith(CONTRACT_PREFIX):
+            contract = Contract.from_text(payee.payee, network)
+            known[contract.lock] = contract.terms
         terms = known.get(Lock(output.lock))
         return SummaryOutput(
             output.value,
             output.lock,
             at in mine,
             "" if payee is None else payee.payee,
+            "" if payee is None else fingerprint_of(payee.payee),
             "" if terms is None else terms_of(terms),
             memo,
         )
@@ -86,6 +97,12 @@ def summarize(
         tuple(key for key in unsigned.signers() if key in own),
         tuple(sorted(unsigned.signed_by())),
     )
+
+
+def fingerprint_of(payee: str) -> str:
+    """Return 32 hex digits that stand for the whole text of a payee, in groups of four."""
+    digits = _FINGERPRINT(payee.encode())[:16].hex()
+    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
 
 def terms_of(condition: Condition) -> str:

@@ -24,8 +24,10 @@ from tests.framework.p2p_node import ECHO, LARGE, STALL, TOPIC
 from tests.framework.p2p_process import Process, node
 from tests.framework.p2p_stock import MAX_CONNECTIONS
 from unchained.node.transport.address import Address
-from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_IP_MAX
-from unchained.node.transport.libp2p.streams import varint
+from unchained.node.transport.libp2p.connection import IDENTIFIES_BURST
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_MAX
+from unchained.node.transport.libp2p.identify import AGENT, IDENTIFY_PROTOCOL, read_message
+from unchained.node.transport.libp2p.streams import StreamBrokenError, varint
 
 pytestmark = pytest.mark.real_time
 
@@ -218,7 +220,7 @@ async def count_open(sockets: list[trio.SocketStream]) -> int:
 
 
 async def test_silent_sockets() -> None:
-    """Fault 9: stock keeps them all; ours keeps few per address and lets honest peers in."""
+    """Fault 9: stock keeps them all; ours shows some out and lets honest peers in."""
 
     async with (
         node(1, module="p2p_stock") as stock,
@@ -231,9 +233,9 @@ async def test_silent_sockets() -> None:
         sockets = await silent_sockets(ours, 300, stack)
         await honest.ok("connect", ours.address, 10)
         await still_serves(ours, honest)
-        assert await count_open(sockets) <= HANDSHAKES_PER_IP_MAX
+        assert await count_open(sockets) <= HANDSHAKES_MAX
         state = await ours.ok("state")
-        assert state["statistics"]["connections_refused"] >= 300 - HANDSHAKES_PER_IP_MAX
+        assert state["statistics"]["handshakes_failed"] >= 300 - HANDSHAKES_MAX
 
 
 async def empty_messages(attack: Attacker) -> None:
@@ -313,6 +315,24 @@ async def test_ours_serves_others_while_one_peer_floods_it() -> None:
             state = await victim.ok("state")
             assert talker.identity.peer in state["peers"]
             nursery.cancel_scope.cancel()
+
+
+async def test_who_asks_again_and_again_who_a_node_is_gets_no_answer() -> None:
+    async with node(1) as victim, node(2) as honest:
+        async with attacker(victim.address, 3) as peer:
+            answered = 0
+            for _ in range(IDENTIFIES_BURST + 4):
+                with suppress(StreamBrokenError):
+                    stream = await peer.open(IDENTIFY_PROTOCOL)
+                    assert (await read_message(stream)).agent == AGENT
+                    answered += 1
+                    await stream.reset()
+            assert answered == IDENTIFIES_BURST
+            state = await victim.ok("state")
+            assert peer.identity.peer in state["peers"]
+            assert state["statistics"]["misbehaviours"] == 0
+        await honest.ok("connect", victim.address, 10)
+        await still_serves(victim, honest)
 
 
 async def ask_and_take_nothing(attack: Attacker, protocol: str, size: int) -> None:

@@ -3,7 +3,8 @@
 One node among honest ones, each in a network of its own, that restart every day; some leave for
 good and others come. After some quiet days an attacker's hosts, each in a network of its own and
 with many identities, name all of these to the node from as many networks, and stand in its peers'
-books as well. They never hang up, and bring all news first. Anchors do not help the node.
+books as well. They bring all news first. They never hang up, or do so after a minute each time, in
+which case the node may dial them again. Anchors do not help the node.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from unchained.node.peers.address_table import BookEntry
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
 from unchained.node.peers.link_exchange import AT_RANDOM, STAY_S, choose_worst
+from unchained.node.peers.lost_peers import is_loss
 from unchained.node.transport.address_groups import network_group
-from unchained.node.transport.contract import Direction, PeerId, PeerInfo
+from unchained.node.transport.contract import Direction, DisconnectReason, PeerId, PeerInfo
 from unchained.node.wire.limits import ADDRESSES
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
@@ -69,6 +71,11 @@ class Siege:
         self.store = MemoryStore()
         self.book = AddressBook(self.store, random.Random(seed + 1))
         self.links: dict[str, Link] = {}
+        self.hang_up: DisconnectReason | None = None
+        """How the attacker's links end after a minute, None for never: closed, or gone silent."""
+        self.visitors: dict[str, Link] = {}
+        """Lost peers that are there again, and have no place."""
+        self.visits = 0
         self.honest: dict[str, float] = {}
         """Each honest address, and the time of the day at which it restarts."""
         self._made = 0
@@ -120,7 +127,8 @@ class Siege:
 
     def is_fit(self, entry: BookEntry) -> bool:
         network = network_group(entry.address.host)
-        return all(network_group(link.info.ip) != network for link in self.links.values())
+        present = (*self.links.values(), *self.visitors.values())
+        return all(network_group(link.info.ip) != network for link in present)
 
     def reach(self, entry: BookEntry) -> bool:
         """Dial an address; return whether a node answered."""
@@ -175,6 +183,31 @@ class Siege:
             self.links = {t: link for t, link in self.links.items() if link.info.peer != gone}
             self.link_to(entry)
 
+    def fill(self) -> None:
+        """Make the links that are missing, as far as somebody answers."""
+        for _ in range(4 * OUTBOUND):
+            if len(self.links) >= OUTBOUND or not self.pick():
+                break
+
+    def flicker(self) -> None:
+        """Let the attacker's links end, and what is lost with them come back: the places have been
+        taken by then, so they are visitors, as `Dialler` and `LinkExchange` have it."""
+        self.visitors.clear()
+        if self.hang_up is None:
+            return
+        gone = {text: link for text, link in self.links.items() if link.hostile}
+        self.links = {text: link for text, link in self.links.items() if not link.hostile}
+        self.fill()
+        for text, link in gone.items():
+            lasted_s = self.now - link.info.since
+            entry = self.book.get(text)
+            if is_loss(self.hang_up, lasted_s) and entry is not None and self.is_fit(entry):
+                self.visits += 1
+                if len(self.links) < OUTBOUND:
+                    self.links[text] = link
+                else:
+                    self.visitors[text] = link
+
     def step(self) -> None:
         """Go on by one probe's time."""
         self._hostile_set = frozenset(self.hostile)
@@ -182,9 +215,8 @@ class Siege:
             del self.honest[self.rng.choice(list(self.honest))]
             self.come()
         self.links = {text: link for text, link in self.links.items() if self.answers(text)}
-        for _ in range(4 * OUTBOUND):
-            if len(self.links) >= OUTBOUND or not self.pick():
-                break
+        self.flicker()
+        self.fill()
         probed = self.book.to_test(self.now_ms(), self.is_fit) or self.book.pick(
             self.now_ms(), self.is_fit, only_new=True
         )
@@ -286,6 +318,21 @@ def test_false_names_of_honest_hosts_keep_few_of_them_out() -> None:
     assert (lost, siege.encircled) == (0, 0)
     found = [siege.book.get(text) for text in siege.honest]
     assert sum(entry is not None and entry.tried for entry in found) > 0.9 * len(found)
+
+
+@pytest.mark.parametrize("hang_up", [DisconnectReason.REMOTE, DisconnectReason.DEAD])
+def test_who_hangs_up_again_and_again_gains_no_links_by_it(hang_up: DisconnectReason) -> None:
+    siege = besieged(4, honest=300, hosts=24, quiet_days=1)
+    siege.hang_up = hang_up
+    most = 0
+    for _ in range(24):
+        siege.run(1 / 24)
+        most = max(most, sum(link.hostile for link in siege.links.values()))
+    report(siege, 100, f"a day of links that are {hang_up.value} after a minute")
+    assert siege.picks[True] > 0
+    assert (siege.visits > 0) is (hang_up is DisconnectReason.DEAD)
+    assert most <= 3
+    assert siege.encircled == 0
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
+from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.wallet import Wallet
 
 SLOW_METHOD_S = 120.0
@@ -243,7 +244,7 @@ class WalletRoom:
     def _receiving(self, text: str, amount: Amount | None, memo: str, label: str) -> Receiving:
         value = None if amount is None else int(amount)
         request = PaymentRequest.checked(self._wallets.network, text, value, memo, label)
-        return Receiving(text, request.to_uri())
+        return Receiving(text, request.to_uri(), fingerprint_of(text))
 
     @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")

@@ -31,7 +31,7 @@ from unchained.node.wallet.records import (
     ScanProgress,
     WalletCoin,
 )
-from unchained.node.wallet.summary import Summary
+from unchained.node.wallet.summary import Summary, fingerprint_of
 from unchained.node.wallet.wallet import WalletInfo, WatchedContract
 
 WalletName = Annotated[
@@ -161,11 +161,13 @@ class Mnemonic(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    "Where an account is paid: `text` is the address or paycode, `uri` a payment URI with it."
+    """Where an account is paid: `text` is the address or paycode, `uri` a payment URI with it,
+    `fingerprint` what a payer compares who is shown a text that is too long to compare."""
 )
 class Receiving(msgspec.Struct, frozen=True):
     text: str
     uri: str
+    fingerprint: str
 
 
 @user_text(
@@ -326,14 +328,16 @@ class GatheredInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
-    spend it. `payee` is whom the file shows that it pays, missing where it names nobody; `terms`
-    what spends it if it lies under a contract."""
+    spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
+    `fingerprint` stands for all of that text; `terms` is what spends it if it lies under a
+    contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     value: Amount
     lock: Hash
     own: bool
     payee: str | None
+    fingerprint: str | None
     terms: str | None
     memo: str
 
@@ -365,6 +369,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
                     Hash(output.lock),
                     output.own,
                     output.payee or None,
+                    output.fingerprint or None,
                     output.terms or None,
                     memo_text(output.memo),
                 )
@@ -383,6 +388,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
 class ContractInfo(msgspec.Struct, frozen=True):
     kind: Literal["multisig", "hash-time-lock"]
     text: str
+    fingerprint: str
     lock: Hash
     label: str
     value: Amount
@@ -405,6 +411,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
         return cls(
             "hash-time-lock" if multisig is None else "multisig",
             contract.to_text(),
+            fingerprint_of(contract.to_text()),
             Hash(contract.lock),
             watched.label,
             Amount(watched.value),

@@ -32,7 +32,7 @@ from unchained.node.transport.libp2p.streams import (
     ProtocolNotServedError,
     StreamBrokenError,
     StreamFaultError,
-    agree,
+    agree_on_stream,
     propose,
     propose_one_of,
 )
@@ -44,9 +44,9 @@ SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
 REFUSED_STREAMS_MAX: Final = 1000
 """Streams of one peer that are refused before it is reported and dropped."""
-STREAMS_BURST: Final = 1_000
-STREAMS_PER_S: Final = 250
-"""Streams that a peer may open at once, and per second: all rates of `wire.limits` make 120."""
+IDENTIFIES_BURST: Final = 4
+IDENTIFIES_PER_S: Final = 1 / 60
+"""Times that a peer is told who we are: on a link once will do, and some ask every few minutes."""
 OUTBOX_RPCS_MAX: Final = 4096
 
 
@@ -69,7 +69,7 @@ class Connection:
         self._to_send = trio.Event()
         self._served = 0
         self._refused = 0
-        self._streams = TokenBucket(STREAMS_BURST, STREAMS_PER_S, trio.current_time())
+        self._identifies = TokenBucket(IDENTIFIES_BURST, IDENTIFIES_PER_S, trio.current_time())
         self._gossip_in: MuxedStream | None = None
         self.budget = upgraded.guard.budget
         """What peers may make the node hold and do, all together."""
@@ -116,6 +116,10 @@ class Connection:
         before, self._gossip_in = self._gossip_in, gossip
         if before is not None:
             await before.reset()
+
+    def may_identify(self) -> bool:
+        """Return whether the peer is told once more who we are."""
+        return self._identifies.take(trio.current_time())
 
     async def open(self, protocol: str, first: bytes = b"") -> MuxedStream:
         """Open a stream and send `first` on it.
@@ -224,10 +228,6 @@ class Connection:
             except MuxedConnUnavailable:
                 return
             stream = MuxedStream(cast(YamuxStream, accepted))
-            if not self._streams.take(trio.current_time()):
-                self.accuse_and_close(
-                    Misbehaviour.STREAM_FLOOD, f"{STREAMS_PER_S} streams a second"
-                )
             if self._served < SERVED_STREAMS_MAX:
                 self._served += 1
                 nursery.start_soon(self._serve, stream, served, serve)
@@ -246,7 +246,7 @@ class Connection:
     ) -> None:
         try:
             with trio.CancelScope(deadline=trio.current_time() + NEGOTIATE_S) as scope:
-                protocol = await agree(stream, served)
+                protocol = await agree_on_stream(stream, served, self.pace)
                 scope.deadline = math.inf
                 await serve(protocol, stream)
         except StreamFaultError as error:

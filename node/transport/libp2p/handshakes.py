@@ -3,9 +3,11 @@
 Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. Here each address has
 few places, and none is kept for longer than `HANDSHAKE_S`. Where all are taken, somebody goes of
 the network that has most of them under way, so that who comes from elsewhere is never shown out
-for a flood, however slow its line. And as a handshake is the most expensive thing that anybody may
-ask for, so many begin per second, in all and of each address; networks take turns. It can go when
-libp2p bounds its handshakes so.
+for a flood, however slow its line; of its own, who has said nothing for a while goes first. This
+machine's own address has no limit but those of all: an onion service brings all its visitors from
+there. And as a handshake is the most expensive thing that anybody may ask for, so many begin per
+second, in all and of each address; networks take turns. It can go when libp2p bounds its handshakes
+so.
 """
 
 from __future__ import annotations
@@ -17,13 +19,17 @@ from typing import Final
 import trio
 
 from unchained.node.base.token_bucket import KeyedTokenBuckets, TokenBucket
+from unchained.node.transport.address_groups import address_group, is_loopback, network_group
 
 HANDSHAKE_S: Final = 10.0
 HANDSHAKES_PER_IP_MAX: Final = 8
 HANDSHAKES_MAX: Final = 128
+SILENT_S: Final = 2.0
+"""Who has not sent its first byte after so long is the first to be shown out."""
 HANDSHAKES_PER_IP_BURST: Final = 16
 HANDSHAKES_PER_IP_PER_S: Final = 4.0
-"""Handshakes of one address that begin per second, after a burst; more of them wait."""
+"""Handshakes of one address, this machine's own apart, that begin per second, after a burst; more
+of them wait."""
 HANDSHAKES_BURST: Final = 32
 HANDSHAKES_PER_S: Final = 40.0
 """Handshakes that begin per second in all, after a burst: a tenth of a core."""
@@ -32,11 +38,18 @@ HANDSHAKES_PER_S: Final = 40.0
 class Handshake:
     """One that is under way; `scope` is cancelled when its place is given to another."""
 
-    def __init__(self, ip: str, network: str) -> None:
-        self.ip = ip
-        self.network = network
-        self.scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
+    def __init__(self, ip: str) -> None:
+        self.host = address_group(ip)
+        self.network = network_group(ip)
+        self.is_local = is_loopback(ip)
+        self.since = trio.current_time()
+        self.scope = trio.CancelScope(deadline=self.since + HANDSHAKE_S)
+        self.has_spoken = False
         self.has_begun = False
+
+    def is_silent(self, now: float) -> bool:
+        """Return whether nothing has come for a while."""
+        return not self.has_spoken and now - self.since >= SILENT_S
 
 
 class Handshakes:
@@ -44,9 +57,9 @@ class Handshakes:
 
     def __init__(self) -> None:
         self._under_way: dict[Handshake, None] = {}
-        self._of_ip: Counter[str] = Counter()
+        self._of_host: Counter[str] = Counter()
         self._of_network: Counter[str] = Counter()
-        self._ip_rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
+        self._host_rate = KeyedTokenBuckets(HANDSHAKES_PER_IP_BURST, HANDSHAKES_PER_IP_PER_S)
         self._rate = TokenBucket(HANDSHAKES_BURST, HANDSHAKES_PER_S, -math.inf)
         self._lines: OrderedDict[str, deque[trio.Event]] = OrderedDict()
         """Who waits for a turn, by network; the network that had one longest ago first."""
@@ -56,18 +69,17 @@ class Handshakes:
         return len(self._under_way)
 
     def has_room(self, ip: str) -> bool:
-        """Return whether an address (`address_group`) may have one more under way."""
-        return self._of_ip[ip] < HANDSHAKES_PER_IP_MAX
+        """Return whether an address may have one more under way."""
+        return is_loopback(ip) or self._of_host[address_group(ip)] < HANDSHAKES_PER_IP_MAX
 
-    def enter(self, ip: str, network: str) -> Handshake | None:
-        """Take a place for an address of a network (`network_group`), None if there is no room for
-        it; `leave` must follow."""
+    def enter(self, ip: str) -> Handshake | None:
+        """Take a place for an address, None if there is no room for it; `leave` must follow."""
         if not self.has_room(ip):
             return None
-        handshake = Handshake(ip, network)
+        handshake = Handshake(ip)
         self._under_way[handshake] = None
-        self._of_ip[ip] += 1
-        self._of_network[network] += 1
+        self._of_host[handshake.host] += 1
+        self._of_network[handshake.network] += 1
         if len(self._under_way) > HANDSHAKES_MAX:
             shown_out = self._to_be_shown_out()
             shown_out.scope.cancel()
@@ -75,16 +87,23 @@ class Handshakes:
         return handshake
 
     def _to_be_shown_out(self) -> Handshake:
-        """Return the oldest of the address that has most of the network that has most; of two
-        that are alike, one that has not begun."""
+        """Return the oldest of the address that has most of the network that has most; rather one
+        that is silent, then one that has not begun."""
+        now = trio.current_time()
         return max(
             self._under_way,
-            key=lambda it: (self._of_network[it.network], self._of_ip[it.ip], not it.has_begun),
+            key=lambda it: (
+                self._of_network[it.network],
+                self._of_host[it.host],
+                it.is_silent(now),
+                not it.has_begun,
+            ),
         )
 
     async def turn(self, handshake: Handshake) -> None:
         """Wait until a handshake may begin."""
-        await trio.sleep(self._ip_rate.spend(handshake.ip, trio.current_time()))
+        if not handshake.is_local:
+            await trio.sleep(self._host_rate.spend(handshake.host, trio.current_time()))
         called = trio.Event()
         line = self._lines.setdefault(handshake.network, deque())
         line.append(called)
@@ -119,7 +138,7 @@ class Handshakes:
             return
         del self._under_way[handshake]
         for counter, key in (
-            (self._of_ip, handshake.ip),
+            (self._of_host, handshake.host),
             (self._of_network, handshake.network),
         ):
             counter[key] -= 1

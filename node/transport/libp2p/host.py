@@ -19,7 +19,6 @@ from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import address_group, network_group
 from unchained.node.transport.contract import (
     DialError,
     DialRefusedError,
@@ -68,7 +67,7 @@ from unchained.node.transport.libp2p.listener import (
     plain,
     resolve,
 )
-from unchained.node.transport.libp2p.pace import work_of
+from unchained.node.transport.libp2p.pace import WORK_PER_IDENTIFY, work_of
 from unchained.node.transport.libp2p.route import route_of
 from unchained.node.transport.libp2p.secured import (
     NotSecuredError,
@@ -332,7 +331,7 @@ class Libp2pTransport:
         if not self._switchboard.admits(ip, None, Direction.INBOUND):
             return False
         has_room = len(self._open) < self._config.max_connections
-        if not has_room or not self._handshakes.has_room(address_group(ip)):
+        if not has_room or not self._handshakes.has_room(ip):
             self._switchboard.counters.connections_refused += 1
             return False
         return True
@@ -343,7 +342,7 @@ class Libp2pTransport:
         except OSError:
             return
         ip = plain(place[0])
-        handshake = self._handshakes.enter(address_group(ip), network_group(ip))
+        handshake = self._handshakes.enter(ip)
         if handshake is None:
             self._switchboard.counters.connections_refused += 1
             return
@@ -373,6 +372,8 @@ class Libp2pTransport:
         detail = "not finished in time"
         try:
             with handshake.scope:
+                await tcp.begun()
+                handshake.has_spoken = True
                 await self._handshakes.turn(handshake)
                 return await self._upgrader.inbound(tcp, proven)
         except NotSecuredError as error:
@@ -466,6 +467,9 @@ class Libp2pTransport:
         if protocol in self._switchboard.served:
             await requests.answer(self._switchboard, connection, protocol, stream)
         elif protocol == IDENTIFY_PROTOCOL:
+            if not connection.may_identify():
+                return
+            await connection.pace.spend(WORK_PER_IDENTIFY)
             info, served = connection.info, self._protocols()
             await introduce(stream, own_message(self._identity, served, self._addresses, info))
         elif protocol == PING_PROTOCOL:

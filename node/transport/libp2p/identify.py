@@ -11,6 +11,7 @@ import importlib.metadata
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -70,20 +71,30 @@ def own_message(
     """Return what is sent to a peer, with its length before it.
 
     Of the addresses that we listen on, only public ones are given."""
+    observed = b"" if is_stand_in(peer.ip) else multiaddress(_seen_at(peer))
+    # Protobufs of one kind merge where they follow each other.
+    message = _same_for_all(
+        identity.key_pair.public_key.serialize(), tuple(protocols), tuple(listening)
+    )
+    message += identify_pb2.Identify(observed_addr=observed).SerializeToString()
+    return varint(len(message)) + message
+
+
+@lru_cache(maxsize=16)
+def _same_for_all(key: bytes, protocols: tuple[str, ...], listening: tuple[str, ...]) -> bytes:
+    """Return what every peer is told, but for where we see it."""
     addresses = [Address.parse(text) for text in listening]
-    message = identify_pb2.Identify(
+    return identify_pb2.Identify(
         protocol_version=PROTOCOL_VERSION,
         agent_version=AGENT,
-        public_key=identity.key_pair.public_key.serialize(),
+        public_key=key,
         listen_addrs=[
             multiaddress(address)
             for address in addresses
             if address.is_name or is_public(address.ip)
         ],
-        observed_addr=b"" if is_stand_in(peer.ip) else multiaddress(_seen_at(peer)),
         protocols=list(protocols),
     ).SerializeToString()
-    return varint(len(message)) + message
 
 
 async def introduce(stream: MuxedStream, message: bytes) -> None:

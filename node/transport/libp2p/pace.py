@@ -24,8 +24,8 @@ PEER_WORK_PER_S: Final = 4 << 20
 """Units per second of one connection: 6 % of a core."""
 INBOUND_SHARE_BURST: Final = 1 << 20
 INBOUND_SHARE_PER_S: Final = 512 << 10
-"""Units per second that each inbound connection has for itself: 0.8 % of a core, some 40 requests
-a second."""
+"""Units per second that each inbound connection has for itself: 0.8 % of a core, some 12 requests
+a second. Forty of one peer are far below what all have together."""
 INBOUND_POOL_BURST: Final = 2 << 20
 INBOUND_POOL_PER_S: Final = 4 << 20
 """Units per second that all inbound connections have together beyond their shares: 6 % of a
@@ -36,6 +36,12 @@ WORK_PER_ID: Final = 64
 WORK_PER_FRAME: Final = 2048
 """Units of a multiplexer's frame, whatever is in it: 30 us. All frames of `PEER_WORK_PER_S` carry
 134 MB/s where they are full."""
+WORK_PER_STREAM: Final = 24 << 10
+"""Units of a stream that is opened, whatever becomes of it: 0.4 ms for its tasks and its end."""
+WORK_PER_PROPOSAL: Final = 8 << 10
+"""Units of a protocol that is proposed on a stream, served or not: it is read and answered."""
+WORK_PER_IDENTIFY: Final = 16 << 10
+"""Units of saying who we are: it takes a message of its own."""
 WORK_AT_ONCE: Final = 64 << 10
 """Units after which other tasks get a turn: 1 ms."""
 

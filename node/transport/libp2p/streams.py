@@ -13,9 +13,14 @@ from libp2p.network.connection.exceptions import RawConnError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
+from unchained.node.transport.libp2p.pace import WORK_PER_PROPOSAL, Pace
+
 LINE_BYTES_MAX: Final = 1024
 """Bytes of a protocol name that are read."""
 PROPOSALS_MAX: Final = 8
+"""Protocols that are heard while a link is made."""
+STREAM_PROPOSALS_MAX: Final = 3
+"""Protocols that are heard on a stream: who opens one knows what it wants."""
 SHOWN_PROTOCOLS_MAX: Final = 4
 SHOWN_CHARS_MAX: Final = 40
 CHUNK_BYTES: Final = 1 << 16
@@ -101,6 +106,11 @@ class TcpStream(ReadWriteCloser):
         result = bytes(memoryview(self._in)[:taken])
         del self._in[:taken]
         return result
+
+    async def begun(self) -> None:
+        """Wait for the first byte, which stays to be read; raises as `read` does. Nobody else may
+        read meanwhile."""
+        self._in += await self.read()
 
     async def hear(self, beyond: int) -> None:
         """Wait until somebody has read more than so many bytes of the socket."""
@@ -313,27 +323,50 @@ async def _read_consent(stream: Bytes, protocol: str) -> None:
 
 
 async def agree(stream: Bytes, served: Container[str]) -> str:
-    """Agree on a protocol as the side that accepted; raises `ProtocolNotServedError`,
+    """Agree on a protocol as the side that accepted a connection; raises `ProtocolNotServedError`,
     `StreamFaultError`."""
-    if await _read_line(stream) != MULTISTREAM:
-        raise StreamFaultError("no multistream-select")
+    await _read_greeting(stream)
+    # Some wait for it before they propose anything.
+    await stream.write(_line(MULTISTREAM))
+    return await _hear(stream, served, b"", PROPOSALS_MAX)
+
+
+async def agree_on_stream(stream: MuxedStream, served: Container[str], pace: Pace) -> str:
+    """Agree on a protocol as the side that accepted a stream, every proposal charged; raises
+    `ProtocolNotServedError`, `StreamFaultError`, `StreamBrokenError`."""
+    await _read_greeting(stream)
     greeting = _line(MULTISTREAM)
-    if not (isinstance(stream, MuxedStream) and stream.buffered):
-        # Some wait for it before they propose anything.
+    if not stream.buffered:
         await stream.write(greeting)
         greeting = b""
-    asked = [await _read_line(stream)]
-    for _ in range(PROPOSALS_MAX):
-        name = asked[-1]
+    return await _hear(stream, served, greeting, STREAM_PROPOSALS_MAX, pace)
+
+
+async def _read_greeting(stream: Bytes) -> None:
+    if await _read_line(stream) != MULTISTREAM:
+        raise StreamFaultError("no multistream-select")
+
+
+async def _hear(
+    stream: Bytes, served: Container[str], greeting: bytes, most: int, pace: Pace | None = None
+) -> str:
+    """Answer at most so many proposals, `greeting` before the first answer."""
+    asked: list[str] = []
+    while len(asked) < most:
+        try:
+            name = await _read_line(stream)
+        except (StreamFaultError, StreamBrokenError, IOException):
+            if not asked:
+                raise
+            break  # What was sent along with the proposal, or the other side gives up.
+        asked.append(name)
+        if pace is not None:
+            await pace.spend(WORK_PER_PROPOSAL)
         if name in served:
             await stream.write(greeting + _line(name))
             return name
         await stream.write(greeting + _line("na"))
         greeting = b""
-        try:
-            asked.append(await _read_line(stream))
-        except (StreamFaultError, StreamBrokenError, IOException):
-            break  # What was sent along with the proposal, or the other side gives up.
     raise ProtocolNotServedError(*asked)
 
 

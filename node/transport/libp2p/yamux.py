@@ -18,7 +18,7 @@ from libp2p.stream_muxer.yamux import yamux as stock
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.contract import Misbehaviour
 from unchained.node.transport.libp2p.budget import NodeBudget
-from unchained.node.transport.libp2p.pace import WORK_PER_FRAME, Pace
+from unchained.node.transport.libp2p.pace import WORK_PER_FRAME, WORK_PER_STREAM, Pace
 from unchained.node.transport.libp2p.secured import Session
 from unchained.node.transport.libp2p.streams import TcpStream
 
@@ -182,11 +182,13 @@ class YamuxGuard:
         if kind == stock.TYPE_PING and not self._pings.take(trio.current_time()):
             raise FrameFaultError(Misbehaviour.STREAM_FLOOD, "a flood of pings")
         self._check_open()
+        work = WORK_PER_FRAME
         if kind in (stock.TYPE_DATA, stock.TYPE_WINDOW_UPDATE) and flags & stock.FLAG_SYN:
             self._opened(stream)
+            work += WORK_PER_STREAM
         self._updated = stream
         if kind != stock.TYPE_DATA or not length:
-            return WORK_PER_FRAME
+            return work
         # Of a stream that we reset, what was under way fits the window that it had.
         if length > self._window(stream):
             detail = f"{length} bytes in a window of {self._window(stream)}"
@@ -201,11 +203,11 @@ class YamuxGuard:
         if self.muxer is None or stream in self.muxer.streams or flags & stock.FLAG_SYN:
             self._unread_bytes += length
             self._unread.set(self, self._unread_bytes)
-            return WORK_PER_FRAME
+            return work
         if not self._was_open(stream):
             detail = f"data of stream {stream}, which nobody opened"
             raise FrameFaultError(Misbehaviour.OVERSIZED_FRAME, detail)
-        return WORK_PER_FRAME + int(length)
+        return work + int(length)
 
     def _is_theirs(self, stream: int) -> bool:
         return bool(stream) and (stream % 2 == 1) is not self.is_initiator

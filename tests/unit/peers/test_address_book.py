@@ -24,8 +24,10 @@ from unchained.node.peers.address_table import (
     PLACES_OF_NETWORK_MAX,
     BookEntry,
 )
+from unchained.node.primitives.codec import encode
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import PeerId
+from unchained.storage import schema
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
 
@@ -397,3 +399,26 @@ def test_what_an_address_takes_of_memory_is_little_when_the_book_is_full() -> No
     finally:
         tracemalloc.stop()
     assert held / len(book) * ADDRESSES_MAX < 72 << 20
+
+
+def test_rows_that_cannot_be_read_are_dropped_and_counted() -> None:
+    store = MemoryStore()
+    book = a_book(store)
+    assert book.add(address(1), "9.9.0.0/16", NOW)
+    assert book.add(address(2), "9.9.0.0/16", NOW)
+    save(book, store)
+    batch = Batch()
+    batch.put(schema.ADDRESS.key(b"anchors"), encode([b"/ip4/1.2.3/tcp/1"]))
+    sound = next(raw for name, raw in schema.ADDRESS.scan(store) if name.startswith(b"a:"))
+    batch.put(schema.ADDRESS.key(b"a:" + address(2).encode()), sound[:-1])
+    unlike = f"/ip4/1.2.3.4/tcp/09000/p2p/{PEER}".encode()
+    for name in (b"\xff", b"", b"/ip4/1.2.3.4/tcp/1", unlike):
+        batch.put(schema.ADDRESS.key(b"a:" + name), sound)
+    store.write(batch, sync=False)
+    again = a_book(store)
+    assert (len(again), again.unreadable, again.anchors) == (1, 6, ())
+    assert address(1) in again
+    again.note_outbound([address(1)], 1)
+    save(again, store)
+    last = a_book(store)
+    assert (len(last), last.unreadable, last.anchors) == (1, 0, (address(1),))

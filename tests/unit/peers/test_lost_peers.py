@@ -3,15 +3,20 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import pytest
+
 from unchained.node.peers.lost_peers import (
     FIRST_REDIAL_S,
+    LASTED_S,
     LATE_REDIAL_S,
     LONGEST_REDIAL_S,
     LOOKED_FOR_S,
     LOST_PEERS_MAX,
     LOST_RECENTLY_S,
     LostPeers,
+    is_loss,
 )
+from unchained.node.transport.contract import DisconnectReason
 
 
 def moments(lost: LostPeers, until: float) -> dict[str, list[float]]:
@@ -67,3 +72,39 @@ def test_those_lost_last_are_looked_for_where_there_are_many() -> None:
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "lasted_s", "was_silent", "is_own", "lost"),
+    [
+        (DisconnectReason.DEAD, 1.0, False, False, True),
+        (DisconnectReason.LOCAL, 1.0, True, False, True),
+        (DisconnectReason.LOCAL, LASTED_S, False, True, False),
+        (DisconnectReason.REMOTE, 10 * LASTED_S, False, False, False),
+        (DisconnectReason.REMOTE, LASTED_S, False, True, True),
+        (DisconnectReason.REMOTE, LASTED_S - 1, False, True, False),
+        (DisconnectReason.MISBEHAVED, LASTED_S, False, True, False),
+    ],
+)
+def test_who_closes_its_link_is_not_lost_unless_the_operator_named_it(
+    reason: DisconnectReason, lasted_s: float, was_silent: bool, is_own: bool, lost: bool
+) -> None:
+    assert is_loss(reason, lasted_s, was_silent=was_silent, is_own=is_own) is lost
+
+
+def test_who_was_visited_is_visited_again_from_time_to_time_for_a_day() -> None:
+    lost = LostPeers(random.Random(5))
+    lost.visited("nobody", 0.0)
+    assert "nobody" not in lost
+    lost.note("a", 0.0)
+    now, visits = 0.0, 0
+    while "a" in lost:
+        now += lost.wait_s(now, 60.0)
+        if lost.take_due(now) is None:
+            continue
+        visits += 1
+        began, now = now, now + 120.0
+        lost.visited("a", now)
+        assert LATE_REDIAL_S / 2 <= lost.wait_s(now, 1e9) <= LATE_REDIAL_S
+        assert began <= LOOKED_FOR_S
+    assert visits >= LOOKED_FOR_S / (LATE_REDIAL_S + 120.0)

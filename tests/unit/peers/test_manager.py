@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
+from tests.unit.peers.test_address_book import onion
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.peers import address_exchange, link_exchange, manager
@@ -19,17 +20,21 @@ from unchained.node.peers.address_exchange import fit_to_send
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
+from unchained.node.peers.lost_peers import LASTED_S, LATE_REDIAL_S
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import network_group
 from unchained.node.transport.contract import BadAddressError
-from unchained.node.wire.messages import Status
+from unchained.node.wire.messages import AddressesRequest, Status
+from unchained.storage import schema
+from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
 
 GENESIS = b"g" * 32
 NOW_MS = 10**12
+PEER = "1" * 44
 
 
 class Peer:
@@ -78,10 +83,13 @@ class Peer:
         self.scope.cancel()
         await trio.sleep(1)
 
-    async def restart(self) -> None:
-        await self.stop()
+    async def start_anew(self) -> None:
         self.make()
         await self.start()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start_anew()
 
     async def _run(self, task_status: Any) -> None:
         with self.scope:
@@ -240,6 +248,62 @@ async def test_what_strangers_say_of_private_networks_is_not_believed(
         assert not any(text in node.manager.book for text in texts[:-1])
 
 
+@pytest.mark.parametrize(
+    ("ip", "loopback_is_home", "announced", "is_home"),
+    [
+        ("127.0.0.1", True, "", True),
+        ("127.0.0.1", False, "", False),
+        ("::1", False, "", False),
+        ("192.168.1.2", False, "", True),
+        ("127.0.0.1", True, f"/onion3/{onion(1)}:9000", False),
+        # Where Tor is in a container, or on another machine, its visitors are "from" there.
+        ("172.18.0.2", True, f"/onion3/{onion(1)}:9000", False),
+    ],
+)
+async def test_who_comes_through_an_onion_service_is_not_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, ip: str, loopback_is_home: bool, announced: str, is_home: bool
+) -> None:
+    async with a_world() as world:
+        node = Peer(world, "30.1.0.1", loopback_is_home=loopback_is_home)
+        await node.start()
+        private = [f"/ip4/{at}/tcp/9001/p2p/{'1' * 44}" for at in ("192.168.1.9", "127.0.0.1")]
+        public = f"/ip4/25.5.0.1/tcp/9000/p2p/{'1' * 44}"
+        if announced:
+            monkeypatch.setattr(node.transport, "addresses", lambda: (f"{announced}/p2p/{PEER}",))
+        visitor = await Peer(world, ip, limits=PeerLimits(outbound=0)).start()
+        for text in (*private, public):
+            visitor.manager.book.add(text, "44.4.0.0/16", NOW_MS)
+        monkeypatch.setattr(
+            visitor.manager._address_exchange, "_known_place", lambda _ip: "192.168.1.1"
+        )
+        await visitor.transport.connect(node.transport.address)
+        await world.until(lambda: public in node.manager.book, 60)
+        held = [text for text in private if text in node.manager.book]
+        assert held == (private if is_home else [])
+        for text in private:
+            node.manager.book.add(text, "44.4.0.0/16", NOW_MS)
+        exchange = node.manager._address_exchange
+        sent = await exchange._serve(visitor.transport.id, AddressesRequest(100))
+        assert (private[0].encode() in sent) is is_home
+        assert public.encode() in sent
+
+
+async def test_rows_that_cannot_be_read_do_not_keep_a_node_from_starting() -> None:
+    async with a_world() as world:
+        (node,) = await world.peers("30.1.0.1")
+        await node.stop()
+        text = f"/ip4/25.5.0.1/tcp/9000/p2p/{'1' * 44}".encode()
+        batch = Batch()
+        batch.put(schema.ADDRESS.key(b"a:" + text), b"torn")
+        batch.put(schema.BAN.key(b"\xff"), b"torn")
+        node.store.write(batch, sync=False)
+        await node.start_anew()
+        (event,) = world.logged("peer.rows_unreadable")
+        assert (event["addresses"], event["bans"]) == (1, 1)
+        await node.restart()
+        assert len(world.logged("peer.rows_unreadable")) == 1
+
+
 async def test_outbound_clocks_are_compared_and_a_difference_is_reported_loudly() -> None:
     async with a_world() as world:
         others = await world.peers("20.1.0.1", "21.1.0.1", "22.1.0.1")
@@ -325,8 +389,60 @@ async def test_a_lost_peer_is_visited_though_others_have_its_place() -> None:
         await world.until(lambda: node.dialled() == {kept.ip, lost.ip}, 60)
         await trio.sleep(link_exchange.EXTRA_STAY_S / 2)
         assert node.dialled() == {kept.ip, lost.ip}
-        await trio.sleep(link_exchange.EXTRA_STAY_S + link_exchange.LOOK_EVERY_S)
-        assert len(node.dialled()) == 1
+        # Its news are no reason that another should go for it.
+        node.manager.note_news(lost.transport.id, News.ANCHOR)
+        await world.until(lambda: node.dialled() == {kept.ip}, link_exchange.EXTRA_STAY_S)
+        # It may be the only way to its part of the network: it is visited again.
+        await world.until(lambda: lost.ip in node.dialled(), LATE_REDIAL_S + 5)
+        # Once there is a place, it is its own.
+        await kept.stop()
+        await world.until(lambda: node.dialled() == {lost.ip}, 60)
+        await trio.sleep(600)
+        assert node.dialled() == {lost.ip}
+
+
+@pytest.mark.parametrize("silently", [False, True])
+async def test_who_hangs_up_again_and_again_costs_no_other_its_link(silently: bool) -> None:
+    async with a_world() as world:
+        evil, honest = await world.peers("20.1.0.1", "21.1.0.1")
+        node = Peer(world, "30.1.0.1", limits=PeerLimits(outbound=1))
+        node.manager.book.add(evil.transport.address, "44.4.0.0/16", NOW_MS)
+        await node.start()
+        await world.until(lambda: node.dialled() == {evil.ip}, 60)
+        await trio.sleep(LASTED_S + 1)
+        if silently:
+            world.weather.partition([[node.transport.id, honest.transport.id]])
+        else:
+            await evil.stop()
+        await world.until(lambda: not node.dialled(), 60)
+        node.manager.book.add(honest.transport.address, "44.4.0.0/16", NOW_MS)
+        await world.until(lambda: node.dialled() == {honest.ip}, 60)
+        if silently:
+            world.weather.heal()
+            await world.until(lambda: node.dialled() == {honest.ip, evil.ip}, 60)
+        else:
+            await evil.start_anew()
+        for _ in range(1200):
+            # The attacker is quick: who is honest never brings anything first.
+            node.manager.note_news(evil.transport.id, News.COIN)
+            await trio.sleep(1)
+            assert honest.ip in node.dialled()
+            assert silently or evil.ip not in node.dialled()
+
+
+async def test_a_peer_of_the_operators_that_closed_is_looked_for() -> None:
+    async with a_world() as world:
+        own, other = await world.peers("20.1.0.1", "21.1.0.1")
+        limits = PeerLimits(outbound=1)
+        node = Peer(world, "30.1.0.1", bootstrap=(own.transport.address,), limits=limits)
+        await node.start()
+        await world.until(lambda: node.dialled() == {own.ip}, 60)
+        await trio.sleep(LASTED_S + 1)
+        await own.stop()
+        node.manager.book.add(other.transport.address, "44.4.0.0/16", NOW_MS)
+        await world.until(lambda: node.dialled() == {other.ip}, 60)
+        await own.start_anew()
+        await world.until(lambda: node.dialled() == {own.ip, other.ip}, 60)
 
 
 async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:

@@ -13,9 +13,11 @@ from unchained.node.peers.ban_list import (
     FORGIVEN_AFTER_MS,
     LONGEST_BAN_MS,
     BanList,
+    BanRecord,
 )
 from unchained.node.peers.penalty import FAULT_MS, Penalty
 from unchained.node.peers.reputation import DEBT_MS_MAX, VISITORS_MAX, PeerLimits, Reputation
+from unchained.node.primitives.codec import encode
 from unchained.node.transport.address_groups import host_group, is_public, network_group
 from unchained.node.transport.contract import (
     Direction,
@@ -25,6 +27,7 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
 )
+from unchained.storage import schema
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryStore
 
@@ -68,6 +71,25 @@ def test_bans_grow_are_kept_and_are_forgiven() -> None:
     assert BanList(store).active(now) == []
     ban = bans.add("5.6.7.8", "first", now)
     assert bans.add("5.6.7.8", "later", ban.until + FORGIVEN_AFTER_MS).count == 1
+
+
+def test_bans_that_cannot_be_read_are_dropped_and_counted() -> None:
+    store = MemoryStore()
+    bans = BanList(store)
+    bans.add("1.2.3.4", "forged", 10**12)
+    batch = Batch()
+    bans.pending(batch)
+    batch.put(schema.BAN.key(b"\xff"), encode(BanRecord(1, 2, 1, b"")))
+    batch.put(schema.BAN.key(b"1.2.3.5"), encode(BanRecord(1, 2, 1, b"\xff")))
+    batch.put(schema.BAN.key(b"1.2.3.6"), b"torn")
+    store.write(batch, sync=False)
+    again = BanList(store)
+    assert again.unreadable == 3
+    assert [ban.group for ban in again.active(10**12)] == ["1.2.3.4"]
+    batch = Batch()
+    again.pending(batch)
+    store.write(batch, sync=False)
+    assert BanList(store).unreadable == 0
 
 
 def test_bans_are_bounded_and_the_one_that_ends_first_goes() -> None:

@@ -1,9 +1,10 @@
-"""How many streams one peer may open."""
+"""What the streams that a peer opens cost it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -16,10 +17,16 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
 )
-from unchained.node.transport.libp2p.connection import STREAMS_BURST, STREAMS_PER_S, Connection
+from unchained.node.transport.libp2p.connection import IDENTIFIES_BURST, Connection
+from unchained.node.transport.libp2p.pace import (
+    PEER_WORK_BURST,
+    PEER_WORK_PER_S,
+    WORK_PER_FRAME,
+    WORK_PER_PROPOSAL,
+    WORK_PER_STREAM,
+)
+from unchained.node.transport.libp2p.streams import STREAM_PROPOSALS_MAX, MuxedStream
 from unchained.node.transport.libp2p.upgrader import Upgraded
-
-HELLO = b"\x13/multistream/1.0.0\n\x0a/t/none/1\n"
 
 
 class Accuser:
@@ -43,33 +50,99 @@ def connection(peer: Link, accuser: Any) -> Connection:
     return Connection(upgraded, info, accuser)
 
 
-async def serve(protocol: str, stream: object) -> None:
-    raise AssertionError("nothing is served")
+class Served:
+    """What a connection serves, and how often it did."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def serve(self, protocol: str, stream: MuxedStream) -> None:
+        self.count += 1
 
 
-async def open_streams(per_s: float, seconds: float) -> tuple[Connection, Accuser]:
-    """Open streams for what nobody serves and reset each, never many at a time."""
+def line(text: str) -> bytes:
+    return bytes((len(text) + 1,)) + text.encode() + b"\n"
+
+
+async def charged(body: bytes, streams: int, per_s: float = 5.0) -> tuple[float, Served, Link]:
+    """Open so many streams with `body` and reset each; return the units that each was charged."""
+    accuser, served = Accuser(), Served()
+    async with link(is_initiator=False) as peer, trio.open_nursery() as nursery:
+        found = connection(peer, accuser)
+        spent = 0.0
+        spend = found.pace.spend
+
+        async def noted(units: int) -> None:
+            nonlocal spent
+            spent += units
+            await spend(units)
+
+        found.pace.spend = noted  # type: ignore[method-assign]
+        nursery.start_soon(found._accept, nursery, ("/t/echo/1",), served.serve)
+        for number in range(streams):
+            peer.frame(DATA, SYN, 1 + 2 * number, len(body), body)
+            await trio.sleep(1 / per_s)
+            peer.frame(UPDATE, RST, 1 + 2 * number, 0)
+        await peer.taken_in()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert accuser.kinds == []
+    return spent / streams, served, peer
+
+
+GREETING = line("/multistream/1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("body", "proposals"),
+    [
+        pytest.param(b"", 0, id="nothing"),
+        pytest.param(GREETING + line("/t/none/1"), 1, id="one that is refused"),
+        pytest.param(GREETING + line("/t/echo/1"), 1, id="one that is served"),
+        pytest.param(GREETING + line("/t/none/1") * 9, STREAM_PROPOSALS_MAX, id="nine"),
+    ],
+)
+async def test_a_stream_is_charged_for_what_it_makes_a_node_do(body: bytes, proposals: int) -> None:
+    each, served, peer = await charged(body, 20)
+    work = 2 * WORK_PER_FRAME + WORK_PER_STREAM + proposals * WORK_PER_PROPOSAL
+    assert each == work
+    assert served.count == (20 if b"echo" in body else 0)
+    assert peer.sent.count(line("na")) == (0 if b"echo" in body else 20 * proposals)
+
+
+async def test_forty_requests_a_second_of_one_peer_do_not_wait() -> None:
+    began = trio.current_time()
+    _, served, _ = await charged(GREETING + line("/t/echo/1"), 400, 40)
+    assert served.count == 400
+    assert trio.current_time() - began == pytest.approx(10, abs=0.1)
+
+
+async def test_who_opens_streams_without_end_waits_and_is_not_at_fault() -> None:
+    """Each opened and reset at once, so that never many are open at a time."""
+    body, streams = GREETING + line("/t/none/1"), 1_000
     accuser = Accuser()
     async with link() as peer, trio.open_nursery() as nursery:
         found = connection(peer, accuser)
-        nursery.start_soon(found._accept, nursery, ("/t/echo/1",), serve)
-        for number in range(int(per_s * seconds)):
-            peer.frame(DATA, SYN, 1 + 2 * number, len(HELLO), HELLO)
+        nursery.start_soon(found._accept, nursery, ("/t/echo/1",), Served().serve)
+        for number in range(streams):
+            peer.frame(DATA, SYN, 1 + 2 * number, len(body), body)
             peer.frame(UPDATE, RST, 1 + 2 * number, 0)
-            await trio.sleep(1 / per_s)
-            if accuser.kinds:
-                break
+        work = streams * (WORK_PER_STREAM + 2 * WORK_PER_FRAME)
+        assert await peer.taken_in() >= (work - PEER_WORK_BURST) / PEER_WORK_PER_S - 0.1
         nursery.cancel_scope.cancel()
-    return found, accuser
-
-
-async def test_who_opens_as_many_streams_as_are_granted_is_not_at_fault() -> None:
-    found, accuser = await open_streams(0.9 * STREAMS_PER_S, 10)
     assert accuser.kinds == []
     assert found.reason is DisconnectReason.REMOTE
 
 
-async def test_who_opens_more_streams_than_are_granted_is_dropped() -> None:
-    found, accuser = await open_streams(2 * STREAMS_PER_S, 3 * STREAMS_BURST / STREAMS_PER_S)
-    assert accuser.kinds == [Misbehaviour.STREAM_FLOOD]
-    assert found.reason is DisconnectReason.MISBEHAVED
+async def test_a_peer_is_told_a_few_times_who_we_are() -> None:
+    async with link() as peer:
+        found = connection(peer, Accuser())
+        assert [found.may_identify() for _ in range(IDENTIFIES_BURST + 2)] == [
+            *[True] * IDENTIFIES_BURST,
+            False,
+            False,
+        ]
+        # Some clients ask again every five minutes.
+        for _ in range(10):
+            await trio.sleep(300)
+            assert found.may_identify()

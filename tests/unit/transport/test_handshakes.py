@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 import trio
 
-from unchained.node.transport.address_groups import address_group, network_group
 from unchained.node.transport.libp2p.handshakes import (
     HANDSHAKE_S,
     HANDSHAKES_BURST,
@@ -16,6 +15,7 @@ from unchained.node.transport.libp2p.handshakes import (
     HANDSHAKES_PER_IP_MAX,
     HANDSHAKES_PER_IP_PER_S,
     HANDSHAKES_PER_S,
+    SILENT_S,
     Handshake,
     Handshakes,
 )
@@ -26,7 +26,7 @@ ROUND_TRIPS = 5
 
 
 def enter(handshakes: Handshakes, ip: str) -> Handshake | None:
-    return handshakes.enter(address_group(ip), network_group(ip))
+    return handshakes.enter(ip)
 
 
 async def test_an_address_has_few_places() -> None:
@@ -56,6 +56,42 @@ async def test_a_full_house_shows_somebody_out_of_the_network_that_has_most() ->
         assert not place.scope.cancel_called
 
 
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+async def test_visitors_of_an_onion_service_do_not_shut_each_other_out(ip: str) -> None:
+    handshakes = Handshakes()
+    places = [enter(handshakes, ip) for _ in range(HANDSHAKES_MAX)]
+    assert None not in places
+    for place in places[::2]:
+        assert place is not None
+        place.has_spoken = True
+    await trio.sleep(SILENT_S)
+    for _ in range(HANDSHAKES_MAX // 2):
+        assert handshakes.has_room(ip)
+        place = enter(handshakes, ip)
+        assert place is not None
+        assert not place.scope.cancel_called
+        place.has_spoken = True
+    shown_out = [place.scope.cancel_called for place in places if place is not None]
+    assert shown_out == [False, True] * (HANDSHAKES_MAX // 2)
+    # Where all have spoken, the oldest goes, never who has just come.
+    last = enter(handshakes, ip)
+    assert last is not None
+    assert not last.scope.cancel_called
+    assert places[0] is not None
+    assert places[0].scope.cancel_called
+
+
+async def test_this_machines_own_address_waits_for_no_rate_of_its_own() -> None:
+    handshakes = Handshakes()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handshakes.run)
+        begun = trio.current_time()
+        for _ in range(HANDSHAKES_BURST):
+            await handshakes.turn(Handshake("127.0.0.1"))
+        assert trio.current_time() == begun
+        nursery.cancel_scope.cancel()
+
+
 async def test_nobody_stays_for_ever() -> None:
     handshakes = Handshakes()
     start = trio.current_time()
@@ -72,7 +108,7 @@ async def test_who_asks_for_many_waits_and_nobody_else_does() -> None:
 
     async def turns(ip: str, count: int) -> float:
         for _ in range(count):
-            await handshakes.turn(Handshake(ip, network_group(ip)))
+            await handshakes.turn(Handshake(ip))
         return trio.current_time() - start
 
     async with trio.open_nursery() as nursery:
@@ -136,7 +172,7 @@ async def test_so_many_handshakes_begin_per_second_in_all() -> None:
 
     async def one(ip: str) -> None:
         nonlocal begun
-        await handshakes.turn(Handshake(ip, network_group(ip)))
+        await handshakes.turn(Handshake(ip))
         begun += 1
 
     async with trio.open_nursery() as nursery:

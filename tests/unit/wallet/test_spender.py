@@ -29,6 +29,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
@@ -369,6 +370,11 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
     again = {out.payee: out for out in offline.summary(read).outputs}
     assert not again[contract.to_text()].own
     assert again[contract.to_text()].terms.startswith("2 of 2 keys")
+    # also where the machine that signs has never heard of it: its text could be made to look like
+    # another's, its terms could not
+    assert shown[contract.to_text()].terms == again[contract.to_text()].terms
+    assert shown[payees[0].payee].fingerprint == fingerprint_of(payees[0].payee)
+    assert len({out.fingerprint for out in summary.outputs if out.payee}) == len(payees)
     # the wallet that sends it remembers them
     signed = scene.a.wallet.sign(read)
     named = {payee.index: payee.payee for payee in signed.payees}
