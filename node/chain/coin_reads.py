@@ -209,6 +209,11 @@ def waiting_fees(view: ChainView, now_ms: int) -> WaitingFees:
     return WaitingFees(mempool.min_fee_rate(now_ms), [(entry.fee, entry.size) for entry in mempool])
 
 
+def hidden_transfers(view: ChainView) -> list[Wid]:
+    """Return the waiting transfers that are hidden from peers, in no order."""
+    return list(view.waiting.mempool.hidden)
+
+
 def waiting_transfers(
     view: ChainView, order: WaitingOrder, limit: int, offset: int
 ) -> list[WaitingTransfer]:

@@ -170,6 +170,9 @@ class LiveQueries:
             partial(coin_reads.waiting_transfers, order=order, limit=limit, offset=offset)
         )
 
+    async def hidden_transfers(self) -> list[Wid]:
+        return await self._reader.read(coin_reads.hidden_transfers)
+
     async def waiting_transfer(self, transfer_id: bytes) -> WaitingTransfer | None:
         return await self._reader.read(
             partial(coin_reads.waiting_transfer, transfer_id=transfer_id)

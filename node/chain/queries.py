@@ -154,5 +154,8 @@ class ChainQueries(Protocol):
     ) -> list[WaitingTransfer]:
         """Return waiting transfers in an order, `limit` of them after the first `offset`."""
 
+    async def hidden_transfers(self) -> list[Wid]:
+        """Return the waiting transfers that are hidden from peers, in no order."""
+
     async def waiting_transfer(self, transfer_id: bytes) -> WaitingTransfer | None:
         """Return one waiting transfer, named by its txid or its wid."""

@@ -7,6 +7,9 @@ peers. Whoever has handed one on and does not hear of it by gossip in time gossi
 lost when somebody on the way keeps it or dies. All on the way wait as long, by chance, so the one
 that does so is anybody of them. What has gone in a circle is handed to another peer, by who made it
 as by anybody.
+
+What is taken in is taken in by tasks of this service, not of who asked for it: a request that is
+ended early leaves nothing hidden that nobody carries.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import random
 from typing import Final, Protocol
 
 import msgspec
+import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -23,10 +27,12 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.peers.manager import PeerManager
+from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.relay.penalty_table import decision_on
+from unchained.node.relay.stem_queue import StemQueue
 from unchained.node.transport.contract import NotRunningError, PeerId, RequestError, Transport
 from unchained.node.wire.errors import AnswerError
 from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
@@ -53,6 +59,10 @@ AGAIN_MS: Final = 300_000
 """After a restart, what had entered the mempool in its last so many ms is handed on again: who
 knows it lets it be, and nobody can tell what of it was under way."""
 AGAIN_MAX: Final = 256
+MADE_AT_ONCE_MAX: Final = 64
+"""Transfers made here that are being taken in at a time; who submits more waits."""
+HIDDEN_LOOK_S: Final = 60.0
+"""Seconds between looks for what is hidden though nobody carries it."""
 
 
 class StemStatistics(msgspec.Struct, frozen=True):
@@ -63,6 +73,11 @@ class StemStatistics(msgspec.Struct, frozen=True):
     not_taken: int
     fluffed: int
     embargoes: int
+    queued: int
+    left_out: int
+    """Handed to this node, and not looked at for want of room."""
+    found_hidden: int
+    """Transfers that were hidden though nobody carried them: a bug of ours."""
 
 
 class TransferStem(Protocol):
@@ -87,7 +102,22 @@ class _Held:
         """Those under way that it builds on."""
         self.taken_by: PeerId | None = None
         self.handed_to: set[PeerId] = set()
+        self.is_in = False
+        """Whether the mempool has it."""
         self.public = trio.Event()
+
+
+class _Submission:
+    """A transfer that was made here, and what became of it."""
+
+    def __init__(self, transfer: bytes | ProvenTransfer, held: _Held) -> None:
+        self.transfer = transfer
+        self.held = held
+        self.done = trio.Event()
+        self.is_awaited = True
+        self.result: outcome.Outcome[Outcome] = outcome.Error(
+            trio.ClosedResourceError("the stem has stopped")
+        )
 
 
 class StemRouter:
@@ -114,7 +144,10 @@ class StemRouter:
         self._next: PeerId | None = None
         self._fluffs = False
         self._nursery: trio.Nursery | None = None
+        self._queue = StemQueue()
+        self._made_places = trio.Semaphore(MADE_AT_ONCE_MAX)
         self._handed_on = self._not_taken = self._fluffed = self._embargoes = 0
+        self._found_hidden = 0
         peers.exchanges.serve(STEM_EXCHANGE, StemRequest, self._serve)
 
     # What relay asks
@@ -128,60 +161,113 @@ class StemRouter:
         held = self._held.pop(wid, None)
         if held is not None:
             held.public.set()
+            held.parents = []  # else each keeps the bytes of all that it builds on
 
     # In
 
     async def submit_transfer(self, transfer: bytes | ProvenTransfer) -> Outcome:
-        """Take in a transfer that was made here, and hand it on.
+        """Take in a transfer that was made here, and hand it on. Cancelled once it has a
+        place (`MADE_AT_ONCE_MAX`), it is taken in all the same.
 
-        Raises what `ChainService.submit_transfer` raises.
+        Raises what `ChainService.submit_transfer` raises, and `trio.ClosedResourceError` when the
+        stem is stopped meanwhile.
         """
+        await self._made_places.acquire()
+        if self._nursery is None:
+            self._made_places.release()
+            return await self._chain.submit_transfer(transfer)
         raw = transfer if isinstance(transfer, bytes) else transfer.sized.raw
-        return await self._take(transfer, _Held(wid_of(raw), raw, None))
+        submission = _Submission(transfer, _Held(wid_of(raw), raw, None))
+        self._nursery.start_soon(self._take_made, submission, name="relay.stem")
+        try:
+            await submission.done.wait()
+        finally:
+            submission.is_awaited = False
+        return submission.result.unwrap()
 
     async def _serve(self, peer: PeerId, request: StemRequest) -> Taken:
-        """Take in a transfer that a peer hands on. It is told nothing but that it has come: whether
-        it is known here is nobody's business."""
-        raw = request.transfer
-        try:
-            await self._take(raw, _Held(wid_of(raw), raw, peer))
-        except (ProtocolError, PolicyError) as error:
-            self._peers.reputation.penalize(
-                peer, decision_on(error).alone, f"stem: {error}", ms=SIGNATURE_PRICE_MS
-            )
+        """Let a transfer that a peer hands on wait for its turn. The peer is told nothing but that
+        it has come, at once: whether it is known here is nobody's business."""
+        if self._queue.put(peer, request.transfer) and self._nursery is not None:
+            self._nursery.start_soon(self._work_off, peer, name="relay.stem")
+        await trio.lowlevel.checkpoint()
         return Taken()
 
+    async def _take_made(self, submission: _Submission) -> None:
+        try:
+            taken = await self._take(submission.transfer, submission.held)
+            submission.result = outcome.Value(taken)
+        except Exception as error:  # noqa: BLE001 - who asked gets it
+            submission.result = outcome.Error(error)
+            if not submission.is_awaited and not isinstance(error, ProtocolError | PolicyError):
+                self._log.error("relay.stem_failed", exc_info=True)
+        finally:
+            self._made_places.release()
+            submission.done.set()
+
+    async def _work_off(self, peer: PeerId) -> None:
+        """Take in what waits from a peer, in order: what builds on another comes after it."""
+        while (raw := self._queue.first(peer)) is not None:
+            try:
+                await self._take(raw, _Held(wid_of(raw), raw, peer))
+            except (ProtocolError, PolicyError) as error:
+                penalty = decision_on(error).alone
+                self._peers.reputation.penalize(
+                    peer, penalty, f"stem: {error}", ms=SIGNATURE_PRICE_MS
+                )
+                if penalty is Penalty.BAN:
+                    self._queue.forget_rest(peer)
+            except trio.ClosedResourceError:
+                return  # the chain has stopped
+            except Exception:  # noqa: BLE001 - a fault of ours, with which no peer ends the node
+                self._log.error("relay.stem_failed", peer=peer, exc_info=True)
+            self._queue.done(peer)
+
     async def _take(self, transfer: bytes | ProvenTransfer, held: _Held) -> Outcome:
-        if self._nursery is None:
-            return await self._chain.submit_transfer(transfer)
+        """Take a transfer in, and have it carried or gossip it. In a task of our own: cut short,
+        it would leave the transfer hidden."""
+        assert self._nursery is not None, "called in it"
         if held.wid in self._held:
-            if held.source is not None:
+            again = self._held[held.wid]
+            if held.source is not None and again.is_in:
                 # In a circle, or by another way: that somebody made it here is not to show.
-                again = self._held[held.wid]
                 self._nursery.start_soon(self._pass_on, again, held.source, name="relay.stem")
             return Outcome.KNOWN
         has_room = self._has_room_for(held.source)
         self._held[held.wid] = held
-        outcome = Outcome.KNOWN
+        is_carried = False
         try:
-            outcome = await self._chain.submit_transfer(transfer, hidden=True)
+            taken = await self._chain.submit_transfer(transfer, hidden=True)
+            if taken is not Outcome.ACCEPTED:
+                return taken
+            held.is_in = True
+            await self._describe(held)
+            await self._reveal_if_alone(held)
+            if held.public.is_set():
+                # It came by gossip meanwhile, perhaps before the mempool had it hidden.
+                await self._gossip(held.wid, held.raw)
+            elif has_room and (held.source is None or not self._is_fluffing()):
+                self._nursery.start_soon(self._carry, held, name="relay.stem")
+                is_carried = True
+            else:
+                await self._fluff(held)
         finally:
-            if outcome is not Outcome.ACCEPTED:
-                self._held.pop(held.wid, None)
-        if outcome is not Outcome.ACCEPTED:
-            return outcome
+            if not is_carried and self._held.get(held.wid) is held:
+                del self._held[held.wid]
+        return Outcome.ACCEPTED
+
+    async def _reveal_if_alone(self, held: _Held) -> None:
+        """Hide nothing while nobody is there whom it could be hidden from: own anchors may list
+        it."""
+        if not self._peers.greeted():
+            await self._chain.reveal_transfer(held.wid)
+
+    async def _describe(self, held: _Held) -> None:
+        """Note what a transfer builds on."""
         found = await self._chain.queries.waiting_transfer(held.wid)
         if found is not None:
             held.txid = found.txid
             held.parents = [it for it in self._held.values() if it.txid in found.parents]
-        if not self._peers.greeted():
-            # Nobody is there whom it could be hidden from; the node's own anchors may list it.
-            await self._chain.reveal_transfer(held.wid)
-        if has_room and (held.source is None or not self._is_fluffing()):
-            self._nursery.start_soon(self._carry, held, name="relay.stem")
-        else:
-            await self._fluff(held)
-        return Outcome.ACCEPTED
 
     def _has_room_for(self, source: PeerId | None) -> bool:
         if source is None:
@@ -196,7 +282,10 @@ class StemRouter:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                for peer in self._queue.peers():
+                    nursery.start_soon(self._work_off, peer, name="relay.stem")
                 nursery.start_soon(self._hand_on_again)
+                nursery.start_soon(self._reveal_left)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -204,14 +293,27 @@ class StemRouter:
 
     async def _carry(self, held: _Held) -> None:
         """Hand a transfer on, and gossip it if nothing is heard of it in time."""
+        await self._reveal_if_alone(held)
         await self._wait_for_peers()
-        patience_s = EMBARGO_MIN_S + self._rng.expovariate(1 / EMBARGO_MORE_S)
-        with trio.move_on_after(patience_s):
-            await self._pass_on(held, held.source)
+        with trio.move_on_after(self._patience_s()) as waiting:
+            if await self._hand_on(held, held.source):
+                await held.public.wait()
+        await self._end(held, waiting.cancelled_caught)
+
+    async def _wait_for_gossip(self, held: _Held) -> None:
+        """Gossip a transfer if nothing is heard of it in time."""
+        with trio.move_on_after(self._patience_s()) as waiting:
             await held.public.wait()
+        await self._end(held, waiting.cancelled_caught)
+
+    async def _end(self, held: _Held, is_over: bool) -> None:
+        # Beyond the time limit: cut short, it would leave the transfer hidden.
         if not held.public.is_set():
-            self._embargoes += 1
+            self._embargoes += is_over
             await self._fluff(held)
+
+    def _patience_s(self) -> float:
+        return EMBARGO_MIN_S + self._rng.expovariate(1 / EMBARGO_MORE_S)
 
     async def _pass_on(self, held: _Held, source: PeerId | None) -> None:
         """Hand a transfer on, or gossip it if there is nobody left who has not had it: in small
@@ -277,17 +379,37 @@ class StemRouter:
         """Gossip a transfer, and before it what it builds on."""
         if self._held.get(held.wid) is not held:
             return
+        parents = held.parents
         self.note_public(held.wid)
-        for parent in held.parents:
+        for parent in parents:
             await self._fluff(parent)
-        await self._chain.reveal_transfer(held.wid)
-        if await self._chain.queries.waiting_transfer(held.wid) is None:
+        await self._gossip(held.wid, held.raw)
+
+    async def _gossip(self, wid: Wid, raw: bytes) -> None:
+        await self._chain.reveal_transfer(wid)
+        if await self._chain.queries.waiting_transfer(wid) is None:
             return
         try:
-            await self._transport.publish(self._topic, held.raw)
+            await self._transport.publish(self._topic, raw)
         except NotRunningError:
             return
         self._fluffed += 1
+
+    async def _reveal_left(self) -> None:
+        """Gossip what is hidden though nobody carries it, at two looks: so that a fault of ours
+        hides nothing for good."""
+        before: set[Wid] = set()
+        while True:
+            await trio.sleep(HIDDEN_LOOK_S)
+            hidden = await self._chain.queries.hidden_transfers()
+            left = {wid for wid in hidden if wid not in self._held}
+            for wid in left & before:
+                self._found_hidden += 1
+                self._log.warning("relay.stem_found_hidden", wid=wid.hex())
+                raw = await self._chain.queries.transfer_bytes(wid)
+                if raw is not None:
+                    await self._gossip(wid, raw)
+            before = left
 
     # After a restart
 
@@ -295,21 +417,39 @@ class StemRouter:
         await self._peers.changed.wait_for(lambda _: bool(self._peers.greeted()))
 
     async def _hand_on_again(self) -> None:
-        """Hand on what had just entered the mempool when the node was stopped."""
+        """Hand on what had just entered the mempool when the node was stopped, parents first, and
+        gossip it if nothing is heard of it: nobody else may have it."""
+        assert self._nursery is not None, "started in it"
         waiting = await self._chain.queries.waiting_transfers("time", AGAIN_MAX, 0)
         if not waiting:
             return
-        await self._wait_for_peers()
         newest_ms = max(found.added_ms for found in waiting)
+        await self._wait_for_peers()
+        again = []
         for found in reversed(waiting):
             raw = await self._chain.queries.transfer_bytes(found.wid)
-            if raw is not None and newest_ms - found.added_ms <= AGAIN_MS:
-                self._renew_route()
-                if self._next is not None:
-                    await self._ask(self._next, raw)
+            is_recent = newest_ms - found.added_ms <= AGAIN_MS
+            if raw is None or not is_recent or found.wid in self._held:
+                continue
+            held = _Held(found.wid, raw, None)
+            held.is_in = True
+            self._held[held.wid] = held
+            self._nursery.start_soon(self._wait_for_gossip, held, name="relay.stem")
+            await self._describe(held)
+            again.append(held)
+        for held in again:
+            if not held.public.is_set():
+                await self._hand_on(held, None)
 
     def statistics(self) -> StemStatistics:
         """Return counts since the start."""
         return StemStatistics(
-            len(self._held), self._handed_on, self._not_taken, self._fluffed, self._embargoes
+            len(self._held),
+            self._handed_on,
+            self._not_taken,
+            self._fluffed,
+            self._embargoes,
+            len(self._queue),
+            self._queue.left_out,
+            self._found_hidden,
         )

@@ -83,6 +83,10 @@ class OpenChain:
         await trio.lowlevel.checkpoint()
         return []
 
+    async def hidden_transfers(self) -> list[Wid]:
+        await trio.lowlevel.checkpoint()
+        return list(self.hidden)
+
     async def transfer_bytes(self, wid: Wid) -> bytes | None:
         await trio.lowlevel.checkpoint()
         return self.known.get(wid)

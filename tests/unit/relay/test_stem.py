@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +29,7 @@ from unchained.node.relay.stem import (
     ROUTE_S,
     StemRouter,
 )
+from unchained.node.relay.stem_queue import COUNTED_BYTES_MIN, QUEUE_OF_PEER_BYTES_MAX
 from unchained.node.transport.contract import PeerGoneError, PeerId
 from unchained.node.wire.messages import STEM_EXCHANGE, StemRequest, Taken
 
@@ -42,6 +44,7 @@ class FakeChain:
         self.queries = self
         self.hidden: dict[Wid, bytes] = {}
         self.public: dict[Wid, bytes] = {}
+        self.reveal_s = 0.0
 
     async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
         await trio.lowlevel.checkpoint()
@@ -56,7 +59,7 @@ class FakeChain:
         return Outcome.ACCEPTED
 
     async def reveal_transfer(self, wid: Wid) -> bool:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.reveal_s)
         raw = self.hidden.pop(wid, None)
         if raw is not None:
             self.public[wid] = raw
@@ -71,9 +74,13 @@ class FakeChain:
         await trio.lowlevel.checkpoint()
         return [self._describe(wid, raw) for wid, raw in self.public.items()][:limit]
 
+    async def hidden_transfers(self) -> list[Wid]:
+        await trio.lowlevel.checkpoint()
+        return list(self.hidden)
+
     async def transfer_bytes(self, wid: Wid) -> bytes | None:
         await trio.lowlevel.checkpoint()
-        return self.public.get(wid)
+        return self.hidden.get(wid) or self.public.get(wid)
 
     def _describe(self, wid: Wid, raw: bytes) -> WaitingTransfer:
         parent = raw.removeprefix(b"child of ")
@@ -229,6 +236,7 @@ async def test_who_hears_nothing_of_it_gossips_it_in_time(bench: Bench) -> None:
         await bench.make(b"lost %d" % number)
     for number in range(50):
         await bench.make(b"heard %d" % number)
+        await bench.chain.reveal_transfer(wid_of(b"heard %d" % number))
         bench.stem.note_public(wid_of(b"heard %d" % number))
     await trio.sleep(EMBARGO_MIN_S - 1)
     assert bench.published == []
@@ -381,3 +389,229 @@ async def test_after_a_restart_what_had_just_come_is_handed_on_again() -> None:
     assert sorted(raw for _, raw in bench.asked) == [b"waiting %d" % n for n in range(3)]
     assert len({peer for peer, _ in bench.asked}) == 1
     assert bench.published == []
+
+
+async def test_what_is_handed_on_again_and_not_heard_of_is_gossiped() -> None:
+    bench = Bench()
+    for number in range(3):
+        await bench.chain.submit_transfer(b"waiting %d" % number)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: bench.stem.run(task_status=task_status))
+        await trio.testing.wait_all_tasks_blocked()
+        bench.stem.note_public(wid_of(b"waiting 1"))
+        assert len(bench.asked) == 3
+        await trio.sleep(PATIENCE_MAX_S)
+        nursery.cancel_scope.cancel()
+    assert sorted(bench.published) == [b"waiting 0", b"waiting 2"]
+
+
+class CuttingChain(FakeChain):
+    """Ends who asks at its operation number `cut_at`, which is carried out all the same: as the
+    writer does."""
+
+    def __init__(self, cut_at: int) -> None:
+        super().__init__()
+        self.cut_at = cut_at
+        self.asking = trio.CancelScope()
+        self._note()
+
+    def _note(self) -> None:
+        if self.cut_at == 0:
+            self.asking.cancel()
+        self.cut_at -= 1
+
+    async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
+        outcome = await super().submit_transfer(raw, hidden=hidden)
+        self._note()
+        await trio.lowlevel.checkpoint()
+        return outcome
+
+    async def reveal_transfer(self, wid: Wid) -> bool:
+        was_hidden = await super().reveal_transfer(wid)
+        self._note()
+        await trio.lowlevel.checkpoint()
+        return was_hidden
+
+    async def waiting_transfer(self, wid: Wid) -> WaitingTransfer | None:
+        found = await super().waiting_transfer(wid)
+        self._note()
+        await trio.lowlevel.checkpoint()
+        return found
+
+
+@pytest.mark.parametrize("is_made_here", [True, False])
+@pytest.mark.parametrize("fluff", [0.0, 1.0])
+@pytest.mark.parametrize("cut_at", range(6))
+async def test_who_asks_may_leave_at_any_point_and_nothing_stays_hidden(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, cut_at: int, fluff: float, is_made_here: bool
+) -> None:
+    monkeypatch.setattr(stem, "FLUFF", fluff)
+    chain = CuttingChain(cut_at)
+    monkeypatch.setattr(bench.stem, "_chain", chain)
+    with chain.asking:
+        if is_made_here:
+            await bench.make(b"it")
+        else:
+            await bench.serve("caller", b"it")
+    await trio.sleep(PATIENCE_MAX_S)
+    assert chain.hidden == {}
+    assert bench.stem.statistics().held == 0
+    assert bench.published == list(chain.public.values())
+    if cut_at:
+        assert bench.published == [b"it"]
+    assert bench.stem.statistics().found_hidden == 0
+
+
+async def test_the_answer_waits_for_nothing_that_depends_on_the_transfer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.make(b"under way")
+    await bench.chain.submit_transfer(b"known")
+    reached = trio.Event()
+
+    async def stall(*_args: object, **_options: object) -> Outcome:
+        reached.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(bench.chain, "submit_transfer", stall)
+    for number, raw in enumerate((b"under way", b"known", b"new", b"bad signature")):
+        for peer in ("caller", f"caller {number}"):
+            with trio.fail_after(0.001):
+                await bench.serve(peer, raw)
+    assert reached.is_set()
+    with trio.move_on_after(5) as waiting:
+        await bench.stem.submit_transfer(b"own")
+    assert waiting.cancelled_caught
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_waits_is_bounded_and_in_order_and_its_peer_pays_when_its_turn_comes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = trio.Event()
+    submit = bench.chain.submit_transfer
+
+    async def wait_and_submit(raw: bytes, *, hidden: bool = False) -> Outcome:
+        await gate.wait()
+        return await submit(raw, hidden=hidden)
+
+    monkeypatch.setattr(bench.chain, "submit_transfer", wait_and_submit)
+    for number in range(200):
+        await bench.serve("flooder", b"%d" % number)
+    await bench.serve("liar", b"bad signature")
+    await bench.serve("liar", b"goes with it")
+    await bench.serve("caller", b"parent")
+    await bench.serve("caller", b"child of parent")
+    waiting = QUEUE_OF_PEER_BYTES_MAX // COUNTED_BYTES_MIN
+    assert bench.stem.statistics().queued == waiting + 4
+    assert bench.stem.statistics().left_out == 200 - waiting
+    assert bench.peers.penalties == []
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.stem.statistics().queued == 0
+    assert bench.peers.penalties == [("liar", Penalty.BAN)]
+    made = list(bench.chain.hidden.values())
+    assert [raw for raw in made if raw.isdigit()] == [b"%d" % number for number in range(waiting)]
+    assert [raw for raw in made if not raw.isdigit()] == [b"parent", b"child of parent"]
+
+
+async def test_what_comes_before_it_runs_is_taken_in_when_it_does() -> None:
+    bench = Bench()
+    await bench.serve("caller", b"before")
+    assert bench.chain.hidden == bench.chain.public == {}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: bench.stem.run(task_status=task_status))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [raw for _, raw in bench.asked] + bench.published == [b"before"]
+
+
+async def test_who_waits_when_the_stem_stops_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+
+    async def stall(*_args: object, **_options: object) -> Outcome:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(bench.chain, "submit_transfer", stall)
+    async with trio.open_nursery() as outer:
+        inner = await outer.start(_run_within, bench)
+
+        async def submit() -> None:
+            with pytest.raises(trio.ClosedResourceError, match="stopped"):
+                await bench.stem.submit_transfer(b"own")
+
+        outer.start_soon(submit)
+        await trio.testing.wait_all_tasks_blocked()
+        inner.cancel()
+
+
+async def _run_within(bench: Bench, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lambda task_status: bench.stem.run(task_status=task_status))
+            task_status.started(scope)
+
+
+async def test_what_is_hidden_though_nobody_carries_it_is_gossiped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stem, "FLUFF", 0.0)
+    monkeypatch.setattr(stem, "EMBARGO_MIN_S", 10 * stem.HIDDEN_LOOK_S)
+    await bench.chain.submit_transfer(b"left", hidden=True)
+    await bench.make(b"carried")
+    await trio.sleep(2 * stem.HIDDEN_LOOK_S + 1)
+    assert bench.published == [b"left"]
+    assert bench.stem.statistics().found_hidden == 1
+    assert list(bench.chain.hidden.values()) == [b"carried"]
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_comes_by_gossip_while_it_is_taken_in_is_not_hidden(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = bench.chain.submit_transfer
+
+    async def hear_and_submit(raw: bytes, *, hidden: bool = False) -> Outcome:
+        bench.stem.note_public(wid_of(raw))
+        return await submit(raw, hidden=hidden)
+
+    monkeypatch.setattr(bench.chain, "submit_transfer", hear_and_submit)
+    await bench.serve("caller", b"heard of")
+    assert bench.chain.hidden == {}
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_the_end_of_patience_does_not_cut_gossiping_short(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stem, "EMBARGO_MIN_S", 0.5)
+    monkeypatch.setattr(stem, "EMBARGO_MORE_S", 0.5)
+    bench.peers.outbound = [ME_FIRST]
+    bench.chain.reveal_s = stem.HIDDEN_LOOK_S / 2
+    await bench.serve(ME_FIRST, b"of the only one")
+    await trio.sleep(10 * stem.HIDDEN_LOOK_S)
+    assert bench.chain.hidden == {}
+    assert bench.published == [b"of the only one"]
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_is_public_keeps_nothing_that_it_builds_on(bench: Bench) -> None:
+    raw = b"first"
+    for _ in range(20):
+        await bench.make(raw)
+        bench.stem.note_public(wid_of(raw))
+        raw = b"child of " + raw
+    links = [raw]
+    for _ in range(20):
+        await bench.make(links[-1])
+        links.append(b"child of " + links[-1])
+        for link in links[:-2]:
+            bench.stem.note_public(wid_of(link))
+    await trio.testing.wait_all_tasks_blocked()
+    gc.collect()
+    kept = [it for it in gc.get_objects() if isinstance(it, stem._Held)]
+    assert len(kept) <= 2
