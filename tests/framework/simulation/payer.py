@@ -51,6 +51,11 @@ class Payer:
         life = node.starts
         try:
             payee = other.wallet(DEFAULT_WALLET)  # type: ignore[union-attr]
+        except WalletError as error:
+            # The payee's node is starting, and has not opened it yet.
+            self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
+            return
+        try:
             to = payee.paycode() if by_paycode else payee.address()
             await wallets.unlock(DEFAULT_WALLET, PASSPHRASE, UNLOCKED_S)
             sent = await wallets.send(DEFAULT_WALLET, [Payee(to, value, b"")])
