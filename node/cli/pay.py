@@ -75,7 +75,6 @@ MemoOption = Annotated[
 ]
 TxidArgument = Annotated[str, typer.Argument(metavar="TXID")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE")]
-UnsignedArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A transfer to be signed.")]
 
 
 def add_to(root: typer.Typer) -> None:

@@ -11,7 +11,6 @@ from unchained.node.wallet.errors import BadPaymentError, HighFeeError
 MAX_RATE: Final = 1_000_000
 """Grains per byte of size above which a rate is taken for a mistake."""
 
-
 HIGH_FEE_ESTIMATES: Final = 100
 """Times what the mempool takes at present above which a fee is taken for a mistake."""
 

@@ -77,9 +77,9 @@ class UnsignedPayee(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return f"<UnsignedPayee {self.index} {self.payee[:24]}>"
 
 
-class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A transfer, the values of the coins that it spends, the signatures so far, and whom it
-    pays, as far as the file shows that."""
+class UnsignedCore(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a file of version 1 holds: a transfer, the values of the coins that it spends, and the
+    signatures so far."""
 
     chain_id: UInt64
     lock_height: UInt64
@@ -89,6 +89,12 @@ class Unsigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
     outputs: tuple[Output, ...]
     signatures: tuple[Signature, ...]
     preimages: tuple[Bytes32, ...]
+
+
+class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
+    """A transfer, the values of the coins that it spends, the signatures so far, and whom it
+    pays, as far as the file shows that."""
+
     payees: tuple[UnsignedPayee, ...] = ()
 
     def to_file(self) -> bytes:
@@ -270,19 +276,6 @@ def _used(unsigned: Unsigned) -> set[KeyHash]:
     return used
 
 
-class _Unsigned1(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A file of version 1."""
-
-    chain_id: UInt64
-    lock_height: UInt64
-    fee: UInt64
-    inputs: tuple[Input, ...]
-    values: tuple[UInt64, ...]
-    outputs: tuple[Output, ...]
-    signatures: tuple[Signature, ...]
-    preimages: tuple[Bytes32, ...]
-
-
 # How large a transfer becomes before it is made: bounds, a few bytes above the truth
 
 OUTPUT_BOUND: Final = 47
@@ -318,4 +311,6 @@ def size_bound(unsigned: Unsigned, signatures: int) -> int:
 
 
 _DECODER: CanonicalDecoder[Unsigned] = CanonicalDecoder(Unsigned, max_size=UNSIGNED_BYTES_MAX)
-_DECODER_1: CanonicalDecoder[_Unsigned1] = CanonicalDecoder(_Unsigned1, max_size=UNSIGNED_BYTES_MAX)
+_DECODER_1: CanonicalDecoder[UnsignedCore] = CanonicalDecoder(
+    UnsignedCore, max_size=UNSIGNED_BYTES_MAX
+)

@@ -218,10 +218,6 @@ class Wallet:
             raise WalletLockedError
         return self._secret
 
-    def mnemonic(self, passphrase: str) -> str:
-        """Return the 24 words. Raises `WrongPassphraseError`, `WatchOnlyError`."""
-        return self._keystore.unlock(passphrase).mnemonic()
-
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
         secret = self._keystore.unlock(old)

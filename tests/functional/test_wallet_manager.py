@@ -186,7 +186,7 @@ async def test_a_refused_transfer_frees_its_coins(tmp_path: Path) -> None:
         await wallet(node, "a", 1)
         a = node.wallets.wallet("a")
         first = await node.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"")])
-        twin_words = a.mnemonic("pass")
+        twin_words = a.open_secret("pass").mnemonic()
         await node.wallets.create("twin", "pass", mnemonic=twin_words)
         await node.wallets.unlock("twin", "pass", 600)
         await node.settle()
@@ -474,7 +474,7 @@ async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> Non
             for _ in range(4):
                 nursery.start_soon(create)
         assert (len(made), len(refused)) == (1, 3)
-        assert await node.wallets.call("a", lambda a: a.mnemonic("pass")) == made[0]
+        assert await node.wallets.call("a", lambda a: a.open_secret("pass").mnemonic()) == made[0]
 
 
 async def test_a_birth_above_the_tip_is_refused(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_the_balances_are_the_supply(seed: int) -> None:
     world.mine()
     world.check()
     for purse in world.purses:
-        words = purse.wallet.mnemonic("pass")
+        words = purse.wallet.open_secret("pass").mnemonic()
         restored = Purse(world.chain, cheap_wallet(secret=SpendSecret.of(words)))
         restored.sync()
         assert restored.balance.on_chain == purse.balance.on_chain, acts

@@ -142,7 +142,7 @@ def test_restores_from_the_mnemonic_alone() -> None:
     a.pay(b.wallet.address(), UNC // 3)
     chain.mine(a.mine_to)
     sync(a, b)
-    words = b.wallet.mnemonic("pass")
+    words = b.wallet.open_secret("pass").mnemonic()
     restored = Purse(chain, cheap_wallet(secret=SpendSecret.of(words)))
     restored.sync()
     assert restored.balance == b.balance
@@ -377,7 +377,7 @@ def test_refuses_bad_exports() -> None:
 
 def test_what_changes_the_keys_is_in_the_file(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
-    words = wallet.mnemonic("pass")
+    words = wallet.open_secret("pass").mnemonic()
     with pytest.raises(WrongPassphraseError):
         wallet.change_passphrase("wrong", "other")
     wallet.change_passphrase("pass", "other")
@@ -387,6 +387,6 @@ def test_what_changes_the_keys_is_in_the_file(tmp_path: Path) -> None:
     again = Wallet.open(tmp_path, "w", REG)
     with pytest.raises(WrongPassphraseError):
         again.unlock("pass")
-    assert again.mnemonic("other") == words
+    assert again.open_secret("other").mnemonic() == words
     assert again.info().accounts == (0, 1)
     again.close()

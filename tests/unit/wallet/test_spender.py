@@ -311,7 +311,7 @@ def test_an_abandoned_transfer_frees_its_coins_and_may_still_come() -> None:
 
 def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     scene = Scene()
-    words = scene.a.wallet.mnemonic("pass")
+    words = scene.a.wallet.open_secret("pass").mnemonic()
     online = Purse(
         scene.chain,
         Wallet(
@@ -356,7 +356,7 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
         Payee(scene.a.wallet.paycode(), UNC // 7, b"to myself"),
     ]
     prepared = spender_.pay(payees, Fee(1))
-    offline = cheap_wallet(secret=SpendSecret.of(scene.a.wallet.mnemonic("pass")))
+    offline = cheap_wallet(secret=SpendSecret.of(scene.a.wallet.open_secret("pass").mnemonic()))
     read = Unsigned.from_file(prepared.unsigned.to_file(), REG)
     summary = offline.summary(read)
     shown = {out.payee: out for out in summary.outputs}
