@@ -30,6 +30,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.line_limits import LineLimits
+from unchained.node.base.terminal_text import harmless, json_line
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LEVELS: dict[str, int] = {
@@ -170,7 +171,7 @@ class JsonLines:
     def write(self, event: Event) -> None:
         """Write and flush one line."""
         shown = {name: value for name, value in event.items() if name != "traceback"}
-        self._stream.write(msgspec.json.encode(shown).decode() + "\n")
+        self._stream.write(json_line(shown) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ def event_line(event: Event) -> Text:
         if name not in _HIDDEN:
             line.append(f" {name}=", "cyan")
             # Control characters of others, such as a peer's version string, stay harmless.
-            line.append("".join(c if c.isprintable() else "?" for c in str(value)))
+            line.append(harmless(str(value)))
     return line
 
 

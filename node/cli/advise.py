@@ -17,6 +17,7 @@ from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
 from unchained.node.base.settings import Settings
 from unchained.node.base.user_text import user_text
 from unchained.node.cli import mine
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -26,7 +27,6 @@ from unchained.node.cli.options import (
     about,
     settings_from,
 )
-from unchained.node.cli.text import print_json
 from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.rpc.client.client import Client, ClientError, Endpoint
 from unchained.node.rpc.core.errors import RpcError

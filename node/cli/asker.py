@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from unchained.node.base.terminal_text import harmless
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     DataDirOption,
     JsonOption,
     NetworkOption,
     settings_from,
 )
-from unchained.node.cli.text import harmless, print_json
 
 if TYPE_CHECKING:
     from unchained.node.rpc.client.client import Client

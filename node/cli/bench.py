@@ -20,8 +20,8 @@ from unchained.miner.benchmark import (
 )
 from unchained.miner.machine import available_kib, usable_cpus
 from unchained.node.base.user_text import user_text
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
-from unchained.node.cli.text import print_json
 from unchained.node.consensus.params import MAIN
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB, reference_backend
 

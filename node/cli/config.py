@@ -10,6 +10,7 @@ import typer
 from unchained.node.base.config import declared_keys, toml_value
 from unchained.node.base.settings import MASK, write_file
 from unchained.node.base.user_text import user_text
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -19,7 +20,6 @@ from unchained.node.cli.options import (
     settings_from,
     show_one,
 )
-from unchained.node.cli.text import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a file to change them.")
 

@@ -16,6 +16,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from unchained.node.base.user_text import user_text
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -23,7 +24,6 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
-from unchained.node.cli.text import print_json
 
 if TYPE_CHECKING:
     from unchained.node.base.settings import Settings

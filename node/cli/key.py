@@ -8,6 +8,7 @@ import typer
 
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     ConfigFileOption,
     DataDirOption,
@@ -15,7 +16,6 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
-from unchained.node.cli.text import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Make keys.")
 

@@ -13,8 +13,8 @@ import typer
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
 from unchained.node.cli.input_file import read_file, read_stream
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
-from unchained.node.cli.text import print_json
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
 if TYPE_CHECKING:

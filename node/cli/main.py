@@ -19,9 +19,9 @@ import typer
 from unchained.node.base.settings import ConfigError
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
 from unchained.node.cli.start import start
-from unchained.node.cli.text import print_json
 from unchained.storage.errors import StoreError
 
 FAILED = 1

@@ -11,7 +11,7 @@ import typer
 
 from unchained.node.base.config import declared_keys
 from unchained.node.base.settings import Settings, load
-from unchained.node.cli.text import json_line
+from unchained.node.base.terminal_text import json_line
 
 _KEYS = declared_keys()
 

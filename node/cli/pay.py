@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import (
     Asker,
@@ -21,12 +22,12 @@ from unchained.node.cli.asker import (
     print_rows,
 )
 from unchained.node.cli.input_file import read_file
+from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
 )
-from unchained.node.cli.text import harmless, print_json
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

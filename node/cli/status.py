@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields, shown
-from unchained.node.cli.text import json_line, print_json
+from unchained.node.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import msgspec
-import typer
 
 
 def harmless(text: str) -> str:
     """Return a text without what a terminal would obey: control characters, and those that turn
     the direction of writing."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def json_line(value: object) -> str:
     """Return a value as JSON on one line; what a terminal would obey is escaped."""
     text = msgspec.json.encode(value).decode()
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON on a line of its own."""
-    typer.echo(json_line(value))
 
 
 def _escaped(sign: str) -> str:
