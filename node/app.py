@@ -56,6 +56,8 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_account,
 )
+from unchained.node.notify.notifier import Notifier
+from unchained.node.notify.targets import notice_targets
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.server import RpcSettings, Server
@@ -109,7 +111,8 @@ class NodeStatistics(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """The parts of one node, joined by `build`; `services` are what runs. `peers` is None for a
-    node that is alone, `mining` for one that does not mine, `rpc` for one that nobody asks."""
+    node that is alone, `mining` for one that does not mine, `notifier` for one that tells nobody,
+    `rpc` for one that nobody asks."""
 
     network: Network
     store: KeyValueStore
@@ -117,6 +120,7 @@ class Node:
     peers: NodeNetwork | None
     wallets: WalletManager
     mining: OwnMiner | None
+    notifier: Notifier | None
     rpc: Server | None
     log: FilteringBoundLogger
 
@@ -131,6 +135,8 @@ class Node:
             run_network = partial(_run_network, self.peers, self.log)
             services.append(Service("network", run_network, STAGE_NETWORK))
         services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
+        if self.notifier is not None:
+            services.append(Service("notifier", self.notifier.run, STAGE_RPC, restartable=True))
         if self.rpc is not None:
             services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
         mining = self.mining
@@ -205,7 +211,8 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError`, `BadAsmapError`, `BadCommandError` or
+    `NotifySecretError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -249,11 +256,12 @@ async def build(
             )
         may_mine = Watch(may_be_alone) if peers is None else peers.synced
         intake: TransferIntake = chain if peers is None else peers.stem
+        wallet_runner = ThreadRunner(WALLET_THREADS)
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store, intake),
+            WalletLink(chain, store, intake, clock=clock, runner=wallet_runner),
             clock=clock,
-            runner=ThreadRunner(WALLET_THREADS),
+            runner=wallet_runner,
             log=log,
             randomness=SYSTEM,
         )
@@ -265,6 +273,20 @@ async def build(
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+        notifier = None
+        if config.notify.command or config.notify.url:
+            notifier = Notifier(
+                await trio.to_thread.run_sync(notice_targets, config.notify, clock, log),
+                config.notify.about,
+                most_behind=config.notify.most_behind,
+                wallets=wallets,
+                chain=chain,
+                store=store,
+                synced=may_mine,
+                clock=clock,
+                runner=ThreadRunner(1),
+                log=log,
+            )
         rpc = None
         if config.rpc.enabled and control is not None:
             parts = ServerParts(
@@ -282,6 +304,7 @@ async def build(
                 synced=may_mine,
                 network=peers,
                 wallets=wallets,
+                notifier=notifier,
             )
             rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
     except BaseException:
@@ -305,6 +328,7 @@ async def build(
         peers=peers,
         wallets=wallets,
         mining=mining,
+        notifier=notifier,
         rpc=rpc,
         log=log,
     )

@@ -41,9 +41,11 @@ from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -53,6 +55,7 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
@@ -95,6 +98,7 @@ class ServerParts:
     synced: Watch[bool]
     network: NetworkView | None
     wallets: WalletManager
+    notifier: Counted | None = None
 
 
 def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
@@ -145,8 +149,12 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        HistoryRoom(parts.wallets, chain.queries, clock),
+        InvoiceRoom(parts.wallets, chain.queries, clock),
     ]
     counted["wallets"] = parts.wallets
+    if parts.notifier is not None:
+        counted["notifier"] = parts.notifier
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -154,6 +162,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         log=parts.log,
         readiness=readiness,
         events=EventLog(chain, reader),
+        wallet_events=WalletEventLog(parts.wallets),
         translations=TRANSLATIONS,
     )
     counted["rpc"] = server

@@ -278,7 +278,7 @@ class WalletManager(WalletFollower):
 
         entry = self._entry(name)
         async with entry.sending:
-            return await self._on(entry, work)
+            return await self._changed(entry, work)
 
     async def claim(
         self,

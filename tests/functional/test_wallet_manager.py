@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -325,6 +325,12 @@ class Refuses:
 
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         return self._link.proven_transfer(wid)
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        return await self._link.confirmations(heights)
+
+    async def fee_rate(self, target: int) -> int:
+        return await self._link.fee_rate(target)
 
 
 async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:

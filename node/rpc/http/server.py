@@ -48,13 +48,14 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access, Registry
 from unchained.node.rpc.http.asgi import (
+    ACCESS,
     disconnected,
     header,
     headers,
     send_answer,
     send_error,
 )
-from unchained.node.rpc.http.event_streams import EventSource, EventStreams
+from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
     PasswordHash,
@@ -76,7 +77,6 @@ _PATH: Final = re.compile(
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
 _SINGLE: Final = (b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-encoding")
 """Headers that two readers could read differently if they came twice."""
-_PRIVATE: Final = "unchained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,7 @@ class Server:
         log: FilteringBoundLogger,
         readiness: ReadinessSource,
         events: EventSource | None = None,
+        wallet_events: WalletEventSource | None = None,
         pages: Iterable[WebPage] = (),
         translations: Iterable[Translation] = (),
     ) -> None:
@@ -174,6 +175,7 @@ class Server:
             if events is None
             else EventStreams(
                 events,
+                wallet_events,
                 streams=settings.streams,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 log=log,
@@ -260,7 +262,7 @@ class Server:
         except RpcError as error:
             self._reject(scope, error)
             return await send_error(send, error, close=True)
-        scope["state"][_PRIVATE] = access
+        scope["state"][ACCESS] = access
         try:
             await self._router(scope, receive, watched)
         except Exception as error:
@@ -362,7 +364,7 @@ class _Calls:
             return await send_error(send, slow, status=408, close=True)
         if body is None:
             return None
-        access: Access = scope["state"][_PRIVATE]
+        access: Access = scope["state"][ACCESS]
         answer = await self._dispatcher.answer(body, access, partial(disconnected, receive))
         return await send_answer(send, answer)
 
@@ -394,7 +396,7 @@ class _Guarded:
         if scope["method"] not in ("GET", "HEAD"):
             error = InvalidRequestError("this page takes GET alone", error="BAD_METHOD")
             await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
-        elif scope["state"][_PRIVATE] < self._access:
+        elif scope["state"][ACCESS] < self._access:
             await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
         else:
             await self._app(scope, receive, send)
@@ -402,7 +404,7 @@ class _Guarded:
 
 def access_of(request: Request) -> Access:
     """Return what the caller of a page may do."""
-    access: Access = request.scope["state"][_PRIVATE]
+    access: Access = request.scope["state"][ACCESS]
     return access
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -14,6 +15,7 @@ from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
@@ -26,6 +28,8 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    HistoryRoom,
+    InvoiceRoom,
     DebugRoom,
 )
 """Every room of the node's RPC, in no particular order. The composition root makes instances."""

@@ -23,7 +23,6 @@ from unchained.node.wallet.payment_request import (
     PaymentRequest,
 )
 from unchained.node.wallet.records import (
-    HistoryEntry,
     Origin,
     Outgoing,
     OutgoingState,
@@ -234,40 +233,6 @@ class Paid(msgspec.Struct, frozen=True):
     to: str
     value: Amount
     memo: str
-
-
-@user_text(
-    "A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."
-)
-class HistoryItem(msgspec.Struct, frozen=True):
-    id: Hash
-    minted: bool
-    height: int | None
-    confirmations: int
-    time: int
-    received: Amount
-    sent: Amount
-    fee: Amount | None
-    label: str
-    payees: list[Paid]
-    memos: list[str]
-
-    @classmethod
-    def of(cls, entry: HistoryEntry, confirmations: int) -> HistoryItem:
-        """Describe an entry."""
-        return cls(
-            Hash(entry.key),
-            entry.minted,
-            entry.height,
-            confirmations,
-            entry.time_ms,
-            Amount(entry.received),
-            Amount(entry.sent),
-            None if entry.fee is None else Amount(entry.fee),
-            entry.label,
-            [_paid(payee) for payee in entry.payees],
-            [memo_text(memo) for memo in entry.memos],
-        )
 
 
 @user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
