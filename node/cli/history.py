@@ -156,12 +156,8 @@ def transfer(
     shown = {name: value for name, value in entry.items() if value not in ("", [])}
     shown |= {"anchors": found["anchors"]}
     for name in ("coins", "spent"):
-        shown[name] = [{"id": coin["id"], "amount": _amount_of(coin)} for coin in found[name]]
+        shown[name] = [{"id": coin["id"], "amount": coin["amount"]} for coin in found[name]]
     node.show_fields({name: value for name, value in shown.items() if value not in (None, [])})
-
-
-def _amount_of(coin: Mapping[str, Any]) -> str:
-    return str(coin.get("amount", coin.get("value")))
 
 
 def _pages(
@@ -208,7 +204,7 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return an entry as a row of the table: nothing where there is nothing to say."""
     height = item.get("height")
     amount = item["amount"]
-    payees = [_shortened(_payee_of(payee)) for payee in item["payees"]]
+    payees = [_shortened(payee["payee"]) for payee in item["payees"]]
     notes = [item["label"], *item["memos"], *(f"invoice {one}" for one in item["invoices"])]
     notes += [payee["memo"] for payee in item["payees"]]
     return {
@@ -223,10 +219,6 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "status": item["status"],
         "id": item["id"],
     }
-
-
-def _payee_of(paid: Mapping[str, Any]) -> str:
-    return str(paid.get("payee", paid.get("to")))
 
 
 def _shortened(payee: str) -> str:
@@ -294,7 +286,7 @@ def _cell(name: str, value: object) -> str:
     if name == "time" and isinstance(value, int):
         return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
     if name == "payees" and isinstance(value, Sequence):
-        return _text(" ".join(_payee_of(payee) for payee in value))
+        return _text(" ".join(payee["payee"] for payee in value))
     if isinstance(value, list):
         return _text(" ".join(map(str, value)))
     return _text(str(value)) if name == "label" else str(value)

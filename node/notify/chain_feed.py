@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from unchained.node.notify.notice import Notice
+from unchained.node.wallet.event_data import EventData
 from unchained.storage.schema import AnchorConnected, AnchorDisconnected, Event
 
 
@@ -48,7 +49,7 @@ class ChainFeed:
         return notices
 
     def _reorg(self, number: int, anchor_id: bytes, undone: _Undone, now_ms: int) -> Notice:
-        data = {
+        data: EventData = {
             "anchor": anchor_id.hex(),
             "undone_tip": undone.tip.hex(),
             "undone_anchors": undone.depth,
@@ -63,7 +64,7 @@ class ChainFeed:
 
     def _anchor(self, number: int, height: int, anchor_id: bytes, now_ms: int) -> Notice:
         key = anchor_id.hex()
-        data = {"anchor": key, "height": height, "time": now_ms}
+        data: EventData = {"anchor": key, "height": height, "time": now_ms}
         return Notice(
             self._network, "anchor", "", number + 1, "anchor.connected", key, height, data
         )

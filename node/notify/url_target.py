@@ -188,8 +188,8 @@ class HttpPoster:
 
 async def _exchange(stream: trio.abc.Stream, request: Sequence[h11.Request | h11.Data]) -> int:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=ANSWER_BYTES_MAX)
-    for event in (*request, h11.EndOfMessage()):
-        await stream.send_all(connection.send(event) or b"")
+    for part in (*request, h11.EndOfMessage()):
+        await stream.send_all(connection.send(part) or b"")
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:

@@ -41,6 +41,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from unchained.node.primitives.amounts import shortest
+
 
 class WalletError(Exception):
     """Something a wallet cannot do. The message is one line, fit for its user; `word` is for
@@ -213,7 +215,7 @@ class StillWaitingError(WalletError):
     def __init__(self, txid: bytes) -> None:
         super().__init__(
             f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
-            "one that pays more (`wallet bump`)"
+            "one that pays more (`wallet bump-fee`)"
         )
 
 
@@ -264,7 +266,7 @@ class HighFeeError(SpendingError):
 
     def __init__(self, fee: int, bound: str) -> None:
         super().__init__(
-            f"a fee of {fee} grains is more than {bound} grains: allow_high_fee if it is meant"
+            f"a fee of {shortest(fee)} UNC is more than {bound} UNC: allow_high_fee if it is meant"
         )
 
 
@@ -274,7 +276,9 @@ class InsufficientFundsError(SpendingError):
     word = "INSUFFICIENT_FUNDS"
 
     def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"the transfer takes {needed} grains, {available} can be spent")
+        super().__init__(
+            f"the transfer takes {shortest(needed)} UNC, {shortest(available)} UNC can be spent"
+        )
         self.needed = needed
         self.available = available
 
@@ -286,7 +290,8 @@ class ConsolidationNeededError(SpendingError):
 
     def __init__(self, needed: int, most: int) -> None:
         super().__init__(
-            f"the transfer takes {needed} grains, one of the largest coins holds {most}: "
+            f"the transfer takes {shortest(needed)} UNC, one of the largest coins holds "
+            f"{shortest(most)} UNC: "
             "consolidate the wallet first"
         )
         self.needed = needed

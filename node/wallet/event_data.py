@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unchained.node.primitives.types import GRAINS_PER_UNC
+from unchained.node.primitives.amounts import full
 from unchained.node.wallet.records import HistoryChange, HistoryKind, WalletEvent
 
 EventData = dict[str, str | int | bool | None]
@@ -20,23 +20,17 @@ def event_data(event: WalletEvent) -> EventData:
             "status": change.status.name.lower(),
             "height": change.height,
             "undone_height": change.undone_height,
-            "received": unc(change.received),
-            "sent": unc(change.sent),
+            "received": full(change.received),
+            "sent": full(change.sent),
             "time": event.time_ms,
         }
     return {
         "invoice": change.tag.hex(),
         "status": change.status.name.lower(),
-        "amount": None if change.amount is None else unc(change.amount),
-        "received": unc(change.received),
-        "pending": unc(change.pending),
+        "amount": None if change.amount is None else full(change.amount),
+        "received": full(change.received),
+        "pending": full(change.pending),
         "confirmed": change.confirmed,
         "label": change.label,
         "time": event.time_ms,
     }
-
-
-def unc(grains: int) -> str:
-    """Return grains as decimal UNC, with a sign where they are fewer than none."""
-    whole, fraction = divmod(abs(grains), GRAINS_PER_UNC)
-    return f"{'-' if grains < 0 else ''}{whole}.{fraction:08}"

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.base.user_text import user_text
+from unchained.node.primitives.amounts import full
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.wallet_shapes import OwnCoin, Paid, memo_text
-from unchained.node.wallet.event_data import unc
 from unchained.node.wallet.invoices import InvoicePayment
 from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.records import (
@@ -92,7 +92,7 @@ class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True):
             id=Hash(entry.key),
             kind=KIND_NAMES[entry.kind],
             status=_HISTORY_STATUSES[entry.status],
-            amount=unc(entry.net),
+            amount=full(entry.net),
             received=Amount(entry.received),
             sent=Amount(entry.sent),
             confirmations=confirmations,
