@@ -160,13 +160,11 @@ def transfer(
     node.show_fields({name: value for name, value in shown.items() if value not in (None, [])})
 
 
-def _pages(
-    node: Asker, wanted: Mapping[str, object], limit: int | None, after: str | None
-) -> Pages:
+def _pages(node: Asker, wanted: dict[str, object], limit: int | None, after: str | None) -> Pages:
     """Yield entries a page at a time, `limit` in all."""
     while limit is None or limit > 0:
         size = PAGE if limit is None else min(limit, PAGE)
-        page = node.call("wallet.history", limit=size, after=after, **wanted)
+        page = node.call_with("wallet.history", _given(wanted | {"limit": size, "after": after}))
         if page:
             yield page
             after = page[-1]["id"]
@@ -175,13 +173,13 @@ def _pages(
         limit = None if limit is None else limit - size
 
 
-def _days(node: Asker, wanted: Mapping[str, object], limit: int | None) -> Iterator[dict[str, Any]]:
+def _days(node: Asker, wanted: dict[str, object], limit: int | None) -> Iterator[dict[str, Any]]:
     """Yield the days on which something was mined as rows of the table."""
     asked = {name: value for name, value in wanted.items() if name != "label"}
     offset = 0
     while limit is None or offset < limit:
         size = PAGE if limit is None else min(limit - offset, PAGE)
-        found = node.call("wallet.mined", limit=size, offset=offset, **asked)
+        found = node.call_with("wallet.mined", _given(asked | {"limit": size, "offset": offset}))
         for day in found:
             coins = f"{day['coins']} coin{'' if day['coins'] == 1 else 's'}"
             yield {
@@ -198,6 +196,10 @@ def _days(node: Asker, wanted: Mapping[str, object], limit: int | None) -> Itera
         offset += size
         if len(found) < size:
             return
+
+
+def _given(params: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ RETRY_S_MAX: Final = 300.0
 GIVE_UP_S: Final = 86_400.0
 """Seconds after which a notice is given up that the URL does not take."""
 
-ANSWER_BYTES_MAX: Final = 1 << 16
+READ_BYTES_MAX: Final = 1 << 16
 """Bytes of an answer that are read; what it says does not matter."""
 
 _AGAIN: Final = frozenset({408, 425, 429})
@@ -187,13 +187,13 @@ class HttpPoster:
 
 
 async def _exchange(stream: trio.abc.Stream, request: Sequence[h11.Request | h11.Data]) -> int:
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=ANSWER_BYTES_MAX)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=READ_BYTES_MAX)
     for part in (*request, h11.EndOfMessage()):
         await stream.send_all(connection.send(part) or b"")
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some(ANSWER_BYTES_MAX))
+            connection.receive_data(bytes(await stream.receive_some(READ_BYTES_MAX)))
         elif isinstance(event, h11.Response):
             return event.status_code
         elif isinstance(event, h11.ConnectionClosed):

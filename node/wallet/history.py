@@ -107,10 +107,7 @@ class HistoryBook:
                     quiet.append((row[0], new, row[12]))
                 else:
                     changed.append((row[0], old, new))
-            # what was undone first, then in the order of the chain
-            changed.sort(
-                key=lambda step: (not _is_undone(step[1], step[2]), _place(step[2]), step[0])
-            )
+            changed.sort(key=_order)
             first = self._events.last + 1
             self._events.append([_change(*step) for step in changed], now_ms)
             self._put(quiet)
@@ -381,6 +378,13 @@ def _state(row: Sequence[Any]) -> _State:
 
 def _place(state: _State) -> int:
     return _WAITING_PLACE if state.height is None else state.height
+
+
+def _order(step: tuple[bytes, _State | None, _State]) -> tuple[bool, int, bool, bytes]:
+    """Return what changes are told by: what was undone first, then in the order of the chain, then
+    what is not expected any more, then what waits."""
+    key, old, new = step
+    return not _is_undone(old, new), _place(new), new.status is HistoryStatus.WAITING, key
 
 
 def _is_undone(old: _State | None, new: _State) -> bool:

@@ -89,7 +89,8 @@ class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A transfer that the wallet made. `height` is that of its anchor, None if in none; `change`
-    the index of the output that brings change, None if none does."""
+    the index of the output that brings change, None if none does. `joined` are the transfers that
+    were made for it to join coins, where it has just been sent."""
 
     txid: Txid
     wid: Wid
@@ -102,6 +103,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+    joined: tuple[Txid, ...] = ()
 
     @classmethod
     def of(

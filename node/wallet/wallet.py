@@ -354,7 +354,7 @@ class Wallet:
 
     def record(
         self,
-        proven: ProvenTransfer,
+        transfer: ProvenTransfer | SizedTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
@@ -366,7 +366,7 @@ class Wallet:
 
         Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
         """
-        sized = proven.sized
+        sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
         finds = self._recogniser.transfer(sized, None, now_ms)
         if payees is None:
             own = {coin.index for coin in finds.found}

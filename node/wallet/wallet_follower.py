@@ -78,7 +78,7 @@ class WalletsStatistics(msgspec.Struct, frozen=True):
     refused: int
 
 
-class _Open:
+class OpenWallet:
     """An open wallet, with what the service keeps beside it."""
 
     def __init__(self, wallet: Wallet) -> None:
@@ -135,7 +135,7 @@ class WalletFollower:
         self._log = log
         self._cost = cost
         self._randomness = randomness
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenWallet] = {}
         self._closed: set[str] = set()
         self._wake = trio.Event()
         self._stretching = trio.Lock()
@@ -216,10 +216,10 @@ class WalletFollower:
             view.close()
         return any(step is not None and step.more for step in steps)
 
-    def _is_due(self, entry: _Open) -> bool:
+    def _is_due(self, entry: OpenWallet) -> bool:
         return not entry.failure or trio.current_time() >= entry.retry_at
 
-    async def _advance(self, entry: _Open, view: Snapshot) -> ScanStep | None:
+    async def _advance(self, entry: OpenWallet, view: Snapshot) -> ScanStep | None:
         wallet = entry.wallet
         async with entry.turn:
             if self._open.get(wallet.name) is not entry:
@@ -249,12 +249,12 @@ class WalletFollower:
             )
         return step
 
-    def _take_in(self, entry: _Open, view: Snapshot, now_ms: int) -> ScanStep:
+    def _take_in(self, entry: OpenWallet, view: Snapshot, now_ms: int) -> ScanStep:
         step = entry.wallet.advance(view, self._link)
         self._note(entry, now_ms)
         return step
 
-    def _note(self, entry: _Open, now_ms: int) -> None:
+    def _note(self, entry: OpenWallet, now_ms: int) -> None:
         """Work out what has happened in a wallet, in its turn."""
         wallet = entry.wallet
         wallet.note_changes(now_ms)
@@ -262,7 +262,7 @@ class WalletFollower:
         entry.expiry_ms = wallet.invoices.next_expiry_ms()
         entry.unconfirmed = wallet.invoices.unconfirmed()
 
-    async def _confirm(self, entry: _Open) -> None:
+    async def _confirm(self, entry: OpenWallet) -> None:
         """Note which paid invoices have the votes that they ask for."""
         if entry.failure or not entry.unconfirmed:
             return
@@ -280,7 +280,7 @@ class WalletFollower:
         except WalletError as error:
             self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
 
-    async def _rebroadcast(self, entry: _Open) -> None:
+    async def _rebroadcast(self, entry: OpenWallet) -> None:
         """Send again what the mempool does not have: after a restart, an eviction, a reorg."""
         if entry.failure or trio.current_time() < entry.rebroadcast_at:
             return
@@ -352,7 +352,7 @@ class WalletFollower:
         if name in self._open:
             wallet.close()
             return
-        self._open[name] = _Open(wallet)
+        self._open[name] = OpenWallet(wallet)
         self._closed.discard(name)
         self.names.set(frozenset(self._open))
         self._wake.set()
@@ -372,7 +372,7 @@ class WalletFollower:
                 entry.caught_up.set()
                 self.names.set(frozenset(self._open))
 
-    def _entry(self, name: str) -> _Open:
+    def _entry(self, name: str) -> OpenWallet:
         entry = self._open.get(name)
         if entry is not None:
             return entry
@@ -404,7 +404,7 @@ class WalletFollower:
         it changes is logged before this returns."""
         return await self._changed(self._entry(name), work)
 
-    async def _changed(self, entry: _Open, work: Callable[[Wallet], T]) -> T:
+    async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         now_ms = self._clock.now_ms()
 
         def work_and_note(wallet: Wallet) -> T:
@@ -443,7 +443,7 @@ class WalletFollower:
             else:
                 await entry.news.wait_newer(version)
 
-    async def _on(self, entry: _Open, work: Callable[[Wallet], T]) -> T:
+    async def _on(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         async with entry.turn:
             if self._open.get(entry.wallet.name) is not entry:
                 raise WalletClosedError(entry.wallet.name)

@@ -40,13 +40,6 @@ INVOICE_SECONDS: Final = 86_400
 InvoiceLabel = Annotated[
     str, msgspec.Meta(max_length=LABEL_CHARS_MAX, description="what it is for; the payer sees it")
 ]
-InvoiceSeconds = Annotated[
-    int, msgspec.Meta(ge=1, le=3_660 * INVOICE_SECONDS, description="until it expires; null: never")
-]
-
-InvoiceLabel = Annotated[
-    str, msgspec.Meta(max_length=LABEL_CHARS_MAX, description="what it is for; the payer sees it")
-]
 InvoiceLife = Annotated[
     int, msgspec.Meta(ge=1, le=2**31, description="seconds until it expires; null: never")
 ]
