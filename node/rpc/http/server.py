@@ -270,6 +270,8 @@ class Server:
                 if settings.takes_next and port != settings.port:
                     self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
                 self._log.info("rpc.listening", url=bound.url)
+                if self._site is not None:
+                    self._log.info("rpc.page", url=f"{bound.url}/")
                 if not is_loopback(host):
                     self._log.warning("rpc.exposed", address=shown(host, port))
                 task_status.started(bound)

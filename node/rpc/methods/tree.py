@@ -21,13 +21,13 @@ from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 
-TREE_HEIGHTS_MAX: Final = 128
+ANSWER_HEIGHTS_MAX: Final = 128
 """Heights of one answer."""
 
-TREE_ANCHORS_MAX: Final = 512
+ANSWER_ANCHORS_MAX: Final = 512
 """Anchors of one answer, over all branches."""
 
-TREE_COINS_MAX: Final = 256
+ANSWER_COINS_MAX: Final = 256
 """Coins of one anchor that an answer names."""
 
 LEAD_MAX: Final = 16
@@ -107,12 +107,14 @@ class TreeRoom:
         tip = self._chain.status.value
         end = tip.height + LEAD_MAX if last is None else last
         start = max(0, min(end, tip.height) - SHOWN + 1) if first is None else first
-        if end - start >= TREE_HEIGHTS_MAX:
+        if end - start >= ANSWER_HEIGHTS_MAX:
             raise InvalidParamsError(
                 f"from {start} to {end} there are {end - start + 1} heights, at most "
-                f"{TREE_HEIGHTS_MAX} are returned"
+                f"{ANSWER_HEIGHTS_MAX} are returned"
             )
-        found = await self._chain.queries.anchor_votes(start, end, TREE_ANCHORS_MAX, TREE_COINS_MAX)
+        found = await self._chain.queries.anchor_votes(
+            start, end, ANSWER_ANCHORS_MAX, ANSWER_COINS_MAX
+        )
         ids = [coin_id for anchor in found for coin_id in anchor.bound]
         coins = await self._reader.run(lambda store: _read_coins(store, ids))
         return TreeOfAnchors(

@@ -17,7 +17,7 @@ Anchor = Mapping[str, Any]
 BRANCHES_NAMED_MAX: Final = 4
 
 
-class Branch(msgspec.Struct, frozen=True):
+class RivalBranch(msgspec.Struct, frozen=True):
     """A branch at a fork: its first anchor, the votes for all of it, and its score."""
 
     name: str
@@ -32,7 +32,7 @@ class Contest(msgspec.Struct, frozen=True):
     """A place where anchors compete for one parent, and how that stands. `lead` in votes."""
 
     height: int
-    branches: list[Branch]
+    branches: list[RivalBranch]
     lead: float
     text: str
 
@@ -61,7 +61,7 @@ def _contest(rivals: list[Anchor], children: Mapping[str, list[Anchor]]) -> Cont
     # What the chain follows comes first, also where the best is dead and passed by.
     ranked.sort(key=lambda one: one["standing"] != "main")
     branches = [
-        Branch(name, one["id"], *_weight(one, children), one["score"], one["standing"])
+        RivalBranch(name, one["id"], *_weight(one, children), one["score"], one["standing"])
         for name, one in zip(ascii_uppercase, ranked[:BRANCHES_NAMED_MAX], strict=False)
     ]
     first, second = ranked[:2]
@@ -84,7 +84,7 @@ def _weight(start: Anchor, children: Mapping[str, list[Anchor]]) -> tuple[int, i
     return votes, length
 
 
-def _sentence(height: int, count: int, branches: Sequence[Branch], lead: float) -> str:
+def _sentence(height: int, count: int, branches: Sequence[RivalBranch], lead: float) -> str:
     one, other = branches[:2]
     where = f"At height {height:,}, {count} anchors compete: "
     ours = f"{one.name} ({short_hash(one.id)}, {_votes(one.votes)})"

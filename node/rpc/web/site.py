@@ -3,6 +3,7 @@
     /                            the chain live; /wall is that for a screen on a wall
     /anchor/ID-OR-HEIGHT, /coin/ID, /transfer/ID, /lock/LOCK-OR-ADDRESS
     /tree, /charts, /mempool, /peers, /mining, /network
+    /compare?one=ID&other=ID     two anchors side by side
     /search?q=TEXT               leads to one of them
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
@@ -70,7 +71,7 @@ _HEADERS: Final = {
 }
 
 
-class View(Protocol):
+class PageView(Protocol):
     """Reads the facts of a page."""
 
     def __call__(
@@ -79,27 +80,28 @@ class View(Protocol):
         """Return them. Raises an RpcError."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class SitePage(msgspec.Struct, frozen=True):
     """A kind of page: what it is called, how it is read, and whether its path names a thing."""
 
     title: str
-    view: View
+    view: PageView
     named: bool = False
 
 
-PAGES: Final[Mapping[str, Page]] = {
-    "home": Page("Live", views.home),
-    "wall": Page("Wall", views.home),
-    "tree": Page("Tree", views.tree),
-    "charts": Page("Charts", views.charts),
-    "mempool": Page("Mempool", views.mempool),
-    "peers": Page("Peers", views.peers),
-    "mining": Page("Mining", views.mining),
-    "network": Page("Network", views.network),
-    "anchor": Page("Anchor", views.anchor, named=True),
-    "coin": Page("Coin", views.coin, named=True),
-    "transfer": Page("Transfer", views.transfer, named=True),
-    "lock": Page("Lock", views.lock, named=True),
+PAGES: Final[Mapping[str, SitePage]] = {
+    "home": SitePage("Live", views.home),
+    "wall": SitePage("Wall", views.home),
+    "tree": SitePage("Tree", views.tree),
+    "compare": SitePage("Two anchors", views.compare),
+    "charts": SitePage("Charts", views.charts),
+    "mempool": SitePage("Mempool", views.mempool),
+    "peers": SitePage("Peers", views.peers),
+    "mining": SitePage("Mining", views.mining),
+    "network": SitePage("Network", views.network),
+    "anchor": SitePage("Anchor", views.anchor, named=True),
+    "coin": SitePage("Coin", views.coin, named=True),
+    "transfer": SitePage("Transfer", views.transfer, named=True),
+    "lock": SitePage("Lock", views.lock, named=True),
 }
 
 NAVIGATION: Final = ("home", "tree", "charts", "mempool", "peers", "mining", "network")

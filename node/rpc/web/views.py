@@ -37,6 +37,7 @@ _PEER_FACTS: Final = (
     "tip",
     "clock_offset_ms",
 )
+_LISTS: Final = ("fresh", "uncles", "transfers")
 _RIVAL_FACTS: Final = ("id", "standing", "votes", "score")
 _NET_FACTS: Final = (
     "peer",
@@ -115,6 +116,29 @@ async def anchor(reads: PageReads, argument: str, _query: Mapping[str, str]) -> 
             {key: one[key] for key in ("id", "standing", "votes", "score")} for one in rivals
         ],
         "height": (await reads.get("chain.tip"))["height"],
+    }
+
+
+async def compare(reads: PageReads, _argument: str, query: Mapping[str, str]) -> Facts:
+    """Two anchors, and what the body of each lists that the other's does not."""
+    for name in ("one", "other"):
+        if name not in query:
+            raise InvalidParamsError("to compare takes one=ID and other=ID of two anchors")
+    one = await reads.get("chain.anchor", id=query["one"])
+    other = await reads.get("chain.anchor", id=query["other"])
+    return {
+        "one": one,
+        "other": other,
+        "lists": {name: _difference(one[name], other[name]) for name in _LISTS},
+    }
+
+
+def _difference(one: Sequence[str], other: Sequence[str]) -> Facts:
+    ones, others = set(one), set(other)
+    return {
+        "both": [entry for entry in one if entry in others],
+        "one": [entry for entry in one if entry not in others],
+        "other": [entry for entry in other if entry not in ones],
     }
 
 
