@@ -75,7 +75,7 @@ class DemoChain:
         for owned in page["coins"]:
             if owned["id"] in self._spent or owned["height"] >= height - REG.maturity:
                 continue
-            grains = round(float(owned["value"]) * 10**8)
+            grains = round(float(owned["amount"]) * 10**8)
             cost = self._rng.randrange(20_000, 400_000) if fee is None else fee
             if grains < 3 * cost:
                 continue
@@ -110,7 +110,7 @@ class DemoChain:
     def _header(self) -> CoinHeader:
         template: dict[str, Any] = self._client.call("mine.template", {"address": PAYEE})
         header = CoinHeader.from_bytes(bytes.fromhex(template["header"]))
-        moment = max(template["least_time"], min(self._now_ms, int(time.time() * 1000)))
+        moment = max(template["min_time"], min(self._now_ms, int(time.time() * 1000)))
         return msgspec.structs.replace(header, time=moment, lock=key_lock(1))
 
     def _submit(self, header: CoinHeader, *, grade: bool) -> str:

@@ -70,7 +70,7 @@ class TreeAnchor(msgspec.Struct, frozen=True):
     time: int
     luck: float
     work: str
-    standing: AnchorStanding
+    status: AnchorStanding
     votes: int
     score: str | None
     coins: list[TreeCoin]

@@ -25,7 +25,7 @@ class RivalBranch(msgspec.Struct, frozen=True):
     votes: int
     length: int
     score: str
-    standing: str
+    status: str
 
 
 class Contest(msgspec.Struct, frozen=True):
@@ -59,9 +59,9 @@ def _contest(rivals: list[Anchor], children: Mapping[str, list[Anchor]]) -> Cont
     # Protocol §6: "on a tie to the child of lower id"
     ranked = sorted(rivals, key=lambda one: (-int(one["score"]), one["id"]))
     # What the chain follows comes first, also where the best is dead and passed by.
-    ranked.sort(key=lambda one: one["standing"] != "main")
+    ranked.sort(key=lambda one: one["status"] != "main")
     branches = [
-        RivalBranch(name, one["id"], *_weight(one, children), one["score"], one["standing"])
+        RivalBranch(name, one["id"], *_weight(one, children), one["score"], one["status"])
         for name, one in zip(ascii_uppercase, ranked[:BRANCHES_NAMED_MAX], strict=False)
     ]
     first, second = ranked[:2]
@@ -89,7 +89,7 @@ def _sentence(height: int, count: int, branches: Sequence[RivalBranch], lead: fl
     where = f"At height {height:,}, {count} anchors compete: "
     ours = f"{one.name} ({short_hash(one.id)}, {_votes(one.votes)})"
     theirs = f"{other.name} ({short_hash(other.id)}, {_votes(other.votes)})"
-    if other.standing == "dead":
+    if other.status == "dead":
         return where + f"{other.name} cannot be connected, so {ours} is followed."
     if lead < 0:
         return where + f"{ours} is followed although {theirs} has the greater score."

@@ -38,7 +38,7 @@ _PEER_FACTS: Final = (
     "clock_offset_ms",
 )
 _LISTS: Final = ("fresh", "uncles", "transfers")
-_RIVAL_FACTS: Final = ("id", "standing", "votes", "score")
+_RIVAL_FACTS: Final = ("id", "status", "votes", "score")
 _NET_FACTS: Final = (
     "peer",
     "inbound",
@@ -102,7 +102,7 @@ async def anchor(reads: PageReads, argument: str, _query: Mapping[str, str]) -> 
     if _is_height(argument):
         found = await reads.get("chain.anchor_at", height=int(argument))
     else:
-        found = await reads.get("chain.anchor", id=argument)
+        found = await reads.get("chain.anchor", anchor=argument)
     height = found["header"]["height"]
     # Who competes with it stands at its height, and what is bound to it votes.
     around = await reads.get("chain.tree", first=height, last=height)
@@ -112,9 +112,7 @@ async def anchor(reads: PageReads, argument: str, _query: Mapping[str, str]) -> 
         "anchor": found,
         "luck": own[0]["luck"] if own else None,
         "bound": own[0]["coins"] if own else [],
-        "rivals": [
-            {key: one[key] for key in ("id", "standing", "votes", "score")} for one in rivals
-        ],
+        "rivals": [{key: one[key] for key in ("id", "status", "votes", "score")} for one in rivals],
         "height": (await reads.get("chain.tip"))["height"],
     }
 
@@ -124,8 +122,8 @@ async def compare(reads: PageReads, _argument: str, query: Mapping[str, str]) ->
     for name in ("one", "other"):
         if name not in query:
             raise InvalidParamsError("to compare takes one=ID and other=ID of two anchors")
-    one = await reads.get("chain.anchor", id=query["one"])
-    other = await reads.get("chain.anchor", id=query["other"])
+    one = await reads.get("chain.anchor", anchor=query["one"])
+    other = await reads.get("chain.anchor", anchor=query["other"])
     return {
         "one": one,
         "other": other,
@@ -144,15 +142,15 @@ def _difference(one: Sequence[str], other: Sequence[str]) -> Facts:
 
 async def coin(reads: PageReads, argument: str, _query: Mapping[str, str]) -> Facts:
     """A coin and its life."""
-    found = await reads.get("coin.get", id=argument)
-    header = await reads.find("chain.header", id=argument)
+    found = await reads.get("coin.get", coin=argument)
+    header = await reads.find("chain.header", coin=argument)
     return {
         "coin": found,
-        "history": await reads.get("coin.history", id=argument),
+        "history": await reads.get("coin.history", coin=argument),
         "header": header,
         "luck": None if header is None else _luck(header),
         "height": (await reads.get("chain.tip"))["height"],
-        "is_anchor": await reads.find("chain.anchor", id=argument) is not None,
+        "is_anchor": await reads.find("chain.anchor", anchor=argument) is not None,
         "params": await reads.get("chain.params"),
     }
 
@@ -163,8 +161,8 @@ def _luck(header: Mapping[str, Any]) -> float:
 
 async def transfer(reads: PageReads, argument: str, _query: Mapping[str, str]) -> Facts:
     """A transfer by its txid or its wid."""
-    found = await reads.get("transfer.get", id=argument)
-    waiting = await reads.find("mempool.entry", id=argument)
+    found = await reads.get("transfer.get", txid=argument)
+    waiting = await reads.find("mempool.entry", txid=argument)
     return {"placed": found, "waiting": waiting}
 
 
@@ -183,15 +181,15 @@ async def mempool(reads: PageReads, _argument: str, _query: Mapping[str, str]) -
     return {
         "mempool": await reads.get("mempool.info"),
         "waiting": await _fees(reads),
-        "transfers": await reads.get("mempool.list", sort="rate", limit=WAITING_SHOWN),
+        "transfers": await reads.get("mempool.list", sort="fee_rate", limit=WAITING_SHOWN),
         "estimate": await reads.get("mempool.fee_estimate"),
     }
 
 
 async def _fees(reads: PageReads) -> list[list[int]]:
     """Return size and fee rate of what waits, the best first."""
-    found = await reads.get("mempool.list", sort="rate", limit=1000)
-    return [[entry["size"], entry["rate"]] for entry in found]
+    found = await reads.get("mempool.list", sort="fee_rate", limit=1000)
+    return [[entry["size"], entry["fee_rate"]] for entry in found]
 
 
 async def peers(reads: PageReads, _argument: str, _query: Mapping[str, str]) -> Facts:
@@ -293,12 +291,12 @@ async def find(reads: PageReads, query: Mapping[str, str]) -> str:
         page = await reads.get("coin.owned_by", address=text, limit=1)
         return f"/lock/{page['lock']}"
     wanted = text.lower()
-    for name, path in (
-        ("chain.anchor", "anchor"),
-        ("coin.get", "coin"),
-        ("transfer.get", "transfer"),
+    for name, parameter, path in (
+        ("chain.anchor", "anchor", "anchor"),
+        ("coin.get", "coin", "coin"),
+        ("transfer.get", "txid", "transfer"),
     ):
-        if await reads.find(name, id=wanted) is not None:
+        if await reads.find(name, **{parameter: wanted}) is not None:
             return f"/{path}/{wanted}"
     if (await reads.get("coin.owned_by", lock=wanted, spent=True, limit=1))["coins"]:
         return f"/lock/{wanted}"

@@ -26,7 +26,7 @@ def anchor(
         "height": height,
         "work": str(WORK),
         "votes": votes,
-        "standing": standing or ("main" if main else "side"),
+        "status": standing or ("main" if main else "side"),
         "score": None if score is None else str(int(score * 2 * WORK)),
     }
 
@@ -70,7 +70,7 @@ def test_a_tie_goes_to_the_lower_id() -> None:
 
 def test_a_dead_rival_is_passed_by_whatever_its_score() -> None:
     (fork,) = contests([anchor("a", "0", 4, 5, main=True), anchor("b", "0", 4, 9, standing="dead")])
-    assert fork.branches[0].standing == "main"
+    assert fork.branches[0].status == "main"
     assert "B cannot be connected" in fork.text
 
 

@@ -20,11 +20,11 @@ from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 TOKEN = "5a" * 32
 STATUS = {"version": "1", "ready": True, "checks": {"synced": "<b>ok</b>"}, "uptime_ms": 5}
 PARAMS = {
-    "name": "reg",
+    "network": "reg",
     "genesis": "00" * 32,
     "chain_id": 5,
-    "birth": 0,
-    "epoch": 1000,
+    "birth_time": 0,
+    "epoch_ms": 1000,
     "coins_per_epoch": 4,
     "mem_kib": 8,
     "window": 16,
@@ -300,7 +300,7 @@ async def test_hostile_texts_stay_text() -> None:
     evil = "<script>alert(1)</script>\"'&"
     browser = Browser(
         node__status={**STATUS, "checks": {evil: evil}, "refused_reorg": None},
-        chain__params={**PARAMS, "name": evil},
+        chain__params={**PARAMS, "network": evil},
         chain__supply={"supply": "1.0", "pool": "0.0"},
         node__version={"unchained": evil, "python": evil, "system": evil},
         chain__forks=[],

@@ -78,7 +78,7 @@ export function placeLanes(tree, first, last) {
     const rest = [];
     for (const anchor of tree.row(height)) {
       const parent = below.get(anchor.parent);
-      if (anchor.standing === "main") anchor.lane = 0;
+      if (anchor.status === "main") anchor.lane = 0;
       else if (parent && parent.lane && !taken.has(parent.lane)) taken.add(anchor.lane = parent.lane);
       else rest.push(anchor);
     }
@@ -235,10 +235,10 @@ export class TreeView {
     const [x, y] = places.get(anchor.id);
     const from = places.get(anchor.parent) || [x - this.#column, this.#y(anchor.lane || 0)];
     const ink = this.#ink;
-    const main = anchor.standing === "main";
+    const main = anchor.status === "main";
     ink.strokeStyle = this.#colours[main ? "main-edge" : "side-edge"];
     ink.lineWidth = main ? 3 : 2;
-    ink.setLineDash(["invalid", "dead", "set-aside", "bodyless"].includes(anchor.standing) ? [4, 5] : []);
+    ink.setLineDash(["invalid", "dead", "set-aside", "bodyless"].includes(anchor.status) ? [4, 5] : []);
     ink.beginPath();
     ink.moveTo(...from);
     const bend = (x - from[0]) / 2;
@@ -283,7 +283,7 @@ export class TreeView {
     const age = now - anchor.since;
     const fresh = age < POP_MS && !still.matches;
     const grow = fresh ? 1 + 0.9 * (1 - age / POP_MS) ** 2 : 1;
-    const main = anchor.standing === "main";
+    const main = anchor.status === "main";
     const radius = (main ? 9 : 7) * grow;
     const ink = this.#ink;
     const tip = anchor.id === this.#tree.tip.id;
@@ -390,7 +390,7 @@ export class TreeView {
     }
   }
 
-  #main(height) { return this.#tree.row(height).find((anchor) => anchor.standing === "main"); }
+  #main(height) { return this.#tree.row(height).find((anchor) => anchor.status === "main"); }
 
   #beside(anchor, step) {
     const row = [...this.#tree.row(anchor.height)].sort((one, other) => one.lane - other.lane);
@@ -406,6 +406,6 @@ export class TreeView {
 function describe(anchor, coin) {
   const short = (id) => `${id.slice(0, 7)}…${id.slice(-6)}`;
   if (coin) return `Coin ${short(coin.id)}: ${coin.kind}, ${coin.luck.toLocaleString("en")} times luckier than needed, votes for ${short(anchor.id)}`;
-  const place = anchor.standing === "main" ? "on the main chain" : anchor.standing;
+  const place = anchor.status === "main" ? "on the main chain" : anchor.status;
   return `Anchor ${anchor.height.toLocaleString("en")}, ${short(anchor.id)}: ${anchor.votes} votes, ${place}`;
 }
