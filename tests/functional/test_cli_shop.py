@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.framework.processes import clean_environment, node_home, node_program
-from tests.framework.terminal import terminal_program
+from tests.framework.terminal import on_terminal
 from tests.framework.wallet_shell import Person, wait_until
 from unchained.node.base.terminal_text import json_line
 
@@ -238,7 +238,7 @@ def test_a_person_is_shown_and_asked(person: Person) -> None:
 
     def at_terminal(answer: str, *arguments: str) -> tuple[int, str]:
         command = [node_program(), *arguments, *person.where]
-        with terminal_program(command, clean_environment() | person.env) as program:
+        with on_terminal(command, clean_environment() | person.env) as program:
             program.wait_text(r"\[y/N\]")
             program.type(f"{answer}\n")
             return program.wait(), program.text

@@ -357,7 +357,7 @@ class Server:
 
     async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._site is not None and self._gatekeeper is not None, "it has been let in"  # noqa: PT018
-        access: Access = scope["state"][_PRIVATE]
+        access: Access = scope["state"][ACCESS]
         services = SiteServices(
             self._dispatcher, self._gatekeeper, self._site_streams or _no_events, access
         )
