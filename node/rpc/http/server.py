@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.dispatcher import (
@@ -103,11 +106,25 @@ class RpcSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Criterion:
+    """One reason to rely upon a node, or not: `value` is judged by `limit`, both in `unit`; None
+    where nothing is known, or there is no limit. `says` is one line for people."""
+
+    name: str
+    met: bool
+    value: float | None
+    limit: float | None
+    unit: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the node can be relied upon, and each check in one line."""
+    """Whether the node can be relied upon, each check in one line, and as a number."""
 
     ready: bool
     checks: Mapping[str, str]
+    criteria: tuple[Criterion, ...] = ()
 
 
 class ReadinessSource(Protocol):
@@ -139,13 +156,15 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class RpcStatistics:
     """A snapshot: connections, open event streams, requests, rejections by word, calls by
-    method."""
+    method, how long they took, and those that wait for their turn."""
 
     connections: ListenerStatistics
     streams: int
     requests: int
     rejected: Mapping[str, int]
     methods: Mapping[str, CallStatistics]
+    latency: LatencyStatistics
+    queue: ChannelStatistics
 
 
 class Server:
@@ -204,6 +223,8 @@ class Server:
             self._requests,
             dict(self._rejected),
             self._dispatcher.statistics(),
+            self._dispatcher.latency.statistics(),
+            self._dispatcher.queue(),
         )
 
     async def serve(
@@ -326,7 +347,10 @@ class Server:
         self._log.info("rpc.rejected", error=error.error, client=client[0] if client else None)
 
     async def _healthz(self, _: Request) -> Response:
-        return _json(200, {"status": "ok"})
+        # That this runs says that the loop turns; how long a turn takes says how well.
+        began = time.perf_counter()
+        await trio.lowlevel.checkpoint()
+        return _json(200, {"status": "ok", "turn_seconds": time.perf_counter() - began})
 
     async def _readyz(self, _: Request) -> Response:
         report = self._readiness.check()
