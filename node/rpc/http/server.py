@@ -29,6 +29,7 @@ from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
+from unchained.node.rpc.core.credential_files import TOKEN_FILE
 from unchained.node.rpc.core.dispatcher import (
     CallLimits,
     CallStatistics,
@@ -58,7 +59,6 @@ from unchained.node.rpc.http.asgi import (
 )
 from unchained.node.rpc.http.event_streams import EventSource, EventStreams
 from unchained.node.rpc.http.gatekeeper import (
-    TOKEN_FILE,
     Gatekeeper,
     PasswordHash,
     cookie_file,
