@@ -6,9 +6,8 @@ from typing import Final
 
 import msgspec
 
-from unchained.node.base.counted import ChannelStatistics
-
 from unchained.miner.errors import BadJobError
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB
 from unchained.node.primitives.coin import NONCE_OFFSET
 

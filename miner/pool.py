@@ -36,8 +36,8 @@ from unchained.miner.settings import (
     check_nice,
     check_workers,
 )
-from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, default_backend
 from unchained.node.base.counted import ChannelStatistics
+from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, default_backend
 
 BACKOFF_FIRST_S: Final = 1.0
 """Seconds before a worker that crashed is started again, the first time; then doubling."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
+
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Counts(Protocol[S_co]):
+    """A part that gives a snapshot of one kind."""
+
+    def statistics(self) -> S_co:
+        """Return the snapshot, a frozen value."""
 
 
 class Counted(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

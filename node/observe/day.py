@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 import trio
 
 from unchained.node.base.latency import LatencyStatistics

@@ -96,7 +96,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge(
         "chain_clock_behind_seconds",
         "status.clock_behind_ms",
-        "By how much this machine's clock is behind the tip, where nothing is mined for it; else 0.",
+        "By how much the clock is behind the tip, where nothing is mined for it; else 0.",
         "seconds",
         scale=0.001,
     ),
@@ -162,7 +162,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         "chain.steps.epochs",
         "Time from one connected anchor to the next, by their own clocks.",
         sampled=ON_ANCHOR,
-        has_exemplar=True,
     ),
     _counter(
         "chain_coins_known",
@@ -248,9 +247,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "network.peers.apart",
         "Peers that said last that their tip is another one than this node's.",
     ),
-    _gauge(
-        "peers_classical", "network.transport.classical", "Peers without a post-quantum link."
-    ),
+    _gauge("peers_classical", "network.transport.classical", "Peers without a post-quantum link."),
     _gauge(
         "peers_known",
         "network.peers.book{new,tried}",
@@ -351,7 +348,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         sampled="when one happens",
     ),
     # Sync
-    _gauge("sync_synced", "network.sync.synced", "1 if the chain is level with the peers', else 0."),
+    _gauge(
+        "sync_synced", "network.sync.synced", "1 if the chain is level with the peers', else 0."
+    ),
     _gauge("sync_running", "network.sync.syncing", "1 while anchors are being fetched, else 0."),
     _gauge("sync_target_height", "network.sync.target_height", "Height being fetched.", "anchors"),
     _gauge("sync_lag", "sync_lag", "Anchors that are still to be fetched.", "anchors"),
@@ -422,9 +421,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "bytes",
         sampled="when a batch is written",
     ),
-    _histogram(
-        "store_read", "store.reading", "Time of single reads.", sampled="at one read in 64"
-    ),
+    _histogram("store_read", "store.reading", "Time of single reads.", sampled="at one read in 64"),
     _histogram(
         "store_write",
         "store.writing",
@@ -482,9 +479,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         sampled="when a service fails",
     ),
     # RPC
-    _counter(
-        "rpc_requests", "rpc.requests", "Requests over HTTP.", sampled="when a request comes"
-    ),
+    _counter("rpc_requests", "rpc.requests", "Requests over HTTP.", sampled="when a request comes"),
     _counter(
         "rpc_rejected",
         "rpc.rejected",
@@ -532,9 +527,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         sampled="when one is sent",
     ),
     # The log
-    _counter(
-        "log_events", "log.events", "Events logged.", label="level", sampled="at each event"
-    ),
+    _counter("log_events", "log.events", "Events logged.", label="level", sampled="at each event"),
     _counter(
         "log_dropped",
         "log.dropped",
@@ -569,9 +562,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "seconds",
         sampled="at the start",
     ),
-    _gauge(
-        "machine_available_bytes", "process.machine_available", "Memory to be had.", "bytes"
-    ),
+    _gauge("machine_available_bytes", "process.machine_available", "Memory to be had.", "bytes"),
     _gauge("disk_free_bytes", "process.disk_free", "Room on the data directory's disk.", "bytes"),
     _gauge("disk_total_bytes", "process.disk_total", "Size of that disk.", "bytes"),
 )

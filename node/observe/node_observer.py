@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import psutil
 
 from unchained.miner.jobs import PoolStatistics
 from unchained.node.base.clock import Clock
-from unchained.node.base.counted import ThreadStatistics
+from unchained.node.base.counted import Counts, ThreadStatistics
 from unchained.node.base.logs import LogStatistics
 from unchained.node.base.loop_monitor import LoopStatistics
 from unchained.node.base.services import SupervisorStatistics
@@ -30,14 +30,7 @@ from unchained.storage.kv import StoreStatistics
 if TYPE_CHECKING:
     from unchained.node.sync.node_network import NetworkStatistics
 
-S_co = TypeVar("S_co", covariant=True)
-
-
-class Counts(Protocol[S_co]):
-    """A part that gives a snapshot of one kind."""
-
-    def statistics(self) -> S_co:
-        """Return the snapshot."""
+S = TypeVar("S")
 
 
 @dataclass(kw_only=True)
@@ -90,7 +83,7 @@ class NodeObserver:
         return msgspec.structs.replace(statistics, process=process_statistics(self.data_dir))
 
 
-def _asked(part: Counts[S_co] | None) -> S_co | None:
+def _asked(part: Counts[S] | None) -> S | None:
     return None if part is None else part.statistics()
 
 

@@ -125,9 +125,7 @@ class Dispatcher:
     def statistics(self) -> dict[str, CallStatistics]:
         """Return a snapshot of what each method that was called has seen."""
         return {
-            name: CallStatistics(
-                tally.calls, tally.words.total(), tally.seconds, dict(tally.words)
-            )
+            name: CallStatistics(tally.calls, tally.words.total(), tally.seconds, dict(tally.words))
             for name, tally in self._tallies.items()
         }
 

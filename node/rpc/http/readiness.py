@@ -161,7 +161,5 @@ def _offset(offset_s: float | None) -> str:
     return f"this machine's clock and those of the peers are {offset_s:.0f} s apart"
 
 
-def _criterion(
-    name: str, says: str, value: float | None, limit: float, unit: str
-) -> Criterion:
+def _criterion(name: str, says: str, value: float | None, limit: float, unit: str) -> Criterion:
     return Criterion(name, says.startswith(OK), value, limit, unit, says)

@@ -14,7 +14,9 @@ import psutil
 import trio
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.counted import Counted
 from unchained.node.base.logs import make_plain
+from unchained.node.base.process_parts import ProcessParts
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
 from unchained.node.mining.own_miner import OwnMiner
@@ -29,13 +31,6 @@ MAX_TASKS: Final = 2_000
 """Tasks that one answer lists."""
 
 
-class Counted(Protocol):
-    """A part of the process or the node that gives a snapshot of what it counts."""
-
-    def statistics(self) -> object:
-        """Return the snapshot."""
-
-
 class Control(Protocol):
     """What the process around the node lets a caller do and see."""
 
@@ -48,8 +43,8 @@ class Control(Protocol):
         """Key, value as text and origin of each setting, secrets masked."""
 
     @property
-    def parts(self) -> Mapping[str, Counted]:
-        """The process's own parts by name."""
+    def parts(self) -> ProcessParts:
+        """The process's own parts."""
 
     def request_stop(self, reason: str) -> None:
         """Begin a stop in good order."""
