@@ -24,6 +24,7 @@ from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
     DEFAULT_PORTS,
     LONE_NETWORKS,
@@ -90,12 +91,6 @@ STALE_TIP_EPOCHS: Final = 15
 
 REPORT_S: Final = 60.0
 """Seconds between summaries in the log."""
-
-WALLET_THREADS: Final = 2
-"""Wallets that are worked on at a time."""
-
-RPC_THREADS: Final = 4
-"""Reads, exports and the like that the RPC server has under way at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +205,7 @@ async def build(
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
     )
-    threads = _Threads(cores)
+    threads = NodeThreads(cores)
     try:
         chain = await ChainService.open(
             store,
@@ -336,26 +331,6 @@ async def build(
         day=day,
         log=log,
     )
-
-
-class _Threads:
-    """The worker threads of a node, by what they do."""
-
-    def __init__(self, cores: int) -> None:
-        self.writer = ThreadRunner(1)
-        self.verifier = ThreadRunner(cores)
-        self.wallets = ThreadRunner(WALLET_THREADS)
-        self.rpc = ThreadRunner(RPC_THREADS)
-        self.peers = ThreadRunner(1)
-
-    def by_name(self) -> dict[str, ThreadRunner]:
-        return {
-            "chain": self.writer,
-            "verification": self.verifier,
-            "wallets": self.wallets,
-            "rpc": self.rpc,
-            "peers": self.peers,
-        }
 
 
 def _pages(config: RpcConfig, observer: NodeObserver, runner: ThreadRunner) -> list[WebPage]:

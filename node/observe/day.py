@@ -11,7 +11,7 @@ import trio
 
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.runner import Runner
-from unchained.node.observe.metric_table import value_at
+from unchained.node.observe.metric import value_at
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.observe.series_table import SERIES, Series

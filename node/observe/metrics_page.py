@@ -15,7 +15,8 @@ from starlette.responses import Response
 from unchained.node.base.config import PageAccess
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.runner import Runner
-from unchained.node.observe.metric_table import BUILD_INFO, METRICS, Metric, samples_of
+from unchained.node.observe.metric import Metric, samples_of
+from unchained.node.observe.metric_table import BUILD_INFO, METRICS
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.rpc.core.registry import Access

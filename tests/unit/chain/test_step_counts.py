@@ -16,7 +16,9 @@ def anchor(height: int, time: int, fresh: int = 0, late: int = 0, stray: int = 0
 
 def test_what_anchors_list_is_added_up_by_kind() -> None:
     counts = StepCounts(8_000, 1_000)
-    counts.add([Changes(0, connected=[anchor(2, 5_000, fresh=4, late=1), anchor(3, 9_000, 2, 0, 3)])])
+    counts.add(
+        [Changes(0, connected=[anchor(2, 5_000, fresh=4, late=1), anchor(3, 9_000, 2, 0, 3)])]
+    )
     found = counts.statistics()
     assert (found.connected, found.transfers) == (2, 2)
     assert (found.fresh, found.late, found.stray) == (6, 1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import msgspec
@@ -33,9 +34,8 @@ async def test_a_minute_gives_a_value_of_each_series() -> None:
             await day.run()
         found = day.found(["height", "anchors", "epoch", "hashrate"], 0)
         assert len(found.times) == 5
-        assert {after - before for before, after in zip(found.times, found.times[1:], strict=False)} == {
-            int(PERIOD_S * 1000)
-        }
+        steps = {after - before for before, after in itertools.pairwise(found.times)}
+        assert steps == {int(PERIOD_S * 1000)}
         heights = found.values["height"]
         assert heights == sorted(heights)
         assert heights[-1] == node.height > heights[0]

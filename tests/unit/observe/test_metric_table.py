@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from tests.framework.observed import observer_of
 from tests.framework.simulation.simnet import simulate
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.loop_monitor import OTHERS
-from unchained.node.observe import metric_table
-from unchained.node.observe.metric_table import LABEL_VALUES_MAX, METRICS, Metric, samples_of
+from unchained.node.observe.metric import LABEL_VALUES_MAX, Metric, samples_of, value_at
+from unchained.node.observe.metric_table import METRICS
 
 BASE_UNITS = ("seconds", "bytes", "grains", "hashes", "anchors", "coins", "transfers", "")
 
@@ -60,7 +61,7 @@ def test_labels_that_grow_without_end_are_summed_up_and_what_is_shown_stays() ->
     metric = Metric("unchained_x_total", "counter", "", "x", "X.", label="rule")
 
     class Statistics:
-        x = {f"rule {number}": number for number in range(100)}
+        x: ClassVar = {f"rule {number}": number for number in range(100)}
 
     found = samples_of(metric, Statistics())  # type: ignore[arg-type]
     assert not isinstance(found, LatencyStatistics)
@@ -79,4 +80,4 @@ def test_true_is_one_and_units_are_base_units() -> None:
     took = Metric("unchained_y_seconds", "gauge", "seconds", "took_ms", "Y.", scale=0.001)
     assert samples_of(flag, Statistics()) == {(): 1}  # type: ignore[arg-type]
     assert samples_of(took, Statistics()) == {(): 1.5}  # type: ignore[arg-type]
-    assert metric_table.value_at(Statistics(), "flag") is True  # type: ignore[arg-type]
+    assert value_at(Statistics(), "flag") is True  # type: ignore[arg-type]

@@ -97,6 +97,7 @@ async def test_each_criterion_says_its_number_and_what_it_is_judged_by(tmp_path:
         assert (found["clock_offset"].value, found["clock_offset"].met) == (45.0, False)
         assert "45 s apart" in found["clock_offset"].says
         assert found["disk"].unit == "bytes"
-        assert found["disk"].value is not None and found["disk"].value > 0
+        assert found["disk"].value is not None
+        assert found["disk"].value > 0
         assert (found["store"].value, found["store"].met) == (1, False)
         assert not readiness.check().ready
