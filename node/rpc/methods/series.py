@@ -62,7 +62,7 @@ class SeriesRoom:
     async def series(
         self,
         names: Annotated[
-            list[str],
+            list[Annotated[str, Meta(max_length=64)]],
             Meta(min_length=1, max_length=NAMES_MAX, description="which, as node.series_names has"),
         ],
         since: Annotated[
@@ -73,7 +73,7 @@ class SeriesRoom:
         for name in names:
             if name not in known:
                 hint = nearest(name, known) or ": node.series_names lists them"
-                raise InvalidParamsError(f"there is no series {name[:64]!r}{hint}")
+                raise InvalidParamsError(f"there is no series {name!r}{hint}")
         return self._source.found(names, since)
 
     @method("node.series_names", Access.READ)
