@@ -221,6 +221,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_read: Annotated[
         bool, Meta(description="Answer read-only methods without the token in rpc.token.")
     ] = False
+    page: Annotated[
+        PageAccess,
+        Meta(
+            description="The page for browsers: loopback, seen from this machine without "
+            "credentials and with a token from elsewhere; token: with a token alone; off."
+        ),
+    ] = "loopback"
     metrics: Annotated[
         PageAccess,
         Meta(

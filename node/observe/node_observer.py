@@ -23,7 +23,8 @@ from unchained.node.mining.control import ControlStatistics
 from unchained.node.mining.epoch_manager import EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.observe.node_statistics import NodeStatistics, ProcessStatistics
-from unchained.node.rpc.http.server import ReadinessSource, RpcStatistics
+from unchained.node.rpc.http.criterion import ReadinessSource
+from unchained.node.rpc.http.server import RpcStatistics
 from unchained.node.wallet.wallet_follower import WalletsStatistics
 from unchained.storage.kv import StoreStatistics
 

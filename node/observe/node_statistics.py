@@ -18,7 +18,8 @@ from unchained.node.consensus.params import Network
 from unchained.node.mining.control import ControlStatistics
 from unchained.node.mining.epoch_manager import EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
-from unchained.node.rpc.http.server import Readiness, RpcStatistics
+from unchained.node.rpc.http.criterion import Readiness
+from unchained.node.rpc.http.server import RpcStatistics
 from unchained.node.wallet.wallet_follower import WalletsStatistics
 from unchained.storage.kv import StoreStatistics
 

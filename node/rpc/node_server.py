@@ -39,9 +39,10 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
-from unchained.node.rpc.http.server import ReadinessSource, RpcSettings, Server, WebPage
+from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
@@ -54,7 +55,9 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
+from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
@@ -145,6 +148,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
+        TreeRoom(chain, reader),
         CoinRoom(chain.network, chain.queries, reader),
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
@@ -157,6 +161,9 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         SeriesRoom(parts.series),
     ]
     counted["wallets"] = parts.wallets
+    site = None
+    if settings.page != "off":
+        site = Site(settings.page, clock, parts.runner, chain.network)
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -165,6 +172,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         readiness=parts.readiness,
         pages=parts.pages,
         events=EventLog(chain, reader),
+        site=site,
         translations=TRANSLATIONS,
     )
     counted["rpc"] = server

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
-from unchained.node.rpc.http.server import Criterion, Readiness
+from unchained.node.rpc.http.criterion import Criterion, Readiness
 from unchained.node.sync.alone import YOURS_ALONE
 from unchained.storage.kv import StoreStatistics
 

@@ -22,8 +22,8 @@ from unchained.node.chain.service import ChainService
 from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.readiness import GreetedPeers
-from unchained.node.rpc.http.server import ReadinessSource
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
