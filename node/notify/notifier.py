@@ -18,11 +18,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.config import NotifyConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
 from unchained.node.chain.service import ChainService
 from unchained.node.notify.chain_feed import ChainFeed
 from unchained.node.notify.notice import Notice, NoticeTarget, Subject
+from unchained.node.notify.targets import notice_targets
 from unchained.node.wallet.errors import EventsForgottenError, WalletError
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.wallet import Wallet
@@ -180,3 +182,34 @@ class Notifier:
     def _read(self, first: int) -> list[tuple[int, schema.Event]]:
         with self._store.snapshot() as view:
             return list(schema.EVENT.scan(view, first, first + EVENTS_READ - 1))
+
+
+def notifier_of(
+    config: NotifyConfig,
+    wallets: WalletManager,
+    chain: ChainService,
+    store: KeyValueStore,
+    synced: Watch[bool],
+    clock: Clock,
+    runner: Runner,
+    log: FilteringBoundLogger,
+) -> Notifier | None:
+    """Return who serves the targets that the settings name, None where they name none; blocks.
+
+    Raises `BadCommandError`, `NotifySecretError`.
+    """
+    targets = notice_targets(config, clock, log)
+    if not targets:
+        return None
+    return Notifier(
+        targets,
+        config.about,
+        most_behind=config.most_behind,
+        wallets=wallets,
+        chain=chain,
+        store=store,
+        synced=synced,
+        clock=clock,
+        runner=runner,
+        log=log,
+    )
