@@ -26,6 +26,7 @@ from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
+from unchained.node.chain.mined_intake import MinedIntake
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
     BatchOutcome,
@@ -38,6 +39,7 @@ from unchained.node.chain.results import (
     ProvenCoin,
 )
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
+from unchained.node.chain.step_counts import StepCounts
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter, Operation, Running
@@ -95,13 +97,13 @@ class ChainService:
             core.network, self._writer, self._verification, clock=clock, log=log
         )
         self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
+        self._mined = MinedIntake(core.network, self._writer, self, log=log)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
         """The present of the chain."""
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
-        self._coins = self._connected = self._disconnected = 0
-        self._refused = 0
+        self._steps = StepCounts(core.network.epoch_ms, self.status.value.tip_time)
         self._in_bulk = 0
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
 
@@ -156,6 +158,7 @@ class ChainService:
                 nursery.start_soon(self._writer.run, name="chain.writer")
                 nursery.start_soon(self._intake.resubmit_released, name="chain.released")
                 nursery.start_soon(self._intake.resubmit_early, name="chain.early")
+                nursery.start_soon(self._mined.submit_released, name="chain.mined")
                 nursery.start_soon(self._expire, name="chain.expiry")
                 nursery.start_soon(self._clock_watch.run, name="chain.clock")
                 task_status.started()
@@ -166,16 +169,15 @@ class ChainService:
         """Let others hear of what the writer has done; called by the writer alone."""
         self._clock_watch.note(status)
         self.status.set(status)
+        self._steps.add(steps)
         for step in steps:
-            self._coins += len(step.coins)
-            self._connected += len(step.connected)
-            self._disconnected += len(step.disconnected)
+            for coin in step.coins:
+                self._mined.note_counted(coin.id)
             for anchor in step.counted:
                 self._intake.note_counted(anchor.coin.id)
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
                 self._intake.note_barren(anchor_id)
-            self._refused += step.refused is not None
             self._log_step(step)
             self.changes.send(step)
 
@@ -291,16 +293,24 @@ class ChainService:
 
     def statistics(self) -> ManagerStatistics:
         """Return counts since the start, and what is held."""
+        steps = self._steps.statistics()
         return ManagerStatistics(
-            self._writer.operations,
-            self._coins,
-            self._connected,
-            self._disconnected,
-            self._verification.mixes,
-            self._verification.transfers,
-            self._intake.orphans,
-            self._intake.early,
-            self._refused,
+            operations=self._writer.operations,
+            coins=steps.coins,
+            connected=steps.connected,
+            disconnected=steps.disconnected,
+            mixes_verified=self._verification.mixes,
+            transfers_validated=self._verification.transfers,
+            orphans=self._intake.orphans,
+            early=self._intake.early,
+            refused=steps.refused,
+            steps=steps,
+            verifying=self._verification.in_hand,
+            proof_latency=self._verification.proof_latency.statistics(),
+            transfer_latency=self._verification.transfer_latency.statistics(),
+            writing=self._writer.latency.statistics(),
+            queue=self._writer.queue(),
+            listeners=self.changes.channel(),
         )
 
     def awaited_anchors(self) -> list[CoinId]:
@@ -319,6 +329,16 @@ class ChainService:
         has been proven. The sender hears what it breaks when it can be validated.
         """
         return await self._intake.submit(coin, sender=sender)
+
+    async def submit_mined(
+        self, coin: Coin | ProvenCoin, template: Template | None
+    ) -> Outcome | Held:
+        """Take in a coin that was mined for this node, and if it is of anchor grade the body of
+        the template that it was found on; where the coin is held, its body is held with it.
+
+        Raises the `ProtocolError` that either breaks.
+        """
+        return await self._mined.submit(coin, template)
 
     def forget_sender(self, peer: str) -> None:
         """Let go of all coins of a banned peer that are held."""
