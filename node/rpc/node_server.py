@@ -162,7 +162,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
-        HistoryRoom(parts.wallets, chain.queries, clock),
+        HistoryRoom(parts.wallets, chain.queries),
         InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]

@@ -238,7 +238,7 @@ def test_a_person_is_shown_and_asked(person: Person) -> None:
 
     def at_terminal(answer: str, *arguments: str) -> tuple[int, str]:
         command = [node_program(), *arguments, *person.where]
-        with on_terminal(command, clean_environment() | person.env) as program:
+        with on_terminal(command, clean_environment(person.home.path) | person.env) as program:
             program.wait_text(r"\[y/N\]")
             program.type(f"{answer}\n")
             return program.wait(), program.text
