@@ -181,6 +181,9 @@ def test_events_of_a_wallet_over_http(person: Person) -> None:
     assert b"410" in stream("/events?wallet=shop&since=99", until=b"EVENTS_GONE")
     assert b"404" in stream("/events?wallet=none", until=b"NO_SUCH_WALLET")
     assert b"400" in stream("/events?wallet=shop&who=me", until=b"who")
+    with person.client().events(1, wallet="shop") as entries:
+        event = next(entries)
+        assert (event.sequence, event.kind) == (2, "invoice.open")
     token = (person.home.data_dir() / "rpc.token").read_text()
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(
