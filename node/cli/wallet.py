@@ -397,22 +397,6 @@ def rescan(
         _show_reading(node, wallet, node.call("wallet.rescan", name=wallet, height=height))
 
 
-@asking(app, "receipt")
-@user_text("Write a file that proves a transfer to anyone without a node (`verify-receipt`).")
-def receipt(
-    node: Asker,
-    txid: Annotated[str, typer.Argument(metavar="TXID")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
-    wallet: WalletOption = DEFAULT_WALLET,
-    anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
-) -> None:
-    found = node.call(
-        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, name=wallet, anchors=anchors
-    )
-    write_output(output, bytes.fromhex(found))
-    node.show({"file": str(output)}, lambda: typer.echo(output))
-
-
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""

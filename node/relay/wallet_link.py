@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.types import Wid
-from unchained.node.wallet.errors import TransferRefusedError
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError
 from unchained.node.wallet.link import ChainTip
 from unchained.storage.kv import KeyValueStore, Snapshot
 
@@ -23,6 +25,7 @@ class WalletLink:
         self._chain = chain
         self._store = store
         self._intake = intake
+        self._proofs = CoinProofs(chain.network)
 
     @property
     def network(self) -> Network:
@@ -42,6 +45,13 @@ class WalletLink:
     def snapshot(self) -> Snapshot:
         """Return the store as it is at this moment."""
         return self._store.snapshot()
+
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        """Return the proof of a coin; from any thread. Raises `ReserveProofError`."""
+        try:
+            return self._proofs.prove(view, coin_id)
+        except CoinNotProvableError as error:
+            raise ReserveProofError(f"coin {coin_id.hex()}: {error}") from None
 
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         """Return a transfer that the chain has decoded not long ago; from any thread."""

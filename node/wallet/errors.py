@@ -32,6 +32,8 @@ WalletError
 ├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
 ├── PaymentRequestError           a payment URI that is malformed
 ├── ReceiptError                  a receipt that is malformed or does not prove what it says
+├── SignedMessageError            a signed message that is malformed, altered, or somebody else's
+├── ReserveProofError             a reserve proof that cannot be made or does not hold
 └── TransferRefusedError          the node did not take the transfer; `rule` names why
 """
 
@@ -300,6 +302,18 @@ class ReceiptError(WalletError):
     """A receipt is malformed, or does not prove what it says."""
 
     word = "RECEIPT_ERROR"
+
+
+class SignedMessageError(WalletError):
+    """A signed message is malformed, was altered, or is somebody else's."""
+
+    word = "SIGNED_MESSAGE_ERROR"
+
+
+class ReserveProofError(WalletError):
+    """A reserve proof cannot be made, or does not prove what it says."""
+
+    word = "RESERVE_PROOF_ERROR"
 
 
 class TransferRefusedError(WalletError):

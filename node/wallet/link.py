@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import CoinId, Wid
@@ -29,7 +30,18 @@ class RecentTransfers(Protocol):
         """Return one of them by its wid; from any thread."""
 
 
-class ChainLink(RecentTransfers, Protocol):
+class CoinProver(Protocol):
+    """Makes proof files of coins (Protocol §12.1)."""
+
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        """Return the proof of a coin in a snapshot of the chain's store, None for a coin that its
+        main chain does not include; blocks, in any thread.
+
+        Raises `ReserveProofError` where none can be made.
+        """
+
+
+class ChainLink(RecentTransfers, CoinProver, Protocol):
     """The chain of one node, as wallets see it."""
 
     @property

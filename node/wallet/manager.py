@@ -32,7 +32,7 @@ from unchained.node.wallet.keystore import (
     wallet_names,
 )
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.receipts import make_receipt
+from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet, WalletInfo
@@ -330,9 +330,8 @@ class WalletManager(WalletFollower):
                 raise SigningError("no file to send")
             first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
             merged = first.merge(others)
-            named = {payee.index: payee.payee for payee in merged.payees}
             proven = merged.finish(self.network)
-            return proven, wallet.record(proven, now_ms, named=named)
+            return proven, wallet.record(proven, now_ms, proven_payees=merged.payees)
 
         async with self._entry(name).sending:
             return await self._submit(name, *await self.call(name, record))
@@ -384,18 +383,29 @@ class WalletManager(WalletFollower):
             place = schema.TXID.get(view, txid)
         return None if place is None else place.height
 
-    async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
-        """Return a file that proves a transfer to anyone without a node.
+    async def receipt(
+        self, name: str, txid: bytes, *, anchors: int = 64, payees: Sequence[str] | None = None
+    ) -> bytes:
+        """Return a file that proves a transfer, and whom it pays, to anyone without a node.
 
         Raises `ReceiptError` if the transfer is not on the chain.
         """
-        self._entry(name)
 
-        def make() -> bytes:
+        def work(wallet: Wallet) -> bytes:
             with self._link.snapshot() as view:
-                return make_receipt(view, self.network, txid, anchors=anchors)
+                return prove_payment(wallet, view, txid, anchors=anchors, payees=payees)
 
-        return await self._runner.run(make)
+        return await self.call(name, work)
+
+    async def prove_reserve(self, name: str, amount: int, message: bytes) -> bytes:
+        """Return a file that shows that a wallet holds so many grains. Raises
+        `ReserveProofError`, `WalletLockedError`, `WatchOnlyError`."""
+
+        def work(wallet: Wallet) -> bytes:
+            with self._link.snapshot() as view:
+                return prove_reserve(wallet, view, self._link, amount, message).to_file()
+
+        return await self.call(name, work)
 
 
 def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTransfer, Outgoing]:
@@ -405,6 +415,7 @@ def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTran
         proven,
         now_ms,
         payees=prepared.payees,
+        proven_payees=prepared.unsigned.payees,
         change=prepared.change,
         replaces=prepared.replaces,
     )

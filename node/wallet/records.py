@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
+from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
 
 
 class Origin(enum.IntEnum):
@@ -87,9 +89,21 @@ class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
     memo: bytes
 
 
+class PaymentSecret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What proves that the output at `index` pays a paycode: the secret that payer and payee
+    share, 32 bytes."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_OUTPUTS)]
+    shared: Bytes32
+
+    def __repr__(self) -> str:
+        return f"<PaymentSecret {self.index}>"
+
+
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A transfer that the wallet made. `height` is that of its anchor, None if in none; `change`
-    the index of the output that brings change, None if none does."""
+    the index of the output that brings change, None if none does; `secrets` prove whom it pays,
+    as far as the wallet has kept them."""
 
     txid: Txid
     wid: Wid
@@ -102,6 +116,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
 
     @classmethod
     def of(
@@ -111,8 +126,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         height: int | None,
         state: OutgoingState,
         replaces: bytes,
-        payees: tuple[Payee, ...],
-        change: int | None,
+        noted: OutgoingNote,
     ) -> Outgoing:
         """Return what the wallet knows of a transfer, with what its bytes say."""
         return cls(
@@ -125,9 +139,18 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
             replaces,
             sized.transfer.fee,
             sized.size,
-            payees,
-            change,
+            noted.payees,
+            noted.change,
+            noted.secrets,
         )
+
+
+class OutgoingNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the wallet keeps of a transfer that its bytes do not say."""
+
+    payees: tuple[Payee, ...]
+    change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, gc=False):

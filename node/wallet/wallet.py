@@ -6,7 +6,7 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +45,16 @@ from unchained.node.wallet.records import (
     Balance,
     HistoryEntry,
     Outgoing,
+    OutgoingNote,
     Payee,
+    PaymentSecret,
     ScanProgress,
     WalletCoin,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.summary import Summary, summarize
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
@@ -125,7 +127,7 @@ class Wallet:
         self.network = network
         self._keystore = keystore
         self._path = path
-        self._randomness = randomness
+        self.randomness = randomness
         self._secret: SpendSecret | None = None
         first = keystore.accounts[0]
         self.store = WalletStore(
@@ -165,7 +167,7 @@ class Wallet:
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts, randomness=self._randomness)
+        self.spender = Spender(self.store, self.network, accounts, randomness=self.randomness)
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -223,7 +225,7 @@ class Wallet:
         secret = self._keystore.unlock(old)
         self._replace(
             self._keystore.with_passphrase(
-                secret, passphrase, allow_empty=allow_empty, randomness=self._randomness
+                secret, passphrase, allow_empty=allow_empty, randomness=self.randomness
             )
         )
 
@@ -233,7 +235,7 @@ class Wallet:
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase, randomness=self._randomness))
+        self._replace(self._keystore.with_account(secret, passphrase, randomness=self.randomness))
         self._load_keys()
         return self._keystore.accounts[-1].index
 
@@ -310,11 +312,18 @@ class Wallet:
                 return secret.account(self.network.chain_id, index).spend
         return None
 
+    def spend_key(self, account: int) -> SpendKey:
+        """Return the key that signs for an account. Raises `WalletLockedError`, `WatchOnlyError`,
+        `NoSuchAccountError`."""
+        key = self._key_for(self.account(account).key_hash)
+        assert key is not None, "it is an account of the wallet"
+        return key
+
     def sign(self, unsigned: Unsigned) -> Unsigned:
         """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
         `WatchOnlyError`."""
         self._unlocked()
-        return unsigned.sign(self._key_for, self._randomness)
+        return unsigned.sign(self._key_for, self.randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
@@ -333,26 +342,30 @@ class Wallet:
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
-        named: Mapping[int, str] | None = None,
+        proven_payees: Sequence[UnsignedPayee] = (),
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer that is about to be sent: its coins are taken from here on.
 
-        Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
+        `proven_payees` are some of whom it pays, by their outputs' indexes; all of its `payees`, in
+        order, where they are known.
         """
         sized = proven.sized
         found = self._found(sized, now_ms)
         if payees is None:
             own = {coin.index for coin in found}
+            named = {payee.index: payee.payee for payee in proven_payees}
             payees = [
-                Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+                Payee(named.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
                 for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
-        return self.store.put_outgoing(
-            sized, payees, found, now_ms, change=change, replaces=replaces
+        secrets = tuple(
+            PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared
         )
+        note = OutgoingNote(tuple(payees), change, secrets)
+        return self.store.put_outgoing(sized, note, found, now_ms, replaces=replaces)
 
     def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
         return self._recogniser.transfer(sized, None, now_ms).found

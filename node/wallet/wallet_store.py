@@ -21,8 +21,8 @@ from unchained.node.wallet.records import (
     Balance,
     Origin,
     Outgoing,
+    OutgoingNote,
     OutgoingState,
-    Payee,
     WalletCoin,
     WalletStoreStatistics,
 )
@@ -45,7 +45,7 @@ ON CONFLICT (coin_id) DO UPDATE SET
     time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
 """
 
-_payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
+_outgoing_note = msgspec.msgpack.Decoder(OutgoingNote)
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
@@ -283,6 +283,25 @@ class WalletStore(UserRecords):
             memo,
         )
 
+    def coins_of(self, txid: bytes) -> list[WalletCoin]:
+        """Return the coins of the wallet's accounts that a transfer creates, by index."""
+        rows = self.rows(
+            f"SELECT {COLUMNS} FROM coins WHERE txid = ? AND account >= 0 ORDER BY idx",  # noqa: S608
+            txid,
+        )
+        return [self._coin(row) for row in rows]
+
+    def reserves(self, below: int, most: int) -> list[WalletCoin]:
+        """Return the largest unspent coins of the accounts that anchors below a height include,
+        but for those that a waiting transfer spends."""
+        rows = self.rows(
+            f"""SELECT {COLUMNS} FROM coins WHERE account >= 0 AND spent_height IS NULL
+                AND height < ? AND NOT {LEAVING} ORDER BY value DESC, coin_id LIMIT ?""",  # noqa: S608
+            below,
+            most,
+        )
+        return [self._coin(row) for row in rows]
+
     def spendable(
         self,
         account: int,
@@ -339,11 +358,10 @@ class WalletStore(UserRecords):
     def put_outgoing(
         self,
         sized: SizedTransfer,
-        payees: Sequence[Payee],
+        note: OutgoingNote,
         found: Sequence[FoundCoin],
         created_ms: int,
         *,
-        change: int | None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
@@ -356,7 +374,7 @@ class WalletStore(UserRecords):
                 sized.raw,
                 created_ms,
                 replaces,
-                self.sealer.seal((tuple(payees), change), sized.txid),
+                self.sealer.seal(note, sized.txid),
             )
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
@@ -368,7 +386,7 @@ class WalletStore(UserRecords):
                     "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
                 )
         waiting = OutgoingState.WAITING
-        return Outgoing.of(sized, created_ms, None, waiting, replaces, tuple(payees), change)
+        return Outgoing.of(sized, created_ms, None, waiting, replaces, note)
 
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
@@ -425,8 +443,8 @@ class WalletStore(UserRecords):
 
     def _outgoing(self, row: Any) -> Outgoing:
         sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
-        payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
-        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], payees, change)
+        note = _outgoing_note.decode(self.sealer.unseal(row[7], row[0]))
+        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], note)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
         """Return a transfer if the wallet made it."""
@@ -435,8 +453,7 @@ class WalletStore(UserRecords):
 
     def memos(self, txid: bytes) -> tuple[bytes, ...]:
         """Return what a transfer's payer wrote to the wallet, in the order of its outputs."""
-        rows = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
-        return tuple(coin.memo for coin in map(self._coin, rows) if coin.memo)
+        return tuple(coin.memo for coin in self.coins_of(txid) if coin.memo)
 
     def statistics(self) -> WalletStoreStatistics:
         """Return a snapshot of the counters."""

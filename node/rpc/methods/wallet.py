@@ -11,7 +11,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
-from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
@@ -346,13 +346,3 @@ class WalletRoom:
     async def cancel_rescan(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.cancel_rescan(name)
         return await self.info(name)
-
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
-    @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
-    async def receipt(
-        self,
-        txid: Hash,
-        name: WalletName = DEFAULT_WALLET,
-        anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
-    ) -> Hex:
-        return Hex(await self._wallets.receipt(name, bytes(txid), anchors=anchors))
