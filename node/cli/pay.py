@@ -118,7 +118,13 @@ def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     """Show a transfer that has been sent."""
     payees = [payee | {"to": shortened(payee["to"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
-    node.show(sent, lambda: print_fields(shown | {"payees": payees}))
+
+    def human() -> None:
+        if warning := shown.pop("warning", None):
+            typer.echo(f"warning: {warning}", err=True)
+        print_fields(shown | {"payees": payees})
+
+    node.show(sent, human)
 
 
 def shortened(payee: str) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
 from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.policy import MAX_REPLACED, PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError
-from unchained.node.wallet.link import ChainTip
+from unchained.node.wallet.link import ChainTip, WaitingFee, WaitingTransfers
 from unchained.storage.kv import KeyValueStore, Snapshot
 
 
@@ -56,6 +58,19 @@ class WalletLink:
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         """Return a transfer that the chain has decoded not long ago; from any thread."""
         return self._chain.proven_transfer(wid)
+
+    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+        """Return what those of some transfers pay that wait in the mempool."""
+        found: dict[bytes, WaitingFee] = {}
+        behind = list(txids)
+        while behind and len(found) <= MAX_REPLACED:
+            txid = behind.pop()
+            entry = None if txid in found else await self._chain.queries.waiting_transfer(txid)
+            if entry is not None:
+                found[txid] = WaitingFee(entry.fee, entry.size)
+                behind += entry.children
+        chosen = tuple(found[txid] for txid in txids if txid in found)
+        return WaitingTransfers(chosen, tuple(found.values()))
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""

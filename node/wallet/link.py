@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,21 @@ class ChainTip(msgspec.Struct, frozen=True, gc=False):
     height: int
     next_event: int
     min_fee_rate: float
+
+
+class WaitingTransfers(msgspec.Struct, frozen=True, gc=False):
+    """What some transfers of the mempool pay: those themselves, and with all that go with them if
+    they are replaced."""
+
+    transfers: tuple[WaitingFee, ...]
+    family: tuple[WaitingFee, ...]
+
+
+class WaitingFee(msgspec.Struct, frozen=True, gc=False):
+    """What one transfer of the mempool pays: `fee` in grains, `size` as fee rates count it."""
+
+    fee: int
+    size: int
 
 
 class RecentTransfers(Protocol):
@@ -57,6 +73,9 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
 
     def snapshot(self) -> Snapshot:
         """Return the chain's store as it is at this moment; blocks, in any thread."""
+
+    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+        """Return what those of some transfers pay that wait in the mempool."""
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer, encoded or proven, to the mempool, and so to peers; False if it is known

@@ -15,6 +15,7 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet.contract_spender import rivals_at
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
@@ -289,10 +290,17 @@ class WalletManager(WalletFollower):
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
-        """Take what a hash-time-lock holds, by its preimage."""
+        """Take what a hash-time-lock holds, by its preimage; near the height of the refund pay to
+        be first. Its `warning` says how near that is."""
         chosen = fee or self.fee()
+        rivals = await self.call(name, lambda wallet: rivals_at(wallet.store, lock))
+        bids = await self._link.waiting(rivals.txids)
+        rivals = msgspec.structs.replace(rivals, bids=bids)
         return await self._dispatch(
-            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins)
+            name,
+            lambda wallet: wallet.claim(
+                lock, chosen, preimage=preimage, coins=coins, rivals=rivals
+            ),
         )
 
     async def refund(
@@ -419,7 +427,7 @@ def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTran
         change=prepared.change,
         replaces=prepared.replaces,
     )
-    return proven, outgoing
+    return proven, msgspec.structs.replace(outgoing, warning=prepared.warning)
 
 
 def _made_before(wallet: Wallet, request: Request) -> Outgoing | None:

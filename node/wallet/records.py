@@ -117,6 +117,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     payees: tuple[Payee, ...]
     change: int | None
     secrets: tuple[PaymentSecret, ...] = ()
+    warning: str = ""
+    """What whoever sends it should know; it is not kept."""
 
     @classmethod
     def of(

@@ -6,7 +6,6 @@ grains per byte of size (Protocol §8.2).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -18,21 +17,15 @@ from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode
-from unchained.node.primitives.conditions import (
-    HashTimeLockCondition,
-    KeyCondition,
-    MultisigCondition,
-)
+from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
     Transfer,
     output_id,
 )
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadPaymentError,
-    ContractError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
@@ -378,91 +371,9 @@ class Spender:
                 made.update(_output_ids(step))
         return family
 
-    # Contracts
-
-    def from_contract(
-        self,
-        contract: Contract,
-        fee: Fee,
-        *,
-        payees: Sequence[Payee] = (),
-        account: int = 0,
-        preimage: bytes | None = None,
-        named: Sequence[bytes] | None = None,
-    ) -> Prepared:
-        """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
-        no payees take everything to an account's own paycode.
-
-        Anybody can pay a lock, so the largest coins are spent, as many as one transfer holds,
-        and none that is worth less than its fee; or those that are named.
-
-        A hash-time-lock is claimed with its preimage, and refunded without. Raises
-        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
-        """
-        terms = contract.terms
-        preimages: tuple[bytes, ...] = ()
-        lock_height, signatures = 0, 1
-        if isinstance(terms, MultisigCondition):
-            signatures = terms.threshold
-        elif isinstance(terms, HashTimeLockCondition):
-            if preimage is not None:
-                if hashlib.sha256(preimage).digest() != terms.hash:
-                    raise ContractError("the preimage does not fit the contract's hash")
-                preimages = (preimage,)
-            elif terms.height > self.next_height:
-                raise ContractError(
-                    f"the contract can be refunded from height {terms.height} on, "
-                    f"the next anchor has {self.next_height}"
-                )
-            else:
-                lock_height = terms.height
-        outputs = tuple(draft_for(self._network, payee) for payee in payees)
-        back = Draft(0, contract.lock) if payees else self._to_self(account)
-        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
-        coins = self._contract_coins(contract, costs_of(plan, fee), named)
-        plan = msgspec.structs.replace(plan, fixed=tuple(coins))
-        prepared = self._prepare(plan, fee, None, payees)
-        if not prepared.unsigned.outputs:
-            raise InsufficientFundsError(
-                costs_of(plan, fee).change, sum(coin.value for coin in coins)
-            )
-        return prepared
-
-    def _contract_coins(
-        self, contract: Contract, costs: SelectionCosts, named: Sequence[bytes] | None
-    ) -> list[WalletCoin]:
-        confirmed = [
-            coin
-            for coin in self._store.coins_at(contract.lock)
-            if coin.height is not None and coin.spent_height is None and not coin.leaving
-        ]
-        if not confirmed:
-            raise ContractError("the contract holds no confirmed coins")
-        ready = [coin for coin in confirmed if not self._is_immature(coin)]
-        if not ready:
-            raise ContractError("the contract's coins were all minted too lately to be spent")
-        if named is not None:
-            ready = _only_named(ready, named)
-        worth = [coin for coin in ready if coin.value > costs.per_input]
-        if not worth:
-            raise ContractError("no coin of the contract is worth its fee")
-        worth.sort(key=lambda coin: (-coin.value, coin.coin_id))
-        return worth[: costs.max_inputs]
-
     def _is_immature(self, coin: WalletCoin) -> bool:
         # a coin that was mined to a lock is minted, whatever the lock
         return not coin.txid and (coin.height or 0) >= self.mature_below
-
-
-def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[WalletCoin]:
-    found = {coin.coin_id: coin for coin in coins}
-    chosen = []
-    for coin_id in dict.fromkeys(named):
-        coin = found.get(CoinId(coin_id))
-        if coin is None:
-            raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
-        chosen.append(coin)
-    return chosen
 
 
 def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:

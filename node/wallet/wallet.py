@@ -22,6 +22,7 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -52,7 +53,6 @@ from unchained.node.wallet.records import (
     WalletCoin,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
-from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
@@ -167,7 +167,9 @@ class Wallet:
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts, randomness=self.randomness)
+        self.spender = ContractSpender(
+            self.store, self.network, accounts, randomness=self.randomness
+        )
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -443,16 +445,26 @@ class Wallet:
         *,
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
+        rivals: Rivals = NOBODY,
+        urgent_rate: int = 1,
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Raises `ContractError`, `InsufficientFundsError`.
+        Of `rivals` and `urgent_rate` see `ContractSpender.claim`. Raises `ContractError`,
+        `InsufficientFundsError`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
         if known is None:
             raise ContractError("the preimage of the contract's hash is not known")
-        return self.spender.from_contract(watched.contract, fee, preimage=known, named=coins)
+        return self.spender.claim(
+            watched.contract,
+            fee,
+            known,
+            named=coins,
+            rivals=rivals,
+            urgent_rate=urgent_rate,
+        )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
         """Take back what a hash-time-lock holds, once its height is reached.

@@ -326,7 +326,13 @@ class PaymentRoom:
         return await self._add(name, made.contract, label, made.preimage)
 
     @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Take what a hash-time-lock holds, by the preimage given or known.")
+    @user_text(
+        """Take what a hash-time-lock holds, by the preimage given or known.
+
+        Near the height of the refund it pays more, to be first, and says so in `warning`; where a
+        refund waits in the mempool, what replaces it.
+        """
+    )
     async def htlc_claim(
         self,
         lock: ContractLock,

@@ -73,9 +73,7 @@ class ProofRoom:
         *,
         payees: Annotated[
             list[PayeeText],
-            msgspec.Meta(
-                max_length=255, description="these payees alone; an empty list: none"
-            ),
+            msgspec.Meta(max_length=255, description="these payees alone; an empty list: none"),
         ]
         | None = None,
     ) -> Hex:

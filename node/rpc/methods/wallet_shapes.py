@@ -276,7 +276,10 @@ class Abandoned(msgspec.Struct, frozen=True):
     lost: tuple[Hash, ...]
 
 
-@user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
+@user_text(
+    """A transfer of a wallet that the node has taken. `size` as fee rates count it; `warning` is
+    what whoever sent it should know: that a hash-time-lock is claimed near its refund."""
+)
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash
     wid: Hash
@@ -285,6 +288,7 @@ class Sent(msgspec.Struct, frozen=True):
     state: StateName
     replaces: Hash | None
     payees: list[Paid]
+    warning: str | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -297,6 +301,7 @@ class Sent(msgspec.Struct, frozen=True):
             "included" if outgoing.height is not None else _STATES[outgoing.state],
             Hash(outgoing.replaces) if outgoing.replaces else None,
             [_paid(payee) for payee in outgoing.payees],
+            outgoing.warning or None,
         )
 
 
