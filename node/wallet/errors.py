@@ -213,7 +213,7 @@ class StillWaitingError(WalletError):
     def __init__(self, txid: bytes) -> None:
         super().__init__(
             f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
-            "one that pays more (`wallet bump`)"
+            "one that pays more (`wallet bump-fee`)"
         )
 
 
