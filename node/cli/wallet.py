@@ -31,9 +31,21 @@ LOOK_S: Final = 0.2
 """Seconds between looks at how far a wallet has read."""
 
 WalletOption = Annotated[str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")]
-AccountOption = Annotated[int, typer.Option("--account", min=0, help="Account of the wallet.")]
+
+
+def account_ref(text: object) -> int | str:
+    """Return the number or the name that tells an account."""
+    given = str(text)
+    return int(given) if given.isdecimal() and given.isascii() else given
+
+
+AccountOption = Annotated[
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="Account of the wallet."),
+]
 OnlyAccountOption = Annotated[
-    int | None, typer.Option("--account", min=0, help="This account alone.")
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="This account alone."),
 ]
 AmountOption = Annotated[
     str | None, typer.Option("--amount", metavar="UNC", help="For the payment URI.")
@@ -400,7 +412,7 @@ def rescan(
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""
-    if node.json or not sys.stderr.isatty():
+    if node.json or node.is_local or not sys.stderr.isatty():
         node.show_fields(begun)
         return
     try:

@@ -44,6 +44,7 @@ from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
+from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -147,6 +148,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
         ProofRoom(parts.wallets),
+        KeepingRoom(parts.wallets),
     ]
     counted["wallets"] = parts.wallets
     server = Server(

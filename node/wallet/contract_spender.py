@@ -113,6 +113,7 @@ class ContractSpender(Spender):
                 )
             else:
                 lock_height = terms.height
+        payees = self._resolved(payees)
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         back = Draft(0, contract.lock) if payees else self._to_self(account)
         plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)

@@ -34,10 +34,10 @@ from unchained.node.wallet.keystore import (
 )
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
-from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet, WalletInfo
-from unchained.node.wallet.wallet_follower import WalletFollower
+from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema
 
@@ -77,7 +77,7 @@ class Gathered(msgspec.Struct, frozen=True):
     left: int
 
 
-class WalletManager(WalletFollower):
+class WalletManager(WalletKeeper):
     """The wallets of a directory. `run` has to run for them to follow the chain and to lock."""
 
     # Making
@@ -179,7 +179,7 @@ class WalletManager(WalletFollower):
         payees: Sequence[Payee],
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
         request_id: str | None = None,
     ) -> Outgoing:
@@ -207,7 +207,7 @@ class WalletManager(WalletFollower):
         to: str,
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> Gathered:
@@ -223,7 +223,12 @@ class WalletManager(WalletFollower):
         )
 
     async def consolidate(
-        self, name: str, fee: Fee | None = None, *, account: int = 0, below: int | None = None
+        self,
+        name: str,
+        fee: Fee | None = None,
+        *,
+        account: AccountRef = 0,
+        below: int | None = None,
     ) -> Gathered:
         """Join an account's coins, the smallest first, into few. Raises what `send` does if not
         one was taken."""
@@ -235,7 +240,7 @@ class WalletManager(WalletFollower):
         )
 
     async def _gather(
-        self, name: str, account: int, make: Callable[[Wallet], list[Prepared]]
+        self, name: str, account: AccountRef, make: Callable[[Wallet], list[Prepared]]
     ) -> Gathered:
         """Make, sign and note all transfers in one piece of work, so that nothing else spends
         their coins, then send them."""

@@ -17,7 +17,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.link import CoinProver
 from unchained.node.wallet.payment_request import format_amount, payee_of
 from unchained.node.wallet.receipts import make_receipt
-from unchained.node.wallet.records import Origin, PaymentSecret
+from unchained.node.wallet.records import AccountRef, Origin, PaymentSecret
 from unchained.node.wallet.reserve_proof import (
     RESERVE_COINS_MAX,
     RESERVE_MESSAGE_BYTES_MAX,
@@ -29,7 +29,7 @@ from unchained.storage import schema
 from unchained.storage.kv import Snapshot
 
 
-def sign_message(wallet: Wallet, message: bytes, account: int = 0) -> SignedMessage:
+def sign_message(wallet: Wallet, message: bytes, account: AccountRef = 0) -> SignedMessage:
     """Sign a message by the key of an account's address.
 
     Raises `WalletLockedError`, `WatchOnlyError`, `NoSuchAccountError`, `SignedMessageError`.
@@ -135,8 +135,8 @@ def prove_reserve(
     if total < amount:
         raise ReserveProofError(
             f"{len(chosen)} coins that can be proven now are worth {format_amount(total)} UNC, "
-            f"expected {format_amount(amount)} (most coins: {RESERVE_COINS_MAX}; the tip's take "
-            "another anchor)"
+            f"expected {format_amount(amount)} UNC (at most {RESERVE_COINS_MAX} coins; those of "
+            "the tip take another anchor)"
         )
     keys = [wallet.spend_key(account) for account in sorted(accounts)]
     return ReserveProof.make(wallet.network, message, chosen, keys, wallet.randomness)

@@ -81,8 +81,13 @@ class OutgoingState(enum.IntEnum):
     what brought it any more. It waits again if that comes back."""
 
 
+AccountRef = int | str
+"""An account by its number or its name."""
+
+
 class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Whom a transfer pays: an address, a paycode, or the hex digits of a lock."""
+    """Whom a transfer pays: an address, a paycode, a contract, or the hex digits of a lock; or,
+    until it is made, the name of one in the address book."""
 
     payee: str
     value: int

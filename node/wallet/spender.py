@@ -24,6 +24,7 @@ from unchained.node.primitives.transfer import (
     output_id,
 )
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.wallet.address_book import AccountNames, AddressBook
 from unchained.node.wallet.errors import (
     BadPaymentError,
     InsufficientFundsError,
@@ -35,7 +36,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of
-from unchained.node.wallet.records import Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.selection import (
     MAX_SEARCHED,
     Candidate,
@@ -77,6 +78,19 @@ class Spender:
         # Protocol §8.3: IMMATURE_COIN
         return self.next_height - self._network.maturity + 1
 
+    def account_index(self, which: AccountRef) -> int:
+        """Return the number of an account that is told by its number or its name. Raises
+        `NoSuchAccountError`."""
+        index = which if isinstance(which, int) else AccountNames(self._store).find(which)
+        if index is None or index not in self._accounts:
+            raise NoSuchAccountError(which)
+        return index
+
+    def _resolved(self, payees: Sequence[Payee]) -> list[Payee]:
+        """Return payees with what their names in the address book stand for."""
+        book = AddressBook(self._store, self._network)
+        return [book.resolve(payee) for payee in payees]
+
     def _account(self, index: int) -> WatchAccount:
         account = self._accounts.get(index)
         if account is None:
@@ -96,7 +110,7 @@ class Spender:
         payees: Sequence[Payee],
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
         lock_height: int = 0,
     ) -> Prepared:
@@ -109,6 +123,7 @@ class Spender:
             raise BadPaymentError(
                 f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}"
             )
+        account, payees = self.account_index(account), self._resolved(payees)
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         plan = self._key_plan(account, outputs, lock_height)
         return self._prepare(plan, fee, account, payees, coins)
@@ -213,7 +228,7 @@ class Spender:
         to: str,
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> list[Prepared]:
@@ -222,14 +237,17 @@ class Spender:
 
         Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`.
         """
-        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1, named=coins)
+        account = self.account_index(account)
+        (payee,) = self._resolved([Payee(to, DUST, memo)])
+        return self._gather(account, fee, payee, least_inputs=1, named=coins)
 
     def consolidate(
-        self, fee: Fee, *, account: int = 0, below: int | None = None
+        self, fee: Fee, *, account: AccountRef = 0, below: int | None = None
     ) -> list[Prepared]:
         """Join an account's coins, the smallest first, into few; with `below` only those of a
         lower value. Raises `NothingToDoError` if there is nothing to join."""
-        return self._gather(account, fee, None, least_inputs=2, below=below)
+        index = self.account_index(account)
+        return self._gather(index, fee, None, least_inputs=2, below=below)
 
     def _gather(
         self,

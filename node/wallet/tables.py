@@ -16,6 +16,8 @@ WALLET_DB_VERSION: Final = 2
 """Goes up with every change of layout."""
 
 _STORE_KEY: Final = HashContext("wallet store")
+_NAME_KEY: Final = HashContext("wallet names")
+_NAME: Final = HashContext("wallet name")
 
 ACTIVE: Final = """{txid} IN (
     SELECT txid FROM waiting
@@ -128,11 +130,16 @@ contracts, and whom transfers paid. Notes of version 1 carried no tag."""
 class Sealer:
     """Seals what the chain does not show, under a key that follows from the view key."""
 
-    __slots__ = ("_cipher", "_randomness")
+    __slots__ = ("_cipher", "_names", "_randomness")
 
     def __init__(self, view_seed: bytes, randomness: Randomness = SYSTEM) -> None:
+        self._names = _NAME_KEY(view_seed)
         self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
         self._randomness = randomness
+
+    def key_of(self, name: str) -> bytes:
+        """Return the key of a row that is found by a name, and does not show it."""
+        return _NAME(self._names + name.encode())[:16]
 
     def seal(self, value: object, bound_to: bytes) -> bytes:
         """Return the sealed bytes of a value, which open only beside the same key of a row."""

@@ -22,11 +22,11 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.wallet.address_book import AddressBook
 from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
-    NoSuchAccountError,
     NothingKnownError,
     WalletLockedError,
     WatchOnlyError,
@@ -43,6 +43,7 @@ from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
 from unchained.node.wallet.records import (
+    AccountRef,
     Balance,
     HistoryEntry,
     Outgoing,
@@ -125,7 +126,7 @@ class Wallet:
         """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
         self.name = name
         self.network = network
-        self._keystore = keystore
+        self.keystore = keystore
         self._path = path
         self.randomness = randomness
         self._secret: SpendSecret | None = None
@@ -154,7 +155,7 @@ class Wallet:
 
     def _load_keys(self) -> None:
         accounts = {
-            keys.index: keys.account(self.network.chain_id) for keys in self._keystore.accounts
+            keys.index: keys.account(self.network.chain_id) for keys in self.keystore.accounts
         }
         contracts = self._contracts()
         self._accounts = accounts
@@ -165,7 +166,7 @@ class Wallet:
             if isinstance(terms := contract.terms, HashTimeLockCondition)
         }
         self._scanner = Scanner(
-            self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
+            self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
         self.spender = ContractSpender(
             self.store, self.network, accounts, randomness=self.randomness
@@ -177,11 +178,11 @@ class Wallet:
         return WalletInfo(
             self.name,
             self.network.name,
-            self._keystore.watch_only,
+            self.keystore.watch_only,
             self.locked,
-            self._keystore.has_passphrase,
-            self._keystore.has_bip39_passphrase,
-            self._keystore.birth,
+            self.keystore.has_passphrase,
+            self.keystore.has_bip39_passphrase,
+            self.keystore.birth,
             tuple(self._accounts),
             None if last is None else last[0],
         )
@@ -198,7 +199,7 @@ class Wallet:
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
         """
-        return self._keystore.unlock(passphrase)
+        return self.keystore.unlock(passphrase)
 
     def hold_secret(self, secret: SpendSecret) -> None:
         """Let the wallet sign until it is locked."""
@@ -216,7 +217,7 @@ class Wallet:
         self._secret = None
 
     def _unlocked(self) -> SpendSecret:
-        if self._keystore.watch_only:
+        if self.keystore.watch_only:
             raise WatchOnlyError
         if self._secret is None:
             raise WalletLockedError
@@ -224,9 +225,9 @@ class Wallet:
 
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
-        secret = self._keystore.unlock(old)
+        secret = self.keystore.unlock(old)
         self._replace(
-            self._keystore.with_passphrase(
+            self.keystore.with_passphrase(
                 secret, passphrase, allow_empty=allow_empty, randomness=self.randomness
             )
         )
@@ -236,39 +237,41 @@ class Wallet:
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
-        secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase, randomness=self.randomness))
+        secret = self.keystore.unlock(passphrase)
+        self._replace(self.keystore.with_account(secret, passphrase, randomness=self.randomness))
         self._load_keys()
-        return self._keystore.accounts[-1].index
+        return self.keystore.accounts[-1].index
 
     def _replace(self, keystore: Keystore) -> None:
         if self._path is not None:
             keystore.save(self._path)
-        self._keystore = keystore
+        self.keystore = keystore
 
-    def account(self, index: int = 0) -> WatchAccount:
+    def account(self, which: AccountRef = 0) -> WatchAccount:
         """Return an account without its spend key. Raises `NoSuchAccountError`."""
-        account = self._accounts.get(index)
-        if account is None:
-            raise NoSuchAccountError(index)
-        return account
+        return self._accounts[self.account_index(which)]
 
-    def address(self, account: int = 0) -> str:
+    def account_index(self, which: AccountRef) -> int:
+        """Return the number of an account that is told by its number or its name. Raises
+        `NoSuchAccountError`."""
+        return self.spender.account_index(which)
+
+    def address(self, account: AccountRef = 0) -> str:
         """Return an account's address: short, but payments to it can be linked."""
         return encode_address(self.network, self.account(account).key_hash)
 
-    def paycode(self, account: int = 0) -> str:
+    def paycode(self, account: AccountRef = 0) -> str:
         """Return an account's paycode: payments to it cannot be linked."""
         keys = self.account(account)
         return encode_paycode(Paycode(self.network.chain_id, keys.key_hash, keys.view.public_key))
 
-    def payout(self, account: int = 0) -> WalletPayout:
+    def payout(self, account: AccountRef = 0) -> WalletPayout:
         """Return what mines to an account; needs no passphrase."""
         return WalletPayout(self.account(account))
 
     def export_watch(self) -> str:
         """Return what a watch-only copy of this wallet is made of."""
-        keystore = self._keystore
+        keystore = self.keystore
         return WatchExport(self.network.chain_id, keystore.birth, keystore.accounts).to_text()
 
     # The chain
@@ -297,9 +300,10 @@ class Wallet:
         """Give up reading again; what has been found stays."""
         self._scanner.cancel_rescan()
 
-    def balance(self, account: int | None = None) -> Balance:
+    def balance(self, account: AccountRef | None = None) -> Balance:
         """Return what an account has, or all of them."""
-        return self.store.balance(account, self.spender.mature_below)
+        index = None if account is None else self.account_index(account)
+        return self.store.balance(index, self.spender.mature_below)
 
     def history(self, limit: int = 100, offset: int = 0) -> list[HistoryEntry]:
         """Return what touched the wallet, what waits first, then from the tip down."""
@@ -314,7 +318,7 @@ class Wallet:
                 return secret.account(self.network.chain_id, index).spend
         return None
 
-    def spend_key(self, account: int) -> SpendKey:
+    def spend_key(self, account: AccountRef) -> SpendKey:
         """Return the key that signs for an account. Raises `WalletLockedError`, `WatchOnlyError`,
         `NoSuchAccountError`."""
         key = self._key_for(self.account(account).key_hash)
@@ -336,7 +340,8 @@ class Wallet:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
         found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
         own = {account.key_hash for account in self._accounts.values()}
-        return summarize(unsigned, self.network, found, own, self._contracts())
+        names = AddressBook(self.store, self.network).names()
+        return summarize(unsigned, self.network, found, own, self._contracts(), names)
 
     def record(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Secret
@@ -39,10 +38,17 @@ SLOW_METHOD_S = 120.0
 """A passphrase takes a second or more to check, and others may be waiting."""
 
 
+class Confirmations(Protocol):
+    """Tells how many votes confirm anchors (Protocol §6)."""
+
+    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
+        """Return, for each of some heights that the main chain has, the votes of its anchor."""
+
+
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
+    def __init__(self, wallets: WalletManager, queries: Confirmations) -> None:
         self._wallets = wallets
         self._queries = queries
 
@@ -273,7 +279,8 @@ class WalletRoom:
         offset: Offset = 0,
     ) -> list[OwnCoin]:
         def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
-            found = opened.store.coins(account, spent=spent, limit=limit, offset=offset)
+            index = None if account is None else opened.account_index(account)
+            found = opened.store.coins(index, spent=spent, limit=limit, offset=offset)
             return [
                 (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
                 for coin in found

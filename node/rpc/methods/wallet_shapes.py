@@ -13,6 +13,7 @@ from unchained.node.crypto.addresses import MAX_MEMO, PAYCODE_CHARS_MAX
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
+from unchained.node.wallet.address_book import NAME_CHARS_MAX
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.keystore import MAX_ACCOUNTS
 from unchained.node.wallet.manager import Gathered
@@ -43,7 +44,11 @@ Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
 Memo = Annotated[str, msgspec.Meta(max_length=MAX_MEMO)]
 PayeeText = Annotated[str, msgspec.Meta(min_length=1, max_length=URI_CHARS_MAX)]
 PartyText = Annotated[str, msgspec.Meta(min_length=1, max_length=PAYCODE_CHARS_MAX)]
-Account = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1, description="account of the wallet")]
+Account = Annotated[
+    Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    | Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)],
+    msgspec.Meta(description="account of the wallet: its number or its name"),
+]
 FeeRate = Annotated[
     int, msgspec.Meta(ge=1, le=1_000_000, description="grains per byte of size (Protocol §8.2)")
 ]
@@ -334,8 +339,8 @@ class GatheredInfo(msgspec.Struct, frozen=True):
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
-    `fingerprint` stands for all of that text; `terms` is what spends it if it lies under a
-    contract."""
+    `fingerprint` stands for all of that text, `name` is what the address book calls him; `terms` is
+    what spends it if it lies under a contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount
@@ -345,6 +350,7 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
     fingerprint: str | None
     terms: str | None
     memo: str
+    name: str | None
 
 
 @user_text(
@@ -377,6 +383,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
                     output.fingerprint or None,
                     output.terms or None,
                     memo_text(output.memo),
+                    output.name or None,
                 )
                 for output in summary.outputs
             ],

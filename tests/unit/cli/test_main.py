@@ -341,8 +341,10 @@ WITHOUT_A_METHOD = {
     "mine advise",
     "miner",
     "start",
+    "verify-message",
     "verify-proof",
     "verify-receipt",
+    "verify-reserve",
     "version",
 }
 """Commands that ask no node."""
