@@ -43,6 +43,7 @@ from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
@@ -149,6 +150,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         PaymentRoom(parts.wallets),
         ProofRoom(parts.wallets),
         KeepingRoom(parts.wallets),
+        DbRoom(parts.store, parts.runner),
     ]
     counted["wallets"] = parts.wallets
     server = Server(
@@ -178,7 +180,6 @@ def _wallet(error: WalletError) -> RpcError:
         return RefusedError(text, error=error.rule)
     if isinstance(error, InsufficientFundsError):
         needed, available = Amount(error.needed), Amount(error.available)
-        text = f"the transfer takes {needed.unc()} UNC, {available.unc()} UNC can be spent"
         return WalletRefusedError(text, error=error.word, needed=needed, available=available)
     return WalletRefusedError(text, error=error.word)
 

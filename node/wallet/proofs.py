@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.crypto.keys import CIPHERTEXT_SIZE
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import KeyHash
 from unchained.node.wallet.errors import (
@@ -15,7 +16,7 @@ from unchained.node.wallet.errors import (
     ReserveProofError,
 )
 from unchained.node.wallet.link import CoinProver
-from unchained.node.wallet.payment_request import format_amount, payee_of
+from unchained.node.wallet.payment_request import payee_of
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import AccountRef, Origin, PaymentSecret
 from unchained.node.wallet.reserve_proof import (
@@ -134,8 +135,8 @@ def prove_reserve(
         total += coin.value
     if total < amount:
         raise ReserveProofError(
-            f"{len(chosen)} coins that can be proven now are worth {format_amount(total)} UNC, "
-            f"expected {format_amount(amount)} UNC (at most {RESERVE_COINS_MAX} coins; those of "
+            f"{len(chosen)} coins that can be proven now are worth {shortest(total)} UNC, "
+            f"expected {shortest(amount)} UNC (at most {RESERVE_COINS_MAX} coins; those of "
             "the tip take another anchor)"
         )
     keys = [wallet.spend_key(account) for account in sorted(accounts)]

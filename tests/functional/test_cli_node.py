@@ -101,7 +101,7 @@ def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
     assert (proof["status"], proof["file"]) == ("unspent", str(file))
     verdict = shell.home.run("verify-proof", str(file))
     assert verdict.returncode == 0
-    assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['value']} UNC,")
+    assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['amount']} UNC,")
     assert f"rests on anchor {proof['tip']}" in verdict.stdout
     facts = json.loads(shell.home.run("verify-proof", str(file), "--json").stdout)
     assert (facts["coin_id"], facts["spent"]) == (coin["id"], False)

@@ -43,7 +43,10 @@ def test_an_anchor_is_set_aside_and_taken_back_with_a_node_and_without(home: Nod
     back = shell.json("rpc", "chain.take_back", f"anchor={third}")
     assert (back["set_aside"], back["changed"], back["tip"]) == (False, True, top["id"])
     assert not shell.json("rpc", "chain.take_back", f"anchor={third}")["changed"]
-    for which in (f"id={'00' * 32}", f"id={shell.json('chain', 'anchor', '0')['header']['id']}"):
+    for which in (
+        f"anchor={'00' * 32}",
+        f"anchor={shell.json('chain', 'anchor', '0')['header']['id']}",
+    ):
         for method in ("chain.set_aside", "chain.take_back"):
             assert "above" in shell.fails("rpc", method, which)
     assert "64 lower-case hex digits" in shell.fails("chain", "set-aside", "none")

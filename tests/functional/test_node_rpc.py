@@ -563,6 +563,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 GUESSES: dict[str, Any] = {
     "height": 1,
+    "refund_height": 1,
     "address": LISTEN,
     "peer": "12D3KooWNobody",
     "passphrase": "correct horse",

@@ -215,7 +215,7 @@ def test_a_reorganisation_undoes_a_payment_and_does_it_again(pair: Pair) -> None
     assert entry(pair.ann, sent["txid"])["height"] is not None
     pair.bob.mine(3, "--coins", "2", "--address", pair.ann.json("wallet", "address")["text"])
 
-    pair.ann.json("net", "unban", ban["group"])
+    pair.ann.json("net", "unban", ban["address"])
     pair.join()
     pair.agree()
     assert entry(pair.ann, sent["txid"])["height"] is None

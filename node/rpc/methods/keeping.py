@@ -128,7 +128,7 @@ class KeepingRoom:
         """
     )
     async def backup(self, path: FilePath, wallet: WalletName = DEFAULT_WALLET) -> WrittenBackup:
-        target = _absolute(path)
+        target = absolute_path(path)
         try:
             size = await self._wallets.backup(wallet, target)
         except OSError as error:
@@ -143,7 +143,7 @@ class KeepingRoom:
         """
     )
     async def restore_backup(self, path: FilePath, wallet: WalletName | None = None) -> WalletEntry:
-        source = _absolute(path)
+        source = absolute_path(path)
         try:
             made = await self._wallets.restore_backup(source, wallet)
         except OSError as error:
@@ -249,7 +249,8 @@ def _accounts(wallet: Wallet) -> list[AccountInfo]:
     return found
 
 
-def _absolute(path: str) -> Path:
+def absolute_path(path: str) -> Path:
+    """Return a path that a caller names. Raises `InvalidParamsError` for a relative one."""
     found = Path(path)
     if not found.is_absolute() or "\x00" in path:
         raise InvalidParamsError("path: expected an absolute path")

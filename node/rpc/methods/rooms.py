@@ -6,6 +6,7 @@ from typing import Final
 
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
@@ -30,6 +31,7 @@ ROOMS: Final[tuple[type, ...]] = (
     PaymentRoom,
     ProofRoom,
     KeepingRoom,
+    DbRoom,
     DebugRoom,
 )
 """Every room of the node's RPC, in no particular order. The composition root makes instances."""

@@ -332,7 +332,6 @@ WITHOUT_A_METHOD = {
     "config password",
     "config path",
     "config show",
-    "db backup",
     "db check",
     "db reset",
     "db stats",

@@ -28,7 +28,7 @@ async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
     expected = Paid(txid=bytes.fromhex(HASH), value=Amount(150_000_000), note=b"")  # type: ignore[arg-type]
     pay = registry.find("test.pay")
     assert await pay.call({"txid": HASH, "value": "1.5"}) == expected
-    assert await pay.call([HASH, 150_000_000]) == expected
+    assert await pay.call([HASH, "1.50"]) == expected
     assert await registry.find("test.height").call([5, 2]) == 7
     assert await registry.find("test.height").call({"height": 5}) == 6
 
@@ -39,12 +39,12 @@ async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
         ("test.pay", {}, "needs the parameter 'txid'"),
         ("test.pay", [HASH], "needs the parameter 'value'"),
         ("test.pay", {"txid": HASH, "valu": 1}, 'did you mean "value"?'),
-        ("test.pay", {"txid": HASH, "value": 1, "zzzz": 1}, "it has txid, value, note"),
-        ("test.pay", {"txid": HASH, "value": 1, "x" * 5000: 1}, "it has txid, value, note"),
-        ("test.pay", [HASH, 1, "", 4], "has 3 parameters, not 4"),
+        ("test.pay", {"txid": HASH, "value": "1", "zzzz": 1}, "it has txid, value, note"),
+        ("test.pay", {"txid": HASH, "value": "1", "x" * 5000: 1}, "it has txid, value, note"),
+        ("test.pay", [HASH, "1", "", 4], "has 3 parameters, not 4"),
         ("test.pay", [HASH, 1.5], "not float"),
-        ("test.pay", ["AB", 1], "a hash is 64 lower-case hex digits"),
-        ("test.pay", [5, 1], "not int"),
+        ("test.pay", ["AB", "1"], "a hash is 64 lower-case hex digits"),
+        ("test.pay", [5, "1"], "not int"),
         ("test.height", [1.0], "Expected `int`, got `float` - at `height`"),
         ("test.height", ["1"], "Expected `int`, got `str` - at `height`"),
         ("test.height", [True], "got `bool`"),
