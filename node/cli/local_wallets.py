@@ -26,6 +26,7 @@ from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.rpc.core.errors import RpcError
 from unchained.node.rpc.core.registry import Registry
 from unchained.node.rpc.core.values import encode
+from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
@@ -55,6 +56,7 @@ LOCAL_METHODS: Final = frozenset(
         "wallet.info",
         "wallet.list",
         "wallet.lock",
+        "wallet.merge",
         "wallet.mnemonic",
         "wallet.name_account",
         "wallet.payee_add",
@@ -131,6 +133,7 @@ class LocalWallets:
             PaymentRoom(self._wallets),
             ProofRoom(self._wallets),
             KeepingRoom(self._wallets),
+            ContractRoom(self._wallets),
         )
 
     def call(self, method: str, params: Mapping[str, Any] | Sequence[Any]) -> Any:

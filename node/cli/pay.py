@@ -152,8 +152,8 @@ def print_meaning(found: dict[str, Any]) -> None:
     if found["lock_height"]:
         typer.echo(f"not before height {found['lock_height']}")
     typer.echo(
-        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
-        "keys"
+        f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
+        f"with {len(found['can_sign'])} keys"
     )
 
 

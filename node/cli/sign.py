@@ -113,6 +113,18 @@ def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
         raise CommandFailedError("not signed")
 
 
+@asking(app, "merge")
+@user_text("Join the signatures of several signers' files, in any order, in one file.")
+def merge(
+    node: Asker,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
+    output: OutputOption,
+    wallet: WalletOption = DEFAULT_WALLET,
+) -> None:
+    content = [_read(file).hex() for file in files]
+    write_unsigned(node, node.call("wallet.merge", files=content, wallet=wallet), output)
+
+
 @asking(app, "broadcast")
 @user_text("Send a transfer whose signatures are complete, in one file or several.")
 def broadcast(

@@ -419,6 +419,9 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
         with progress(f"reading the chain for {wallet}") as show:
             while not _has_read(found := node.call("wallet.info", wallet=wallet), show):
                 time.sleep(LOOK_S)
+        if further := found["found_accounts"]:
+            names = ", ".join(map(str, further))
+            typer.echo(f"coins came to further accounts as well: {names}", err=True)
     except KeyboardInterrupt:
         typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return

@@ -43,6 +43,7 @@ from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.keeping import KeepingRoom
@@ -150,6 +151,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         PaymentRoom(parts.wallets),
         ProofRoom(parts.wallets),
         KeepingRoom(parts.wallets),
+        ContractRoom(parts.wallets),
         DbRoom(parts.store, parts.runner),
     ]
     counted["wallets"] = parts.wallets

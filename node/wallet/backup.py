@@ -26,8 +26,9 @@ from unchained.node.wallet.errors import (
     KeystoreCorruptError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import WALLET_FILE_BYTES_MAX, Keystore, wallet_path
+from unchained.node.wallet.keystore import Keystore, wallet_path
 from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
 BACKUP_NAME: Final = b"UNCHAINED-BACKUP"
 """What a file begins with, before the byte of its version."""

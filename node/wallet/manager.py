@@ -16,11 +16,11 @@ from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.contract_spender import rivals_at
+from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
     RequestReusedError,
-    SigningError,
     StillWaitingError,
     TransferRefusedError,
 )
@@ -35,7 +35,7 @@ from unchained.node.wallet.keystore import (
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet, WalletInfo
 from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
@@ -118,6 +118,7 @@ class WalletManager(WalletKeeper):
                 passphrase,
                 birth=birth,
                 accounts=accounts,
+                look_further=mnemonic is not None,
                 cost=self._cost,
                 allow_empty=allow_empty,
                 randomness=self._randomness,
@@ -330,6 +331,18 @@ class WalletManager(WalletKeeper):
             lambda wallet: wallet.add_contract(contract, now_ms, label=label, preimage=preimage),
         )
 
+    async def contract(self, name: str, lock: bytes) -> ContractWallet:
+        """Return a contract that a wallet is party to, with what it has and where it stands.
+
+        Raises `ContractError`.
+        """
+
+        def work(wallet: Wallet) -> ContractWallet:
+            with self._link.snapshot() as view:
+                return contract_wallet(wallet, view, lock)
+
+        return await self.call(name, work)
+
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
         """Send a transfer from files that signers have handed back: copies are merged.
 
@@ -339,10 +352,7 @@ class WalletManager(WalletKeeper):
         now_ms = self._clock.now_ms()
 
         def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
-            if not files:
-                raise SigningError("no file to send")
-            first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            merged = first.merge(others)
+            merged = merge_files(files, self.network)
             proven = merged.finish(self.network)
             return proven, wallet.record(proven, now_ms, proven_payees=merged.payees)
 

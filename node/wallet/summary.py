@@ -53,6 +53,8 @@ class Summary(msgspec.Struct, frozen=True):
     outputs: tuple[SummaryOutput, ...]
     can_sign: tuple[KeyHash, ...]
     signed_by: tuple[KeyHash, ...]
+    missing: int
+    """Signatures that are needed still, at least."""
 
 
 def summarize(
@@ -100,6 +102,7 @@ def summarize(
         tuple(describe(at) for at in range(len(unsigned.outputs))),
         tuple(key for key in unsigned.signers() if key in own),
         tuple(sorted(unsigned.signed_by())),
+        unsigned.missing(),
     )
 
 

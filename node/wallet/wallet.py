@@ -32,6 +32,7 @@ from unchained.node.wallet.errors import (
     WatchOnlyError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.further_accounts import FurtherAccounts
 from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import (
     Keystore,
@@ -75,6 +76,8 @@ class WalletInfo(msgspec.Struct, frozen=True):
     has_bip39_passphrase: bool | None
     birth: int
     accounts: tuple[int, ...]
+    found_accounts: tuple[int, ...]
+    """Those of a restored wallet to which coins had come."""
     height: int | None
 
 
@@ -154,12 +157,14 @@ class Wallet:
         self.store.close()
 
     def _load_keys(self) -> None:
-        accounts = {
-            keys.index: keys.account(self.network.chain_id) for keys in self.keystore.accounts
+        self._further = FurtherAccounts(self.keystore, self.store)
+        watched = {
+            keys.index: keys.account(self.network.chain_id) for keys in self._further.watched()
         }
+        accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         contracts = self._contracts()
         self._accounts = accounts
-        self._recogniser = Recogniser(accounts, {c.lock: c.salt for c in contracts})
+        self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
         hashes = {
             terms.hash: bytes(contract.lock)
             for contract in contracts
@@ -184,6 +189,7 @@ class Wallet:
             self.keystore.has_bip39_passphrase,
             self.keystore.birth,
             tuple(self._accounts),
+            self._further.found(),
             None if last is None else last[0],
         )
 
@@ -238,7 +244,10 @@ class Wallet:
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
         secret = self.keystore.unlock(passphrase)
-        self._replace(self.keystore.with_account(secret, passphrase, randomness=self.randomness))
+        shown = self._further.shown()
+        self._replace(
+            self.keystore.with_account(secret, passphrase, shown, randomness=self.randomness)
+        )
         self._load_keys()
         return self.keystore.accounts[-1].index
 
@@ -272,7 +281,7 @@ class Wallet:
     def export_watch(self) -> str:
         """Return what a watch-only copy of this wallet is made of."""
         keystore = self.keystore
-        return WatchExport(self.network.chain_id, keystore.birth, keystore.accounts).to_text()
+        return WatchExport(self.network.chain_id, keystore.birth, self._further.shown()).to_text()
 
     # The chain
 
@@ -280,7 +289,17 @@ class Wallet:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
         yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
         `StoreError` of the chain's store."""
-        return self._scanner.advance(view, recent)
+        step = self._scanner.advance(view, recent)
+        before = self._further.found()
+        if step.touched and self._further.note(step.touched):
+            # coins of accounts that are watched only from here on may lie below
+            self._load_keys()
+            self._scanner.rescan(self.keystore.birth)
+            progress = self._scanner.progress(view)
+            return msgspec.structs.replace(step, progress=progress, more=True)
+        if self._further.found() != before:
+            self._load_keys()
+        return step
 
     def catch_up(self, view: Reader) -> ScanProgress:
         """Take in all of a snapshot."""

@@ -15,10 +15,11 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Balance, Outgoing, Payee, ScanProgress
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import KdfCost
 from unchained.storage.kv import Snapshot
 from unchained.storage.memory import MemoryStore
 

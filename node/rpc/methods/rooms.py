@@ -6,6 +6,7 @@ from typing import Final
 
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
@@ -31,6 +32,7 @@ ROOMS: Final[tuple[type, ...]] = (
     PaymentRoom,
     ProofRoom,
     KeepingRoom,
+    ContractRoom,
     DbRoom,
     DebugRoom,
 )

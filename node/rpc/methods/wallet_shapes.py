@@ -15,7 +15,6 @@ from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.address_book import NAME_CHARS_MAX
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.keystore import MAX_ACCOUNTS
 from unchained.node.wallet.manager import Gathered
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
@@ -34,6 +33,7 @@ from unchained.node.wallet.records import (
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
 from unchained.node.wallet.wallet import WalletInfo, WatchedContract
+from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
     str,
@@ -117,7 +117,8 @@ class WalletProgress(msgspec.Struct, frozen=True):
 @user_text(
     """A wallet of the node. Of a closed one only the name is known; it has no coins below
     `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
-    mnemonic alone does not bring it back (missing where the file does not tell)."""
+    mnemonic alone does not bring it back (missing where the file does not tell). `found_accounts`
+    are those of a restored wallet to which coins had come, besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str
@@ -128,6 +129,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
     has_bip39_passphrase: bool | None
     birth_height: int | None
     accounts: list[int]
+    found_accounts: list[int]
     progress: WalletProgress | None
     failure: str
 
@@ -145,6 +147,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.has_bip39_passphrase,
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
+            [] if info is None else list(info.found_accounts),
             None if progress is None else WalletProgress.of(progress),
             failure,
         )
@@ -355,7 +358,8 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
 
 @user_text(
     """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
-    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys."""
+    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys; `missing`
+    signatures are needed still."""
 )
 class UnsignedTransfer(msgspec.Struct, frozen=True):
     file: Hex
@@ -365,6 +369,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
     outputs: list[UnsignedOutput]
     can_sign: list[Hash]
     signed_by: list[Hash]
+    missing: int
 
     @classmethod
     def of(cls, file: bytes, summary: Summary) -> UnsignedTransfer:
@@ -389,6 +394,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
             ],
             [Hash(key) for key in summary.can_sign],
             [Hash(key) for key in summary.signed_by],
+            summary.missing,
         )
 
 
