@@ -22,7 +22,7 @@ from unchained.node.cli.wallet import (
 payee_app = typer.Typer(no_args_is_help=True, help="Name those whom you pay.")
 
 WalletArgument = Annotated[str, typer.Argument(metavar="WALLET", help="Which wallet.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call him.")]
+AliasArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call him.")]
 
 
 def add_to(_root: typer.Typer) -> None:
@@ -132,15 +132,15 @@ def print_lost(found: dict[str, Any]) -> None:
 @user_text("Name a payee: `wallet send NAME UNC` pays him from here on.")
 def payee_add(
     node: Asker,
-    name: NameArgument,
+    alias: AliasArgument,
     payee: Annotated[str, typer.Argument(metavar="PAYEE", help="Address, paycode or contract.")],
     wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT", help="A note.")] = "",
 ) -> None:
-    found = node.call("wallet.payee_add", name=name, payee=payee, wallet=wallet, label=label)
+    found = node.call("wallet.payee_add", alias=alias, payee=payee, wallet=wallet, label=label)
 
     def human() -> None:
-        typer.echo(f"{harmless(found['name'])}: fingerprint {found['fingerprint']}")
+        typer.echo(f"{harmless(found['alias'])}: fingerprint {found['fingerprint']}")
 
     node.show(found, human)
 
@@ -149,13 +149,13 @@ def payee_add(
 @user_text("Show the payees of the address book.")
 def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.payee_list", wallet=wallet)
-    node.show_rows(found, ["name", "fingerprint", "label"], "nobody yet")
+    node.show_rows(found, ["alias", "fingerprint", "label"], "nobody yet")
 
 
 @asking(payee_app, "remove")
 @user_text("Forget a payee's name.")
-def payee_remove(node: Asker, name: NameArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.call("wallet.payee_remove", name=name, wallet=wallet)
+def payee_remove(node: Asker, alias: AliasArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    node.call("wallet.payee_remove", alias=alias, wallet=wallet)
     node.show(True, lambda: typer.echo("removed"))
 
 
@@ -172,12 +172,12 @@ def name_account(
     account: Annotated[
         Any, typer.Argument(parser=account_ref, metavar="N|NAME", help="Which account.")
     ],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Empty: take it away.")],
+    alias: Annotated[str, typer.Argument(metavar="NAME", help="Empty: take it away.")],
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
-    found = node.call("wallet.name_account", account=account, name=name, wallet=wallet)
+    found = node.call("wallet.name_account", account=account, alias=alias, wallet=wallet)
     _show_accounts(node, found)
 
 
 def _show_accounts(node: Asker, found: list[dict[str, Any]]) -> None:
-    node.show_rows(found, ["account", "name", "confirmed", "total", "address"], "no accounts")
+    node.show_rows(found, ["account", "alias", "confirmed", "total", "address"], "no accounts")

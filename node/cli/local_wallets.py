@@ -33,7 +33,7 @@ from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError, WalletError
 from unchained.node.wallet.keystore import WALLETS_NAME, wallet_names
-from unchained.node.wallet.link import ChainTip, WaitingTransfers
+from unchained.node.wallet.link import ChainTip, WaitingBids
 from unchained.node.wallet.manager import WalletManager
 from unchained.storage.kv import Snapshot
 from unchained.storage.lock import DirectoryLock
@@ -97,9 +97,9 @@ class NoChain:
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         """Return nothing."""
 
-    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return nothing."""
-        return WaitingTransfers((), ())
+        return WaitingBids((), ())
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Raise `TransferRefusedError`."""

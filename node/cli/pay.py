@@ -139,9 +139,9 @@ def print_meaning(found: dict[str, Any]) -> None:
         typer.echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
         if not (output["own"] or output["payee"]):
             typer.echo(f"{'':>26}a lock: the file does not show whose")
-        if output["name"]:
-            typer.echo(f"{'':>26}called {harmless(output['name'])} here")
-        if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["name"]):
+        if output["alias"]:
+            typer.echo(f"{'':>26}called {harmless(output['alias'])} here")
+        if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"]):
             typer.echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
         if output["terms"]:
             typer.echo(f"{'':>26}under {output['terms']}")

@@ -15,7 +15,7 @@ from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError
-from unchained.node.wallet.link import ChainTip, WaitingFee, WaitingTransfers
+from unchained.node.wallet.link import ChainTip, WaitingBids, WaitingFee
 from unchained.storage.kv import KeyValueStore, Snapshot
 
 
@@ -59,7 +59,7 @@ class WalletLink:
         """Return a transfer that the chain has decoded not long ago; from any thread."""
         return self._chain.proven_transfer(wid)
 
-    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return what those of some transfers pay that wait in the mempool."""
         found: dict[bytes, WaitingFee] = {}
         behind = list(txids)
@@ -70,7 +70,7 @@ class WalletLink:
                 found[txid] = WaitingFee(entry.fee, entry.size)
                 behind += entry.children
         chosen = tuple(found[txid] for txid in txids if txid in found)
-        return WaitingTransfers(chosen, tuple(found.values()))
+        return WaitingBids(chosen, tuple(found.values()))
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""

@@ -22,7 +22,7 @@ from unchained.node.wallet.errors import (
     NoSuchCoinError,
 )
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.link import WaitingTransfers
+from unchained.node.wallet.link import WaitingBids
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.plan import Plan, Prepared, costs_of
 from unchained.node.wallet.records import Payee, WalletCoin
@@ -42,7 +42,7 @@ class Rivals(msgspec.Struct, frozen=True, gc=False):
     coins: frozenset[CoinId] = frozenset()
     txids: tuple[Txid, ...] = ()
     own: bytes = b""
-    bids: WaitingTransfers = WaitingTransfers((), ())
+    bids: WaitingBids = WaitingBids((), ())
 
 
 NOBODY: Final = Rivals()

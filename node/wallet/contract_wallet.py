@@ -11,8 +11,8 @@ from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import KeyHash
-from unchained.node.wallet.records import Balance, WalletCoin
-from unchained.node.wallet.wallet import Wallet, WatchedContract
+from unchained.node.wallet.records import Balance, WalletCoin, WatchedContract
+from unchained.node.wallet.wallet import Wallet
 from unchained.storage import schema
 from unchained.storage.kv import Snapshot
 

@@ -34,7 +34,7 @@ WalletError
 ├── ReceiptError                  a receipt that is malformed or does not prove what it says
 ├── SignedMessageError            a signed message that is malformed, altered, or somebody else's
 ├── ReserveProofError             a reserve proof that cannot be made or does not hold
-├── AddressBookError              a name that is none, or that is taken
+├── PayeeBookError              a name that is none, or that is taken
 ├── NoSuchPayeeError              nobody in the address book is called so
 ├── BackupError                   a backup that cannot be made, or of which no wallet can be made
 ├── StillUnlockedError            a wallet that is to go and is unlocked
@@ -326,10 +326,10 @@ class ReserveProofError(WalletError):
     word = "RESERVE_PROOF_ERROR"
 
 
-class AddressBookError(WalletError):
+class PayeeBookError(WalletError):
     """A name that is none, or that is taken."""
 
-    word = "ADDRESS_BOOK_ERROR"
+    word = "PAYEE_BOOK_ERROR"
 
 
 class NoSuchPayeeError(WalletError):

@@ -24,7 +24,7 @@ class ChainTip(msgspec.Struct, frozen=True, gc=False):
     min_fee_rate: float
 
 
-class WaitingTransfers(msgspec.Struct, frozen=True, gc=False):
+class WaitingBids(msgspec.Struct, frozen=True, gc=False):
     """What some transfers of the mempool pay: those themselves, and with all that go with them if
     they are replaced."""
 
@@ -74,7 +74,7 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
     def snapshot(self) -> Snapshot:
         """Return the chain's store as it is at this moment; blocks, in any thread."""
 
-    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return what those of some transfers pay that wait in the mempool."""
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:

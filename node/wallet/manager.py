@@ -34,9 +34,9 @@ from unchained.node.wallet.keystore import (
 )
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
-from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
 from unchained.node.wallet.unsigned import merge_files
-from unchained.node.wallet.wallet import Wallet, WalletInfo
+from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema

@@ -10,6 +10,7 @@ import msgspec
 from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
+from unchained.node.wallet.contracts import Contract
 
 
 class Origin(enum.IntEnum):
@@ -199,3 +200,40 @@ class WalletStoreStatistics(msgspec.Struct, frozen=True):
     unspent: int
     outgoing: int
     transactions: int
+
+
+class WalletInfo(msgspec.Struct, frozen=True):
+    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
+
+    name: str
+    network: str
+    watch_only: bool
+    locked: bool
+    has_passphrase: bool
+    has_bip39_passphrase: bool | None
+    birth: int
+    accounts: tuple[int, ...]
+    found_accounts: tuple[int, ...]
+    """Those of a restored wallet to which coins had come."""
+    height: int | None
+
+
+class WatchedContract(msgspec.Struct, frozen=True):
+    """A contract that the wallet is party to, with its coins and what has been learnt of it.
+
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    """
+
+    contract: Contract
+    coins: tuple[WalletCoin, ...]
+    preimage: bytes | None
+    label: str
+
+    @property
+    def value(self) -> int:
+        """Grains that the contract holds on the chain."""
+        return sum(
+            coin.value
+            for coin in self.coins
+            if coin.spent_height is None and coin.height is not None
+        )

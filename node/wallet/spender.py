@@ -25,7 +25,6 @@ from unchained.node.primitives.transfer import (
     output_id,
 )
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.wallet.address_book import AccountNames, AddressBook
 from unchained.node.wallet.errors import (
     BadPaymentError,
     InsufficientFundsError,
@@ -35,6 +34,7 @@ from unchained.node.wallet.errors import (
     NothingToDoError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
@@ -89,7 +89,7 @@ class Spender:
 
     def _resolved(self, payees: Sequence[Payee]) -> list[Payee]:
         """Return payees with what their names in the address book stand for."""
-        book = AddressBook(self._store, self._network)
+        book = PayeeBook(self._store, self._network)
         return [book.resolve(payee) for payee in payees]
 
     def _account(self, index: int) -> WatchAccount:

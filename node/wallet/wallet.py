@@ -22,7 +22,6 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
-from unchained.node.wallet.address_book import AddressBook
 from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
@@ -40,6 +39,7 @@ from unchained.node.wallet.keystore import (
     wallet_path,
 )
 from unchained.node.wallet.link import RecentTransfers
+from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.recogniser import FoundCoin, Recogniser
@@ -52,7 +52,8 @@ from unchained.node.wallet.records import (
     Payee,
     PaymentSecret,
     ScanProgress,
-    WalletCoin,
+    WalletInfo,
+    WatchedContract,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.summary import Summary, summarize
@@ -63,43 +64,6 @@ from unchained.storage.kv import Reader
 
 STORE_SUFFIX: Final = ".db"
 """What the file of what a wallet knows is called after the wallet's name."""
-
-
-class WalletInfo(msgspec.Struct, frozen=True):
-    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
-
-    name: str
-    network: str
-    watch_only: bool
-    locked: bool
-    has_passphrase: bool
-    has_bip39_passphrase: bool | None
-    birth: int
-    accounts: tuple[int, ...]
-    found_accounts: tuple[int, ...]
-    """Those of a restored wallet to which coins had come."""
-    height: int | None
-
-
-class WatchedContract(msgspec.Struct, frozen=True):
-    """A contract that the wallet is party to, with its coins and what has been learnt of it.
-
-    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
-    """
-
-    contract: Contract
-    coins: tuple[WalletCoin, ...]
-    preimage: bytes | None
-    label: str
-
-    @property
-    def value(self) -> int:
-        """Grains that the contract holds on the chain."""
-        return sum(
-            coin.value
-            for coin in self.coins
-            if coin.spent_height is None and coin.height is not None
-        )
 
 
 class WalletPayout:
@@ -359,7 +323,7 @@ class Wallet:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
         found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
         own = {account.key_hash for account in self._accounts.values()}
-        names = AddressBook(self.store, self.network).names()
+        names = PayeeBook(self.store, self.network).names()
         return summarize(unsigned, self.network, found, own, self._contracts(), names)
 
     def record(

@@ -35,7 +35,7 @@ def test_a_payee_has_a_name(person: Person) -> None:
     sent = person.json("wallet", "send", "shop", "0.5")
     assert [paid["payee"] for paid in sent["payees"]] == [paycode["text"]]
     (listed,) = person.json("wallet", "payee", "list")
-    assert (listed["name"], listed["label"]) == ("Shop", "bread")
+    assert (listed["alias"], listed["label"]) == ("Shop", "bread")
     person.json("wallet", "payee", "remove", "Shop")
     assert "is called 'shop'" in person.fails("wallet", "send", "shop", "0.5")
     person.mine(1)
@@ -49,7 +49,7 @@ def test_an_account_has_a_name(person: Person) -> None:
     person.json("wallet", "send", address["text"], "0.25")
     person.mine(1)
     found = person.json("wallet", "accounts")
-    assert [one["name"] for one in found] == ["", "savings"]
+    assert [one["alias"] for one in found] == ["", "savings"]
     assert found[1]["total"] == "0.25000000"
     assert person.json("wallet", "balance", "--account", "savings")["total"] == "0.25000000"
     assert "no account 'none'" in person.fails("wallet", "balance", "--account", "none")
@@ -71,13 +71,13 @@ def test_a_wallet_is_backed_up_deleted_and_back(person: Person) -> None:
     person.json("wallet", "restore-backup", str(file))
     person.caught_up()
     assert person.json("wallet", "balance") == before
-    assert person.json("wallet", "accounts")[1]["name"] == "savings"
+    assert person.json("wallet", "accounts")[1]["alias"] == "savings"
 
 
 def test_a_running_node_copies_its_store(person: Person) -> None:
     target = person.home.path / "copy"
     made = person.json("db", "backup", str(target))
-    assert made["entries"] > 100
+    assert made["entries"] > 50
     assert "already exists" in person.fails("db", "backup", str(target))
     tip = person.client().call("chain.tip")["height"]
     # the node goes on, and the copy is a data directory that can be looked at by itself

@@ -9,7 +9,6 @@ import pytest
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
-from unchained.node.wallet.address_book import AddressBook
 from unchained.node.wallet.errors import (
     BackupError,
     NoSuchWalletError,
@@ -18,6 +17,7 @@ from unchained.node.wallet.errors import (
     WalletClosedError,
     WalletExistsError,
 )
+from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.wallet import Wallet
 
@@ -38,9 +38,7 @@ async def total(node: WalletNode, name: str) -> int:
 async def test_a_backup_of_a_wallet_that_goes_on(tmp_path: Path) -> None:
     async with wallet_node(tmp_path / "wallets").running() as node:
         await funded(node, "a")
-        await node.wallets.call(
-            "a", lambda a: AddressBook(a.store, REG).add("me", a.address()).name
-        )
+        await node.wallets.call("a", lambda a: PayeeBook(a.store, REG).add("me", a.address()).name)
         path = tmp_path / "a.backup"
         await node.wallets.backup("a", path)
         await node.wallets.send("a", [Payee("me", UNC // 2, b"")])

@@ -42,7 +42,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
-from unchained.node.wallet.link import ChainLink, ChainTip, WaitingTransfers
+from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
@@ -330,7 +330,7 @@ class Refuses:
     def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
         return self._link.prove_coin(view, coin_id)
 
-    async def waiting(self, txids: Collection[bytes]) -> WaitingTransfers:
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         return await self._link.waiting(txids)
 
 

@@ -18,15 +18,15 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletEntry,
     WalletName,
 )
-from unchained.node.wallet.address_book import (
-    NAME_CHARS_MAX,
-    AccountNames,
-    AddressBook,
-    NamedPayee,
-)
 from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.payee_book import (
+    NAME_CHARS_MAX,
+    AccountNames,
+    NamedPayee,
+    PayeeBook,
+)
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_keeper import WalletContents
@@ -40,7 +40,7 @@ FilePath = Annotated[
         min_length=1, max_length=4_096, description="an absolute path on the node's machine"
     ),
 ]
-GivenName = Annotated[
+Alias = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
@@ -93,7 +93,7 @@ class WrittenBackup(msgspec.Struct, frozen=True):
     the one that the payee shows."""
 )
 class PayeeInfo(msgspec.Struct, frozen=True):
-    name: str
+    alias: str
     payee: str
     fingerprint: str
     label: str
@@ -107,7 +107,7 @@ class PayeeInfo(msgspec.Struct, frozen=True):
 @user_text("An account of a wallet, what it is called and what it has.")
 class AccountInfo(msgspec.Struct, frozen=True):
     account: int
-    name: str
+    alias: str
     address: str
     confirmed: Amount
     total: Amount
@@ -159,7 +159,11 @@ class KeepingRoom:
         """
     )
     async def delete(
-        self, wallet: WalletName, confirm: str = "", *, dry_run: bool = False
+        self,
+        wallet: WalletName,
+        confirm: Annotated[str, msgspec.Meta(max_length=64)] = "",
+        *,
+        dry_run: bool = False,
     ) -> Contents:
         if dry_run:
             return Contents.of(wallet, await self._wallets.contents(wallet))
@@ -183,14 +187,14 @@ class KeepingRoom:
     @user_text("Name a payee: whoever is paid can be given by this name from here on.")
     async def payee_add(
         self,
-        name: GivenName,
+        alias: Alias,
         payee: PayeeText,
         wallet: WalletName = DEFAULT_WALLET,
         *,
         label: Label = "",
     ) -> PayeeInfo:
         return PayeeInfo.of(
-            await self._wallets.call(wallet, lambda opened: _book(opened).add(name, payee, label))
+            await self._wallets.call(wallet, lambda opened: _book(opened).add(alias, payee, label))
         )
 
     @method("wallet.payee_list", Access.FULL, errors=(WalletRefusedError,))
@@ -201,8 +205,8 @@ class KeepingRoom:
 
     @method("wallet.payee_remove", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Forget a payee's name.")
-    async def payee_remove(self, name: GivenName, wallet: WalletName = DEFAULT_WALLET) -> bool:
-        await self._wallets.call(wallet, lambda opened: _book(opened).remove(name))
+    async def payee_remove(self, alias: Alias, wallet: WalletName = DEFAULT_WALLET) -> bool:
+        await self._wallets.call(wallet, lambda opened: _book(opened).remove(alias))
         return True
 
     @method("wallet.accounts", Access.FULL, errors=(WalletRefusedError,))
@@ -218,18 +222,18 @@ class KeepingRoom:
     async def name_account(
         self,
         account: Account,
-        name: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)],
+        alias: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)],
         wallet: WalletName = DEFAULT_WALLET,
     ) -> list[AccountInfo]:
         def work(opened: Wallet) -> list[AccountInfo]:
-            AccountNames(opened.store).set_name(opened.account_index(account), name)
+            AccountNames(opened.store).set_name(opened.account_index(account), alias)
             return _accounts(opened)
 
         return await self._wallets.call(wallet, work)
 
 
-def _book(wallet: Wallet) -> AddressBook:
-    return AddressBook(wallet.store, wallet.network)
+def _book(wallet: Wallet) -> PayeeBook:
+    return PayeeBook(wallet.store, wallet.network)
 
 
 def _accounts(wallet: Wallet) -> list[AccountInfo]:

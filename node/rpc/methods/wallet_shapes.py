@@ -13,9 +13,9 @@ from unchained.node.crypto.addresses import MAX_MEMO, PAYCODE_CHARS_MAX
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.wallet.address_book import NAME_CHARS_MAX
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.manager import Gathered
+from unchained.node.wallet.payee_book import NAME_CHARS_MAX
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
     SCHEME,
@@ -30,9 +30,10 @@ from unchained.node.wallet.records import (
     Payee,
     ScanProgress,
     WalletCoin,
+    WalletInfo,
+    WatchedContract,
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
-from unchained.node.wallet.wallet import WalletInfo, WatchedContract
 from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
@@ -342,8 +343,8 @@ class GatheredInfo(msgspec.Struct, frozen=True):
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
-    `fingerprint` stands for all of that text, `name` is what the address book calls him; `terms` is
-    what spends it if it lies under a contract."""
+    `fingerprint` stands for all of that text, `alias` is what the address book calls him; `terms`
+    is what spends it if it lies under a contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount
@@ -353,7 +354,7 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
     fingerprint: str | None
     terms: str | None
     memo: str
-    name: str | None
+    alias: str | None
 
 
 @user_text(

@@ -11,7 +11,6 @@ import pytest
 
 from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG
-from unchained.node.wallet.address_book import AccountNames, AddressBook
 from unchained.node.wallet.backup import Backup, read_backup, write_backup
 from unchained.node.wallet.contracts import hash_time_lock
 from unchained.node.wallet.errors import (
@@ -21,6 +20,7 @@ from unchained.node.wallet.errors import (
     WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import Keystore, new_secret, save_new
+from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
@@ -40,7 +40,7 @@ def wallet(tmp_path: Path) -> Wallet:
     other = cheap_wallet()
     sent = purse.pay(other.paycode(), UNC // 4, b"rent")
     made.label("transfer", sent.txid, "May")
-    AddressBook(made.store, REG).add("landlord", other.paycode())
+    PayeeBook(made.store, REG).add("landlord", other.paycode())
     AccountNames(made.store).set_name(1, "savings")
     lock = hash_time_lock(REG, made.address(), other.address(), 50)
     made.add_contract(lock.contract, 0, preimage=lock.preimage)
@@ -67,7 +67,7 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     assert [entry.label for entry in again.history() if entry.label] == ["May"]
     assert again.contracts() == wallet.contracts()
     assert again.contracts()[0].preimage is not None
-    assert AddressBook(again.store, REG).entries() == AddressBook(wallet.store, REG).entries()
+    assert PayeeBook(again.store, REG).entries() == PayeeBook(wallet.store, REG).entries()
     assert again.address("savings") == wallet.address(1)
     assert again.store.last_anchor() == wallet.store.last_anchor()
     again.close()

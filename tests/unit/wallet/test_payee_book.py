@@ -8,28 +8,28 @@ from hypothesis import strategies as st
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
-from unchained.node.wallet.address_book import (
-    AccountNames,
-    AddressBook,
-    checked_name,
-    looks_like_name,
-)
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import (
-    AddressBookError,
     BadPaymentError,
     NoSuchAccountError,
     NoSuchPayeeError,
+    PayeeBookError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.payee_book import (
+    AccountNames,
+    PayeeBook,
+    checked_name,
+    looks_like_name,
+)
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
 
 
-def book_of(wallet: Wallet) -> AddressBook:
-    return AddressBook(wallet.store, REG)
+def book_of(wallet: Wallet) -> PayeeBook:
+    return PayeeBook(wallet.store, REG)
 
 
 def test_a_payee_is_paid_by_his_name() -> None:
@@ -65,11 +65,11 @@ def test_what_cannot_be_named() -> None:
     wallet = cheap_wallet()
     book = book_of(wallet)
     book.add("shop", wallet.address())
-    with pytest.raises(AddressBookError, match="already"):
+    with pytest.raises(PayeeBookError, match="already"):
         book.add("SHOP", wallet.paycode())
     with pytest.raises(BadPaymentError):
         book.add("nobody", "lunc1nobody")
-    with pytest.raises(AddressBookError, match="is no name"):
+    with pytest.raises(PayeeBookError, match="is no name"):
         book.add("-x", wallet.address())
     with pytest.raises(BadPaymentError):
         # no name of a name
@@ -87,7 +87,7 @@ def test_names(text: str) -> None:
     "text", ["", " a", "a ", "1a", "a" * 41, "a\n", "a\u202eb", "a:b", "../a", "a\x00", "a\tb"]
 )
 def test_no_names(text: str) -> None:
-    with pytest.raises(AddressBookError):
+    with pytest.raises(PayeeBookError):
         checked_name(text)
 
 
@@ -104,7 +104,7 @@ def test_nothing_that_is_paid_is_a_name() -> None:
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     try:
         name = checked_name(text)
-    except AddressBookError:
+    except PayeeBookError:
         assert not looks_like_name(text)
     else:
         assert looks_like_name(text)
@@ -117,7 +117,7 @@ def test_an_account_is_told_by_its_name() -> None:
     names.set_name(1, "Savings")
     assert wallet.address("savings") == wallet.address(1)
     assert wallet.balance("SAVINGS") == wallet.balance(1)
-    with pytest.raises(AddressBookError, match="account 1 is called"):
+    with pytest.raises(PayeeBookError, match="account 1 is called"):
         names.set_name(2, "savings")
     names.set_name(1, "savings")
     assert names.name(1) == "savings"

@@ -14,8 +14,8 @@ import msgspec
 
 from unchained.node.consensus.params import Network
 from unchained.node.wallet.errors import (
-    AddressBookError,
     NoSuchPayeeError,
+    PayeeBookError,
 )
 from unchained.node.wallet.payment_request import payee_of
 from unchained.node.wallet.records import Payee
@@ -42,10 +42,10 @@ class NamedPayee(msgspec.Struct, frozen=True, gc=False):
 
 
 def checked_name(name: str) -> str:
-    """Return a name in its one Unicode form. Raises `AddressBookError` for what is none."""
+    """Return a name in its one Unicode form. Raises `PayeeBookError` for what is none."""
     normal = unicodedata.normalize("NFC", name)
     if _NAME.fullmatch(normal) is None:
-        raise AddressBookError(
+        raise PayeeBookError(
             f"{name[:NAME_CHARS_MAX]!r} is no name: expected a letter first, then letters, digits, "
             f"spaces, . ' - or _, at most {NAME_CHARS_MAX}"
         )
@@ -57,7 +57,7 @@ def looks_like_name(text: str) -> bool:
     return _NAME.fullmatch(unicodedata.normalize("NFC", text)) is not None
 
 
-class AddressBook:
+class PayeeBook:
     """The payees of one wallet, by name."""
 
     def __init__(self, store: WalletStore, network: Network) -> None:
@@ -65,17 +65,17 @@ class AddressBook:
         self._network = network
 
     def add(self, name: str, payee: str, label: str = "") -> NamedPayee:
-        """Name a payee. Raises `AddressBookError` for a name that is taken or none, and
+        """Name a payee. Raises `PayeeBookError` for a name that is taken or none, and
         `BadPaymentError` for what is no payee."""
         entry = NamedPayee(checked_name(name), payee, label)
         payee_of(self._network, payee)
         store, key = self._store, self._key(entry.name)
         with store.transaction():
             if store.rows("SELECT 1 FROM labels WHERE kind = ? AND key = ?", _PAYEE, key):
-                raise AddressBookError(f"{entry.name!r} is in the address book already: remove it")
+                raise PayeeBookError(f"{entry.name!r} is in the address book already: remove it")
             (count,) = store.rows("SELECT count(*) FROM labels WHERE kind = ?", _PAYEE)[0]
             if count >= PAYEES_MAX:
-                raise AddressBookError(f"an address book has at most {PAYEES_MAX} payees")
+                raise PayeeBookError(f"an address book has at most {PAYEES_MAX} payees")
             sealed = store.sealer.seal((entry.name, entry.payee, entry.label), key)
             store.run("INSERT INTO labels VALUES (?, ?, ?)", _PAYEE, key, sealed)
         return entry
@@ -127,13 +127,13 @@ class AccountNames:
         return self._store.label("account", account.to_bytes(4, "big"))
 
     def set_name(self, account: int, name: str) -> None:
-        """Name an account; an empty name takes the name away. Raises `AddressBookError` for a name
+        """Name an account; an empty name takes the name away. Raises `PayeeBookError` for a name
         that is none, or another account's."""
         chosen = checked_name(name) if name else ""
         with self._store.transaction():
             taken = None if not chosen else self.find(chosen)
             if taken not in (None, account):
-                raise AddressBookError(f"account {taken} is called {chosen!r} already")
+                raise PayeeBookError(f"account {taken} is called {chosen!r} already")
             self._store.set_label("account", account.to_bytes(4, "big"), chosen)
 
     def find(self, name: str) -> int | None:
