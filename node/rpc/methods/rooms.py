@@ -16,6 +16,7 @@ from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
+from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
@@ -36,6 +37,7 @@ ROOMS: Final[tuple[type, ...]] = (
     KeepingRoom,
     ContractRoom,
     DbRoom,
+    SeriesRoom,
     DebugRoom,
 )
 """Every room of the node's RPC, in no particular order. The composition root makes instances."""
