@@ -120,7 +120,8 @@ def print_lost(found: dict[str, Any]) -> None:
         )
     typer.echo(
         f"Only a backup brings back {found['labels']} labels, {found['payees']} payees, "
-        f"{found['contracts']} contracts and whom {found['transfers']} transfers paid.",
+        f"{found['contracts']} contracts, {found['invoices']} invoices and whom "
+        f"{found['transfers']} transfers paid.",
         err=True,
     )
 

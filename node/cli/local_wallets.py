@@ -105,6 +105,10 @@ class NoChain:
         """Raise `TransferRefusedError`."""
         raise TransferRefusedError("NO_NODE", "no node runs here: send it by one that does")
 
+    async def fee_rate(self, target: int) -> int:
+        """Return the least."""
+        return 1
+
     async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
         """Return nothing."""
         return {}

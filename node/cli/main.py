@@ -60,7 +60,16 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "verify-receipt": ("proofs",),
     "verify-reserve": ("proofs",),
     "version": (),
-    "wallet": ("wallet", "pay", "sign", "contract", "proofs", "keeping"),
+    "wallet": (
+        "wallet",
+        "pay",
+        "sign",
+        "contract",
+        "invoice",
+        "history",
+        "proofs",
+        "keeping",
+    ),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""

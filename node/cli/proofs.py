@@ -17,11 +17,12 @@ from unchained.node.cli.asker import (
     moment,
     print_fields,
 )
+from unchained.node.cli.confirm import shortened
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
-from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument, shortened
+from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

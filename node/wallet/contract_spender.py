@@ -144,7 +144,7 @@ class ContractSpender(Spender):
         """
         left = _anchors_left(contract, self.next_height)
         is_near = left <= REFUND_NEAR_ANCHORS
-        if is_near and fee.target is None and fee.rate < urgent_rate:
+        if is_near and fee.exact is None and fee.rate < urgent_rate:
             fee = msgspec.structs.replace(fee, rate=urgent_rate)
 
         def make(fee: Fee) -> Prepared:
@@ -155,7 +155,7 @@ class ContractSpender(Spender):
             size = size_bound(prepared.unsigned, 1)
             least = replacement_fee(size, bids.transfers, bids.family)
             if prepared.unsigned.fee < least:
-                prepared = make(msgspec.structs.replace(fee, target=least))
+                prepared = make(msgspec.structs.replace(fee, exact=least))
         return msgspec.structs.replace(prepared, warning=_warning(left, bool(bids.transfers)))
 
     def _contract_coins(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -83,3 +83,11 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
 
         Raises `TransferRefusedError`.
         """
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        """Return, for each height that the main chain has, the votes of its anchor there (Protocol
+        §6)."""
+
+    async def fee_rate(self, target: int) -> int:
+        """Return the rate (grains per byte of size) at which a transfer should be included within
+        so many anchors."""

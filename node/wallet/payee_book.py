@@ -110,7 +110,8 @@ class PayeeBook:
         `NoSuchPayeeError`."""
         if not looks_like_name(payee.payee):
             return payee
-        return msgspec.structs.replace(payee, payee=self.find(payee.payee).payee)
+        found = self.find(payee.payee)
+        return msgspec.structs.replace(payee, payee=found.payee, name=found.name)
 
     def _key(self, name: str) -> bytes:
         return self._store.sealer.key_of(unicodedata.normalize("NFC", name).casefold())

@@ -75,7 +75,7 @@ def _secrets(wallet: Wallet, view: Snapshot, txid: bytes) -> tuple[PaymentSecret
                 outputs[coin.index].note[:CIPHERTEXT_SIZE]
             ),
         )
-        for coin in wallet.store.coins_of(txid)
+        for coin in wallet.store.coins_of(txid)[0]
         if coin.origin is Origin.PAYCODE
     )
 

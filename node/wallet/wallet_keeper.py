@@ -26,7 +26,7 @@ _BESIDE = ("-wal", "-shm")
 
 class WalletContents(msgspec.Struct, frozen=True, gc=False):
     """What a wallet has, and what goes with its files: grains on the chain and pending, and how
-    many labels, payees, contracts and own transfers no words bring back."""
+    many labels, payees, contracts, invoices and own transfers no words bring back."""
 
     on_chain: int
     pending: int
@@ -35,6 +35,7 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
     labels: int
     payees: int
     contracts: int
+    invoices: int
     outgoing: int
 
     @classmethod
@@ -45,6 +46,7 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
         (payees,) = rows("SELECT count(*) FROM labels WHERE kind = 'payee'")[0]
         (labels,) = rows("SELECT count(*) FROM labels WHERE kind != 'payee'")[0]
         (contracts,) = rows("SELECT count(*) FROM contracts")[0]
+        (invoices,) = rows("SELECT count(*) FROM invoices")[0]
         return cls(
             balance.on_chain,
             balance.pending,
@@ -53,6 +55,7 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
             labels,
             payees,
             contracts,
+            invoices,
             wallet.store.statistics().outgoing,
         )
 

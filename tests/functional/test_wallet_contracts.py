@@ -60,7 +60,7 @@ async def test_an_urgent_claim_pays_to_be_in_the_next_anchor(tmp_path: Path) -> 
         urgent = await node.wallets.call("bob", lambda bob: bob.claim(lock, Fee(), urgent_rate=7))
         assert urgent.unsigned.fee == 7 * calm.unsigned.fee
         exact = await node.wallets.call(
-            "bob", lambda bob: bob.claim(lock, Fee(target=9_000), urgent_rate=7)
+            "bob", lambda bob: bob.claim(lock, Fee(exact=9_000), urgent_rate=7)
         )
         assert exact.unsigned.fee == 9_000
 
@@ -111,7 +111,7 @@ async def test_no_claim_pays_what_looks_like_a_mistake(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         made = await swap(node, 2)
         lock = made.contract.lock
-        bid = Fee(target=UNC // 8, allow_high=True)
+        bid = Fee(exact=UNC // 8, allow_high=True)
         refunded = await node.wallets.refund("alice", lock, bid)
         await node.settle()
         with pytest.raises(HighFeeError):

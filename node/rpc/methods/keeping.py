@@ -52,7 +52,7 @@ Alias = Annotated[
 
 @user_text(
     """What a wallet has, and what goes with its files: no words bring back labels, payees,
-    contracts, and to whom transfers were paid."""
+    contracts, invoices, and to whom transfers were paid."""
 )
 class Contents(msgspec.Struct, frozen=True):
     wallet: str
@@ -63,6 +63,7 @@ class Contents(msgspec.Struct, frozen=True):
     labels: int
     payees: int
     contracts: int
+    invoices: int
     transfers: int
 
     @classmethod
@@ -77,6 +78,7 @@ class Contents(msgspec.Struct, frozen=True):
             found.labels,
             found.payees,
             found.contracts,
+            found.invoices,
             found.outgoing,
         )
 

@@ -8,6 +8,7 @@ from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
@@ -20,6 +21,7 @@ from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
@@ -37,6 +39,8 @@ ROOMS: Final[tuple[type, ...]] = (
     KeepingRoom,
     ContractRoom,
     DbRoom,
+    HistoryRoom,
+    InvoiceRoom,
     SeriesRoom,
     DebugRoom,
 )

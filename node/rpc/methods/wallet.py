@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,12 +11,12 @@ from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedErro
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
+from unchained.node.rpc.methods.votes import Confirmations, votes_at
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     AccountCount,
     BalanceInfo,
     Created,
-    HistoryItem,
     Label,
     Memo,
     Mnemonic,
@@ -27,7 +26,6 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletName,
 )
 from unchained.node.wallet.errors import NoSuchWalletError
-from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -36,13 +34,6 @@ from unchained.node.wallet.wallet import Wallet
 
 SLOW_METHOD_S = 120.0
 """A passphrase takes a second or more to check, and others may be waiting."""
-
-
-class Confirmations(Protocol):
-    """Tells how many votes confirm anchors (Protocol §6)."""
-
-    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
-        """Return, for each of some heights that the main chain has, the votes of its anchor."""
 
 
 class WalletRoom:
@@ -287,31 +278,11 @@ class WalletRoom:
             ]
 
         listed = await self._wallets.call(wallet, look)
-        votes = await self._votes([height for _, height in listed])
+        votes = await votes_at(self._queries, [height for _, height in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
             for (coin, _), count in zip(listed, votes, strict=True)
         ]
-
-    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Return what touched a wallet: what waits first, then from the tip down.")
-    async def history(
-        self,
-        wallet: WalletName = DEFAULT_WALLET,
-        limit: Limit = 100,
-        offset: Offset = 0,
-    ) -> list[HistoryItem]:
-        found = await self._wallets.call(
-            wallet, lambda opened: read_history(opened.store, limit, offset)
-        )
-        votes = await self._votes([entry.height for entry in found])
-        return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
-
-    async def _votes(self, heights: Sequence[int | None]) -> list[int]:
-        """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
-        wanted = {height for height in heights if height is not None}
-        found = await self._queries.confirmations(wanted)
-        return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
     @user_text(

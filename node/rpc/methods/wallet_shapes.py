@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from unchained.node.primitives.conditions import HashTimeLockCondition, Multisig
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.manager import Gathered
+from unchained.node.wallet.orders import Gathered
 from unchained.node.wallet.payee_book import NAME_CHARS_MAX
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
@@ -22,8 +22,8 @@ from unchained.node.wallet.payment_request import (
     URI_CHARS_MAX,
     PaymentRequest,
 )
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import (
-    HistoryEntry,
     Origin,
     Outgoing,
     OutgoingState,
@@ -34,6 +34,7 @@ from unchained.node.wallet.records import (
     WatchedContract,
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
+from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
@@ -61,7 +62,7 @@ _ORIGINS: Mapping[Origin, OriginName] = {
     Origin.PAYCODE: "paycode",
     Origin.CONTRACT: "contract",
 }
-StateName = Literal["waiting", "included", "abandoned", "replaced", "conflict"]
+StateName = Literal["planned", "waiting", "included", "abandoned", "replaced", "conflict"]
 _STATES: Mapping[OutgoingState, StateName] = {
     OutgoingState.WAITING: "waiting",
     OutgoingState.ABANDONED: "abandoned",
@@ -238,45 +239,15 @@ class OwnCoin(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("Whom a transfer paid. A memo that is no text is in hex.")
+@user_text(
+    """Whom a transfer paid. A memo that is no text is in hex; `alias` is the name in the address
+    book that he was paid by."""
+)
 class Paid(msgspec.Struct, frozen=True):
     payee: str
     amount: Amount
     memo: str
-
-
-@user_text(
-    "A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."
-)
-class HistoryItem(msgspec.Struct, frozen=True):
-    id: Hash
-    minted: bool
-    height: int | None
-    confirmations: int
-    time: int
-    received: Amount
-    sent: Amount
-    fee: Amount | None
-    label: str
-    payees: list[Paid]
-    memos: list[str]
-
-    @classmethod
-    def of(cls, entry: HistoryEntry, confirmations: int) -> HistoryItem:
-        """Describe an entry."""
-        return cls(
-            Hash(entry.key),
-            entry.minted,
-            entry.height,
-            confirmations,
-            entry.time_ms,
-            Amount(entry.received),
-            Amount(entry.sent),
-            None if entry.fee is None else Amount(entry.fee),
-            entry.label,
-            [_paid(payee) for payee in entry.payees],
-            [memo_text(memo) for memo in entry.memos],
-        )
+    alias: str | None
 
 
 @user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
@@ -286,17 +257,22 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """A transfer of a wallet that the node has taken. `size` as fee rates count it; `warning` is
-    what whoever sent it should know: that a hash-time-lock is claimed near its refund."""
+    """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
+    transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
+    id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
+    first. `warning` is what whoever sent it should know: that a hash-time-lock is claimed near its
+    refund."""
 )
 class Sent(msgspec.Struct, frozen=True):
-    txid: Hash
-    wid: Hash
+    txid: Hash | None
+    wid: Hash | None
     fee: Amount
     size: int
     status: StateName
     replaces: Hash | None
     payees: list[Paid]
+    joined: list[Hash]
+    joins: int
     warning: str | None
 
     @classmethod
@@ -310,7 +286,27 @@ class Sent(msgspec.Struct, frozen=True):
             "included" if outgoing.height is not None else _STATES[outgoing.state],
             Hash(outgoing.replaces) if outgoing.replaces else None,
             [_paid(payee) for payee in outgoing.payees],
+            [Hash(txid) for txid in outgoing.joined],
+            len(outgoing.joined),
             outgoing.warning or None,
+        )
+
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared]) -> Sent:
+        """Describe what would be sent: the last of some transfers, for which the others join
+        coins."""
+        last = steps[-1]
+        return cls(
+            None,
+            None,
+            Amount(sum(step.unsigned.fee for step in steps)),
+            sum(size_bound(step.unsigned, 1) for step in steps),
+            "planned",
+            Hash(last.replaces) if last.replaces else None,
+            [_paid(payee) for payee in last.payees],
+            [],
+            len(steps) - 1,
+            last.warning or None,
         )
 
 
@@ -338,6 +334,12 @@ class GatheredInfo(msgspec.Struct, frozen=True):
             [RefusedInfo(Hash(step.txid), step.rule, step.why) for step in gathered.refused],
             Amount(gathered.left),
         )
+
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared], available: int) -> GatheredInfo:
+        """Describe what would come of it, where so many grains can be spent before."""
+        taken = sum(sum(step.unsigned.values) for step in steps)
+        return cls([Sent.planned([step]) for step in steps], [], Amount(available - taken))
 
 
 @user_text(
@@ -454,4 +456,4 @@ def memo_text(memo: bytes) -> str:
 
 
 def _paid(payee: Payee) -> Paid:
-    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo))
+    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo), payee.name or None)
