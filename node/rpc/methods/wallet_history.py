@@ -69,23 +69,18 @@ class HistoryRoom:
         until: Until | None = None,
     ) -> list[HistoryItem]:
         kind_of = {name: kind for kind, name in KIND_NAMES.items()}
-        wanted = HistoryFilter(
-            account,
-            since,
-            until,
-            tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind),
-            label,
-        )
-        found = await self._wallets.change(
-            wallet,
-            lambda opened: opened.history(
+        chosen = tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind)
+
+        def work(opened: Wallet) -> list[HistoryEntry]:
+            index = None if account is None else opened.account_index(account)
+            return opened.history(
                 limit,
                 offset,
-                wanted=wanted,
+                wanted=HistoryFilter(index, since, until, chosen, label),
                 after=None if after is None else bytes(after),
-            ),
-        )
-        return await self._items(found)
+            )
+
+        return await self._items(await self._wallets.change(wallet, work))
 
     @method("wallet.mined", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what a wallet mined on each day (UTC), the latest first.")
@@ -99,9 +94,9 @@ class HistoryRoom:
         since: Since | None = None,
         until: Until | None = None,
     ) -> list[MinedDayInfo]:
-        wanted = HistoryFilter(account, since, until)
-
         def work(opened: Wallet) -> list[MinedDayInfo]:
+            index = None if account is None else opened.account_index(account)
+            wanted = HistoryFilter(index, since, until)
             return [
                 MinedDayInfo.of(day, f"{datetime.fromtimestamp(day.day_ms / 1000, UTC):%Y-%m-%d}")
                 for day in opened.history_book.mined(wanted, limit, offset)
