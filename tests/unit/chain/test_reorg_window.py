@@ -464,16 +464,16 @@ def test_the_floor_is_the_lowest_that_has_not_settled() -> None:
     chain.step_ms = 0
     tip = chain.genesis
     for _ in range(9):
-        chain.ran_ms += 1_000
+        chain.ran_ms += 100
         tip = chain.grow(tip, 1)
     root = chain.core.tree.root.height
-    assert root == 5
-    for age_ms in range(0, 10_000, 500):
-        now_ms = 9_000 + age_ms
-        # The anchor at a height was connected when that many seconds had passed.
-        wanted = [h for h in range(root) if now_ms - 1_000 * (h + 1) < SETTLED_MS]
+    assert (root, chain.core.root.undo_floor) == (5, 0)
+    for age_ms in range(0, 1_000, 50):
+        now_ms = SETTLED_MS + age_ms
+        # The anchor at a height was connected when that many tenths of a second had passed.
+        wanted = [h for h in range(root) if now_ms - 100 * (h + 1) < SETTLED_MS]
         assert chain.core.root.floor(now_ms) == min([*wanted, root])
-    with_ms = 3_000 + SETTLED_MS
+    with_ms = 300 + SETTLED_MS
     assert chain.core.root.is_settled(3, with_ms)
     assert not chain.core.root.is_settled(3, with_ms - 1)
 
