@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +25,12 @@ from unchained.node.chain.results import Outcome
 from unchained.node.chain.template import build_template
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import output_id, wid_of
+from unchained.node.primitives.types import CoinId
+from unchained.storage import schema
 from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
+from unchained.storage.schema import TransferEntered
 
 
 @pytest.fixture
@@ -338,5 +342,38 @@ def test_any_order_of_votes_ends_in_one_tip() -> None:
     assert len(tips) == 1
 
 
-def test_as_many_mints_are_remembered_as_is_written_down() -> None:
+def test_as_many_mints_are_remembered_as_is_written_down(chain: Chain) -> None:
     assert main_chain.REMEMBERED_MINTS == 128
+    ids = [CoinId(number.to_bytes(32, "big")) for number in range(130)]
+    for anchor_id in ids[:128]:
+        chain.core._main.remember_mints(anchor_id, [])
+    assert list(chain.core._main._mints) == ids[:128]
+    for anchor_id in ids[128:]:
+        chain.core._main.remember_mints(anchor_id, [])
+    assert list(chain.core._main._mints) == ids[2:]
+
+
+def test_what_is_undone_twice_is_told_once(chain: Chain) -> None:
+    """A crash may leave an anchor connected whose transfer waits already, and it may be undone on
+    opening."""
+    base = chain.grow(chain.genesis, 2)
+    coins = [anchor.id for anchor in base.chain()[1:]]
+    paid, other = (chain.pay(coin, REG.subsidy) for coin in coins)
+    first = chain.take(chain.forge.anchor(base, transfers=[paid]))
+    chain.vote(first, 2)
+    second = chain.take(chain.forge.anchor(base, transfers=[paid, other]))
+    core, main = chain.core, chain.core._main
+    assert core.tip.id == first.id
+    main._disconnect(UndoneTransfers(core._waiting, core.tip.height))
+    main._connect_up_to(core.tree.nodes[second.id], core.tip)
+    assert core.tip.id == second.id
+    main._disconnect(UndoneTransfers(core._waiting, core.tip.height))
+    assert core.tip.id == base.id
+    waiting = {wid for wid, _ in schema.MEMPOOL.scan(core.store)}
+    assert waiting == {paid.wid, other.wid}
+    entered = Counter(
+        event.wid
+        for _, event in schema.EVENT.scan(core.store)
+        if isinstance(event, TransferEntered)
+    )
+    assert entered == {paid.wid: 1, other.wid: 1}

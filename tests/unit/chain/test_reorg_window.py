@@ -220,7 +220,11 @@ def test_a_branch_that_wins_too_late_is_refused_and_the_chain_goes_on(deep: Deep
     assert changes.refused.winner == deep.branch[-1].id
     assert not changes.disconnected
     assert deep.branch[0].id in changes.barren
-    upper = deep.grow(deep.poor, 2)
+    # By its headers it has less work than the main chain: one anchor more makes up for it.
+    assert deep.refused() is not None
+    upper = deep.grow(deep.poor, 1)
+    assert deep.refused() is None
+    upper = deep.grow(upper, 1)
     assert deep.core.tip.id == upper.id
     assert len(deep.core.tree.nodes) == NETWORK.max_reorg + 1
     deep.restart()
