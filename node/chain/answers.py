@@ -16,7 +16,7 @@ AnchorStanding = Literal["main", "side", "bodyless", "invalid", "dead", "set-asi
 """On the main chain; on a side branch that counts; with an unknown body; invalid; dead: it counts,
 but cannot be connected; set aside by the operator."""
 
-WaitingOrder = Literal["rate", "time"]
+WaitingOrder = Literal["fee_rate", "time"]
 """By fee rate, the best first; or by arrival, the latest first."""
 
 
@@ -58,6 +58,17 @@ class BranchEnd(msgspec.Struct, frozen=True, gc=False):
     fork_height: int
     votes: int
     score: int | None
+
+
+class AnchorVotes(msgspec.Struct, frozen=True, gc=False):
+    """An anchor with what votes for it: how many coins are bound to it, and the ids of the first
+    of them to come. `score` is that of Protocol §6, None where it does not count or is settled."""
+
+    anchor: Coin
+    standing: AnchorStanding
+    votes: int
+    score: int | None
+    bound: list[CoinId]
 
 
 class WaitingTransfer(msgspec.Struct, frozen=True, gc=False):
