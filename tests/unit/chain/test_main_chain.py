@@ -14,23 +14,27 @@ from tests.framework.chains import (
     accept,
     open_core,
     replay_events,
+    submit_body,
     submit_coin,
 )
 from tests.framework.corechain import SHALLOW, Chain
-from tests.framework.forge import Forge
+from tests.framework.forge import Forge, Forged
+from tests.framework.rules import rule_broken
 from unchained.node.chain import main_chain
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers
-from unchained.node.chain.results import Outcome
+from unchained.node.chain.results import ConnectedAnchor, Outcome
 from unchained.node.chain.template import build_template
-from unchained.node.consensus.params import REG
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
+from unchained.node.consensus.fork_choice import anchor_work
+from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
-from unchained.storage.schema import TransferEntered
+from unchained.storage.schema import AnchorRecord, TransferEntered
 
 
 @pytest.fixture
@@ -369,11 +373,238 @@ def test_what_is_undone_twice_is_told_once(chain: Chain) -> None:
     assert core.tip.id == second.id
     main._disconnect(UndoneTransfers(core._waiting, core.tip.height))
     assert core.tip.id == base.id
-    waiting = {wid for wid, _ in schema.MEMPOOL.scan(core.store)}
-    assert waiting == {paid.wid, other.wid}
+    rows = dict(schema.MEMPOOL.scan(core.store))
+    # Before all that waits otherwise, in whatever order: each is judged when its parents are there.
+    assert rows.keys() == {paid.wid, other.wid}
+    assert {row.arrival for row in rows.values()} == {0}
     entered = Counter(
         event.wid
         for _, event in schema.EVENT.scan(core.store)
         if isinstance(event, TransferEntered)
     )
     assert entered == {paid.wid: 1, other.wid: 1}
+
+
+# What is told, and what is on disk
+
+
+def record_of(chain: Chain, anchor: Forged) -> AnchorRecord:
+    found = schema.ANCHOR.get(chain.core.store, anchor.id)
+    assert found is not None
+    return found
+
+
+def test_what_is_connected_is_told_with_what_it_lists(chain: Chain) -> None:
+    forge = chain.forge
+    base = chain.grow(chain.genesis, 2)
+    chain.vote(base, 1)
+    side, main = forge.anchor(base), chain.take(forge.anchor(base))
+    chain.vote(main, 3)
+    chain.take(side)
+    strays = chain.vote(side, 2)
+    fresh = chain.vote(main, 1)
+    late = chain.vote(base, 2)
+    paid = chain.pay(base.id, REG.subsidy)
+    chain.core.take_changes()
+    anchor = chain.take(
+        forge.anchor(main, fresh, uncles=[*late, side.coin, *strays], transfers=[paid])
+    )
+    changes = chain.core.take_changes()
+    assert changes.connected == [ConnectedAnchor(anchor.coin, 1, 3, 2, 1)]
+    assert [counted.coin for counted in changes.counted] == [anchor.coin]
+    assert (changes.disconnected, changes.dead, changes.ruled_out) == ([], [], [])
+    record = record_of(chain, anchor)
+    assert record == AnchorRecord(
+        anchor.coin.raw,
+        anchor.body.to_bytes(),
+        AnchorStatus.COUNTS,
+        0,
+        record.connected_running_ms,
+        0,
+    )
+    assert 0 < record.connected_running_ms <= chain.ran_ms
+    chain.core.set_aside(anchor.id)
+    changes = chain.core.take_changes()
+    assert (changes.disconnected, changes.aside) == (
+        [(anchor.height, anchor.id)],
+        [(anchor.id, True)],
+    )
+    row = schema.MEMPOOL.get(chain.core.store, paid.wid)
+    assert row is not None
+    assert (row.added_ms, row.fee, row.size) == (main.time, paid.transfer.fee, paid.size)
+
+
+def test_what_a_dead_and_an_invalid_anchor_leave_on_disk(chain: Chain) -> None:
+    forge = chain.forge
+    good = chain.grow(chain.genesis, 1)
+    dead = chain.take(forge.anchor(good, body_fields={"state_root": bytes(32)}))
+    assert record_of(chain, dead) == AnchorRecord(
+        dead.coin.raw, dead.body.to_bytes(), AnchorStatus.COUNTS, 0, 0, AnchorMark.DEAD
+    )
+    invalid = forge.anchor(good, body_fields={"history_root": bytes(32)})
+    chain.coin(invalid.coin)
+    chain.core.take_changes()
+    assert rule_broken(lambda: submit_body(chain.core, invalid)) == "BAD_HISTORY_ROOT"
+    changes = chain.core.take_changes()
+    assert [(anchor_id, error.name) for anchor_id, error in changes.ruled_out] == [
+        (invalid.id, "BAD_HISTORY_ROOT")
+    ]
+    assert changes.barren == [invalid.id]
+    assert record_of(chain, invalid) == AnchorRecord(
+        invalid.coin.raw, b"", AnchorStatus.INVALID, 0, 0, 0
+    )
+
+
+def test_a_side_branch_is_set_aside_and_taken_back_on_disk(chain: Chain) -> None:
+    main = chain.grow(chain.genesis, 1)
+    chain.vote(main, 3)
+    side = chain.take(chain.forge.anchor(chain.genesis))
+    chain.core.take_changes()
+    assert chain.core.set_aside(side.id)
+    assert record_of(chain, side).marks == AnchorMark.SET_ASIDE
+    assert chain.core.take_changes().aside == [(side.id, True)]
+    assert chain.core.take_back(side.id)
+    assert record_of(chain, side).marks == 0
+    assert chain.core.take_changes().aside == [(side.id, False)]
+    assert chain.core.tip.id == main.id
+
+
+def test_each_step_of_the_tip_is_a_synced_batch_of_its_own(chain: Chain) -> None:
+    def written() -> tuple[int, int]:
+        found = chain.core.store.statistics()
+        return found.batches, found.synced_batches
+
+    base = chain.grow(chain.genesis, 1)
+    anchors = [chain.forge.anchor(base)]
+    anchors += [chain.forge.anchor(anchors[0])]
+    before = written()
+    with chain.core.choosing_once():
+        chain.take(*anchors)
+        # What only counts need not outlive the loss of power: it can be had again.
+        assert written() == (before[0] + 4, before[1])
+        before = written()
+    assert chain.core.tip.id == anchors[1].id
+    assert written() == (before[0] + 2, before[1] + 2)
+    before = written()
+    chain.core.set_aside(anchors[0].id)
+    assert chain.core.tip.id == base.id
+    assert written() == (before[0] + 2, before[1] + 2)
+
+
+# What is left to the operator, and what is not
+
+SETTLED_MS = SHALLOW.max_reorg * SHALLOW.epoch_ms
+
+
+def still(network: Network = SHALLOW) -> Chain:
+    """Return a chain whose running time stands still unless it is told."""
+    chain = Chain(network)
+    chain.step_ms = 0
+    return chain
+
+
+def test_a_reorganisation_of_just_max_reorg_is_followed_however_old() -> None:
+    chain = still()
+    fork = chain.grow(chain.genesis, 3)
+    chain.grow(fork, SHALLOW.max_reorg)
+    chain.ran_ms += 10 * SETTLED_MS
+    side = chain.take(chain.forge.anchor(fork))
+    chain.vote_until_tip(side)
+    assert chain.core.refused is None
+
+
+@pytest.mark.parametrize(("age_ms", "is_followed"), [(-1, True), (0, False)])
+def test_the_oldest_anchor_that_would_be_undone_decides(age_ms: int, is_followed: bool) -> None:
+    chain = still()
+    fork = chain.grow(chain.genesis, 3)
+    chain.ran_ms = 100
+    oldest = chain.grow(fork, 1)
+    chain.ran_ms = 200
+    main = chain.grow(oldest, SHALLOW.max_reorg)
+    while not chain.core.lower_root(fork.height):
+        pass
+    side = chain.take(chain.forge.anchor(fork))
+    chain.ran_ms = 100 + SETTLED_MS + age_ms
+    chain.core.take_changes()
+    for _ in range(12):
+        if chain.core.tip.id == side.id or chain.core.refused is not None:
+            break
+        chain.vote(side)
+    assert (chain.core.tip.id == side.id) == is_followed
+    assert (chain.core.tip.id == main.id) != is_followed
+    assert (chain.core.refused is None) == is_followed
+    # The tree is as deep as ever once the branch that it was held for has won or was refused.
+    assert not chain.core.root.held
+
+
+def test_what_is_left_when_a_deep_branch_is_refused_is_chosen_from_at_once() -> None:
+    chain = still()
+    fork = chain.grow(chain.genesis, 3)
+    below = chain.grow(fork, SHALLOW.max_reorg)
+    chain.grow(below, 1)
+    while not chain.core.lower_root(fork.height):
+        pass
+    chain.ran_ms += SETTLED_MS
+    with chain.core.choosing_once():
+        deep = chain.take(chain.forge.anchor(fork))
+        chain.vote(deep, 30)
+        near = chain.take(chain.forge.anchor(below))
+        chain.vote(near, 5)
+    refused = chain.core.take_changes().refused
+    assert refused is not None
+    assert refused.winner == deep.id
+    assert chain.core.tip.id == near.id
+
+
+def test_a_refusal_ends_when_the_main_chain_has_made_up_for_it() -> None:
+    chain = still()
+    unit = anchor_work(SHALLOW.target0, SHALLOW)
+    tip = chain.grow(chain.genesis, 3)
+    chain.core.refuse(1, tip.id, unit - 1)
+    tip = chain.grow(tip, 1)
+    assert chain.core.refused is None
+    chain.core.refuse(1, tip.id, unit)
+    tip = chain.grow(tip, 1)
+    assert chain.core.refused is not None, "as much is not more"
+    tip = chain.grow(tip, 1)
+    assert chain.core.refused is None
+    # What is undone has to be made up for again.
+    chain.core.refuse(1, tip.id, 2 * unit - 1)
+    tip = chain.grow(tip, 1)
+    chain.core.set_aside(tip.id)
+    chain.core.take_back(tip.id)
+    assert chain.core.tip.id == tip.id
+    assert chain.core.refused is not None
+    chain.grow(tip, 1)
+    assert chain.core.refused is None
+
+
+@pytest.mark.parametrize(("depth", "is_held"), [(0, True), (4, True), (5, False)])
+def test_a_lowered_tree_is_held_until_more_than_max_reorg_has_been_undone(
+    depth: int, is_held: bool
+) -> None:
+    chain = still()
+    fork = chain.grow(chain.genesis, 3)
+    side = chain.take(chain.forge.anchor(fork))
+    main = chain.take(chain.forge.anchor(fork))
+    chain.vote(main, 3)
+    top = chain.grow(main, 6)
+    while not chain.core.lower_root(fork.height):
+        pass
+    chain.coin(side.coin)
+    submit_body(chain.core, side)
+    assert chain.core.root.held
+    chain.core.set_aside(side.id if depth == 0 else top.chain()[top.height - depth + 1].id)
+    assert chain.core.tip.height == top.height - depth
+    assert chain.core.root.held == is_held
+
+
+def test_a_reorganisation_of_max_reorg_leaves_a_lowered_tree_as_it_is() -> None:
+    chain = still()
+    fork = chain.grow(chain.genesis, 4)
+    chain.grow(fork, SHALLOW.max_reorg)
+    while not chain.core.lower_root(2):
+        pass
+    side = chain.take(chain.forge.anchor(fork))
+    chain.vote_until_tip(side)
+    assert chain.core.root.held
