@@ -16,12 +16,12 @@ from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_table import OWN, BookEntry
 from unchained.node.peers.lost_peers import LostPeers, is_loss
 from unchained.node.peers.network_groups import NetworkGroups
+from unchained.node.peers.peer_statistics import Connected
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
-    Connected,
     Direction,
     PeerDisconnected,
     PeerId,

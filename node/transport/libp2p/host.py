@@ -472,6 +472,7 @@ class Libp2pTransport:
             await connection.pace.spend(WORK_PER_IDENTIFY)
             info, served = connection.info, self._protocols()
             await introduce(stream, own_message(self._identity, served, self._addresses, info))
+            self._switchboard.informed(info)
         elif protocol == PING_PROTOCOL:
             await echo_pings(stream)
         else:
