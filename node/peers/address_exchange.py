@@ -11,8 +11,8 @@ from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.network_groups import NetworkGroups
-from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.peers.peer_statistics import Connected
+from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_loopback, is_public

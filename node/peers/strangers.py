@@ -46,7 +46,7 @@ STRANGER_S: Final = 600.0
 """Seconds for which a peer of another network is not connected to again."""
 STRANGERS_MAX: Final = 1_024
 """Peers of other networks that are remembered."""
-STAY_S: Final = 1.0
+STRANGER_STAY_S: Final = 1.0
 """Seconds for which such a peer stays if it does not ask who we are: so it too learns why it is
 parted from."""
 WARNED_MAX: Final = 64
@@ -92,7 +92,7 @@ class Strangers:
         """Wait until a connected peer knows what we are, or could have asked, or is gone."""
         informed = self._informed.get(peer)
         if informed is not None:
-            with trio.move_on_after(STAY_S):
+            with trio.move_on_after(STRANGER_STAY_S):
                 await informed.wait()
 
     def _meet(self, peer: PeerId, ip: str, tag: str) -> None:

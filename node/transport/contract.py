@@ -323,9 +323,7 @@ class PeerInformed:
     info: PeerInfo
 
 
-Event = (
-    PeerConnected | PeerDisconnected | PeerIdentified | PeerInformed | Misbehaved | StrangerMet
-)
+Event = PeerConnected | PeerDisconnected | PeerIdentified | PeerInformed | Misbehaved | StrangerMet
 
 Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""

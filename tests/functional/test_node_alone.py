@@ -15,7 +15,7 @@ from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.ports import DEFAULT_PORTS
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import LOCAL, REG
-from unchained.node.peers.strangers import STAY_S
+from unchained.node.peers.strangers import STRANGER_STAY_S
 from unchained.node.transport.contract import (
     Event,
     PeerDisconnected,
@@ -205,7 +205,7 @@ def test_a_peer_of_another_network_has_the_time_to_ask_who_we_are(
 
     trio.run(meet)
     told = [event for event in events if isinstance(event, PeerIdentified) and event.protocols]
-    assert len(told) == (asks_after_s < STAY_S)
+    assert len(told) == (asks_after_s < STRANGER_STAY_S)
     for event in told:
         assert name_of(genesis_of(REG).id, TRANSFERS_EXCHANGE.name) in event.protocols
 

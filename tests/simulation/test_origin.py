@@ -23,6 +23,7 @@ from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Broadcast
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.answers import WaitingTransfer
+from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.results import Changes, Outcome
 from unchained.node.consensus.params import REG
 from unchained.node.peers.dialler import PeerSettings
@@ -57,7 +58,9 @@ class OpenChain:
         self.hidden: set[Wid] = set()
         self.known: dict[Wid, bytes] = {}
 
-    async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
+    async def submit_transfer(
+        self, raw: bytes, *, hidden: bool = False, shown: Shown = frozenset()
+    ) -> Outcome:
         await trio.lowlevel.checkpoint()
         wid = wid_of(raw)
         if wid in self.known:

@@ -651,7 +651,9 @@ async def test_openssl_is_asked_for_what_has_come_alone(monkeypatch: pytest.Monk
     for name in ("recv", "sendall"):
         inner = getattr(SSL.Connection, name)
 
-        def counted(connection: SSL.Connection, *given: Any, of: str = name, to: Any = inner) -> Any:
+        def counted(
+            connection: SSL.Connection, *given: Any, of: str = name, to: Any = inner
+        ) -> Any:
             calls.append(of)
             return to(connection, *given)
 
