@@ -122,7 +122,7 @@ class Asker:
 
     def _connected(self) -> Client:
         from unchained.node.rpc.client.client import Client, Endpoint
-        from unchained.node.rpc.http.gatekeeper import COOKIE_FILE
+        from unchained.node.rpc.core.credential_files import COOKIE_FILE
 
         if self._client is None:
             directory = self.data_dir()

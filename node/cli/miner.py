@@ -23,7 +23,8 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
-from unchained.node.rpc.client.client import ClientError, Endpoint, TrioClient
+from unchained.node.rpc.client.endpoint import ClientError, Endpoint
+from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import InvalidParamsError, ProtocolRuleError, RpcError
 from unchained.node.rpc.core.values import Hex
 

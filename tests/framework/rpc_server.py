@@ -14,7 +14,8 @@ import trio
 
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
-from unchained.node.rpc.client.client import Endpoint, TrioClient
+from unchained.node.rpc.client.client import Endpoint
+from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.dispatcher import Translation
 from unchained.node.rpc.core.errors import NotFoundError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry

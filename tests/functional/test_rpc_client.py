@@ -22,9 +22,9 @@ from unchained.node.rpc.client.client import (
     LogEvent,
     NodeNotRunningError,
     NodeTimedOutError,
-    TrioClient,
     UnreachableError,
 )
+from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import (
     InvalidParamsError,
     MethodNotFoundError,

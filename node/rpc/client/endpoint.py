@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
 from unchained.node.rpc.core.errors import short
-from unchained.node.rpc.http.gatekeeper import COOKIE_FILE, URL_FILE
 
 _USER_AGENT: Final = "unchained-client"
 

@@ -27,17 +27,9 @@ import trio
 from unchained.node.base.files import write_private
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
+from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
 from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-
-COOKIE_FILE: Final = "rpc.cookie"
-"""Name of the cookie's file in the data directory."""
-
-TOKEN_FILE: Final = "rpc.token"  # noqa: S105 - the name of a file
-"""Name of the read-only token's file in the data directory."""
-
-URL_FILE: Final = "rpc.url"
-"""Name of the file in the data directory that says where the node listens."""
 
 _COOKIE_USER: Final = "__cookie__"
 _SECRET_BYTES: Final = 32

@@ -26,6 +26,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
+from unchained.node.rpc.core.credential_files import TOKEN_FILE
 from unchained.node.rpc.core.dispatcher import (
     CallLimits,
     CallStatistics,
@@ -55,7 +56,6 @@ from unchained.node.rpc.http.asgi import (
 )
 from unchained.node.rpc.http.event_streams import EventSource, EventStreams
 from unchained.node.rpc.http.gatekeeper import (
-    TOKEN_FILE,
     Gatekeeper,
     PasswordHash,
     cookie_file,
