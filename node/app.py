@@ -331,10 +331,13 @@ def _make_network(
     from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
     from unchained.node.peers.seeds import NoResolver
     from unchained.node.sync.assumed_valid import assumed_valid
-    from unchained.node.sync.node_network import NodeNetwork
+    from unchained.node.sync.node_network import NodeNetwork, WayIn
     from unchained.node.sync.service import SyncSettings
     from unchained.node.transport.identity import Identity
     from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+    from unchained.node.transport.onion_service import OnionService, TorPlace
+    from unchained.node.transport.port_mapping import PortMapping
+    from unchained.node.transport.upnp import UpnpGateway
 
     transport = Libp2pTransport(
         HostConfig(
@@ -351,11 +354,24 @@ def _make_network(
             upload_kib=config.upload_kib,
             proxy=config.proxy,
             only=config.only,
+            onion=bool(config.tor_control),
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,
         clock=clock,
     )
+    ways_in: dict[str, WayIn] = {}
+    may_map = chain.network.name not in LONE_NETWORKS and not config.proxy
+    if config.port_mapping == "auto" and may_map:
+        ways_in["port mapping"] = PortMapping(UpnpGateway(), transport, log)
+    if config.tor_control:
+        ways_in["onion service"] = OnionService(
+            TorPlace.parse(config.tor_control, config.tor_password_file),
+            data_dir,
+            DEFAULT_PORTS[chain.network.name].peers,
+            transport.onion,
+            log,
+        )
     return NodeNetwork(
         chain,
         transport,
@@ -367,6 +383,9 @@ def _make_network(
             groups=NetworkGroups(Asmap.load(Path(config.asmap)) if config.asmap else None),
             stale_tip_s=STALE_TIP_EPOCHS * chain.network.epoch_ms / 1000,
             loopback_is_home=chain.network.name in LONE_NETWORKS,
+            # One that the operator has set up leads to where all come in.
+            onion_is_apart=bool(config.tor_control)
+            and not any(text.startswith("/onion3/") for text in config.announce),
         ),
         sync_settings=SyncSettings(
             assume_valid=assumed_valid(
@@ -379,6 +398,7 @@ def _make_network(
         writer=ThreadRunner(1),
         log=log,
         resolver=NoResolver() if config.proxy else None,
+        ways_in=ways_in,
     )
 
 

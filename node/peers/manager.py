@@ -188,6 +188,7 @@ class PeerManager:
             self._peers,
             settings.groups,
             loopback_is_home=settings.loopback_is_home,
+            onion_is_apart=settings.onion_is_apart,
         )
 
     # Reading

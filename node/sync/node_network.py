@@ -7,6 +7,8 @@ the transport is the first.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 import trio
@@ -44,6 +46,13 @@ class NetworkStatistics(msgspec.Struct, frozen=True):
     sync: SyncStatistics
 
 
+class WayIn(Protocol):
+    """Something that others reach the node by, beside the addresses of the machine."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep it open until cancelled, while the transport runs."""
+
+
 class NodeNetwork:
     """All that joins a chain to others; `synced` says whether it may mine."""
 
@@ -60,10 +69,12 @@ class NodeNetwork:
         writer: Runner,
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
+        ways_in: Mapping[str, WayIn] | None = None,
     ) -> None:
         """`writer` is one thread: it saves what peers are known, and reads the headers that are
-        served. Raises `BadAddressError`."""
+        served. `ways_in` have the names of their services. Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
+        self._ways_in = dict(ways_in or {})
         self.transport = transport
         self.status = OwnStatus(chain, genesis_id, clock)
         self.peers = PeerManager(
@@ -119,6 +130,7 @@ class NodeNetwork:
             ("relay", self.relay.run),
             ("stem", self.stem.run),
             ("sync", self.sync.run),
+            *((name, way_in.run) for name, way_in in self._ways_in.items()),
         ]
 
     async def _run_transport(
