@@ -145,12 +145,16 @@ CHALLENGE = b"250 AUTHCHALLENGE SERVERHASH=" + b"00" * 32 + b" SERVERNONCE=" + b
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "no reply at all": ("PROTOCOLINFO", b"<html>\r\n", "an answer to PROTOCOLINFO that is none"),
     "a line without end": (
-        "PROTOCOLINFO", b"250-" + b"x" * 10 * TOR_LINE_BYTES_MAX, f"a line above {TOR_LINE_BYTES_MAX} bytes"
+        "PROTOCOLINFO",
+        b"250-" + b"x" * 10 * TOR_LINE_BYTES_MAX,
+        f"a line above {TOR_LINE_BYTES_MAX} bytes",
     ),
     "a reply without end": (
         "PROTOCOLINFO", b"250-more\r\n" * 1_000, f"of more than {TOR_LINES_MAX} lines"
     ),
-    "events without end": ("ADD_ONION", b"650 event\r\n" * 1_000, f"more than {TOR_LINES_MAX} lines"),
+    "events without end": (
+        "ADD_ONION", b"650 event\r\n" * 1_000, f"of more than {TOR_LINES_MAX} lines"
+    ),
     "no way in": ("PROTOCOLINFO", b"250-AUTH METHODS=COOKIE\r\n250 OK\r\n", "its methods: COOKIE"),
     "a password": (
         "PROTOCOLINFO",
