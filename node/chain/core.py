@@ -328,10 +328,12 @@ class ChainCore:
                 self.admission.take_in_listed(mint.coin)
         for wid in map(Wid, package.body.transfers):
             self.mempool.reveal(wid)
-            if not self._waiting.is_stored(wid):
-                raw = package.transfers.get(wid)
-                raw = self._waiting.jobs.get(wid) if raw is None else raw
+            # To write what is stored takes less than to look whether it is.
+            raw = package.transfers.get(wid)
+            if raw is None and not self._waiting.is_stored(wid):
+                raw = self._waiting.jobs.get(wid)
                 assert raw is not None, "its length was known when the body was counted"
+            if raw is not None:
                 put(schema.TRANSFER.key(wid), raw)
         body = package.body
         record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)
@@ -426,8 +428,8 @@ class ChainCore:
     def check_transfer(
         self, raw: bytes, now_ms: int, shown: Shown = frozenset()
     ) -> SizedTransfer | Outcome:
-        """Decode a transfer that came by itself, and check it for the mempool by all but its
-        witness; return it if it may enter. Raises a `PolicyError` or a `TransferError`."""
+        """Decode a transfer and check it for the mempool by all but its witness; return it if it
+        may enter. Raises a `PolicyError` or a `TransferError`."""
         sized = decode_transfer(raw)
         check_transfer_alone(sized.transfer, self.network)
         checked = self._waiting.check(sized, now_ms, shown)
@@ -436,8 +438,7 @@ class ChainCore:
     def submit_transfer(
         self, proven: ProvenTransfer, now_ms: int, hidden: bool = False, shown: Shown = frozenset()
     ) -> Outcome:
-        """Take in a transfer (`WaitingTransfers.submit`). Raises a `PolicyError` or a
-        `TransferError`."""
+        """Take in a transfer: `WaitingTransfers.submit`."""
         try:
             outcome = self._waiting.submit(proven, now_ms, hidden=hidden, shown=shown)
         except FeeTooLowError:

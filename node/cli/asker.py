@@ -265,7 +265,7 @@ def shown(name: str, value: object) -> str:
     return harmless(str(value))
 
 
-TIMES: Final = frozenset({"time", "time_ms", "birth"})
+TIMES: Final = frozenset({"time", "time_ms"})
 """Members that are moments in ms since the Unix epoch."""
 
 
@@ -323,17 +323,19 @@ def _styled(name: str, text: str) -> str:
         return f"[red]{safe}[/red]"
     if text == "-":
         return f"[dim]{safe}[/dim]"
-    if name.endswith(("value", "supply", "pool", "pool_share", "fee", "fees", "minted", "balance")):
+    if name.endswith(
+        ("amount", "supply", "pool", "pool_share", "fee", "fees", "minted", "balance")
+    ):
         return f"[bold]{safe}[/bold]"
     return safe
 
 
-_OPTION_NAMES: Final = re.compile(r"\b(?:allow_high_fee|allow_empty|fee_rate)\b")
+_OPTION_NAMES: Final = re.compile(r"\b(?:allow_high_fee|no_passphrase|fee_rate)\b")
 """Names of parameters in messages that a command has as options."""
 
 
 def _as_option(found: re.Match[str]) -> str:
-    return "--no-passphrase" if found[0] == "allow_empty" else f"--{found[0].replace('_', '-')}"
+    return f"--{found[0].replace('_', '-')}"
 
 
 def _refusal(error: Exception) -> str:

@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -16,8 +17,10 @@ from typing import Annotated, Final
 
 import typer
 
+from unchained.node.base import vocabulary
 from unchained.node.base.settings import ConfigError
 from unchained.node.base.user_text import user_text
+from unchained.node.base.vocabulary import Named, Renaming
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
@@ -60,6 +63,8 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""
 
+
+_NO_SUCH_COMMAND: Final = re.compile(r"No such command '([^']*)'")
 
 POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
 """The variable that forces a proof-of-work backend; only where it is set is there one to check."""
@@ -149,7 +154,22 @@ def usage_line(error: Exception) -> str:
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
+    renamed = _renamed(error, command.removeprefix(PROGRAM).strip())
+    if renamed is not None:
+        return f'{renamed.named} "{renamed.old}" is called "{renamed.new}" (see {command} --help)'
     return f"{message.rstrip('.')} (see {command} --help)"
+
+
+def _renamed(error: Exception, command: str) -> Renaming | None:
+    """Return what became of the flag or the command, within `command`, that the parser does not
+    know."""
+    option = getattr(error, "option_name", None)
+    if option is not None:
+        return vocabulary.find(Named.FLAG, command, option)
+    unknown = _NO_SUCH_COMMAND.match(getattr(error, "message", ""))
+    if unknown is None:
+        return None
+    return vocabulary.find(Named.COMMAND, "", f"{command} {unknown[1]}".strip())
 
 
 def _describe(error: Exception) -> str:

@@ -81,7 +81,7 @@ def _table(found: dict[str, Any]) -> Table:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     ready = "[green]ready[/green]" if found["ready"] else "[red]not ready[/red]"
-    mining = f"mining at {found['rate']:,.1f} H/s" if found["mining"] else "not mining"
+    mining = f"mining at {found['hashrate']:,.1f} H/s" if found["mining"] else "not mining"
     waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
     rows = [
         ("network", f"{found['network']} ({found['genesis'][:8]})"),

@@ -17,7 +17,7 @@ from unchained.node.base.fanout import Watch
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.results import Held, Package, ProvenCoin
+from unchained.node.chain.results import Held, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import JobTimes, Template
@@ -60,10 +60,10 @@ BENCHMARK: Final = "benchmark"
     """Work for a miner: find a nonce for `header`.
 
     `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
-    nonce, hold where to start. A miner may set `lock` and `time` (ms, `least_time` or after) as it
+    nonce, hold where to start. A miner may set `lock` and `time` (ms, `min_time` or after) as it
     likes. A coin is a header whose id is at most `target`; hand every one in with mine.submit.
     `id` names the template: pass it as `after` to wait for another. `body_root` stays the same
-    for all headers on it. `mem_kib` is the memory of the proof of work. `value` is what an anchor
+    for all headers on it. `mem_kib` is the memory of the proof of work. `amount` is what an anchor
     on it mints for itself: the subsidy and a quarter of the pool, its own `fees` among it.
     """
 )
@@ -78,33 +78,34 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     anchor_target: Hash
     mem_kib: int
     parent_time: int
-    least_time: int
+    min_time: int
     body_root: Hash
     fresh: int
     uncles: int
     transfers: int
     fees: Amount
-    value: Amount
+    amount: Amount
 
 
 @user_text(
     """What became of a coin. `held`: its time is ahead of the node's clock, or its parent is
-    unknown. `anchor`: it is of anchor grade and its body was published."""
+    unknown. `anchor`: it is of anchor grade and its body was published with it, or if it is held
+    waits with it."""
 )
 class SubmittedCoin(msgspec.Struct, frozen=True):
     id: Hash
-    outcome: Literal["accepted", "known", "held"]
+    status: Literal["accepted", "known", "held"]
     anchor: bool
 
 
-@user_text("How fast the proof of work of this network is here. Rates in hashes per second.")
+@user_text("How fast the proof of work of this network is here. `hashrate` in hashes per second.")
 class Benchmark(msgspec.Struct, frozen=True):
     backend: str
     mem_kib: int
     threads: int
     seconds: float
     hashes: int
-    rate: float
+    hashrate: float
 
 
 @user_text("Anchors that were mined on demand, in order, and the tip's height after them.")
@@ -239,20 +240,18 @@ class MiningRoom:
     )
     async def submit(
         self,
-        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
+        raw: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
     ) -> SubmittedCoin:
-        if len(coin) != COIN_SIZE:
-            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
-        mined = Coin.from_bytes(bytes(coin))
-        outcome = await self._chain.submit_coin(mined)
-        if isinstance(outcome, Held):
-            return SubmittedCoin(Hash(mined.id), "held", False)
+        if len(raw) != COIN_SIZE:
+            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(raw)}")
+        mined = Coin.from_bytes(bytes(raw))
         template = None
         if is_anchor_grade(mined, self._chain.network):
             template = self._templates.get(mined.header.body_root)
-        if template is not None:
-            await self._chain.submit_package(Package(mined, template.body, {}, {}))
-        return SubmittedCoin(Hash(mined.id), outcome.value, template is not None)
+        outcome = await self._chain.submit_mined(mined, template)
+        became: Literal["accepted", "known", "held"]
+        became = "held" if isinstance(outcome, Held) else outcome.value
+        return SubmittedCoin(Hash(mined.id), became, template is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
     @user_text("Measure the proof of work of this network; the node's own workers pause meanwhile.")
@@ -340,9 +339,7 @@ class MiningRoom:
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor
         )
-        await self._chain.submit_coin(ProvenCoin(mined))
-        if as_anchor:
-            await self._chain.submit_package(Package(mined, template.body, {}, {}))
+        await self._chain.submit_mined(ProvenCoin(mined), template)
         return mined
 
     def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:
