@@ -363,13 +363,11 @@ def _make_network(
     from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
     from unchained.node.peers.seeds import NoResolver
     from unchained.node.sync.assumed_valid import assumed_valid
-    from unchained.node.sync.node_network import NodeNetwork, WayIn
+    from unchained.node.sync.node_network import NodeNetwork
     from unchained.node.sync.service import SyncSettings
     from unchained.node.transport.identity import Identity
     from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
-    from unchained.node.transport.onion_service import OnionService, TorPlace
-    from unchained.node.transport.port_mapping import PortMapping
-    from unchained.node.transport.upnp import UpnpGateway
+    from unchained.node.transport.ways_in import ways_in_of
 
     transport = Libp2pTransport(
         HostConfig(
@@ -392,18 +390,6 @@ def _make_network(
         log,
         clock=clock,
     )
-    ways_in: dict[str, WayIn] = {}
-    may_map = chain.network.name not in LONE_NETWORKS and not config.proxy
-    if config.port_mapping == "auto" and may_map:
-        ways_in["port mapping"] = PortMapping(UpnpGateway(), transport, log)
-    if config.tor_control:
-        ways_in["onion service"] = OnionService(
-            TorPlace.parse(config.tor_control, config.tor_password_file),
-            data_dir,
-            DEFAULT_PORTS[chain.network.name].peers,
-            transport.onion,
-            log,
-        )
     return NodeNetwork(
         chain,
         transport,
@@ -430,7 +416,7 @@ def _make_network(
         writer=runner,
         log=log,
         resolver=NoResolver() if config.proxy else None,
-        ways_in=ways_in,
+        ways_in=ways_in_of(config, chain.network.name, transport, data_dir, log),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -35,6 +35,9 @@ from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistic
 from unchained.node.transport.contract import Transport, TransportStatistics
 from unchained.storage.kv import KeyValueStore
 
+if TYPE_CHECKING:
+    from unchained.node.transport.ways_in import WayIn
+
 
 class NetworkStatistics(msgspec.Struct, frozen=True):
     """A snapshot of every part."""
@@ -44,13 +47,6 @@ class NetworkStatistics(msgspec.Struct, frozen=True):
     relay: RelayStatistics
     stem: StemStatistics
     sync: SyncStatistics
-
-
-class WayIn(Protocol):
-    """Something that others reach the node by, beside the addresses of the machine."""
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep it open until cancelled, while the transport runs."""
 
 
 class NodeNetwork:
