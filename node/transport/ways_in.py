@@ -40,3 +40,10 @@ def ways_in_of(
         port = DEFAULT_PORTS[network].peers
         ways["onion service"] = OnionService(tor, data_dir, port, transport.onion, log)
     return ways
+
+
+def onion_is_apart(config: NetworkConfig) -> bool:
+    """Return whether all who come through an onion service are known by that: one that the operator
+    has set up leads to where all come in."""
+    by_hand = any(text.startswith("/onion3/") for text in config.announce)
+    return bool(config.tor_control) and not by_hand
