@@ -362,11 +362,8 @@ def _make_network(
     runner: ThreadRunner,
     may_be_alone: bool,
 ) -> NodeNetwork:
-    """Return what joins the node to others.
-
-    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
-    `BadAsmapError`.
-    """
+    """Return what joins the node to others. Raises `BadIdentityError`, `CannotListenError`,
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`."""
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
     from unchained.node.peers.dialler import PeerSettings
