@@ -59,6 +59,8 @@ from unchained.node.observe.metrics_page import PATH as METRICS_PATH
 from unchained.node.observe.metrics_page import MetricsPage
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
+from unchained.node.observe.task_trace import TraceRecorder
+from unchained.node.observe.task_tree import TaskTree
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
@@ -302,6 +304,8 @@ async def build(
                 network=peers,
                 wallets=wallets,
                 series=day,
+                tasks=TaskTree(observer, None if process is None else process.loop),
+                traces=TraceRecorder(data_dir, threads.rpc),
                 pages=_pages(config.rpc, observer, threads.rpc),
             )
             rpc = observer.rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))

@@ -54,6 +54,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "start": (),
     "status": ("status",),
     "stop": ("status",),
+    "tasks": ("tasks",),
     "transfer": ("ledger",),
     "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),

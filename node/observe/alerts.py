@@ -286,7 +286,7 @@ ALERTS: Final = (
         "A peer claims a longer chain, and nothing has been connected for five minutes.",
         "Peers name anchors that they do not give, the disk is too slow, or the peer lies: what it "
         "claims decides nothing.",
-        "`sync.not_followed` at level debug; `unchained-node peers`; `unchained_store_sync_seconds`.",
+        "`sync.not_followed` at level debug; `unchained-node peers`; the time of synced batches.",
         "Ban the peer that leads (`unchained-node net ban`), or add others by `network.bootstrap`.",
     ),
     Alert(
@@ -311,8 +311,8 @@ ALERTS: Final = (
         "The log has lost events.",
         "Its queue was full, or the disk did not take them.",
         "`log.dropped` in the log; the disk; the terminal that the node prints to.",
-        "Make room; lower the level (`unchained-node node log-level info`); do not print to a terminal "
-        "that stands still.",
+        "Make room; lower the level (`unchained-node node log-level info`); do not print to a "
+        "terminal that stands still.",
     ),
     Alert(
         "UnchainedBanStorm",

@@ -45,12 +45,13 @@ from unchained.node.rpc.http.readiness import SyncTargets
 from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.debug import DebugRoom, TaskSource, TraceSource
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import Control, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
@@ -107,6 +108,8 @@ class ServerParts:
     network: NetworkView | None
     wallets: WalletManager
     series: SeriesSource
+    tasks: TaskSource
+    traces: TraceSource
     pages: Sequence[WebPage] = ()
 
 
@@ -154,7 +157,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
-        DebugRoom(counted),
+        DebugRoom(counted, parts.tasks, parts.traces),
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),

@@ -395,12 +395,11 @@ async def test_a_service_that_fails_again_and_again(tmp_path: Path) -> None:
     async with simulate(214, expected=("service.failed",)) as net:
         node = net.node()
         await node.start()
-        fails = False
+        breaks = trio.Event()
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             task_status.started()
-            while not fails:
-                await trio.sleep(1)
+            await breaks.wait()
             await trio.sleep(20)
             raise ValueError("broken")
 
@@ -415,9 +414,9 @@ async def test_a_service_that_fails_again_and_again(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)
             await recorder.watch(60)
-            fails = True
+            breaks.set()
             await recorder.through_fault()
-            fails = False
+            breaks = trio.Event()
             await recorder.through_healing()
             nursery.cancel_scope.cancel()
         check_rule(recorder, tmp_path)
