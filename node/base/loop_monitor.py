@@ -71,7 +71,7 @@ class LoopMonitor(trio.abc.Instrument):
         self._log = log
         self._limit_s = limit_s
         self._monotonic = monotonic
-        self._began = 0.0
+        self._began: float | None = None
         self._woke: float | None = None
         self._tasks: dict[str, BlockingTask] = {}
         self._all_steps = self._steps = 0
@@ -102,7 +102,8 @@ class LoopMonitor(trio.abc.Instrument):
         self._all_steps += 1
         if task in self._born:
             self._paused[task] = ended
-        if ended - self._began > self._limit_s:
+        # A step that was under way when this came to watch has no beginning.
+        if self._began is not None and ended - self._began > self._limit_s:
             self._count(task.name, (ended - self._began) * 1000, ended)
 
     def after_io_wait(self, timeout: float) -> None:
