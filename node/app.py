@@ -54,18 +54,17 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_account,
 )
+from unchained.node.notify.notifier import Notifier, notifier_of
 from unchained.node.observe.day import Day
-from unchained.node.observe.metrics_page import PATH as METRICS_PATH
-from unchained.node.observe.metrics_page import MetricsPage
+from unchained.node.observe.metrics_page import metrics_pages
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.observe.task_trace import TraceRecorder
 from unchained.node.observe.task_tree import TaskTree
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -98,7 +97,8 @@ REPORT_S: Final = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """The parts of one node, joined by `build`; `services` are what runs. `peers` is None for a
-    node that is alone, `mining` for one that does not mine, `rpc` for one that nobody asks."""
+    node that is alone, `mining` for one that does not mine, `notifier` for one that tells nobody,
+    `rpc` for one that nobody asks."""
 
     network: Network
     store: KeyValueStore
@@ -106,6 +106,7 @@ class Node:
     peers: NodeNetwork | None
     wallets: WalletManager
     mining: OwnMiner | None
+    notifier: Notifier | None
     rpc: Server | None
     observer: NodeObserver
     day: Day
@@ -122,6 +123,8 @@ class Node:
             run_network = partial(_run_network, self.peers, self.log)
             services.append(Service("network", run_network, STAGE_NETWORK))
         services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
+        if self.notifier is not None:
+            services.append(Service("notifier", self.notifier.run, STAGE_RPC, restartable=True))
         if self.rpc is not None:
             services.append(Service("series", self.day.run, STAGE_RPC, restartable=True))
             services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
@@ -188,7 +191,8 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError`, `BadAsmapError`, `BadCommandError` or
+    `NotifySecretError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -243,7 +247,7 @@ async def build(
         intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store, intake),
+            WalletLink(chain, store, intake, clock=clock, runner=threads.wallets),
             clock=clock,
             runner=threads.wallets,
             log=log,
@@ -257,6 +261,9 @@ async def build(
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+        notifier = await trio.to_thread.run_sync(
+            notifier_of, config.notify, wallets, chain, store, may_mine, clock, threads.notices, log
+        )
         readiness = ReadinessCheck(
             chain,
             data_dir,
@@ -303,10 +310,11 @@ async def build(
                 readiness=readiness,
                 network=peers,
                 wallets=wallets,
+                notifier=notifier,
                 series=day,
                 tasks=TaskTree(observer, None if process is None else process.loop),
                 traces=TraceRecorder(data_dir, threads.rpc),
-                pages=_pages(config.rpc, observer, threads.rpc),
+                pages=metrics_pages(observer, threads.rpc, config.rpc.metrics),
             )
             rpc = observer.rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
     except BaseException:
@@ -330,19 +338,12 @@ async def build(
         peers=peers,
         wallets=wallets,
         mining=mining,
+        notifier=notifier,
         rpc=rpc,
         observer=observer,
         day=day,
         log=log,
     )
-
-
-def _pages(config: RpcConfig, observer: NodeObserver, runner: ThreadRunner) -> list[WebPage]:
-    if config.metrics == "off":
-        return []
-    page = MetricsPage(observer, runner, config.metrics)
-    # Who may see it is the page's own affair: this machine may need no token.
-    return [WebPage(METRICS_PATH, page.answer, Access.PUBLIC)]
 
 
 def _make_network(

@@ -17,7 +17,7 @@ from unchained.node.cli.json_output import print_json
 if TYPE_CHECKING:
     from rich.console import Group
 
-WATCH_S: Final = 1.0
+TASKS_WATCH_S: Final = 1.0
 """Seconds between two looks of ``tasks --watch``."""
 
 SLOWEST_SHOWN: Final = 8
@@ -48,7 +48,7 @@ def tasks(
         while True:
             print_json(node.call("debug.tasks"))
             sys.stdout.flush()
-            time.sleep(WATCH_S)
+            time.sleep(TASKS_WATCH_S)
     else:
         _watch(node)
 
@@ -59,7 +59,7 @@ def _watch(node: Asker) -> None:
 
     with Live(_picture(node.call("debug.tasks")), console=Console(), auto_refresh=False) as live:
         while True:
-            time.sleep(WATCH_S)
+            time.sleep(TASKS_WATCH_S)
             live.update(_picture(node.call("debug.tasks")), refresh=True)
 
 

@@ -103,7 +103,7 @@ class DebugRoom:
     async def trace(
         self,
         seconds: Annotated[
-            float, msgspec.Meta(gt=0, le=TRACE_SECONDS_MAX, description="how long")
+            float, msgspec.Meta(ge=0.1, le=TRACE_SECONDS_MAX, description="how long")
         ] = 5.0,
     ) -> TraceKept:
         return await self._traces.record(seconds)

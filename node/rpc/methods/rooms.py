@@ -7,6 +7,7 @@ from typing import Final
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.debug import DebugRoom
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -17,6 +18,7 @@ from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
@@ -30,6 +32,8 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    HistoryRoom,
+    InvoiceRoom,
     SeriesRoom,
     DebugRoom,
 )

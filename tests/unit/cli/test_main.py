@@ -336,6 +336,7 @@ WITHOUT_A_METHOD = {
     "db check",
     "db reset",
     "db stats",
+    "doctor",
     "id",
     "key new",
     "mine advise",
