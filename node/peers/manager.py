@@ -188,6 +188,7 @@ class PeerManager:
             self._peers,
             settings.groups,
             loopback_is_home=settings.loopback_is_home,
+            onion_is_apart=settings.onion_is_apart,
         )
 
     # Reading
@@ -303,7 +304,8 @@ class PeerManager:
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
         if self.strangers.note(event):
-            self.leave(event.info.peer)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._part, event.info.peer, name="peers.part")
         elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
             self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
@@ -324,6 +326,10 @@ class PeerManager:
             was_silent = gone is not None and gone.silent >= SILENT_POLLS
             self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
+
+    async def _part(self, stranger: PeerId) -> None:
+        await self.strangers.until_informed(stranger)
+        await self._transport.disconnect(stranger)
 
     # Tending
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
 from unchained.node.peers.address_book import BookStatistics
-from unchained.node.transport.contract import LinkSecurity, PeerId
+from unchained.node.transport.contract import LinkSecurity, PeerId, PeerInfo
 from unchained.node.wire.messages import Status
+
+
+class Connected(Protocol):
+    """Whatever is kept of a connected peer."""
+
+    @property
+    def info(self) -> PeerInfo:
+        """The peer."""
 
 
 class PeerView(msgspec.Struct, frozen=True):

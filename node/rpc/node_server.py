@@ -173,7 +173,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         KeepingRoom(parts.wallets),
         ContractRoom(parts.wallets),
         DbRoom(parts.store, parts.runner),
-        HistoryRoom(parts.wallets, chain.queries, clock),
+        HistoryRoom(parts.wallets, chain.queries),
         InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]

@@ -407,21 +407,24 @@ class WalletFollower:
         return await self._on(self._entry(name), work)
 
     async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)`` as `call` does; the work may change history or invoices, and what
-        it changes is logged before this returns."""
+        """Return ``work(wallet)`` as `call` does; the work reads or changes history or invoices:
+        they are as they stand when it begins, and what it changes is logged before this returns."""
         return await self._changed(self._entry(name), work)
 
     async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         now_ms = self._clock.now_ms()
 
         def work_and_note(wallet: Wallet) -> T:
+            wallet.note_changes(now_ms)
             result = work(wallet)
             self._note(entry, now_ms)
             return result
 
+        before = entry.last_event, entry.expiry_ms
         result = await self._on(entry, work_and_note)
         entry.tell()
-        self._wake.set()
+        if (entry.last_event, entry.expiry_ms) != before:
+            self._wake.set()
         return result
 
     async def wait_caught_up(self, name: str) -> None:
