@@ -56,15 +56,15 @@ from unchained.node.mining.payout import (
 )
 from unchained.node.notify.notifier import Notifier, notifier_of
 from unchained.node.observe.day import Day
-from unchained.node.observe.metrics_page import PATH as METRICS_PATH
-from unchained.node.observe.metrics_page import MetricsPage
+from unchained.node.observe.metrics_page import metrics_pages
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
+from unchained.node.observe.task_trace import TraceRecorder
+from unchained.node.observe.task_tree import TaskTree
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -312,7 +312,9 @@ async def build(
                 wallets=wallets,
                 notifier=notifier,
                 series=day,
-                pages=_pages(config.rpc, observer, threads.rpc),
+                tasks=TaskTree(observer, None if process is None else process.loop),
+                traces=TraceRecorder(data_dir, threads.rpc),
+                pages=metrics_pages(observer, threads.rpc, config.rpc.metrics),
             )
             rpc = observer.rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
     except BaseException:
@@ -342,14 +344,6 @@ async def build(
         day=day,
         log=log,
     )
-
-
-def _pages(config: RpcConfig, observer: NodeObserver, runner: ThreadRunner) -> list[WebPage]:
-    if config.metrics == "off":
-        return []
-    page = MetricsPage(observer, runner, config.metrics)
-    # Who may see it is the page's own affair: this machine may need no token.
-    return [WebPage(METRICS_PATH, page.answer, Access.PUBLIC)]
 
 
 def _make_network(

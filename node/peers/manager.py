@@ -233,6 +233,7 @@ class PeerManager:
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
         outbound = sum(self.is_outbound(peer) for peer in self._peers)
+        statuses = [peer.status for peer in self._peers.values() if peer.status is not None]
         return PeerStatistics(
             outbound=outbound,
             inbound=len(self._peers) - outbound,
@@ -243,16 +244,10 @@ class PeerManager:
             book=self.book.statistics(),
             bans=len(self.reputation.active_bans()),
             penalties=dict(self.reputation.penalties),
-            apart=self._count_apart(),
+            tips=tuple(status.tip for status in statuses),
+            claimed_height=max((status.height for status in statuses), default=0),
             bans_made=self.reputation.bans_made,
             clock_offset_ms=self.clock_offset_ms(),
-        )
-
-    def _count_apart(self) -> int:
-        tip = self._own_status.current().tip
-        return sum(
-            peer.greeted and peer.status is not None and peer.status.tip != tip
-            for peer in self._peers.values()
         )
 
     def clock_offset_ms(self) -> int | None:

@@ -45,8 +45,10 @@ class PeerStatistics(msgspec.Struct, frozen=True):
     book: BookStatistics
     bans: int
     penalties: Mapping[str, int]
-    apart: int
-    """Greeted peers whose tip is none of ours: another branch, or ahead or behind."""
+    tips: tuple[bytes, ...]
+    """Those that greeted peers named last."""
+    claimed_height: int
+    """The greatest height that one of them claims; nobody has seen it."""
     bans_made: int
     clock_offset_ms: int | None
     """The median of the outbound peers' offsets, None while there are too few."""
