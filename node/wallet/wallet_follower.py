@@ -69,12 +69,12 @@ class WalletChange(msgspec.Struct, frozen=True, gc=False):
 
 class WalletsStatistics(msgspec.Struct, frozen=True):
     """Counts since the start, and what is open. `behind` wallets have not read the chain to its
-    end, `lag` is by how many anchors the last of them."""
+    end; `reached` is the height that the last of them has come to, None while that is unknown."""
 
     open: int
     unlocked: int
     behind: int
-    lag: int
+    reached: int | None
     anchors_read: int
     coins_touched: int
     sent: int
@@ -332,7 +332,7 @@ class WalletFollower:
             len(entries),
             sum(not entry.wallet.locked for entry in entries),
             sum(entry.progress is None or not entry.progress.caught_up for entry in entries),
-            max((entry.progress.lag for entry in entries if entry.progress is not None), default=0),
+            min((e.progress.reached for e in entries if e.progress is not None), default=None),
             self._anchors,
             self._touched,
             self.sent,
