@@ -108,7 +108,7 @@ def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
     """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
     if yes or not sys.stdin.isatty():
         return
-    print_meaning(found)
+    print_meaning(found, err=True)
     if not typer.confirm("Sign it?", err=True):
         raise CommandFailedError("not signed")
 
