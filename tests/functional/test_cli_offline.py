@@ -13,7 +13,7 @@ import pytest
 
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
 from tests.framework.terminal import on_terminal
-from tests.framework.wallet_shell import PASSPHRASE, Person
+from tests.framework.wallet_shell import PASSPHRASE, Person, wait_until
 
 
 class OfflineMachine:
@@ -129,6 +129,8 @@ def test_a_person_is_asked_beside_the_json(online: Person) -> None:
         program.wait_text(r"Sign it\? \[y/N\]:")
         program.type("y\n")
         program.wait_text("Passphrase:")
+        # what is typed before that is thrown away
+        wait_until(lambda: program.quiet, "the passphrase is read")
         program.type(f"{PASSPHRASE}\n")
         assert program.wait() == 0
     said = out.read_text()
