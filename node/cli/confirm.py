@@ -12,6 +12,7 @@ import typer
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.cli.progress import confirmations_shown
+from unchained.node.cli.questions import ask_yes
 
 SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
@@ -57,7 +58,7 @@ def print_plan(steps: Sequence[Mapping[str, Any]], *, err: bool = False) -> None
 def confirm(steps: Sequence[Mapping[str, Any]]) -> None:
     """Show a person what would be sent and ask. Raises `CommandFailedError` for a no."""
     print_plan(steps, err=True)
-    if not typer.confirm("Send it?", err=True):
+    if not ask_yes("Send it?"):
         raise CommandFailedError("not sent")
 
 

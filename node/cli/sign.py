@@ -32,6 +32,7 @@ from unchained.node.cli.pay import (
     without_file,
 )
 from unchained.node.cli.payees import payment
+from unchained.node.cli.questions import ask_yes
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -109,7 +110,7 @@ def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
     if yes or not sys.stdin.isatty():
         return
     print_meaning(found, err=True)
-    if not typer.confirm("Sign it?", err=True):
+    if not ask_yes("Sign it?"):
         raise CommandFailedError("not signed")
 
 
