@@ -111,8 +111,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
     from unchained.node.peers.asmap import BadAsmapError
-    from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
+    from unchained.node.rpc.http.tokens import TokenError
     from unchained.node.transport.contract import (
         BadAddressError,
         BadIdentityError,

@@ -41,6 +41,7 @@ from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenBook
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
@@ -51,6 +52,7 @@ from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control, Counted, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.store_reader import StoreReader
+from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.transport.contract import Transport
@@ -133,6 +135,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         miner=miner,
         peers=peers,
     )
+    tokens = TokenBook(parts.data_dir / TOKENS_FILE, clock)
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
@@ -145,6 +148,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        TokenRoom(tokens, parts.wallets, parts.runner),
     ]
     counted["wallets"] = parts.wallets
     server = Server(
@@ -155,6 +159,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         readiness=readiness,
         events=EventLog(chain, reader),
         translations=TRANSLATIONS,
+        tokens=tokens,
     )
     counted["rpc"] = server
     return server

@@ -15,6 +15,7 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
@@ -362,8 +363,10 @@ class WalletManager(WalletFollower):
             is_new = await self._link.submit(proven)
         except TransferRefusedError:
             self.refused += 1
+            spending.note_refused(outgoing.txid)
             await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
             raise
+        spending.note_sent(outgoing.txid)
         if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
             # sent by somebody else long ago: no anchor that is still to be read includes it
             await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))

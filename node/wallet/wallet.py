@@ -22,6 +22,7 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -40,7 +41,7 @@ from unchained.node.wallet.keystore import (
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.recogniser import FoundCoin, Recogniser
+from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, FoundCoin, Recogniser
 from unchained.node.wallet.records import (
     Balance,
     HistoryEntry,
@@ -310,16 +311,23 @@ class Wallet:
                 return secret.account(self.network.chain_id, index).spend
         return None
 
-    def sign(self, unsigned: Unsigned) -> Unsigned:
-        """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
-        `WatchOnlyError`."""
+    def sign(self, unsigned: Unsigned, *, replaces: bytes = b"") -> Unsigned:
+        """Add the signatures that the wallet's keys can give; what it takes out of the wallet
+        counts against the limit of whoever asks, `replaces` being the txid of a transfer whose
+        place it takes. Raises `WalletLockedError`, `WatchOnlyError`, `SpendingLimitError`."""
         self._unlocked()
+        if spending.is_limited():
+            sized = SizedTransfer.of(unsigned.transfer())
+            back = sum(
+                coin.value for coin in self._found(sized, 0) if coin.account != CONTRACT_ACCOUNT
+            )
+            spending.reserve(sized.txid, max(sum(unsigned.values) - back, 0), replaces)
         return unsigned.sign(self._key_for, self._randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
-        `SigningError`."""
-        return self.sign(prepared.unsigned).finish(self.network)
+        `SpendingLimitError`, `SigningError`."""
+        return self.sign(prepared.unsigned, replaces=prepared.replaces).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""

@@ -20,7 +20,7 @@ import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -47,7 +47,11 @@ from unchained.node.rpc.core.errors import (
     short,
 )
 from unchained.node.rpc.core.registry import Access, Registry
+from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.asgi import (
+    CALLER,
+    SESSION,
+    caller_of,
     disconnected,
     header,
     headers,
@@ -69,14 +73,23 @@ from unchained.node.rpc.http.listener import (
     listen,
     shown,
 )
+from unchained.node.rpc.http.sessions import CSRF_HEADER, Session, Sessions
+from unchained.node.rpc.http.tokens import TokenBook
 
 _PATH: Final = re.compile(
     rb"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)?/?"
 )
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
-_SINGLE: Final = (b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-encoding")
+_SINGLE: Final = (
+    b"host",
+    b"authorization",
+    b"cookie",
+    b"origin",
+    b"sec-fetch-site",
+    b"content-encoding",
+    CSRF_HEADER,
+)
 """Headers that two readers could read differently if they came twice."""
-_PRIVATE: Final = "unchained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +175,12 @@ class Server:
         events: EventSource | None = None,
         pages: Iterable[WebPage] = (),
         translations: Iterable[Translation] = (),
+        tokens: TokenBook | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._settings = settings
+        self._tokens = tokens
+        self._sessions = Sessions() if sessions is None else sessions
         self._runner = runner
         self._log = log
         self._dispatcher = Dispatcher(
@@ -180,9 +197,13 @@ class Server:
             )
         )
         self._readiness = readiness
+        calls = _Calls(self._dispatcher, settings)
         self._router = Router(
             [
-                Route("/rpc", _Calls(self._dispatcher, settings)),
+                Route("/rpc", calls),
+                # A page at `/` is for browsers, which ask with GET; clients post there as they do
+                # to Bitcoin Core.
+                _PostRoute("/", calls),
                 Route("/events", _Guarded(self._streams or _no_events, Access.READ)),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
@@ -234,6 +255,7 @@ class Server:
                     user=settings.user,
                     password=settings.password,
                     anonymous=Access.READ if settings.open_read else Access.PUBLIC,
+                    tokens=self._tokens,
                 )
                 if settings.takes_next and port != settings.port:
                     self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
@@ -256,11 +278,12 @@ class Server:
             await send(message)
 
         try:
-            access = await self._admit(scope)
+            caller, session = await self._admit(scope)
         except RpcError as error:
             self._reject(scope, error)
             return await send_error(send, error, close=True)
-        scope["state"][_PRIVATE] = access
+        scope["state"][CALLER] = caller
+        scope["state"][SESSION] = session
         try:
             await self._router(scope, receive, watched)
         except Exception as error:
@@ -277,8 +300,11 @@ class Server:
             )
         return None
 
-    async def _admit(self, scope: Scope) -> Access:
-        """Return what the request's credentials allow. Raises the RpcError that turns it away."""
+    async def _admit(self, scope: Scope) -> tuple[Caller, Session | None]:
+        """Return who asks, and the session that the request belongs to, if any.
+
+        Raises the RpcError that turns it away.
+        """
         if scope["http_version"] not in ("1.1", "1.0"):
             raise InvalidRequestError("this server speaks HTTP/1.1")
         given: dict[bytes, bytes] = dict(scope["headers"])
@@ -298,7 +324,13 @@ class Server:
             raise InvalidRequestError("the path is not a plain one", error="BAD_PATH")
         if self._gatekeeper is None:
             raise UnavailableError("the server is starting")
-        return await self._gatekeeper.access(given.get(b"authorization"))
+        credentials = given.get(b"authorization")
+        session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
+        if session is None:
+            return await self._gatekeeper.caller(credentials), None
+        if scope["method"] not in ("GET", "HEAD"):
+            session.check_csrf(given.get(CSRF_HEADER))
+        return session.caller, session
 
     def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
         wrong = ForbiddenError(
@@ -362,8 +394,8 @@ class _Calls:
             return await send_error(send, slow, status=408, close=True)
         if body is None:
             return None
-        access: Access = scope["state"][_PRIVATE]
-        answer = await self._dispatcher.answer(body, access, partial(disconnected, receive))
+        gone = partial(disconnected, receive)
+        answer = await self._dispatcher.answer(body, caller_of(scope), gone)
         return await send_answer(send, answer)
 
     async def _read(self, receive: Receive) -> bytes | None:
@@ -393,17 +425,21 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             error = InvalidRequestError("this page takes GET alone", error="BAD_METHOD")
-            await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
-        elif scope["state"][_PRIVATE] < self._access:
-            await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
-        else:
-            await self._app(scope, receive, send)
+            return await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
+        try:
+            caller_of(scope).check_access(self._access)
+        except UnauthorizedError as error:
+            return await send_error(send, error, close=True)
+        return await self._app(scope, receive, send)
 
 
-def access_of(request: Request) -> Access:
-    """Return what the caller of a page may do."""
-    access: Access = request.scope["state"][_PRIVATE]
-    return access
+class _PostRoute(Route):
+    """A route for POST alone: what else is asked of its path goes to the routes below it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and scope["method"] != "POST":
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _json(status: int, value: object) -> Response:

@@ -10,7 +10,8 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
+from unchained.node.rpc.core.rights import current_caller
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
 from unchained.node.rpc.methods.wallet_shapes import (
@@ -46,15 +47,17 @@ class WalletRoom:
         self._wallets = wallets
         self._queries = queries
 
-    @method("wallet.list", Access.FULL)
+    @method("wallet.list", Access.FULL, scope=Scope.READ)
     @user_text("Return the wallets of the node, open or not.")
     async def list_(self) -> list[WalletEntry]:
+        caller = current_caller()
         return [
             WalletEntry.of(found.name, found.info, found.progress, found.failure)
             for found in await self._wallets.wallets()
+            if caller.may_see(found.name)
         ]
 
-    @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.info", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return one wallet's state, and how far it has followed the chain.")
     async def info(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         for entry in await self.list_():
@@ -146,7 +149,13 @@ class WalletRoom:
         await self._wallets.close(wallet)
         return await self.info(wallet)
 
-    @method("wallet.unlock", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
+    @method(
+        "wallet.unlock",
+        Access.FULL,
+        scope=Scope.SPEND,
+        timeout=SLOW_METHOD_S,
+        errors=(WalletRefusedError,),
+    )
     @user_text("Let a wallet sign for some seconds, a week at most.")
     async def unlock(
         self,
@@ -157,7 +166,7 @@ class WalletRoom:
         await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
         return await self.info(wallet)
 
-    @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.lock", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))
     @user_text("Drop a wallet's spend keys at once.")
     async def lock(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         self._wallets.lock(wallet)
@@ -206,7 +215,7 @@ class WalletRoom:
             wallet, lambda opened: opened.add_account(passphrase.reveal())
         )
 
-    @method("wallet.address", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.address", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Return an account's address: short, but payments to it can be linked.
 
@@ -223,7 +232,7 @@ class WalletRoom:
         text = await self._wallets.call(wallet, lambda opened: opened.address(account))
         return self._receiving(text, amount, "", label)
 
-    @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.paycode", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Return an account's paycode: long, and payments to it cannot be linked.
 
@@ -246,7 +255,7 @@ class WalletRoom:
         request = PaymentRequest.checked(self._wallets.network, text, value, memo, label)
         return Receiving(text, request.to_uri(), fingerprint_of(text))
 
-    @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.balance", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
     async def balance(
         self, wallet: WalletName = DEFAULT_WALLET, account: Account | None = None
@@ -261,7 +270,7 @@ class WalletRoom:
             Amount(found.on_chain),
         )
 
-    @method("wallet.coins", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.coins", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return a wallet's coins, the latest first.")
     async def coins(
         self,
@@ -286,7 +295,7 @@ class WalletRoom:
             for (coin, _), count in zip(listed, votes, strict=True)
         ]
 
-    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.history", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what touched a wallet: what waits first, then from the tip down.")
     async def history(
         self,
@@ -347,7 +356,13 @@ class WalletRoom:
         await self._wallets.cancel_rescan(wallet)
         return await self.info(wallet)
 
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
+    @method(
+        "wallet.receipt",
+        Access.FULL,
+        scope=Scope.READ,
+        timeout=SLOW_METHOD_S,
+        errors=(WalletRefusedError,),
+    )
     @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
     async def receipt(
         self,
