@@ -137,6 +137,13 @@ class Dispatcher:
         except RpcError as error:
             return refusal(error)
 
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        """Return the result of one call, as JSON, to a caller, under the same limits as others.
+
+        Raises an RpcError. Cancelling it cancels the call.
+        """
+        return await self._call(self._registry.find(name), params, caller, trio.sleep_forever)
+
     async def _single(self, request: Any, caller: Caller, gone: Gone) -> Answer:
         reply, error = await self._handle(request, caller, gone)
         if reply is None:
