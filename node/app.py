@@ -27,6 +27,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.ports import (
+    AUTO,
     DEFAULT_PORTS,
     LONE_NETWORKS,
     machine_has_ipv6,
@@ -57,7 +58,9 @@ from unchained.node.mining.payout import (
     wallet_account,
 )
 from unchained.node.relay.wallet_link import WalletLink
+from unchained.node.rpc.core.credential_files import SOCKET_FILE
 from unchained.node.rpc.http.gatekeeper import PasswordHash
+from unchained.node.rpc.http.listener import ListenError, fits_socket
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
@@ -430,8 +433,30 @@ def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSet
             Path(config.mining_token_file).expanduser() if config.mining_token_file else None
         ),
         open_read=config.open_read,
+        socket=_rpc_socket(config.socket, data_dir),
+        tls=_rpc_tls(config),
         page=config.page,
     )
+
+
+def _rpc_socket(setting: str, data_dir: Path) -> Path | None:
+    if setting == "off":
+        return None
+    if setting != AUTO:
+        return Path(setting)
+    path = (data_dir / SOCKET_FILE).absolute()
+    # Nobody who did not ask for a socket is kept from starting by the depth of his directories.
+    return path if fits_socket(path) else None
+
+
+def _rpc_tls(config: RpcConfig) -> tuple[Path, Path] | None:
+    """Return the files of certificate and key, None where there is no TLS. Raises `ListenError`
+    where one is named without the other."""
+    if not config.tls_certificate and not config.tls_key:
+        return None
+    if not config.tls_certificate or not config.tls_key:
+        raise ListenError("rpc.tls_certificate and rpc.tls_key go together: one is missing")
+    return Path(config.tls_certificate).expanduser(), Path(config.tls_key).expanduser()
 
 
 async def _serve_rpc(

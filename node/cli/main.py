@@ -54,6 +54,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "start": (),
     "status": ("status",),
     "stop": ("status",),
+    "token": ("token",),
     "transfer": ("ledger",),
     "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),

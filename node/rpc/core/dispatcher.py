@@ -116,6 +116,11 @@ class Dispatcher:
         self._polls = _Room(trio.CapacityLimiter(limits.long_polls), 0)
         self._tallies: dict[str, _Tally] = {}
 
+    @property
+    def registry(self) -> Registry:
+        """The methods that are called."""
+        return self._registry
+
     def statistics(self) -> dict[str, CallStatistics]:
         """Return a snapshot of what each method that was called has seen."""
         return {

@@ -12,9 +12,14 @@ import errno
 import ipaddress
 import logging
 import math
+import os
+import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -38,8 +43,17 @@ from hypercorn.typing import (
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.rpc.core.dispatcher import frames
 
+OWN_SOCKET: Final = "unchained.own_socket"
+"""In the state of requests that came by the socket that the node's owner alone can open."""
+
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""Longest path of a Unix socket on Linux."""
+
+SOCKET_BACKLOG: Final = 128
+_SUFFIX_BYTES: Final = 4
 _PIECE: Final = 64 * 1024
 _APP_QUEUE: Final = 10
 _LINGER_SECONDS: Final = 2.0
@@ -97,17 +111,45 @@ class Listener:
         """Return a snapshot."""
         return ListenerStatistics(len(self._open), self._accepted, self._evicted, self._turned_away)
 
-    async def serve(self, sockets: list[trio.SocketListener]) -> None:
+    async def serve(
+        self,
+        sockets: list[trio.SocketListener],
+        *,
+        tls: ssl.SSLContext | None = None,
+        own: trio.SocketListener | None = None,
+    ) -> None:
         """Serve until cancelled. Requests under way then have `stop_seconds` to be answered, so
-        that the call that stops the node is; those that wait for something end at once."""
+        that the call that stops the node is; those that wait for something end at once.
+
+        tls: what connections are encrypted by. own: a Unix socket that the node's owner alone can
+        open; requests that come by it have `OWN_SOCKET` in their state.
+        """
+        listeners = sockets if own is None else [*sockets, own]
         try:
             async with trio.open_nursery() as nursery:
-                await trio.serve_listeners(self._take, sockets, handler_nursery=nursery)
+                nursery.start_soon(self._serve, partial(self._take, tls=tls), sockets, nursery)
+                if own is not None:
+                    take = partial(self._take, is_own=True)
+                    nursery.start_soon(self._serve, take, [own], nursery)
         finally:
-            for listener in sockets:
+            for listener in listeners:
                 listener.socket.close()
 
-    async def _take(self, stream: trio.SocketStream) -> None:
+    @staticmethod
+    async def _serve(
+        take: Callable[[trio.SocketStream], Awaitable[None]],
+        sockets: list[trio.SocketListener],
+        nursery: trio.Nursery,
+    ) -> None:
+        await trio.serve_listeners(take, sockets, handler_nursery=nursery)
+
+    async def _take(
+        self,
+        stream: trio.SocketStream,
+        *,
+        tls: ssl.SSLContext | None = None,
+        is_own: bool = False,
+    ) -> None:
         try:
             if not self._make_room():
                 self._turned_away += 1
@@ -116,7 +158,9 @@ class Listener:
                     await stream.send_all(_FULL)
                 return
             self._accepted += 1
-            connection = _Connection(stream, self._app, self._config, self._limits, self._log)
+            connection = _Connection(
+                stream, self._app, self._config, self._limits, self._log, tls, is_own
+            )
             self._open[connection] = None
             try:
                 await connection.run()
@@ -186,12 +230,20 @@ class _Connection:
         config: Config,
         limits: HttpLimits,
         log: FilteringBoundLogger,
+        tls: ssl.SSLContext | None,
+        is_own: bool,
     ) -> None:
         self.idle_since = trio.current_time()
         """Since when no request is under way, on Trio's clock; infinite while one is."""
         self.body_since = math.inf
         """Since when a request has its header but not all of its body; else infinite."""
-        self._stream = stream
+        self._plain = stream
+        # The handshake is made by the first read, and so within the time for a request's header.
+        self._stream: trio.abc.Stream = (
+            stream
+            if tls is None
+            else trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        )
         self._limits = limits
         self._log = log
         self._scope = trio.CancelScope()
@@ -206,8 +258,8 @@ class _Connection:
             config,
             WorkerContext(None),
             self,
-            ConnectionState({}),
-            False,
+            ConnectionState({OWN_SOCKET: True} if is_own else {}),
+            tls is not None,
             _address(stream.socket.getpeername()),
             _address(stream.socket.getsockname()),
             self._handle,
@@ -308,7 +360,7 @@ class _Connection:
         self._set_deadline(self.idle_since + _LINGER_SECONDS)
         try:
             async with self._sending:
-                await self._stream.send_eof()
+                await self._plain.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.abort()
 
@@ -392,6 +444,68 @@ async def listen(host: str, port: int, last: int = 0) -> list[trio.SocketListene
             f"cannot listen for RPC on {shown(host, port)}: {reason} "
             "(choose another address with --rpc-listen HOST:PORT)"
         ) from None
+
+
+def fits_socket(path: Path) -> bool:
+    """Return whether a Unix socket can have a path, and the one that it is made under."""
+    return len(os.fsencode(path)) + len("..") + 2 * _SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX
+
+
+def listen_at(path: Path) -> trio.SocketListener:
+    """Open a Unix socket that its owner alone can connect to, in place of one that was left over.
+
+    Raises ListenError.
+    """
+    beside = path.with_name(f".{path.name}.{SYSTEM.token_bytes(_SUFFIX_BYTES).hex()}")
+    if not fits_socket(path):
+        raise ListenError(
+            f"{path}: the path of a socket has at most {SOCKET_PATH_BYTES_MAX} bytes "
+            "(choose another with the setting rpc.socket)"
+        )
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        if path.exists() and not path.is_socket():
+            raise ListenError(f"{path} is there and no socket (see the setting rpc.socket)")
+        made.bind(os.fspath(beside))
+        # Nobody knows the name yet: it has its mode before anybody can connect.
+        beside.chmod(0o600)
+        made.listen(SOCKET_BACKLOG)
+        beside.replace(path)
+    except OSError as error:
+        made.close()
+        with suppress(OSError):
+            beside.unlink()
+        raise ListenError(f"cannot listen for RPC on {path}: {error.strerror}") from None
+    except BaseException:
+        made.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(made))
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return what connections are encrypted by, from PEM files. Raises ListenError."""
+    for path in (certificate, key):
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise ListenError(f"cannot read {path}: {error.strerror}") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # An encrypted key would have Python ask for its passphrase on the terminal.
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (ssl.SSLError, ValueError, OSError):
+        raise ListenError(
+            f"{certificate} and {key} are no certificate and its key without a passphrase, in PEM "
+            "(see rpc.tls_certificate and rpc.tls_key)"
+        ) from None
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key is encrypted")
 
 
 def shown(host: str, port: int) -> str:

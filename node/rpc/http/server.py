@@ -48,7 +48,7 @@ from unchained.node.rpc.core.errors import (
     short,
 )
 from unchained.node.rpc.core.registry import Access, Registry
-from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.core.rights import OWNER, Caller
 from unchained.node.rpc.http.asgi import (
     CALLER,
     SESSION,
@@ -67,12 +67,15 @@ from unchained.node.rpc.http.gatekeeper import (
     token_file,
 )
 from unchained.node.rpc.http.listener import (
+    OWN_SOCKET,
     HttpLimits,
     Listener,
     ListenerStatistics,
     is_loopback,
     listen,
+    listen_at,
     shown,
+    tls_context,
 )
 from unchained.node.rpc.http.sessions import CSRF_HEADER, Session, Sessions
 from unchained.node.rpc.http.tokens import TokenBook
@@ -110,6 +113,10 @@ class RpcSettings:
     """Where the token of miners elsewhere is kept; None: there is none."""
     open_read: bool = False
     """Read-only methods need no token."""
+    socket: Path | None = None
+    """Where the owner's Unix socket is made; None: there is none."""
+    tls: tuple[Path, Path] | None = None
+    """Files of the certificate and its key; None: connections are not encrypted."""
     page: PageAccess = "loopback"
     """Who sees the page: `loopback`, a browser of this machine without credentials, others with a
     token; `token`, nobody without one; `off`: there is none."""
@@ -249,6 +256,11 @@ class Server:
         self._gatekeeper: Gatekeeper | None = None
         self._listener = Listener(self._gate, limits=settings.http, log=log)
 
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What answers calls, whatever carries them."""
+        return self._dispatcher
+
     def statistics(self) -> RpcStatistics:
         """Return a snapshot."""
         return RpcStatistics(
@@ -264,18 +276,23 @@ class Server:
     ) -> None:
         """Serve until cancelled. Started, with the bound address, once calls are answered.
 
-        Raises ListenError where the address is not to be had, OSError where the data directory
-        cannot be written, TokenError for a token file that holds something else. Once
-        cancelled, it gives calls that run a moment (HttpLimits.stop_seconds), then gives them
+        Raises ListenError where the address, the socket or TLS is not to be had, OSError where the
+        data directory cannot be written, TokenError for a token file that holds something else.
+        Once cancelled, it gives calls that run a moment (HttpLimits.stop_seconds), then gives them
         up, closes every connection and removes the cookie.
         """
         settings = self._settings
         last = min(settings.port + AUTO_PORTS_TRIED - 1, 0xFFFF) if settings.takes_next else 0
+        tls = None if settings.tls is None else tls_context(*settings.tls)
         sockets = await listen(settings.host, settings.port, last)
+        own: trio.SocketListener | None = None
         try:
+            if settings.socket is not None:
+                own = listen_at(settings.socket)
             host, port = sockets[0].socket.getsockname()[:2]
             reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-            bound = Bound(host, port, f"http://{shown(reach, port)}")
+            scheme = "http" if tls is None else "https"
+            bound = Bound(host, port, f"{scheme}://{shown(reach, port)}")
             token = token_file(settings.data_directory / TOKEN_FILE)
             mining = settings.mining_token_file
             with cookie_file(settings.data_directory, bound.url) as cookie:
@@ -294,13 +311,18 @@ class Server:
                 self._log.info("rpc.listening", url=bound.url)
                 if self._site is not None:
                     self._log.info("rpc.page", url=f"{bound.url}/")
-                if not is_loopback(host):
+                if own is not None:
+                    self._log.info("rpc.socket", path=str(settings.socket))
+                if not is_loopback(host) and tls is None:
                     self._log.warning("rpc.exposed", address=shown(host, port))
                 task_status.started(bound)
-                await self._listener.serve(sockets)
+                await self._listener.serve(sockets, tls=tls, own=own)
         finally:
             for listener in sockets:
                 listener.socket.close()
+            if own is not None and settings.socket is not None:
+                own.socket.close()
+                settings.socket.unlink(missing_ok=True)
 
     async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._requests += 1
@@ -359,6 +381,8 @@ class Server:
         if self._gatekeeper is None:
             raise UnavailableError("the server is starting")
         credentials = given.get(b"authorization")
+        if credentials is None and scope["state"].get(OWN_SOCKET):
+            return OWNER, None
         session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
         if session is None:
             return await self._gatekeeper.caller(credentials), None

@@ -8,7 +8,12 @@ import msgspec
 
 from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
-from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
+from unchained.node.rpc.core.errors import (
+    InvalidParamsError,
+    NotFoundError,
+    RefusedError,
+    WalletRefusedError,
+)
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.tokens import Token, TokenBook, TooManyTokensError
@@ -53,7 +58,9 @@ class TokenRoom:
         self._wallets = wallets
         self._runner = runner
 
-    @method("token.create", Access.FULL, errors=(InvalidParamsError, RefusedError))
+    @method(
+        "token.create", Access.FULL, errors=(InvalidParamsError, RefusedError, WalletRefusedError)
+    )
     @user_text(
         """Make a token for one wallet: for a shop that makes invoices, a program that pays.
 

@@ -239,9 +239,7 @@ class Site:
             raise UnauthorizedError("the token is wrong")
         bearer = await services.tokens.caller(b"Bearer " + token.encode())
         if bearer.access < PAGE_ACCESS:
-            raise UnauthorizedError(
-                "the token is a wallet's: this page takes the node's read token"
-            )
+            raise UnauthorizedError("the token is a wallet's, not the read token of the node")
         cookie = _cookie(self._sessions.begin(), SESSION_HOURS * 3600)
         return _redirect("/", {"set-cookie": cookie})
 

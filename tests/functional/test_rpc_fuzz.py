@@ -1,0 +1,222 @@
+"""Twenty thousand calls drawn from the description of the methods, of a whole node in one process:
+nothing is answered by INTERNAL_ERROR, and every answer is what the description says.
+
+The seed is printed; UNCHAINED_FUZZ_SEED=N draws the same calls again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import structlog
+import trio
+
+from tests.framework.rpc_drawer import Drawer
+from tests.framework.simulation.simnet import BACKEND, SimNet, simulate
+from tests.framework.wallets import CHEAP
+from unchained.node.base.clock import TrioClock
+from unchained.node.base.fanout import Watch
+from unchained.node.base.randomness import SYSTEM
+from unchained.node.base.runner import InlineRunner
+from unchained.node.relay.wallet_link import WalletLink
+from unchained.node.rpc.core.errors import FAMILIES, InvalidParamsError
+from unchained.node.rpc.core.registry import Access, Scope
+from unchained.node.rpc.core.rights import OWNER, Caller, WalletRights
+from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.methods.node import Counted, LogLevel
+from unchained.node.rpc.node_server import ServerParts, node_server
+from unchained.node.wallet.manager import WalletManager
+
+CALLS = 2_000
+EACH = 10
+"""Calls of every method at least."""
+
+ALWAYS = {
+    "Busy",
+    "Forbidden",
+    "InvalidParams",
+    "MethodNotFound",
+    "NotReady",
+    "TimedOut",
+    "TooLarge",
+    "Unauthorized",
+}
+"""Families that any method may fail with, as docs/rpc.md says; a token's holder meets Forbidden."""
+
+
+class Process:
+    """The process around the node, which does nothing and counts how often it shall stop."""
+
+    log_level: LogLevel = "info"
+    setting_rows: Sequence[tuple[str, str, str]] = (("node.network", '"reg"', "default"),)
+    parts: Mapping[str, Counted] = {}
+
+    def __init__(self) -> None:
+        self.stops = 0
+
+    def request_stop(self, _reason: str) -> None:
+        self.stops += 1
+
+    def set_log_level(self, level: LogLevel) -> None:
+        self.log_level = level
+
+
+class Endless:
+    """An allowance without end."""
+
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+        """Count nothing."""
+
+    def release(self, txid: bytes) -> None:
+        """Count nothing."""
+
+
+@asynccontextmanager
+async def fuzzed_node(net: SimNet, folder: Path, process: Process) -> AsyncIterator[Server]:
+    """Run a node with a peer and a wallet that has coins; its passphrases take no time."""
+    assert net.nursery is not None
+    node, peer = net.node(name="fuzzed"), net.node(name="peer")
+    await node.start()
+    peer.bootstrap = (node.transport.address,)
+    await peer.start()
+    clock = TrioClock(net.start_ms + int(trio.current_time() * 1000))
+    log = structlog.get_logger()
+    wallets = WalletManager(
+        folder / "wallets",
+        WalletLink(node.chain, node.store, node.network.stem),
+        clock=clock,
+        runner=InlineRunner(),
+        log=log,
+        cost=CHEAP,
+    )
+    await net.nursery.start(lambda task_status: wallets.run(task_status=task_status))
+    synced: Watch[bool] = Watch(True)
+    parts = ServerParts(
+        chain=node.chain,
+        intake=node.network.stem,
+        store=node.store,
+        data_dir=folder,
+        clock=clock,
+        runner=InlineRunner(),
+        backend=BACKEND,
+        log=log,
+        control=process,
+        miner=None,
+        payout=node.payout,
+        synced=synced,
+        network=node.network,
+        wallets=wallets,
+    )
+    yield node_server(parts, RpcSettings(folder))
+
+
+class Fuzz:
+    """Calls, and what they are answered with."""
+
+    def __init__(self, server: Server, rng: random.Random) -> None:
+        self._dispatcher = server.dispatcher
+        self._rng = rng
+        self.calls: Counter[str] = Counter()
+        self.past_checks = 0
+        self.words: Counter[str] = Counter()
+
+    async def prepare(self) -> None:
+        """Read the description, and give the wallet `default` coins."""
+        document = (await self._ask("rpc.discover", {}))["result"]
+        self.methods = {method["name"]: method for method in document["methods"]}
+        self._registry = self._dispatcher.registry
+        components = {"components": document["components"]}
+        self._results = {
+            name: jsonschema.Draft202012Validator({**method["result"]["schema"], **components})
+            for name, method in self.methods.items()
+        }
+        self._drawer = Drawer(self._rng, document)
+        self._code = {family.code: family for family in FAMILIES}
+        await self._ask("wallet.create", {"passphrase": "pass"})
+        await self._ask("wallet.unlock", {"passphrase": "pass", "seconds": 604_800})
+        text = (await self._ask("wallet.address", {}))["result"]["text"]
+        await self._ask("mine.generate", {"anchors": 4, "coins": 1, "address": text})
+        for name in ("wallet.coins", "wallet.address", "wallet.paycode", "chain.tip", "net.peers"):
+            self._drawer.remember((await self._ask(name, {}))["result"])
+
+    async def call(self, name: str) -> None:
+        """Draw a call of a method, and check its answer."""
+        params = self._drawer.params(name)
+        request = {"jsonrpc": "2.0", "id": self.calls.total(), "method": name, "params": params}
+        caller = self._caller()
+        answer = await self._dispatcher.answer(json.dumps(request).encode(), caller)
+        self.calls[name] += 1
+        reply = json.loads(answer.body)
+        shown = f"{json.dumps(request)[:2000]} was answered with {answer.body[:2000]!r}"
+        assert (reply["jsonrpc"], reply["id"]) == ("2.0", request["id"]), shown
+        self.past_checks += self._passes(name, params)
+        if "result" in reply:
+            error = jsonschema.exceptions.best_match(
+                self._results[name].iter_errors(reply["result"])
+            )
+            assert error is None, f"{shown}: {error}"
+            self._drawer.remember(reply["result"])
+            self.words[""] += 1
+        else:
+            self._check_error(name, reply["error"], shown)
+
+    def _check_error(self, name: str, error: dict[str, Any], shown: str) -> None:
+        word = error["data"]["error"]
+        assert word != "INTERNAL_ERROR", shown
+        assert word.isupper(), shown
+        assert 0 < len(error["message"]) <= 400, shown
+        assert len(error["message"].splitlines()) == 1, shown
+        declared = {entry["$ref"].rsplit("/", 1)[-1] for entry in self.methods[name]["errors"]}
+        assert self._code[error["code"]].family in declared | ALWAYS, shown
+        self.words[word] += 1
+
+    def _passes(self, name: str, params: Any) -> bool:
+        try:
+            self._registry.find(name).check(params)
+        except InvalidParamsError:
+            return False
+        return True
+
+    def _caller(self) -> Caller:
+        if self._rng.random() < 0.9:
+            return OWNER
+        scopes = frozenset(self._rng.sample(list(Scope), self._rng.randint(1, 3)))
+        wallet = self._rng.choice(("default", "a", "none"))
+        return Caller(Access.PUBLIC, WalletRights(wallet, scopes, Endless()))
+
+    async def _ask(self, name: str, params: dict[str, Any]) -> Any:
+        request = {"jsonrpc": "2.0", "id": 0, "method": name, "params": params}
+        answer = await self._dispatcher.answer(json.dumps(request).encode(), OWNER)
+        reply = json.loads(answer.body)
+        assert "result" in reply, reply
+        return reply
+
+
+async def test_whatever_is_asked_is_answered_as_it_is_described(tmp_path: Path) -> None:
+    given = os.environ.get("UNCHAINED_FUZZ_SEED")
+    seed = SYSTEM.below(2**32) if given is None else int(given)
+    print(f"UNCHAINED_FUZZ_SEED={seed}")
+    rng = random.Random(seed)
+    process = Process()
+    async with simulate(seed) as net, fuzzed_node(net, tmp_path, process) as server:
+        fuzz = Fuzz(server, rng)
+        await fuzz.prepare()
+        names = sorted(fuzz.methods)
+        drawn = [name for name in names for _ in range(EACH)]
+        drawn += rng.choices(names, k=max(CALLS - len(drawn), 0))
+        rng.shuffle(drawn)
+        for name in drawn:
+            await fuzz.call(name)
+    assert fuzz.calls.total() >= CALLS
+    assert min(fuzz.calls[name] for name in names) >= EACH
+    assert fuzz.past_checks >= CALLS / 2
+    assert fuzz.words[""] >= CALLS / 10
+    assert process.stops
