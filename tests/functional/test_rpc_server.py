@@ -24,9 +24,10 @@ from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.asgi import caller_of
+from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.listener import ListenError
-from unchained.node.rpc.http.server import Readiness, RpcSettings, Server, WebPage
+from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 
 HASH = "ab" * 32
 

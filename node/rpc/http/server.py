@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.config import PageAccess
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import TOKEN_FILE
@@ -59,7 +62,8 @@ from unchained.node.rpc.http.asgi import (
     send_answer,
     send_error,
 )
-from unchained.node.rpc.http.event_streams import EventSource, EventStreams
+from unchained.node.rpc.http.criterion import ReadinessSource
+from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
     PasswordHash,
@@ -127,21 +131,6 @@ class RpcSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether the node can be relied upon, and each check in one line."""
-
-    ready: bool
-    checks: Mapping[str, str]
-
-
-class ReadinessSource(Protocol):
-    """Who can say whether the node can be relied upon."""
-
-    def check(self) -> Readiness:
-        """Return the state of each check."""
-
-
-@dataclass(frozen=True, slots=True)
 class WebPage:
     """A page of another room's: `GET path` gives what `endpoint` returns to callers with
     `access`."""
@@ -196,13 +185,15 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class RpcStatistics:
     """A snapshot: connections, open event streams, requests, rejections by word, calls by
-    method."""
+    method, how long they took, and those that wait for their turn."""
 
     connections: ListenerStatistics
     streams: int
     requests: int
     rejected: Mapping[str, int]
     methods: Mapping[str, CallStatistics]
+    latency: LatencyStatistics
+    queue: ChannelStatistics
 
 
 class Server:
@@ -217,6 +208,7 @@ class Server:
         log: FilteringBoundLogger,
         readiness: ReadinessSource,
         events: EventSource | None = None,
+        wallet_events: WalletEventSource | None = None,
         pages: Iterable[WebPage] = (),
         site: WebSite | None = None,
         translations: Iterable[Translation] = (),
@@ -231,9 +223,9 @@ class Server:
         self._dispatcher = Dispatcher(
             registry, limits=settings.calls, log=log, translations=translations
         )
-        self._streams = None if events is None else _streams(events, settings, log)
+        self._streams = None if events is None else _streams(events, wallet_events, settings, log)
         # Apart, so that who needs no credentials takes no place of those who have them.
-        self._site_streams = None if events is None else _streams(events, settings, log)
+        self._site_streams = None if events is None else _streams(events, None, settings, log)
         self._site = site
         self._readiness = readiness
         calls = _Calls(self._dispatcher, settings)
@@ -243,7 +235,7 @@ class Server:
                 # A page at `/` is for browsers, which ask with GET; clients post there as they do
                 # to Bitcoin Core.
                 _PostRoute("/", calls),
-                Route("/events", _Guarded(self._streams or _no_events, Access.READ)),
+                Route("/events", _Guarded(self._streams or _no_events, Access.PUBLIC)),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 *(_page(page) for page in pages),
@@ -269,6 +261,8 @@ class Server:
             self._requests,
             dict(self._rejected),
             self._dispatcher.statistics(),
+            self._dispatcher.latency.statistics(),
+            self._dispatcher.queue(),
         )
 
     async def serve(
@@ -426,7 +420,10 @@ class Server:
         self._log.info("rpc.rejected", error=error.error, client=client[0] if client else None)
 
     async def _healthz(self, _: Request) -> Response:
-        return _json(200, {"status": "ok"})
+        # That this runs says that the loop turns; how long a turn takes says how well.
+        began = time.perf_counter()
+        await trio.lowlevel.checkpoint()
+        return _json(200, {"status": "ok", "turn_seconds": time.perf_counter() - began})
 
     async def _readyz(self, _: Request) -> Response:
         report = self._readiness.check()
@@ -510,9 +507,15 @@ class _PostRoute(Route):
         return super().matches(scope)
 
 
-def _streams(events: EventSource, settings: RpcSettings, log: FilteringBoundLogger) -> EventStreams:
+def _streams(
+    events: EventSource,
+    wallets: WalletEventSource | None,
+    settings: RpcSettings,
+    log: FilteringBoundLogger,
+) -> EventStreams:
     return EventStreams(
         events,
+        wallets,
         streams=settings.streams,
         heartbeat_seconds=settings.heartbeat_seconds,
         log=log,

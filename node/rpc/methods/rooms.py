@@ -6,16 +6,19 @@ from typing import Final
 
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
@@ -30,6 +33,9 @@ ROOMS: Final[tuple[type, ...]] = (
     WalletRoom,
     PaymentRoom,
     TokenRoom,
+    HistoryRoom,
+    InvoiceRoom,
+    SeriesRoom,
     DebugRoom,
 )
 """Every room of the node's RPC, in no particular order. The composition root makes instances."""
