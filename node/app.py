@@ -26,12 +26,10 @@ from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
-    AUTO,
     DEFAULT_PORTS,
     LONE_NETWORKS,
     machine_has_ipv6,
     places_to_listen,
-    rpc_place,
 )
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
@@ -62,12 +60,11 @@ from unchained.node.observe.metrics_page import MetricsPage
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.credential_files import SOCKET_FILE
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.gatekeeper import PasswordHash
-from unchained.node.rpc.http.listener import ListenError, fits_socket
 from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.rpc_settings import rpc_settings
+from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.web_site import WebPage
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -317,7 +314,9 @@ async def build(
                 series=day,
                 pages=_pages(config.rpc, observer, threads.rpc),
             )
-            rpc = observer.rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
+            rpc = observer.rpc = node_server(
+                parts, rpc_settings(config.rpc, data_dir, network.name)
+            )
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -460,46 +459,6 @@ def _make_mining(
         log=log,
     )
     return OwnMiner(pool, epochs, control, mined)
-
-
-def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:
-    host, port, takes_next = rpc_place(config.listen, network.name)
-    return RpcSettings(
-        data_dir,
-        host=host,
-        port=port,
-        takes_next=takes_next,
-        names=config.names,
-        user=config.user or None,
-        password=PasswordHash.parse(config.password_hash) if config.user else None,
-        mining_token_file=(
-            Path(config.mining_token_file).expanduser() if config.mining_token_file else None
-        ),
-        open_read=config.open_read,
-        socket=_rpc_socket(config.socket, data_dir),
-        tls=_rpc_tls(config),
-        page=config.page,
-    )
-
-
-def _rpc_socket(setting: str, data_dir: Path) -> Path | None:
-    if setting == "off":
-        return None
-    if setting != AUTO:
-        return Path(setting)
-    path = (data_dir / SOCKET_FILE).absolute()
-    # Nobody who did not ask for a socket is kept from starting by the depth of his directories.
-    return path if fits_socket(path) else None
-
-
-def _rpc_tls(config: RpcConfig) -> tuple[Path, Path] | None:
-    """Return the files of certificate and key, None where there is no TLS. Raises `ListenError`
-    where one is named without the other."""
-    if not config.tls_certificate and not config.tls_key:
-        return None
-    if not config.tls_certificate or not config.tls_key:
-        raise ListenError("rpc.tls_certificate and rpc.tls_key go together: one is missing")
-    return Path(config.tls_certificate).expanduser(), Path(config.tls_key).expanduser()
 
 
 async def _serve_rpc(

@@ -12,7 +12,7 @@ from unchained.node.cli.asker import Asker, asking
 
 app = typer.Typer(no_args_is_help=True, help="Give rights to single wallets, and take them back.")
 
-COLUMNS = ("id", "wallet", "scopes", "daily_limit", "spent", "created_time", "label")
+TOKEN_COLUMNS = ("id", "wallet", "scopes", "daily_limit", "spent", "created_time", "label")
 
 
 def add_to(root: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def create(
 @asking(app, "list")
 @user_text("Show the tokens of wallets, and what they have spent in the last 24 hours.")
 def list_(node: Asker) -> None:
-    node.show_rows(node.call("token.list"), COLUMNS, "no tokens")
+    node.show_rows(node.call("token.list"), TOKEN_COLUMNS, "no tokens")
 
 
 @asking(app, "revoke")
@@ -59,4 +59,4 @@ def list_(node: Asker) -> None:
 def revoke(
     node: Asker, token: Annotated[str, typer.Argument(metavar="ID", help="By token list.")]
 ) -> None:
-    node.show_rows(node.call("token.revoke", token=token), COLUMNS, "no tokens")
+    node.show_rows(node.call("token.revoke", token=token), TOKEN_COLUMNS, "no tokens")

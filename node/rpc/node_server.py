@@ -42,9 +42,11 @@ from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Server
 from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenBook
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
+from unchained.node.rpc.http.web_site import WebPage
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter

@@ -29,8 +29,9 @@ from unchained.node.base.runner import InlineRunner
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.errors import FAMILIES, InvalidParamsError
 from unchained.node.rpc.core.registry import Access, Scope
-from unchained.node.rpc.core.rights import OWNER, Caller, WalletRights
-from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller, WalletRights
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Server
 from unchained.node.rpc.methods.node import Counted, LogLevel
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.wallet.manager import WalletManager
@@ -187,14 +188,14 @@ class Fuzz:
 
     def _caller(self) -> Caller:
         if self._rng.random() < 0.9:
-            return OWNER
+            return NODE_OWNER
         scopes = frozenset(self._rng.sample(list(Scope), self._rng.randint(1, 3)))
         wallet = self._rng.choice(("default", "a", "none"))
         return Caller(Access.PUBLIC, WalletRights(wallet, scopes, Endless()))
 
     async def _ask(self, name: str, params: dict[str, Any]) -> Any:
         request = {"jsonrpc": "2.0", "id": 0, "method": name, "params": params}
-        answer = await self._dispatcher.answer(json.dumps(request).encode(), OWNER)
+        answer = await self._dispatcher.answer(json.dumps(request).encode(), NODE_OWNER)
         reply = json.loads(answer.body)
         assert "result" in reply, reply
         return reply

@@ -26,8 +26,10 @@ from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.asgi import caller_of
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.gatekeeper import PasswordHash
-from unchained.node.rpc.http.listener import ListenError
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.sockets import ListenError
+from unchained.node.rpc.http.web_site import WebPage
 
 HASH = "ab" * 32
 

@@ -109,7 +109,7 @@ class Caller:
             _CALLER.reset(token)
 
 
-OWNER: Final = Caller(Access.FULL)
+NODE_OWNER: Final = Caller(Access.FULL)
 """Who may do everything."""
 
 NOBODY: Final = Caller(Access.PUBLIC)

@@ -32,7 +32,7 @@ from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
 from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import OWNER, Caller
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.tokens import TokenBook, TokenError
 
 TOKEN_USER: Final = "__token__"  # noqa: S105 - a name for those who can send no bearer token
@@ -163,9 +163,9 @@ class Gatekeeper:
         if user == TOKEN_USER:
             return self._bearer(password.encode())
         if hmac.compare_digest(self._digest(pair), self._cookie):
-            return OWNER
+            return NODE_OWNER
         if await self._is_user(pair):
-            return OWNER
+            return NODE_OWNER
         raise UnauthorizedError("user or password is wrong (the cookie changes at every start)")
 
     def _bearer(self, token: bytes) -> Caller:

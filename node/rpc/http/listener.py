@@ -8,18 +8,13 @@ what goes wrong in one stays in it. HTTP/2 and web sockets are not spoken.
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import logging
 import math
-import os
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -43,17 +38,11 @@ from hypercorn.typing import (
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.randomness import SYSTEM
 from unchained.node.rpc.core.dispatcher import frames
 
 OWN_SOCKET: Final = "unchained.own_socket"
 """In the state of requests that came by the socket that the node's owner alone can open."""
 
-SOCKET_PATH_BYTES_MAX: Final = 107
-"""Longest path of a Unix socket on Linux."""
-
-SOCKET_BACKLOG: Final = 128
-_SUFFIX_BYTES: Final = 4
 _PIECE: Final = 64 * 1024
 _APP_QUEUE: Final = 10
 _LINGER_SECONDS: Final = 2.0
@@ -62,10 +51,6 @@ _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,103 +407,6 @@ class _Connection:
 
     async def __aexit__(self, exc_type: type, exc_value: BaseException, tb: TracebackType) -> None:
         return None
-
-
-async def listen(host: str, port: int, last: int = 0) -> list[trio.SocketListener]:
-    """Open the sockets for `host` (an address, or a name such as localhost) and `port` (0: any), or
-    the next free one up to `last`.
-
-    Raises ListenError.
-    """
-    if host == "localhost":
-        host = "127.0.0.1"
-    try:
-        if not 0 <= port <= 0xFFFF:
-            raise OverflowError("a port is from 0 to 65535")
-        return await trio.open_tcp_listeners(port, host=host)
-    except (OSError, OverflowError, UnicodeError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE and port < last:
-            return await listen(host, port + 1, last)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ListenError(
-            f"cannot listen for RPC on {shown(host, port)}: {reason} "
-            "(choose another address with --rpc-listen HOST:PORT)"
-        ) from None
-
-
-def fits_socket(path: Path) -> bool:
-    """Return whether a Unix socket can have a path, and the one that it is made under."""
-    return len(os.fsencode(path)) + len("..") + 2 * _SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX
-
-
-def listen_at(path: Path) -> trio.SocketListener:
-    """Open a Unix socket that its owner alone can connect to, in place of one that was left over.
-
-    Raises ListenError.
-    """
-    beside = path.with_name(f".{path.name}.{SYSTEM.token_bytes(_SUFFIX_BYTES).hex()}")
-    if not fits_socket(path):
-        raise ListenError(
-            f"{path}: the path of a socket has at most {SOCKET_PATH_BYTES_MAX} bytes "
-            "(choose another with the setting rpc.socket)"
-        )
-    made = socket.socket(socket.AF_UNIX)
-    try:
-        if path.exists() and not path.is_socket():
-            raise ListenError(f"{path} is there and no socket (see the setting rpc.socket)")
-        made.bind(os.fspath(beside))
-        # Nobody knows the name yet: it has its mode before anybody can connect.
-        beside.chmod(0o600)
-        made.listen(SOCKET_BACKLOG)
-        beside.replace(path)
-    except OSError as error:
-        made.close()
-        with suppress(OSError):
-            beside.unlink()
-        raise ListenError(f"cannot listen for RPC on {path}: {error.strerror}") from None
-    except BaseException:
-        made.close()
-        raise
-    return trio.SocketListener(trio.socket.from_stdlib_socket(made))
-
-
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return what connections are encrypted by, from PEM files. Raises ListenError."""
-    for path in (certificate, key):
-        try:
-            with path.open("rb"):
-                pass
-        except OSError as error:
-            raise ListenError(f"cannot read {path}: {error.strerror}") from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        # An encrypted key would have Python ask for its passphrase on the terminal.
-        context.load_cert_chain(certificate, key, password=_no_passphrase)
-    except (ssl.SSLError, ValueError, OSError):
-        raise ListenError(
-            f"{certificate} and {key} are no certificate and its key without a passphrase, in PEM "
-            "(see rpc.tls_certificate and rpc.tls_key)"
-        ) from None
-    return context
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def shown(host: str, port: int) -> str:
-    """Return `host:port`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is an address that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _address(name: Any) -> tuple[str, int] | None:

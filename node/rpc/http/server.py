@@ -11,11 +11,10 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 import trio
@@ -25,14 +24,12 @@ from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.config import PageAccess
 from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import TOKEN_FILE
 from unchained.node.rpc.core.dispatcher import (
-    CallLimits,
     CallStatistics,
     Dispatcher,
     Translation,
@@ -51,7 +48,7 @@ from unchained.node.rpc.core.errors import (
     short,
 )
 from unchained.node.rpc.core.registry import Access, Registry
-from unchained.node.rpc.core.rights import OWNER, Caller
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.asgi import (
     CALLER,
     SESSION,
@@ -66,23 +63,15 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
-    PasswordHash,
     cookie_file,
     token_file,
 )
-from unchained.node.rpc.http.listener import (
-    OWN_SOCKET,
-    HttpLimits,
-    Listener,
-    ListenerStatistics,
-    is_loopback,
-    listen,
-    listen_at,
-    shown,
-    tls_context,
-)
-from unchained.node.rpc.http.sessions import CSRF_HEADER, Session, Sessions
+from unchained.node.rpc.http.listener import OWN_SOCKET, Listener, ListenerStatistics
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.sessions import CSRF_HEADER, PageSession, Sessions
+from unchained.node.rpc.http.sockets import is_loopback, listen, listen_at, shown, tls_context
 from unchained.node.rpc.http.tokens import TokenBook
+from unchained.node.rpc.http.web_site import SiteServices, WebPage, WebSite
 
 _PATH: Final = re.compile(
     rb"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)?/?"
@@ -98,79 +87,6 @@ _SINGLE: Final = (
     CSRF_HEADER,
 )
 """Headers that two readers could read differently if they came twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class RpcSettings:
-    """What an operator decides about the server. `port` 0 takes a free one."""
-
-    data_directory: Path
-    host: str = "127.0.0.1"
-    port: int = 0
-    takes_next: bool = False
-    """The next free port will do as well."""
-    names: tuple[str, ...] = ()
-    """Further host names under which the node may be addressed."""
-    user: str | None = None
-    password: PasswordHash | None = None
-    mining_token_file: Path | None = None
-    """Where the token of miners elsewhere is kept; None: there is none."""
-    open_read: bool = False
-    """Read-only methods need no token."""
-    socket: Path | None = None
-    """Where the owner's Unix socket is made; None: there is none."""
-    tls: tuple[Path, Path] | None = None
-    """Files of the certificate and its key; None: connections are not encrypted."""
-    page: PageAccess = "loopback"
-    """Who sees the page: `loopback`, a browser of this machine without credentials, others with a
-    token; `token`, nobody without one; `off`: there is none."""
-    http: HttpLimits = field(default_factory=HttpLimits)
-    calls: CallLimits = field(default_factory=CallLimits)
-    streams: int = 16
-    heartbeat_seconds: float = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class WebPage:
-    """A page of another room's: `GET path` gives what `endpoint` returns to callers with
-    `access`."""
-
-    path: str
-    endpoint: Callable[[Request], Awaitable[Response]]
-    access: Access = Access.READ
-
-
-class MethodCaller(Protocol):
-    """Calls the server's methods, on behalf of a caller."""
-
-    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
-        """Return the result of one call as JSON. Raises an RpcError."""
-
-
-class TokenCheck(Protocol):
-    """Knows the tokens of the server."""
-
-    async def caller(self, header: bytes | None) -> Caller:
-        """Return what an Authorization header allows. Raises UnauthorizedError."""
-
-
-class WebSite(Protocol):
-    """A site that answers whatever path the server itself does not know."""
-
-    async def serve(
-        self, services: SiteServices, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Answer a request that has passed the gate; it comes from `services.caller`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SiteServices:
-    """What the server lends its site for one request."""
-
-    methods: MethodCaller
-    tokens: TokenCheck
-    events: ASGIApp
-    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +266,7 @@ class Server:
             )
         return None
 
-    async def _admit(self, scope: Scope) -> tuple[Caller, Session | None]:
+    async def _admit(self, scope: Scope) -> tuple[Caller, PageSession | None]:
         """Return who asks, and the session that the request belongs to, if any.
 
         Raises the RpcError that turns it away.
@@ -376,7 +292,7 @@ class Server:
             raise UnavailableError("the server is starting")
         credentials = given.get(b"authorization")
         if credentials is None and scope["state"].get(OWN_SOCKET):
-            return OWNER, None
+            return NODE_OWNER, None
         session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
         if session is None:
             return await self._gatekeeper.caller(credentials), None

@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Session:
+class PageSession:
     """One browser's session. `csrf` is what its page sends along in `CSRF_HEADER`; times are on
     Trio's clock."""
 
@@ -73,7 +73,7 @@ class Session:
 class Login:
     """A session that has begun, and the value of the header `Set-Cookie` that hands it over."""
 
-    session: Session
+    session: PageSession
     set_cookie: str
 
 
@@ -83,7 +83,7 @@ class Sessions:
     def __init__(self, *, randomness: Randomness = SYSTEM) -> None:
         self._randomness = randomness
         self._links: dict[bytes, tuple[Caller, float]] = {}
-        self._sessions: dict[bytes, Session] = {}
+        self._sessions: dict[bytes, PageSession] = {}
 
     def __len__(self) -> int:
         """Return how many sessions there are."""
@@ -111,11 +111,11 @@ class Sessions:
             raise UnauthorizedError("the link has been used, or is older than a minute")
         self._make_room()
         secret, csrf = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(2))
-        session = Session(caller, csrf, now, now)
+        session = PageSession(caller, csrf, now, now)
         self._sessions[_digest(secret)] = session
         return Login(session, _cookie(secret, int(SESSION_SECONDS), secure=secure))
 
-    def find(self, cookie: bytes | None) -> Session | None:
+    def find(self, cookie: bytes | None) -> PageSession | None:
         """Return the session of a request by its header `Cookie`, and note that it is in use; None
         without one, or where it has ended: then a page can still be asked for to log in."""
         match = _COOKIE.search((cookie or b"").decode("latin-1"))
@@ -129,7 +129,7 @@ class Sessions:
         session.used = trio.current_time()
         return session
 
-    def log_out(self, session: Session, *, secure: bool) -> str:
+    def log_out(self, session: PageSession, *, secure: bool) -> str:
         """End a session, and return the value of `Set-Cookie` that makes the browser forget it."""
         self._sessions = _kept(self._sessions, lambda kept: kept is not session)
         return _cookie("", 0, secure=secure)
@@ -141,7 +141,7 @@ class Sessions:
             del self._sessions[idle]
 
 
-def _lives(session: Session) -> bool:
+def _lives(session: PageSession) -> bool:
     now = trio.current_time()
     return now < session.began + SESSION_SECONDS and now < session.used + IDLE_SECONDS
 

@@ -27,7 +27,7 @@ from unchained.node.wallet.errors import SpendingLimitError
 TOKENS_FILE: Final = "rpc.tokens"
 """Name of the tokens' file in the data directory."""
 
-DAY_MS: Final = 24 * 60 * 60 * 1000
+SPENDING_DAY_MS: Final = 24 * 60 * 60 * 1000
 """How long what was spent counts against a limit."""
 
 TOKENS_MAX: Final = 1_000
@@ -203,7 +203,7 @@ class TokenBook:
             self._put(msgspec.structs.replace(token, spent=kept))
 
     def _counting(self, token: Token) -> list[Spent]:
-        since = self._clock.now_ms() - DAY_MS
+        since = self._clock.now_ms() - SPENDING_DAY_MS
         return [entry for entry in token.spent if entry.time_ms > since]
 
     def _put(self, token: Token) -> None:

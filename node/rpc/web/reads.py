@@ -9,7 +9,7 @@ import msgspec
 from unchained.node.rpc.core.errors import NotFoundError, RefusedError, UnavailableError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import Caller
-from unchained.node.rpc.http.server import MethodCaller
+from unchained.node.rpc.http.web_site import MethodCaller
 
 PAGE_ACCESS: Final = Access.READ
 """What lets somebody see the page, and what every page may call, whoever looks at it."""

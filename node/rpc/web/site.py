@@ -40,7 +40,7 @@ from unchained.node.rpc.core.errors import (
     UnauthorizedError,
 )
 from unchained.node.rpc.http.asgi import header
-from unchained.node.rpc.http.server import SiteServices
+from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads

@@ -9,7 +9,7 @@ from unchained.node.rpc.core.openrpc import Discovery
 from unchained.node.rpc.core.registry import Access, Method, Registry, Scope
 from unchained.node.rpc.core.rights import (
     NOBODY,
-    OWNER,
+    NODE_OWNER,
     WALLET_PARAMETER,
     Caller,
     WalletRights,
@@ -100,7 +100,7 @@ def test_another_wallet_is_refused_as_one_that_is_not_there(found: Method) -> No
 
 
 def test_a_page_of_a_wallet_asks_the_same() -> None:
-    OWNER.check_wallet("any", Scope.SPEND)
+    NODE_OWNER.check_wallet("any", Scope.SPEND)
     bearer(Scope.READ).check_wallet("shop", Scope.READ)
     with pytest.raises(ForbiddenError, match="the scope invoice"):
         bearer(Scope.READ).check_wallet("shop", Scope.INVOICE)
@@ -114,7 +114,7 @@ def test_a_page_of_a_wallet_asks_the_same() -> None:
 
 
 def test_who_sees_which_wallet() -> None:
-    assert OWNER.may_see("any")
+    assert NODE_OWNER.may_see("any")
     assert bearer(Scope.INVOICE).may_see("shop")
     assert not bearer(*Scope).may_see("other")
     assert not Caller(Access.READ).may_see("shop")
@@ -122,10 +122,10 @@ def test_who_sees_which_wallet() -> None:
 
 def test_a_method_knows_its_caller_while_it_is_called() -> None:
     assert current_caller() is NOBODY
-    with OWNER.acting():
-        assert current_caller() is OWNER
+    with NODE_OWNER.acting():
+        assert current_caller() is NODE_OWNER
         inner = bearer(Scope.READ)
         with inner.acting():
             assert current_caller() is inner
-        assert current_caller() is OWNER
+        assert current_caller() is NODE_OWNER
     assert current_caller() is NOBODY

@@ -7,7 +7,7 @@ import trio
 
 from unchained.node.rpc.core.errors import BusyError, ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import OWNER, Caller
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.sessions import (
     COOKIE,
     IDLE_SECONDS,
@@ -39,7 +39,7 @@ async def test_a_link_opens_one_session_with_the_rights_of_who_asked() -> None:
 
 async def test_a_link_works_for_a_minute() -> None:
     sessions = Sessions()
-    early, late = sessions.link(OWNER), sessions.link(OWNER)
+    early, late = sessions.link(NODE_OWNER), sessions.link(NODE_OWNER)
     await trio.sleep(LINK_SECONDS - 1)
     sessions.log_in(early, secure=False)
     await trio.sleep(1)
@@ -50,17 +50,17 @@ async def test_a_link_works_for_a_minute() -> None:
 async def test_links_that_nobody_opens_are_bounded() -> None:
     sessions = Sessions()
     for _ in range(LINKS_MAX):
-        sessions.link(OWNER)
+        sessions.link(NODE_OWNER)
     with pytest.raises(BusyError):
-        sessions.link(OWNER)
+        sessions.link(NODE_OWNER)
     await trio.sleep(LINK_SECONDS)
-    sessions.link(OWNER)
+    sessions.link(NODE_OWNER)
 
 
 async def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
     sessions = Sessions()
-    plain = sessions.log_in(sessions.link(OWNER), secure=False).set_cookie
-    secure = sessions.log_in(sessions.link(OWNER), secure=True).set_cookie
+    plain = sessions.log_in(sessions.link(NODE_OWNER), secure=False).set_cookie
+    secure = sessions.log_in(sessions.link(NODE_OWNER), secure=True).set_cookie
     for text in (plain, secure):
         assert {"HttpOnly", "SameSite=Strict", "Path=/"} < set(text.split("; "))
     assert "Secure" not in plain
@@ -69,7 +69,7 @@ async def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
 
 async def test_a_session_ends_when_idle_and_in_any_case() -> None:
     sessions = Sessions()
-    used, idle = (sessions.log_in(sessions.link(OWNER), secure=False) for _ in range(2))
+    used, idle = (sessions.log_in(sessions.link(NODE_OWNER), secure=False) for _ in range(2))
     cookie = cookie_of(used.set_cookie)
     while trio.current_time() - used.session.began + IDLE_SECONDS / 2 < SESSION_SECONDS:
         await trio.sleep(IDLE_SECONDS / 2)
@@ -82,7 +82,7 @@ async def test_a_session_ends_when_idle_and_in_any_case() -> None:
 
 async def test_logging_out_ends_the_session_alone() -> None:
     sessions = Sessions()
-    first, second = (sessions.log_in(sessions.link(OWNER), secure=False) for _ in range(2))
+    first, second = (sessions.log_in(sessions.link(NODE_OWNER), secure=False) for _ in range(2))
     gone = sessions.log_out(first.session, secure=False)
     assert gone.startswith(f"{COOKIE}=; ")
     assert "Max-Age=0" in gone
@@ -94,10 +94,10 @@ async def test_the_session_that_was_idle_longest_makes_room() -> None:
     sessions = Sessions()
     logins = []
     for _ in range(SESSIONS_MAX):
-        logins.append(sessions.log_in(sessions.link(OWNER), secure=False))
+        logins.append(sessions.log_in(sessions.link(NODE_OWNER), secure=False))
         await trio.sleep(1)
     sessions.find(cookie_of(logins[0].set_cookie))
-    sessions.log_in(sessions.link(OWNER), secure=False)
+    sessions.log_in(sessions.link(NODE_OWNER), secure=False)
     assert len(sessions) == SESSIONS_MAX
     assert sessions.find(cookie_of(logins[0].set_cookie)) is logins[0].session
     assert sessions.find(cookie_of(logins[1].set_cookie)) is None
@@ -105,7 +105,9 @@ async def test_the_session_that_was_idle_longest_makes_room() -> None:
 
 async def test_what_changes_something_takes_the_csrf_token() -> None:
     sessions = Sessions()
-    session, other = (sessions.log_in(sessions.link(OWNER), secure=False).session for _ in range(2))
+    session, other = (
+        sessions.log_in(sessions.link(NODE_OWNER), secure=False).session for _ in range(2)
+    )
     session.check_csrf(session.csrf.encode())
     for wrong in (None, b"", other.csrf.encode(), session.csrf.encode() + b"0"):
         with pytest.raises(ForbiddenError, match="CSRF"):
@@ -114,7 +116,7 @@ async def test_what_changes_something_takes_the_csrf_token() -> None:
 
 async def test_other_cookies_are_no_session() -> None:
     sessions = Sessions()
-    login = sessions.log_in(sessions.link(OWNER), secure=False)
+    login = sessions.log_in(sessions.link(NODE_OWNER), secure=False)
     ours = cookie_of(login.set_cookie)
     assert sessions.find(None) is None
     assert sessions.find(b"theme=dark") is None

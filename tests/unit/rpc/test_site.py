@@ -14,8 +14,9 @@ from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import NOBODY, OWNER, Caller
-from unchained.node.rpc.http.server import PageAccess, SiteServices
+from unchained.node.rpc.core.rights import NOBODY, NODE_OWNER, Caller
+from unchained.node.rpc.http.server import PageAccess
+from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 
 TOKEN = "5a" * 32
@@ -224,7 +225,7 @@ async def test_every_answer_carries_the_policy() -> None:
 
 async def test_methods_are_called_with_read_access_whoever_looks() -> None:
     browser = Browser()
-    browser.given = OWNER
+    browser.given = NODE_OWNER
     for path in (
         "/",
         "/anchor/5",

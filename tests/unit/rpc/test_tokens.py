@@ -11,8 +11,8 @@ import pytest
 
 from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.http.tokens import (
-    DAY_MS,
     PREFIX,
+    SPENDING_DAY_MS,
     TOKENS_MAX,
     TokenBook,
     TokenError,
@@ -116,12 +116,12 @@ def test_tokens_are_bounded(kept: Book) -> None:
 def test_what_is_spent_counts_for_a_day_and_across_restarts(kept: Book) -> None:
     spender = kept.spender()
     kept.book.reserve(spender, txid(1), 6 * UNC, b"")
-    kept.clock.ms += DAY_MS // 2
+    kept.clock.ms += SPENDING_DAY_MS // 2
     book = kept.open()
     book.reserve(spender, txid(2), 4 * UNC, b"")
     with pytest.raises(SpendingLimitError, match="10 UNC a day, has spent 10 UNC"):
         book.reserve(spender, txid(3), 1, b"")
-    kept.clock.ms += DAY_MS // 2
+    kept.clock.ms += SPENDING_DAY_MS // 2
     assert book.spent(book.tokens()[0]) == 4 * UNC
     book.reserve(spender, txid(3), 6 * UNC, b"")
     with pytest.raises(SpendingLimitError):
