@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from unchained.node.base import vocabulary
+from unchained.node.base.user_text import user_text
 from unchained.node.base.vocabulary import Named
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
 from unchained.node.rpc.core.values import Secret, decode
@@ -45,9 +46,8 @@ class Access(enum.IntEnum):
     """The cookie, or user and password. Whatever touches a wallet or steers the node."""
 
 
+@user_text("What a token may do with one wallet. None includes another.")
 class Scope(enum.StrEnum):
-    """What a token may do with one wallet. None includes another."""
-
     READ = "read"
     """See what it has, and has had."""
     INVOICE = "invoice"

@@ -10,12 +10,12 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from unchained.node.base.clock import SystemClock
+from unchained.node.base.config import PageAccess
 from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import NOBODY, NODE_OWNER, Caller
-from unchained.node.rpc.http.server import PageAccess
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 
