@@ -47,7 +47,7 @@ class Access(enum.IntEnum):
 
 
 @user_text("What a token may do with one wallet. None includes another.")
-class Scope(enum.StrEnum):
+class Scope(enum.StrEnum):  # noqa: D101 - described where docstrings are stripped too
     READ = "read"
     """See what it has, and has had."""
     INVOICE = "invoice"

@@ -112,10 +112,10 @@ class Caller:
 NODE_OWNER: Final = Caller(Access.FULL)
 """Who may do everything."""
 
-NOBODY: Final = Caller(Access.PUBLIC)
+STRANGER: Final = Caller(Access.PUBLIC)
 """Who has shown nothing."""
 
-_CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=NOBODY)
+_CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=STRANGER)
 
 
 def current_caller() -> Caller:

@@ -8,8 +8,8 @@ from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.openrpc import Discovery
 from unchained.node.rpc.core.registry import Access, Method, Registry, Scope
 from unchained.node.rpc.core.rights import (
-    NOBODY,
     NODE_OWNER,
+    STRANGER,
     WALLET_PARAMETER,
     Caller,
     WalletRights,
@@ -106,7 +106,7 @@ def test_a_page_of_a_wallet_asks_the_same() -> None:
         bearer(Scope.READ).check_wallet("shop", Scope.INVOICE)
     with pytest.raises(ForbiddenError, match="'shop' alone"):
         bearer(Scope.READ).check_wallet("other", Scope.READ)
-    for caller in (NOBODY, Caller(Access.READ), Caller(Access.MINE)):
+    for caller in (STRANGER, Caller(Access.READ), Caller(Access.MINE)):
         with pytest.raises(UnauthorizedError):
             caller.check_wallet("shop", Scope.READ)
         with pytest.raises(UnauthorizedError):
@@ -121,11 +121,11 @@ def test_who_sees_which_wallet() -> None:
 
 
 def test_a_method_knows_its_caller_while_it_is_called() -> None:
-    assert current_caller() is NOBODY
+    assert current_caller() is STRANGER
     with NODE_OWNER.acting():
         assert current_caller() is NODE_OWNER
         inner = bearer(Scope.READ)
         with inner.acting():
             assert current_caller() is inner
         assert current_caller() is NODE_OWNER
-    assert current_caller() is NOBODY
+    assert current_caller() is STRANGER

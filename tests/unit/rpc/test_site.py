@@ -15,7 +15,7 @@ from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import NOBODY, NODE_OWNER, Caller
+from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 
@@ -59,7 +59,7 @@ class Tokens:
         if header == b"Bearer " + TOKEN.encode():
             return Caller(Access.READ)
         if header == b"Bearer " + OTHER_TOKEN.encode():
-            return NOBODY
+            return STRANGER
         raise UnauthorizedError("the token is wrong")
 
 
@@ -81,7 +81,7 @@ class Browser:
     def __init__(self, access: PageAccess = "loopback", **results: Any) -> None:
         self.methods = Methods({name.replace("__", "."): value for name, value in results.items()})
         self.site = Site(access, SystemClock(), InlineRunner(), REG)
-        self.given = NOBODY
+        self.given = STRANGER
 
     async def ask(
         self,
