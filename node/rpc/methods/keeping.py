@@ -8,10 +8,12 @@ from typing import Annotated
 
 import msgspec
 
+from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.http.tokens import TokenBook
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     Label,
@@ -119,8 +121,10 @@ class AccountInfo(msgspec.Struct, frozen=True):
 class KeepingRoom:
     """Methods that look after a wallet's files and names."""
 
-    def __init__(self, wallets: WalletManager) -> None:
+    def __init__(self, wallets: WalletManager, tokens: TokenBook, runner: Runner) -> None:
         self._wallets = wallets
+        self._tokens = tokens
+        self._runner = runner
 
     @method("wallet.backup", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text(
@@ -170,12 +174,16 @@ class KeepingRoom:
     ) -> Contents:
         if dry_run:
             return Contents.of(wallet, await self._wallets.contents(wallet))
-        return Contents.of(wallet, await self._wallets.delete(wallet, confirm))
+        contents = await self._wallets.delete(wallet, confirm)
+        # Another wallet may be given its name.
+        await self._runner.run(self._tokens.forget_wallet, wallet)
+        return Contents.of(wallet, contents)
 
     @method("wallet.rename", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text("Call a wallet otherwise. It has to be locked.")
     async def rename(self, wallet: WalletName, new_wallet: WalletName) -> WalletEntry:
         await self._wallets.rename(wallet, new_wallet)
+        await self._runner.run(self._tokens.rename_wallet, wallet, new_wallet)
         return await self._info(new_wallet)
 
     async def _info(self, wallet: str) -> WalletEntry:
@@ -200,7 +208,7 @@ class KeepingRoom:
             await self._wallets.call(wallet, lambda opened: _book(opened).add(alias, payee, label))
         )
 
-    @method("wallet.payee_list", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.payee_list", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return the payees of a wallet's address book, by name.")
     async def payee_list(self, wallet: WalletName = DEFAULT_WALLET) -> list[PayeeInfo]:
         entries = await self._wallets.call(wallet, lambda opened: _book(opened).entries())
@@ -212,7 +220,7 @@ class KeepingRoom:
         await self._wallets.call(wallet, lambda opened: _book(opened).remove(alias))
         return True
 
-    @method("wallet.accounts", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.accounts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return a wallet's accounts, with their names and what they have.")
     async def accounts(self, wallet: WalletName = DEFAULT_WALLET) -> list[AccountInfo]:
         return await self._wallets.call(wallet, _accounts)
