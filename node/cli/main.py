@@ -55,10 +55,21 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "status": ("status",),
     "stop": ("status",),
     "transfer": ("ledger",),
+    "verify-message": ("proofs",),
     "verify-proof": ("ledger",),
-    "verify-receipt": ("pay",),
+    "verify-receipt": ("proofs",),
+    "verify-reserve": ("proofs",),
     "version": (),
-    "wallet": ("wallet", "pay", "sign", "contract", "invoice", "history"),
+    "wallet": (
+        "wallet",
+        "pay",
+        "sign",
+        "contract",
+        "invoice",
+        "history",
+        "proofs",
+        "keeping",
+    ),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""

@@ -46,14 +46,18 @@ from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.contracts import ContractRoom
+from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.invoice import InvoiceRoom
+from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
@@ -162,6 +166,10 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        ProofRoom(parts.wallets),
+        KeepingRoom(parts.wallets),
+        ContractRoom(parts.wallets),
+        DbRoom(parts.store, parts.runner),
         HistoryRoom(parts.wallets, chain.queries, clock),
         InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),

@@ -30,11 +30,12 @@ from unchained.node.wallet.errors import (
     WalletError,
     WalletLockedError,
 )
-from unchained.node.wallet.keystore import DEFAULT_COST, KdfCost, wallet_names
+from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
 from unchained.node.wallet.records import Invoice, ScanProgress, WalletEvent
 from unchained.node.wallet.scanner import ScanStep
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import DEFAULT_COST, KdfCost
 from unchained.storage.kv import Snapshot
 
 T = TypeVar("T")

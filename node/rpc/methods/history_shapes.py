@@ -98,7 +98,7 @@ class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True):
             confirmations=confirmations,
             label=entry.label,
             payees=[
-                Paid(payee.payee, Amount(payee.value), memo_text(payee.memo))
+                Paid(payee.payee, Amount(payee.value), memo_text(payee.memo), payee.name or None)
                 for payee in entry.payees
             ],
             memos=[memo_text(memo) for memo in entry.memos],

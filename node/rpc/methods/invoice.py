@@ -86,10 +86,9 @@ class InvoiceRoom:
         now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> _Looked:
-            opened.account(account)
             made = opened.invoices.add(
                 now_ms,
-                account=account,
+                account=opened.account_index(account),
                 amount=None if amount is None else int(amount),
                 label=label,
                 confirmations=confirmations,

@@ -71,25 +71,20 @@ class HistoryRoom:
         until: Until | None = None,
     ) -> list[HistoryItem]:
         kind_of = {name: kind for kind, name in KIND_NAMES.items()}
-        wanted = HistoryFilter(
-            account,
-            since,
-            until,
-            tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind),
-            label,
-        )
+        chosen = tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind)
         now_ms = self._clock.now_ms()
-        found = await self._wallets.call(
-            wallet,
-            lambda opened: opened.history(
+
+        def work(opened: Wallet) -> list[HistoryEntry]:
+            index = None if account is None else opened.account_index(account)
+            return opened.history(
                 limit,
                 offset,
-                wanted=wanted,
+                wanted=HistoryFilter(index, since, until, chosen, label),
                 after=None if after is None else bytes(after),
                 now_ms=now_ms,
-            ),
-        )
-        return await self._items(found)
+            )
+
+        return await self._items(await self._wallets.call(wallet, work))
 
     @method("wallet.mined", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what a wallet mined on each day (UTC), the latest first.")
@@ -103,10 +98,11 @@ class HistoryRoom:
         since: Since | None = None,
         until: Until | None = None,
     ) -> list[MinedDayInfo]:
-        wanted = HistoryFilter(account, since, until)
         now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> list[MinedDayInfo]:
+            index = None if account is None else opened.account_index(account)
+            wanted = HistoryFilter(index, since, until)
             opened.note_changes(now_ms)
             return [
                 MinedDayInfo.of(day, f"{datetime.fromtimestamp(day.day_ms / 1000, UTC):%Y-%m-%d}")
