@@ -7,13 +7,19 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from tests.framework.chains import open_core, submit_body
+from tests.framework.chains import open_core, submit_body, submit_coin
 from tests.framework.corechain import Chain
 from tests.framework.deepchain import FORK, NETWORK, SETTLED_MS, Deep
 from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Outcome, Package, ProvenAnchor, UnknownAnchorError
+from unchained.node.chain.results import (
+    Outcome,
+    Package,
+    ProvenAnchor,
+    ReorgRefused,
+    UnknownAnchorError,
+)
 from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import REG
@@ -365,3 +371,85 @@ def test_what_has_waited_too_long_is_dropped_and_what_waits_is_loaded(chain: Cha
     core.expire_transfers(chain.now_ms + EXPIRY_MS + 1)
     assert not list(core.mempool)
     assert schema.MEMPOOL.get(core.store, paid.wid) is None
+
+
+# What each operation leaves
+
+
+def test_a_better_branch_is_left_to_the_operator(chain: Chain) -> None:
+    tip = chain.grow(chain.genesis, 2)
+    assert chain.core.refused is None
+    chain.core.refuse(1, tip.id, 7)
+    assert chain.core.refused == ReorgRefused(1, 1, tip.id)
+
+
+def test_a_set_aside_is_finished_on_opening_though_the_clock_is_behind(chain: Chain) -> None:
+    base = chain.grow(chain.genesis, 1)
+    anchor = chain.grow(base, 1)
+    record = schema.ANCHOR.get(chain.core.store, anchor.id)
+    assert record is not None
+    marked = msgspec.structs.replace(record, marks=int(AnchorMark.SET_ASIDE))
+    batch = Batch()
+    batch.put(schema.ANCHOR.key(anchor.id), schema.ANCHOR.encode(marked))
+    chain.store().write(batch, sync=True)
+    core = reopened(chain, base.time - LIMIT_MS - 1)
+    assert core.admission.is_behind
+    assert core.tip.id == base.id
+
+
+def test_a_coin_that_is_stored_and_comes_again_at_its_time_is_taken_in(chain: Chain) -> None:
+    tip = chain.grow(chain.genesis, 1)
+    time_ms = tip.time + 1_000
+    early = chain.forge.coin(tip, time=time_ms + LIMIT_MS)
+    core = reopened(chain, time_ms - 10)
+    chain.take(chain.forge.anchor(tip, [early], time=time_ms))
+    assert submit_coin(core, early, time_ms - 10) is Outcome.KNOWN
+    assert submit_coin(core, early, time_ms) is Outcome.ACCEPTED
+    assert submit_coin(core, early, time_ms) is Outcome.KNOWN
+    # Coins that break a rule by themselves are not kept.
+    assert rule_broken(lambda: chain.coin(chain.forge.coin(tip, version=2))) == "BAD_VERSION"
+
+
+def test_a_vote_moves_the_tip(chain: Chain) -> None:
+    chain.take(chain.forge.anchor(chain.genesis))
+    other = chain.take(chain.forge.anchor(chain.genesis))
+    chain.vote(other, 1)
+    assert chain.core.tip.id == other.id
+
+
+def test_what_is_found_dead_by_a_choice_that_was_put_off_is_on_disk(chain: Chain) -> None:
+    dead = chain.forge.anchor(chain.genesis, body_fields={"state_root": bytes(32)})
+    chain.coin(dead.coin)
+    chain.core.submit_package(dead.package(), choose=False)
+    chain.core.advance()
+    assert chain.is_dead(dead)
+    record = schema.ANCHOR.get(chain.core.store, dead.id)
+    assert record is not None
+    assert record.marks == AnchorMark.DEAD
+
+
+def test_a_clock_that_has_caught_up_lets_the_tip_be_chosen(chain: Chain) -> None:
+    base = chain.grow(chain.genesis, 1)
+    late_ms = base.time + 10 * LIMIT_MS
+    side = chain.take(chain.forge.anchor(base, time=late_ms))
+    main = chain.forge.anchor(base)
+    while main.id < side.id:
+        main = chain.forge.anchor(base)
+    chain.take(main)
+    assert chain.core.tip.id == side.id
+    core = reopened(chain, main.time)
+    chain.vote(main, 1)
+    assert core.tip.id == side.id
+    core.note_clock(late_ms)
+    assert core.tip.id == main.id
+
+
+def test_what_the_clock_lets_count_is_written(chain: Chain) -> None:
+    tip = chain.grow(chain.genesis, 1)
+    time_ms = tip.time + 1_000
+    early = chain.forge.coin(tip, time=time_ms + LIMIT_MS)
+    core = reopened(chain, time_ms - 10)
+    chain.take(chain.forge.anchor(tip, [early], time=time_ms))
+    core.note_clock(time_ms)
+    assert early.id in core.tree.nodes[tip.id].bound
+    assert not len(core.ledger.batch)
