@@ -15,8 +15,10 @@ import msgspec
 
 from unchained.node.base.randomness import Randomness
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, TAG_SIZE, Paycode, encode_paycode
+from unchained.node.primitives.amounts import shortest
 from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -87,6 +89,10 @@ class InvoiceBook:
         tag = self._new_tag() if tag is None else tag
         if len(tag) != TAG_SIZE or tag == NO_TAG:
             raise InvoiceError(f"an invoice is named by {TAG_SIZE} bytes that are not all zero")
+        if amount is not None and amount < DUST:
+            raise InvoiceError(
+                f"an invoice is for at least {shortest(DUST)} UNC: less is not relayed"
+            )
         store = self._store
         key = store.sealer.pseudonym(tag)
         with store.transaction():
@@ -213,14 +219,16 @@ class InvoiceBook:
 
     # Reading
 
-    def payments(self, tag: bytes) -> list[InvoicePayment]:
-        """Return what was paid to an invoice, in the order of the chain, then what waits."""
+    def payments(self, tag: bytes, limit: int = 2**31) -> list[InvoicePayment]:
+        """Return what was paid to an invoice, in the order of the chain, then what waits: at most
+        `limit` of the first."""
         rows = self._store.rows(
             f"""SELECT coin_id, txid, value, height, seen_ms FROM coins
                 WHERE tag = ? AND tag != x'' AND account >= 0
                 AND (height IS NOT NULL OR {ACTIVE.format(txid="coins.txid")})
-                ORDER BY height IS NULL, height, seen_ms, coin_id""",  # noqa: S608
+                ORDER BY height IS NULL, height, seen_ms, coin_id LIMIT ?""",  # noqa: S608
             self._store.sealer.pseudonym(tag),
+            limit,
         )
         return [InvoicePayment(*row) for row in rows]
 

@@ -9,7 +9,7 @@ import msgspec
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
-from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
+from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.methods.history_shapes import (
@@ -37,6 +37,9 @@ from unchained.node.wallet.wallet import Wallet
 INVOICE_SECONDS: Final = 86_400
 """Until an invoice expires unless it says otherwise: a day."""
 
+PAYMENTS_SHOWN: Final = 100
+"""Payments of an invoice that are told one by one: whoever has its paycode can make more."""
+
 InvoiceLabel = Annotated[
     str, msgspec.Meta(max_length=LABEL_CHARS_MAX, description="what it is for; the payer sees it")
 ]
@@ -44,7 +47,6 @@ InvoiceLife = Annotated[
     int, msgspec.Meta(ge=1, le=2**31, description="seconds until it expires; null: never")
 ]
 
-_REFUSALS = (WalletRefusedError, InvalidParamsError)
 
 _Looked = tuple[Invoice, PaymentRequest, list[InvoicePayment]]
 
@@ -57,7 +59,7 @@ class InvoiceRoom:
         self._queries = queries
         self._clock = clock
 
-    @method("wallet.invoice", Access.FULL, errors=_REFUSALS)
+    @method("wallet.invoice", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
         """Ask for a payment: make a paycode of its own for it, to which payments are booked.
 
@@ -81,21 +83,21 @@ class InvoiceRoom:
         ]
         | None = None,
     ) -> InvoiceInfo:
-        if amount == 0:
-            raise InvalidParamsError("an invoice is for more than nothing: leave the amount out")
         now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> _Looked:
-            made = opened.invoices.add(
-                now_ms,
-                account=opened.account_index(account),
-                amount=None if amount is None else int(amount),
-                label=label,
-                confirmations=confirmations,
-                expires_ms=None if seconds is None else now_ms + 1_000 * seconds,
-                tag=None if invoice is None else bytes.fromhex(invoice),
-            )
-            return _look(opened, made)
+            # what no payment URI can ask for is no invoice
+            with opened.store.transaction():
+                made = opened.invoices.add(
+                    now_ms,
+                    account=opened.account_index(account),
+                    amount=None if amount is None else int(amount),
+                    label=label,
+                    confirmations=confirmations,
+                    expires_ms=None if seconds is None else now_ms + 1_000 * seconds,
+                    tag=None if invoice is None else bytes.fromhex(invoice),
+                )
+                return _look(opened, made)
 
         return (await self._describe([await self._wallets.change(wallet, work)]))[0]
 
@@ -144,17 +146,32 @@ class InvoiceRoom:
 
     async def _describe(self, looked: list[_Looked]) -> list[InvoiceInfo]:
         tip = self._wallets.tip_height
-        described = []
-        for invoice, request, payments in looked:
-            completed = paid_height(invoice, payments) if invoice.status.is_paid else None
-            heights = [completed, *(payment.height for payment in payments)]
-            votes, *each = await votes_at(self._queries, heights)
-            shown = [InvoicePaymentInfo.of(*pair) for pair in zip(payments, each, strict=True)]
-            anchors = 0 if completed is None else max(0, tip - completed + 1)
-            described.append(
-                InvoiceInfo.of(invoice, request, shown, confirmations=votes, anchors=anchors)
+        completed = [
+            paid_height(invoice, payments) if invoice.status.is_paid else None
+            for invoice, _, payments in looked
+        ]
+        heights = [payment.height for _, _, payments in looked for payment in payments]
+        votes = dict(
+            zip(
+                (wanted := [*completed, *heights]),
+                await votes_at(self._queries, wanted),
+                strict=True,
             )
-        return described
+        )
+        return [
+            InvoiceInfo.of(
+                invoice,
+                request,
+                [
+                    InvoicePaymentInfo.of(payment, votes[payment.height])
+                    for payment in payments[:PAYMENTS_SHOWN]
+                ],
+                more_payments=max(0, len(payments) - PAYMENTS_SHOWN),
+                confirmations=votes[height],
+                anchors=0 if height is None else max(0, tip - height + 1),
+            )
+            for (invoice, request, payments), height in zip(looked, completed, strict=True)
+        ]
 
 
 def _look(wallet: Wallet, invoice: Invoice) -> _Looked:
