@@ -15,6 +15,7 @@ from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
+from unchained.node.chain.coin_proofs import CoinProofs
 from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
@@ -43,6 +44,7 @@ from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
@@ -53,6 +55,7 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
+from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
@@ -103,6 +106,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     """Return the server with every method that this node can answer."""
     chain, clock = parts.chain, parts.clock
     reader = StoreReader(parts.store, parts.runner)
+    proofs = CoinProofs(chain.network)
     exporter = Exporter(parts.store, chain.network, parts.data_dir, parts.runner)
     miner, network = parts.miner, parts.network
     peers = None if network is None else network.peers
@@ -139,7 +143,9 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         node,
         ChainRoom(chain, reader, exporter, clock),
         TreeRoom(chain, reader),
-        CoinRoom(chain.network, chain.queries, reader),
+        EventRoom(chain, reader),
+        CoinRoom(chain.network, chain.queries, reader, proofs),
+        VerificationRoom(chain.network, reader, proofs, parts.backend, parts.runner),
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
         mining,

@@ -16,8 +16,12 @@ import pytest
 
 from tests.framework.demo_chain import PAYEE, DemoChain
 from tests.framework.processes import NodeHome, NodeProcess, node_home
+from unchained.node.crypto import history_range, merkle, state_range
+from unchained.node.primitives.hashing import NODE
 from unchained.node.rpc.client.client import Client
 from unchained.node.rpc.client.endpoint import Endpoint
+from unchained.node.rpc.core.errors import BusyError
+from unchained.node.rpc.methods.verification import PROOFS_AT_ONCE
 
 PAGES = ("/", "/wall", "/tree", "/charts", "/mempool", "/peers", "/mining", "/network")
 
@@ -168,9 +172,105 @@ def test_a_coin_tells_its_life(seen: Seen) -> None:
     assert "Spent" in page
 
 
+def post(url: str, fields: dict[str, str]) -> tuple[int, str, Any]:
+    """Send a form as a page of the node does."""
+    data = urllib.parse.urlencode(fields).encode()
+    origin = "/".join(url.split("/")[:3])
+    request = urllib.request.Request(url, data=data, headers={"Origin": origin})
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def climb(step: dict[str, Any]) -> str:
+    """Return the last node of a path, every step of it hashed anew as the protocol has it."""
+    node = bytes.fromhex(step["leaf"])
+    for up in step["path"]:
+        sibling = bytes.fromhex(up["sibling"])
+        pair = sibling + node if up["side"] == "left" else node + sibling
+        hashes = {"inclusion": NODE, "history": history_range.join, "state": state_range.join}
+        node = hashes[step["name"]](pair)
+        assert node.hex() == up["node"]
+    return node.hex()
+
+
+def test_a_coin_is_verified_step_by_step(seen: Seen) -> None:
+    seen.demo.anchor()
+    seen.demo.anchor()
+    listed = seen.client.call("coin.owned_by", {"address": PAYEE, "spent": True, "limit": 1000})
+    spent = next(one["id"] for one in listed["coins"] if one["spent"])
+    for coin in (seen.demo.strays[0], seen.demo.forks[0][0], spent):
+        verified = seen.client.call("coin.verify", [coin])
+        assert verified["holds"]
+        steps = {step["name"]: step for step in verified["steps"]}
+        assert list(steps) == ["id", "target", "work", "inclusion", "history", "state", "whole"]
+        assert all(step["holds"] for step in steps.values()), steps
+        for name in ("history", "state"):
+            assert steps[name]["path"], steps[name]
+            climb(steps[name])
+        if steps["inclusion"]["leaf"]:
+            top = climb(steps["inclusion"])
+            count = int(re.search(r"of ([0-9]+) ", steps["inclusion"]["text"])[1])  # type: ignore[index]
+            assert merkle.root_of(count, bytes.fromhex(top)).hex() == steps["inclusion"]["root"]
+    status, page, _ = post(f"{seen.url}/verify/{spent}", {})
+    assert status == 200
+    assert "It holds" in page
+    assert steps["state"]["path"][0]["sibling"] in page
+    candidate = seen.demo.coin()
+    steps = {s["name"]: s for s in seen.client.call("coin.verify", [candidate])["steps"]}
+    assert steps["inclusion"]["holds"] is None
+    assert steps["work"]["holds"]
+    assert post(f"{seen.url}/verify/{'00' * 32}", {})[0] == 404
+    assert post(f"{seen.url}/verify/xyz", {})[0] == 400
+
+
+def test_a_receipt_is_verified(seen: Seen) -> None:
+    transfer = seen.demo.pay()
+    assert transfer is not None
+    seen.demo.anchor()
+    seen.client.call("wallet.create", {"passphrase": "", "no_passphrase": True})
+    file = bytes.fromhex(seen.client.call("wallet.receipt", {"txid": transfer.txid.hex()}))
+    status, page, _ = post(f"{seen.url}/receipt", {"receipt": file.hex().upper()})
+    assert status == 200, page
+    assert transfer.txid.hex() in page
+    assert "is on the main chain of this node" in page
+    broken = bytearray(file)
+    broken[-200] ^= 1
+    for text, said in (
+        (broken.hex(), 409),
+        ("00", 409),
+        ("zz", 400),
+        ("", 400),
+        ("00" * 100_000, 409),
+    ):
+        status, page, _ = post(f"{seen.url}/receipt", {"receipt": text})
+        assert status == said, (text[:20], status)
+
+
+def test_all_who_verify_share_one_budget(seen: Seen) -> None:
+    coin = seen.demo.strays[0]
+    refused = None
+    for _ in range(PROOFS_AT_ONCE):
+        status, _, headers = post(f"{seen.url}/verify/{coin}", {})
+        if status == 429:
+            refused = headers["retry-after"]
+            break
+    assert refused is not None
+    assert int(refused) >= 1
+    with pytest.raises(BusyError):
+        seen.client.call("coin.verify", [coin])
+    assert post(f"{seen.url}/receipt", {"receipt": "00" * 20_000})[0] == 429
+    assert fetch(f"{seen.url}/coin/{coin}")[0] == 200
+
+
 def test_a_search_leads_to_what_was_meant(seen: Seen) -> None:
     tip = seen.client.call("chain.tip")
-    transfer = seen.client.call("mempool.list")[0]["txid"]
+    waiting = seen.demo.pay()
+    assert waiting is not None
+    transfer = waiting.txid.hex()
     lock = seen.client.call("coin.owned_by", {"address": PAYEE})["lock"]
     coin = seen.demo.strays[0]
     for text, path in (

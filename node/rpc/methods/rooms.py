@@ -6,6 +6,7 @@ from typing import Final
 
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -14,13 +15,16 @@ from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
+from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
     ChainRoom,
     TreeRoom,
+    EventRoom,
     CoinRoom,
+    VerificationRoom,
     TransferRoom,
     MempoolRoom,
     MinerRoom,

@@ -3,8 +3,10 @@
     /                            the chain live; /wall is that for a screen on a wall
     /anchor/ID-OR-HEIGHT, /coin/ID, /transfer/ID, /lock/LOCK-OR-ADDRESS
     /tree, /charts, /mempool, /peers, /mining, /network
+    /replay?since=N&limit=N      the log, to be played
     /compare?one=ID&other=ID     two anchors side by side
     /search?q=TEXT               leads to one of them
+    /verify/ID, /receipt         forms: proofs checked by the node, under its budget
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
@@ -34,10 +36,13 @@ from unchained.node.rpc.core.errors import (
     InvalidRequestError,
     NotFoundError,
     NotReadyError,
+    ProtocolRuleError,
+    RefusedError,
     RpcError,
     TimedOutError,
     TooLargeError,
     UnauthorizedError,
+    UnavailableError,
 )
 from unchained.node.rpc.http.asgi import header
 from unchained.node.rpc.http.server import SiteServices
@@ -48,7 +53,7 @@ from unchained.node.rpc.web.renderer import Renderer
 from unchained.node.rpc.web.sessions import SESSION_HOURS, SESSION_NAME, PageSessions
 from unchained.node.rpc.web.static_files import StaticFiles
 
-FORM_BYTES_MAX: Final = 64 * 1024
+FORM_BYTES_MAX: Final = 256 * 1024
 QUERY_BYTES_MAX: Final = 1024
 QUERY_FIELDS_MAX: Final = 8
 FORM_SECONDS: Final = 20.0
@@ -86,6 +91,8 @@ class SitePage(msgspec.Struct, frozen=True):
     title: str
     view: PageView
     named: bool = False
+    post: bool = False
+    """It takes a form alone: what it shows costs work."""
 
 
 PAGES: Final[Mapping[str, SitePage]] = {
@@ -93,6 +100,7 @@ PAGES: Final[Mapping[str, SitePage]] = {
     "wall": SitePage("Wall", views.home),
     "tree": SitePage("Tree", views.tree),
     "compare": SitePage("Two anchors", views.compare),
+    "replay": SitePage("Replay", views.replay),
     "charts": SitePage("Charts", views.charts),
     "mempool": SitePage("Mempool", views.mempool),
     "peers": SitePage("Peers", views.peers),
@@ -102,9 +110,11 @@ PAGES: Final[Mapping[str, SitePage]] = {
     "coin": SitePage("Coin", views.coin, named=True),
     "transfer": SitePage("Transfer", views.transfer, named=True),
     "lock": SitePage("Lock", views.lock, named=True),
+    "verify": SitePage("Coin verified", views.verify, named=True, post=True),
+    "receipt": SitePage("Receipt verified", views.receipt, post=True),
 }
 
-NAVIGATION: Final = ("home", "tree", "charts", "mempool", "peers", "mining", "network")
+NAVIGATION: Final = ("home", "tree", "replay", "charts", "mempool", "peers", "mining", "network")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -159,15 +169,23 @@ class Site:
             _check_method(scope, "POST")
             self._sessions.end(_session_of(scope))
             return _redirect("/", {"set-cookie": _cookie("", 0)})
-        _check_method(scope, "GET", "HEAD")
-        query = _query_of(scope)
         reads = PageReads(services.methods)
         if parts == ["search"]:
-            return _redirect(await views.find(reads, query))
+            _check_method(scope, "GET", "HEAD")
+            query = _query_of(scope)
+            if "q" in query:
+                return _redirect(await views.find(reads, query))
+            return await self._render("search.html", 200, "Search", {})
         name = parts[0] if parts else "home"
         page = PAGES.get(name)
         if page is None or len(parts) > 1 + page.named or (page.named and len(parts) != 2):
             raise NotFoundError("there is no such page")
+        if page.post:
+            _check_method(scope, "POST")
+            query = await _form_of(scope, receive)
+        else:
+            _check_method(scope, "GET", "HEAD")
+            query = _query_of(scope)
         argument = parts[1] if page.named else ""
         facts = await page.view(reads, argument, query)
         if raw:
@@ -231,8 +249,6 @@ class Site:
         if scope["method"] != "POST":
             message = "The page of this node asks for its read token."
             return await self._render("login.html", 200, "Log in", {}, message=message)
-        if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
-            raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
         form = await _form_of(scope, receive)
         token = form.get("token", "").strip()
         if not token.isascii() or await services.tokens.access(b"Bearer " + token.encode()) < (
@@ -247,6 +263,9 @@ _STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
     (NotFoundError, 404),
     (InvalidParamsError, 400),
     (InvalidRequestError, 400),
+    (ProtocolRuleError, 400),
+    (RefusedError, 409),
+    (UnavailableError, 404),
     (NotReadyError, 503),
     (TimedOutError, 504),
 )
@@ -292,6 +311,8 @@ def _fields_of(raw: bytes, most: int) -> dict[str, str]:
 
 
 async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
+    if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
+        raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
     kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
     if kind != b"application/x-www-form-urlencoded":
         raise InvalidRequestError("a form is sent as application/x-www-form-urlencoded")
