@@ -30,23 +30,24 @@ def main() -> None:
         demo.lay()
         demo.fork()
         for _ in range(2):
-        demo.coin()
-        demo.vote(demo.forks[-1][1])
-        demo.coin()
+            demo.coin()
+            demo.vote(demo.forks[-1][1])
+            demo.coin()
         for _ in range(14):
-        demo.pay()
+            demo.pay()
         url = (home.data_dir() / "rpc.url").read_text()
         for name, path, theme, width, height in PICTURES:
-        options = {"color_scheme": theme, "reduced_motion": "reduce"}
-        with watched(browser, url, width=width, height=height, **options) as seen:
-            seen.go(path.format(coin=f"/coin/{demo.strays[-1]}"))
-            seen.page.wait_for_function(
-                "document.getElementById('live-state').textContent === 'Live' || "
-                "!document.querySelector('[data-live]')"
-            )
-            seen.page.screenshot(path=DOCS / name)
-            seen.check()
-        print(DOCS / name)
+            options = {"color_scheme": theme, "reduced_motion": "reduce"}
+            with watched(browser, url, width=width, height=height, **options) as seen:
+                seen.go(path.format(coin=f"/coin/{demo.strays[-1]}"))
+                seen.page.wait_for_function(
+                    "document.getElementById('live-state').textContent === 'Live' || "
+                    "!document.querySelector('[data-live]')"
+                )
+                seen.page.screenshot(path=DOCS / name)
+                seen.check()
+            print(DOCS / name)
+
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,22 @@ COINS_OF_LOCK: Final = 100
 HEIGHT_DIGITS_MAX: Final = 18
 QUERY_CHARS_MAX: Final = 160
 
+SERIES_SHOWN: Final = (
+    "network_hashrate",
+    "hashrate",
+    "coins",
+    "coins_stray",
+    "mempool_transfers",
+    "min_fee_rate",
+    "mempool_fees",
+    "deepest_reorg",
+    "side_anchors",
+    "peers_greeted",
+    "bytes_received",
+    "memory",
+)
+"""Of the series that the node remembers, what a page of charts draws."""
+
 _PEER_FACTS: Final = (
     "peer",
     "outbound",
@@ -262,6 +278,8 @@ async def charts(reads: PageReads, _argument: str, _query: Mapping[str, str]) ->
     params = await reads.get("chain.params")
     history = await _history(reads, tip["height"], HISTORY_POINTS)
     return {
+        "day": await reads.get("node.series", names=list(SERIES_SHOWN)),
+        "known": await reads.get("node.series_names"),
         "history": history,
         "epochs": epochs_of(history),
         "hash_rate": hash_rate(history),
