@@ -463,6 +463,7 @@ def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSet
         ),
         open_read=config.open_read,
         page=config.page,
+        wallet_page=config.wallet_page,
     )
 
 

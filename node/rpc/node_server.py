@@ -60,6 +60,7 @@ from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
@@ -149,6 +150,11 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         miner=miner,
         peers=peers,
     )
+    site = None
+    if settings.page != "off":
+        site = Site(
+            settings.page, clock, parts.runner, chain.network, wallet_page=settings.wallet_page
+        )
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
@@ -164,12 +170,10 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        WalletPageRoom(site),
         SeriesRoom(parts.series),
     ]
     counted["wallets"] = parts.wallets
-    site = None
-    if settings.page != "off":
-        site = Site(settings.page, clock, parts.runner, chain.network)
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,

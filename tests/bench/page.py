@@ -97,9 +97,7 @@ def _drawn(browser: Browser, url: str, client: Client) -> list[float]:
             handed_in.append(time.time() * 1000)
             demo.coin()
             time.sleep(PACE_S)
-        seen.page.wait_for_function(
-            f"document.getElementById('tree-canvas').dataset.coins >= {before + COINS}"
-        )
+        seen.until(f"document.getElementById('tree-canvas').dataset.coins >= {before + COINS}")
         shown: list[list[float]] = json.loads(seen.page.evaluate("JSON.stringify(window.drawn)"))
     times = []
     for number, since in enumerate(handed_in, before + 1):

@@ -15,16 +15,14 @@ def test_a_coin_and_an_anchor_come_without_a_reload(shown: Shown, browser: Brows
         page = seen.page
         seen.go("/")
         page.evaluate("window.kept = true")
-        page.wait_for_function("document.getElementById('live-state').textContent === 'Live'")
+        seen.until("document.getElementById('live-state').textContent === 'Live'")
         tip = shown.client.call("chain.tip")
         votes = tip["votes"]
         shown.demo.coin()
-        page.wait_for_function(f"document.querySelector('{TREE}').dataset.coins > {votes}")
-        page.wait_for_function(f"document.querySelector('.ring-count').textContent == {votes + 1}")
+        seen.until(f"document.querySelector('{TREE}').dataset.coins > {votes}")
+        seen.until(f"document.querySelector('.ring-count').textContent == {votes + 1}")
         anchor = shown.demo.anchor()
-        page.wait_for_function(
-            f"document.querySelector('{TREE}').dataset.height == {tip['height'] + 1}"
-        )
+        seen.until(f"document.querySelector('{TREE}').dataset.height == {tip['height'] + 1}")
         page.wait_for_selector(f"#latest a[href='/anchor/{anchor}']")
         assert page.evaluate("window.kept") is True
         seen.check()
@@ -51,7 +49,7 @@ def test_what_is_being_looked_at_is_not_taken_away(shown: Shown, browser: Browse
         link.focus()
         shown.demo.coin()
         count = shown.client.call("chain.tip")["votes"]
-        seen.page.wait_for_function(f"document.querySelector('.ring-count').textContent == {count}")
+        seen.until(f"document.querySelector('.ring-count').textContent == {count}")
         assert twin.evaluate("one => one.open") is True
         assert link.evaluate("one => one === document.activeElement") is True
         seen.check()
@@ -89,7 +87,6 @@ def test_a_dot_that_is_clicked_leads_to_its_coin(shown: Shown, browser: Browser)
         seen.go("/tree")
         box = page.locator(TREE).bounding_box()
         assert box is not None
-        page.keyboard.press("End")
         # The tip stands in the middle of the height; its column is where its glow is.
         place = page.locator(TREE).evaluate("one => one.dataset.tip").split(",")
         page.mouse.move(box["x"] + float(place[0]), box["y"] + float(place[1]))

@@ -129,7 +129,7 @@ def test_nothing_moves_for_those_who_do_not_want_it(shown: Shown, browser: Brows
     with watched(browser, shown.url, reduced_motion="reduce") as seen:
         seen.go("/")
         shown.demo.coin()
-        seen.page.wait_for_function("document.querySelectorAll('.ring path').length > 0")
+        seen.until("document.querySelectorAll('.ring path').length > 0")
         assert seen.page.evaluate("document.getAnimations().length") == 0
         style = "getComputedStyle(document.querySelector('nav a')).transitionDuration"
         assert seen.page.evaluate(style) == "0s"

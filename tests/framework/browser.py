@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.framework.processes import PATIENCE_S
 
 SCREENSHOTS: Final = Path(__file__).parents[2] / ".ci/screenshots"
 """Where what was seen is kept, to be looked at."""
@@ -38,6 +41,14 @@ class Watched:
         self.page.goto(self.url + path, wait_until="load")
         if self.page.locator("html.live #tree-canvas").count():
             self.page.wait_for_selector("#tree-canvas[data-height]")
+
+    def until(self, expression: str) -> None:
+        """Wait until an expression of JavaScript is true. Playwright's own way would be refused by
+        the page's policy, as it makes code of a text."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, f"it never came about: {expression}"
+            self.page.wait_for_timeout(20)
 
     def check(self) -> None:
         """Raise unless nothing was complained of, and nobody else was asked for anything."""

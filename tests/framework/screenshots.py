@@ -40,7 +40,7 @@ def main() -> None:
             options = {"color_scheme": theme, "reduced_motion": "reduce"}
             with watched(browser, url, width=width, height=height, **options) as seen:
                 seen.go(path.format(coin=f"/coin/{demo.strays[-1]}"))
-                seen.page.wait_for_function(
+                seen.until(
                     "document.getElementById('live-state').textContent === 'Live' || "
                     "!document.querySelector('[data-live]')"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.framework.demo_chain import PAYEE, DemoChain
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
 from unchained.node.crypto import history_range, merkle, state_range
 from unchained.node.primitives.hashing import NODE
 from unchained.node.rpc.client.client import Client
@@ -375,3 +376,105 @@ def test_the_page_is_complete_without_script(seen: Seen) -> None:
         assert anchor["id"] in text
         for coin in anchor["coins"]:
             assert coin["id"] in text
+
+
+HOSTILE = "<img src=x onerror=alert(1)>'\"&"
+
+
+def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
+    request: pytest.FixtureRequest,
+) -> None:
+    with node_home(request) as home:
+        node = home.start("--network", "reg", "--set", "rpc.wallet_page=true")
+        node.wait_event("node.started")
+        client = Client(Endpoint.of(home.data_dir()))
+        url = (home.data_dir() / "rpc.url").read_text()
+        client.call("wallet.create", {"passphrase": "right", "wallet": "one"})
+        own = client.call("wallet.address", {"wallet": "one"})["text"]
+        client.call("mine.generate", {"anchors": 3, "address": own})
+        for path in ("/wallet", "/wallet/history.csv", "/wallet/qr.svg"):
+            assert fetch(url + path)[0] == 403
+        assert post(url + "/wallet/send", {"file": "00"})[0] == 403
+        asked = home.run("wallet", "page", "--data-dir", str(home.data_dir()))
+        link = asked.stdout.strip()
+        assert link.startswith(url + "/open/"), asked.stderr
+        status, _, headers = fetch(link)
+        assert (status, headers["location"]) == (303, "/wallet")
+        assert "HttpOnly" in headers["set-cookie"]
+        assert fetch(link)[0] == 401
+        cookie = headers["set-cookie"].split(";")[0]
+        status, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        assert status == 200
+        assert own in page
+        csrf = re.findall(r'name="csrf" value="([0-9a-f]{64})"', page)[0]
+        status, picture, headers = fetch(url + "/wallet/qr.svg?wallet=one", Cookie=cookie)
+        assert (status, headers["content-type"]) == (200, "image/svg+xml")
+        assert picture.count("<path") >= 1
+
+        wait_until(
+            lambda: float(client.call("wallet.balance", {"wallet": "one"})["confirmed"]) >= 1
+        )
+        form = {"csrf": csrf, "wallet": "one", "payee": PAYEE, "amount": "0.5", "memo": ""}
+        for change, said in (
+            ({"csrf": "0" * 64}, 403),
+            ({"amount": "x"}, 400),
+            ({"amount": "99999999"}, 409),
+            ({"payee": HOSTILE}, 409),
+            ({"wallet": "two"}, 409),
+            ({"payee": ""}, 400),
+        ):
+            status, page, _ = send_form(url + "/wallet/confirm", {**form, **change}, cookie)
+            assert status == said, (change, page)
+            assert "<img src=x" not in page
+        status, page, _ = send_form(url + "/wallet/confirm", form, cookie)
+        assert status == 200, page
+        assert PAYEE in page
+        assert "0.5" in page
+        assert client.call("mempool.list") == []
+        file = re.findall(r'name="file" value="([0-9a-f]+)"', page)[0]
+        confirmed = {"csrf": csrf, "wallet": "one", "file": file}
+        assert send_form(url + "/wallet/send", confirmed, cookie)[0] == 409
+        wrong = {**confirmed, "passphrase": "wrong"}
+        assert send_form(url + "/wallet/send", wrong, cookie)[0] == 409
+        right = {**confirmed, "passphrase": "right"}
+        status, page, _ = send_form(url + "/wallet/send", right, cookie)
+        assert status == 200, page
+        (waiting,) = client.call("mempool.list")
+        assert waiting["txid"] in page
+        client.call("wallet.label", {"wallet": "one", "id": waiting["txid"], "label": HOSTILE})
+        client.call("mine.generate", {"address": own})
+        wait_until(lambda: HOSTILE in fetch_csv(url, cookie))
+        _, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        assert "&lt;img src=x" in page
+        assert "<img src=x" not in page
+        assert send_form(url + "/logout", {"csrf": csrf}, cookie)[0] == 303
+        assert fetch(url + "/wallet", Cookie=cookie)[0] == 403
+        said = json.dumps(node.events)
+        for secret in (link.rpartition("/")[2], cookie.partition("=")[2], csrf, "right"):
+            assert secret not in said
+        assert node.stop() == 0
+
+
+def send_form(url: str, fields: dict[str, str], cookie: str) -> tuple[int, str, Any]:
+    data = urllib.parse.urlencode(fields).encode()
+    origin = "/".join(url.split("/")[:3])
+    headers = {"Origin": origin, "Cookie": cookie}
+    request = urllib.request.Request(url, data=data, headers=headers)
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def fetch_csv(url: str, cookie: str) -> str:
+    return fetch(url + "/wallet/history.csv?wallet=one", Cookie=cookie)[1].replace('""', '"')
+
+
+def wait_until(holds: Any) -> None:
+    """Return once something holds that no event announces."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)

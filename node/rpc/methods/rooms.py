@@ -18,6 +18,7 @@ from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
@@ -33,6 +34,7 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    WalletPageRoom,
     SeriesRoom,
     DebugRoom,
 )

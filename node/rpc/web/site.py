@@ -10,9 +10,11 @@
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
+    /wallet…                     balance, receiving, sending; in a session begun by /open/CODE
     /static/NAME                 scripts, styles and pictures
 
-Everything is complete without script. No page calls a method above `read`.
+Everything is complete without script. No page calls a method above `read`, but for those of the
+wallet, which there are only with `rpc.wallet_page`.
 """
 
 from __future__ import annotations
@@ -43,15 +45,23 @@ from unchained.node.rpc.core.errors import (
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
+    WalletRefusedError,
 )
+from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.asgi import header
 from unchained.node.rpc.http.server import SiteServices
-from unchained.node.rpc.web import views
+from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
 from unchained.node.rpc.web.renderer import Renderer
-from unchained.node.rpc.web.sessions import SESSION_HOURS, SESSION_NAME, PageSessions
+from unchained.node.rpc.web.sessions import (
+    PAGE_LINK_S,
+    SESSION_HOURS,
+    SESSION_NAME,
+    PageSessions,
+)
 from unchained.node.rpc.web.static_files import StaticFiles
+from unchained.node.wallet.payment_request import qr_svg
 
 FORM_BYTES_MAX: Final = 256 * 1024
 QUERY_BYTES_MAX: Final = 1024
@@ -70,7 +80,8 @@ _HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "referrer-policy": "no-referrer",
+    # With "no-referrer" a browser says of its own forms that they come from nowhere.
+    "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -129,7 +140,16 @@ class Reply(msgspec.Struct, frozen=True):
 class Site:
     """The page of one node. `access`: who sees it (`rpc.page`)."""
 
-    def __init__(self, access: PageAccess, clock: Clock, runner: Runner, network: Network) -> None:
+    def __init__(
+        self,
+        access: PageAccess,
+        clock: Clock,
+        runner: Runner,
+        network: Network,
+        *,
+        wallet_page: bool = False,
+    ) -> None:
+        self._wallet_page = wallet_page
         self._open_to_machine = access == "loopback"
         self._clock = clock
         self._runner = runner
@@ -164,11 +184,16 @@ class Site:
             return self._static(parts[1], scope)
         if parts == ["login"]:
             return await self._log_in(services, scope, receive)
+        if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
+            _check_method(scope, "GET")
+            return self._let_in("/wallet", self._sessions.open_link(parts[1]))
         self._check_admitted(services, scope)
         if parts == ["logout"]:
             _check_method(scope, "POST")
-            self._sessions.end(_session_of(scope))
+            self._sessions.end(_secret_of(scope))
             return _redirect("/", {"set-cookie": _cookie("", 0)})
+        if parts[:1] == ["wallet"] and self._wallet_page:
+            return await self._answer_wallet(services, scope, receive, parts[1:], raw)
         reads = PageReads(services.methods)
         if parts == ["search"]:
             _check_method(scope, "GET", "HEAD")
@@ -201,7 +226,8 @@ class Site:
             "title": title,
             "network": self._network.name,
             "now": self._clock.now_ms(),
-            "pages": [(name, PAGES[name].title) for name in NAVIGATION],
+            "pages": [(name, PAGES[name].title) for name in NAVIGATION]
+            + ([("wallet", "Wallet")] if "csrf" in more else []),
             "path": "/",
             "page": "",
             **more,
@@ -240,7 +266,7 @@ class Site:
         session."""
         if self._open_to_machine and is_of_this_machine(scope):
             return
-        if services.access >= PAGE_ACCESS or self._sessions.is_open(_session_of(scope)):
+        if services.access >= PAGE_ACCESS or self._sessions.find(_secret_of(scope)):
             return
         raise UnauthorizedError("from here this page asks for the read token of the node")
 
@@ -255,8 +281,58 @@ class Site:
             PAGE_ACCESS
         ):
             raise UnauthorizedError("the token is wrong")
-        cookie = _cookie(self._sessions.begin(), SESSION_HOURS * 3600)
-        return _redirect("/", {"set-cookie": cookie})
+        return self._let_in("/", self._sessions.begin(PAGE_ACCESS))
+
+    def _let_in(self, path: str, secret: str) -> Reply:
+        return _redirect(path, {"set-cookie": _cookie(secret, SESSION_HOURS * 3600)})
+
+    def link_path(self) -> str | None:
+        """Return the path of a fresh link that begins a session for the wallet's pages, None where
+        there are none."""
+        return f"/open/{self._sessions.link()}" if self._wallet_page else None
+
+    @property
+    def link_seconds(self) -> int:
+        """How long a link works."""
+        return PAGE_LINK_S
+
+    async def _answer_wallet(
+        self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool
+    ) -> Reply:
+        session = self._sessions.find(_secret_of(scope))
+        if session is None or session.access < Access.FULL:
+            raise ForbiddenError(
+                "the wallet's page is opened by the link of `unchained-node wallet page`",
+                error="NO_SESSION",
+            )
+        reads = PageReads(services.methods, session.access)
+        if parts in (["confirm"], ["send"]) and not raw:
+            _check_method(scope, "POST")
+            form = await _form_of(scope, receive)
+            session.check_form(form.get("csrf", ""))
+            if parts == ["confirm"]:
+                view, template, title = wallet_views.confirmation, "wallet_confirm", "Send this?"
+            else:
+                view, template, title = wallet_views.send, "wallet_sent", "Sent"
+            facts = await view(reads, form)
+            return await self._render(f"{template}.html", 200, title, facts, csrf=session.csrf)
+        _check_method(scope, "GET", "HEAD")
+        query = _query_of(scope)
+        if parts == ["history.csv"]:
+            body = await wallet_views.history_csv(reads, query)
+            name = {"content-disposition": 'attachment; filename="history.csv"'}
+            return Reply(200, body, "text/csv; charset=utf-8", name)
+        if parts == ["qr.svg"]:
+            wallet = query.get("wallet", "default")
+            receiving = await reads.get("wallet.address", wallet=wallet)
+            body = await self._runner.run(qr_svg, receiving["uri"])
+            return Reply(200, body, "image/svg+xml")
+        if parts or raw:
+            raise NotFoundError("there is no such page")
+        facts = await wallet_views.overview(reads, query)
+        return await self._render(
+            "wallet.html", 200, "Wallet", facts, page="wallet", path="/wallet", csrf=session.csrf
+        )
 
 
 _STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
@@ -265,6 +341,7 @@ _STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
     (InvalidRequestError, 400),
     (ProtocolRuleError, 400),
     (RefusedError, 409),
+    (WalletRefusedError, 409),
     (UnavailableError, 404),
     (NotReadyError, 503),
     (TimedOutError, 504),
@@ -332,7 +409,7 @@ async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
     return _fields_of(bytes(body), FORM_BYTES_MAX)
 
 
-def _session_of(scope: Scope) -> str | None:
+def _secret_of(scope: Scope) -> str | None:
     given = header(scope, b"cookie")
     if given is None:
         return None

@@ -212,7 +212,7 @@ async def test_every_answer_carries_the_policy() -> None:
         assert headers["content-security-policy"] == POLICY
         assert headers["x-frame-options"] == "DENY"
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
