@@ -54,6 +54,7 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_account,
 )
+from unchained.node.notify.notifier import Notifier, notifier_of
 from unchained.node.observe.day import Day
 from unchained.node.observe.metrics_page import PATH as METRICS_PATH
 from unchained.node.observe.metrics_page import MetricsPage
@@ -96,7 +97,8 @@ REPORT_S: Final = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """The parts of one node, joined by `build`; `services` are what runs. `peers` is None for a
-    node that is alone, `mining` for one that does not mine, `rpc` for one that nobody asks."""
+    node that is alone, `mining` for one that does not mine, `notifier` for one that tells nobody,
+    `rpc` for one that nobody asks."""
 
     network: Network
     store: KeyValueStore
@@ -104,6 +106,7 @@ class Node:
     peers: NodeNetwork | None
     wallets: WalletManager
     mining: OwnMiner | None
+    notifier: Notifier | None
     rpc: Server | None
     observer: NodeObserver
     day: Day
@@ -120,6 +123,8 @@ class Node:
             run_network = partial(_run_network, self.peers, self.log)
             services.append(Service("network", run_network, STAGE_NETWORK))
         services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
+        if self.notifier is not None:
+            services.append(Service("notifier", self.notifier.run, STAGE_RPC, restartable=True))
         if self.rpc is not None:
             services.append(Service("series", self.day.run, STAGE_RPC, restartable=True))
             services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
@@ -186,7 +191,8 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError`, `BadAsmapError`, `BadCommandError` or
+    `NotifySecretError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -241,7 +247,7 @@ async def build(
         intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store, intake),
+            WalletLink(chain, store, intake, clock=clock, runner=threads.wallets),
             clock=clock,
             runner=threads.wallets,
             log=log,
@@ -255,6 +261,9 @@ async def build(
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+        notifier = await trio.to_thread.run_sync(
+            notifier_of, config.notify, wallets, chain, store, may_mine, clock, threads.notices, log
+        )
         readiness = ReadinessCheck(
             chain,
             data_dir,
@@ -301,6 +310,7 @@ async def build(
                 readiness=readiness,
                 network=peers,
                 wallets=wallets,
+                notifier=notifier,
                 series=day,
                 pages=_pages(config.rpc, observer, threads.rpc),
             )
@@ -326,6 +336,7 @@ async def build(
         peers=peers,
         wallets=wallets,
         mining=mining,
+        notifier=notifier,
         rpc=rpc,
         observer=observer,
         day=day,

@@ -16,9 +16,9 @@ from unchained.node.cli.pay import (
     OutputOption,
     RateOption,
     SpendCommand,
-    payment,
     show_sent,
 )
+from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
 from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
 

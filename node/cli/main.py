@@ -58,7 +58,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "verify-proof": ("ledger",),
     "verify-receipt": ("pay",),
     "version": (),
-    "wallet": ("wallet", "pay", "sign", "contract"),
+    "wallet": ("wallet", "pay", "sign", "contract", "invoice", "history"),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""

@@ -30,11 +30,11 @@ from unchained.node.cli.pay import (
     SpendCommand,
     ToArgument,
     YesOption,
-    payment,
     print_meaning,
     show_sent,
     without_file,
 )
+from unchained.node.cli.payees import payment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

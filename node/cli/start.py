@@ -110,6 +110,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     from unchained.node.app import build
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
+    from unchained.node.notify.command_target import BadCommandError
+    from unchained.node.notify.targets import NotifySecretError
     from unchained.node.peers.asmap import BadAsmapError
     from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
@@ -143,6 +145,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
         TokenError,
         BadAddressError,
         BadAsmapError,
+        BadCommandError,
+        NotifySecretError,
         BadIdentityError,
         CannotListenError,
         CannotSecureError,

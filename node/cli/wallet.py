@@ -252,7 +252,7 @@ def address(
     png: PngOption = None,
 ) -> None:
     found = node.call("wallet.address", wallet=wallet, account=account, amount=amount, label=label)
-    _show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
+    show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
 
 
 @asking(app, "paycode")
@@ -270,12 +270,15 @@ def paycode(
     found = node.call(
         "wallet.paycode", wallet=wallet, account=account, amount=amount, memo=memo, label=label
     )
-    _show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
+    show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
 
 
-def _show_receiving(
+def show_receiving(
     node: Asker, found: dict[str, Any], qr: bool, png: Path | None, *, uri: bool
 ) -> None:
+    """Show a person whom to pay, by a payment URI or by the bare text. Raises
+    `CommandFailedError`."""
+
     def human() -> None:
         typer.echo(found["uri"] if uri else found["text"])
         if len(found["text"]) > FINGERPRINT_FROM:
@@ -318,20 +321,6 @@ def coins(
     )
     columns = ["id", "amount", "origin", "height", "confirmations", "frozen", "label"]
     node.show_rows(found, columns, "no coins")
-
-
-@asking(app, "history")
-@user_text("Show what touched a wallet: what waits first, then from the tip down.")
-def history(
-    node: Asker,
-    wallet: WalletOption = DEFAULT_WALLET,
-    limit: LimitOption = 100,
-    offset: OffsetOption = 0,
-) -> None:
-    found = node.call("wallet.history", wallet=wallet, limit=limit, offset=offset)
-    columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
-    columns += ["label", "id"]
-    node.show_rows(found, columns, "nothing yet")
 
 
 @asking(app, "label")

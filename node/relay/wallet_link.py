@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from unchained.node.base.clock import Clock
+from unchained.node.base.runner import Runner
+from unchained.node.chain.fee_estimate import estimate_fee
 from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
@@ -19,10 +24,20 @@ class WalletLink:
     """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`).
     `intake` takes transfers that are made here."""
 
-    def __init__(self, chain: ChainService, store: KeyValueStore, intake: TransferIntake) -> None:
+    def __init__(
+        self,
+        chain: ChainService,
+        store: KeyValueStore,
+        intake: TransferIntake,
+        *,
+        clock: Clock,
+        runner: Runner,
+    ) -> None:
         self._chain = chain
         self._store = store
         self._intake = intake
+        self._clock = clock
+        self._runner = runner
 
     @property
     def network(self) -> Network:
@@ -53,6 +68,21 @@ class WalletLink:
             return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        """Return the votes of the main chain's anchors at some heights."""
+        return await self._chain.queries.confirmations(heights)
+
+    async def fee_rate(self, target: int) -> int:
+        """Return the rate at which a transfer should be included within so many anchors."""
+        height = self._chain.status.value.height
+        waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
+
+        def estimate() -> int:
+            with self._store.snapshot() as view:
+                return estimate_fee(view, self.network, height, waiting, target).fee_rate
+
+        return await self._runner.run(estimate)
 
 
 def _tip_of(status: ChainStatus) -> ChainTip:

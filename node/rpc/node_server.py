@@ -44,10 +44,12 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
 from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.exporter import Exporter
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -60,6 +62,7 @@ from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
@@ -112,6 +115,7 @@ class ServerParts:
     wallets: WalletManager
     series: SeriesSource
     pages: Sequence[WebPage] = ()
+    notifier: Counted | None = None
 
 
 def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
@@ -171,9 +175,13 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
         WalletPageRoom(site),
+        HistoryRoom(parts.wallets, chain.queries, clock),
+        InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]
     counted["wallets"] = parts.wallets
+    if parts.notifier is not None:
+        counted["notifier"] = parts.notifier
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -182,6 +190,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         readiness=parts.readiness,
         pages=parts.pages,
         events=EventLog(chain, reader),
+        wallet_events=WalletEventLog(parts.wallets),
         site=site,
         translations=TRANSLATIONS,
     )

@@ -22,6 +22,8 @@ WalletError
 ├── RequestReusedError            an id of a request under which something else was asked
 ├── StillWaitingError             a transfer that the mempool has cannot be abandoned
 ├── NothingKnownError             a label for what the wallet does not know
+├── EventsForgottenError          entries of the log that are not kept any more, or never were
+├── InvoiceError                  an invoice that is not there, there already, or paid
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
@@ -224,6 +226,25 @@ class NothingKnownError(WalletError):
 
     def __init__(self, kind: str, key: bytes) -> None:
         super().__init__(f"the wallet knows no {kind} {key.hex()}")
+
+
+class EventsForgottenError(WalletError):
+    """The log does not reach back to what was asked for, or has never come so far."""
+
+    word = "EVENTS_GONE"
+
+    def __init__(self, sequence: int, last: int) -> None:
+        super().__init__(
+            f"the wallet's log does not go on after {sequence}, its last entry is {last}: read the "
+            "state anew, then follow from there"
+        )
+        self.last = last
+
+
+class InvoiceError(WalletError):
+    """An invoice is not there, is there already, or cannot be changed any more."""
+
+    word = "INVOICE_ERROR"
 
 
 class SpendingError(WalletError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -52,3 +53,11 @@ class ChainLink(RecentTransfers, Protocol):
 
         Raises `TransferRefusedError`.
         """
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        """Return, for each height that the main chain has, the votes of its anchor there (Protocol
+        §6)."""
+
+    async def fee_rate(self, target: int) -> int:
+        """Return the rate (grains per byte of size) at which a transfer should be included within
+        so many anchors."""

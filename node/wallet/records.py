@@ -89,7 +89,8 @@ class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A transfer that the wallet made. `height` is that of its anchor, None if in none; `change`
-    the index of the output that brings change, None if none does."""
+    the index of the output that brings change, None if none does. `joined` are the transfers that
+    were made for it to join coins, where it has just been sent."""
 
     txid: Txid
     wid: Wid
@@ -102,6 +103,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+    joined: tuple[Txid, ...] = ()
 
     @classmethod
     def of(
@@ -130,22 +132,158 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class HistoryKind(enum.IntEnum):
+    """What an entry of the history is."""
+
+    MINED = 0
+    """A coin that was mined."""
+    RECEIVED = 1
+    """A transfer of others that pays the wallet."""
+    PAID = 2
+    """A transfer that spends coins of the wallet and pays others."""
+    MOVED = 3
+    """A transfer that spends coins of the wallet and pays the wallet alone."""
+
+
+class HistoryStatus(enum.IntEnum):
+    """How an entry of the history stands; from `ABANDONED` on it has moved nothing."""
+
+    WAITING = 0
+    INCLUDED = 1
+    ABANDONED = 2
+    REPLACED = 3
+    CONFLICT = 4
+    GONE = 5
+    """The chain and the mempool do not have it any more, and the wallet did not make it."""
+
+
 class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """A minted coin (`key` is its id) or a transfer (`key` is its txid) that touched the wallet.
 
-    `height` None while it waits. `fee` only where the wallet made the transfer.
+    `height` None while it waits; `time_ms` of its anchor, or when it was first seen, None where an
+    earlier version did not note it. `fee` where the wallet spent coins, None else. `account` is
+    the only one that it touched, None if there were several. `tags` are those of the paycodes that
+    it paid; `changed` is the sequence number of the last event that tells of it.
     """
 
     key: bytes
-    minted: bool
+    kind: HistoryKind
+    status: HistoryStatus
     height: int | None
-    time_ms: int
+    time_ms: int | None
     received: int
     sent: int
     fee: int | None
+    account: int | None
     label: str
     payees: tuple[Payee, ...]
     memos: tuple[bytes, ...]
+    tags: tuple[bytes, ...]
+    changed: int
+
+    @property
+    def minted(self) -> bool:
+        """Whether it is a coin that was mined."""
+        return self.kind is HistoryKind.MINED
+
+    @property
+    def net(self) -> int:
+        """Grains that the wallet has more for it, or less."""
+        return self.received - self.sent
+
+
+class MinedDay(msgspec.Struct, frozen=True, gc=False):
+    """What was mined in a day (UTC): `time_ms` is that of the latest coin, the heights are those of
+    the lowest and the highest anchor."""
+
+    day_ms: int
+    time_ms: int
+    coins: int
+    received: int
+    first_height: int
+    last_height: int
+
+
+class InvoiceStatus(enum.IntEnum):
+    """How an invoice stands, by what the chain includes."""
+
+    OPEN = 0
+    PARTLY_PAID = 1
+    PAID = 2
+    OVERPAID = 3
+    EXPIRED = 4
+    PAID_LATE = 5
+    CANCELLED = 6
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether all of it has been paid, in time or late."""
+        return self in (InvoiceStatus.PAID, InvoiceStatus.OVERPAID, InvoiceStatus.PAID_LATE)
+
+
+class Invoice(msgspec.Struct, frozen=True, gc=False):
+    """Something to be paid to a paycode of its own. `tag` names it, 8 bytes; `amount` in grains,
+    None if the payer chooses. `received` is on the chain, `pending` waits. `confirmed`: it has, or
+    had, the votes that `confirmations` asks for."""
+
+    tag: bytes
+    account: int
+    amount: int | None
+    label: str
+    confirmations: int
+    created_ms: int
+    expires_ms: int | None
+    cancelled_ms: int | None
+    status: InvoiceStatus
+    received: int
+    pending: int
+    confirmed: bool
+
+
+class HistoryChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
+    """An entry of the history that came, or stands otherwise. `undone_height`: it was included
+    there, and that anchor is not on the main chain any more."""
+
+    key: bytes
+    kind: HistoryKind
+    status: HistoryStatus
+    height: int | None
+    undone_height: int | None
+    received: int
+    sent: int
+
+    @property
+    def name(self) -> str:
+        """What a program calls it."""
+        if self.kind is HistoryKind.MINED:
+            return "coin.mined" if self.status is HistoryStatus.INCLUDED else "coin.undone"
+        is_undone = self.undone_height is not None and self.height is None
+        return "transfer.undone" if is_undone else f"transfer.{self.status.name.lower()}"
+
+
+class InvoiceChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
+    """An invoice that stands otherwise. Amounts in grains."""
+
+    tag: bytes
+    status: InvoiceStatus
+    amount: int | None
+    received: int
+    pending: int
+    label: str
+    confirmed: bool
+
+    @property
+    def name(self) -> str:
+        """What a program calls it."""
+        return "invoice.confirmed" if self.confirmed else f"invoice.{self.status.name.lower()}"
+
+
+class WalletEvent(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a wallet's log. `sequence` grows by one; `time_ms` is when it was noted."""
+
+    sequence: int
+    time_ms: int
+    change: HistoryChange | InvoiceChange
 
 
 class ScanProgress(msgspec.Struct, frozen=True, gc=False):

@@ -30,8 +30,10 @@ from unchained.node.wallet.errors import (
     WalletLockedError,
     WatchOnlyError,
 )
+from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.history import read_history
+from unchained.node.wallet.history import EVERYTHING, HistoryBook, HistoryFilter
+from unchained.node.wallet.invoices import InvoiceBook
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
@@ -40,7 +42,7 @@ from unchained.node.wallet.keystore import (
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.recogniser import FoundCoin, Recogniser
+from unchained.node.wallet.recogniser import Recogniser
 from unchained.node.wallet.records import (
     Balance,
     HistoryEntry,
@@ -135,6 +137,9 @@ class Wallet:
             seed=first.view_seed,
             randomness=randomness,
         )
+        self.events = EventRecords(self.store)
+        self.history_book = HistoryBook(self.store, self.events)
+        self.invoices = InvoiceBook(self.store, self.events, randomness)
         self._load_keys()
 
     @classmethod
@@ -275,10 +280,20 @@ class Wallet:
         `StoreError` of the chain's store."""
         return self._scanner.advance(view, recent)
 
-    def catch_up(self, view: Reader) -> ScanProgress:
+    def note_changes(self, now_ms: int) -> int:
+        """Work out what has happened to history and invoices, and log it; return how many entries
+        came to the log."""
+        before = self.events.last
+        with self.store.transaction():
+            self.history_book.note(now_ms)
+            self.invoices.note(now_ms)
+        return self.events.last - before
+
+    def catch_up(self, view: Reader, now_ms: int = 0) -> ScanProgress:
         """Take in all of a snapshot."""
         while (step := self.advance(view)).more:
             pass
+        self.note_changes(now_ms)
         return step.progress
 
     def progress(self, view: Reader) -> ScanProgress:
@@ -297,9 +312,19 @@ class Wallet:
         """Return what an account has, or all of them."""
         return self.store.balance(account, self.spender.mature_below)
 
-    def history(self, limit: int = 100, offset: int = 0) -> list[HistoryEntry]:
-        """Return what touched the wallet, what waits first, then from the tip down."""
-        return read_history(self.store, limit, offset)
+    def history(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        wanted: HistoryFilter = EVERYTHING,
+        after: bytes | None = None,
+        now_ms: int = 0,
+    ) -> list[HistoryEntry]:
+        """Return what touched the wallet, what waits first, then from the tip down. Raises
+        `NothingKnownError` for an `after` that is not there."""
+        self.note_changes(now_ms)
+        return self.history_book.page(wanted, limit, offset=offset, after=after)
 
     # Signing and sending
 
@@ -323,13 +348,13 @@ class Wallet:
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
-        found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
+        found = self._recogniser.transfer(SizedTransfer.of(unsigned.transfer()), None, 0).found
         own = {account.key_hash for account in self._accounts.values()}
         return summarize(unsigned, self.network, found, own, self._contracts())
 
     def record(
         self,
-        proven: ProvenTransfer,
+        transfer: ProvenTransfer | SizedTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
@@ -341,21 +366,18 @@ class Wallet:
 
         Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
         """
-        sized = proven.sized
-        found = self._found(sized, now_ms)
+        sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
+        finds = self._recogniser.transfer(sized, None, now_ms)
         if payees is None:
-            own = {coin.index for coin in found}
+            own = {coin.index for coin in finds.found}
             payees = [
                 Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
                 for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
         return self.store.put_outgoing(
-            sized, payees, found, now_ms, change=change, replaces=replaces
+            sized, payees, finds, now_ms, change=change, replaces=replaces
         )
-
-    def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
-        return self._recogniser.transfer(sized, None, now_ms).found
 
     def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.

@@ -441,7 +441,7 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         assert status == 200, page
         (waiting,) = client.call("mempool.list")
         assert waiting["txid"] in page
-        client.call("wallet.label", {"wallet": "one", "id": waiting["txid"], "label": HOSTILE})
+        client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])
         client.call("mine.generate", {"address": own})
         wait_until(lambda: HOSTILE in fetch_csv(url, cookie))
         _, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)

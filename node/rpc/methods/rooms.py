@@ -7,6 +7,7 @@ from typing import Final
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.events import EventRoom
+from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
@@ -18,6 +19,7 @@ from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 
 ROOMS: Final[tuple[type, ...]] = (
@@ -35,6 +37,8 @@ ROOMS: Final[tuple[type, ...]] = (
     WalletRoom,
     PaymentRoom,
     WalletPageRoom,
+    HistoryRoom,
+    InvoiceRoom,
     SeriesRoom,
     DebugRoom,
 )

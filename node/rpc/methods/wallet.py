@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,12 +12,12 @@ from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedErro
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
+from unchained.node.rpc.methods.votes import votes_at
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     AccountCount,
     BalanceInfo,
     Created,
-    HistoryItem,
     Label,
     Memo,
     Mnemonic,
@@ -28,7 +27,6 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletName,
 )
 from unchained.node.wallet.errors import NoSuchWalletError
-from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -280,31 +278,11 @@ class WalletRoom:
             ]
 
         listed = await self._wallets.call(wallet, look)
-        votes = await self._votes([height for _, height in listed])
+        votes = await votes_at(self._queries, [height for _, height in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
             for (coin, _), count in zip(listed, votes, strict=True)
         ]
-
-    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Return what touched a wallet: what waits first, then from the tip down.")
-    async def history(
-        self,
-        wallet: WalletName = DEFAULT_WALLET,
-        limit: Limit = 100,
-        offset: Offset = 0,
-    ) -> list[HistoryItem]:
-        found = await self._wallets.call(
-            wallet, lambda opened: read_history(opened.store, limit, offset)
-        )
-        votes = await self._votes([entry.height for entry in found])
-        return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
-
-    async def _votes(self, heights: Sequence[int | None]) -> list[int]:
-        """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
-        wanted = {height for height in heights if height is not None}
-        found = await self._queries.confirmations(wanted)
-        return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
     @user_text(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,15 +15,15 @@ from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.keystore import MAX_ACCOUNTS
-from unchained.node.wallet.manager import Gathered
+from unchained.node.wallet.orders import Gathered
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
     SCHEME,
     URI_CHARS_MAX,
     PaymentRequest,
 )
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import (
-    HistoryEntry,
     Origin,
     Outgoing,
     OutgoingState,
@@ -32,6 +32,7 @@ from unchained.node.wallet.records import (
     WalletCoin,
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
+from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet import WalletInfo, WatchedContract
 
 WalletName = Annotated[
@@ -55,7 +56,7 @@ _ORIGINS: Mapping[Origin, OriginName] = {
     Origin.PAYCODE: "paycode",
     Origin.CONTRACT: "contract",
 }
-StateName = Literal["waiting", "included", "abandoned", "replaced", "conflict"]
+StateName = Literal["planned", "waiting", "included", "abandoned", "replaced", "conflict"]
 _STATES: Mapping[OutgoingState, StateName] = {
     OutgoingState.WAITING: "waiting",
     OutgoingState.ABANDONED: "abandoned",
@@ -236,55 +237,28 @@ class Paid(msgspec.Struct, frozen=True):
     memo: str
 
 
-@user_text(
-    "A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."
-)
-class HistoryItem(msgspec.Struct, frozen=True):
-    id: Hash
-    minted: bool
-    height: int | None
-    confirmations: int
-    time: int
-    received: Amount
-    sent: Amount
-    fee: Amount | None
-    label: str
-    payees: list[Paid]
-    memos: list[str]
-
-    @classmethod
-    def of(cls, entry: HistoryEntry, confirmations: int) -> HistoryItem:
-        """Describe an entry."""
-        return cls(
-            Hash(entry.key),
-            entry.minted,
-            entry.height,
-            confirmations,
-            entry.time_ms,
-            Amount(entry.received),
-            Amount(entry.sent),
-            None if entry.fee is None else Amount(entry.fee),
-            entry.label,
-            [_paid(payee) for payee in entry.payees],
-            [memo_text(memo) for memo in entry.memos],
-        )
-
-
 @user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
 class Abandoned(msgspec.Struct, frozen=True):
     txid: Hash
     lost: tuple[Hash, ...]
 
 
-@user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
+@user_text(
+    """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
+    transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
+    id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
+    first."""
+)
 class Sent(msgspec.Struct, frozen=True):
-    txid: Hash
-    wid: Hash
+    txid: Hash | None
+    wid: Hash | None
     fee: Amount
     size: int
     status: StateName
     replaces: Hash | None
     payees: list[Paid]
+    joined: list[Hash]
+    joins: int
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -297,6 +271,25 @@ class Sent(msgspec.Struct, frozen=True):
             "included" if outgoing.height is not None else _STATES[outgoing.state],
             Hash(outgoing.replaces) if outgoing.replaces else None,
             [_paid(payee) for payee in outgoing.payees],
+            [Hash(txid) for txid in outgoing.joined],
+            len(outgoing.joined),
+        )
+
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared]) -> Sent:
+        """Describe what would be sent: the last of some transfers, for which the others join
+        coins."""
+        last = steps[-1]
+        return cls(
+            None,
+            None,
+            Amount(sum(step.unsigned.fee for step in steps)),
+            sum(size_bound(step.unsigned, 1) for step in steps),
+            "planned",
+            Hash(last.replaces) if last.replaces else None,
+            [_paid(payee) for payee in last.payees],
+            [],
+            len(steps) - 1,
         )
 
 
@@ -324,6 +317,12 @@ class GatheredInfo(msgspec.Struct, frozen=True):
             [RefusedInfo(Hash(step.txid), step.rule, step.why) for step in gathered.refused],
             Amount(gathered.left),
         )
+
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared], available: int) -> GatheredInfo:
+        """Describe what would come of it, where so many grains can be spent before."""
+        taken = sum(sum(step.unsigned.values) for step in steps)
+        return cls([Sent.planned([step]) for step in steps], [], Amount(available - taken))
 
 
 @user_text(

@@ -6,11 +6,11 @@ alone is signed and sent.
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
+from unchained.node.rpc.client.history_csv import HistoryCsv
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.web.reads import PageReads
 from unchained.node.rpc.web.views import Facts
@@ -20,23 +20,6 @@ ROWS_AT_ONCE: Final = 1_000
 HISTORY_ROWS_MAX: Final = 100_000
 PAYMENT_UNLOCK_S: Final = 30
 """Seconds that a wallet is unlocked for one payment."""
-
-CSV_COLUMNS: Final = (
-    "time",
-    "txid_or_coin",
-    "kind",
-    "height",
-    "confirmations",
-    "received_unc",
-    "sent_unc",
-    "fee_unc",
-    "label",
-    "payees",
-    "memos",
-)
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes the beginning of a formula for."""
 
 
 async def overview(reads: PageReads, query: Mapping[str, str]) -> Facts:
@@ -87,38 +70,18 @@ async def send(reads: PageReads, form: Mapping[str, str]) -> Facts:
 
 
 async def history_csv(reads: PageReads, query: Mapping[str, str]) -> bytes:
-    """Return all that a wallet did as CSV, the latest first, in UTF-8 with a header row."""
+    """Return all that a wallet did as CSV, as `wallet history --csv` writes it."""
     wallet = query.get("wallet", "default")
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(CSV_COLUMNS)
-    for offset in range(0, HISTORY_ROWS_MAX, ROWS_AT_ONCE):
-        page = await reads.get("wallet.history", wallet=wallet, limit=ROWS_AT_ONCE, offset=offset)
-        writer.writerows(_row(item) for item in page)
+    out = io.StringIO(newline="")
+    rows = HistoryCsv(out)
+    params: dict[str, Any] = {"wallet": wallet, "limit": ROWS_AT_ONCE}
+    for _ in range(0, HISTORY_ROWS_MAX, ROWS_AT_ONCE):
+        page = await reads.get("wallet.history", **params)
+        rows.write(page)
         if len(page) < ROWS_AT_ONCE:
             break
+        params["after"] = page[-1]["id"]
     return out.getvalue().encode()
-
-
-def _row(item: Mapping[str, Any]) -> Sequence[object]:
-    return (
-        item["time"],
-        item["id"],
-        "coin" if item["minted"] else "transfer",
-        "" if item["height"] is None else item["height"],
-        item["confirmations"],
-        item["received"],
-        item["sent"],
-        item["fee"] or "",
-        plain_cell(item["label"]),
-        plain_cell("; ".join(f"{one['payee']} {one['amount']}" for one in item["payees"])),
-        plain_cell("; ".join(item["memos"])),
-    )
-
-
-def plain_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: others write memos."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _field(form: Mapping[str, str], name: str) -> str:

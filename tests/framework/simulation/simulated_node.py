@@ -329,7 +329,7 @@ class SimulatedNode(SimNode):
             return []
         self.wallets = WalletManager(
             self.home,
-            WalletLink(self.chain, store, self.network.stem),
+            WalletLink(self.chain, store, self.network.stem, clock=self.clock, runner=runner),
             clock=self.clock,
             runner=runner,
             log=log,
