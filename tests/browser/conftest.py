@@ -34,6 +34,7 @@ class Shown:
             "home": "/",
             "wall": "/wall",
             "tree": "/tree",
+            "replay": "/replay",
             "charts": "/charts",
             "mempool": "/mempool",
             "peers": "/peers",

@@ -333,6 +333,32 @@ def test_the_log_comes_live(seen: Seen) -> None:
                 break
 
 
+def test_the_log_is_paged_without_a_gap(seen: Seen) -> None:
+    last = seen.client.call("chain.events")["last"]
+    assert last == seen.client.call("node.status")["last_event"]
+    paged: list[dict[str, Any]] = []
+    while len(paged) < last:
+        since = paged[-1]["sequence"] if paged else 0
+        paged += seen.client.call("chain.events", {"since": since, "limit": 37})["events"]
+    assert [event["sequence"] for event in paged] == list(range(1, last + 1))
+    assert seen.client.call("chain.events", {"since": last})["events"] == []
+    newest = seen.client.call("chain.events", {"limit": 5})["events"]
+    assert newest == paged[-5:]
+    heights: list[str] = [seen.client.call("chain.params")["genesis"]]
+    for event in paged:
+        if event["kind"] == "anchor.connected":
+            assert event["height"] == len(heights)
+            heights.append(event["id"])
+        elif event["kind"] == "anchor.disconnected":
+            assert heights.pop() == event["id"]
+    assert heights[-1] == seen.client.call("chain.tip")["id"]
+    _, page, _ = fetch(seen.url + "/replay?since=3&limit=2")
+    assert paged[3]["id"] in page
+    assert paged[4]["id"] in page
+    assert fetch(seen.url + "/replay?since=x")[0] == 400
+    assert fetch(seen.url + "/replay?limit=99999")[0] == 400
+
+
 def test_a_node_without_the_page_has_none(request: pytest.FixtureRequest) -> None:
     with node_home(request) as home:
         node = home.start("--network", "reg", "--set", "rpc.page=off")
