@@ -26,6 +26,7 @@ from unchained.node.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from unchained.node.cli.local_wallets import LocalWallets
     from unchained.node.rpc.client.client import Client
 
 # The client brings Trio and TLS: it is imported when a node is asked, not for help or errors.
@@ -66,6 +67,7 @@ class Asker:
         """The flags that lead to the settings, as `settings_from` takes them."""
         self._url = rpc
         self._client: Client | None = None
+        self._wallets: LocalWallets | None = None
         self.json = json
 
     @property
@@ -99,11 +101,29 @@ class Asker:
         try:
             return self._connected().call(method, params, seconds=seconds)
         except NodeNotRunningError:
-            raise CommandFailedError(self._not_running()) from None
+            if self.remote:
+                raise CommandFailedError(self._not_running()) from None
         except ClientError as error:
             raise CommandFailedError(str(error)) from None
         except RpcError as error:
             raise CommandFailedError(_refusal(error), error.error) from None
+        return self._local(method).call(method, params)
+
+    def _local(self, method: str) -> LocalWallets:
+        """Return what answers a method where no node runs. Raises `CommandFailedError` where that
+        takes a node."""
+        from unchained.node.cli.local_wallets import LOCAL_METHODS, LocalWallets
+
+        if method not in LOCAL_METHODS:
+            raise CommandFailedError(self._not_running())
+        if self._wallets is None:
+            self._wallets = LocalWallets(settings_from(self.flags, config=None))
+        return self._wallets
+
+    @property
+    def is_local(self) -> bool:
+        """Whether answers came from the files of the data directory, with no node."""
+        return self._wallets is not None
 
     def url(self) -> str:
         """Return where the node listens, once it has answered."""

@@ -37,7 +37,9 @@ def print_plan(steps: Sequence[Mapping[str, Any]]) -> None:
     for step in steps:
         for paid in step["payees"]:
             typer.echo(f"{paid['amount']:>20} UNC  {shortened(harmless(paid['payee']))}")
-            if len(paid["payee"]) > SHOWN_WHOLE:
+            if paid["alias"]:
+                typer.echo(f"{'':>26}called {harmless(paid['alias'])} here")
+            if paid["alias"] or len(paid["payee"]) > SHOWN_WHOLE:
                 typer.echo(f"{'':>26}fingerprint {_fingerprint(paid['payee'])}")
             if paid["memo"]:
                 typer.echo(f"{'':>26}memo {harmless(paid['memo'])}")

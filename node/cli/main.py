@@ -42,6 +42,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "coin": ("ledger",),
     "config": ("config",),
     "db": ("db",),
+    "doctor": ("doctor",),
     "id": ("identity",),
     "key": ("key",),
     "mempool": ("ledger",),
@@ -54,11 +55,23 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "start": (),
     "status": ("status",),
     "stop": ("status",),
+    "tasks": ("tasks",),
     "transfer": ("ledger",),
+    "verify-message": ("proofs",),
     "verify-proof": ("ledger",),
-    "verify-receipt": ("pay",),
+    "verify-receipt": ("proofs",),
+    "verify-reserve": ("proofs",),
     "version": (),
-    "wallet": ("wallet", "pay", "sign", "contract", "invoice", "history"),
+    "wallet": (
+        "wallet",
+        "pay",
+        "sign",
+        "contract",
+        "invoice",
+        "history",
+        "proofs",
+        "keeping",
+    ),
 }
 """Which modules each command needs. Only those are imported: the others would cost each command
 more time than it takes."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from unchained.node.base.terminal_text import harmless
@@ -26,9 +25,7 @@ from unchained.node.cli.confirm import (
     shortened,
     wait_confirmed,
 )
-from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -87,9 +84,8 @@ TxidArgument = Annotated[str, typer.Argument(metavar="TXID")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE")]
 
 
-def add_to(root: typer.Typer) -> None:
+def add_to(_root: typer.Typer) -> None:
     """Add the commands of this room beside those of `wallet`."""
-    root.command("verify-receipt")(verify_receipt)
 
 
 class SpendCommand:
@@ -134,7 +130,13 @@ def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     """Show a transfer that has been sent."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
-    node.show(sent, lambda: print_fields(shown | {"payees": payees}))
+
+    def human() -> None:
+        if warning := shown.pop("warning", None):
+            typer.echo(f"warning: {warning}", err=True)
+        print_fields(shown | {"payees": payees})
+
+    node.show(sent, human)
 
 
 def print_meaning(found: dict[str, Any]) -> None:
@@ -144,7 +146,9 @@ def print_meaning(found: dict[str, Any]) -> None:
         typer.echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
         if not (output["own"] or output["payee"]):
             typer.echo(f"{'':>26}a lock: the file does not show whose")
-        if output["payee"] and len(output["payee"]) > SHOWN_WHOLE:
+        if output["alias"]:
+            typer.echo(f"{'':>26}called {harmless(output['alias'])} here")
+        if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"]):
             typer.echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
         if output["terms"]:
             typer.echo(f"{'':>26}under {output['terms']}")
@@ -155,8 +159,8 @@ def print_meaning(found: dict[str, Any]) -> None:
     if found["lock_height"]:
         typer.echo(f"not before height {found['lock_height']}")
     typer.echo(
-        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
-        "keys"
+        f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
+        f"with {len(found['can_sign'])} keys"
     )
 
 
@@ -382,41 +386,3 @@ def _show_abandoned(lost: list[str]) -> None:
     typer.echo("abandoned")
     for txid in lost:
         typer.echo(f"given up with it, since it spends its change: {txid}")
-
-
-@user_text(
-    "Check a receipt with no node: the transfer, its place in an anchor, and the anchors' work."
-)
-def verify_receipt(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet receipt`.")],
-    network: NetworkOption = None,
-    json: JsonOption = False,
-) -> None:
-    from unchained.node.cli.options import settings_from
-    from unchained.node.consensus.params import NETWORKS
-    from unchained.node.crypto.pow import default_backend
-    from unchained.node.rpc.core.values import Amount, encode
-    from unchained.node.wallet.errors import ReceiptError
-    from unchained.node.wallet.receipts import RECEIPT_BYTES_MAX
-    from unchained.node.wallet.receipts import verify_receipt as verify
-
-    settings = settings_from({"node.network": ("--network", network)}, config=None)
-    try:
-        content = read_file(file, RECEIPT_BYTES_MAX)
-        found = verify(content, NETWORKS[settings.config.node.network], default_backend())
-    except ReceiptError as error:
-        raise CommandFailedError(f"{file}: {error}") from None
-    facts: dict[str, Any] = {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name, value in ((name, getattr(found, name)) for name in found.__struct_fields__)
-        if name != "outputs"
-    }
-    facts["fee"] = Amount(found.fee)
-    facts["outputs"] = [
-        {"amount": Amount(output.value), "lock": output.lock.hex()} for output in found.outputs
-    ]
-    plain: dict[str, Any] = msgspec.to_builtins(facts | {"work": str(found.work)}, enc_hook=encode)
-    if json:
-        print_json(plain)
-    else:
-        print_fields(plain)

@@ -11,8 +11,9 @@ import typer
 
 from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields, shown
+from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields
 from unchained.node.cli.json_output import print_json
+from unchained.node.cli.tasks import add_to_node
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,6 +32,7 @@ def add_to(root: typer.Typer) -> None:
     asking(root, "status")(status)
     asking(root, "stop")(stop)
     asking(root, "rpc")(rpc)
+    add_to_node(app)
     root.add_typer(app, name="node")
 
 
@@ -194,18 +196,6 @@ def log_level(
 ) -> None:
     found = node.call("node.log_level", level=level)
     node.show(found, lambda: typer.echo(found))
-
-
-@asking(app, "tasks")
-@user_text("Show the tasks of the node's event loop and where each of them waits.")
-def tasks(node: Asker) -> None:
-    found = node.call("debug.tasks")
-
-    def human() -> None:
-        for task in found:
-            typer.echo(f"{'  ' * task['depth']}{shown('', task['name'])}  {task['waiting_at']}")
-
-    node.show(found, human)
 
 
 @asking(app, "statistics")

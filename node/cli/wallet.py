@@ -31,9 +31,21 @@ LOOK_S: Final = 0.2
 """Seconds between looks at how far a wallet has read."""
 
 WalletOption = Annotated[str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")]
-AccountOption = Annotated[int, typer.Option("--account", min=0, help="Account of the wallet.")]
+
+
+def account_ref(text: object) -> int | str:
+    """Return the number or the name that tells an account."""
+    given = str(text)
+    return int(given) if given.isdecimal() and given.isascii() else given
+
+
+AccountOption = Annotated[
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="Account of the wallet."),
+]
 OnlyAccountOption = Annotated[
-    int | None, typer.Option("--account", min=0, help="This account alone.")
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="This account alone."),
 ]
 AmountOption = Annotated[
     str | None, typer.Option("--amount", metavar="UNC", help="For the payment URI.")
@@ -386,22 +398,6 @@ def rescan(
         _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
 
 
-@asking(app, "receipt")
-@user_text("Write a file that proves a transfer to anyone without a node (`verify-receipt`).")
-def receipt(
-    node: Asker,
-    txid: Annotated[str, typer.Argument(metavar="TXID")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
-    wallet: WalletOption = DEFAULT_WALLET,
-    anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
-) -> None:
-    found = node.call(
-        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, wallet=wallet, anchors=anchors
-    )
-    write_output(output, bytes.fromhex(found))
-    node.show({"file": str(output)}, lambda: typer.echo(output))
-
-
 @asking(app, "page")
 @user_text("Give a link that opens the wallet's page in a browser, once and within a minute.")
 def page(node: Asker) -> None:
@@ -413,13 +409,16 @@ def page(node: Asker) -> None:
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""
-    if node.json or not sys.stderr.isatty():
+    if node.json or node.is_local or not sys.stderr.isatty():
         node.show_fields(begun)
         return
     try:
         with progress(f"reading the chain for {wallet}") as show:
             while not _has_read(found := node.call("wallet.info", wallet=wallet), show):
                 time.sleep(LOOK_S)
+        if further := found["found_accounts"]:
+            names = ", ".join(map(str, further))
+            typer.echo(f"coins came to further accounts as well: {names}", err=True)
     except KeyboardInterrupt:
         typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return

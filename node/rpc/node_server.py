@@ -47,15 +47,20 @@ from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.contracts import ContractRoom
+from unchained.node.rpc.methods.db import DbRoom
+from unchained.node.rpc.methods.debug import DebugRoom, TaskSource, TraceSource
 from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.invoice import InvoiceRoom
+from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import Control, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
@@ -114,6 +119,8 @@ class ServerParts:
     network: NetworkView | None
     wallets: WalletManager
     series: SeriesSource
+    tasks: TaskSource
+    traces: TraceSource
     pages: Sequence[WebPage] = ()
     notifier: Counted | None = None
 
@@ -170,12 +177,16 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
-        DebugRoom(counted),
+        DebugRoom(counted, parts.tasks, parts.traces),
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
         WalletPageRoom(site),
-        HistoryRoom(parts.wallets, chain.queries, clock),
+        ProofRoom(parts.wallets),
+        KeepingRoom(parts.wallets),
+        ContractRoom(parts.wallets),
+        DbRoom(parts.store, parts.runner),
+        HistoryRoom(parts.wallets, chain.queries),
         InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]

@@ -131,6 +131,11 @@ class Database:
         with self._lock:
             self._db.close()
 
+    def image(self) -> bytes:
+        """Return the whole database as the bytes of one file, as it is at this moment."""
+        with self._lock, _translated():
+            return self._db.serialize()
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Let all changes inside reach the disk together, or none."""

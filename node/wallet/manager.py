@@ -15,10 +15,11 @@ import trio
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet.contract_spender import rivals_at
+from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
-    SigningError,
     StillWaitingError,
     TransferRefusedError,
 )
@@ -46,11 +47,12 @@ from unchained.node.wallet.orders import (
     plan,
 )
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.receipts import make_receipt
-from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
-from unchained.node.wallet.unsigned import Unsigned
-from unchained.node.wallet.wallet import Wallet, WalletInfo
-from unchained.node.wallet.wallet_follower import OpenWallet, WalletFollower
+from unchained.node.wallet.proofs import prove_payment, prove_reserve
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
+from unchained.node.wallet.unsigned import merge_files
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_follower import OpenWallet
+from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema
 
@@ -68,7 +70,7 @@ class WalletStatus(msgspec.Struct, frozen=True):
     failure: str
 
 
-class WalletManager(WalletFollower):
+class WalletManager(WalletKeeper):
     """The wallets of a directory. `run` has to run for them to follow the chain and to lock."""
 
     # Making
@@ -109,6 +111,7 @@ class WalletManager(WalletFollower):
                 passphrase,
                 birth=birth,
                 accounts=accounts,
+                look_further=mnemonic is not None,
                 cost=self._cost,
                 allow_empty=allow_empty,
                 randomness=self._randomness,
@@ -182,7 +185,7 @@ class WalletManager(WalletFollower):
         payees: Sequence[Payee],
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
         subtract_fee: bool = False,
         request_id: str | None = None,
@@ -211,7 +214,7 @@ class WalletManager(WalletFollower):
         to: str,
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> Gathered:
@@ -222,14 +225,19 @@ class WalletManager(WalletFollower):
         return await self._gather(name, account, SweepOrder(to, chosen, account, memo, named))
 
     async def consolidate(
-        self, name: str, fee: Fee | None = None, *, account: int = 0, below: int | None = None
+        self,
+        name: str,
+        fee: Fee | None = None,
+        *,
+        account: AccountRef = 0,
+        below: int | None = None,
     ) -> Gathered:
         """Join an account's coins, the smallest first, into few. Raises what `send` does if not
         one was taken."""
         chosen = fee or await self.fee()
         return await self._gather(name, account, ConsolidationOrder(chosen, account, below))
 
-    async def _gather(self, name: str, account: int, order: SpendingOrder) -> Gathered:
+    async def _gather(self, name: str, account: AccountRef, order: SpendingOrder) -> Gathered:
         """Make, sign and note all transfers in one piece of work, so that nothing else spends
         their coins, then send them."""
         now_ms = self._clock.now_ms()
@@ -278,10 +286,23 @@ class WalletManager(WalletFollower):
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
-        """Take what a hash-time-lock holds, by its preimage."""
+        """Take what a hash-time-lock holds, by its preimage; near the height of the refund pay to
+        be first. Its `warning` says how near that is."""
         chosen = fee or await self.fee()
+        rivals = await self.call(name, lambda wallet: rivals_at(wallet.store, lock))
+        bids = await self._link.waiting(rivals.txids)
+        rivals = msgspec.structs.replace(rivals, bids=bids)
+        urgent_rate = await self._link.fee_rate(1)
         return await self._send_one(
-            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins)
+            name,
+            lambda wallet: wallet.claim(
+                lock,
+                chosen,
+                preimage=preimage,
+                coins=coins,
+                rivals=rivals,
+                urgent_rate=urgent_rate,
+            ),
         )
 
     async def refund(
@@ -306,6 +327,18 @@ class WalletManager(WalletFollower):
             lambda wallet: wallet.add_contract(contract, now_ms, label=label, preimage=preimage),
         )
 
+    async def contract(self, name: str, lock: bytes) -> ContractWallet:
+        """Return a contract that a wallet is party to, with what it has and where it stands.
+
+        Raises `ContractError`.
+        """
+
+        def work(wallet: Wallet) -> ContractWallet:
+            with self._link.snapshot() as view:
+                return contract_wallet(wallet, view, lock)
+
+        return await self.call(name, work)
+
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
         """Send a transfer from files that signers have handed back: copies are merged.
 
@@ -315,13 +348,9 @@ class WalletManager(WalletFollower):
         now_ms = self._clock.now_ms()
 
         def record(wallet: Wallet) -> Noted:
-            if not files:
-                raise SigningError("no file to send")
-            first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            merged = first.merge(others)
-            named = {payee.index: payee.payee for payee in merged.payees}
+            merged = merge_files(files, self.network)
             proven = merged.finish(self.network)
-            return Noted(proven, wallet.record(proven, now_ms, named=named))
+            return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
 
         async with self._sending(name) as entry:
             return await self._submit(name, await self._on(entry, record))
@@ -414,15 +443,26 @@ class WalletManager(WalletFollower):
             place = schema.TXID.get(view, txid)
         return None if place is None else place.height
 
-    async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
-        """Return a file that proves a transfer to anyone without a node.
+    async def receipt(
+        self, name: str, txid: bytes, *, anchors: int = 64, payees: Sequence[str] | None = None
+    ) -> bytes:
+        """Return a file that proves a transfer, and whom it pays, to anyone without a node.
 
         Raises `ReceiptError` if the transfer is not on the chain.
         """
-        self._entry(name)
 
-        def make() -> bytes:
+        def work(wallet: Wallet) -> bytes:
             with self._link.snapshot() as view:
-                return make_receipt(view, self.network, txid, anchors=anchors)
+                return prove_payment(wallet, view, txid, anchors=anchors, payees=payees)
 
-        return await self._runner.run(make)
+        return await self.call(name, work)
+
+    async def prove_reserve(self, name: str, amount: int, message: bytes) -> bytes:
+        """Return a file that shows that a wallet holds so many grains. Raises
+        `ReserveProofError`, `WalletLockedError`, `WatchOnlyError`."""
+
+        def work(wallet: Wallet) -> bytes:
+            with self._link.snapshot() as view:
+                return prove_reserve(wallet, view, self._link, amount, message).to_file()
+
+        return await self.call(name, work)

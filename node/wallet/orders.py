@@ -16,7 +16,7 @@ from unchained.node.primitives.types import Txid
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import Outgoing, Payee
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee
 from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.wallet import Wallet
 
@@ -42,7 +42,7 @@ class PaymentOrder(msgspec.Struct, frozen=True):
 
     payees: tuple[Payee, ...]
     fee: Fee
-    account: int = 0
+    account: AccountRef = 0
     coins: tuple[bytes, ...] | None = None
     subtract_fee: bool = False
 
@@ -62,7 +62,7 @@ class PaymentOrder(msgspec.Struct, frozen=True):
         """Join the account's largest coins, unless coins or an exact fee were named."""
         if self.coins is not None or self.fee.exact is not None:
             return None
-        return spender.join_largest(self.fee, self.account)
+        return spender.join_largest(self.fee, spender.account_index(self.account))
 
     def digest(self) -> bytes:
         """Return what tells this payment from others, 32 bytes; its fee rate apart."""
@@ -77,7 +77,7 @@ class SweepOrder(msgspec.Struct, frozen=True):
 
     payee: str
     fee: Fee
-    account: int = 0
+    account: AccountRef = 0
     memo: bytes = b""
     coins: tuple[bytes, ...] | None = None
 
@@ -96,7 +96,7 @@ class ConsolidationOrder(msgspec.Struct, frozen=True):
     """Join an account's coins, the smallest first; only those `below` a value."""
 
     fee: Fee
-    account: int = 0
+    account: AccountRef = 0
     below: int | None = None
 
     def prepare(self, spender: Spender) -> list[Prepared]:
@@ -227,10 +227,12 @@ def note(wallet: Wallet, prepared: Prepared, now_ms: int) -> Noted:
 
 
 def _record(wallet: Wallet, prepared: Prepared, sized: SizedTransfer, now_ms: int) -> Outgoing:
-    return wallet.record(
+    outgoing = wallet.record(
         sized,
         now_ms,
         payees=prepared.payees,
+        proven_payees=prepared.unsigned.payees,
         change=prepared.change,
         replaces=prepared.replaces,
     )
+    return msgspec.structs.replace(outgoing, warning=prepared.warning)

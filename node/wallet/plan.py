@@ -34,12 +34,14 @@ from unchained.node.wallet.unsigned import (
 
 class Prepared(msgspec.Struct, frozen=True):
     """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
-    the output that brings change; `replaces` the txid of a transfer that it takes the place of."""
+    the output that brings change; `replaces` the txid of a transfer that it takes the place of;
+    `warning` is what whoever sends it should know."""
 
     unsigned: Unsigned
     payees: tuple[Payee, ...]
     change: int | None
     replaces: bytes = b""
+    warning: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
+from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
+from unchained.node.wallet.contracts import Contract
 
 
 class Origin(enum.IntEnum):
@@ -79,18 +82,36 @@ class OutgoingState(enum.IntEnum):
     what brought it any more. It waits again if that comes back."""
 
 
+AccountRef = int | str
+"""An account by its number or its name."""
+
+
 class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Whom a transfer pays: an address, a paycode, or the hex digits of a lock."""
+    """Whom a transfer pays: an address, a paycode, a contract, or the hex digits of a lock; or,
+    until it is made, the name of one in the address book. `name` is what the book calls him."""
 
     payee: str
     value: int
     memo: bytes
+    name: str = ""
+
+
+class PaymentSecret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What proves that the output at `index` pays a paycode: the secret that payer and payee
+    share, 32 bytes."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_OUTPUTS)]
+    shared: Bytes32
+
+    def __repr__(self) -> str:
+        return f"<PaymentSecret {self.index}>"
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A transfer that the wallet made. `height` is that of its anchor, None if in none; `change`
-    the index of the output that brings change, None if none does. `joined` are the transfers that
-    were made for it to join coins, where it has just been sent."""
+    the index of the output that brings change, None if none does. `secrets` prove whom it pays, as
+    far as the wallet has kept them. `joined` are the transfers that were made for it to join coins,
+    where it has just been sent."""
 
     txid: Txid
     wid: Wid
@@ -103,7 +124,10 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
     joined: tuple[Txid, ...] = ()
+    warning: str = ""
+    """What whoever sends it should know; it is not kept."""
 
     @classmethod
     def of(
@@ -113,8 +137,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         height: int | None,
         state: OutgoingState,
         replaces: bytes,
-        payees: tuple[Payee, ...],
-        change: int | None,
+        noted: OutgoingNote,
     ) -> Outgoing:
         """Return what the wallet knows of a transfer, with what its bytes say."""
         return cls(
@@ -127,9 +150,18 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
             replaces,
             sized.transfer.fee,
             sized.size,
-            payees,
-            change,
+            noted.payees,
+            noted.change,
+            noted.secrets,
         )
+
+
+class OutgoingNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the wallet keeps of a transfer that its bytes do not say."""
+
+    payees: tuple[Payee, ...]
+    change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
 
 
 class HistoryKind(enum.IntEnum):
@@ -300,10 +332,9 @@ class ScanProgress(msgspec.Struct, frozen=True, gc=False):
         return self.height >= self.tip_height and self.rescan_next is None
 
     @property
-    def lag(self) -> int:
-        """How many anchors it has still to read."""
-        again = 0 if self.rescan_next is None else max(0, self.height + 1 - self.rescan_next)
-        return max(0, self.tip_height - self.height) + again
+    def reached(self) -> int:
+        """The height up to which it has read all that it was to read."""
+        return self.height if self.rescan_next is None else min(self.height, self.rescan_next - 1)
 
 
 class WalletStoreStatistics(msgspec.Struct, frozen=True):
@@ -313,3 +344,40 @@ class WalletStoreStatistics(msgspec.Struct, frozen=True):
     unspent: int
     outgoing: int
     transactions: int
+
+
+class WalletInfo(msgspec.Struct, frozen=True):
+    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
+
+    name: str
+    network: str
+    watch_only: bool
+    locked: bool
+    has_passphrase: bool
+    has_bip39_passphrase: bool | None
+    birth: int
+    accounts: tuple[int, ...]
+    found_accounts: tuple[int, ...]
+    """Those of a restored wallet to which coins had come."""
+    height: int | None
+
+
+class WatchedContract(msgspec.Struct, frozen=True):
+    """A contract that the wallet is party to, with its coins and what has been learnt of it.
+
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    """
+
+    contract: Contract
+    coins: tuple[WalletCoin, ...]
+    preimage: bytes | None
+    label: str
+
+    @property
+    def value(self) -> int:
+        """Grains that the contract holds on the chain."""
+        return sum(
+            coin.value
+            for coin in self.coins
+            if coin.spent_height is None and coin.height is not None
+        )

@@ -6,7 +6,6 @@ grains per byte of size (Protocol §8.2).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -18,22 +17,16 @@ from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode
-from unchained.node.primitives.conditions import (
-    HashTimeLockCondition,
-    KeyCondition,
-    MultisigCondition,
-)
+from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
     Transfer,
     output_id,
 )
-from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.wallet.contracts import Contract
+from unchained.node.primitives.types import Lock
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
-    ContractError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
@@ -41,9 +34,10 @@ from unchained.node.wallet.errors import (
     NothingToDoError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of, subtract
-from unchained.node.wallet.records import Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.replacement import check_replaces, with_descendants
 from unchained.node.wallet.selection import (
     MAX_SEARCHED,
@@ -86,6 +80,19 @@ class Spender:
         # Protocol §8.3: IMMATURE_COIN
         return self.next_height - self._network.maturity + 1
 
+    def account_index(self, which: AccountRef) -> int:
+        """Return the number of an account that is told by its number or its name. Raises
+        `NoSuchAccountError`."""
+        index = which if isinstance(which, int) else AccountNames(self._store).find(which)
+        if index is None or index not in self._accounts:
+            raise NoSuchAccountError(which)
+        return index
+
+    def _resolved(self, payees: Sequence[Payee]) -> list[Payee]:
+        """Return payees with what their names in the address book stand for."""
+        book = PayeeBook(self._store, self._network)
+        return [book.resolve(payee) for payee in payees]
+
     def _account(self, index: int) -> WatchAccount:
         account = self._accounts.get(index)
         if account is None:
@@ -105,7 +112,7 @@ class Spender:
         payees: Sequence[Payee],
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
         lock_height: int = 0,
         subtract_fee: bool = False,
@@ -120,6 +127,7 @@ class Spender:
             raise BadPaymentError(
                 f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}"
             )
+        account, payees = self.account_index(account), self._resolved(payees)
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         plan = self._key_plan(account, outputs, lock_height)
         if subtract_fee:
@@ -258,7 +266,7 @@ class Spender:
         to: str,
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> list[Prepared]:
@@ -267,14 +275,17 @@ class Spender:
 
         Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`.
         """
-        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1, named=coins)
+        account = self.account_index(account)
+        (payee,) = self._resolved([Payee(to, DUST, memo)])
+        return self._gather(account, fee, payee, least_inputs=1, named=coins)
 
     def consolidate(
-        self, fee: Fee, *, account: int = 0, below: int | None = None
+        self, fee: Fee, *, account: AccountRef = 0, below: int | None = None
     ) -> list[Prepared]:
         """Join an account's coins, the smallest first, into few; with `below` only those of a
         lower value. Raises `NothingToDoError` if there is nothing to join."""
-        return self._gather(account, fee, None, least_inputs=2, below=below)
+        index = self.account_index(account)
+        return self._gather(index, fee, None, least_inputs=2, below=below)
 
     def join_largest(self, fee: Fee, account: int) -> Prepared | None:
         """Join as many of an account's largest coins as one transfer holds; None where there are no
@@ -404,88 +415,6 @@ class Spender:
             )
         return self._to_self(own.account, output.value)
 
-    # Contracts
-
-    def from_contract(
-        self,
-        contract: Contract,
-        fee: Fee,
-        *,
-        payees: Sequence[Payee] = (),
-        account: int = 0,
-        preimage: bytes | None = None,
-        named: Sequence[bytes] | None = None,
-    ) -> Prepared:
-        """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
-        no payees take everything to an account's own paycode.
-
-        Anybody can pay a lock, so the largest coins are spent, as many as one transfer holds,
-        and none that is worth less than its fee; or those that are named.
-
-        A hash-time-lock is claimed with its preimage, and refunded without. Raises
-        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
-        """
-        terms = contract.terms
-        preimages: tuple[bytes, ...] = ()
-        lock_height, signatures = 0, 1
-        if isinstance(terms, MultisigCondition):
-            signatures = terms.threshold
-        elif isinstance(terms, HashTimeLockCondition):
-            if preimage is not None:
-                if hashlib.sha256(preimage).digest() != terms.hash:
-                    raise ContractError("the preimage does not fit the contract's hash")
-                preimages = (preimage,)
-            elif terms.height > self.next_height:
-                raise ContractError(
-                    f"the contract can be refunded from height {terms.height} on, "
-                    f"the next anchor has {self.next_height}"
-                )
-            else:
-                lock_height = terms.height
-        outputs = tuple(draft_for(self._network, payee) for payee in payees)
-        back = Draft(0, contract.lock) if payees else self._to_self(account)
-        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
-        coins = self._contract_coins(contract, costs_of(plan, fee), named)
-        plan = msgspec.structs.replace(plan, fixed=tuple(coins))
-        prepared = self._prepare(plan, fee, None, payees)
-        if not prepared.unsigned.outputs:
-            raise InsufficientFundsError(
-                costs_of(plan, fee).change, sum(coin.value for coin in coins)
-            )
-        return prepared
-
-    def _contract_coins(
-        self, contract: Contract, costs: SelectionCosts, named: Sequence[bytes] | None
-    ) -> list[WalletCoin]:
-        confirmed = [
-            coin
-            for coin in self._store.coins_at(contract.lock)
-            if coin.height is not None and coin.spent_height is None and not coin.leaving
-        ]
-        if not confirmed:
-            raise ContractError("the contract holds no confirmed coins")
-        ready = [coin for coin in confirmed if not self._is_immature(coin)]
-        if not ready:
-            raise ContractError("the contract's coins were all minted too lately to be spent")
-        if named is not None:
-            ready = _only_named(ready, named)
-        worth = [coin for coin in ready if coin.value > costs.per_input]
-        if not worth:
-            raise ContractError("no coin of the contract is worth its fee")
-        worth.sort(key=lambda coin: (-coin.value, coin.coin_id))
-        return worth[: costs.max_inputs]
-
     def _is_immature(self, coin: WalletCoin) -> bool:
         # a coin that was mined to a lock is minted, whatever the lock
         return not coin.txid and (coin.height or 0) >= self.mature_below
-
-
-def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[WalletCoin]:
-    found = {coin.coin_id: coin for coin in coins}
-    chosen = []
-    for coin_id in dict.fromkeys(named):
-        coin = found.get(CoinId(coin_id))
-        if coin is None:
-            raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
-        chosen.append(coin)
-    return chosen

@@ -16,6 +16,8 @@ WALLET_DB_VERSION: Final = 3
 """Goes up with every change of layout."""
 
 _STORE_KEY: Final = HashContext("wallet store")
+_NAME_KEY: Final = HashContext("wallet names")
+_NAME: Final = HashContext("wallet name")
 
 ACTIVE: Final = """{txid} IN (
     SELECT txid FROM waiting
@@ -237,9 +239,10 @@ _TAG: Final = HashContext("wallet tag")
 class Sealer:
     """Seals what the chain does not show, under a key that follows from the view key."""
 
-    __slots__ = ("_cipher", "_randomness", "_seed")
+    __slots__ = ("_cipher", "_names", "_randomness", "_seed")
 
     def __init__(self, view_seed: bytes, randomness: Randomness = SYSTEM) -> None:
+        self._names = _NAME_KEY(view_seed)
         self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
         self._randomness = randomness
         self._seed = view_seed
@@ -247,6 +250,10 @@ class Sealer:
     def pseudonym(self, tag: bytes) -> bytes:
         """Return what stands for a tag in a column, 16 bytes; empty for none."""
         return _TAG(self._seed + tag)[:16] if any(tag) else b""
+
+    def key_of(self, name: str) -> bytes:
+        """Return the key of a row that is found by a name, and does not show it."""
+        return _NAME(self._names + name.encode())[:16]
 
     def seal(self, value: object, bound_to: bytes) -> bytes:
         """Return the sealed bytes of a value, which open only beside the same key of a row."""

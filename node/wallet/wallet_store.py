@@ -21,8 +21,8 @@ from unchained.node.wallet.records import (
     Balance,
     Origin,
     Outgoing,
+    OutgoingNote,
     OutgoingState,
-    Payee,
     WalletCoin,
     WalletStoreStatistics,
 )
@@ -46,7 +46,7 @@ ON CONFLICT (coin_id) DO UPDATE SET
     time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
 """
 
-_payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
+_outgoing_note = msgspec.msgpack.Decoder(OutgoingNote)
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
@@ -312,6 +312,17 @@ class WalletStore(UserRecords):
             memo,
         )
 
+    def reserves(self, below: int, most: int) -> list[WalletCoin]:
+        """Return the largest unspent coins of the accounts that anchors below a height include,
+        but for those that a waiting transfer spends."""
+        rows = self.rows(
+            f"""SELECT {COLUMNS} FROM coins WHERE account >= 0 AND spent_height IS NULL
+                AND height < ? AND NOT {LEAVING} ORDER BY value DESC, coin_id LIMIT ?""",  # noqa: S608
+            below,
+            most,
+        )
+        return [self._coin(row) for row in rows]
+
     def spendable(
         self,
         account: int,
@@ -368,11 +379,10 @@ class WalletStore(UserRecords):
     def put_outgoing(
         self,
         sized: SizedTransfer,
-        payees: Sequence[Payee],
+        note: OutgoingNote,
         finds: TransferFinds,
         created_ms: int,
         *,
-        change: int | None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
@@ -387,7 +397,7 @@ class WalletStore(UserRecords):
                 sized.raw,
                 created_ms,
                 replaces,
-                self.sealer.seal((tuple(payees), change), sized.txid),
+                self.sealer.seal(note, sized.txid),
             )
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
@@ -398,7 +408,7 @@ class WalletStore(UserRecords):
                     "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
                 )
         waiting = OutgoingState.WAITING
-        return Outgoing.of(sized, created_ms, None, waiting, replaces, tuple(payees), change)
+        return Outgoing.of(sized, created_ms, None, waiting, replaces, note)
 
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
@@ -455,8 +465,8 @@ class WalletStore(UserRecords):
 
     def _outgoing(self, row: Any) -> Outgoing:
         sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
-        payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
-        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], payees, change)
+        note = _outgoing_note.decode(self.sealer.unseal(row[7], row[0]))
+        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], note)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
         """Return a transfer if the wallet made it."""

@@ -16,9 +16,10 @@ import trio.testing
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import ThreadRunner
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
-from unchained.node.primitives.types import Wid
+from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wallet import plan, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
@@ -41,7 +42,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
-from unchained.node.wallet.link import ChainLink, ChainTip
+from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
@@ -325,6 +326,12 @@ class Refuses:
 
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         return self._link.proven_transfer(wid)
+
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        return self._link.prove_coin(view, coin_id)
+
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
+        return await self._link.waiting(txids)
 
     async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
         return await self._link.confirmations(heights)

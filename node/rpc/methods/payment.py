@@ -44,7 +44,7 @@ from unchained.node.wallet.orders import (
     SweepOrder,
 )
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import Payee
+from unchained.node.wallet.records import AccountRef, Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 
@@ -186,7 +186,9 @@ class PaymentRoom:
         made = await self._wallets.consolidate(wallet, chosen, account=account, below=least)
         return GatheredInfo.of(made)
 
-    async def _planned(self, wallet: str, account: int, order: SpendingOrder) -> GatheredInfo:
+    async def _planned(
+        self, wallet: str, account: AccountRef, order: SpendingOrder
+    ) -> GatheredInfo:
         steps = await self._wallets.plan(wallet, order)
         before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
@@ -380,7 +382,13 @@ class PaymentRoom:
         return await self._add(wallet, made.contract, label, made.preimage)
 
     @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Take what a hash-time-lock holds, by the preimage given or known.")
+    @user_text(
+        """Take what a hash-time-lock holds, by the preimage given or known.
+
+        Near the height of the refund it pays more, to be first, and says so in `warning`; where a
+        refund waits in the mempool, what replaces it.
+        """
+    )
     async def htlc_claim(
         self,
         lock: ContractLock,

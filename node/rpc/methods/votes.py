@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
-from unchained.node.chain.queries import ChainQueries
+
+class Confirmations(Protocol):
+    """Tells how many votes confirm anchors (Protocol §6)."""
+
+    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
+        """Return, for each of some heights that the main chain has, the votes of its anchor."""
 
 
-async def votes_at(queries: ChainQueries, heights: Sequence[int | None]) -> list[int]:
+async def votes_at(queries: Confirmations, heights: Sequence[int | None]) -> list[int]:
     """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
     wanted = {height for height in heights if height is not None}
     found = await queries.confirmations(wanted)

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
-from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
-from unchained.node.rpc.methods.votes import votes_at
+from unchained.node.rpc.methods.votes import Confirmations, votes_at
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     AccountCount,
@@ -40,7 +39,7 @@ SLOW_METHOD_S = 120.0
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
+    def __init__(self, wallets: WalletManager, queries: Confirmations) -> None:
         self._wallets = wallets
         self._queries = queries
 
@@ -271,7 +270,8 @@ class WalletRoom:
         offset: Offset = 0,
     ) -> list[OwnCoin]:
         def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
-            found = opened.store.coins(account, spent=spent, limit=limit, offset=offset)
+            index = None if account is None else opened.account_index(account)
+            found = opened.store.coins(index, spent=spent, limit=limit, offset=offset)
             return [
                 (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
                 for coin in found
@@ -324,13 +324,3 @@ class WalletRoom:
     async def cancel_rescan(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.cancel_rescan(wallet)
         return await self.info(wallet)
-
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
-    @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
-    async def receipt(
-        self,
-        txid: Hash,
-        wallet: WalletName = DEFAULT_WALLET,
-        anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
-    ) -> Hex:
-        return Hex(await self._wallets.receipt(wallet, bytes(txid), anchors=anchors))

@@ -14,8 +14,8 @@ from unchained.node.primitives.conditions import HashTimeLockCondition, Multisig
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.keystore import MAX_ACCOUNTS
 from unchained.node.wallet.orders import Gathered
+from unchained.node.wallet.payee_book import NAME_CHARS_MAX
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
     SCHEME,
@@ -30,10 +30,12 @@ from unchained.node.wallet.records import (
     Payee,
     ScanProgress,
     WalletCoin,
+    WalletInfo,
+    WatchedContract,
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
 from unchained.node.wallet.unsigned import size_bound
-from unchained.node.wallet.wallet import WalletInfo, WatchedContract
+from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
     str,
@@ -44,7 +46,11 @@ Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
 Memo = Annotated[str, msgspec.Meta(max_length=MAX_MEMO)]
 PayeeText = Annotated[str, msgspec.Meta(min_length=1, max_length=URI_CHARS_MAX)]
 PartyText = Annotated[str, msgspec.Meta(min_length=1, max_length=PAYCODE_CHARS_MAX)]
-Account = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1, description="account of the wallet")]
+Account = Annotated[
+    Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    | Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)],
+    msgspec.Meta(description="account of the wallet: its number or its name"),
+]
 FeeRate = Annotated[
     int, msgspec.Meta(ge=1, le=1_000_000, description="grains per byte of size (Protocol §8.2)")
 ]
@@ -113,7 +119,8 @@ class WalletProgress(msgspec.Struct, frozen=True):
 @user_text(
     """A wallet of the node. Of a closed one only the name is known; it has no coins below
     `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
-    mnemonic alone does not bring it back (missing where the file does not tell)."""
+    mnemonic alone does not bring it back (missing where the file does not tell). `found_accounts`
+    are those of a restored wallet to which coins had come, besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str
@@ -124,6 +131,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
     has_bip39_passphrase: bool | None
     birth_height: int | None
     accounts: list[int]
+    found_accounts: list[int]
     progress: WalletProgress | None
     failure: str
 
@@ -141,6 +149,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.has_bip39_passphrase,
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
+            [] if info is None else list(info.found_accounts),
             None if progress is None else WalletProgress.of(progress),
             failure,
         )
@@ -230,11 +239,15 @@ class OwnCoin(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("Whom a transfer paid. A memo that is no text is in hex.")
+@user_text(
+    """Whom a transfer paid. A memo that is no text is in hex; `alias` is the name in the address
+    book that he was paid by."""
+)
 class Paid(msgspec.Struct, frozen=True):
     payee: str
     amount: Amount
     memo: str
+    alias: str | None
 
 
 @user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
@@ -247,7 +260,8 @@ class Abandoned(msgspec.Struct, frozen=True):
     """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
     transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
     id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
-    first."""
+    first. `warning` is what whoever sent it should know: that a hash-time-lock is claimed near its
+    refund."""
 )
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash | None
@@ -259,6 +273,7 @@ class Sent(msgspec.Struct, frozen=True):
     payees: list[Paid]
     joined: list[Hash]
     joins: int
+    warning: str | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -273,6 +288,7 @@ class Sent(msgspec.Struct, frozen=True):
             [_paid(payee) for payee in outgoing.payees],
             [Hash(txid) for txid in outgoing.joined],
             len(outgoing.joined),
+            outgoing.warning or None,
         )
 
     @classmethod
@@ -290,6 +306,7 @@ class Sent(msgspec.Struct, frozen=True):
             [_paid(payee) for payee in last.payees],
             [],
             len(steps) - 1,
+            last.warning or None,
         )
 
 
@@ -328,8 +345,8 @@ class GatheredInfo(msgspec.Struct, frozen=True):
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
-    `fingerprint` stands for all of that text; `terms` is what spends it if it lies under a
-    contract."""
+    `fingerprint` stands for all of that text, `alias` is what the address book calls him; `terms`
+    is what spends it if it lies under a contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount
@@ -339,11 +356,13 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
     fingerprint: str | None
     terms: str | None
     memo: str
+    alias: str | None
 
 
 @user_text(
     """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
-    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys."""
+    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys; `missing`
+    signatures are needed still."""
 )
 class UnsignedTransfer(msgspec.Struct, frozen=True):
     file: Hex
@@ -353,6 +372,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
     outputs: list[UnsignedOutput]
     can_sign: list[Hash]
     signed_by: list[Hash]
+    missing: int
 
     @classmethod
     def of(cls, file: bytes, summary: Summary) -> UnsignedTransfer:
@@ -371,11 +391,13 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
                     output.fingerprint or None,
                     output.terms or None,
                     memo_text(output.memo),
+                    output.name or None,
                 )
                 for output in summary.outputs
             ],
             [Hash(key) for key in summary.can_sign],
             [Hash(key) for key in summary.signed_by],
+            summary.missing,
         )
 
 
@@ -434,4 +456,4 @@ def memo_text(memo: bytes) -> str:
 
 
 def _paid(payee: Payee) -> Paid:
-    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo))
+    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo), payee.name or None)

@@ -332,17 +332,19 @@ WITHOUT_A_METHOD = {
     "config password",
     "config path",
     "config show",
-    "db backup",
     "db check",
     "db reset",
     "db stats",
+    "doctor",
     "id",
     "key new",
     "mine advise",
     "miner",
     "start",
+    "verify-message",
     "verify-proof",
     "verify-receipt",
+    "verify-reserve",
     "version",
 }
 """Commands that ask no node."""
@@ -351,10 +353,12 @@ SHORT = {
     "node memory": "debug.memory",
     "node statistics": "debug.statistics",
     "node tasks": "debug.tasks",
+    "node trace": "debug.trace",
     "peers": "net.peers",
     "rpc": "rpc.discover",
     "status": "node.status",
     "stop": "node.stop",
+    "tasks": "debug.tasks",
 }
 """Commands of everyday use, and of those who look after a node, and what they call."""
 
