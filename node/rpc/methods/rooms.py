@@ -20,6 +20,7 @@ from unchained.node.rpc.methods.node import NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom
+from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.verification import VerificationRoom
@@ -42,6 +43,7 @@ ROOMS: Final[tuple[type, ...]] = (
     WalletRoom,
     PaymentRoom,
     WalletPageRoom,
+    TokenRoom,
     ProofRoom,
     KeepingRoom,
     ContractRoom,

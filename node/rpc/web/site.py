@@ -49,17 +49,17 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.asgi import header
-from unchained.node.rpc.http.server import SiteServices
+from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
-from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
-from unchained.node.rpc.web.renderer import Renderer
-from unchained.node.rpc.web.sessions import (
+from unchained.node.rpc.web.page_sessions import (
     PAGE_LINK_S,
     SESSION_HOURS,
     SESSION_NAME,
     PageSessions,
 )
+from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
+from unchained.node.rpc.web.renderer import Renderer
 from unchained.node.rpc.web.static_files import StaticFiles
 from unchained.node.wallet.payment_request import qr_svg
 
@@ -266,7 +266,7 @@ class Site:
         session."""
         if self._open_to_machine and is_of_this_machine(scope):
             return
-        if services.access >= PAGE_ACCESS or self._sessions.find(_secret_of(scope)):
+        if services.caller.access >= PAGE_ACCESS or self._sessions.find(_secret_of(scope)):
             return
         raise UnauthorizedError("from here this page asks for the read token of the node")
 
@@ -277,10 +277,12 @@ class Site:
             return await self._render("login.html", 200, "Log in", {}, message=message)
         form = await _form_of(scope, receive)
         token = form.get("token", "").strip()
-        if not token.isascii() or await services.tokens.access(b"Bearer " + token.encode()) < (
-            PAGE_ACCESS
-        ):
+        if not token.isascii():
             raise UnauthorizedError("the token is wrong")
+
+        bearer = await services.tokens.caller(b"Bearer " + token.encode())
+        if bearer.access < PAGE_ACCESS:
+            raise UnauthorizedError("the token is a wallet's, not the read token of the node")
         return self._let_in("/", self._sessions.begin(PAGE_ACCESS))
 
     def _let_in(self, path: str, secret: str) -> Reply:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.web.reads import PageReads
 from unchained.node.rpc.web.wallet_views import ROWS_AT_ONCE, history_csv
 
@@ -15,8 +16,8 @@ class Methods:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
 
-    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
-        assert (name, access) == ("wallet.history", Access.FULL)
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        assert (name, caller.access) == ("wallet.history", Access.FULL)
         ids = [row["id"] for row in self.rows]
         first = ids.index(params["after"]) + 1 if "after" in params else 0
         return msgspec.json.encode(self.rows[first : first + params["limit"]])

@@ -31,7 +31,7 @@ _TOKEN_BYTES: Final = 32
 _TOKEN_DIGITS: Final = 2 * _TOKEN_BYTES
 
 
-class PageSession(msgspec.Struct, frozen=True):
+class BrowserSession(msgspec.Struct, frozen=True):
     """What a browser may see and do; `csrf` comes with its forms. `until` in ms."""
 
     access: Access
@@ -49,18 +49,18 @@ class PageSessions:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sessions: OrderedDict[bytes, PageSession] = OrderedDict()
+        self._sessions: OrderedDict[bytes, BrowserSession] = OrderedDict()
         self._links: OrderedDict[bytes, int] = OrderedDict()
 
     def begin(self, access: Access) -> str:
         """Return the secret of a fresh session."""
         secret = _secret()
         until = self._clock.now_ms() + SESSION_HOURS * 3_600_000
-        self._sessions[_digest(secret)] = PageSession(access, _secret(), until)
+        self._sessions[_digest(secret)] = BrowserSession(access, _secret(), until)
         _bound(self._sessions)
         return secret
 
-    def find(self, secret: str | None) -> PageSession | None:
+    def find(self, secret: str | None) -> BrowserSession | None:
         """Return the session that a secret opens, if there is one which has not ended."""
         if secret is None or len(secret) != _TOKEN_DIGITS:
             return None
@@ -95,7 +95,7 @@ class PageSessions:
         return self.begin(Access.FULL)
 
 
-def _bound(kept: OrderedDict[bytes, PageSession] | OrderedDict[bytes, int]) -> None:
+def _bound(kept: OrderedDict[bytes, BrowserSession] | OrderedDict[bytes, int]) -> None:
     while len(kept) > SESSIONS_MAX:
         kept.popitem(last=False)
 
