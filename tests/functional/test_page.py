@@ -504,3 +504,8 @@ def wait_until(holds: Any) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
+
+
+def test_who_needs_no_credentials_sees_no_log_of_a_wallet(seen: Seen) -> None:
+    for path in ("/live?wallet=default", "/live?wallet=a&since=0"):
+        assert fetch(seen.url + path)[0] in (401, 403)

@@ -48,7 +48,8 @@ from unchained.node.rpc.core.errors import (
     WalletRefusedError,
 )
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.asgi import header
+from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.http.asgi import CALLER, header
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
@@ -168,6 +169,8 @@ class Site:
             check_is_no_other_site(scope)
             if path == "/live" and scope["method"] == "GET":
                 self._check_admitted(services, scope)
+                # Who is let in sees the chain's log, and no wallet's.
+                scope["state"][CALLER] = Caller(PAGE_ACCESS)
                 await services.events(scope, receive, send)
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)

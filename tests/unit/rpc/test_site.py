@@ -101,6 +101,7 @@ class Browser:
             "query_string": query.encode(),
             "headers": [(k.encode(), v.encode("latin-1")) for k, v in sent.items()],
             "client": (client, 5),
+            "state": {},
         }
         out: list[Message] = []
         given = [{"type": "http.request", "body": body, "more_body": False}]
