@@ -465,6 +465,7 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         right = {**confirmed, "passphrase": "right"}
         status, page, _ = send_form(url + "/wallet/send", right, cookie)
         assert status == 200, page
+        assert client.call("wallet.info", {"wallet": "one"})["locked"]
         (waiting,) = client.call("mempool.list")
         assert waiting["txid"] in page
         client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])

@@ -10,6 +10,8 @@ import io
 from collections.abc import Mapping
 from typing import Any, Final
 
+import trio
+
 from unchained.node.rpc.client.history_csv import HistoryCsv
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.web.reads import PageReads
@@ -62,7 +64,13 @@ async def send(reads: PageReads, form: Mapping[str, str]) -> Facts:
         await reads.get(
             "wallet.unlock", wallet=wallet, passphrase=passphrase, seconds=float(PAYMENT_UNLOCK_S)
         )
-    signed = await reads.get("wallet.sign", wallet=wallet, file=file)
+    try:
+        signed = await reads.get("wallet.sign", wallet=wallet, file=file)
+    finally:
+        if passphrase:
+            # What was unlocked for this payment is open for no other.
+            with trio.CancelScope(shield=True):
+                await reads.get("wallet.lock", wallet=wallet)
     return {
         "wallet": wallet,
         "sent": await reads.get("wallet.broadcast", wallet=wallet, files=[signed["file"]]),
