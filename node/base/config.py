@@ -251,6 +251,20 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_read: Annotated[
         bool, Meta(description="Answer read-only methods without the token in rpc.token.")
     ] = False
+    socket: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|off|/.+)$",
+            extra={"expected": "auto, off or an absolute path"},
+            description="Unix socket that gives full access to the node's own user, and to nobody "
+            "else; auto: rpc.socket in the data directory.",
+        ),
+    ] = AUTO
+    tls_certificate: Annotated[
+        str,
+        Meta(description="File (PEM) of the certificate that the RPC shows; empty: no TLS."),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File (PEM) of the certificate's key.")] = ""
     page: Annotated[
         PageAccess,
         Meta(

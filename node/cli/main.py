@@ -56,6 +56,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "start": (),
     "status": ("status",),
     "stop": ("status",),
+    "token": ("token",),
     "tasks": ("tasks",),
     "transfer": ("ledger",),
     "verify-message": ("proofs",),

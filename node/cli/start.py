@@ -113,8 +113,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
     from unchained.node.notify.command_target import BadCommandError
     from unchained.node.notify.targets import NotifySecretError
     from unchained.node.peers.asmap import BadAsmapError
-    from unchained.node.rpc.http.gatekeeper import TokenError
-    from unchained.node.rpc.http.listener import ListenError
+    from unchained.node.rpc.http.sockets import ListenError
+    from unchained.node.rpc.http.tokens import TokenError
     from unchained.node.transport.contract import (
         BadAddressError,
         BadIdentityError,

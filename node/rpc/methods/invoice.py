@@ -10,7 +10,7 @@ from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.methods.history_shapes import (
     INVOICE_STATUSES,
@@ -59,7 +59,7 @@ class InvoiceRoom:
         self._queries = queries
         self._clock = clock
 
-    @method("wallet.invoice", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Ask for a payment: make a paycode of its own for it, to which payments are booked.
 
@@ -101,7 +101,7 @@ class InvoiceRoom:
 
         return (await self._describe([await self._wallets.change(wallet, work)]))[0]
 
-    @method("wallet.invoices", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.invoices", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text("Return a wallet's invoices and the payments to each, the latest invoice first.")
     async def list_(
         self,
@@ -121,7 +121,7 @@ class InvoiceRoom:
 
         return await self._describe(await self._wallets.change(wallet, work))
 
-    @method("wallet.get_invoice", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.get_invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text("Return one invoice and the payments to it.")
     async def get(self, invoice: InvoiceId, wallet: WalletName = DEFAULT_WALLET) -> InvoiceInfo:
         def work(opened: Wallet) -> _Looked:
@@ -129,7 +129,7 @@ class InvoiceRoom:
 
         return (await self._describe([await self._wallets.change(wallet, work)]))[0]
 
-    @method("wallet.cancel_invoice", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.cancel_invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Expect nothing more for an invoice that is not paid.
 

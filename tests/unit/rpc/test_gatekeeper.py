@@ -53,15 +53,17 @@ def keeper(**changes: Any) -> Gatekeeper:
 @trio_test
 async def test_credentials_give_access() -> None:
     gate = keeper()
-    assert await gate.access(None) is Access.PUBLIC
-    assert await gate.access(b"Bearer " + b"t" * 64) is Access.READ
-    assert await gate.access(b"bearer   " + b"t" * 64) is Access.READ
+    assert (await gate.caller(None)).access is Access.PUBLIC
+    assert (await gate.caller(b"Bearer " + b"t" * 64)).access is Access.READ
+    assert (await gate.caller(b"bearer   " + b"t" * 64)).access is Access.READ
     with pytest.raises(UnauthorizedError):
-        await gate.access(b"Bearer " + b"m" * 64)
-    assert await keeper(mining_token="m" * 64).access(b"Bearer " + b"m" * 64) is Access.MINE
-    assert await gate.access(basic("__cookie__:abc")) is Access.FULL
-    assert await gate.access(basic("ada:lovelace: 1")) is Access.FULL
-    assert await keeper(anonymous=Access.READ).access(None) is Access.READ
+        await gate.caller(b"Bearer " + b"m" * 64)
+    assert (
+        await keeper(mining_token="m" * 64).caller(b"Bearer " + b"m" * 64)
+    ).access is Access.MINE
+    assert (await gate.caller(basic("__cookie__:abc"))).access is Access.FULL
+    assert (await gate.caller(basic("ada:lovelace: 1"))).access is Access.FULL
+    assert (await keeper(anonymous=Access.READ).caller(None)).access is Access.READ
 
 
 @pytest.mark.parametrize(
@@ -85,14 +87,14 @@ async def test_credentials_give_access() -> None:
 @trio_test
 async def test_wrong_credentials_give_none(header: bytes) -> None:
     with pytest.raises(UnauthorizedError) as caught:
-        await keeper().access(header)
+        await keeper().caller(header)
     assert "abc" not in caught.value.message
 
 
 @trio_test
 async def test_without_a_password_there_is_no_user() -> None:
     with pytest.raises(UnauthorizedError):
-        await keeper(user=None, password=None).access(basic("ada:lovelace: 1"))
+        await keeper(user=None, password=None).caller(basic("ada:lovelace: 1"))
 
 
 class CountingRunner(InlineRunner):
@@ -114,7 +116,7 @@ async def test_a_right_password_is_hashed_once() -> None:
     runner.gate.set()
     gate = keeper(runner=runner)
     for _ in range(5):
-        assert await gate.access(basic("ada:lovelace: 1")) is Access.FULL
+        assert (await gate.caller(basic("ada:lovelace: 1"))).access is Access.FULL
     assert runner.runs == 1
 
 
@@ -127,7 +129,7 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
     async def guess(number: int) -> None:
         nonlocal refused
         with pytest.raises(UnauthorizedError):
-            await gate.access(basic(f"ada:{number}"))
+            await gate.caller(basic(f"ada:{number}"))
         refused += 1
 
     async with trio.open_nursery() as nursery:
@@ -136,8 +138,8 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
         await wait_all_tasks_blocked()
         assert runner.runs == 1
         with pytest.raises(BusyError):
-            await gate.access(basic("ada:one more"))
-        assert await gate.access(basic("__cookie__:abc")) is Access.FULL
+            await gate.caller(basic("ada:one more"))
+        assert (await gate.caller(basic("__cookie__:abc"))).access is Access.FULL
         runner.gate.set()
     assert refused == 9
 
