@@ -5,24 +5,19 @@ Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated, Final, NamedTuple, cast
 
 import typer
+from typer.main import get_command
 
-from unchained.node.base.settings import ConfigError
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import CommandFailedError
-from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption
-from unchained.node.cli.start import start
-from unchained.storage.errors import StoreError
+from unchained.node.base.version import VERSION
+from unchained.node.cli.commands import LazyGroup, from_modules, new_app
 
 FAILED = 1
 WRONG_USE = 2
@@ -33,54 +28,64 @@ PROGRAM = "unchained-node"
 # What the parser raises for wrong use; typer exports this one member of its family only.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
-COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "bench": ("bench",),
-    "chain": ("chain",),
-    "coin": ("ledger",),
-    "config": ("config",),
-    "db": ("db",),
-    "id": ("identity",),
-    "key": ("key",),
-    "mempool": ("ledger",),
-    "mine": ("mine", "advise"),
-    "miner": ("miner",),
-    "net": ("net",),
-    "node": ("status",),
-    "peers": ("net",),
-    "rpc": ("status",),
-    "start": (),
-    "status": ("status",),
-    "stop": ("status",),
-    "transfer": ("ledger",),
-    "verify-proof": ("ledger",),
-    "verify-receipt": ("pay",),
-    "version": (),
-    "wallet": ("wallet", "pay", "sign", "contract"),
+
+class Command(NamedTuple):
+    """A command of the first level: the modules of this room that make it, and its line."""
+
+    modules: tuple[str, ...]
+    line: str
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "start": Command(("start",), "Run a node until Ctrl-C, SIGTERM or a failure."),
+    "status": Command(("status",), "Show what the node does."),
+    "stop": Command(("status",), "Stop the node in good order."),
+    "wallet": Command(
+        ("wallet", "pay", "sign", "contract"), "Keep wallets: receive, look, back up."
+    ),
+    "mine": Command(("mine", "advise"), "Look after the node's miner."),
+    "chain": Command(("chain",), "Look at the chain, or carry it in a file."),
+    "coin": Command(("ledger",), "Look at coins."),
+    "transfer": Command(("ledger",), "Look at transfers, try them, hand them in."),
+    "mempool": Command(("ledger",), "Look at what waits for an anchor."),
+    "peers": Command(("net",), "Show the connected peers."),
+    "net": Command(("net",), "Look after the node's connections."),
+    "node": Command(("status",), "Look into the running node."),
+    "rpc": Command(
+        ("status",),
+        "Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.",
+    ),
+    "config": Command(("config",), "Show the settings, or write a file to change them."),
+    "db": Command(("db",), "Check, measure or copy a node's store."),
+    "id": Command(("identity",), "Print the node's peer id; its key is made if there is none yet."),
+    "key": Command(("key",), "Make keys."),
+    "miner": Command(("miner",), "Mine for a node elsewhere, until Ctrl-C or SIGTERM."),
+    "bench": Command(("bench",), "Measure how fast this machine is."),
+    "verify-proof": Command(("ledger",), "Check a proof of a coin with no node."),
+    "verify-receipt": Command(
+        ("pay",),
+        "Check a receipt with no node: the transfer, its place in an anchor, and the anchors' "
+        "work.",
+    ),
+    "version": Command(
+        ("version",), "Print the version of the node, of Python and of the machine."
+    ),
 }
-"""Which modules each command needs. Only those are imported: the others would cost each command
-more time than it takes."""
+"""What the help lists. Only the modules of the command that is run are imported."""
 
 
 POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
 """The variable that forces a proof-of-work backend; only where it is set is there one to check."""
 
 
-def build(arguments: Sequence[str]) -> typer.Typer:
-    """Return the parser for a command line: with the command that it begins with, or with all."""
-    app = typer.Typer(
-        help="A peer-to-peer proof-of-work node.",
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+def command_line() -> LazyGroup:
+    """Return the parser."""
+    app = new_app(help="A peer-to-peer proof-of-work node.", cls=LazyGroup)
     app.callback(invoke_without_command=True)(root)
-    app.command()(start)
-    app.command()(version)
-    wanted = COMMAND_MODULES.get(arguments[0]) if arguments else None
-    if wanted is None:
-        wanted = tuple(dict.fromkeys(name for names in COMMAND_MODULES.values() for name in names))
-    for name in wanted:
-        import_module(f"unchained.node.cli.{name}").add_to(app)
-    return app
+    group = cast(LazyGroup, get_command(app))
+    for name, (modules, line) in COMMANDS.items():
+        group.add_line(name, line, partial(from_modules, name, modules))
+    return group
 
 
 @user_text("Run a node, or look after one.")
@@ -89,25 +94,11 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(importlib.metadata.version("unchained"))
+        typer.echo(VERSION)
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_USE)
-
-
-@user_text("Print the version of the node, of Python and of the machine.")
-def version(json: JsonOption = False) -> None:
-    facts = {
-        "unchained": importlib.metadata.version("unchained"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    if json:
-        print_json(facts)
-    else:
-        for name, value in facts.items():
-            typer.echo(f"{name} {value}")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -120,20 +111,13 @@ def run(arguments: Sequence[str]) -> int:
         except ValueError as error:
             return _fail(str(error), WRONG_USE)
     try:
-        result = build(arguments)(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        result = command_line().main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except USAGE_ERROR as error:
         return _fail(usage_line(error), WRONG_USE)
-    except ConfigError as error:
-        return _fail(str(error), WRONG_USE)
     except typer.Abort:
         return _fail("interrupted", FAILED)
-    except (StoreError, CommandFailedError) as error:
-        return _fail(str(error), FAILED)
-    except OSError as error:
-        return _fail(_describe(error), FAILED)
     except Exception as error:  # noqa: BLE001
-        # A running node writes the traceback to its log; people get one line in any case.
-        return _fail(f"internal error: {_describe(error)}", FAILED)
+        return _report(error)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
@@ -142,6 +126,22 @@ def run(arguments: Sequence[str]) -> int:
     if result == INTERRUPTED:
         return _fail("interrupted", FAILED)
     return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    # Imported only for a command that failed: help and completion have no use for them.
+    from unchained.node.base.settings import ConfigError
+    from unchained.node.cli.asker import CommandFailedError
+    from unchained.storage.errors import StoreError
+
+    if isinstance(error, ConfigError):
+        return _fail(str(error), WRONG_USE)
+    if isinstance(error, StoreError | CommandFailedError):
+        return _fail(str(error), FAILED)
+    if isinstance(error, OSError):
+        return _fail(_describe(error), FAILED)
+    # A running node writes the traceback to its log; people get one line in any case.
+    return _fail(f"internal error: {_describe(error)}", FAILED)
 
 
 def usage_line(error: Exception) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from unchained.node.base.ports import places_to_listen, rpc_place, with_port
 from unchained.node.base.user_text import user_text
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
     from unchained.node.cli.process import Process
     from unchained.node.cli.screen import Screen
     from unchained.node.mining.control import MiningControl
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the command."""
+    root.command("start")(start)
 
 
 @user_text("Run a node until Ctrl-C, SIGTERM or a failure.")
@@ -152,6 +156,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
 def _screen() -> Screen | None:
     """Return the terminal if a panel can be shown on it."""
+    from rich.console import Console
+
     from unchained.node.cli.screen import Screen, panel_possible
 
     if not panel_possible(sys.stdin, sys.stdout, os.environ):

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from tests.framework.forge import Forge, spend_key
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
-from unchained.node.cli import main
 from unchained.node.cli.asker import duration, moment, shown
 from unchained.node.cli.status import literal
 from unchained.node.consensus.params import NETWORKS, REG
@@ -351,11 +349,3 @@ def test_asking_loads_no_more_than_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_every_command_finds_its_room() -> None:
-    everything = typer.main.get_command(main.build([])).commands
-    assert set(everything) == set(main.COMMAND_MODULES)
-    for name, command in everything.items():
-        alone = typer.main.get_command(main.build([name])).commands[name]
-        assert set(getattr(alone, "commands", {})) == set(getattr(command, "commands", {}))

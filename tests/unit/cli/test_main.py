@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.services import SAME_SIGNAL_S
@@ -233,13 +232,13 @@ def test_an_expected_failure_is_reported_by_its_own_text(home: NodeHome) -> None
 
 def test_every_command_can_speak_json() -> None:
     def without(command: Any, path: str) -> Iterator[str]:
-        for name, below in getattr(command, "commands", {}).items():
-            yield from without(below, f"{path} {name}")
+        for name in getattr(command, "commands", {}):
+            yield from without(command.made(name), f"{path} {name}")
         options = {option for parameter in command.params for option in parameter.opts}
         if not hasattr(command, "commands") and "--json" not in options:
             yield path
 
-    assert list(without(typer.main.get_command(main.build([])), main.PROGRAM)) == []
+    assert list(without(main.command_line(), main.PROGRAM)) == []
 
 
 RUN_COMMAND = "import sys; from unchained.node.cli.main import main; main()"
