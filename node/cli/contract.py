@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, print_fields
+from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import (
     AmountArgument,
@@ -20,6 +20,7 @@ from unchained.node.cli.pay import (
     show_sent,
 )
 from unchained.node.cli.sign import write_unsigned
+from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
 
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
@@ -34,7 +35,7 @@ def add_to(_root: typer.Typer) -> None:
     app.add_typer(htlc_app, name="htlc")
 
 
-@asking(app, "contracts")
+@asking(app, "contracts", table=True)
 @user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     columns = ["kind", "value", "label", "lock", "text"]

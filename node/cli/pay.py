@@ -14,13 +14,7 @@ import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import (
-    Asker,
-    CommandFailedError,
-    asking,
-    print_fields,
-    print_rows,
-)
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
@@ -28,6 +22,7 @@ from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
 )
+from unchained.node.cli.tables import print_fields, print_rows
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

@@ -53,7 +53,7 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="wallet")
 
 
-@asking(app, "list")
+@asking(app, "list", table=True)
 @user_text("Show the wallets of the node.")
 def list_(node: Asker) -> None:
     columns = ["name", "open", "locked", "watch_only", "progress.height", "failure"]
@@ -303,7 +303,7 @@ def balance(
     node.show_fields(node.call("wallet.balance", name=wallet, account=account))
 
 
-@asking(app, "coins")
+@asking(app, "coins", table=True)
 @user_text("Show a wallet's coins, the latest first.")
 def coins(
     node: Asker,
@@ -320,7 +320,7 @@ def coins(
     node.show_rows(found, columns, "no coins")
 
 
-@asking(app, "history")
+@asking(app, "history", table=True)
 @user_text("Show what touched a wallet: what waits first, then from the tip down.")
 def history(
     node: Asker,

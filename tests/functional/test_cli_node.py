@@ -19,8 +19,8 @@ import pytest
 
 from tests.framework.forge import Forge, spend_key
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
-from unchained.node.cli.asker import duration, moment, shown
 from unchained.node.cli.status import literal
+from unchained.node.cli.tables import duration, moment, shown
 from unchained.node.consensus.params import NETWORKS, REG
 from unchained.node.crypto.accounts import derive_account, mnemonic_seed
 from unchained.node.crypto.addresses import decode_paycode, encode_address
@@ -290,6 +290,23 @@ def on_terminal(home: NodeHome, *arguments: str, until: str, ctrl_c: bool = Fals
     return shown
 
 
+def test_ids_may_be_given_by_their_first_digits(shell: Shell) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = shell.home.run(*words, *shell.where)
+        return done.returncode, done.stdout + done.stderr
+
+    tip = json.loads(run("chain", "tip", "--json")[1])["id"]
+    code, said = run("chain", "anchor", f"{tip[:11]}", "--json")
+    # Digits alone are a height.
+    assert code == 0 or tip[:11].isdigit()
+    assert tip[:11].isdigit() or json.loads(said)["header"]["id"] == tip
+    code, said = run("chain", "header", "0123456789")
+    assert (code, said) == (
+        1,
+        "unchained-node: nothing is known whose id begins with 0123456789\n",
+    )
+
+
 def test_a_terminal_waits_while_a_wallet_reads_the_chain(shell: Shell) -> None:
     wallet = ("-w", "reader")
     made = shell.home.run("wallet", "create", *wallet, "--no-passphrase", *shell.where)
@@ -302,7 +319,7 @@ def test_a_terminal_waits_while_a_wallet_reads_the_chain(shell: Shell) -> None:
 
 def test_a_terminal_gets_colours_and_tables(shell: Shell) -> None:
     shown = on_terminal(shell.home, "status", *shell.where, until="not mining")
-    assert "\x1b[32mready\x1b[0m" in shown
+    assert "\x1b[32mready, up" in shown
     shown = on_terminal(shell.home, "chain", "forks", *shell.where, until="main")
     assert "fork height" in shown
     shown = on_terminal(shell.home, "mempool", "list", *shell.where, until="nothing waits")
