@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+NODE_VERSION: Final = "0.1.0"
 """As pyproject.toml has it."""

@@ -52,6 +52,9 @@ ColumnsOption = Annotated[
     ),
 ]
 
+MINING_WALLET: Final = "mining"
+"""The wallet that a node makes for what it mines before it has a default wallet."""
+
 ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
 """Parameters of methods that are ids of 64 hex digits, or lists of them."""
 
@@ -98,6 +101,7 @@ class Asker:
         self.json = json
         self._columns = columns
         self._words = words
+        self._said_mining = False
 
     @property
     def remote(self) -> bool:
@@ -127,9 +131,16 @@ class Asker:
 
         Raises `CommandFailedError`.
         """
-        if isinstance(params, Mapping):
-            params = {name: self._whole(method, name, value) for name, value in params.items()}
-        return self._ask(method, params, seconds)
+        if not isinstance(params, Mapping):
+            return self._ask(method, params, seconds)
+        params = {name: self._whole(method, name, value) for name, value in params.items()}
+        try:
+            return self._ask(method, params, seconds)
+        except CommandFailedError as error:
+            other = self._mining_instead(error, params)
+            if other is None:
+                raise
+        return self._ask(method, other, seconds)
 
     def _ask(
         self, method: str, params: Mapping[str, object] | Sequence[object], seconds: float
@@ -176,6 +187,22 @@ class Asker:
                     raise typer.BadParameter(str(error), param_hint="--rpc") from None
             self._client = Client(endpoint, timeout=ASK_SECONDS)
         return self._client
+
+    def _mining_instead(
+        self, error: CommandFailedError, params: Mapping[str, object]
+    ) -> dict[str, object] | None:
+        """Return the parameters for the wallet `mining` where there is no default wallet: who has
+        just begun to mine has that one alone."""
+        name = next((name for name in ("wallet", "name") if params.get(name) == "default"), None)
+        if error.word != "NO_SUCH_WALLET" or name is None:
+            return None
+        found = self._ask("wallet.list", {}, ASK_SECONDS)
+        if all(MINING_WALLET not in entry.values() for entry in found):
+            return None
+        if not self._said_mining:
+            self._said_mining = True
+            typer.echo(f"there is no wallet default: this is {MINING_WALLET}", err=True)
+        return {**params, name: MINING_WALLET}
 
     # Ids by their first digits
 

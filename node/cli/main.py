@@ -16,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from unchained.node.base.user_text import user_text
-from unchained.node.base.version import VERSION
+from unchained.node.base.version import NODE_VERSION
 from unchained.node.cli.commands import LazyGroup, from_modules, new_app
 
 FAILED = 1
@@ -94,7 +94,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(VERSION)
+        typer.echo(NODE_VERSION)
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

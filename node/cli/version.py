@@ -7,7 +7,7 @@ import platform
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.base.version import VERSION
+from unchained.node.base.version import NODE_VERSION
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
 
@@ -20,7 +20,7 @@ def add_to(root: typer.Typer) -> None:
 @user_text("Print the version of the node, of Python and of the machine.")
 def version(json: JsonOption = False) -> None:
     facts = {
-        "unchained": VERSION,
+        "unchained": NODE_VERSION,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

@@ -75,6 +75,9 @@ def create(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
     ] = False,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Do not ask for two of the words.")
+    ] = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
@@ -87,12 +90,9 @@ def create(
         accounts=accounts,
         allow_empty=no_passphrase,
     )
+    from unchained.node.cli.mnemonics import show_new
 
-    def human() -> None:
-        typer.echo(found["mnemonic"])
-        typer.echo("write these words down: anyone who has them has the coins", err=True)
-
-    node.show(found, human)
+    node.show(found, lambda: show_new(found["mnemonic"], confirm=not no_confirm))
 
 
 @asking(app, "restore")
@@ -115,10 +115,9 @@ def restore(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    if mnemonic_file is not None:
-        mnemonic = read_secret(mnemonic_file, str(mnemonic_file))
-    else:
-        mnemonic = read_passphrase(None, None, what="Mnemonic")
+    from unchained.node.cli.mnemonics import read_mnemonic
+
+    mnemonic = read_mnemonic(mnemonic_file)
     extra = read_passphrase(None, None, what="BIP 39 passphrase", new=True) if bip39 else None
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
@@ -220,7 +219,10 @@ def mnemonic(
     found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
 
     def human() -> None:
-        typer.echo(found["words"])
+        from unchained.node.cli.mnemonics import grid
+
+        words = found["words"]
+        typer.echo("\n".join(grid(words.split())) if sys.stdout.isatty() else words)
         if found["has_bip39_passphrase"]:
             typer.echo("the BIP 39 passphrase is needed as well: it is not shown", err=True)
 

@@ -190,10 +190,10 @@ def test_without_a_node(home: NodeHome) -> None:
     where = f"--network reg --data-dir {home.data_dir()}"
     for command in (["status"], ["stop"], ["chain", "tip"], ["rpc", "chain.tip"]):
         assert shell.fails(*command) == (
-            "unchained-node: the node is not running "
-            f"(start it with `unchained-node start {where}`)\n"
+            f"unchained-node: no node of network reg is running in {home.data_dir()}: "
+            f"start it with `unchained-node start {where}`\n"
         )
-    assert "start it with `unchained-node start`)" in home.run("status").stderr
+    assert "start it with `unchained-node start`\n" in home.run("status").stderr
     assert "there is no such directory" in shell.fails("chain", "export", str(home.path / "x"))
 
 
