@@ -44,7 +44,7 @@ from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
 from unchained.node.mining.control import ControlStatistics, MiningControl
-from unchained.node.mining.epoch_manager import EpochManager, EpochStatistics, Payout
+from unchained.node.mining.epoch_manager import EpochManager, EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoins, MinedCoinsStatistics
 from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.mining.payout import (
@@ -104,6 +104,8 @@ class NodeStatistics(msgspec.Struct, frozen=True):
     control: ControlStatistics | None
     harvest: MinedCoinsStatistics | None
     network: NetworkStatistics | None
+    payee: str | None = None
+    """Whom mined coins pay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +185,7 @@ class Node:
             control=None if mining is None else mining.control.statistics(),
             harvest=None if mining is None else mining.mined.statistics(),
             network=None if self.peers is None else self.peers.statistics(),
+            payee=None if mining is None else mining.payout.payee,
         )
 
 
@@ -257,8 +260,10 @@ async def build(
             log=log,
             randomness=SYSTEM,
         )
-        payout: Payout = (
-            chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets)
+        payout = (
+            chosen
+            if isinstance(chosen, FixedPayout)
+            else AccountPayout(chosen, wallets, pays or MINING_WALLET)
         )
         mining = None
         # Protocol §10: reg mines on demand
@@ -385,7 +390,7 @@ def _make_network(
 def _make_mining(
     config: MiningConfig,
     chain: ChainService,
-    payout: Payout,
+    payout: FixedPayout | AccountPayout,
     clock: Clock,
     may_mine: Watch[bool],
     log: FilteringBoundLogger,
@@ -413,7 +418,7 @@ def _make_mining(
         runner=ThreadRunner(1),
         log=log,
     )
-    return OwnMiner(pool, epochs, control, mined)
+    return OwnMiner(pool, epochs, control, mined, payout)
 
 
 def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:

@@ -28,6 +28,7 @@ from unchained.node.base.services import (
     stop_on_signals,
 )
 from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
+from unchained.node.cli.guide import Guide
 from unchained.node.rpc.methods.node import Counted, LogLevel
 
 STOPPED = 0
@@ -65,6 +66,7 @@ class Process(msgspec.Struct, frozen=True):
     logs: Logs
     supervisor: LateSupervisor
     loop: LoopMonitor
+    guide: Guide
 
     @property
     def log(self) -> FilteringBoundLogger:
@@ -136,7 +138,7 @@ def run_node(
     ):
         instrument = LoopMonitor(logs.log)
         late = LateSupervisor()
-        process = Process(settings, data_dir, clock, logs, late, instrument)
+        process = Process(settings, data_dir, clock, logs, late, instrument, Guide(settings))
         try:
             trio.run(_main, process, late, compose, instruments=[instrument])
         except BaseException as failure:
@@ -178,12 +180,14 @@ async def _main(
         os._exit(FAILED)
 
     def note_started() -> None:
+        process.guide.look()
         log.info(
             "node.started",
             version=importlib.metadata.version("unchained"),
             network=process.settings.config.node.network,
             data_dir=process.data_dir,
             pid=os.getpid(),
+            **process.guide.facts(),
         )
 
     async with trio.open_nursery() as nursery:

@@ -135,6 +135,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
             settings, process.data_dir, clock=process.clock, log=process.log, control=process
         )
         services = node.services()
+        if node.mining is not None:
+            process.guide.payee = node.mining.payout.payee
         if screen is not None and node.mining is not None:
             services = [*services, _panel(screen, node, node.mining.control, process, services)]
         return services
@@ -182,6 +184,7 @@ def _panel(
         control,
         node,
         stop=process,
+        guide=process.guide,
         clock=process.clock,
         log=process.log,
     )

@@ -8,6 +8,7 @@ from unchained.miner.pool import MiningPool
 from unchained.node.mining.control import MiningControl
 from unchained.node.mining.epoch_manager import EpochManager
 from unchained.node.mining.mined_coins import MinedCoins
+from unchained.node.mining.payout import AccountPayout, FixedPayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class OwnMiner:
     epochs: EpochManager
     control: MiningControl
     mined: MinedCoins
+    payout: FixedPayout | AccountPayout
 
     def mines(self) -> bool:
         """Return whether the pool has a job and no pause."""
