@@ -23,6 +23,7 @@ from unchained.miner.jobs import PoolStatistics
 from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
+from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
@@ -399,9 +400,12 @@ def _make_mining(
     workers = config.workers
     if workers == "auto":
         workers = auto_workers(chain.network.mem_kib, config.affinity)
+    nice = raised_nice(config.nice)
+    if nice != config.nice:
+        log.info("mining.nice_raised", wanted=config.nice, nice=nice)
     pool = MiningPool(
         workers=workers,
-        nice=config.nice,
+        nice=nice,
         affinity=config.affinity or None,
         cpu_cap=config.cpu_cap,
         huge_pages=config.huge_pages,

@@ -130,12 +130,17 @@ class Sink:
 
 
 class RotatingFile:
-    """JSON lines in a file of mode 0600 that is set aside when it has grown to `max_bytes`."""
+    """JSON lines in a file of mode 0600 that is set aside when it has grown to `max_bytes`.
+
+    A file that cannot be set aside is written on, and tried again when it has grown further; one
+    that cannot be opened is tried again with each line.
+    """
 
     def __init__(self, path: Path, max_bytes: int = FILE_BYTES, count: int = FILE_COUNT) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._count = count
+        self._rotate_at = max_bytes
         self._file = self._open()
 
     def _open(self) -> BinaryIO:
@@ -145,17 +150,25 @@ class RotatingFile:
     def write(self, event: Event) -> None:
         """Append one line, rotating first where it would not fit."""
         line = msgspec.json.encode(event) + b"\n"
-        if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
+        if self._file.closed:
+            self._file = self._open()
+        if self._file.tell() and self._file.tell() + len(line) > self._rotate_at:
             self._rotate()
         self._file.write(line)
 
     def _rotate(self) -> None:
         self._file.close()
         names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self._count))]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
-        self._file = self._open()
+        try:
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                with contextlib.suppress(FileNotFoundError):
+                    newer.replace(older)
+        except OSError:
+            self._file = self._open()
+            self._rotate_at = self._file.tell() + self._max_bytes
+        else:
+            self._file = self._open()
+            self._rotate_at = self._max_bytes
 
     def close(self) -> None:
         """Close the file."""

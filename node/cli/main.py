@@ -130,6 +130,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _report(error: Exception) -> int:
     # Imported only for a command that failed: help and completion have no use for them.
+    from unchained.node.base.os_errors import os_error_line
     from unchained.node.base.settings import ConfigError
     from unchained.node.cli.asker import CommandFailedError
     from unchained.storage.errors import StoreError
@@ -138,8 +139,13 @@ def _report(error: Exception) -> int:
         return _fail(str(error), WRONG_USE)
     if isinstance(error, StoreError | CommandFailedError):
         return _fail(str(error), FAILED)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read what was printed has enough, as `head` does.
+        return FAILED
+    if isinstance(error, UnicodeEncodeError):
+        return _fail("a word of the command line is not text in UTF-8", WRONG_USE)
     if isinstance(error, OSError):
-        return _fail(_describe(error), FAILED)
+        return _fail(os_error_line(error), FAILED)
     # A running node writes the traceback to its log; people get one line in any case.
     return _fail(f"internal error: {_describe(error)}", FAILED)
 
@@ -177,7 +183,23 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _as_utf8(word: str) -> str:
+    """Return a word of the command line read as UTF-8, whatever the locale says; a name of a file
+    that is none stays as it came."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        return word
+
+
 def main() -> None:
     """Run the command line of this process."""
     mend_streams()
-    sys.exit(run(sys.argv[1:]))
+    code = run([_as_utf8(word) for word in sys.argv[1:]])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left would be tried once more at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _report(error)
+    sys.exit(code)

@@ -17,6 +17,7 @@ from unchained.node.base.config import declared_keys, toml_value
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.runner import freeze_imports
+from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import (
     Service,
     ServiceFailedError,
@@ -38,12 +39,14 @@ FAILED = 1
 class LateSupervisor:
     """A supervisor that exists only once the services are known, which are given its methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
         self.supervisor: Supervisor | None = None
         self.reason: str | None = None
 
     def request_stop(self, reason: str) -> None:
         """Stop, or do so as soon as there is something to stop."""
+        self._manager.stopping()
         if self.supervisor is None:
             self.reason = reason
         else:
@@ -137,10 +140,11 @@ def run_node(
         forward_libraries(logs.log),
     ):
         instrument = LoopMonitor(logs.log)
-        late = LateSupervisor()
+        manager = ServiceManager()
+        late = LateSupervisor(manager)
         process = Process(settings, data_dir, clock, logs, late, instrument, Guide(settings))
         try:
-            trio.run(_main, process, late, compose, instruments=[instrument])
+            trio.run(_main, process, late, manager, compose, instruments=[instrument])
         except BaseException as failure:
             line = _line(failure, expected, log_file)
             logs.log.error("node.stopped", exit_code=FAILED, error=line, exc_info=failure)
@@ -169,6 +173,7 @@ def _chain(error: BaseException) -> Sequence[BaseException]:
 async def _main(
     process: Process,
     late: LateSupervisor,
+    manager: ServiceManager,
     compose: Callable[[Process], Awaitable[Sequence[Service]]],
 ) -> None:
     log = process.log
@@ -189,11 +194,13 @@ async def _main(
             pid=os.getpid(),
             **process.guide.facts(),
         )
+        manager.ready(f"network {process.settings.config.node.network}")
 
     async with trio.open_nursery() as nursery:
         await nursery.start(
             stop_on_signals, late.request_stop, lambda number: end_now(f"signal {number} again")
         )
+        nursery.start_soon(manager.watch)
         services = await compose(process)
         freeze_imports()
         late.supervisor = Supervisor(

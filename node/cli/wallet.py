@@ -282,19 +282,19 @@ def _show_receiving(
         typer.echo(found["uri"] if uri else found["text"])
         if len(found["text"]) > FINGERPRINT_FROM:
             typer.echo(f"fingerprint {found['fingerprint']}", err=True)
-        if qr:
-            from unchained.node.wallet.payment_request import qr_terminal
-
-            typer.echo(qr_terminal(found["uri"]))
 
     node.show(found, human)
-    if png is not None:
-        from unchained.node.wallet.payment_request import qr_png
+    if not (qr or png):
+        return
+    from unchained.node.wallet.payment_request import TooLongForQrError, qr_png, qr_terminal
 
-        try:
+    try:
+        if qr and not node.json:
+            typer.echo(qr_terminal(found["uri"]))
+        if png is not None:
             qr_png(found["uri"], png)
-        except OSError as error:
-            raise CommandFailedError(f"{png}: {error.strerror}") from None
+    except TooLongForQrError as error:
+        raise CommandFailedError(str(error)) from None
 
 
 @asking(app, "balance")

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
+from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.runner import Runner
 from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
@@ -188,5 +189,6 @@ TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
     (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
     (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
+    (OSError, lambda error: UnavailableError(short(os_error_line(error)), error="SYSTEM_REFUSED")),
 )
 """How the failures of the node's rooms are answered for."""

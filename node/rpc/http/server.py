@@ -298,7 +298,10 @@ class Server:
             raise InvalidRequestError("the path is not a plain one", error="BAD_PATH")
         if self._gatekeeper is None:
             raise UnavailableError("the server is starting")
-        return await self._gatekeeper.access(given.get(b"authorization"))
+        client = scope["client"]
+        return await self._gatekeeper.access(
+            given.get(b"authorization"), client[0] if client else ""
+        )
 
     def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
         wrong = ForbiddenError(

@@ -6,7 +6,9 @@ import ast
 import io
 import json
 import logging
+import os
 import re
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -170,6 +172,45 @@ def test_the_file_is_private_holds_json_lines_and_rotates(tmp_path: Path) -> Non
     ]
     assert kept == [f"a.{n}" for n in range(14, 20)]
     assert all(p.stat().st_size <= 130 for p in tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_set_aside_is_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "node.log"
+    in_the_way = tmp_path / "node.log.1"
+    in_the_way.mkdir()
+    (in_the_way / "x").touch()
+    output = RotatingFile(path, max_bytes=130, count=2)
+    for n in range(6):
+        output.write({"event": f"a.{n}", "text": "x" * 30})
+    shutil.rmtree(in_the_way)
+    for n in range(6, 12):
+        output.write({"event": f"a.{n}", "text": "x" * 30})
+    output.close()
+    lines = [line for file in (in_the_way, path) for line in file.read_text().splitlines()]
+    assert [json.loads(line)["event"] for line in lines] == [f"a.{n}" for n in range(12)][
+        -len(lines) :
+    ]
+    assert path.stat().st_size <= 130
+
+
+def test_a_file_that_cannot_be_opened_for_a_while_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node.log"
+    output = RotatingFile(path, max_bytes=60, count=2)
+    output.write({"event": "a.0", "text": "x" * 30})
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> int:
+            raise OSError(24, "Too many open files")
+
+        patch.setattr(os, "open", full)
+        for n in range(1, 4):
+            with pytest.raises(OSError, match="Too many open files"):
+                output.write({"event": f"a.{n}", "text": "x" * 30})
+    output.write({"event": "a.4"})
+    output.close()
+    assert json.loads(path.read_text())["event"] == "a.4"
 
 
 def test_the_file_gets_the_traceback_and_the_terminal_does_not(tmp_path: Path) -> None:

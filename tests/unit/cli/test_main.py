@@ -74,7 +74,8 @@ def test_an_unexpected_error_is_one_line_too(
 ) -> None:
     for error, line in [
         (ZeroDivisionError("by zero"), "internal error: ZeroDivisionError: by zero"),
-        (OSError("pipe"), "OSError: pipe"),
+        (OSError("pipe"), "pipe"),
+        (OSError(28, "No space left on device", "/x"), "/x: No space left on device"),
         (KeyboardInterrupt(), "interrupted"),
     ]:
 
@@ -259,6 +260,107 @@ def test_a_command_runs_without_one_of_its_streams(tmp_path: Path, closed: int) 
     assert done.returncode == 1
     assert "internal error" not in done.stderr
     assert closed == 2 or len(done.stderr.splitlines()) == 1
+
+
+COMMANDS_THAT_PRINT = [("--help",), ("--version",), ("version", "--json"), ("config", "show")]
+
+
+@pytest.mark.parametrize("words", COMMANDS_THAT_PRINT)
+def test_a_full_disk_under_what_is_printed_is_one_line(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_COMMAND, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "unchained-node: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", COMMANDS_THAT_PRINT)
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_COMMAND, *words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def below(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command that does something, and the words that lead to it."""
+    names = getattr(command, "commands", {})
+    if not names:
+        yield path, command
+    for name in names:
+        yield from below(command.made(name), (*path, name))
+
+
+def takes_file(parameter: Any) -> bool:
+    return "Path" in str(parameter.type_descriptor.annotation)
+
+
+FILES = [
+    (words, parameter)
+    for words, command in below(main.command_line())
+    for parameter in command.params
+    # Those that ask a node find it in one way.
+    if takes_file(parameter)
+    or (
+        parameter.name == "data_dir"
+        and (words == ("status",) or all(other.name != "rpc" for other in command.params))
+    )
+]
+
+
+def filled(command: Any, but: Any) -> list[str]:
+    """Return something for each argument and option that a command cannot be without."""
+    given = []
+    for parameter in command.params:
+        if parameter is but or not parameter.required:
+            continue
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else None
+        kind = str(parameter.type_descriptor.annotation)
+        value = "/none/such" if "Path" in kind else "1" if "int" in kind else "x"
+        given += [value] if name is None else [name, value]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("words", "parameter"), FILES, ids=[f"{' '.join(words)} {p.name}" for words, p in FILES]
+)
+def test_a_file_that_cannot_be_used_is_one_line(
+    words: tuple[str, ...], parameter: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    command = main.command_line()
+    for word in words:
+        command = command.made(word)
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\x00")
+    long = "x" * 300
+    is_option = parameter.opts[0].startswith("-")
+    for bad in (tmp_path / "none", tmp_path, file / "below", tmp_path / long, file, "/dev/full"):
+        if words in NEEDS_A_NODE_STARTED:
+            continue
+        given = filled(command, parameter)
+        value = [parameter.opts[0], str(bad)] if is_option else [str(bad)]
+        more = [] if parameter.name == "data_dir" else ["--data-dir", str(tmp_path / "data")]
+        has_place = any(found.name == "data_dir" for found in command.params)
+        code = main.run([*words, *value, *given, *(more if has_place else [])])
+        said = capsys.readouterr().err
+        lines = [line for line in said.splitlines() if not line.startswith("warning: ")]
+        assert "internal error" not in said, (bad, said)
+        assert code == 0 or (code in (1, 2) and len(lines) == 1), (bad, code, said)
+
+
+NEEDS_A_NODE_STARTED: set[tuple[str, ...]] = {("start",), ("miner",)}
+"""They run until they are stopped where the file is right."""
 
 
 def test_a_terminal_that_knows_few_letters_is_shown_the_others_escaped(tmp_path: Path) -> None:
