@@ -46,7 +46,7 @@ class LevelOptions(msgspec.Struct, frozen=True):
 
     write_buffer: int = 4 << 20
     block_cache: int = 2 << 20
-    open_files: int = 74
+    open_files: int = 138
     file_size: int = 1 << 20
     bloom_bits: int = 10
 
@@ -117,7 +117,9 @@ class _LevelReader:
         """Return the value or None of each key, in the order of `keys`."""
         with self._gate:
             get = self._source.get
-            return [get(key, verify_checksums=True) for key in keys]
+            # in the order of the tables: each is opened once, and not once for each key
+            found = {key: get(key, verify_checksums=True) for key in sorted(keys)}
+        return [found[key] for key in keys]
 
     def items(
         self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False

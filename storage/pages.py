@@ -12,6 +12,9 @@ from unchained.node.crypto.state_range import StateRange
 from unchained.storage.kv import Batch, Getter, Reader
 from unchained.storage.tables import PageTable
 
+UPPER_PAGES_MAX: Final = 8_192
+"""Pages above the lowest level that a range takes into memory when a store is opened, 8 MB."""
+
 _LEAVES_AT_ONCE: Final = 4_096
 """Leaves after which finished pages are given out."""
 
@@ -29,6 +32,26 @@ class StoredPages:
         if page is None:
             raise self._table.corrupt(self._table.key(level, index), "the page is missing")
         return page
+
+
+def upper_pages(
+    reader: Reader, table: PageTable, count: int, page_height: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Return level, index and bytes of the pages of a range of `count` leaves that most changes
+    pass through: of as many levels, the lowest left out, as have `UPPER_PAGES_MAX` together."""
+    level = 1
+    while _pages_from(level, count, page_height) > UPPER_PAGES_MAX:
+        level += 1
+    return table.scan(reader, level)
+
+
+def _pages_from(level: int, count: int, page_height: int) -> int:
+    """Return how many pages of a level and above it a range of `count` leaves has."""
+    pages = 0
+    while nodes := count >> page_height * level:
+        pages += -(-nodes >> page_height)
+        level += 1
+    return pages
 
 
 class BatchPages:

@@ -201,6 +201,12 @@ class PageTable(Table[bytes]):
         """Return a page, or None."""
         return self.read(reader, self.key(level, index))
 
+    def scan(self, reader: Reader, level: int) -> Iterator[tuple[int, int, bytes]]:
+        """Return level, index and bytes of all pages of a level and above it, by level."""
+        for key, raw in reader.items(self.key(level, 0), self.stop):
+            self.check_key(key)
+            yield key[1], int.from_bytes(key[2:], "big"), self.decode(key, raw)
+
     def scan_keys(self, reader: Reader) -> Iterator[tuple[int, int]]:
         """Return level and index of all pages, by level."""
         for key in reader.keys(self.start, self.stop):

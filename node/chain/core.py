@@ -327,10 +327,12 @@ class ChainCore:
                 self.admission.take_in_listed(mint.coin)
         for wid in map(Wid, package.body.transfers):
             self.mempool.reveal(wid)
-            if not self._waiting.is_stored(wid):
-                raw = package.transfers.get(wid)
-                raw = self._waiting.jobs.get(wid) if raw is None else raw
+            # To write what is stored takes less than to look whether it is.
+            raw = package.transfers.get(wid)
+            if raw is None and not self._waiting.is_stored(wid):
+                raw = self._waiting.jobs.get(wid)
                 assert raw is not None, "its length was known when the body was counted"
+            if raw is not None:
                 put(schema.TRANSFER.key(wid), raw)
         body = package.body
         record = AnchorRecord(node.coin.raw, body.to_bytes(), AnchorStatus.COUNTS, 0, 0, node.marks)

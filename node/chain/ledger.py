@@ -16,13 +16,13 @@ from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.consensus.transition import Transition, created_locks
 from unchained.node.crypto.history_range import HistoryPeaks, HistoryRange
-from unchained.node.crypto.state_range import SPENT, StateRange, leaf_of
+from unchained.node.crypto.state_range import SPENT, STATE_PAGE_HEIGHT, StateRange, leaf_of
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore, Overlay
-from unchained.storage.pages import BatchPages, StoredPages
+from unchained.storage.pages import BatchPages, StoredPages, upper_pages
 from unchained.storage.presence import there
 from unchained.storage.schema import (
     AnchorConnected,
@@ -58,6 +58,7 @@ class Ledger:
         """The store as it will be after the next flush."""
         self.state = StateRange(StoredPages(store, schema.STATE_PAGE), state.positions)
         """The state's range after the tip; to be read only."""
+        self.state.keep(upper_pages(store, schema.STATE_PAGE, state.positions, STATE_PAGE_HEIGHT))
         self.anchors = HistoryRange(StoredPages(store, schema.HISTORY_PAGE), height + 1)
         """The history's range after the tip, with all its nodes; to be read only."""
         self._state_pages = BatchPages(self.batch, schema.STATE_PAGE)

@@ -26,6 +26,7 @@ from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
+from unchained.node.chain.mined_intake import MinedIntake
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
     BatchOutcome,
@@ -95,6 +96,7 @@ class ChainService:
             core.network, self._writer, self._verification, clock=clock, log=log
         )
         self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
+        self._mined = MinedIntake(core.network, self._writer, self, log=log)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
         self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
@@ -156,6 +158,7 @@ class ChainService:
                 nursery.start_soon(self._writer.run, name="chain.writer")
                 nursery.start_soon(self._intake.resubmit_released, name="chain.released")
                 nursery.start_soon(self._intake.resubmit_early, name="chain.early")
+                nursery.start_soon(self._mined.submit_released, name="chain.mined")
                 nursery.start_soon(self._expire, name="chain.expiry")
                 nursery.start_soon(self._clock_watch.run, name="chain.clock")
                 task_status.started()
@@ -168,6 +171,8 @@ class ChainService:
         self.status.set(status)
         for step in steps:
             self._coins += len(step.coins)
+            for coin in step.coins:
+                self._mined.note_counted(coin.id)
             self._connected += len(step.connected)
             self._disconnected += len(step.disconnected)
             for anchor in step.counted:
@@ -319,6 +324,16 @@ class ChainService:
         has been proven. The sender hears what it breaks when it can be validated.
         """
         return await self._intake.submit(coin, sender=sender)
+
+    async def submit_mined(
+        self, coin: Coin | ProvenCoin, template: Template | None
+    ) -> Outcome | Held:
+        """Take in a coin that was mined for this node, and if it is of anchor grade the body of
+        the template that it was found on; where the coin is held, its body is held with it.
+
+        Raises the `ProtocolError` that either breaks.
+        """
+        return await self._mined.submit(coin, template)
 
     def forget_sender(self, peer: str) -> None:
         """Let go of all coins of a banned peer that are held."""

@@ -17,7 +17,7 @@ the pages follow from the list of leaves alone, whatever it went through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
 from struct import Struct
@@ -188,6 +188,13 @@ class PagedRange:
         """Return what the range holds in memory, and how much it has read."""
         return RangeStatistics(sum(map(len, self._dirty)), len(self._clean), self._read)
 
+    def keep(self, pages: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take pages that the source has, by level and index, into memory at once, as if each had
+        been asked for. Raises `RangeCorruptError`."""
+        for level, index, page in pages:
+            self._check_page(level, index, page)
+            self._clean[level, index] = page
+
     # -- leaves -----------------------------------------------------------------------------------
 
     def append(self, leaf: bytes) -> None:
@@ -299,7 +306,8 @@ class PagedRange:
         while below:
             stale: dict[int, set[int]] = {}
             dirty = self._dirty[level]
-            for place, node in below.items():
+            # neighbours one after the other, as the source has them
+            for place, node in sorted(below.items()):
                 index = place >> height
                 slot = place & size - 1
                 above = stale.get(index)
@@ -392,11 +400,15 @@ class PagedRange:
     def _fetch(self, level: int, index: int) -> bytes:
         page = self._source.get(level, index)
         self._read += 1
+        self._check_page(level, index, page)
+        assert page is not None, "it was checked"
+        return page
+
+    def _check_page(self, level: int, index: int, page: bytes | None) -> None:
         expected = len(self._blank)
         if page is None or len(page) != expected:
             actual = None if page is None else len(page)
             raise RangeCorruptError(level, index, expected=expected, actual=actual)
-        return page
 
 
 class _Under:

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import Held
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import JobTimes, Template
@@ -179,7 +179,7 @@ class EpochManager:
         self._found += 1
         try:
             # Verified here too: a worker with bad memory must not put a forged coin on record.
-            await self._chain.submit_coin(coin)
+            outcome = await self._chain.submit_mined(coin, template)
             self._log.info(
                 "coin.found",
                 height=coin.height,
@@ -187,9 +187,7 @@ class EpochManager:
                 anchor=anchor,
                 worker=worker,
             )
-            if anchor:
-                await self._chain.submit_package(Package(coin, template.body, {}, {}))
-                self._anchors += 1
+            self._anchors += anchor and not isinstance(outcome, Held)
         except ProtocolError as error:
             self._rejected += 1
             self._log.warning("coin.rejected", id=coin.id.hex(), rule=error.name, why=str(error))

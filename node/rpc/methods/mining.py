@@ -17,7 +17,7 @@ from unchained.node.base.fanout import Watch
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner, ThreadRunner
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.results import Held, Package, ProvenCoin
+from unchained.node.chain.results import Held, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.chain.template import JobTimes, Template
@@ -89,7 +89,8 @@ class MiningTemplate(msgspec.Struct, frozen=True):
 
 @user_text(
     """What became of a coin. `held`: its time is ahead of the node's clock, or its parent is
-    unknown. `anchor`: it is of anchor grade and its body was published."""
+    unknown. `anchor`: it is of anchor grade and its body was published with it, or if it is held
+    waits with it."""
 )
 class SubmittedCoin(msgspec.Struct, frozen=True):
     id: Hash
@@ -244,15 +245,13 @@ class MiningRoom:
         if len(coin) != COIN_SIZE:
             raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
         mined = Coin.from_bytes(bytes(coin))
-        outcome = await self._chain.submit_coin(mined)
-        if isinstance(outcome, Held):
-            return SubmittedCoin(Hash(mined.id), "held", False)
         template = None
         if is_anchor_grade(mined, self._chain.network):
             template = self._templates.get(mined.header.body_root)
-        if template is not None:
-            await self._chain.submit_package(Package(mined, template.body, {}, {}))
-        return SubmittedCoin(Hash(mined.id), outcome.value, template is not None)
+        outcome = await self._chain.submit_mined(mined, template)
+        became: Literal["accepted", "known", "held"]
+        became = "held" if isinstance(outcome, Held) else outcome.value
+        return SubmittedCoin(Hash(mined.id), became, template is not None)
 
     @method("mine.benchmark", Access.FULL, timeout=90, errors=(BusyError,))
     @user_text("Measure the proof of work of this network; the node's own workers pause meanwhile.")
@@ -342,9 +341,7 @@ class MiningRoom:
         mined = await self._runner.run(
             self._search, header[:NONCE_OFFSET], template.target, as_anchor
         )
-        await self._chain.submit_coin(ProvenCoin(mined))
-        if as_anchor:
-            await self._chain.submit_package(Package(mined, template.body, {}, {}))
+        await self._chain.submit_mined(ProvenCoin(mined), template)
         return mined
 
     def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:

@@ -246,3 +246,15 @@ def test_anchors_of_one_batch_are_undone_like_others(chain: Paying) -> None:
     assert chain.dump() == before
     chain.restart()
     assert chain.dump() == before
+
+
+def test_a_ledger_that_is_opened_has_the_upper_pages_of_the_state_in_memory() -> None:
+    chain = Chain()
+    tip = chain.take(
+        chain.forge.anchor(chain.genesis, [chain.forge.coin(chain.genesis) for _ in range(40)])
+    )
+    chain.restart()
+    ledger = chain.core.ledger
+    # The 41 positions lie in three pages, with one above them.
+    assert (ledger.state.statistics().clean, ledger.state.statistics().read) == (1, 0)
+    assert ledger.state_root() == tip.state_root()

@@ -179,6 +179,26 @@ def test_a_change_reads_the_pages_above_it_and_no_others() -> None:
     assert state.statistics().read == 3
 
 
+def test_pages_that_are_handed_in_are_not_read() -> None:
+    _, pages = filled(1_024)
+    upper = [(level, index, page) for (level, index), page in pages.pages.items() if level]
+    state = StateRange(pages, 1_024)
+    state.keep(upper)
+    assert state.statistics().clean == len(upper) == 5
+    state.set_leaf(500, SPENT)
+    state.set_leaf(20, SPENT)
+    root = state.root(0, 0)
+    # Those that are left in the order in which they lie in the source.
+    assert pages.got == [(0, 1), (0, 31)]
+    bare = StateRange(pages, 1_024)
+    bare.set_leaf(20, SPENT)
+    bare.set_leaf(500, SPENT)
+    assert bare.root(0, 0) == root
+    for bad in (b"", bytes(PAGE + 1)):
+        with pytest.raises(RangeCorruptError, match=f"page 3 of level 1: expected {PAGE}"):
+            state.keep([(1, 3, bad)])
+
+
 def test_what_is_kept_of_flushed_pages_is_bounded() -> None:
     _, pages = filled(1_024)
     state = StateRange(pages, 1_024, clean_pages_max=5)

@@ -286,3 +286,18 @@ async def test_a_clock_that_jumps_leaves_times_valid(step_ms: int) -> None:
         status = await bench.chain.status.wait_for(lambda status: status.height == 2)
         # A miner's time is max(its clock, parent's + 1).
         assert status.tip_time > START_MS
+
+
+async def test_an_anchor_found_as_the_clock_steps_back_counts_when_its_time_comes() -> None:
+    async with working() as bench:
+        job = await bench.new_job()
+        bench.clock.now -= REG.future_limit_ms + 5_000
+        anchor = bench.miner.solve(job, anchor=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.chain.statistics().early == 1
+        assert bench.chain.status.value.height == 0
+        counted = bench.epochs.statistics()
+        assert (counted.coins_found, counted.anchors_found, counted.coins_rejected) == (1, 0, 0)
+        bench.clock.now = START_MS
+        await bench.chain.status.wait_for(lambda status: status.tip == anchor.id)
+        assert bench.mined.statistics().waiting == 1

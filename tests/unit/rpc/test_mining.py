@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import structlog
 import trio
 
-from tests.framework.forge import BACKEND
+from tests.framework.forge import BACKEND, Forge
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.errors import TimeTooNewError
 from unchained.node.consensus.params import REG
 from unchained.node.mining.payout import FixedPayout
+from unchained.node.primitives.coin import CoinHeader
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import NotReadyError
+from unchained.node.rpc.core.values import Hex
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
@@ -67,4 +71,28 @@ async def test_a_node_whose_clock_is_behind_gives_no_work_until_it_is_not() -> N
             await room.generate()
         await trio.sleep(11)
         assert (await room.template()).height == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_anchor_that_is_too_new_becomes_one_when_its_time_has_come() -> None:
+    forge = Forge()
+    chain, room = await open_room(Watch(True), REG.birth_ms)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        header = CoinHeader.from_bytes(bytes((await room.template()).header))
+        latest = REG.birth_ms + REG.future_limit_ms
+        for ahead_ms, grade in ((20_000, False), (10_000, True)):
+            mined = forge.mine(msgspec.structs.replace(header, time=latest + ahead_ms), grade=grade)
+            for _ in range(2):
+                handed_in = await room.submit(Hex(mined.raw))
+                assert (handed_in.outcome, handed_in.anchor) == ("held", grade)
+        assert chain.status.value.height == 0
+        await trio.sleep(11)
+        assert chain.status.value.tip == mined.id
+        handed_in = await room.submit(Hex(mined.raw))
+        assert (handed_in.outcome, handed_in.anchor) == ("known", True)
+        # Further ahead nothing is held, and it says so.
+        far = msgspec.structs.replace(header, time=latest + REG.future_limit_ms + 20_000)
+        with pytest.raises(TimeTooNewError):
+            await room.submit(Hex(forge.mine(far, grade=True).raw))
         nursery.cancel_scope.cancel()

@@ -56,6 +56,7 @@ def test_value_is_what_was_put_last(store: KeyValueStore) -> None:
     assert store.get(b"b") == b""
     assert store.get(b"c") is None
     assert store.get_many([b"c", b"b", b"a"]) == [None, b"", b"2"]
+    assert store.get_many([b"b", b"c", b"a", b"b"]) == [b"", None, b"2", b""]
 
 
 def test_last_change_of_a_key_counts(store: KeyValueStore) -> None:
