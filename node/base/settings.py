@@ -36,7 +36,7 @@ OWN_NAMES = (FILE_NAME, LOG_NAME, "db")
 """A directory that holds one of these is a node's data directory."""
 
 
-FILE_BYTES_MAX: Final = 1 << 20
+SETTINGS_FILE_BYTES_MAX: Final = 1 << 20
 """Bytes of a settings file that is read."""
 
 
@@ -208,9 +208,9 @@ def _from_file(
 ) -> Iterator[tuple[str, tuple[object, SettingOrigin]]]:
     try:
         with path.open("rb") as file:
-            raw = file.read(FILE_BYTES_MAX + 1)
-        if len(raw) > FILE_BYTES_MAX:
-            raise BadFileError(path, f"is longer than {FILE_BYTES_MAX} bytes")
+            raw = file.read(SETTINGS_FILE_BYTES_MAX + 1)
+        if len(raw) > SETTINGS_FILE_BYTES_MAX:
+            raise BadFileError(path, f"is longer than {SETTINGS_FILE_BYTES_MAX} bytes")
         text = raw.decode()
         document = tomllib.loads(text)
     except FileNotFoundError:

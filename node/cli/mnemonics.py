@@ -25,7 +25,7 @@ from unchained.node.crypto.accounts import MNEMONIC_WORDS, MnemonicError, mnemon
 GRID_COLUMNS: Final = 4
 WORDS_ASKED: Final = 2
 """Words that a person is asked for, to see that they were written down."""
-FILE_BYTES_MAX: Final = 4096
+MNEMONIC_FILE_BYTES_MAX: Final = 4096
 """Bytes of a file of words: numbered and spaced as one likes, they take some 500."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,2}[.):]?")
@@ -65,7 +65,7 @@ def read_mnemonic(file: Path | None) -> str:
     Raises `CommandFailedError`, which names the wrong word of a file.
     """
     if file is not None:
-        content = read_file(file, FILE_BYTES_MAX)
+        content = read_file(file, MNEMONIC_FILE_BYTES_MAX)
         warn_of_readers(file)
         return _from_text(_text_of(content, str(file)), str(file))
     if not sys.stdin.isatty():

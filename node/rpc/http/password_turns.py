@@ -15,7 +15,7 @@ from unchained.node.rpc.core.errors import BusyError
 
 WAITING_EACH_MAX: Final = 4
 """Checks of one address that wait."""
-ADDRESSES_MAX: Final = 24
+WAITING_ADDRESSES_MAX: Final = 24
 """Addresses that wait. With four connections each they take all that a server has: the owner comes
 in by the cookie all the same, whose check waits for nothing."""
 
@@ -42,7 +42,7 @@ class PasswordTurns:
     async def _wait(self, lane: str) -> None:
         waiting = self._lanes.get(lane)
         if waiting is None:
-            if len(self._lanes) >= ADDRESSES_MAX:
+            if len(self._lanes) >= WAITING_ADDRESSES_MAX:
                 raise BusyError("passwords of too many addresses wait to be checked")
             waiting = self._lanes[lane] = deque()
         if len(waiting) >= WAITING_EACH_MAX:

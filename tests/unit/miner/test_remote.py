@@ -197,13 +197,15 @@ async def test_a_node_that_is_down_may_admit_the_miner_yet() -> None:
         assert pool.jobs[-1] is not None
 
 
+class Restarted(FakeNode):
+    """Has other credentials for a moment, again and again."""
+
+    async def template(self, after: bytes | None) -> Work:
+        self.admits = len(self.asked) % 3 != 1
+        return await super().template(after)
+
+
 async def test_a_refusal_now_and_then_is_the_restart_of_a_node() -> None:
-    node = FakeNode("a")
-    async with mining_for([node]) as (pool, _):
-        for _ in range(2 * REFUSALS_MAX):
-            node.admits, asked = False, len(node.asked)
-            while len(node.asked) == asked:
-                await trio.sleep(0.5)
-            node.admits = True
-            await trio.sleep(2)
+    async with mining_for([Restarted("a")]) as (pool, _):
+        await trio.sleep(20 * RETRY_DELAY_S_MAX)
         assert pool.jobs[-1] is not None
