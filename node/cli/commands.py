@@ -121,7 +121,9 @@ def _lazy(app: typer.Typer, name: str) -> LazyGroup:
         name=name,
         help=app.info.help,
         no_args_is_help=app.info.no_args_is_help,
+        invoke_without_command=app.registered_callback is not None,
     )
+    bare.registered_callback = app.registered_callback
     group = cast(LazyGroup, get_group(bare))
     for info in app.registered_commands:
         line = " ".join((inspect.getdoc(info.callback) or "").partition("\n\n")[0].split())

@@ -40,6 +40,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "start": Command(("start",), "Run a node until Ctrl-C, SIGTERM or a failure."),
     "status": Command(("status",), "Show what the node does."),
     "stop": Command(("status",), "Stop the node in good order."),
+    "dev": Command(
+        ("dev",), "Run a chain of your own to build on: funded wallets, anchors on demand."
+    ),
     "wallet": Command(
         ("wallet", "pay", "sign", "contract"), "Keep wallets: receive, look, back up."
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -100,12 +100,22 @@ def start(
         config=config,
         assignments=assignments,
     )
-    code = _run(settings, json=json, panel=panel)
+    code = run_until_stopped(settings, json=json, panel=panel)
     if code:
         raise typer.Exit(code)
 
 
-def _run(settings: Settings, *, json: bool, panel: bool) -> int:
+class MoreOfNode(Protocol):
+    """Adds to a node that has been made."""
+
+    def service(self, node: Node, process: Process, stage: int) -> Service:
+        """Return what runs as well, in a stage of its own after all others."""
+
+
+def run_until_stopped(
+    settings: Settings, *, json: bool, panel: bool, more: MoreOfNode | None = None
+) -> int:
+    """Run a node in this process; return the exit code. Raises ConfigError."""
     # Only here, since it takes longer than most other commands altogether.
     from unchained.node.base.runner import one_thread_for_numpy
 
@@ -139,6 +149,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
             process.guide.payee = node.mining.payout.payee
         if screen is not None and node.mining is not None:
             services = [*services, _panel(screen, node, node.mining.control, process, services)]
+        if more is not None:
+            services = [*services, more.service(node, process, _last(services))]
         return services
 
     expected = (
@@ -188,8 +200,11 @@ def _panel(
         clock=process.clock,
         log=process.log,
     )
-    stage = 1 + max(service.stage for service in others)
-    return Service("panel", panel.run, stage, restartable=True)
+    return Service("panel", panel.run, _last(others), restartable=True)
+
+
+def _last(others: Sequence[Service]) -> int:
+    return 1 + max(service.stage for service in others)
 
 
 def _check_network(settings: Settings) -> None:
