@@ -43,11 +43,11 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
 
 
 @user_text(
-    "Another number of workers; `measured` is false where its rate was derived from another's."
+    "Another number of workers; `measured` is false where its hashrate was derived from another's."
 )
 class Alternative(msgspec.Struct, frozen=True, gc=False):
     workers: int
-    rate: float
+    hashrate: float
     coins_per_day: float
     measured: bool
 
@@ -67,17 +67,17 @@ class Luck(msgspec.Struct, frozen=True, gc=False):
 @user_text(
     """What to expect at a target and a rate.
 
-    `network_rate` follows from the target: what keeps the schedule of K coins per T. `share` is
-    this miner's part of the network, its own rate included. `per_epoch` is for the mean epoch T.
-    `anchor_per_day` is the chance of at least one anchor in a day.
+    `network_hashrate` follows from the target: what keeps the schedule of K coins per T. `share`
+    is this miner's part of the network, its own hashrate included. `per_epoch` is for the mean
+    epoch T. `anchor_per_day` is the chance of at least one anchor in a day.
     """
 )
 class Advice(msgspec.Struct, frozen=True):
     network: str
-    rate: float
+    hashrate: float
     workers: int
     hashes_per_coin: float
-    network_rate: float
+    network_hashrate: float
     share: float
     per_epoch: Expectation
     per_day: Expectation
@@ -194,10 +194,10 @@ def advise(
     counts = sorted({*known, *range(1, most_workers + 1)})
     return Advice(
         network=network.name,
-        rate=rate,
+        hashrate=rate,
         workers=workers,
         hashes_per_coin=1 / chance,
-        network_rate=on_schedule,
+        network_hashrate=on_schedule,
         share=rate / whole,
         per_epoch=expect(coins_per_s * epoch_s),
         per_day=expect(coins_per_s * DAY_S),

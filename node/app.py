@@ -289,7 +289,10 @@ async def build(
                 network=peers,
                 wallets=wallets,
             )
-            rpc = node_server(parts, _rpc_settings(config.rpc, data_dir, network))
+            # Describing every method takes a quarter of a second.
+            rpc = await trio.to_thread.run_sync(
+                node_server, parts, _rpc_settings(config.rpc, data_dir, network)
+            )
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)

@@ -204,11 +204,6 @@ RENAMINGS: Final[tuple[Renaming, ...]] = (
         ("BanInfo", "group", "address"),
     ),
     *_renamed(
-        Named.FIELD,
-        "a number of anchors, as `coins_per_day` of coins",
-        ("Advice", "anchor_per_day", "anchors_per_day"),
-    ),
-    *_renamed(
         Named.COMMAND,
         "a command is called as the method that it calls",
         ("", "chain difficulty", "chain difficulty-history"),
@@ -247,11 +242,6 @@ def find(named: Named, where: str, old: str) -> Renaming | None:
         if renaming.named is named and renaming.old == old and fnmatchcase(where, renaming.where):
             return renaming
     return None
-
-
-def flag(command: str, old: str) -> Renaming | None:
-    """Return what became of the flag `old` of a command (its words, without the program's)."""
-    return find(Named.FLAG, command, old)
 
 
 _HEAD: Final = """\

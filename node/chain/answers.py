@@ -16,7 +16,7 @@ AnchorStanding = Literal["main", "side", "bodyless", "invalid", "dead", "set-asi
 """On the main chain; on a side branch that counts; with an unknown body; invalid; dead: it counts,
 but cannot be connected; set aside by the operator."""
 
-WaitingOrder = Literal["rate", "time"]
+WaitingOrder = Literal["fee_rate", "time"]
 """By fee rate, the best first; or by arrival, the latest first."""
 
 

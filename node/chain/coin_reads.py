@@ -220,7 +220,7 @@ def waiting_transfers(
     """Return waiting transfers in an order, `limit` of them after the first `offset`."""
     mempool = view.waiting.mempool
     entries = sorted(
-        mempool, key=lambda entry: (-entry.rate if order == "rate" else 0.0, -entry.arrival)
+        mempool, key=lambda entry: (-entry.rate if order == "fee_rate" else 0.0, -entry.arrival)
     )
     return [_describe(mempool, entry) for entry in entries[offset : offset + limit]]
 

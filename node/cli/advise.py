@@ -109,7 +109,7 @@ def _ask_node(settings: Settings) -> Mined | None:
 def _answer(
     settings: Settings, network: Network, mined: Mined | None, seconds: float
 ) -> AdviceAnswer:
-    if mined is not None and mined.advice is not None and mined.advice.rate > 0:
+    if mined is not None and mined.advice is not None and mined.advice.hashrate > 0:
         source = "the running node's workers and its chain's target"
         return AdviceAnswer(source, int(mined.target, 16), mined.advice)
     target = network.target0 if mined is None else int(mined.target, 16)
@@ -165,8 +165,8 @@ def _show(answer: AdviceAnswer, network: Network) -> None:
     console = Console(highlight=False)
     rows = [
         ("from", answer.source),
-        ("network", f"{advice.network}, {advice.network_rate:,.4g} H/s at this target"),
-        ("this machine", f"{advice.rate:,.1f} H/s with {advice.workers} workers"),
+        ("network", f"{advice.network}, {advice.network_hashrate:,.4g} H/s at this target"),
+        ("this machine", f"{advice.hashrate:,.1f} H/s with {advice.workers} workers"),
         ("share", f"{advice.share:.3%} of the network"),
         ("a coin takes", f"{advice.hashes_per_coin:,.0f} hashes"),
         ("coins per epoch", f"{_range(advice.per_epoch)} in {duration(network.epoch_ms / 1000)}"),
@@ -195,7 +195,7 @@ def _show(answer: AdviceAnswer, network: Network) -> None:
     for other in advice.alternatives:
         table.add_row(
             str(other.workers),
-            f"{other.rate:,.1f}",
+            f"{other.hashrate:,.1f}",
             f"{other.coins_per_day:,.4g}",
             "measured" if other.measured else "presumed",
         )

@@ -193,16 +193,15 @@ class Asker:
     ) -> dict[str, object] | None:
         """Return the parameters for the wallet `mining` where there is no default wallet: who has
         just begun to mine has that one alone."""
-        name = next((name for name in ("wallet", "name") if params.get(name) == "default"), None)
-        if error.word != "NO_SUCH_WALLET" or name is None:
+        if error.word != "NO_SUCH_WALLET" or params.get("wallet") != "default":
             return None
         found = self._ask("wallet.list", {}, ASK_SECONDS)
-        if all(MINING_WALLET not in entry.values() for entry in found):
+        if all(entry["wallet"] != MINING_WALLET for entry in found):
             return None
         if not self._said_mining:
             self._said_mining = True
             typer.echo(f"there is no wallet default: this is {MINING_WALLET}", err=True)
-        return {**params, name: MINING_WALLET}
+        return {**params, "wallet": MINING_WALLET}
 
     # Ids by their first digits
 

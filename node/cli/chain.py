@@ -49,7 +49,7 @@ def anchor(node: Asker, which: AnchorArgument) -> None:
     if _is_height(which):
         node.show_fields(node.call("chain.anchor_at", height=int(which)))
     else:
-        node.show_fields(node.call("chain.anchor", id=which))
+        node.show_fields(node.call("chain.anchor", anchor=which))
 
 
 def _is_height(which: str) -> bool:
@@ -59,19 +59,19 @@ def _is_height(which: str) -> bool:
 @asking(app, "header")
 @user_text("Show the header of an anchor or any other minted coin.")
 def header(node: Asker, coin: IdArgument) -> None:
-    node.show_fields(node.call("chain.header", id=coin))
+    node.show_fields(node.call("chain.header", coin=coin))
 
 
 @asking(app, "raw")
 @user_text("Show the bytes of an anchor and its body in hex.")
-def raw(node: Asker, coin: IdArgument) -> None:
-    node.show_fields(node.call("chain.raw", id=coin))
+def raw(node: Asker, anchor: AnchorIdArgument) -> None:
+    node.show_fields(node.call("chain.raw", anchor=anchor))
 
 
 @asking(app, "forks", table=True)
 @user_text("Show the ends of all known branches.")
 def forks(node: Asker) -> None:
-    columns = ["height", "standing", "length", "fork_height", "votes", "id"]
+    columns = ["height", "status", "length", "fork_height", "votes", "id"]
     node.show_rows(node.call("chain.forks"), columns, "no branches")
 
 
@@ -90,9 +90,9 @@ def supply(
     node.show_fields(node.call("chain.supply", height=height))
 
 
-@asking(app, "difficulty", table=True)
+@asking(app, "difficulty-history", table=True)
 @user_text("Show target and time of the main chain's anchors.")
-def difficulty(
+def difficulty_history(
     node: Asker,
     first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0)] = 1,
     last: Annotated[int | None, typer.Option("--last", metavar="HEIGHT", min=0)] = None,
@@ -166,7 +166,7 @@ def _put_aside(node: Asker, anchor: str, is_aside: bool) -> None:
         if is_aside and _is_height(anchor):
             anchor = node.call("chain.anchor_at", height=int(anchor))["header"]["id"]
         method = "chain.set_aside" if is_aside else "chain.take_back"
-        node.show_fields(node.call(method, id=anchor))
+        node.show_fields(node.call(method, anchor=anchor))
         return
     from unchained.node.cli.chain_file import put_aside
 

@@ -45,7 +45,4 @@ class CommandWords:
                 called[parameter.name] = called[flag[2:].replace("-", "_")] = flag
             else:
                 called[parameter.name] = getattr(mark, "metavar", None) or parameter.name.upper()
-        # Where a parameter of the node has another name than the flag.
-        if "no_passphrase" in called:
-            called["allow_empty"] = called["no_passphrase"]
         return called

@@ -23,6 +23,7 @@ from unchained.node.cli.sign import write_unsigned
 from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
 
+contract_app = typer.Typer(no_args_is_help=True, help="Watch what others share with a wallet.")
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
 htlc_app = typer.Typer(no_args_is_help=True, help="Swap: anyone who has a hash's preimage claims.")
 
@@ -31,6 +32,7 @@ LockArgument = Annotated[str, typer.Argument(metavar="LOCK", help="The contract'
 
 def add_to(_root: typer.Typer) -> None:
     """Add the commands of this room beside those of `wallet`."""
+    app.add_typer(contract_app, name="contract")
     app.add_typer(multisig_app, name="multisig")
     app.add_typer(htlc_app, name="htlc")
 
@@ -38,20 +40,20 @@ def add_to(_root: typer.Typer) -> None:
 @asking(app, "contracts", table=True)
 @user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    columns = ["kind", "value", "label", "lock", "text"]
-    node.show_rows(node.call("wallet.contracts", name=wallet), columns, "no contracts")
+    columns = ["kind", "amount", "label", "lock", "text"]
+    node.show_rows(node.call("wallet.contracts", wallet=wallet), columns, "no contracts")
 
 
-@asking(app, "watch-contract")
+@asking(contract_app, "add")
 @user_text("Watch a contract that another party made.")
-def watch_contract(
+def contract_add(
     node: Asker,
     contract: Annotated[str, typer.Argument(metavar="TEXT", help="contract:…")],
     wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
     _show_contract(
-        node, node.call("wallet.contract_add", contract=contract, name=wallet, label=label)
+        node, node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
     )
 
 
@@ -67,7 +69,7 @@ def multisig_create(
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
     found = node.call(
-        "wallet.multisig_create", threshold=threshold, parties=parties, name=wallet, label=label
+        "wallet.multisig_create", threshold=threshold, parties=parties, wallet=wallet, label=label
     )
     _show_contract(node, found)
 
@@ -94,7 +96,7 @@ def multisig_prepare(
         seconds=SLOW_ANSWER_S,
         lock=lock,
         payments=[] if to is None else payment(to, amount, ""),
-        name=wallet,
+        wallet=wallet,
         fee_rate=fee_rate,
         fee=fee,
         allow_high_fee=allow_high_fee,
@@ -116,7 +118,13 @@ def htlc_create(
     wallet: WalletOption = DEFAULT_WALLET,
     label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
 ) -> None:
-    params = {"claim": claim, "refund": refund, "height": height, "name": wallet, "label": label}
+    params = {
+        "claim": claim,
+        "refund": refund,
+        "refund_height": height,
+        "wallet": wallet,
+        "label": label,
+    }
     if digest is not None:
         params["hash"] = digest
     found = node.call_with("wallet.htlc_create", params)

@@ -161,7 +161,7 @@ class _DevNode:
         lines = ["wallets without a passphrase, made of TEST WORDS THAT EVERYBODY KNOWS:"]
         for wallet in wallets:
             owned = await client.call("coin.owned_by", {"address": wallet.address})
-            total = sum(Decimal(coin["value"]) for coin in owned["coins"])
+            total = sum(Decimal(coin["amount"]) for coin in owned["coins"])
             lines += [
                 f"  {wallet.name:9}{total} UNC",
                 f"    address     {wallet.address}",

@@ -41,16 +41,16 @@ def add_to(root: typer.Typer) -> None:
     root.command("verify-proof")(verify_proof)
 
 
-@asking(coin_app, "show")
+@asking(coin_app, "get")
 @user_text("Show what is known of a coin.")
-def coin_show(node: Asker, coin: CoinArgument) -> None:
-    node.show_fields(node.call("coin.get", id=coin))
+def coin_get(node: Asker, coin: CoinArgument) -> None:
+    node.show_fields(node.call("coin.get", coin=coin))
 
 
 @asking(coin_app, "history", table=True)
 @user_text("Show the life of a coin, oldest first.")
 def coin_history(node: Asker, coin: CoinArgument) -> None:
-    found = node.call("coin.history", id=coin)
+    found = node.call("coin.history", coin=coin)
     node.show_rows(found, ["event", "height", "time", "anchor", "txid"], "nothing is known")
 
 
@@ -61,30 +61,31 @@ def coin_history(node: Asker, coin: CoinArgument) -> None:
 def coin_proof(
     node: Asker,
     coin: CoinArgument,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the proof to a file.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the proof to a file."),
     ] = None,
 ) -> None:
-    found = node.call("coin.proof", id=coin)
-    if out is not None:
+    found = node.call("coin.proof", coin=coin)
+    if output is not None:
         try:
-            out.write_bytes(bytes.fromhex(found["file"]))
+            output.write_bytes(bytes.fromhex(found["file"]))
         except OSError as error:
-            raise CommandFailedError(f"{out}: {error.strerror}") from None
-        found = found | {"file": str(out)}
+            raise CommandFailedError(f"{output}: {error.strerror}") from None
+        found = found | {"file": str(output)}
     node.show_fields(found)
 
 
 @asking(coin_app, "raw")
 @user_text("Print the bytes of a minted coin in hex.")
 def coin_raw(node: Asker, coin: CoinArgument) -> None:
-    found = node.call("coin.raw", id=coin)
+    found = node.call("coin.raw", coin=coin)
     node.show(found, lambda: typer.echo(found))
 
 
-@asking(coin_app, "owned", table=True)
+@asking(coin_app, "owned-by", table=True)
 @user_text("Show the coins under the lock of an address, or under a lock.")
-def coin_owned(
+def coin_owned_by(
     node: Asker,
     owner: Annotated[str, typer.Argument(metavar="ADDRESS|LOCK", help="Whose coins.")],
     spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
@@ -104,23 +105,23 @@ def coin_owned(
     )
 
     def human() -> None:
-        node.show_rows(found["coins"], ["id", "value", "height", "spent"], "no coins")
+        node.show_rows(found["coins"], ["id", "amount", "height", "spent"], "no coins")
         if found["next"] is not None:
             typer.echo(f"more: --after {found['next']}", err=True)
 
     node.show(found, human)
 
 
-@asking(transfer_app, "show")
+@asking(transfer_app, "get")
 @user_text("Show a transfer of the main chain or the mempool.")
-def transfer_show(node: Asker, transfer: TransferArgument) -> None:
-    node.show_fields(node.call("transfer.get", id=transfer))
+def transfer_get(node: Asker, transfer: TransferArgument) -> None:
+    node.show_fields(node.call("transfer.get", txid=transfer))
 
 
 @asking(transfer_app, "raw")
 @user_text("Print the encoding of a transfer in hex.")
 def transfer_raw(node: Asker, transfer: TransferArgument) -> None:
-    found = node.call("transfer.raw", id=transfer)
+    found = node.call("transfer.raw", txid=transfer)
     node.show(found, lambda: typer.echo(found))
 
 
@@ -152,38 +153,40 @@ def mempool_info(node: Asker) -> None:
 
 
 @asking(mempool_app, "list", table=True)
-@user_text("Show waiting transfers, those that pay the most first.")
+@user_text("Show waiting transfers, the best paid first.")
 def mempool_list(
     node: Asker,
-    by_time: Annotated[bool, typer.Option("--by-time", help="The latest first.")] = False,
+    sort: Annotated[
+        str,
+        typer.Option("--sort", metavar="fee_rate|time", help="The best paid or the latest first."),
+    ] = "fee_rate",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
     offset: Annotated[int, typer.Option("--offset", min=0)] = 0,
 ) -> None:
-    sort = "time" if by_time else "rate"
     found: list[dict[str, Any]] = node.call("mempool.list", sort=sort, limit=limit, offset=offset)
-    node.show_rows(found, ["txid", "fee", "rate", "size", "time"], "nothing waits")
+    node.show_rows(found, ["txid", "fee", "fee_rate", "size", "time"], "nothing waits")
 
 
-@asking(mempool_app, "show")
+@asking(mempool_app, "entry")
 @user_text("Show one waiting transfer.")
-def mempool_show(node: Asker, transfer: TransferArgument) -> None:
-    node.show_fields(node.call("mempool.entry", id=transfer))
+def mempool_entry(node: Asker, transfer: TransferArgument) -> None:
+    node.show_fields(node.call("mempool.entry", txid=transfer))
 
 
-@asking(mempool_app, "fee")
+@asking(mempool_app, "fee-estimate")
 @user_text("Show the fee rate at which a transfer should be included within some anchors.")
-def mempool_fee(
+def mempool_fee_estimate(
     node: Asker,
-    anchors: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
+    target: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
 ) -> None:
-    node.show_fields(node.call("mempool.fee_estimate", anchors=anchors))
+    node.show_fields(node.call("mempool.fee_estimate", target=target))
 
 
 @user_text(
     "Check a proof of a coin with no node. Exit code 1 if it does not hold, 2 if it is none."
 )
 def verify_proof(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `coin proof --out`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `coin proof --output`.")],
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.coin_proof import (
@@ -211,23 +214,24 @@ def verify_proof(
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in msgspec.structs.asdict(found).items()
     }
-    facts |= {name: Amount(facts[name]) for name in ("value", "supply", "pool")}
+    facts |= {"amount": facts.pop("value")}
+    facts |= {name: Amount(facts[name]) for name in ("amount", "supply", "pool")}
     facts |= {name: str(facts[name]) for name in ("work", "work_since")}
     plain: dict[str, Any] = msgspec.to_builtins(facts, enc_hook=encode)
     if json:
         print_json(plain)
         return
-    typer.echo(_verdict(found, plain["value"]))
+    typer.echo(_verdict(found, plain["amount"]))
     print_fields(plain)
 
 
-def _verdict(found: CoinStanding, value: str) -> str:
+def _verdict(found: CoinStanding, amount: str) -> str:
     state = f"the state after anchor {found.state_height} of {found.network}"
     kept = f"unspent in {state}"
     if found.spent:
         kept = f"spent in {state}; after anchor {found.unspent_height} it was unspent"
     return (
-        f"The proof holds: coin {found.coin_id.hex()} of {value} UNC, included by anchor "
+        f"The proof holds: coin {found.coin_id.hex()} of {amount} UNC, included by anchor "
         f"{found.height}, is {kept}. It rests on anchor {found.tip_id.hex()} of height "
         f"{found.tip_height}: make sure that this one is on the chain that counts."
     )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, cast
 
 import typer
 from typer.main import get_command
@@ -18,6 +19,9 @@ from typer.main import get_command
 from unchained.node.base.user_text import user_text
 from unchained.node.base.version import NODE_VERSION
 from unchained.node.cli.commands import LazyGroup, from_modules, new_app
+
+if TYPE_CHECKING:
+    from unchained.node.base.vocabulary import Renaming
 
 FAILED = 1
 WRONG_USE = 2
@@ -76,6 +80,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
 }
 """What the help lists. Only the modules of the command that is run are imported."""
 
+
+_NO_SUCH_COMMAND: Final = re.compile(r"No such command '([^']*)'")
 
 POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
 """The variable that forces a proof-of-work backend; only where it is set is there one to check."""
@@ -158,7 +164,24 @@ def usage_line(error: Exception) -> str:
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
+    renamed = _renamed(error, command.removeprefix(PROGRAM).strip())
+    if renamed is not None:
+        return f'{renamed.named} "{renamed.old}" is called "{renamed.new}" (see {command} --help)'
     return f"{message.rstrip('.')} (see {command} --help)"
+
+
+def _renamed(error: Exception, command: str) -> Renaming | None:
+    """Return what became of the flag or the command, within `command`, that the parser does not
+    know."""
+    from unchained.node.base.vocabulary import Named, find
+
+    option = getattr(error, "option_name", None)
+    if option is not None:
+        return find(Named.FLAG, command, option)
+    unknown = _NO_SUCH_COMMAND.match(getattr(error, "message", ""))
+    if unknown is None:
+        return None
+    return find(Named.COMMAND, "", f"{command} {unknown[1]}".strip())
 
 
 def _describe(error: Exception) -> str:

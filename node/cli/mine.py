@@ -41,9 +41,9 @@ def stop(node: Asker) -> None:
     _show(node, node.call("mine.stop"))
 
 
-@asking(app, "workers")
+@asking(app, "set-workers")
 @user_text("Let so many worker processes mine, until the node starts again.")
-def workers(
+def set_workers(
     node: Asker,
     count: Annotated[str, typer.Argument(metavar="N|auto", help="1 to 1024.")],
 ) -> None:
@@ -127,9 +127,9 @@ def template(node: Asker, address: AddressOption = None) -> None:
 @asking(app, "submit")
 @user_text("Hand in a coin that was mined elsewhere.")
 def submit(
-    node: Asker, coin: Annotated[str, typer.Argument(metavar="HEX", help="198 bytes in hex.")]
+    node: Asker, raw: Annotated[str, typer.Argument(metavar="HEX", help="198 bytes in hex.")]
 ) -> None:
-    node.show_fields(node.call("mine.submit", coin=coin))
+    node.show_fields(node.call("mine.submit", raw=raw))
 
 
 @asking(app, "benchmark")
@@ -168,7 +168,15 @@ def _show(node: Asker, found: dict[str, Any]) -> None:
         left_out = ("workers", "advice")
         print_fields({name: value for name, value in found.items() if name not in left_out})
         if found["workers"]:
-            columns = ["worker", "state", "rate", "hashes", "coins", "restarts", "last_failure"]
+            columns = [
+                "worker",
+                "status",
+                "hashrate",
+                "hashes",
+                "coins",
+                "restarts",
+                "last_failure",
+            ]
             print_rows(found["workers"], columns, "no workers")
 
     node.show(found, human)

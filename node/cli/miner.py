@@ -116,7 +116,7 @@ class RpcNode:
     async def submit(self, coin: bytes) -> None:
         """Hand in a coin."""
         try:
-            await self._client().call("mine.submit", {"coin": Hex(coin)}, seconds=SUBMIT_S)
+            await self._client().call("mine.submit", {"raw": Hex(coin)}, seconds=SUBMIT_S)
         except (ProtocolRuleError, InvalidParamsError) as error:
             raise CoinRefusedError(str(error)) from None
         except (ClientError, RpcError, OSError, ValueError) as error:

@@ -12,10 +12,10 @@ from unchained.node.cli.asker import Asker, asking
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's connections.")
 
-WhoArgument = Annotated[
+PeerArgument = Annotated[
     str, typer.Argument(metavar="IP|ID", help="An IP address, or a connected peer's id.")
 ]
-BAN_COLUMNS = ("group", "until_time", "count", "reason")
+BAN_COLUMNS = ("address", "until_time", "count", "reason")
 
 
 def add_to(root: typer.Typer) -> None:
@@ -45,9 +45,9 @@ def info(node: Asker) -> None:
     node.show_fields(node.call("net.info"))
 
 
-@asking(app, "add")
+@asking(app, "add-peer")
 @user_text("Connect to a node.")
-def add(
+def add_peer(
     node: Asker,
     address: Annotated[
         str, typer.Argument(metavar="ADDRESS", help="Such as /ip4/HOST/tcp/PORT/p2p/ID.")
@@ -70,18 +70,18 @@ def disconnect(
 @user_text("Ban an address and disconnect all of it.")
 def ban(
     node: Asker,
-    who: WhoArgument,
+    peer: PeerArgument,
     minutes: Annotated[int, typer.Option("--minutes", min=1, max=525_600)] = 1440,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "by hand",
 ) -> None:
-    found = node.call("net.ban", who=who, minutes=minutes, reason=reason)
+    found = node.call("net.ban", peer=peer, minutes=minutes, reason=reason)
     node.show_rows(found, BAN_COLUMNS, "no bans")
 
 
 @asking(app, "unban", table=True)
 @user_text("End a ban.")
-def unban(node: Asker, who: WhoArgument) -> None:
-    node.show_rows(node.call("net.unban", who=who), BAN_COLUMNS, "no bans")
+def unban(node: Asker, peer: PeerArgument) -> None:
+    node.show_rows(node.call("net.unban", peer=peer), BAN_COLUMNS, "no bans")
 
 
 @asking(app, "bans", table=True)

@@ -94,28 +94,28 @@ class SpendCommand:
         node, wallet = self._node, self._wallet
         # Nobody is asked for a passphrase to hear then that there is another mistake.
         try:
-            return node.call(method, seconds=SLOW_ANSWER_S, name=wallet, **params)
+            return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
         except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
         passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
-        unlocking = {"passphrase": passphrase, "name": wallet, "seconds": UNLOCK_S}
+        unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
         node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
         try:
-            return node.call(method, seconds=SLOW_ANSWER_S, name=wallet, **params)
+            return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
         finally:
-            node.call("wallet.lock", name=wallet)
+            node.call("wallet.lock", wallet=wallet)
 
 
 def payment(to: str, amount: str | None, memo: str) -> list[dict[str, str]]:
     """Return the `payments` of one payee."""
-    payment = {"to": to, "memo": memo}
+    payment = {"payee": to, "memo": memo}
     return [payment if amount is None else payment | {"amount": amount}]
 
 
 def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     """Show a transfer that has been sent."""
-    payees = [payee | {"to": shortened(payee["to"])} for payee in sent["payees"]]
+    payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
     node.show(sent, lambda: print_fields(shown | {"payees": payees}))
 
@@ -129,7 +129,7 @@ def print_meaning(found: dict[str, Any]) -> None:
     """Print what signing a transfer means, as the signer's own machine has worked it out."""
     for output in found["outputs"]:
         whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
-        typer.echo(f"{output['value']:>20} UNC  {shortened(harmless(whom))}")
+        typer.echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
         if not (output["own"] or output["payee"]):
             typer.echo(f"{'':>26}a lock: the file does not show whose")
         if output["payee"] and len(output["payee"]) > SHOWN_WHOLE:
@@ -195,7 +195,7 @@ def send(
         "coins": coin,
     }
     if dry_run or (sys.stdin.isatty() and not yes):
-        found = node.call("wallet.prepare", seconds=SLOW_ANSWER_S, name=wallet, **asked)
+        found = node.call("wallet.prepare", seconds=SLOW_ANSWER_S, wallet=wallet, **asked)
         if dry_run:
             node.show(without_file(found), lambda: print_meaning(found))
             return
@@ -254,7 +254,7 @@ def sweep(
 ) -> None:
     sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.sweep",
-        to=to,
+        payee=to,
         account=account,
         fee_rate=fee_rate,
         allow_high_fee=allow_high_fee,
@@ -268,7 +268,7 @@ def _show_gathered(node: Asker, found: dict[str, Any]) -> None:
     def human() -> None:
         print_rows(found["sent"], ["txid", "fee", "size"], "nothing was sent")
         for step in found["refused"]:
-            typer.echo(f"not taken: {step['txid']}: {step['why']}", err=True)
+            typer.echo(f"not taken: {step['txid']}: {step['reason']}", err=True)
         typer.echo(f"left in the account: {found['left']} UNC", err=True)
 
     node.show(found, human)
@@ -298,9 +298,9 @@ def consolidate(
     _show_gathered(node, sent)
 
 
-@asking(app, "bump")
+@asking(app, "bump-fee")
 @user_text("Replace a waiting transfer by one that pays more.")
-def bump(
+def bump_fee(
     node: Asker,
     txid: TxidArgument,
     wallet: WalletOption = DEFAULT_WALLET,
@@ -324,7 +324,7 @@ def bump(
     """
 )
 def abandon(node: Asker, txid: TxidArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    found = node.call("wallet.abandon", txid=txid, name=wallet)
+    found = node.call("wallet.abandon", txid=txid, wallet=wallet)
     node.show(found, lambda: _show_abandoned(found["lost"]))
 
 
@@ -363,7 +363,7 @@ def verify_receipt(
     }
     facts["fee"] = Amount(found.fee)
     facts["outputs"] = [
-        {"value": Amount(output.value), "lock": output.lock.hex()} for output in found.outputs
+        {"amount": Amount(output.value), "lock": output.lock.hex()} for output in found.outputs
     ]
     plain: dict[str, Any] = msgspec.to_builtins(facts | {"work": str(found.work)}, enc_hook=encode)
     if json:

@@ -71,7 +71,7 @@ def prepare(
         "wallet.prepare",
         seconds=SLOW_ANSWER_S,
         payments=payment(to, amount, memo),
-        name=wallet,
+        wallet=wallet,
         account=account,
         fee_rate=fee_rate,
         fee=fee,
@@ -84,7 +84,7 @@ def prepare(
 @asking(app, "describe")
 @user_text("Show what signing a transfer would mean.")
 def describe(node: Asker, file: UnsignedArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    found = node.call("wallet.describe", file=_read(file).hex(), name=wallet)
+    found = node.call("wallet.describe", file=_read(file).hex(), wallet=wallet)
     node.show(found, lambda: print_meaning(found))
 
 
@@ -103,7 +103,7 @@ def sign(
 ) -> None:
     content = _read(file)
     if node.remote or node.is_running():
-        _confirm_signing(node.call("wallet.describe", file=content.hex(), name=wallet), yes)
+        _confirm_signing(node.call("wallet.describe", file=content.hex(), wallet=wallet), yes)
         spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
         write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
         return
@@ -168,7 +168,7 @@ def broadcast(
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
     content = [_read(file).hex() for file in files]
-    sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, name=wallet)
+    sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, wallet=wallet)
     show_sent(node, sent)
 
 

@@ -86,7 +86,7 @@ def print_status(found: dict[str, Any]) -> None:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     ready = "ready" if found["ready"] else "not ready"
-    mining = f"mining at {found['rate']:,.1f} H/s" if found["mining"] else "not mining"
+    mining = f"mining at {found['hashrate']:,.1f} H/s" if found["mining"] else "not mining"
     waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
     rows = [
         ("network", f"{found['network']} ({found['genesis'][:8]})", ""),

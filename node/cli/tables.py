@@ -30,14 +30,14 @@ FOLDED_MIN: Final = 12
 """Least width of a column of texts."""
 GAP: Final = "  "
 
-TIMES: Final = frozenset({"time", "time_ms", "birth"})
+TIMES: Final = frozenset({"time", "time_ms"})
 """Members that are moments in ms since the Unix epoch."""
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _PEER: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{40,60}")
 _GOOD: Final = frozenset({"ok", "main", "mining", "unspent", "included", "yes", "running"})
 _BAD: Final = frozenset({"invalid", "spent", "off", "backing-off"})
-_MONEY: Final = ("amount", "value", "supply", "pool", "pool_share", "fee", "fees", "minted")
+_MONEY: Final = ("amount", "supply", "pool", "pool_share", "fee", "fees", "minted")
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 """Colours, as a terminal is told them."""
 

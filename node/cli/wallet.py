@@ -56,14 +56,14 @@ def add_to(root: typer.Typer) -> None:
 @asking(app, "list", table=True)
 @user_text("Show the wallets of the node.")
 def list_(node: Asker) -> None:
-    columns = ["name", "open", "locked", "watch_only", "progress.height", "failure"]
+    columns = ["wallet", "open", "locked", "watch_only", "progress.height", "failure"]
     node.show_rows(node.call("wallet.list"), columns, "no wallets: `wallet create` makes one")
 
 
 @asking(app, "info")
 @user_text("Show a wallet's state, and how far it has followed the chain.")
 def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.info", name=wallet))
+    node.show_fields(node.call("wallet.info", wallet=wallet))
 
 
 @asking(app, "create")
@@ -86,9 +86,9 @@ def create(
         "wallet.create",
         seconds=SLOW_ANSWER_S,
         passphrase=passphrase,
-        name=wallet,
+        wallet=wallet,
         accounts=accounts,
-        allow_empty=no_passphrase,
+        no_passphrase=no_passphrase,
     )
     from unchained.node.cli.mnemonics import show_new
 
@@ -104,8 +104,8 @@ def restore(
         Path | None,
         typer.Option("--mnemonic-file", metavar="FILE", help="Read the words from a file."),
     ] = None,
-    birth: Annotated[
-        int, typer.Option("--birth", min=0, metavar="HEIGHT", help="It has no coins below.")
+    birth_height: Annotated[
+        int, typer.Option("--birth-height", min=0, metavar="HEIGHT", help="It has no coins below.")
     ] = 0,
     accounts: Annotated[int, typer.Option("--accounts", min=1)] = 1,
     bip39: Annotated[
@@ -125,11 +125,11 @@ def restore(
         seconds=SLOW_ANSWER_S,
         mnemonic=mnemonic,
         passphrase=passphrase,
-        name=wallet,
+        wallet=wallet,
         bip39_passphrase=extra,
-        birth=birth,
+        birth_height=birth_height,
         accounts=accounts,
-        allow_empty=no_passphrase,
+        no_passphrase=no_passphrase,
     )
     _show_reading(node, wallet, found)
 
@@ -139,7 +139,7 @@ def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: in
 
     Raises `CommandFailedError`.
     """
-    if node.call("wallet.info", name=wallet)["has_passphrase"] is False:
+    if node.call("wallet.info", wallet=wallet)["has_passphrase"] is False:
         return ""
     return read_passphrase(file, descriptor)
 
@@ -153,13 +153,13 @@ def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> st
 @asking(app, "open")
 @user_text("Open a wallet, locked.")
 def open_(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.open", name=wallet))
+    node.show_fields(node.call("wallet.open", wallet=wallet))
 
 
 @asking(app, "close")
 @user_text("Lock and close a wallet.")
 def close(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.close", name=wallet))
+    node.show_fields(node.call("wallet.close", wallet=wallet))
 
 
 @asking(app, "unlock")
@@ -172,19 +172,19 @@ def unlock(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    params = {"passphrase": passphrase, "name": wallet, "seconds": seconds}
+    params = {"passphrase": passphrase, "wallet": wallet, "seconds": seconds}
     node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S))
 
 
 @asking(app, "lock")
 @user_text("Drop a wallet's spend keys at once.")
 def lock(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.lock", name=wallet))
+    node.show_fields(node.call("wallet.lock", wallet=wallet))
 
 
-@asking(app, "passphrase")
+@asking(app, "change-passphrase")
 @user_text("Change a wallet's passphrase.")
-def passphrase(
+def change_passphrase(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
     new_file: Annotated[
@@ -199,10 +199,10 @@ def passphrase(
     found = node.call(
         "wallet.change_passphrase",
         seconds=SLOW_ANSWER_S,
-        old=old,
-        new=new,
-        name=wallet,
-        allow_empty=no_passphrase,
+        passphrase=old,
+        new_passphrase=new,
+        wallet=wallet,
+        no_passphrase=no_passphrase,
     )
     node.show_fields(found)
 
@@ -216,7 +216,7 @@ def mnemonic(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
+    found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, wallet=wallet)
 
     def human() -> None:
         from unchained.node.cli.mnemonics import grid
@@ -238,7 +238,7 @@ def add_account(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.add_account", seconds=SLOW_ANSWER_S, passphrase=secret, name=wallet)
+    found = node.call("wallet.add_account", seconds=SLOW_ANSWER_S, passphrase=secret, wallet=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
@@ -253,7 +253,7 @@ def address(
     qr: QrOption = False,
     png: PngOption = None,
 ) -> None:
-    found = node.call("wallet.address", name=wallet, account=account, amount=amount, label=label)
+    found = node.call("wallet.address", wallet=wallet, account=account, amount=amount, label=label)
     _show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
 
 
@@ -270,7 +270,7 @@ def paycode(
     png: PngOption = None,
 ) -> None:
     found = node.call(
-        "wallet.paycode", name=wallet, account=account, amount=amount, memo=memo, label=label
+        "wallet.paycode", wallet=wallet, account=account, amount=amount, memo=memo, label=label
     )
     _show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
 
@@ -302,7 +302,7 @@ def _show_receiving(
 def balance(
     node: Asker, wallet: WalletOption = DEFAULT_WALLET, account: OnlyAccountOption = None
 ) -> None:
-    node.show_fields(node.call("wallet.balance", name=wallet, account=account))
+    node.show_fields(node.call("wallet.balance", wallet=wallet, account=account))
 
 
 @asking(app, "coins", table=True)
@@ -316,9 +316,9 @@ def coins(
     offset: OffsetOption = 0,
 ) -> None:
     found = node.call(
-        "wallet.coins", name=wallet, account=account, spent=spent, limit=limit, offset=offset
+        "wallet.coins", wallet=wallet, account=account, spent=spent, limit=limit, offset=offset
     )
-    columns = ["id", "value", "origin", "height", "confirmations", "frozen", "label"]
+    columns = ["id", "amount", "origin", "height", "confirmations", "frozen", "label"]
     node.show_rows(found, columns, "no coins")
 
 
@@ -330,7 +330,7 @@ def history(
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
 ) -> None:
-    found = node.call("wallet.history", name=wallet, limit=limit, offset=offset)
+    found = node.call("wallet.history", wallet=wallet, limit=limit, offset=offset)
     columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
     columns += ["label", "id"]
     node.show_rows(found, columns, "nothing yet")
@@ -345,7 +345,7 @@ def label(
     text: Annotated[str, typer.Argument(metavar="LABEL", help="Empty: take it away.")],
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
-    node.call("wallet.label", kind=kind, id=which, label=text, name=wallet)
+    node.call("wallet.label", kind=kind, id=which, label=text, wallet=wallet)
     node.show(True, lambda: typer.echo("labelled" if text else "label taken away"))
 
 
@@ -357,21 +357,21 @@ def freeze(
     wallet: WalletOption = DEFAULT_WALLET,
     thaw: Annotated[bool, typer.Option("--thaw", help="Free it again.")] = False,
 ) -> None:
-    found = node.call("wallet.freeze", coin=coin, name=wallet, frozen=not thaw)
+    found = node.call("wallet.freeze", coin=coin, wallet=wallet, frozen=not thaw)
     node.show(found, lambda: typer.echo("frozen" if found else "thawed"))
 
 
-@asking(app, "export")
+@asking(app, "export-watch")
 @user_text(
     "Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."
 )
-def export(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    found = node.call("wallet.export", name=wallet)
+def export_watch(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    found = node.call("wallet.export_watch", wallet=wallet)
     node.show(found, lambda: typer.echo(found))
 
 
 @asking(app, "import-watch")
-@user_text("Make a watch-only wallet from what `wallet export` printed.")
+@user_text("Make a watch-only wallet from what `wallet export-watch` printed.")
 def import_watch(
     node: Asker,
     wallet: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
@@ -382,7 +382,7 @@ def import_watch(
     view = read_secret(sys.stdin.fileno(), "standard input") if file is None else ""
     if file is not None:
         view = read_secret(file, str(file))
-    node.show_fields(node.call("wallet.import_watch", view=view, name=wallet))
+    node.show_fields(node.call("wallet.import_watch", view=view, wallet=wallet))
 
 
 @asking(app, "rescan")
@@ -390,13 +390,13 @@ def import_watch(
 def rescan(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
-    height: Annotated[int, typer.Option("--from", min=0, metavar="HEIGHT")] = 0,
+    height: Annotated[int, typer.Option("--height", min=0, metavar="HEIGHT")] = 0,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give it up instead.")] = False,
 ) -> None:
     if cancel:
-        node.show_fields(node.call("wallet.cancel_rescan", name=wallet))
+        node.show_fields(node.call("wallet.cancel_rescan", wallet=wallet))
     else:
-        _show_reading(node, wallet, node.call("wallet.rescan", name=wallet, height=height))
+        _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
 
 
 @asking(app, "receipt")
@@ -409,7 +409,7 @@ def receipt(
     anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
 ) -> None:
     found = node.call(
-        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, name=wallet, anchors=anchors
+        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, wallet=wallet, anchors=anchors
     )
     write_output(output, bytes.fromhex(found))
     node.show({"file": str(output)}, lambda: typer.echo(output))
@@ -423,7 +423,7 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
         return
     try:
         with progress(f"reading the chain for {wallet}") as show:
-            while not _has_read(found := node.call("wallet.info", name=wallet), show):
+            while not _has_read(found := node.call("wallet.info", wallet=wallet), show):
                 time.sleep(LOOK_S)
     except KeyboardInterrupt:
         typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)

@@ -175,7 +175,6 @@ def _wallet(error: WalletError) -> RpcError:
         return RefusedError(text, error=error.rule)
     if isinstance(error, InsufficientFundsError):
         needed, available = Amount(error.needed), Amount(error.available)
-        text = f"the transfer takes {needed.unc()} UNC, {available.unc()} UNC can be spent"
         return WalletRefusedError(text, error=error.word, needed=needed, available=available)
     return WalletRefusedError(text, error=error.word)
 

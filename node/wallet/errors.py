@@ -39,6 +39,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from unchained.node.primitives.amounts import shortest
+
 
 class WalletError(Exception):
     """Something a wallet cannot do. The message is one line, fit for its user; `word` is for
@@ -211,7 +213,7 @@ class StillWaitingError(WalletError):
     def __init__(self, txid: bytes) -> None:
         super().__init__(
             f"the mempool still has transfer {txid.hex()} and will see it mined: replace it by "
-            "one that pays more (`wallet bump`)"
+            "one that pays more (`wallet bump-fee`)"
         )
 
 
@@ -243,7 +245,7 @@ class HighFeeError(SpendingError):
 
     def __init__(self, fee: int, bound: str) -> None:
         super().__init__(
-            f"a fee of {fee} grains is more than {bound} grains: allow_high_fee if it is meant"
+            f"a fee of {shortest(fee)} UNC is more than {bound} UNC: allow_high_fee if it is meant"
         )
 
 
@@ -253,7 +255,9 @@ class InsufficientFundsError(SpendingError):
     word = "INSUFFICIENT_FUNDS"
 
     def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"the transfer takes {needed} grains, {available} can be spent")
+        super().__init__(
+            f"the transfer takes {shortest(needed)} UNC, {shortest(available)} UNC can be spent"
+        )
         self.needed = needed
         self.available = available
 
@@ -265,7 +269,8 @@ class ConsolidationNeededError(SpendingError):
 
     def __init__(self, needed: int, most: int) -> None:
         super().__init__(
-            f"the transfer takes {needed} grains, one of the largest coins holds {most}: "
+            f"the transfer takes {shortest(needed)} UNC, one of the largest coins holds "
+            f"{shortest(most)} UNC: "
             "consolidate the wallet first"
         )
         self.needed = needed

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.primitives.amounts import shortest
 from unchained.node.wallet.errors import BadPaymentError, HighFeeError
 
 MAX_RATE: Final = 1_000_000
@@ -34,7 +35,7 @@ class Fee(msgspec.Struct, frozen=True):
         if not 1 <= self.rate <= MAX_RATE:
             raise BadPaymentError(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
         if self.target is not None and not 0 < self.target < 2**62:
-            raise BadPaymentError(f"a fee is a positive number of grains, got {self.target}")
+            raise BadPaymentError(f"a fee is an amount above 0, got {shortest(self.target)} UNC")
 
     def check_high(self, fee: int, size: int, amount: int) -> None:
         """Raise `HighFeeError` where a transfer of so many bytes, which moves `amount` grains,
@@ -44,6 +45,8 @@ class Fee(msgspec.Struct, frozen=True):
         if self.allow_high or not was_chosen or fee <= estimate:
             return
         if fee > HIGH_FEE_ESTIMATES * estimate:
-            raise HighFeeError(fee, f"{HIGH_FEE_ESTIMATES} times the estimate of {estimate}")
+            raise HighFeeError(
+                fee, f"{HIGH_FEE_ESTIMATES} times the estimate of {shortest(estimate)}"
+            )
         if fee * HIGH_FEE_SHARE > amount:
-            raise HighFeeError(fee, f"a tenth of the amount of {amount}")
+            raise HighFeeError(fee, f"a tenth of the amount of {shortest(amount)}")

@@ -33,8 +33,9 @@ from unchained.node.crypto.addresses import (
     paid_memo,
     seal_note,
 )
+from unchained.node.primitives.amounts import grains_of, shortest
 from unchained.node.primitives.transfer import Output
-from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT, Lock
+from unchained.node.primitives.types import MAX_AMOUNT, Lock
 from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
 from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
 from unchained.node.wallet.records import Payee
@@ -55,7 +56,6 @@ take, each of their bytes as three characters."""
 LABEL_CHARS_MAX: Final = 256
 """Characters of a label, in a URI or in a wallet."""
 
-_AMOUNT: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]{1,8}))?")
 LOCK_PREFIX: Final = "lock:"
 """What a lock begins with where it is paid: bare hex digits may be anything, a txid among them."""
 
@@ -65,19 +65,10 @@ _ADDRESS_CHARS: Final = 90
 
 def parse_amount(text: str) -> int:
     """Return the grains of a decimal amount of UNC. Raises `BadPaymentError`."""
-    found = _AMOUNT.fullmatch(text)
-    if found is None or len(text) > 32:
-        raise BadPaymentError(f"{text[:40]!r} is no amount: expected UNC with up to 8 decimals")
-    grains = int(found[1]) * GRAINS_PER_UNC + int((found[2] or "").ljust(8, "0"))
-    if grains > MAX_AMOUNT:
-        raise BadPaymentError(f"{text} UNC is more than there can be")
-    return grains
-
-
-def format_amount(grains: int) -> str:
-    """Return grains as a decimal amount of UNC, in its shortest form."""
-    whole, part = divmod(grains, GRAINS_PER_UNC)
-    return f"{whole}.{part:08}".rstrip("0").rstrip(".") if part else str(whole)
+    try:
+        return grains_of(text)
+    except ValueError as error:
+        raise BadPaymentError(str(error)) from None
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -172,7 +163,7 @@ class PaymentRequest(msgspec.Struct, frozen=True):
     def to_uri(self) -> str:
         """Return the URI."""
         fields: Sequence[tuple[str, str]] = [
-            ("amount", "" if self.value is None else format_amount(self.value)),
+            ("amount", "" if self.value is None else shortest(self.value)),
             ("memo", self.memo),
             ("label", self.label),
         ]

@@ -11,6 +11,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS
 from unchained.node.crypto.addresses import OutputPlace
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
     OUTPUT_SIZE_SURCHARGE,
@@ -114,8 +115,8 @@ def assemble(
     least = size_bound(unsigned, plan.signatures)
     if outputs and unsigned.fee < least:
         raise BadPaymentError(
-            f"a fee of {unsigned.fee} grains is too low: "
-            f"nodes relay this transfer from {least} grains on"
+            f"a fee of {shortest(unsigned.fee)} UNC is too low: "
+            f"nodes relay this transfer from {shortest(least)} UNC on"
         )
     moved = sum(draft.value for draft in plan.outputs) or sum(output.value for output in outputs)
     if outputs:

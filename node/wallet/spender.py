@@ -18,6 +18,7 @@ from unchained.node.consensus.policy import DUST, replacement_fee
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.conditions import (
     HashTimeLockCondition,
     KeyCondition,
@@ -364,8 +365,9 @@ class Spender:
         least = replacement_fee(size, (old,), family)
         if unsigned.fee < least:
             raise BadPaymentError(
-                f"a fee of {unsigned.fee} grains does not replace one of {old.fee}: "
-                f"it takes {least}, a rate of {-(-least // size)} grains per byte"
+                f"a fee of {shortest(unsigned.fee)} UNC does not replace one of "
+                f"{shortest(old.fee)} UNC: it takes {shortest(least)} UNC, a rate of "
+                f"{-(-least // size)} grains per byte"
             )
 
     def _with_descendants(self, old: Outgoing) -> list[Outgoing]:

@@ -123,7 +123,7 @@ def relay_ms(
     in."""
     name = COIN_HASH(raw).hex()
     began = time.perf_counter()
-    node.call("mine.submit", coin=raw.hex())
+    node.call("mine.submit", raw=raw.hex())
     times = [1000 * (watcher.wait(kind, name) - began) for watcher in watchers]
     return min(times), max(times)
 

@@ -259,7 +259,7 @@ class House:
             "jsonrpc": "2.0",
             "id": 1,
             "method": "wallet.send",
-            "params": {"payments": [{"to": "lock:" + "11" * 32, "amount": "0.1"}]},
+            "params": {"payments": [{"payee": "lock:" + "11" * 32, "amount": "0.1"}]},
         }
         answer = await self._rpc.answer(json.dumps(call).encode(), Access.FULL)
         assert "result" in json.loads(answer.body), answer.body

@@ -130,7 +130,7 @@ def test_advice_without_a_node(home: NodeHome) -> None:
     assert advice["source"].endswith("the network's first target")
     assert int(advice["target"], 16) == 2**243
     assert advice["hashes_per_coin"] == pytest.approx(8192)
-    assert advice["rate"] > 0
+    assert advice["hashrate"] > 0
     assert advice["per_day"]["least"] <= advice["per_day"]["mean"]
     assert 0 < advice["share"] <= 1
     assert advice["luck"] is None
@@ -205,7 +205,7 @@ def test_a_miner_goes_on_with_the_next_node_when_its_own_is_killed(home: NodeHom
     miner.wait_event("miner.node_found", lambda event: event["node"] == second)
     wanted = miner.wait_event("coin.found", lambda event: event["node"] == second, timeout_s=LUCK_S)
     # The second node knows it, as a candidate or as an anchor.
-    asked = ("coin", "show", str(wanted["id"]), "--data-dir", str(home.data_dir("second")))
+    asked = ("coin", "get", str(wanted["id"]), "--data-dir", str(home.data_dir("second")))
     assert home.run(*asked).returncode == 0
     # Killed like its node was, it leaves no worker behind.
     workers = psutil.Process(miner.pid).children()
@@ -242,7 +242,7 @@ def test_settings_of_a_running_miner_reach_its_workers(home: NodeHome) -> None:
         "pause_above_load": 100,
         "pause_after_input_s": 0,
     }
-    while [w["state"] for w in mine("status")["workers"]] != ["mining", "mining"]:
+    while [w["status"] for w in mine("status")["workers"]] != ["mining", "mining"]:
         pass
     workers = psutil.Process(node.pid).children()
     assert [worker.nice() for worker in workers] == [17, 17]

@@ -80,26 +80,26 @@ def test_the_chain_by_height_and_id(shell: Shell) -> None:
     assert shell.json("chain", "header", tip["id"])["height"] == tip["height"]
     assert shell.json("chain", "raw", tip["id"])["body"]
     assert shell.json("chain", "forks")[0]["id"] == tip["id"]
-    assert shell.json("chain", "params")["name"] == "reg"
+    assert shell.json("chain", "params")["network"] == "reg"
     assert shell.json("chain", "supply", "1")["height"] == 1
-    table = shell.run("chain", "difficulty", "--last", "3").stdout.splitlines()
+    table = shell.run("chain", "difficulty-history", "--last", "3").stdout.splitlines()
     assert table[0].split("\t") == ["height", "time", "n_total", "work", "target"]
     assert [line.split("\t")[0] for line in table[1:]] == ["1", "2", "3"]
 
 
 def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
-    coin = shell.json("coin", "owned", ADDRESS, "--limit", "1")["coins"][0]
-    more = shell.run("coin", "owned", ADDRESS, "--limit", "1")
+    coin = shell.json("coin", "owned-by", ADDRESS, "--limit", "1")["coins"][0]
+    more = shell.run("coin", "owned-by", ADDRESS, "--limit", "1")
     assert more.stderr == f"more: --after {coin['id']}\n"
-    assert shell.json("coin", "show", coin["id"])["status"] == "unspent"
+    assert shell.json("coin", "get", coin["id"])["status"] == "unspent"
     file = tmp_path / "proof"
     # What the tip itself includes cannot be proven before the next anchor.
     shell.json("mine", "generate")
-    proof = shell.json("coin", "proof", coin["id"], "--out", str(file))
+    proof = shell.json("coin", "proof", coin["id"], "--output", str(file))
     assert (proof["status"], proof["file"]) == ("unspent", str(file))
     verdict = shell.home.run("verify-proof", str(file))
     assert verdict.returncode == 0
-    assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['value']} UNC,")
+    assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['amount']} UNC,")
     assert f"rests on anchor {proof['tip']}" in verdict.stdout
     facts = json.loads(shell.home.run("verify-proof", str(file), "--json").stdout)
     assert (facts["coin_id"], facts["spent"]) == (coin["id"], False)
@@ -130,10 +130,10 @@ def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
     assert shell.json("transfer", "submit", f"@{as_hex}")["accepted"]
     assert shell.json("mempool", "info")["transfers"] == 1
     assert shell.json("mempool", "list")[0]["txid"] == txid
-    assert shell.json("mempool", "show", txid)["fee"] == "0.00020000"
-    assert shell.json("mempool", "fee", "3")["rate"] == 1
+    assert shell.json("mempool", "entry", txid)["fee"] == "0.00020000"
+    assert shell.json("mempool", "fee-estimate", "3")["fee_rate"] == 1
     shell.json("mine", "generate")
-    assert shell.json("transfer", "show", txid)["status"] == "included"
+    assert shell.json("transfer", "get", txid)["status"] == "included"
     assert shell.run("transfer", "raw", txid).stdout == f"{transfer.raw.hex()}\n"
     again = shell.run("transfer", "test", "00")
     assert again.returncode == 1
@@ -141,10 +141,10 @@ def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_the_miner(shell: Shell) -> None:
-    assert shell.json("mine", "status")["state"] == "off"
+    assert shell.json("mine", "status")["status"] == "off"
     assert "mines on demand" in shell.fails("mine", "start")
     assert "mines on demand" in shell.fails("mine", "stop")
-    assert "mines on demand" in shell.fails("mine", "workers", "2")
+    assert "mines on demand" in shell.fails("mine", "set-workers", "2")
     assert shell.json("mine", "template", "--address", ADDRESS)["mem_kib"] == 8
     assert shell.json("mine", "benchmark", "--seconds", "0.1")["hashes"] > 0
     assert "BAD_VERSION" in shell.fails("mine", "submit", "00" * 198)
@@ -170,7 +170,7 @@ def test_looking_into_the_node(shell: Shell) -> None:
 
 
 def test_errors_say_what_to_do(shell: Shell) -> None:
-    assert "64 lower-case hex digits" in shell.fails("coin", "show", "xyz")
+    assert "64 lower-case hex digits" in shell.fails("coin", "get", "xyz")
     assert "is known" in shell.fails("chain", "anchor", "00" * 32)
     url = (shell.home.data_dir() / "rpc.url").read_text()
     assert shell.json("chain", "tip", "--rpc", url)["height"] >= 3

@@ -36,14 +36,17 @@ def test_an_anchor_is_set_aside_and_taken_back_with_a_node_and_without(home: Nod
     assert (done["id"], done["set_aside"], done["changed"]) == (third, True, True)
     assert (done["tip"], done["height"]) == (below, 3)
     assert shell.json("chain", "tip")["id"] == below
-    assert shell.json("chain", "anchor", third)["standing"] == "set-aside"
+    assert shell.json("chain", "anchor", third)["status"] == "set-aside"
     assert not shell.json("chain", "set-aside", third)["changed"]
     assert "no anchor at height 4" in shell.fails("chain", "set-aside", "4")
     # By the method itself.
-    back = shell.json("rpc", "chain.take_back", f"id={third}")
+    back = shell.json("rpc", "chain.take_back", f"anchor={third}")
     assert (back["set_aside"], back["changed"], back["tip"]) == (False, True, top["id"])
-    assert not shell.json("rpc", "chain.take_back", f"id={third}")["changed"]
-    for which in (f"id={'00' * 32}", f"id={shell.json('chain', 'anchor', '0')['header']['id']}"):
+    assert not shell.json("rpc", "chain.take_back", f"anchor={third}")["changed"]
+    for which in (
+        f"anchor={'00' * 32}",
+        f"anchor={shell.json('chain', 'anchor', '0')['header']['id']}",
+    ):
         for method in ("chain.set_aside", "chain.take_back"):
             assert "above" in shell.fails("rpc", method, which)
     assert "64 lower-case hex digits" in shell.fails("chain", "set-aside", "none")

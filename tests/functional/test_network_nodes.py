@@ -114,7 +114,7 @@ def test_five_nodes_whose_miners_race_agree() -> None:
 def known_coins(node: NetNode, ids: list[str]) -> list[dict[str, Any]]:
     """Return what a node says of coins, nothing while it does not know them all."""
     try:
-        return [node.call("coin.get", id=coin) for coin in ids]
+        return [node.call("coin.get", coin=coin) for coin in ids]
     except NotFoundError:
         return []
 
@@ -161,7 +161,7 @@ def test_two_halves_of_a_network_become_one_again(cuttable: Net, epochs: int) ->
         assert included == (set(lost) if epochs + 2 <= WINDOW else set())
         kinds = {coin["kind"] for coin in found}
         assert kinds == ({"late", "stray"} if included else {None})
-        assert {node.call("coin.get", id=coin)["status"] for coin in spent} == {"spent"}
+        assert {node.call("coin.get", coin=coin)["status"] for coin in spent} == {"spent"}
         assert not any(event["event"] == "peer.banned" for event in node.process.events)
 
 
@@ -269,7 +269,7 @@ def test_transfers_and_coins_reach_the_mempool_and_the_pool_of_all(net: Net) -> 
     until(lambda: nodes[0].call("debug.statistics")["network"]["stem"]["held"] == 0, "gossiped")
     anchor = nodes[0].generate(1)[0]
     net.agree()
-    assert nodes[1].call("transfer.get", id=transfer.txid.hex())["anchor"] == anchor
+    assert nodes[1].call("transfer.get", txid=transfer.txid.hex())["anchor"] == anchor
     until(lambda: nodes[2].call("node.status")["mempool_transfers"] == 0, "included")
 
 

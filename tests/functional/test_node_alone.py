@@ -62,7 +62,7 @@ def test_a_network_that_was_not_launched_is_mined_alone_only_if_asked(
     assert refused.startswith(ALONE)
     assert "--alone" in refused
     node.wait_event("node.started")
-    assert ask(home, "mine", "status")["state"] == "waiting"
+    assert ask(home, "mine", "status")["status"] == "waiting"
     checks = ask(home, "status")["checks"]
     assert not checks["synced"].startswith("ok")
     assert "mine alone" not in refused
@@ -82,7 +82,7 @@ def test_a_node_without_a_network_says_so_when_it_is_asked_for_peers(home: NodeH
         ("peers",),
         ("net", "info"),
         ("net", "bans"),
-        ("net", "add", "/ip4/127.0.0.1/tcp/1/p2p/x"),
+        ("net", "add-peer", "/ip4/127.0.0.1/tcp/1/p2p/x"),
         ("net", "ban", "203.0.113.7"),
         ("net", "unban", "203.0.113.7"),
         ("net", "disconnect", "x"),

@@ -77,7 +77,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def spend(coin: dict[str, Any], fee: int = 20_000, *, to: int = 2) -> SizedTransfer:
     """Return a transfer of a coin of key 1, as coin.owned_by lists it."""
-    grains = round(float(coin["value"]) * 10**8)
+    grains = round(float(coin["amount"]) * 10**8)
     return Forge().transfer([(bytes.fromhex(coin["id"]), 1)], [(grains - fee, to)], fee=fee)
 
 
@@ -92,14 +92,14 @@ def test_the_chain_is_listed_from_tip_to_genesis(running: Running) -> None:
     _, _, client = running
     tip = client.call("chain.tip")
     assert tip["height"] >= 3
-    anchor = client.call("chain.anchor", {"id": tip["id"]})
+    anchor = client.call("chain.anchor", {"anchor": tip["id"]})
     height = tip["height"]
     while height > 0:
         assert client.call("chain.anchor_at", [height])["header"] == anchor["header"]
         assert client.call("chain.header", [anchor["header"]["id"]]) == anchor["header"]
         raw = client.call("chain.raw", [anchor["header"]["id"]])
-        assert Coin.from_bytes(bytes.fromhex(raw["coin"])).id.hex() == anchor["header"]["id"]
-        below = client.call("chain.anchor", {"id": anchor["header"]["parent"]})
+        assert Coin.from_bytes(bytes.fromhex(raw["raw"])).id.hex() == anchor["header"]["id"]
+        below = client.call("chain.anchor", {"anchor": anchor["header"]["parent"]})
         assert below["next"] == anchor["header"]["id"]
         assert below["confirmations"] == below["votes"] + anchor["confirmations"]
         height, anchor = height - 1, below
@@ -131,7 +131,7 @@ def test_forks_difficulty_and_params(running: Running) -> None:
     _, _, client = running
     tip = client.call("chain.tip")
     forks = client.call("chain.forks")
-    assert [(f["id"], f["standing"], f["length"]) for f in forks] == [(tip["id"], "main", 0)]
+    assert [(f["id"], f["status"], f["length"]) for f in forks] == [(tip["id"], "main", 0)]
     points = client.call("chain.difficulty_history", {"first": 1, "step": 2})
     assert [point["height"] for point in points] == list(range(1, tip["height"] + 1, 2))
     assert {point["target"] for point in points} == {f"{REG.target0:064x}"}
@@ -150,12 +150,12 @@ def test_a_proof_needs_nothing_but_hashes(running: Running) -> None:
     with pytest.raises(
         RefusedError, match=r"not yet: .*ask again after the next anchor"
     ) as refused:
-        client.call("coin.proof", {"id": output})
+        client.call("coin.proof", {"coin": output})
     assert refused.value.error == "NOT_YET"
     client.call("mine.generate", {"address": ADDRESS})
     tip = client.call("chain.tip")
     for coin_id, status in ((coin["id"], "spent"), (output, "unspent"), (anchor_id, "unspent")):
-        said = client.call("coin.proof", {"id": coin_id})
+        said = client.call("coin.proof", {"coin": coin_id})
         proof = CoinProof.from_file(bytes.fromhex(said["file"]))
         found = verify_coin_proof(proof, REG, default_backend())
         assert said["status"] == status == ("spent" if found.spent else "unspent")
@@ -167,9 +167,9 @@ def test_a_proof_needs_nothing_but_hashes(running: Running) -> None:
         assert (said["height"], said["position"]) == (found.height, found.position)
         assert (said["anchors"], said["coins"]) == (found.anchors, found.coins)
         assert (said["work"], said["lock"]) == (str(found.work), found.lock.hex())
-        assert Amount.parse(said["value"]) == found.value
+        assert Amount.parse(said["amount"]) == found.value
     with pytest.raises(NotFoundError, match="includes no coin"):
-        client.call("coin.proof", {"id": NOTHING})
+        client.call("coin.proof", {"coin": NOTHING})
 
 
 def test_a_transfer_from_the_first_try_to_the_chain(running: Running) -> None:
@@ -179,7 +179,7 @@ def test_a_transfer_from_the_first_try_to_the_chain(running: Running) -> None:
     raw, txid = transfer.raw.hex(), transfer.txid.hex()
     decoded = client.call("transfer.decode", [raw])
     assert decoded["txid"] == txid
-    assert decoded["inputs"][0]["value"] == coin["value"]
+    assert decoded["inputs"][0]["amount"] == coin["amount"]
     assert decoded["inputs"][0]["condition"]["kind"] == "key"
     assert decoded["signers"] == [spend_key(1).key_hash.hex()]
     trial = client.call("transfer.test", [raw])
@@ -305,10 +305,10 @@ def test_a_miner_elsewhere_works_for_the_node(running: Running) -> None:
     assert template["height"] == height + 1
     coin = mine(template, template["anchor_target"])
     submitted = client.call("mine.submit", [coin.hex()])
-    assert submitted["outcome"] == "accepted"
+    assert submitted["status"] == "accepted"
     assert submitted["anchor"]
     assert client.call("chain.tip")["id"] == submitted["id"]
-    assert client.call("mine.submit", [coin.hex()])["outcome"] == "known"
+    assert client.call("mine.submit", [coin.hex()])["status"] == "known"
     # The template at hand is out of date: the call does not wait.
     newer = client.call("mine.template", {"address": ADDRESS, "after": template["id"]})
     assert newer["id"] != template["id"]
@@ -340,7 +340,7 @@ def test_what_a_node_on_reg_does_not_do(running: Running) -> None:
     for method in ("mine.start", "mine.stop", "mine.set_workers"):
         with pytest.raises(UnavailableError, match="mines on demand"):
             client.call(method, [1] if method.endswith("workers") else [])
-    assert client.call("mine.status")["state"] == "off"
+    assert client.call("mine.status")["status"] == "off"
     measured = client.call("mine.benchmark", {"seconds": 0.1, "threads": 2})
     assert measured["hashes"] > 0
     assert measured["mem_kib"] == REG.mem_kib
@@ -542,17 +542,17 @@ def test_two_nodes_meet_part_and_are_banned(home: NodeHome) -> None:
     assert (peer["peer"], peer["outbound"]) == (their_id, False)
     assert ours.call("node.status")["peers"] == 1
 
-    bans = ours.call("net.ban", {"who": their_id, "minutes": 5, "reason": "noise"})
+    bans = ours.call("net.ban", {"peer": their_id, "minutes": 5, "reason": "noise"})
     assert [(ban["reason"], ban["count"]) for ban in bans] == [("noise", 1)]
     wait_until(lambda: theirs.call("net.peers") == [])
     assert ours.call("net.bans") == bans
     with pytest.raises(RefusedError) as refused:
         theirs.call("net.add_peer", [address])
     assert refused.value.error.startswith("DIAL_")
-    assert ours.call("net.unban", [bans[0]["group"]]) == []
+    assert ours.call("net.unban", [bans[0]["address"]]) == []
     with pytest.raises(NotFoundError, match="is not banned"):
         ours.call("net.unban", ["192.0.2.1"])
-    assert [ban["group"] for ban in ours.call("net.ban", ["192.0.2.1"])] == ["192.0.2.1"]
+    assert [ban["address"] for ban in ours.call("net.ban", ["192.0.2.1"])] == ["192.0.2.1"]
     for wrong in ("nobody", "127.0.0.1"):
         with pytest.raises(InvalidParamsError):
             ours.call("net.ban", [wrong])
@@ -573,7 +573,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "coin.owned_by": {"address": ADDRESS},
     "mine.benchmark": {"seconds": 0.1},
     "mine.template": {"address": ADDRESS},
-    "mine.submit": {"coin": "00" * 198},
+    "mine.submit": {"raw": "00" * 198},
     "mine.set_workers": {"workers": 1},
 }
 """Parameters of methods whose required ones cannot be guessed from their types."""
@@ -581,22 +581,19 @@ SAMPLES: dict[str, dict[str, Any]] = {
 GUESSES: dict[str, Any] = {
     "height": 1,
     "prefix": "0000",
+    "refund_height": 1,
     "address": LISTEN,
     "peer": "12D3KooWNobody",
-    "who": "192.0.2.1",
     "passphrase": "correct horse",
-    "old": "correct horse",
-    "new": "correct horse",
+    "new_passphrase": "correct horse",
     "mnemonic": "abandon " * 23 + "art",
     "view": "watch:none",
-    "name": "default",
+    "wallet": "default",
     "kind": "coin",
     "label": "a label",
-    "coin": NOTHING,
-    "txid": NOTHING,
     "lock": NOTHING,
-    "to": OTHER,
-    "payments": [{"to": OTHER, "amount": "0.1"}],
+    "payee": OTHER,
+    "payments": [{"payee": OTHER, "amount": "0.1"}],
     "file": "00",
     "files": ["00"],
     "contract": "contract:none",
@@ -690,7 +687,9 @@ def test_every_method_answers_as_it_is_described(
     room, _, _ = name.partition(".")
     for parameter in method["params"]:
         if parameter["required"] and parameter["name"] not in params:
-            guesses = {**GUESSES, "raw": known["raw"], "id": known.get(room, NOTHING)}
+            found = known.get(room, NOTHING)
+            guesses = {**GUESSES, "raw": known["raw"], "id": found}
+            guesses |= {"coin": found, "anchor": found, "txid": found}
             params[parameter["name"]] = guesses[parameter["name"]]
     for bad in ({**params, "no such parameter": 1}, [*params.values(), *([None] * 20)]):
         with pytest.raises(InvalidParamsError):

@@ -69,7 +69,7 @@ async def test_user_and_password_come_from_the_configuration(tmp_path: Path) -> 
     async with running(tmp_path, change=change) as node:
         place = Endpoint.at(node.bound.url)
         ada = TrioClient(place.with_password("ada", "lovelace"))
-        assert (await ada.call("test.pay", [HASH, 1]))["value"] == "0.00000001"
+        assert (await ada.call("test.pay", [HASH, "0.00000001"]))["value"] == "0.00000001"
         with pytest.raises(UnauthorizedError, match="wrong"):
             await TrioClient(place.with_password("ada", "byron")).call("test.echo", [1])
         assert "lovelace" not in repr(node.log)
@@ -83,7 +83,7 @@ async def test_reading_can_be_opened_to_everyone(tmp_path: Path) -> None:
 
     async with running(tmp_path, change=change) as node, raw(node.bound.port) as client:
         assert (await client.ask(call("test.height", [1]))).json()["result"] == 2
-        assert (await client.ask(call("test.pay", [HASH, 1]))).status == 401
+        assert (await client.ask(call("test.pay", [HASH, "0.00000001"]))).status == 401
 
 
 @trio_test

@@ -48,7 +48,7 @@ def test_wallets_go_on_with_the_new_chain(home: NodeHome) -> None:
     node = home.start("--network", "reg")
     assert node.wait_event("chain.opened")["height"] == 0
     node.wait_event("node.started")
-    assert "kept" in [wallet["name"] for wallet in ask(home, "wallet", "list")]
+    assert "kept" in [wallet["wallet"] for wallet in ask(home, "wallet", "list")]
     assert ask(home, "wallet", "balance", "-w", "kept")["total"] == "0.00000000"
     ask(home, "mine", "generate", "2", "--coins", "2", "--address", ADDRESS)
     assert ask(home, "wallet", "balance", "-w", "kept")["total"] == "6.00000000"

@@ -34,7 +34,7 @@ class Pair:
 
     def join(self) -> None:
         """Connect the nodes."""
-        self.bob.json("net", "add", self.ann.client().call("net.info")["addresses"][0])
+        self.bob.json("net", "add-peer", self.ann.client().call("net.info")["addresses"][0])
 
     def agree(self) -> None:
         """Return once both nodes have one tip and their wallets know of it."""
@@ -121,20 +121,20 @@ def test_a_payment_to_a_paycode_arrives_with_growing_confirmations(pair: Pair) -
 def test_a_payment_to_an_address_is_replaced(pair: Pair) -> None:
     before = total(pair.bob)
     sent = pair.pay(pair.bob.json("wallet", "address")["text"], "0.25")
-    bumped = pair.ann.json("wallet", "bump", sent["txid"], "--fee-rate", "5")
+    bumped = pair.ann.json("wallet", "bump-fee", sent["txid"], "--fee-rate", "5")
     assert bumped["replaces"] == sent["txid"]
     pair.heard_of(pair.bob, bumped["txid"])
     pair.mine(pair.bob, "1", "--address", pair.ann.json("wallet", "address")["text"])
     assert total(pair.bob) == before + Decimal("0.25")
     assert entry(pair.bob, bumped["txid"])["received"] == "0.25000000"
-    assert pair.ann.json("transfer", "show", bumped["txid"])["height"] is not None
-    assert sent["txid"] in pair.ann.fails("transfer", "show", sent["txid"])
+    assert pair.ann.json("transfer", "get", bumped["txid"])["height"] is not None
+    assert sent["txid"] in pair.ann.fails("transfer", "get", sent["txid"])
 
 
 def test_two_of_two_spend_together(pair: Pair) -> None:
     addresses = [person.json("wallet", "address")["text"] for person in (pair.ann, pair.bob)]
     joint = pair.ann.json("wallet", "multisig", "create", "2", *addresses)
-    pair.bob.json("wallet", "watch-contract", joint["text"], "--label", "house")
+    pair.bob.json("wallet", "contract", "add", joint["text"], "--label", "house")
     pair.pay(joint["text"], "1")
     pair.mine(pair.ann)
     first, second = (pair.ann.home.path / name for name in ("first", "second"))
@@ -149,7 +149,7 @@ def test_two_of_two_spend_together(pair: Pair) -> None:
     pair.mine(pair.ann)
     assert entry(pair.bob, sent["txid"])["received"] == "0.40000000"
     (held,) = pair.bob.json("wallet", "contracts")
-    assert (held["label"], Decimal(held["value"])) == (
+    assert (held["label"], Decimal(held["amount"])) == (
         "house",
         Decimal("0.6") - Decimal(sent["fee"]),
     )
@@ -159,7 +159,7 @@ def test_a_hash_time_lock_is_claimed_and_another_refunded(pair: Pair) -> None:
     ann, bob = (person.json("wallet", "address")["text"] for person in (pair.ann, pair.bob))
     height = pair.ann.json("chain", "tip")["height"]
     swap = pair.ann.json("wallet", "htlc", "create", bob, ann, str(height + 50))
-    pair.bob.json("wallet", "watch-contract", swap["text"])
+    pair.bob.json("wallet", "contract", "add", swap["text"])
     pair.pay(swap["text"], "0.5")
     pair.mine(pair.ann)
     assert "is not known" in pair.bob.fails("wallet", "htlc", "claim", swap["lock"])
@@ -181,7 +181,7 @@ def test_a_payment_is_signed_where_there_is_no_node(pair: Pair) -> None:
     home = pair.ann.home
     view, unsigned, signed = (home.path / name for name in ("view", "unsigned", "signed"))
     view.touch(0o600)
-    view.write_text(pair.ann.run("wallet", "export").stdout)
+    view.write_text(pair.ann.run("wallet", "export-watch").stdout)
     pair.bob.json("wallet", "import-watch", "watch", "--file", str(view))
     pair.bob.caught_up()
     assert pair.bob.json("wallet", "balance", "-w", "watch") == pair.ann.json("wallet", "balance")
@@ -215,7 +215,7 @@ def test_a_reorganisation_undoes_a_payment_and_does_it_again(pair: Pair) -> None
     assert entry(pair.ann, sent["txid"])["height"] is not None
     pair.bob.mine(3, "--coins", "2", "--address", pair.ann.json("wallet", "address")["text"])
 
-    pair.ann.json("net", "unban", ban["group"])
+    pair.ann.json("net", "unban", ban["address"])
     pair.join()
     pair.agree()
     assert entry(pair.ann, sent["txid"])["height"] is None
@@ -244,7 +244,7 @@ def test_a_fresh_machine_finds_every_coin_from_the_words_alone(pair: Pair) -> No
         assert fresh.json("wallet", "balance", "-w", person.name) == balance
         found, kept = (
             {
-                (coin["id"], coin["value"])
+                (coin["id"], coin["amount"])
                 for coin in who.json("wallet", "coins", *which)
                 if coin["origin"] != "contract"
             }

@@ -28,8 +28,7 @@ curl -u "$(cat DATA_DIRECTORY/rpc.cookie)" http://127.0.0.1:PORT/rpc \\
     -d '{"jsonrpc": "2.0", "id": 1, "method": "rpc.discover"}'
 ```
 
-- An **Amount** is a string of decimal UNC (`"1.5"`) or an integer of grains (`150000000`),
-  never a number with a fraction; answers hold strings with eight decimals.
+- An **Amount** is a decimal string in UNC (`"1.5"`), never a number; answers have eight decimals.
 - A **Hash** is 64 lower-case hex digits; **Hex**, bytes of any length, is pairs of them. A
   **Secret** is a string that the node neither logs nor repeats.
 - **Access**: `public` methods ask for nothing, `read` ones for the token in `rpc.token` (as

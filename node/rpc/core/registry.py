@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from unchained.node.base import vocabulary
+from unchained.node.base.vocabulary import Named
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
 from unchained.node.rpc.core.values import Secret, decode
 
 _MARK: Final = "__rpc_mark__"
 _LONGEST_GUESS: Final = 64
 """Longest unknown name, in characters, that is compared to the known ones."""
+
+_UNKNOWN_MEMBER: Final = re.compile(r"unknown field `([^`]{1,64})`")
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -126,7 +131,8 @@ class Method:
         try:
             checked = msgspec.convert(params, self._struct, dec_hook=decode)
         except msgspec.ValidationError as error:
-            raise InvalidParamsError(short(f"{self.name}: {_pointed(str(error))}")) from None
+            text = _pointed(str(error)) + self._renamed_inside(str(error))
+            raise InvalidParamsError(short(f"{self.name}: {text}")) from None
         return {name: getattr(checked, name) for name in known}
 
     def _named(self, values: list[Any]) -> dict[str, Any]:
@@ -137,8 +143,24 @@ class Method:
             )
         return dict(zip(names, values, strict=False))
 
+    def _renamed_inside(self, failure: str) -> str:
+        """Return what an unknown member of an object among the parameters is called, if it once
+        had this name. `failure` is msgspec's own text."""
+        unknown = _UNKNOWN_MEMBER.search(failure)
+        if unknown is None:
+            return ""
+        for parameter in self.parameters:
+            for kind in _structs(parameter.kind):
+                renamed = vocabulary.find(Named.PARAMETER, kind.__name__, unknown[1])
+                if renamed is not None:
+                    return f': it is called "{renamed.new}"'
+        return ""
+
     def _instead(self, name: str) -> str:
         names = self._struct.__struct_fields__
+        renamed = vocabulary.find(Named.PARAMETER, self.name, name)
+        if renamed is not None:
+            return f': it is called "{renamed.new}"'
         if not names:
             return ": it takes none"
         return nearest(name, names) or f": it has {', '.join(names)}"
@@ -168,13 +190,25 @@ class Registry(Mapping[str, Method]):
     def find(self, name: str) -> Method:
         """Return the method called `name`.
 
-        Raises MethodNotFoundError with the nearest known name.
+        Raises MethodNotFoundError with its new name, or the nearest known one.
         """
         found = self._methods.get(name)
         if found is None:
-            hint = nearest(name, self._methods) or ": rpc.discover lists the methods"
+            renamed = vocabulary.find(Named.METHOD, "", name)
+            if renamed is not None:
+                hint = f': it is called "{renamed.new}"'
+            else:
+                hint = nearest(name, self._methods) or ": rpc.discover lists the methods"
             raise MethodNotFoundError(f"there is no method {short(repr(name))}{hint}")
         return found
+
+
+def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """Yield the types of the objects that a parameter's value may hold."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for inner in typing.get_args(kind):
+        yield from _structs(inner)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from unchained.node.primitives.amounts import AMOUNT_PATTERN, full, grains_of, shortest
 from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT
 
-_UNC: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]+))?", re.ASCII)
-_DECIMALS: Final = 8
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _HASH_BYTES: Final = 32
 
@@ -24,36 +23,27 @@ SECRET_CHARS_MAX: Final = 16_384
 
 
 class Amount(int):
-    """Grains. Read from a string of decimal UNC ("1.5") or an integer of grains, written as a
-    string of UNC with eight decimals."""
+    """Grains. Read from a decimal string in UNC ("1.5"), written as one with eight decimals."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, raw: object) -> Amount:
         """Return the grains that `raw` stands for. Raises ValueError, naming what is wrong."""
-        if isinstance(raw, bool) or not isinstance(raw, str | int):
-            kind = type(raw).__name__
-            raise ValueError(f"an amount is a string of UNC or an integer of grains, not {kind}")
-        if isinstance(raw, int):
-            grains = raw
-        else:
-            match = _UNC.fullmatch(raw)
-            if match is None:
-                raise ValueError('an amount in UNC looks like "1.5": digits and one point')
-            whole, fraction = match[1], match[2] or ""
-            if len(fraction) > _DECIMALS:
-                raise ValueError(f"an amount in UNC has at most {_DECIMALS} decimals")
-            grains = int(whole) * GRAINS_PER_UNC + int(fraction.ljust(_DECIMALS, "0"))
-        if not 0 <= grains <= MAX_AMOUNT:
-            raise ValueError(f"an amount is from 0 to {MAX_AMOUNT} grains")
-        return cls(grains)
+        if isinstance(raw, str):
+            return cls(grains_of(raw))
+        expected = "an amount is a decimal string in UNC"
+        if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= MAX_AMOUNT:
+            written = f'{expected}: write "{shortest(raw)}" for {raw} grains'
+            if raw * GRAINS_PER_UNC <= MAX_AMOUNT:
+                # Whoever wrote a number may have meant UNC.
+                written += f', "{raw}" for {raw} UNC'
+            raise ValueError(written)
+        raise ValueError(f'{expected}, as "1.5", not {type(raw).__name__}')
 
     def unc(self) -> str:
         """Return the amount in UNC, with eight decimals."""
-        sign = "-" if self < 0 else ""
-        whole, fraction = divmod(abs(self), GRAINS_PER_UNC)
-        return f"{sign}{whole}.{fraction:0{_DECIMALS}d}"
+        return full(self)
 
 
 class Hex(bytes):
@@ -114,13 +104,7 @@ class Secret:
 
 
 _SCHEMAS: Final[dict[type, dict[str, Any]]] = {
-    Amount: {
-        "title": "Amount",
-        "oneOf": [
-            {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,8})?$"},
-            {"type": "integer", "minimum": 0, "maximum": MAX_AMOUNT},
-        ],
-    },
+    Amount: {"title": "Amount", "type": "string", "pattern": AMOUNT_PATTERN},
     Hash: {"title": "Hash", "type": "string", "pattern": "^[0-9a-f]{64}$"},
     Hex: {
         "title": "Hex",

@@ -23,7 +23,7 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
 from unchained.node.rpc.methods.header import Header, shown_target
-from unchained.node.rpc.methods.parameters import MAX_NUMBER, Height
+from unchained.node.rpc.methods.parameters import MAX_NUMBER, AnchorId, Height, MintedCoinId
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
@@ -73,7 +73,7 @@ class Aside(msgspec.Struct, frozen=True):
 @user_text(
     """An anchor with its body; the lists are empty while the body is unknown.
 
-    `standing`: on the main chain, on a side branch that counts, with an unknown body, invalid
+    `status`: on the main chain, on a side branch that counts, with an unknown body, invalid
     (Protocol §5.2), dead (§5.3: it counts, but nothing leads through it), or set aside.
     `votes` counts known coins bound to it, `confirmations` those bound to it or to its
     descendants on the main chain; for anchors that are too old to be undone both count at least
@@ -83,7 +83,7 @@ class Aside(msgspec.Struct, frozen=True):
 )
 class Anchor(msgspec.Struct, frozen=True):
     header: Header
-    standing: AnchorStanding
+    status: AnchorStanding
     next: Hash | None
     votes: int
     confirmations: int
@@ -97,9 +97,9 @@ class Anchor(msgspec.Struct, frozen=True):
     pool_share: Amount | None
 
 
-@user_text("The bytes of a coin (198), and of an anchor's body if it is known.")
+@user_text("The bytes of a coin (198: header, then mix), and of an anchor's body if it is known.")
 class Raw(msgspec.Struct, frozen=True):
-    coin: Hex
+    raw: Hex
     body: Hex | None
 
 
@@ -110,26 +110,26 @@ class Raw(msgspec.Struct, frozen=True):
 class Fork(msgspec.Struct, frozen=True):
     id: Hash
     height: int
-    standing: AnchorStanding
+    status: AnchorStanding
     fork_height: int
     length: int
     votes: int
     score: str | None
 
 
-@user_text("The constants of the network (Protocol §10). Times in ms, sizes in bytes.")
+@user_text("The constants of the network (Protocol §10). Times in ms, `tau` too, sizes in bytes.")
 class Params(msgspec.Struct, frozen=True):
-    name: str
+    network: str
     genesis: Hash
     chain_id: int
-    birth: int
-    epoch: int
+    birth_time: int
+    epoch_ms: int
     coins_per_epoch: int
     mem_kib: int
     tau: int
     target0: Hash
     max_target: Hash
-    future_limit: int
+    future_limit_ms: int
     window: int
     maturity: int
     max_reorg: int
@@ -193,8 +193,8 @@ class ChainRoom:
 
     @method("chain.anchor", Access.READ, errors=(NotFoundError,))
     @user_text("Return the anchor of an id, on whatever branch.")
-    async def anchor(self, id: Hash) -> Anchor:  # noqa: A002 - the parameter's public name
-        return await self._anchor(id)
+    async def anchor(self, anchor: AnchorId) -> Anchor:
+        return await self._anchor(anchor)
 
     @method("chain.anchor_at", Access.READ, errors=(NotFoundError,))
     @user_text("Return the main chain's anchor at a height.")
@@ -230,14 +230,14 @@ class ChainRoom:
 
     @method("chain.header", Access.READ, errors=(NotFoundError,))
     @user_text("Return the header of a minted coin, anchors included.")
-    async def header(self, id: Hash) -> Header:  # noqa: A002 - the parameter's public name
-        return Header.of(await self._coin(id))
+    async def header(self, coin: MintedCoinId) -> Header:
+        return Header.of(await self._coin(coin))
 
     @method("chain.raw", Access.READ, errors=(NotFoundError,))
     @user_text("Return the bytes of an anchor and its body.")
-    async def raw(self, id: Hash) -> Raw:  # noqa: A002 - the parameter's public name
-        coin = await self._coin(id)
-        record = await self._reader.run(lambda store: schema.ANCHOR.get(store, id))
+    async def raw(self, anchor: AnchorId) -> Raw:
+        coin = await self._coin(anchor)
+        record = await self._reader.run(lambda store: schema.ANCHOR.get(store, anchor))
         return Raw(Hex(coin.raw), Hex(record.body) if record and record.body else None)
 
     async def _coin(self, coin_id: bytes) -> Coin:
@@ -333,13 +333,13 @@ class ChainRoom:
         the operator does not want. Only what a reorganisation can undo can be set aside.
         """
     )
-    async def set_aside(self, id: Hash) -> Aside:  # noqa: A002 - the parameter's public name
-        return await self._put_aside(id, True)
+    async def set_aside(self, anchor: AnchorId) -> Aside:
+        return await self._put_aside(anchor, True)
 
     @method("chain.take_back", Access.FULL, errors=(NotFoundError,))
     @user_text("Let an anchor that was set aside count again, with all that descends from it.")
-    async def take_back(self, id: Hash) -> Aside:  # noqa: A002 - the parameter's public name
-        return await self._put_aside(id, False)
+    async def take_back(self, anchor: AnchorId) -> Aside:
+        return await self._put_aside(anchor, False)
 
     async def _put_aside(self, anchor_id: Hash, is_aside: bool) -> Aside:
         chosen = CoinId(anchor_id)

@@ -18,7 +18,7 @@ from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.parameters import Limit, Payee, lock_of_payee
+from unchained.node.rpc.methods.parameters import CoinRef, Limit, MintedCoinId, Payee, lock_of_payee
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
@@ -38,10 +38,10 @@ _KINDS: dict[CoinKind, KindName] = {
     """A coin.
 
     `status`: in the coin set, spent on the main chain, mined but listed by no anchor of it yet, or
-    an output of a transfer that waits in the mempool. `kind`, `value`, `height` (of inclusion) and
-    `anchor` are known once an anchor lists the coin, value of a waiting one too. `mature_at` is
-    the first height at which it can be spent. `confirmations` counts votes. An output has the
-    `txid` and the `index` that made it, a minted coin its own `mined_height` and `time`.
+    an output of a transfer that waits in the mempool. `kind`, `amount`, `height` (of inclusion) and
+    `anchor` are known once an anchor lists the coin, the amount of a waiting one too.
+    `mature_height` is the first at which it can be spent. `confirmations` counts votes. An output
+    has the `txid` and the `index` that made it, a minted coin its own `mined_height` and `time`.
     `spent_by` is a txid, of a waiting transfer where `spent_height` is missing.
     """
 )
@@ -49,11 +49,11 @@ class CoinInfo(msgspec.Struct, frozen=True):
     id: Hash
     status: Literal["unspent", "spent", "candidate", "waiting"]
     kind: KindName | None
-    value: Amount | None
+    amount: Amount | None
     lock: Hash | None
     height: int | None
     anchor: Hash | None
-    mature_at: int | None
+    mature_height: int | None
     confirmations: int
     txid: Hash | None
     index: int | None
@@ -93,7 +93,7 @@ class ProofOfCoin(msgspec.Struct, frozen=True):
     tip_height: int
     state_height: int
     id: Hash
-    value: Amount
+    amount: Amount
     lock: Hash
     height: int
     anchor: Hash
@@ -108,7 +108,7 @@ class ProofOfCoin(msgspec.Struct, frozen=True):
 @user_text("A coin under a lock. `spent`: whether the main chain has spent it.")
 class Owned(msgspec.Struct, frozen=True):
     id: Hash
-    value: Amount
+    amount: Amount
     height: int
     spent: bool
 
@@ -131,18 +131,18 @@ class CoinRoom:
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return what is known of a coin: minted, or an output of a transfer.")
-    async def get(self, id: Hash) -> CoinInfo:  # noqa: A002 - the parameter's public name
-        found = await self._queries.coin(CoinId(id))
+    async def get(self, coin: CoinRef) -> CoinInfo:
+        found = await self._queries.coin(CoinId(coin))
         if found is None:
-            raise _unknown(id)
-        return _describe(id, found, self._network.maturity)
+            raise _unknown(coin)
+        return _describe(coin, found, self._network.maturity)
 
     @method("coin.history", Access.READ, errors=(NotFoundError,))
     @user_text("Return the life of a coin on the main chain, oldest first.")
-    async def history(self, id: Hash) -> list[CoinEvent]:  # noqa: A002 - public name
-        found = await self._queries.coin(CoinId(id))
+    async def history(self, coin: CoinRef) -> list[CoinEvent]:
+        found = await self._queries.coin(CoinId(coin))
         if found is None:
-            raise _unknown(id)
+            raise _unknown(coin)
         return _history(found)
 
     @method("coin.proof", Access.READ, errors=(NotFoundError, RefusedError))
@@ -154,15 +154,15 @@ class CoinRoom:
         state before it any more; and with NEVER_UNSPENT for one that its own anchor spent.
         """
     )
-    async def proof(self, id: Hash) -> ProofOfCoin:  # noqa: A002 - the parameter's public name
+    async def proof(self, coin: CoinRef) -> ProofOfCoin:
         try:
             found = await self._reader.run(
-                lambda store: self._proofs.prove(store, CoinId(bytes(id)))
+                lambda store: self._proofs.prove(store, CoinId(bytes(coin)))
             )
         except CoinNotProvableError as error:
             raise RefusedError(str(error), error=error.word) from None
         if found is None:
-            raise NotFoundError(f"the main chain includes no coin {id.hex()}")
+            raise NotFoundError(f"the main chain includes no coin {coin.hex()}")
         return _describe_proof(found, self._network)
 
     @method("coin.owned_by", Access.READ, errors=(InvalidParamsError,))
@@ -189,10 +189,10 @@ class CoinRoom:
 
     @method("coin.raw", Access.READ, errors=(NotFoundError,))
     @user_text("Return the 198 bytes of a minted coin: header, then mix.")
-    async def raw(self, id: Hash) -> Hex:  # noqa: A002 - the parameter's public name
-        raw = await self._reader.run(lambda store: schema.COIN.get(store, id))
+    async def raw(self, coin: MintedCoinId) -> Hex:
+        raw = await self._reader.run(lambda store: schema.COIN.get(store, coin))
         if raw is None:
-            raise NotFoundError(f"no minted coin {id.hex()} is known")
+            raise NotFoundError(f"no minted coin {coin.hex()} is known")
         return Hex(raw)
 
 

@@ -31,21 +31,21 @@ MICROGRAINS: Final = 1_000_000
 
 
 @user_text(
-    """How full the mempool is. `bytes` encoded, of `capacity`; `min_rate` in grains per byte of
-    size, rounded up: less is not taken in at present. `expiry` in ms after arrival."""
+    """How full the mempool is. `bytes` encoded, of `capacity`; `min_fee_rate` in grains per
+    byte of size, rounded up: less is not taken in at present. `expiry_ms` after arrival."""
 )
 class MempoolInfo(msgspec.Struct, frozen=True):
     transfers: int
     bytes: int
     capacity: int
     fees: Amount
-    min_rate: int
-    expiry: int
+    min_fee_rate: int
+    expiry_ms: int
 
 
 @user_text(
-    """A waiting transfer. `raw_size` in bytes, `size` as fee rates count it, `rate` in grains per
-    byte of that, rounded down; `time` of arrival. Parents and children are txids of waiting
+    """A waiting transfer. `raw_size` in bytes, `size` as fee rates count it, `fee_rate` in grains
+    per byte of that, rounded down; `time` of arrival. Parents and children are txids of waiting
     transfers that it builds on and that build on it."""
 )
 class MempoolEntry(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class MempoolEntry(msgspec.Struct, frozen=True):
     fee: Amount
     raw_size: int
     size: int
-    rate: int
+    fee_rate: int
     time: int
     inputs: int
     outputs: int
@@ -67,10 +67,10 @@ class MempoolEntry(msgspec.Struct, frozen=True):
     each output) and where it comes from."""
 )
 class FeeEstimate(msgspec.Struct, frozen=True):
-    rate: int
-    anchors: int
+    fee_rate: int
+    target: int
     source: Literal["minimum", "mempool", "recent bodies"]
-    minimum: int
+    min_fee_rate: int
 
 
 class MempoolRoom:
@@ -100,7 +100,7 @@ class MempoolRoom:
     )
     async def list_(
         self,
-        sort: Literal["rate", "time"] = "rate",
+        sort: Literal["fee_rate", "time"] = "fee_rate",
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[MempoolEntry]:
@@ -109,10 +109,10 @@ class MempoolRoom:
 
     @method("mempool.entry", Access.READ, errors=(NotFoundError,))
     @user_text("Return one waiting transfer.")
-    async def entry(self, id: TransferId) -> MempoolEntry:  # noqa: A002 - public name
-        found = await self._chain.queries.waiting_transfer(id)
+    async def entry(self, txid: TransferId) -> MempoolEntry:
+        found = await self._chain.queries.waiting_transfer(txid)
         if found is None:
-            raise NotFoundError(f"the mempool has no transfer {id.hex()}")
+            raise NotFoundError(f"the mempool has no transfer {txid.hex()}")
         return _describe(found)
 
     @method("mempool.fee_estimate", Access.READ)
@@ -122,12 +122,12 @@ class MempoolRoom:
         The highest of three: the mempool's present minimum; one grain above the rate at which
         the waiting transfers, the best first, fill so many bodies, if they do; and the median of
         the lowest rates in those of the last eight bodies that were full, if so many were full
-        that fewer than `anchors` of them had room.
+        that fewer than `target` of them had room.
         """
     )
     async def fee_estimate(
         self,
-        anchors: Annotated[
+        target: Annotated[
             int, msgspec.Meta(ge=1, le=100, description="anchors within which to be included")
         ] = 2,
     ) -> FeeEstimate:
@@ -140,12 +140,12 @@ class MempoolRoom:
         )
         options: list[tuple[int, Literal["minimum", "mempool", "recent bodies"]]] = [
             (minimum, "minimum"),
-            (_rate_to_beat(waiting.fees, anchors * network.max_body_size), "mempool"),
+            (_rate_to_beat(waiting.fees, target * network.max_body_size), "mempool"),
         ]
-        if full_rates and min(height, LOOKED_BACK) - len(full_rates) < anchors:
+        if full_rates and min(height, LOOKED_BACK) - len(full_rates) < target:
             options.append((sorted(full_rates)[len(full_rates) // 2], "recent bodies"))
         rate, source = max(options, key=lambda option: option[0])
-        return FeeEstimate(rate, anchors, source, minimum)
+        return FeeEstimate(rate, target, source, minimum)
 
 
 def _ceil(rate: float) -> int:

@@ -23,11 +23,11 @@ from unchained.node.rpc.methods.mining import ON_DEMAND
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
 
 
-@user_text("One worker process; `rate` in hashes per second.")
+@user_text("One worker process; `hashrate` in hashes per second.")
 class WorkerInfo(msgspec.Struct, frozen=True):
     worker: int
-    state: str
-    rate: float
+    status: str
+    hashrate: float
     hashes: int
     coins: int
     restarts: int
@@ -78,22 +78,22 @@ class MachineState(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """The node's own miner. `state`: `off` where the node was started without one, `waiting`
-    while the chain is behind. `pauses` says why it is paused. Rates in hashes per second over the
-    last 10 s, minute and quarter of an hour; `work` the hashes that a coin takes on average;
+    """The node's own miner. `status`: `off` where the node was started without one, `waiting`
+    while the chain is behind. `pauses` says why it is paused. Hashrates in hashes per second over
+    the last 10 s, minute and quarter of an hour; `work` the hashes that a coin takes on average;
     `expected_ms` between two coins of this node, at the rate of 10 s. `advice`: what to expect at
     the rate of the minute, and how lucky it was so far. What there is not without a miner is None.
     """
 )
 class MiningStatus(msgspec.Struct, frozen=True):
-    state: Literal["off", "paused", "waiting", "mining"]
+    status: Literal["off", "paused", "waiting", "mining"]
     pauses: list[str]
     height: int
     backend: str | None
     workers: list[WorkerInfo]
-    rate: float
-    rate_1m: float
-    rate_15m: float
+    hashrate: float
+    hashrate_1m: float
+    hashrate_15m: float
     hashes: int
     coins_found: int
     anchors_found: int
@@ -135,14 +135,14 @@ class MinerRoom:
             state = "paused" if pool.paused else "mining" if mining else "waiting"
         rate = 0.0 if pool is None else pool.rate
         return MiningStatus(
-            state=state,
+            status=state,
             pauses=[] if pool is None else list(pool.pauses),
             height=0 if counts is None else counts.height,
             backend=None if pool is None else pool.backend,
             workers=[] if pool is None else _workers(pool),
-            rate=rate,
-            rate_1m=0.0 if pool is None else pool.rate_1m,
-            rate_15m=0.0 if pool is None else pool.rate_15m,
+            hashrate=rate,
+            hashrate_1m=0.0 if pool is None else pool.rate_1m,
+            hashrate_15m=0.0 if pool is None else pool.rate_15m,
             hashes=0 if pool is None else pool.hashes,
             coins_found=0 if counts is None else counts.coins_found,
             anchors_found=0 if counts is None else counts.anchors_found,

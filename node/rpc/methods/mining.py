@@ -60,10 +60,10 @@ BENCHMARK: Final = "benchmark"
     """Work for a miner: find a nonce for `header`.
 
     `header` (166 bytes) has a time of its own and the lock of the payee; its last 8 bytes, the
-    nonce, hold where to start. A miner may set `lock` and `time` (ms, `least_time` or after) as it
+    nonce, hold where to start. A miner may set `lock` and `time` (ms, `min_time` or after) as it
     likes. A coin is a header whose id is at most `target`; hand every one in with mine.submit.
     `id` names the template: pass it as `after` to wait for another. `body_root` stays the same
-    for all headers on it. `mem_kib` is the memory of the proof of work. `value` is what an anchor
+    for all headers on it. `mem_kib` is the memory of the proof of work. `amount` is what an anchor
     on it mints for itself: the subsidy and a quarter of the pool, its own `fees` among it.
     """
 )
@@ -78,13 +78,13 @@ class MiningTemplate(msgspec.Struct, frozen=True):
     anchor_target: Hash
     mem_kib: int
     parent_time: int
-    least_time: int
+    min_time: int
     body_root: Hash
     fresh: int
     uncles: int
     transfers: int
     fees: Amount
-    value: Amount
+    amount: Amount
 
 
 @user_text(
@@ -94,18 +94,18 @@ class MiningTemplate(msgspec.Struct, frozen=True):
 )
 class SubmittedCoin(msgspec.Struct, frozen=True):
     id: Hash
-    outcome: Literal["accepted", "known", "held"]
+    status: Literal["accepted", "known", "held"]
     anchor: bool
 
 
-@user_text("How fast the proof of work of this network is here. Rates in hashes per second.")
+@user_text("How fast the proof of work of this network is here. `hashrate` in hashes per second.")
 class Benchmark(msgspec.Struct, frozen=True):
     backend: str
     mem_kib: int
     threads: int
     seconds: float
     hashes: int
-    rate: float
+    hashrate: float
 
 
 @user_text("Anchors that were mined on demand, in order, and the tip's height after them.")
@@ -240,11 +240,11 @@ class MiningRoom:
     )
     async def submit(
         self,
-        coin: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
+        raw: Annotated[Hex, msgspec.Meta(description="198 bytes: header, then mix")],
     ) -> SubmittedCoin:
-        if len(coin) != COIN_SIZE:
-            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(coin)}")
-        mined = Coin.from_bytes(bytes(coin))
+        if len(raw) != COIN_SIZE:
+            raise InvalidParamsError(f"a coin has {COIN_SIZE} bytes, not {len(raw)}")
+        mined = Coin.from_bytes(bytes(raw))
         template = None
         if is_anchor_grade(mined, self._chain.network):
             template = self._templates.get(mined.header.body_root)

@@ -82,7 +82,7 @@ class Peer(msgspec.Struct, frozen=True):
     in a row."""
 )
 class BanInfo(msgspec.Struct, frozen=True):
-    group: str
+    address: str
     since_time: int
     until_time: int
     count: int
@@ -184,20 +184,20 @@ class NetRoom:
     )
     async def ban(
         self,
-        who: WhomToBan,
+        peer: WhomToBan,
         minutes: Annotated[int, msgspec.Meta(ge=1, le=525_600)] = 1440,
         reason: Annotated[str, msgspec.Meta(max_length=200)] = "by hand",
     ) -> list[BanInfo]:
-        self._manager.reputation.ban(self._group(who), reason, minutes * 60_000)
+        self._manager.reputation.ban(self._group(peer), reason, minutes * 60_000)
         return self._bans()
 
     @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError, UnavailableError))
     @user_text("End a ban, of an address or as net.bans names it.")
-    async def unban(self, who: WhomToBan) -> list[BanInfo]:
+    async def unban(self, peer: WhomToBan) -> list[BanInfo]:
         bans = {ban.group for ban in self._manager.reputation.active_bans()}
-        group = who if who in bans else self._group(who)
+        group = peer if peer in bans else self._group(peer)
         if not self._manager.reputation.lift(group):
-            raise NotFoundError(f"{short(who)} is not banned")
+            raise NotFoundError(f"{short(peer)} is not banned")
         return self._bans()
 
     @method("net.bans", Access.READ, errors=(UnavailableError,))

@@ -66,7 +66,7 @@ class ReorgInfo(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """The node at a glance. Times in ms; `rate` in hashes per second, 0 where it does not mine;
+    """The node at a glance. Times in ms; `hashrate` in hashes per second, 0 where it does not mine;
     `pool` holds the fees that no anchor's coin has received yet (Protocol §5.4); `last_event` is
     the number of the newest event of /events. `peers` is missing where the node has no network."""
 )
@@ -86,7 +86,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     mempool_transfers: int
     mempool_bytes: int
     mining: bool
-    rate: float
+    hashrate: float
     peers: int | None
     last_event: int
     refused_reorg: ReorgInfo | None

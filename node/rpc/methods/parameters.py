@@ -10,6 +10,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import InvalidParamsError, short
+from unchained.node.rpc.core.values import Hash
 
 MAX_NUMBER: Final = 2**63 - 1
 
@@ -18,6 +19,11 @@ Offset = Annotated[
     int, msgspec.Meta(ge=0, le=MAX_NUMBER, description="how many entries to pass over")
 ]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000, description="most entries to return")]
+AnchorId = Annotated[Hash, msgspec.Meta(description="the id of an anchor")]
+CoinRef = Annotated[Hash, msgspec.Meta(description="the id of a coin")]
+MintedCoinId = Annotated[
+    Hash, msgspec.Meta(description="the id of a minted coin, which an anchor is as well")
+]
 Payee = Annotated[
     str, msgspec.Meta(min_length=1, max_length=128, description="an address of this network")
 ]

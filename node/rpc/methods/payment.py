@@ -80,7 +80,7 @@ class PaymentRoom:
     async def send(
         self,
         payments: Payments,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -90,7 +90,7 @@ class PaymentRoom:
         request_id: RequestId | None = None,
     ) -> Sent:
         sent = await self._wallets.send(
-            name,
+            wallet,
             self._payees(payments),
             self._fee(fee_rate, fee, allow_high_fee),
             account=account,
@@ -109,8 +109,8 @@ class PaymentRoom:
     )
     async def sweep(
         self,
-        to: PayeeText,
-        name: WalletName = DEFAULT_WALLET,
+        payee: PayeeText,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -120,7 +120,7 @@ class PaymentRoom:
     ) -> GatheredInfo:
         fee = self._fee(fee_rate, None, allow_high_fee)
         made = await self._wallets.sweep(
-            name, to, fee, account=account, memo=memo.encode(), coins=_bytes_of(coins)
+            wallet, payee, fee, account=account, memo=memo.encode(), coins=_bytes_of(coins)
         )
         return GatheredInfo.of(made)
 
@@ -128,7 +128,7 @@ class PaymentRoom:
     @user_text("Join an account's coins, the smallest first, into few.")
     async def consolidate(
         self,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -137,7 +137,7 @@ class PaymentRoom:
         allow_high_fee: AllowHighFee = False,
     ) -> GatheredInfo:
         made = await self._wallets.consolidate(
-            name,
+            wallet,
             self._fee(fee_rate, None, allow_high_fee),
             account=account,
             below=None if below is None else int(below),
@@ -149,7 +149,7 @@ class PaymentRoom:
     async def bump_fee(
         self,
         txid: Hash,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
@@ -158,7 +158,7 @@ class PaymentRoom:
         if fee_rate is None and fee is None:
             raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
         bumped = await self._wallets.bump_fee(
-            name, bytes(txid), self._fee(fee_rate, fee, allow_high_fee)
+            wallet, bytes(txid), self._fee(fee_rate, fee, allow_high_fee)
         )
         return Sent.of(bumped)
 
@@ -170,8 +170,8 @@ class PaymentRoom:
         have it, and it may be included all the same.
         """
     )
-    async def abandon(self, txid: Hash, name: WalletName = DEFAULT_WALLET) -> Abandoned:
-        lost = await self._wallets.abandon(name, bytes(txid))
+    async def abandon(self, txid: Hash, wallet: WalletName = DEFAULT_WALLET) -> Abandoned:
+        lost = await self._wallets.abandon(wallet, bytes(txid))
         return Abandoned(txid, tuple(map(Hash, lost)))
 
     @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
@@ -179,7 +179,7 @@ class PaymentRoom:
     async def prepare(
         self,
         payments: Payments,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
@@ -190,8 +190,8 @@ class PaymentRoom:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
         return await self._prepare(
-            name,
-            lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=wanted),
+            wallet,
+            lambda opened: opened.spender.pay(payees, chosen, account=account, coins=wanted),
         )
 
     @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
@@ -199,19 +199,19 @@ class PaymentRoom:
         """Add the signatures of an unlocked wallet to a file of wallet.prepare or of another
         signer."""
     )
-    async def sign(self, file: Hex, name: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
-        def work(wallet: Wallet) -> UnsignedTransfer:
-            unsigned = Unsigned.from_file(bytes(file), wallet.network)
-            return _unsigned(wallet, wallet.sign(unsigned))
+    async def sign(self, file: Hex, wallet: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
+        def work(opened: Wallet) -> UnsignedTransfer:
+            unsigned = Unsigned.from_file(bytes(file), opened.network)
+            return _unsigned(opened, opened.sign(unsigned))
 
-        return await self._wallets.call(name, work)
+        return await self._wallets.call(wallet, work)
 
     @method("wallet.describe", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what signing a file would mean, and change nothing.")
-    async def describe(self, file: Hex, name: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
+    async def describe(self, file: Hex, wallet: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         return await self._wallets.call(
-            name,
-            lambda wallet: _unsigned(wallet, Unsigned.from_file(bytes(file), wallet.network)),
+            wallet,
+            lambda opened: _unsigned(opened, Unsigned.from_file(bytes(file), opened.network)),
         )
 
     @method("wallet.broadcast", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
@@ -219,16 +219,16 @@ class PaymentRoom:
     async def broadcast(
         self,
         files: Annotated[list[Hex], msgspec.Meta(min_length=1, max_length=16)],
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
     ) -> Sent:
-        return Sent.of(await self._wallets.broadcast(name, [bytes(file) for file in files]))
+        return Sent.of(await self._wallets.broadcast(wallet, [bytes(file) for file in files]))
 
     # Conditions shared with others
 
     @method("wallet.contracts", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return the contracts that a wallet watches, and what they hold.")
-    async def contracts(self, name: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
-        found = await self._wallets.call(name, Wallet.contracts)
+    async def contracts(self, wallet: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
+        found = await self._wallets.call(wallet, Wallet.contracts)
         return [ContractInfo.of(watched) for watched in found]
 
     @method("wallet.contract_add", Access.FULL, errors=(WalletRefusedError,))
@@ -241,13 +241,13 @@ class PaymentRoom:
     async def contract_add(
         self,
         contract: Annotated[str, msgspec.Meta(max_length=CONTRACT_CHARS_MAX)],
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         label: Label = "",
         preimage: Hash | None = None,
     ) -> ContractInfo:
         made = Contract.from_text(contract, self._wallets.network)
-        return await self._add(name, made, label, None if preimage is None else bytes(preimage))
+        return await self._add(wallet, made, label, None if preimage is None else bytes(preimage))
 
     @method("wallet.multisig_create", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -263,12 +263,12 @@ class PaymentRoom:
         parties: Annotated[
             list[PartyText], msgspec.Meta(max_length=16, description="addresses or paycodes")
         ],
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         label: Label = "",
     ) -> ContractInfo:
         return await self._add(
-            name, multisig(self._wallets.network, threshold, parties), label, None
+            wallet, multisig(self._wallets.network, threshold, parties), label, None
         )
 
     @method("wallet.multisig_prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
@@ -282,7 +282,7 @@ class PaymentRoom:
         self,
         lock: ContractLock,
         payments: Annotated[list[Payment], msgspec.Meta(max_length=255)],
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
         fee: Amount | None = None,
@@ -292,9 +292,9 @@ class PaymentRoom:
         payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
         return await self._prepare(
-            name,
-            lambda wallet: wallet.spender.from_contract(
-                wallet.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
+            wallet,
+            lambda opened: opened.spender.from_contract(
+                opened.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
             ),
         )
 
@@ -309,10 +309,10 @@ class PaymentRoom:
         self,
         claim: Annotated[PartyText, msgspec.Meta(description="address or paycode of who claims")],
         refund: Annotated[PartyText, msgspec.Meta(description="of who is refunded")],
-        height: Annotated[
+        refund_height: Annotated[
             int, msgspec.Meta(ge=1, le=MAX_NUMBER, description="height to refund from")
         ],
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         hash: Annotated[  # noqa: A002 - the parameter's public name
             Hash, msgspec.Meta(description="SHA-256 of the preimage")
@@ -321,16 +321,20 @@ class PaymentRoom:
         label: Label = "",
     ) -> ContractInfo:
         made = hash_time_lock(
-            self._wallets.network, claim, refund, height, None if hash is None else bytes(hash)
+            self._wallets.network,
+            claim,
+            refund,
+            refund_height,
+            None if hash is None else bytes(hash),
         )
-        return await self._add(name, made.contract, label, made.preimage)
+        return await self._add(wallet, made.contract, label, made.preimage)
 
     @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Take what a hash-time-lock holds, by the preimage given or known.")
     async def htlc_claim(
         self,
         lock: ContractLock,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         preimage: Hash | None = None,
         fee_rate: FeeRate | None = None,
@@ -341,7 +345,7 @@ class PaymentRoom:
         fee = self._fee(fee_rate, None, allow_high_fee)
         return Sent.of(
             await self._wallets.claim(
-                name, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
+                wallet, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
             )
         )
 
@@ -350,30 +354,30 @@ class PaymentRoom:
     async def htlc_refund(
         self,
         lock: ContractLock,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         fee = self._fee(fee_rate, None, allow_high_fee)
-        return Sent.of(await self._wallets.refund(name, bytes(lock), fee, coins=_bytes_of(coins)))
+        return Sent.of(await self._wallets.refund(wallet, bytes(lock), fee, coins=_bytes_of(coins)))
 
-    async def _prepare(self, name: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
+    async def _prepare(self, wallet: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
         return await self._wallets.call(
-            name, lambda wallet: _unsigned(wallet, make(wallet).unsigned)
+            wallet, lambda opened: _unsigned(opened, make(opened).unsigned)
         )
 
     async def _add(
-        self, name: str, contract: Contract, label: str, preimage: bytes | None
+        self, wallet: str, contract: Contract, label: str, preimage: bytes | None
     ) -> ContractInfo:
-        await self._wallets.add_contract(name, contract, label=label, preimage=preimage)
+        await self._wallets.add_contract(wallet, contract, label=label, preimage=preimage)
         return ContractInfo.of(
-            await self._wallets.call(name, lambda wallet: wallet.contract(contract.lock))
+            await self._wallets.call(wallet, lambda opened: opened.contract(contract.lock))
         )
 
     def _payees(self, payments: list[Payment]) -> list[Payee]:
-        return [payment.payee(self._wallets.network) for payment in payments]
+        return [payment.resolve(self._wallets.network) for payment in payments]
 
     def _fee(self, rate: int | None, exact: Amount | None, allow_high: bool) -> Fee:
         if rate is not None and exact is not None:

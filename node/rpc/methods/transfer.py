@@ -31,12 +31,12 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 
 RawTransfer = Annotated[Hex, msgspec.Meta(description="a transfer's whole encoding, in hex")]
-TransferId = Annotated[Hash, msgspec.Meta(description="a txid or a wid")]
+TransferId = Annotated[Hash, msgspec.Meta(description="its txid, or its wid")]
 
 
 @user_text(
     """A spending condition (Protocol §8.1). `threshold` and `key_hashes` are those of m-of-n, or
-    the one key; `hash`, `claim`, `refund` and `height` those of a hash-time-lock."""
+    the one key; `hash`, `claim`, `refund` and `refund_height` those of a hash-time-lock."""
 )
 class ConditionInfo(msgspec.Struct, frozen=True):
     kind: Literal["key", "multisig", "hash-time-lock", "malformed"]
@@ -45,13 +45,13 @@ class ConditionInfo(msgspec.Struct, frozen=True):
     hash: Hash | None = None
     claim: Hash | None = None
     refund: Hash | None = None
-    height: int | None = None
+    refund_height: int | None = None
 
 
-@user_text("A coin that a transfer spends; its `value` where the node knows the coin.")
+@user_text("A coin that a transfer spends; its `amount` where the node knows the coin.")
 class InputInfo(msgspec.Struct, frozen=True):
     coin: Hash
-    value: Amount | None
+    amount: Amount | None
     condition: ConditionInfo
     salt: Hash
 
@@ -59,13 +59,13 @@ class InputInfo(msgspec.Struct, frozen=True):
 @user_text("A coin that a transfer creates. `note_bytes`: length of its note, 0 for none.")
 class OutputInfo(msgspec.Struct, frozen=True):
     id: Hash
-    value: Amount
+    amount: Amount
     lock: Hash
     note_bytes: int
 
 
 @user_text(
-    """A transfer. `raw_size` in bytes, `size` as fee rates count it (Protocol §8.2); `rate` in
+    """A transfer. `raw_size` in bytes, `size` as fee rates count it (Protocol §8.2); `fee_rate` in
     grains per byte of that, rounded down. `signers` are key hashes."""
 )
 class TransferInfo(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ class TransferInfo(msgspec.Struct, frozen=True):
     fee: Amount
     raw_size: int
     size: int
-    rate: int
+    fee_rate: int
     inputs: list[InputInfo]
     outputs: list[OutputInfo]
     signers: list[Hash]
@@ -130,18 +130,18 @@ class TransferRoom:
 
     @method("transfer.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return a transfer of the main chain or the mempool.")
-    async def get(self, id: TransferId) -> PlacedTransfer:  # noqa: A002 - public name
-        found = await self._chain.queries.transfer(id)
+    async def get(self, txid: TransferId) -> PlacedTransfer:
+        found = await self._chain.queries.transfer(txid)
         if found is None:
-            raise _unknown(id)
+            raise _unknown(txid)
         return _place(found)
 
     @method("transfer.raw", Access.READ, errors=(NotFoundError,))
     @user_text("Return the whole encoding of a transfer of the main chain or the mempool.")
-    async def raw(self, id: TransferId) -> Hex:  # noqa: A002 - the parameter's public name
-        raw = await self._chain.queries.transfer_bytes(id)
+    async def raw(self, txid: TransferId) -> Hex:
+        raw = await self._chain.queries.transfer_bytes(txid)
         if raw is None:
-            raise _unknown(id)
+            raise _unknown(txid)
         return Hex(raw)
 
     @method("transfer.decode", Access.READ, errors=(ProtocolRuleError,))
@@ -276,5 +276,5 @@ def _condition(condition: Condition) -> ConditionInfo:
         hash=Hash(condition.hash),
         claim=Hash(condition.claim_key_hash),
         refund=Hash(condition.refund_key_hash),
-        height=condition.height,
+        refund_height=condition.height,
     )

@@ -56,11 +56,11 @@ class WalletRoom:
 
     @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return one wallet's state, and how far it has followed the chain.")
-    async def info(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
+    async def info(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         for entry in await self.list_():
-            if entry.name == name:
+            if entry.wallet == wallet:
                 return entry
-        raise NoSuchWalletError(name)
+        raise NoSuchWalletError(wallet)
 
     @method("wallet.create", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
@@ -72,17 +72,17 @@ class WalletRoom:
     async def create(
         self,
         passphrase: Secret,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         accounts: AccountCount = 1,
-        allow_empty: Annotated[
+        no_passphrase: Annotated[
             bool, msgspec.Meta(description="take an empty passphrase: the file guards nothing")
         ] = False,
     ) -> Created:
         words = await self._wallets.create(
-            name, passphrase.reveal(), accounts=accounts, allow_empty=allow_empty
+            wallet, passphrase.reveal(), accounts=accounts, allow_empty=no_passphrase
         )
-        return Created(name, words)
+        return Created(wallet, words)
 
     @method(
         "wallet.restore",
@@ -100,68 +100,68 @@ class WalletRoom:
         self,
         mnemonic: Secret,
         passphrase: Secret,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         bip39_passphrase: Secret | None = None,
-        birth: Annotated[
+        birth_height: Annotated[
             Height, msgspec.Meta(description="a height below which it has no coins")
         ] = 0,
         accounts: AccountCount = 1,
-        allow_empty: bool = False,
+        no_passphrase: bool = False,
     ) -> WalletEntry:
         await self._wallets.create(
-            name,
+            wallet,
             passphrase.reveal(),
             mnemonic=mnemonic.reveal(),
             bip39_passphrase="" if bip39_passphrase is None else bip39_passphrase.reveal(),
-            birth=birth,
+            birth=birth_height,
             accounts=accounts,
-            allow_empty=allow_empty,
+            allow_empty=no_passphrase,
         )
-        return await self.info(name)
+        return await self.info(wallet)
 
     @method("wallet.import_watch", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Make a watch-only wallet from what wallet.export gave.")
-    async def import_watch(self, view: Secret, name: WalletName) -> WalletEntry:
-        await self._wallets.import_watch(name, view.reveal())
-        return await self.info(name)
+    @user_text("Make a watch-only wallet from what wallet.export_watch gave.")
+    async def import_watch(self, view: Secret, wallet: WalletName) -> WalletEntry:
+        await self._wallets.import_watch(wallet, view.reveal())
+        return await self.info(wallet)
 
-    @method("wallet.export", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.export_watch", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
         """Return what a watch-only copy of a wallet is made of: it sees everything and spends
         nothing."""
     )
-    async def export(self, name: WalletName = DEFAULT_WALLET) -> str:
-        return await self._wallets.call(name, Wallet.export_watch)
+    async def export_watch(self, wallet: WalletName = DEFAULT_WALLET) -> str:
+        return await self._wallets.call(wallet, Wallet.export_watch)
 
     @method("wallet.open", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Open a wallet, locked: it follows the chain. All are opened when the node starts.")
-    async def open(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
-        await self._wallets.open(name)
-        return await self.info(name)
+    async def open(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
+        await self._wallets.open(wallet)
+        return await self.info(wallet)
 
     @method("wallet.close", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Lock and close a wallet: it does not follow the chain until it is opened again.")
-    async def close(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
-        await self._wallets.close(name)
-        return await self.info(name)
+    async def close(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
+        await self._wallets.close(wallet)
+        return await self.info(wallet)
 
     @method("wallet.unlock", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Let a wallet sign for some seconds, a week at most.")
     async def unlock(
         self,
         passphrase: Secret,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
     ) -> WalletEntry:
-        await self._wallets.unlock(name, passphrase.reveal(), seconds)
-        return await self.info(name)
+        await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
+        return await self.info(wallet)
 
     @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Drop a wallet's spend keys at once.")
-    async def lock(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
-        self._wallets.lock(name)
-        return await self.info(name)
+    async def lock(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
+        self._wallets.lock(wallet)
+        return await self.info(wallet)
 
     @method(
         "wallet.change_passphrase",
@@ -172,25 +172,25 @@ class WalletRoom:
     @user_text("Seal a wallet's file with another passphrase.")
     async def change_passphrase(
         self,
-        old: Secret,
-        new: Secret,
-        name: WalletName = DEFAULT_WALLET,
+        passphrase: Secret,
+        new_passphrase: Secret,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
-        allow_empty: bool = False,
+        no_passphrase: bool = False,
     ) -> WalletEntry:
         await self._wallets.call_stretching(
-            name,
-            lambda wallet: wallet.change_passphrase(
-                old.reveal(), new.reveal(), allow_empty=allow_empty
+            wallet,
+            lambda opened: opened.change_passphrase(
+                passphrase.reveal(), new_passphrase.reveal(), allow_empty=no_passphrase
             ),
         )
-        return await self.info(name)
+        return await self.info(wallet)
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
-    async def mnemonic(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> Mnemonic:
+    async def mnemonic(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> Mnemonic:
         secret = await self._wallets.call_stretching(
-            name, lambda wallet: wallet.open_secret(passphrase.reveal())
+            wallet, lambda opened: opened.open_secret(passphrase.reveal())
         )
         return Mnemonic(secret.mnemonic(), secret.has_bip39_passphrase)
 
@@ -201,9 +201,9 @@ class WalletRoom:
         Coins that it had before take a rescan.
         """
     )
-    async def add_account(self, passphrase: Secret, name: WalletName = DEFAULT_WALLET) -> int:
+    async def add_account(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> int:
         return await self._wallets.call_stretching(
-            name, lambda wallet: wallet.add_account(passphrase.reveal())
+            wallet, lambda opened: opened.add_account(passphrase.reveal())
         )
 
     @method("wallet.address", Access.FULL, errors=(WalletRefusedError,))
@@ -215,12 +215,12 @@ class WalletRoom:
     )
     async def address(
         self,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
         label: Label = "",
     ) -> Receiving:
-        text = await self._wallets.call(name, lambda wallet: wallet.address(account))
+        text = await self._wallets.call(wallet, lambda opened: opened.address(account))
         return self._receiving(text, amount, "", label)
 
     @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
@@ -232,13 +232,13 @@ class WalletRoom:
     )
     async def paycode(
         self,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         account: Account = 0,
         amount: Amount | None = None,
         memo: Memo = "",
         label: Label = "",
     ) -> Receiving:
-        text = await self._wallets.call(name, lambda wallet: wallet.paycode(account))
+        text = await self._wallets.call(wallet, lambda opened: opened.paycode(account))
         return self._receiving(text, amount, memo, label)
 
     def _receiving(self, text: str, amount: Amount | None, memo: str, label: str) -> Receiving:
@@ -249,9 +249,9 @@ class WalletRoom:
     @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
     async def balance(
-        self, name: WalletName = DEFAULT_WALLET, account: Account | None = None
+        self, wallet: WalletName = DEFAULT_WALLET, account: Account | None = None
     ) -> BalanceInfo:
-        found = await self._wallets.call(name, lambda wallet: wallet.balance(account))
+        found = await self._wallets.call(wallet, lambda opened: opened.balance(account))
         return BalanceInfo(
             Amount(found.confirmed),
             Amount(found.frozen),
@@ -265,21 +265,21 @@ class WalletRoom:
     @user_text("Return a wallet's coins, the latest first.")
     async def coins(
         self,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         account: Account | None = None,
         *,
         spent: Annotated[bool, msgspec.Meta(description="list spent coins too")] = False,
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[OwnCoin]:
-        def look(wallet: Wallet) -> list[tuple[OwnCoin, int | None]]:
-            found = wallet.store.coins(account, spent=spent, limit=limit, offset=offset)
+        def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
+            found = opened.store.coins(account, spent=spent, limit=limit, offset=offset)
             return [
-                (OwnCoin.of(coin, wallet.store.label("coin", coin.coin_id), 0), coin.height)
+                (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
                 for coin in found
             ]
 
-        listed = await self._wallets.call(name, look)
+        listed = await self._wallets.call(wallet, look)
         votes = await self._votes([height for _, height in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
@@ -290,12 +290,12 @@ class WalletRoom:
     @user_text("Return what touched a wallet: what waits first, then from the tip down.")
     async def history(
         self,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[HistoryItem]:
         found = await self._wallets.call(
-            name, lambda wallet: read_history(wallet.store, limit, offset)
+            wallet, lambda opened: read_history(opened.store, limit, offset)
         )
         votes = await self._votes([entry.height for entry in found])
         return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
@@ -316,9 +316,9 @@ class WalletRoom:
         kind: Literal["coin", "transfer", "contract"],
         id: Hash,  # noqa: A002 - the parameter's public name
         label: Label,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
     ) -> bool:
-        await self._wallets.call(name, lambda wallet: wallet.label(kind, bytes(id), label))
+        await self._wallets.call(wallet, lambda opened: opened.label(kind, bytes(id), label))
         return True
 
     @method("wallet.freeze", Access.FULL, errors=(WalletRefusedError,))
@@ -326,33 +326,33 @@ class WalletRoom:
     async def freeze(
         self,
         coin: Hash,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         *,
         frozen: Annotated[bool, msgspec.Meta(description="false: free it again")] = True,
     ) -> bool:
         await self._wallets.call(
-            name, lambda wallet: wallet.store.freeze(bytes(coin), frozen=frozen)
+            wallet, lambda opened: opened.store.freeze(bytes(coin), frozen=frozen)
         )
         return frozen
 
     @method("wallet.rescan", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Read the chain again from a height on; wallet.info shows how far it is.")
-    async def rescan(self, name: WalletName = DEFAULT_WALLET, height: Height = 0) -> WalletEntry:
-        await self._wallets.rescan(name, height)
-        return await self.info(name)
+    async def rescan(self, wallet: WalletName = DEFAULT_WALLET, height: Height = 0) -> WalletEntry:
+        await self._wallets.rescan(wallet, height)
+        return await self.info(wallet)
 
     @method("wallet.cancel_rescan", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Give up reading again; what has been found stays.")
-    async def cancel_rescan(self, name: WalletName = DEFAULT_WALLET) -> WalletEntry:
-        await self._wallets.cancel_rescan(name)
-        return await self.info(name)
+    async def cancel_rescan(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
+        await self._wallets.cancel_rescan(wallet)
+        return await self.info(wallet)
 
     @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
     async def receipt(
         self,
         txid: Hash,
-        name: WalletName = DEFAULT_WALLET,
+        wallet: WalletName = DEFAULT_WALLET,
         anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
     ) -> Hex:
-        return Hex(await self._wallets.receipt(name, bytes(txid), anchors=anchors))
+        return Hex(await self._wallets.receipt(wallet, bytes(txid), anchors=anchors))

@@ -69,21 +69,21 @@ _STATES: Mapping[OutgoingState, StateName] = {
     name amount and memo itself. A memo takes a paycode."""
 )
 class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    to: PayeeText
+    payee: PayeeText
     amount: Amount | None = None
     memo: Memo = ""
 
-    def payee(self, network: Network) -> Payee:
+    def resolve(self, network: Network) -> Payee:
         """Return the payee. Raises `RequestError`, InvalidParams where no amount is named."""
-        to, amount, memo = self.to, self.amount, self.memo
-        if to[: len(SCHEME)].lower() == SCHEME:
-            request = PaymentRequest.from_uri(network, to)
-            to, memo = request.payee, memo or request.memo
+        payee, amount, memo = self.payee, self.amount, self.memo
+        if payee[: len(SCHEME)].lower() == SCHEME:
+            request = PaymentRequest.from_uri(network, payee)
+            payee, memo = request.payee, memo or request.memo
             if amount is None and request.value is not None:
                 amount = Amount(request.value)
         if amount is None:
             raise InvalidParamsError("a payment needs an amount")
-        return Payee(to, int(amount), memo.encode())
+        return Payee(payee, int(amount), memo.encode())
 
 
 @user_text(
@@ -110,12 +110,12 @@ class WalletProgress(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """A wallet of the node. A closed one has a name alone; it has no coins below `birth_height`;
-    `failure` says why an open one is not followed. With `has_bip39_passphrase` the mnemonic alone
-    does not bring it back (missing where the file does not tell)."""
+    """A wallet of the node. Of a closed one only the name is known; it has no coins below
+    `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
+    mnemonic alone does not bring it back (missing where the file does not tell)."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
-    name: str
+    wallet: str
     open: bool
     locked: bool | None
     watch_only: bool | None
@@ -147,7 +147,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
 
 @user_text("A wallet that was made. Write the mnemonic down: it is shown this once.")
 class Created(msgspec.Struct, frozen=True):
-    name: str
+    wallet: str
     mnemonic: str
 
 
@@ -192,7 +192,7 @@ class OwnCoin(msgspec.Struct, frozen=True):
     id: Hash
     account: int
     origin: OriginName
-    value: Amount
+    amount: Amount
     lock: Hash
     txid: Hash | None
     index: int
@@ -231,8 +231,8 @@ class OwnCoin(msgspec.Struct, frozen=True):
 
 @user_text("Whom a transfer paid. A memo that is no text is in hex.")
 class Paid(msgspec.Struct, frozen=True):
-    to: str
-    value: Amount
+    payee: str
+    amount: Amount
     memo: str
 
 
@@ -282,7 +282,7 @@ class Sent(msgspec.Struct, frozen=True):
     wid: Hash
     fee: Amount
     size: int
-    state: StateName
+    status: StateName
     replaces: Hash | None
     payees: list[Paid]
 
@@ -303,8 +303,8 @@ class Sent(msgspec.Struct, frozen=True):
 @user_text("A transfer that the node did not take, and why: its coins are free again.")
 class RefusedInfo(msgspec.Struct, frozen=True):
     txid: Hash
-    rule: str
-    why: str
+    error: str
+    reason: str
 
 
 @user_text(
@@ -333,7 +333,7 @@ class GatheredInfo(msgspec.Struct, frozen=True):
     contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
-    value: Amount
+    amount: Amount
     lock: Hash
     own: bool
     payee: str | None
@@ -391,7 +391,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
     fingerprint: str
     lock: Hash
     label: str
-    value: Amount
+    amount: Amount
     coins: int
     threshold: int | None
     key_hashes: list[Hash] | None

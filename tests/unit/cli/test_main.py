@@ -16,7 +16,11 @@ import pytest
 
 from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.services import SAME_SIGNAL_S
+from unchained.node.base.vocabulary import RENAMINGS, Named, Renaming
 from unchained.node.cli import main, process
+from unchained.node.rpc.core.openrpc import Discovery
+from unchained.node.rpc.core.registry import Registry
+from unchained.node.rpc.methods.rooms import ROOMS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -386,3 +390,84 @@ def test_an_account_without_a_home_is_told_to_name_a_data_directory(
     assert main.run(["status"]) == 2
     assert "--data-dir" in capsys.readouterr().err
     assert main.run(["config", "path", "--data-dir", "/nowhere"]) == 0
+
+
+def known_commands() -> dict[str, set[str]]:
+    """Return every command that acts, by its words, and its flags."""
+
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
+        if not hasattr(command, "commands"):
+            flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+            yield " ".join(words), flags
+            return
+        for name in command.commands:
+            yield from walk(command.made(name), (*words, name))
+
+    return dict(walk(main.command_line(), ()))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in RENAMINGS if row.named in (Named.COMMAND, Named.FLAG)],
+    ids=lambda row: f"{row.where} {row.old}".strip(),
+)
+def test_an_old_name_leads_to_the_new_one(row: Renaming, capsys: Capture) -> None:
+    known = known_commands()
+    if row.named is Named.COMMAND:
+        assert row.new in known
+        assert row.old not in known
+    else:
+        assert row.new.split()[0] in known[row.where]
+    assert main.run([*row.where.split(), *row.old.split(), "x"]) == main.WRONG_USE
+    line = capsys.readouterr().err
+    assert f'{row.named} "{row.old}" is called "{row.new}"' in line
+    assert line.count("\n") == 1
+
+
+WITHOUT_A_METHOD = {
+    "bench pow",
+    "chain import",
+    "chain verify",
+    "config init",
+    "config password",
+    "config path",
+    "config show",
+    "db backup",
+    "db check",
+    "db reset",
+    "db stats",
+    "id",
+    "key new",
+    "mine advise",
+    "miner",
+    "start",
+    "verify-proof",
+    "verify-receipt",
+    "version",
+}
+"""Commands that ask no node."""
+
+SHORT = {
+    "dev mine": "mine.generate",
+    "dev reorg": "chain.set_aside",
+    "dev save": "chain.export",
+    "node memory": "debug.memory",
+    "node statistics": "debug.statistics",
+    "node tasks": "debug.tasks",
+    "peers": "net.peers",
+    "rpc": "rpc.discover",
+    "status": "node.status",
+    "stop": "node.stop",
+}
+"""Commands of everyday use, and of those who look after a node, and what they call."""
+
+
+def test_a_command_is_called_as_its_method() -> None:
+    methods = Registry(*ROOMS, Discovery)
+    astray = []
+    for command in known_commands().keys() - WITHOUT_A_METHOD:
+        room, _, rest = command.partition(" ")
+        method = f"{room}.{rest.replace(' ', '_').replace('-', '_')}"
+        if SHORT.get(command, method) not in methods:
+            astray.append(command)
+    assert astray == []

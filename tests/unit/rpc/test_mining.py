@@ -85,12 +85,12 @@ async def test_an_anchor_that_is_too_new_becomes_one_when_its_time_has_come() ->
             mined = forge.mine(msgspec.structs.replace(header, time=latest + ahead_ms), grade=grade)
             for _ in range(2):
                 handed_in = await room.submit(Hex(mined.raw))
-                assert (handed_in.outcome, handed_in.anchor) == ("held", grade)
+                assert (handed_in.status, handed_in.anchor) == ("held", grade)
         assert chain.status.value.height == 0
         await trio.sleep(11)
         assert chain.status.value.tip == mined.id
         handed_in = await room.submit(Hex(mined.raw))
-        assert (handed_in.outcome, handed_in.anchor) == ("known", True)
+        assert (handed_in.status, handed_in.anchor) == ("known", True)
         # Further ahead nothing is held, and it says so.
         far = msgspec.structs.replace(header, time=latest + REG.future_limit_ms + 20_000)
         with pytest.raises(TimeTooNewError):

@@ -10,6 +10,7 @@ from typing import Any
 from trio.testing import trio_test
 
 from tests.framework.rpc_server import SampleRoom
+from unchained.node.base.vocabulary import RENAMINGS, Named
 from unchained.node.rpc.core import document
 from unchained.node.rpc.core.errors import FAMILIES
 from unchained.node.rpc.core.openrpc import Discovery, describe, registry
@@ -113,3 +114,24 @@ def test_every_parameter_of_every_method_has_bounds() -> None:
         for found in unbounded(param["schema"], schemas, param["name"])
     ]
     assert loose == []
+
+
+def test_results_use_the_vocabulary() -> None:
+    """The table says what each member that was renamed is called: the types have it so."""
+    types = describe(Registry(*ROOMS), version="0")["components"]["schemas"]
+    for row in RENAMINGS:
+        if row.named is Named.FIELD:
+            members = types[row.where]["properties"]
+            assert row.new in members, row
+            assert row.old not in members or row.old == "height", row
+
+
+def test_what_is_an_amount_is_not_called_a_value() -> None:
+    types = describe(Registry(*ROOMS), version="0")["components"]["schemas"]
+    amounts = [
+        f"{name}.{member}"
+        for name, kind in types.items()
+        for member, schema in kind.get("properties", {}).items()
+        if member == "value" and "Amount" in repr(schema)
+    ]
+    assert amounts == []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 from trio.testing import trio_test
 
 from tests.framework.rpc_server import Paid, SampleRoom
+from unchained.node.base.vocabulary import RENAMINGS, Named, Renaming
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, NotFoundError
 from unchained.node.rpc.core.registry import Access, Registry, method
 from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.methods.rooms import ROOMS
 
 HASH = "ab" * 32
 
@@ -25,7 +28,7 @@ async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
     expected = Paid(txid=bytes.fromhex(HASH), value=Amount(150_000_000), note=b"")  # type: ignore[arg-type]
     pay = registry.find("test.pay")
     assert await pay.call({"txid": HASH, "value": "1.5"}) == expected
-    assert await pay.call([HASH, 150_000_000]) == expected
+    assert await pay.call([HASH, "1.50"]) == expected
     assert await registry.find("test.height").call([5, 2]) == 7
     assert await registry.find("test.height").call({"height": 5}) == 6
 
@@ -36,12 +39,12 @@ async def test_parameters_go_by_name_or_position(registry: Registry) -> None:
         ("test.pay", {}, "needs the parameter 'txid'"),
         ("test.pay", [HASH], "needs the parameter 'value'"),
         ("test.pay", {"txid": HASH, "valu": 1}, 'did you mean "value"?'),
-        ("test.pay", {"txid": HASH, "value": 1, "zzzz": 1}, "it has txid, value, note"),
-        ("test.pay", {"txid": HASH, "value": 1, "x" * 5000: 1}, "it has txid, value, note"),
-        ("test.pay", [HASH, 1, "", 4], "has 3 parameters, not 4"),
+        ("test.pay", {"txid": HASH, "value": "1", "zzzz": 1}, "it has txid, value, note"),
+        ("test.pay", {"txid": HASH, "value": "1", "x" * 5000: 1}, "it has txid, value, note"),
+        ("test.pay", [HASH, "1", "", 4], "has 3 parameters, not 4"),
         ("test.pay", [HASH, 1.5], "not float"),
-        ("test.pay", ["AB", 1], "a hash is 64 lower-case hex digits"),
-        ("test.pay", [5, 1], "not int"),
+        ("test.pay", ["AB", "1"], "a hash is 64 lower-case hex digits"),
+        ("test.pay", [5, "1"], "not int"),
         ("test.height", [1.0], "Expected `int`, got `float` - at `height`"),
         ("test.height", ["1"], "Expected `int`, got `str` - at `height`"),
         ("test.height", [True], "got `bool`"),
@@ -128,3 +131,49 @@ class Variadic:
 def test_a_badly_written_method_is_refused(rooms: tuple[type, ...], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Registry(*rooms)
+
+
+NODE = Registry(*ROOMS)
+
+
+def renamed(named: Named) -> list[Renaming]:
+    return [row for row in RENAMINGS if row.named is named]
+
+
+@pytest.mark.parametrize("row", renamed(Named.METHOD), ids=lambda row: row.old)
+def test_an_old_name_of_a_method_leads_to_the_new_one(row: Renaming) -> None:
+    assert row.new in NODE
+    with pytest.raises(MethodNotFoundError) as caught:
+        NODE.find(row.old)
+    assert caught.value.message == f"there is no method '{row.old}': it is called \"{row.new}\""
+
+
+OLD_PARAMETERS = [
+    (row, name)
+    for row in renamed(Named.PARAMETER)
+    for name, found in NODE.items()
+    if fnmatchcase(name, row.where) and any(p.name == row.new for p in found.parameters)
+]
+
+
+def test_every_old_parameter_belonged_to_something_that_has_the_new_one() -> None:
+    missing = set(renamed(Named.PARAMETER)) - {row for row, _ in OLD_PARAMETERS}
+    assert [row.where for row in missing] == ["Payment"]
+
+
+@pytest.mark.parametrize(("row", "name"), OLD_PARAMETERS, ids=lambda value: str(value)[:40])
+def test_an_old_name_of_a_parameter_leads_to_the_new_one(row: Renaming, name: str) -> None:
+    assert row.old not in [parameter.name for parameter in NODE[name].parameters]
+    with pytest.raises(InvalidParamsError) as caught:
+        NODE[name].check({row.old: "x"})
+    assert caught.value.message.endswith(
+        f"{name} has no parameter '{row.old}': it is called \"{row.new}\""
+    )
+
+
+def test_an_old_name_inside_a_parameter_leads_to_the_new_one() -> None:
+    with pytest.raises(InvalidParamsError, match=r'`to`.*it is called "payee"'):
+        NODE["wallet.send"].check({"payments": [{"to": "x", "amount": "1"}]})
+    with pytest.raises(InvalidParamsError, match="unknown field `nobody`") as caught:
+        NODE["wallet.send"].check({"payments": [{"payee": "x", "nobody": "1"}]})
+    assert "called" not in caught.value.message

@@ -20,11 +20,8 @@ from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret, decode, en
         ("0", 0),
         ("0.00000001", 1),
         ("1", 100_000_000),
-        ("007.10", 710_000_000),
+        ("7.10", 710_000_000),
         ("92233720368.54775807", MAX_AMOUNT),
-        (0, 0),
-        (1, 1),
-        (MAX_AMOUNT, MAX_AMOUNT),
     ],
 )
 def test_amounts_are_read(raw: object, grains: int) -> None:
@@ -44,6 +41,7 @@ def test_amounts_are_read(raw: object, grains: int) -> None:
         ".5",
         "1.",
         "-1",
+        "01",
         "+1",
         " 1",
         "1e3",
@@ -55,6 +53,7 @@ def test_amounts_are_read(raw: object, grains: int) -> None:
         "92233720368.54775808",
         "9" * 5000,
         "NaN",
+        0,
         -1,
         MAX_AMOUNT + 1,
         10**30,
@@ -63,6 +62,21 @@ def test_amounts_are_read(raw: object, grains: int) -> None:
 def test_other_amounts_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="amount"):
         Amount.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "written"),
+    [
+        (150_000_000, '"1.5"'),
+        (1, '"0.00000001"'),
+        (2, '"2"'),
+        (MAX_AMOUNT, '"92233720368.54775807"'),
+    ],
+)
+def test_an_integer_is_refused_with_the_string_to_write(raw: int, written: str) -> None:
+    with pytest.raises(ValueError, match="decimal string in UNC") as caught:
+        Amount.parse(raw)
+    assert written in str(caught.value)
 
 
 @given(st.integers(0, MAX_AMOUNT))

@@ -11,6 +11,7 @@ from tests.framework.wallets import cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.accounts import new_mnemonic
 from unchained.node.crypto.addresses import OutputPlace, address_lock, decode_address, open_note
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.types import Lock
 from unchained.node.wallet.contracts import Contract, hash_time_lock, key_of, multisig
 from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
@@ -20,7 +21,6 @@ from unchained.node.wallet.payment_request import (
     PaymentRequest,
     TooLongForQrError,
     draft_for,
-    format_amount,
     memo_for,
     parse_amount,
     qr_png,
@@ -46,7 +46,7 @@ PAYCODE = WALLET.paycode()
 )
 def test_amounts(text: str, grains: int) -> None:
     assert parse_amount(text) == grains
-    assert format_amount(grains) == text
+    assert shortest(grains) == text
 
 
 @pytest.mark.parametrize(
