@@ -219,7 +219,9 @@ async def build(
         chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
         try:
-            chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+            chosen, pays = await trio.to_thread.run_sync(
+                wallet_account, data_dir / WALLETS_NAME, network
+            )
         except PayoutError:
             # Where the chain is of another network as well, it is the directory that is wrong.
             await trio.to_thread.run_sync(_check_store, data_dir, network)

@@ -2,7 +2,7 @@
 
 What a shell waits for at each word: help, the version, completion, and a question to a node (here
 one that is not running, which the command finds out last). The least of several runs counts: what
-is above it belongs to the machine's other work.
+is above it belongs to the machine's other work. Beside them, seconds until `dev` is ready.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.bench._result import result
 RUNS = 9
 AT_ONCE = 0.15
 """Goal of what a person or a shell asks while typing."""
+READY = 2.0
+READY_RUNS = 5
 ONE_QUESTION = 0.25
 """Goal of what asks a node once."""
 
@@ -47,6 +50,41 @@ def run() -> list[dict[str, object]]:
             bare.append(_cpu(("pass",), {}, home))
             for row, words, env, _ in COMMANDS:
                 seconds[row].append(_cpu((MAIN, *words), env, home))
+        ready = [_until_ready(home) for _ in range(READY_RUNS)]
+    return [
+        result(
+            "dev_ready",
+            "s",
+            ready,
+            reference="python -c pass",
+            reference_values=[min(bare)],
+            goal=READY,
+            at_least=False,
+        ),
+        *_rows(seconds, bare),
+    ]
+
+
+def _until_ready(home: Path) -> float:
+    """Return the seconds from the start of `dev` until its wallets are funded."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "dev"],
+        env={"HOME": str(home), "PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert any(line.startswith("ready: ") for line in process.stdout), "it ended before"
+        return time.perf_counter() - begun
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _rows(seconds: Mapping[str, Sequence[float]], bare: Sequence[float]) -> list[dict[str, object]]:
     return [
         result(
             row,
