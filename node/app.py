@@ -444,6 +444,7 @@ def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSet
             Path(config.mining_token_file).expanduser() if config.mining_token_file else None
         ),
         open_read=config.open_read,
+        page=config.page,
     )
 
 

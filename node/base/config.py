@@ -17,6 +17,8 @@ ENV_PREFIX = "UNCHAINED_"
 
 Network = Literal["main", "test", "local", "reg"]
 
+PageAccess = Literal["loopback", "token", "off"]
+
 HostPort = r"^(auto|(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5}|auto))$"
 
 
@@ -219,6 +221,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_read: Annotated[
         bool, Meta(description="Answer read-only methods without the token in rpc.token.")
     ] = False
+    page: Annotated[
+        PageAccess,
+        Meta(
+            description="The page for browsers: loopback, seen from this machine without "
+            "credentials and with a token from elsewhere; token: with a token alone; off."
+        ),
+    ] = "loopback"
     user: Annotated[
         str, Meta(description="User with full access beside the cookie; empty: none.")
     ] = ""

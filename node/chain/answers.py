@@ -60,6 +60,17 @@ class BranchEnd(msgspec.Struct, frozen=True, gc=False):
     score: int | None
 
 
+class AnchorVotes(msgspec.Struct, frozen=True, gc=False):
+    """An anchor with what votes for it: how many coins are bound to it, and the ids of the first
+    of them to come. `score` is that of Protocol §6, None where it does not count or is settled."""
+
+    anchor: Coin
+    standing: AnchorStanding
+    votes: int
+    score: int | None
+    bound: list[CoinId]
+
+
 class WaitingTransfer(msgspec.Struct, frozen=True, gc=False):
     """A transfer of the mempool. `fee` in grains, `size` as fee rates count it, `raw_size` in
     encoded bytes; `added_ms` is when it came. `parents` and `children` wait as well."""

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from unchained.node.base.runner import Runner
-from unchained.node.chain import anchor_reads, coin_reads
+from unchained.node.chain import anchor_reads, coin_reads, tree_reads
 from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
+    AnchorVotes,
     BranchEnd,
     CoinFates,
     HeaderBase,
@@ -101,6 +102,19 @@ class LiveQueries:
 
     async def branch_ends(self, limit: int) -> list[BranchEnd]:
         return await self._reader.read(partial(anchor_reads.branch_ends, limit=limit))
+
+    async def anchor_votes(
+        self, first: int, last: int, anchors_max: int, coins_max: int
+    ) -> list[AnchorVotes]:
+        return await self._reader.read(
+            partial(
+                tree_reads.anchor_votes,
+                first=first,
+                last=last,
+                anchors_max=anchors_max,
+                coins_max=coins_max,
+            )
+        )
 
     async def anchor_place(self, coin: Coin, recorded_votes: int) -> AnchorPlace:
         return await self._reader.read(

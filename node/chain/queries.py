@@ -14,6 +14,7 @@ from typing import Protocol
 from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
+    AnchorVotes,
     BranchEnd,
     CoinFates,
     HeaderBase,
@@ -89,6 +90,13 @@ class ChainQueries(Protocol):
 
     async def branch_ends(self, limit: int) -> list[BranchEnd]:
         """Return the ends of all known branches, the main chain's first, at most `limit`."""
+
+    async def anchor_votes(
+        self, first: int, last: int, anchors_max: int, coins_max: int
+    ) -> list[AnchorVotes]:
+        """Return the anchors from one height up to another with the coins bound to each, lowest
+        first and the main chain's before others: of the tree on every branch, below it of the main
+        chain. At most `anchors_max` anchors, and `coins_max` coins of each."""
 
     async def anchor_place(self, coin: Coin, recorded_votes: int) -> AnchorPlace:
         """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""

@@ -53,7 +53,9 @@ from unchained.node.rpc.methods.node import Control, Counted, DebugRoom, NodeRoo
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
+from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
 from unchained.node.wallet.manager import WalletManager
@@ -137,6 +139,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
+        TreeRoom(chain, reader),
         CoinRoom(chain.network, chain.queries, reader),
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
@@ -148,6 +151,9 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         PaymentRoom(parts.wallets),
     ]
     counted["wallets"] = parts.wallets
+    site = None
+    if settings.page != "off":
+        site = Site(settings.page, clock, parts.runner, chain.network)
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -155,6 +161,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         log=parts.log,
         readiness=readiness,
         events=EventLog(chain, reader),
+        site=site,
         translations=TRANSLATIONS,
     )
     counted["rpc"] = server

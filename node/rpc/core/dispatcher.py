@@ -136,6 +136,11 @@ class Dispatcher:
         except RpcError as error:
             return refusal(error)
 
+    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
+        """Return the result of one call, as JSON, to a caller with `access`, under the same limits
+        as others. Raises an RpcError. Cancelling it cancels the call."""
+        return await self._call(self._registry.find(name), params, access, trio.sleep_forever)
+
     async def _single(self, request: Any, access: Access, gone: Gone) -> Answer:
         reply, error = await self._handle(request, access, gone)
         if reply is None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.config import PageAccess
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import TOKEN_FILE
@@ -96,6 +97,9 @@ class RpcSettings:
     """Where the token of miners elsewhere is kept; None: there is none."""
     open_read: bool = False
     """Read-only methods need no token."""
+    page: PageAccess = "loopback"
+    """Who sees the page: `loopback`, a browser of this machine without credentials, others with a
+    token; `token`, nobody without one; `off`: there is none."""
     http: HttpLimits = field(default_factory=HttpLimits)
     calls: CallLimits = field(default_factory=CallLimits)
     streams: int = 16
@@ -125,6 +129,39 @@ class WebPage:
     path: str
     endpoint: Callable[[Request], Awaitable[Response]]
     access: Access = Access.READ
+
+
+class MethodCaller(Protocol):
+    """Calls the server's methods, as whoever has an access."""
+
+    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
+        """Return the result of one call as JSON. Raises an RpcError."""
+
+
+class TokenCheck(Protocol):
+    """Knows the tokens of the server."""
+
+    async def access(self, header: bytes | None) -> Access:
+        """Return what an Authorization header allows. Raises UnauthorizedError."""
+
+
+class WebSite(Protocol):
+    """A site that answers whatever path the server itself does not know."""
+
+    async def serve(
+        self, services: SiteServices, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that has passed the gate; its credentials allow `services.access`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteServices:
+    """What the server lends its site for one request."""
+
+    methods: MethodCaller
+    tokens: TokenCheck
+    events: ASGIApp
+    access: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +198,7 @@ class Server:
         readiness: ReadinessSource,
         events: EventSource | None = None,
         pages: Iterable[WebPage] = (),
+        site: WebSite | None = None,
         translations: Iterable[Translation] = (),
     ) -> None:
         self._settings = settings
@@ -169,16 +207,10 @@ class Server:
         self._dispatcher = Dispatcher(
             registry, limits=settings.calls, log=log, translations=translations
         )
-        self._streams = (
-            None
-            if events is None
-            else EventStreams(
-                events,
-                streams=settings.streams,
-                heartbeat_seconds=settings.heartbeat_seconds,
-                log=log,
-            )
-        )
+        self._streams = None if events is None else _streams(events, settings, log)
+        # Apart, so that who needs no credentials takes no place of those who have them.
+        self._site_streams = None if events is None else _streams(events, settings, log)
+        self._site = site
         self._readiness = readiness
         self._router = Router(
             [
@@ -189,7 +221,7 @@ class Server:
                 *(_page(page) for page in pages),
             ],
             redirect_slashes=False,
-            default=_not_found,
+            default=_not_found if site is None else self._serve_site,
         )
         self._requests = 0
         self._rejected: Counter[str] = Counter()
@@ -200,7 +232,7 @@ class Server:
         """Return a snapshot."""
         return RpcStatistics(
             self._listener.statistics(),
-            0 if self._streams is None else self._streams.open,
+            sum(streams.open for streams in (self._streams, self._site_streams) if streams),
             self._requests,
             dict(self._rejected),
             self._dispatcher.statistics(),
@@ -238,6 +270,8 @@ class Server:
                 if settings.takes_next and port != settings.port:
                     self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
                 self._log.info("rpc.listening", url=bound.url)
+                if self._site is not None:
+                    self._log.info("rpc.page", url=f"{bound.url}/")
                 if not is_loopback(host):
                     self._log.warning("rpc.exposed", address=shown(host, port))
                 task_status.started(bound)
@@ -323,6 +357,14 @@ class Server:
         ):
             raise wrong
 
+    async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._site is not None and self._gatekeeper is not None, "it has been let in"  # noqa: PT018
+        access: Access = scope["state"][_PRIVATE]
+        services = SiteServices(
+            self._dispatcher, self._gatekeeper, self._site_streams or _no_events, access
+        )
+        await self._site.serve(services, scope, receive, send)
+
     def _reject(self, scope: Scope, error: RpcError) -> None:
         self._rejected[error.error] += 1
         client = scope["client"]
@@ -401,6 +443,15 @@ class _Guarded:
             await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
         else:
             await self._app(scope, receive, send)
+
+
+def _streams(events: EventSource, settings: RpcSettings, log: FilteringBoundLogger) -> EventStreams:
+    return EventStreams(
+        events,
+        streams=settings.streams,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        log=log,
+    )
 
 
 def access_of(request: Request) -> Access:

@@ -13,11 +13,13 @@ from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
+from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
     ChainRoom,
+    TreeRoom,
     CoinRoom,
     TransferRoom,
     MempoolRoom,

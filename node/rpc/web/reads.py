@@ -1,0 +1,32 @@
+"""What pages read: the results of methods, never of one above `read`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from unchained.node.rpc.core.errors import NotFoundError, RefusedError, UnavailableError
+from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.server import MethodCaller
+
+PAGE_ACCESS: Final = Access.READ
+"""What every page may call, whoever looks at it."""
+
+
+class PageReads:
+    """Calls methods for one page; results come as plain JSON values."""
+
+    def __init__(self, methods: MethodCaller) -> None:
+        self._methods = methods
+
+    async def get(self, name: str, **params: Any) -> Any:
+        """Return a method's result. Raises an RpcError."""
+        return msgspec.json.decode(await self._methods.result(name, params, PAGE_ACCESS))
+
+    async def find(self, name: str, **params: Any) -> Any:
+        """Return a method's result, None where the node does not have it."""
+        try:
+            return await self.get(name, **params)
+        except (NotFoundError, RefusedError, UnavailableError):
+            return None

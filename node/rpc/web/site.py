@@ -1,0 +1,350 @@
+"""The site: which path is which page, who is let in, and what goes out with every answer.
+
+    /                            the chain live; /wall is that for a screen on a wall
+    /anchor/ID-OR-HEIGHT, /coin/ID, /transfer/ID, /lock/LOCK-OR-ADDRESS
+    /tree, /charts, /mempool, /peers, /mining, /network
+    /compare?one=ID&other=ID     two anchors side by side
+    /search?q=TEXT               leads to one of them
+    any of these with .json      the same facts, raw
+    /live                        the gapless log, as /events
+    /login, /logout              a session by a read token
+    /static/NAME                 scripts, styles and pictures
+
+Everything is complete without script. No page calls a method above `read`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+import trio
+from starlette.types import Receive, Scope, Send
+
+from unchained.node.base.clock import Clock
+from unchained.node.base.config import PageAccess
+from unchained.node.base.runner import Runner
+from unchained.node.consensus.params import Network
+from unchained.node.rpc.core.errors import (
+    ForbiddenError,
+    InvalidParamsError,
+    InvalidRequestError,
+    NotFoundError,
+    NotReadyError,
+    RpcError,
+    TimedOutError,
+    TooLargeError,
+    UnauthorizedError,
+)
+from unchained.node.rpc.http.asgi import header
+from unchained.node.rpc.http.server import SiteServices
+from unchained.node.rpc.web import views
+from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
+from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
+from unchained.node.rpc.web.renderer import Renderer
+from unchained.node.rpc.web.sessions import SESSION_HOURS, SESSION_NAME, PageSessions
+from unchained.node.rpc.web.static_files import StaticFiles
+
+FORM_BYTES_MAX: Final = 64 * 1024
+QUERY_BYTES_MAX: Final = 1024
+QUERY_FIELDS_MAX: Final = 8
+FORM_SECONDS: Final = 20.0
+JSON: Final = ".json"
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""What a browser lets the page do: nothing inline, nothing from or to anywhere else."""
+
+_HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class PageView(Protocol):
+    """Reads the facts of a page."""
+
+    def __call__(
+        self, reads: PageReads, argument: str, query: Mapping[str, str], /
+    ) -> Awaitable[views.Facts]:
+        """Return them. Raises an RpcError."""
+
+
+class SitePage(msgspec.Struct, frozen=True):
+    """A kind of page: what it is called, how it is read, and whether its path names a thing."""
+
+    title: str
+    view: PageView
+    named: bool = False
+
+
+PAGES: Final[Mapping[str, SitePage]] = {
+    "home": SitePage("Live", views.home),
+    "wall": SitePage("Wall", views.home),
+    "tree": SitePage("Tree", views.tree),
+    "compare": SitePage("Two anchors", views.compare),
+    "charts": SitePage("Charts", views.charts),
+    "mempool": SitePage("Mempool", views.mempool),
+    "peers": SitePage("Peers", views.peers),
+    "mining": SitePage("Mining", views.mining),
+    "network": SitePage("Network", views.network),
+    "anchor": SitePage("Anchor", views.anchor, named=True),
+    "coin": SitePage("Coin", views.coin, named=True),
+    "transfer": SitePage("Transfer", views.transfer, named=True),
+    "lock": SitePage("Lock", views.lock, named=True),
+}
+
+NAVIGATION: Final = ("home", "tree", "charts", "mempool", "peers", "mining", "network")
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer: status, body, type, and further headers."""
+
+    status: int
+    body: bytes
+    media_type: str
+    headers: Mapping[str, str] = {}
+
+
+class Site:
+    """The page of one node. `access`: who sees it (`rpc.page`)."""
+
+    def __init__(self, access: PageAccess, clock: Clock, runner: Runner, network: Network) -> None:
+        self._open_to_machine = access == "loopback"
+        self._clock = clock
+        self._runner = runner
+        self._network = network
+        self._renderer = Renderer()
+        self._files = StaticFiles()
+        self._sessions = PageSessions(clock)
+
+    async def serve(
+        self, services: SiteServices, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request. What the caller did wrong is answered for; a bug is raised."""
+        path: str = scope["path"]
+        raw = path.endswith(JSON)
+        try:
+            check_is_no_other_site(scope)
+            if path == "/live" and scope["method"] == "GET":
+                self._check_admitted(services, scope)
+                await services.events(scope, receive, send)
+                return
+            reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)
+        except RpcError as error:
+            reply = await self._refuse(error, raw)
+        await _send(reply, scope, send)
+
+    async def _answer(
+        self, services: SiteServices, scope: Scope, receive: Receive, path: str, raw: bool
+    ) -> Reply:
+        parts = [part for part in path.split("/") if part]
+        if parts[:1] == ["static"] and len(parts) == 2:
+            _check_method(scope, "GET", "HEAD")
+            return self._static(parts[1], scope)
+        if parts == ["login"]:
+            return await self._log_in(services, scope, receive)
+        self._check_admitted(services, scope)
+        if parts == ["logout"]:
+            _check_method(scope, "POST")
+            self._sessions.end(_session_of(scope))
+            return _redirect("/", {"set-cookie": _cookie("", 0)})
+        _check_method(scope, "GET", "HEAD")
+        query = _query_of(scope)
+        reads = PageReads(services.methods)
+        if parts == ["search"]:
+            return _redirect(await views.find(reads, query))
+        name = parts[0] if parts else "home"
+        page = PAGES.get(name)
+        if page is None or len(parts) > 1 + page.named or (page.named and len(parts) != 2):
+            raise NotFoundError("there is no such page")
+        argument = parts[1] if page.named else ""
+        facts = await page.view(reads, argument, query)
+        if raw:
+            body = msgspec.json.format(msgspec.json.encode(facts), indent=2)
+            return Reply(200, body, "application/json")
+        return await self._render(f"{name}.html", 200, page.title, facts, path=path, page=name)
+
+    async def _render(
+        self, template: str, status: int, title: str, facts: views.Facts, **more: Any
+    ) -> Reply:
+        values = {
+            "facts": facts,
+            "title": title,
+            "network": self._network.name,
+            "now": self._clock.now_ms(),
+            "pages": [(name, PAGES[name].title) for name in NAVIGATION],
+            "path": "/",
+            "page": "",
+            **more,
+        }
+        body = await self._runner.run(self._renderer.render, template, values)
+        return Reply(status, body, "text/html; charset=utf-8")
+
+    async def _refuse(self, error: RpcError, raw: bool) -> Reply:
+        status = status_of(error)
+        headers = {"allow": str(error.data["allow"])} if "allow" in error.data else {}
+        if "retry_after" in error.data:
+            headers["retry-after"] = str(error.data["retry_after"])
+        if raw:
+            body = msgspec.json.encode({"error": error.error, "message": error.message})
+            return Reply(status, body, "application/json", headers)
+        if isinstance(error, UnauthorizedError):
+            reply = await self._render("login.html", status, "Log in", {}, message=error.message)
+        else:
+            facts = {"message": error.message, "status": status}
+            reply = await self._render("error.html", status, "Not found", facts)
+        return msgspec.structs.replace(reply, headers=headers)
+
+    def _static(self, name: str, scope: Scope) -> Reply:
+        found = self._files.find(name)
+        if found is None:
+            raise NotFoundError("there is no such file")
+        headers = {"etag": found.tag, "cache-control": "no-cache"}
+        if (header(scope, b"if-none-match") or b"").decode("latin-1") == found.tag:
+            return Reply(304, b"", found.media_type, headers)
+        return Reply(200, found.body, found.media_type, headers)
+
+    # Who is let in
+
+    def _check_admitted(self, services: SiteServices, scope: Scope) -> None:
+        """Raise UnauthorizedError for who has neither this machine, nor credentials, nor a
+        session."""
+        if self._open_to_machine and is_of_this_machine(scope):
+            return
+        if services.access >= PAGE_ACCESS or self._sessions.is_open(_session_of(scope)):
+            return
+        raise UnauthorizedError("from here this page asks for the read token of the node")
+
+    async def _log_in(self, services: SiteServices, scope: Scope, receive: Receive) -> Reply:
+        _check_method(scope, "GET", "HEAD", "POST")
+        if scope["method"] != "POST":
+            message = "The page of this node asks for its read token."
+            return await self._render("login.html", 200, "Log in", {}, message=message)
+        if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
+            raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
+        form = await _form_of(scope, receive)
+        token = form.get("token", "").strip()
+        if not token.isascii() or await services.tokens.access(b"Bearer " + token.encode()) < (
+            PAGE_ACCESS
+        ):
+            raise UnauthorizedError("the token is wrong")
+        cookie = _cookie(self._sessions.begin(), SESSION_HOURS * 3600)
+        return _redirect("/", {"set-cookie": cookie})
+
+
+_STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
+    (NotFoundError, 404),
+    (InvalidParamsError, 400),
+    (InvalidRequestError, 400),
+    (NotReadyError, 503),
+    (TimedOutError, 504),
+)
+
+
+def status_of(error: RpcError) -> int:
+    """Return the HTTP status of a page that an error takes the place of."""
+    if "allow" in error.data:
+        return 405
+    for family, status in _STATUS:
+        if isinstance(error, family):
+            return status
+    return error.status if error.status >= 400 else 500
+
+
+def _check_method(scope: Scope, *allowed: str) -> None:
+    if scope["method"] not in allowed:
+        allow = ", ".join(allowed)
+        raise InvalidRequestError(f"this page takes {allow} alone", error="BAD_METHOD", allow=allow)
+
+
+def _query_of(scope: Scope) -> dict[str, str]:
+    return _fields_of(bytes(scope["query_string"]), QUERY_BYTES_MAX)
+
+
+def _fields_of(raw: bytes, most: int) -> dict[str, str]:
+    """Return the fields of a query or a form. Raises TooLargeError, InvalidParamsError."""
+    if len(raw) > most:
+        raise TooLargeError(f"at most {most} bytes are read here", limit=most)
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=QUERY_FIELDS_MAX,
+        )
+    except ValueError:
+        raise InvalidParamsError("the fields are not encoded as a form's are") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise InvalidParamsError("a field is given once at most")
+    return fields
+
+
+async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
+    kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/x-www-form-urlencoded":
+        raise InvalidRequestError("a form is sent as application/x-www-form-urlencoded")
+    body = bytearray()
+    with trio.move_on_after(FORM_SECONDS) as reading:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequestError("the form was not sent whole")
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > FORM_BYTES_MAX:
+                raise TooLargeError(f"a form has at most {FORM_BYTES_MAX} bytes")
+    if reading.cancelled_caught:
+        raise TimedOutError(f"the form did not arrive within {FORM_SECONDS:g} s")
+    return _fields_of(bytes(body), FORM_BYTES_MAX)
+
+
+def _session_of(scope: Scope) -> str | None:
+    given = header(scope, b"cookie")
+    if given is None:
+        return None
+    try:
+        found = SimpleCookie(given.decode("latin-1")).get(SESSION_NAME)
+    except CookieError:
+        return None
+    return None if found is None else found.value
+
+
+def _cookie(secret: str, seconds: int) -> str:
+    return f"{SESSION_NAME}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+
+
+def _redirect(path: str, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(303, b"", "text/plain", {"location": path, **(headers or {})})
+
+
+async def _send(reply: Reply, scope: Scope, send: Send) -> None:
+    given = {
+        "content-type": reply.media_type,
+        "cache-control": "no-store",
+        **_HEADERS,
+        **reply.headers,
+    }
+    if reply.status != 304:
+        given["content-length"] = str(len(reply.body))
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        }
+    )
+    body = b"" if scope["method"] == "HEAD" else reply.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,345 @@
+"""The site without a node: who is let in, what is refused, and what goes out with every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.runner import InlineRunner
+from unchained.node.consensus.params import REG
+from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
+from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.server import PageAccess, SiteServices
+from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
+
+TOKEN = "5a" * 32
+STATUS = {"version": "1", "ready": True, "checks": {"synced": "<b>ok</b>"}, "uptime_ms": 5}
+PARAMS = {
+    "network": "reg",
+    "genesis": "00" * 32,
+    "chain_id": 5,
+    "birth_time": 0,
+    "epoch_ms": 1000,
+    "coins_per_epoch": 4,
+    "mem_kib": 8,
+    "window": 16,
+    "maturity": 1,
+    "max_reorg": 720,
+    "max_body_size": 1000,
+    "subsidy": "1.00000000",
+    "address_prefix": "runc",
+}
+
+
+@dataclass
+class Methods:
+    """Answers what it was told to; everything else is not found."""
+
+    results: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, Any], Access]] = field(default_factory=list)
+
+    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
+        self.asked.append((name, params, access))
+        found = self.results.get(name, NotFoundError(f"no {name} here"))
+        if isinstance(found, RpcError):
+            raise found
+        return msgspec.json.encode(found)
+
+
+class Tokens:
+    async def access(self, header: bytes | None) -> Access:
+        if header == b"Bearer " + TOKEN.encode():
+            return Access.READ
+        raise UnauthorizedError("the token is wrong")
+
+
+async def events(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-live", b"1")]})
+    await send({"type": "http.response.body", "body": b": live\n\n"})
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
+class Browser:
+    """Asks a site as a browser does."""
+
+    def __init__(self, access: PageAccess = "loopback", **results: Any) -> None:
+        self.methods = Methods({name.replace("__", "."): value for name, value in results.items()})
+        self.site = Site(access, SystemClock(), InlineRunner(), REG)
+        self.given = Access.PUBLIC
+
+    async def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        body: bytes = b"",
+        client: str = "127.0.0.1",
+        **headers: str,
+    ) -> Reply:
+        target, _, query = path.partition("?")
+        sent = {"host": "127.0.0.1:8655", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        scope: Scope = {
+            "type": "http",
+            "method": method,
+            "path": target,
+            "query_string": query.encode(),
+            "headers": [(k.encode(), v.encode("latin-1")) for k, v in sent.items()],
+            "client": (client, 5),
+        }
+        out: list[Message] = []
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Message:
+            return given.pop(0) if given else {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            out.append(message)
+
+        services = SiteServices(self.methods, Tokens(), events, self.given)
+        await self.site.serve(services, scope, receive, send)
+        start, *rest = out
+        return Reply(
+            start["status"],
+            {name.decode(): value.decode() for name, value in start["headers"]},
+            b"".join(message["body"] for message in rest).decode(),
+        )
+
+
+FORM = {"content_type": "application/x-www-form-urlencoded", "sec_fetch_site": "same-origin"}
+
+
+async def test_a_browser_of_this_machine_needs_nothing() -> None:
+    browser = Browser(
+        mine__status={"state": "off", "pauses": [], "rate": 0.0}, chain__params=PARAMS
+    )
+    for host in ("127.0.0.1:8655", "localhost:8655", "localhost", "[::1]:8655", "127.9.9.9"):
+        for client in ("127.0.0.1", "::1"):
+            reply = await browser.ask("/network.json", host=host, client=client)
+            assert reply.status == 404, reply
+            assert "no node.status here" in reply.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client": "192.0.2.7"},
+        {"host": "node.example"},
+        {"host": "192.168.1.5:8655"},
+        {"host": ""},
+        {"host": "127.0.0.1.example"},
+        {"host": "localhost.example:80"},
+        {"forwarded": "for=192.0.2.7"},
+        {"x_forwarded_for": "192.0.2.7"},
+        {"x_real_ip": "192.0.2.7"},
+        {"via": "1.1 proxy"},
+    ],
+)
+async def test_everybody_else_is_asked_for_the_token(change: dict[str, Any]) -> None:
+    browser = Browser()
+    for path in ("/", "/home.json", "/live", "/search?q=5", "/logout", "/nothing"):
+        reply = await browser.ask(path, **change)
+        assert reply.status == 401
+        assert browser.methods.asked == []
+        if path == "/":
+            assert 'action="/login"' in reply.text
+    browser.given = Access.READ
+    assert (await browser.ask("/network.json", **change)).status == 404
+
+
+async def test_with_token_alone_this_machine_is_asked_too() -> None:
+    browser = Browser("token")
+    assert (await browser.ask("/")).status == 401
+    assert (await browser.ask("/live")).status == 401
+
+
+async def test_a_session_is_begun_by_the_token_kept_and_ended() -> None:
+    browser = Browser("token")
+    page = await browser.ask("/login")
+    assert (page.status, 'type="password"' in page.text) == (200, True)
+    wrong = await browser.ask("/login", "POST", body=b"token=" + b"00" * 32, **FORM)
+    assert (wrong.status, "the token is wrong" in wrong.text) == (401, True)
+    reply = await browser.ask("/login", "POST", body=b"token=" + TOKEN.encode(), **FORM)
+    assert (reply.status, reply.headers["location"]) == (303, "/")
+    cookie = reply.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert TOKEN not in cookie
+    session = cookie.split(";")[0]
+    assert (await browser.ask("/live", cookie=session)).status == 200
+    assert (await browser.ask("/live", cookie=session[:-1] + "x")).status == 401
+    ended = await browser.ask("/logout", "POST", cookie=session, **FORM)
+    assert "Max-Age=0" in ended.headers["set-cookie"]
+    assert (await browser.ask("/live", cookie=session)).status == 401
+
+
+async def test_a_form_of_another_page_begins_no_session() -> None:
+    browser = Browser("token")
+    body = b"token=" + TOKEN.encode()
+    kind = FORM["content_type"]
+    assert (await browser.ask("/login", "POST", body=body, content_type=kind)).status == 403
+    for site in ("cross-site", "same-site"):
+        reply = await browser.ask(
+            "/login", "POST", body=body, content_type=kind, sec_fetch_site=site
+        )
+        assert reply.status == 403
+
+
+async def test_other_pages_can_link_here_and_load_nothing() -> None:
+    browser = Browser()
+    link = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    assert (await browser.ask("/login", **link)).status == 200
+    for mode in ("no-cors", "cors", "same-origin"):
+        reply = await browser.ask("/login", sec_fetch_site="cross-site", sec_fetch_mode=mode)
+        assert reply.status == 403
+
+
+async def test_every_answer_carries_the_policy() -> None:
+    browser = Browser()
+    assert "unsafe" not in POLICY
+    assert POLICY.startswith("default-src 'none'")
+    for path in ("/login", "/nothing", "/static/page.css", "/home.json", "/search?q=5"):
+        headers = (await browser.ask(path)).headers
+        assert headers["content-security-policy"] == POLICY
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+async def test_methods_are_called_with_read_access_whoever_looks() -> None:
+    browser = Browser()
+    browser.given = Access.FULL
+    for path in (
+        "/",
+        "/anchor/5",
+        "/coin/" + "00" * 32,
+        "/lock/x",
+        "/mempool",
+        "/peers",
+        "/mining",
+    ):
+        await browser.ask(path)
+    assert browser.methods.asked
+    assert {access for _, _, access in browser.methods.asked} == {Access.READ}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/nothing", 404, "there is no such page"),
+        ("/anchor", 404, "there is no such page"),
+        ("/anchor/1/2", 404, "there is no such page"),
+        ("/mempool/1", 404, "there is no such page"),
+        ("/static/../site.py", 404, ""),
+        ("/static/nothing.js", 404, "there is no such file"),
+        ("/search", 400, "search for a height"),
+        ("/search?q=" + "x" * 200, 400, "at most 160 characters"),
+        ("/search?q=1&q=2", 400, "once at most"),
+        ("/search?" + "&".join(f"a{n}=1" for n in range(20)), 400, "not encoded as"),
+        ("/search?q=%ff", 400, "not encoded as"),
+        ("/search?q=" + "x" * 2000, 413, "at most 1024 bytes"),
+        ("/tree?first=-1", 400, "first is a height"),
+        ("/tree?last=" + "9" * 30, 400, "last is a height"),
+    ],
+)
+async def test_bad_input_is_answered_in_one_line(path: str, status: int, said: str) -> None:
+    browser = Browser()
+    for suffix in (".json", ""):
+        target, _, query = path.partition("?")
+        reply = await browser.ask(target + suffix + ("?" + query if query else ""))
+        assert reply.status == status
+        if suffix:
+            message = msgspec.json.decode(reply.text)["message"]
+            assert said in message
+            assert "\n" not in message
+
+
+async def test_methods_of_http_that_are_not_taken_are_named() -> None:
+    browser = Browser()
+    for path, allow in (("/", "GET, HEAD"), ("/static/page.js", "GET, HEAD"), ("/logout", "POST")):
+        reply = await browser.ask(path, "GET" if allow == "POST" else "POST")
+        assert (reply.status, reply.headers["allow"]) == (405, allow)
+    head = await browser.ask("/login", "HEAD")
+    assert (head.status, head.text) == (200, "")
+    assert int(head.headers["content-length"]) > 500
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"token=" + b"x" * FORM_BYTES_MAX, FORM, 413),
+        (b"{}", {**FORM, "content_type": "application/json"}, 400),
+        (b"token=\xff", FORM, 400),
+        (b"token=%ff", FORM, 400),
+        (b"token=a&token=b", FORM, 400),
+        (b"token=%C3%A4", FORM, 401),
+        (b"", FORM, 401),
+    ],
+)
+async def test_bad_forms(body: bytes, headers: dict[str, str], status: int) -> None:
+    assert (await Browser().ask("/login", "POST", body=body, **headers)).status == status
+
+
+async def test_what_is_busy_says_when_to_come_back() -> None:
+    browser = Browser(node__status=BusyError(retry_after=7))
+    reply = await browser.ask("/network")
+    assert (reply.status, reply.headers["retry-after"]) == (429, "7")
+
+
+async def test_hostile_texts_stay_text() -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    browser = Browser(
+        node__status={**STATUS, "checks": {evil: evil}, "refused_reorg": None},
+        chain__params={**PARAMS, "network": evil},
+        chain__supply={"supply": "1.0", "pool": "0.0"},
+        node__version={"unchained": evil, "python": evil, "system": evil},
+        chain__forks=[],
+    )
+    reply = await browser.ask("/network")
+    assert reply.status == 200
+    assert "<script>alert" not in reply.text
+    assert reply.text.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") == 6
+    raw = await browser.ask("/network.json")
+    assert raw.headers["content-type"] == "application/json"
+    assert msgspec.json.decode(raw.text)["version"]["python"] == evil
+
+
+async def test_what_is_searched_for_is_not_repeated_as_markup() -> None:
+    reply = await Browser().ask("/search?q=%3Cimg%20src%3Dx%3E")
+    assert reply.status == 404
+    assert "<img" not in reply.text
+
+
+async def test_files_are_kept_by_browsers_until_they_change() -> None:
+    browser = Browser("token")
+    first = await browser.ask("/static/page.css")
+    assert (first.status, first.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    again = await browser.ask("/static/page.css", if_none_match=first.headers["etag"])
+    assert (again.status, again.text) == (304, "")
+
+
+async def test_peers_are_shown_without_their_addresses() -> None:
+    peer = {
+        "peer": "12D3Koo",
+        "address": "/ip4/192.0.2.7/tcp/4001",
+        "ip": "192.0.2.7",
+        "outbound": True,
+    }
+    browser = Browser(
+        net__info={"peer": "me", "addresses": ["/ip4/192.0.2.8/tcp/1"], "inbound": 1},
+        net__peers=[peer],
+    )
+    reply = await browser.ask("/peers.json")
+    assert reply.status == 200
+    assert "192.0.2" not in reply.text
+    assert "12D3Koo" in reply.text
