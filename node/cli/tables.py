@@ -28,7 +28,7 @@ PEER_SIGNS: Final = 16
 """Signs of a peer's id on a terminal, the first eight of which are alike in all."""
 FOLDED_MIN: Final = 12
 """Least width of a column of texts."""
-GAP: Final = "  "
+COLUMN_GAP: Final = "  "
 
 TIMES: Final = frozenset({"time", "time_ms"})
 """Members that are moments in ms since the Unix epoch."""
@@ -78,13 +78,13 @@ def field_lines(rows: Iterable[tuple[str, str, str]], columns: int) -> list[str]
     lines = []
     for title, value, colour in rows:
         head = styled(title + " " * (left - _width(title)), CYAN)
-        first, *others = _folded(value, columns - left - len(GAP)) or [""]
-        if not others and _width(first) > columns - left - len(GAP):
+        first, *others = _folded(value, columns - left - len(COLUMN_GAP)) or [""]
+        if not others and _width(first) > columns - left - len(COLUMN_GAP):
             # One word that does not fit: on a line of its own it can be copied whole.
             lines += [head.rstrip(), styled(first, colour)]
             continue
-        lines.append(head + GAP + styled(first, colour))
-        lines += [" " * (left + len(GAP)) + styled(more, colour) for more in others]
+        lines.append(head + COLUMN_GAP + styled(first, colour))
+        lines += [" " * (left + len(COLUMN_GAP)) + styled(more, colour) for more in others]
     return lines
 
 
@@ -152,7 +152,7 @@ def _narrow(
 
 
 def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(GAP) * (len(widths) - 1)
+    return sum(widths) + len(COLUMN_GAP) * (len(widths) - 1)
 
 
 def _line(
@@ -162,7 +162,7 @@ def _line(
     for text, size, is_right, colour in zip(parts, widths, right, colours, strict=True):
         space = " " * (size - _width(text))
         made.append(space + styled(text, colour) if is_right else styled(text, colour) + space)
-    return GAP.join(made).rstrip()
+    return COLUMN_GAP.join(made).rstrip()
 
 
 def _words(text: str) -> list[str]:

@@ -52,7 +52,7 @@ def test_no_step_of_the_loop_is_long(home: NodeHome) -> None:
     home.run("wallet", "coins", "--limit", "1000", "--json", *one)
     home.run("rpc", "rpc.discover", *one)
     home.run("node", "tasks", "--json", *one)
-    listening = asked(home, "net", "info", *one)["listening"]
+    listening = asked(home, "net", "info", *one)["addresses"]
     assert isinstance(listening, list)
     two = started(home, "two", "--bootstrap", listening[0])
     deadline = time.monotonic() + 5 * PATIENCE_S
