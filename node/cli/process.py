@@ -16,7 +16,7 @@ from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.config import declared_keys, toml_value
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
-from unchained.node.base.runner import freeze_imports
+from unchained.node.base.runner import ease_switches, freeze_imports
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import (
     Service,
@@ -122,6 +122,7 @@ def run_node(
     the log file. The log's lines go to the `screen` if there is one, else to standard output.
     Raises ConfigError if the data directory cannot be used.
     """
+    ease_switches()
     data_dir = prepare_data_dir(settings.data_dir)
     clock = SystemClock()
     log_file = data_dir / LOG_NAME

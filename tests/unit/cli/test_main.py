@@ -144,6 +144,9 @@ async def stubborn(*, task_status):
 async def broken(*, task_status):
     raise KeyError("tip")
 
+async def switching(*, task_status):
+    raise ValueError(f"a thread keeps the interpreter for {sys.getswitchinterval():g} s")
+
 async def expected(*, task_status):
     raise ValueError("the store is of network main, expected local")
 
@@ -233,6 +236,12 @@ def test_an_expected_failure_is_reported_by_its_own_text(home: NodeHome) -> None
     node = start(home, "expected")
     assert node.wait() == process.FAILED
     assert node.errors == ["unchained-node: the store is of network main, expected local"]
+
+
+def test_worker_threads_give_the_interpreter_back_soon(home: NodeHome) -> None:
+    node = start(home, "switching")
+    assert node.wait() == process.FAILED
+    assert node.errors == ["unchained-node: a thread keeps the interpreter for 0.001 s"]
 
 
 def test_every_command_can_speak_json() -> None:
