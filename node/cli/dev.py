@@ -89,6 +89,7 @@ def dev(
         raise typer.BadParameter("--interval and --on-demand exclude one another")
     from unchained.node.cli import dev_state
     from unchained.node.cli.start import run_until_stopped
+    from unchained.storage.open import STORE_NAME
 
     directory = dev_directory() if data_dir is None else Path(data_dir)
     flags: dict[str, tuple[str, object | None]] = {
@@ -106,7 +107,7 @@ def dev(
     if data_dir is None:
         dev_state.empty(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if state is not None and state.exists() and not (directory / "store").exists():
+    if state is not None and state.exists() and not (directory / STORE_NAME).exists():
         from unchained.node.cli.chain_file import import_file
 
         chain = dev_state.load(state, directory)

@@ -28,7 +28,7 @@ from unchained.node.wallet.keystore import (
 MARKER: Final = "dev"
 """A file that says that a directory is a development node's, and may be emptied."""
 
-CHAIN: Final = "chain"
+CHAIN: Final = "exported.chain"
 WALLET_SUFFIX: Final = ".wallet"
 STATE_BYTES_MAX: Final = 1 << 30
 """Bytes of what a file of state unpacks to."""

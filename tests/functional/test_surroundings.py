@@ -142,4 +142,4 @@ def test_files_that_the_system_refuses_are_named(home: NodeHome) -> None:
     wallets = home.data_dir() / "wallets"
     wallets.rename(home.data_dir() / "moved")
     wallets.write_text("a file")
-    assert "Not a directory" in fails("wallet", "create", "-w", "third", "--no-passphrase")
+    assert f"{wallets}: File exists" in fails("wallet", "create", "-w", "third", "--no-passphrase")

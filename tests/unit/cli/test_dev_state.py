@@ -61,7 +61,7 @@ def test_a_state_is_saved_and_loaded(tmp_path: Path) -> None:
 def held(name: str, content: bytes = b"x") -> Callable[[Path], None]:
     def write(file: Path) -> None:
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("chain", b"the chain")
+            archive.writestr(dev_state.CHAIN, b"the chain")
             archive.writestr(name, content)
 
     return write
