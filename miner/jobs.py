@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from unchained.miner.errors import BadJobError
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.crypto.pow import MAX_MEM_KIB, MIN_MEM_KIB
 from unchained.node.primitives.coin import NONCE_OFFSET
 
@@ -108,7 +109,7 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     `rate_1m` and `rate_15m` are taken over the last minute and the last fifteen, or since the pool
     was started. `pauses`: why the workers are paused, `huge_pages` whether they are asked
     for. `stale` counts results of jobs so old that they could not be checked any more and were
-    dropped. `job_number` is 0 without a job.
+    dropped. `job_number` is 0 without a job. `found` is the queue of solutions.
     """
 
     workers: tuple[WorkerStatistics, ...]
@@ -127,3 +128,4 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     solutions: int
     stale: int
     restarts: int
+    found: ChannelStatistics = ChannelStatistics(0, 0)

@@ -36,6 +36,7 @@ from unchained.miner.settings import (
     check_nice,
     check_workers,
 )
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.crypto.pow import POW_BACKEND_VARIABLE, default_backend
 
 BACKOFF_FIRST_S: Final = 1.0
@@ -290,7 +291,12 @@ class MiningPool:
             solutions=sum(slot.solutions for slot in slots),
             stale=self._stale,
             restarts=sum(slot.restarts for slot in slots),
+            found=self._found(),
         )
+
+    def _found(self) -> ChannelStatistics:
+        queue = self.solutions.statistics()
+        return ChannelStatistics(queue.current_buffer_used, int(queue.max_buffer_size))
 
     def _describe(self, slot: _Slot, now: float) -> WorkerStatistics:
         state, job_number, delay_ms = "backing-off" if slot.resting else "starting", 0, None

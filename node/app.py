@@ -19,7 +19,6 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.jobs import PoolStatistics
 from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
@@ -27,6 +26,7 @@ from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
     DEFAULT_PORTS,
     LONE_NETWORKS,
@@ -40,13 +40,12 @@ from unchained.node.base.services import Service
 from unchained.node.base.settings import Settings
 from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
-from unchained.node.mining.control import ControlStatistics, MiningControl
-from unchained.node.mining.epoch_manager import EpochManager, EpochStatistics
-from unchained.node.mining.mined_coins import MinedCoins, MinedCoinsStatistics
+from unchained.node.mining.control import MiningControl
+from unchained.node.mining.epoch_manager import EpochManager
+from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.mining.payout import (
     MINING_WALLET,
@@ -57,9 +56,16 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_account,
 )
+from unchained.node.observe.day import Day
+from unchained.node.observe.metrics_page import PATH as METRICS_PATH
+from unchained.node.observe.metrics_page import MetricsPage
+from unchained.node.observe.node_observer import NodeObserver
+from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.relay.wallet_link import WalletLink
+from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
-from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.http.readiness import ReadinessCheck
+from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -71,7 +77,7 @@ from unchained.storage.leveldb import LevelOptions
 from unchained.storage.open import open_store
 
 if TYPE_CHECKING:
-    from unchained.node.sync.node_network import NetworkStatistics, NodeNetwork
+    from unchained.node.sync.node_network import NodeNetwork
 
 PEER_KEY_NAME: Final = "peer-key"
 """File of the data directory with the key that peers know the node by."""
@@ -88,26 +94,6 @@ STALE_TIP_EPOCHS: Final = 15
 REPORT_S: Final = 60.0
 """Seconds between summaries in the log."""
 
-WALLET_THREADS: Final = 2
-"""Wallets that are worked on at a time."""
-
-RPC_THREADS: Final = 4
-"""Reads, exports and the like that the RPC server has under way at a time."""
-
-
-class NodeStatistics(msgspec.Struct, frozen=True):
-    """A snapshot of every part; None where the node does not have it."""
-
-    chain: ManagerStatistics
-    status: ChainStatus
-    epochs: EpochStatistics | None
-    miner: PoolStatistics | None
-    control: ControlStatistics | None
-    harvest: MinedCoinsStatistics | None
-    network: NetworkStatistics | None
-    payee: str | None = None
-    """Whom mined coins pay."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -121,6 +107,8 @@ class Node:
     wallets: WalletManager
     mining: OwnMiner | None
     rpc: Server | None
+    observer: NodeObserver
+    day: Day
     log: FilteringBoundLogger
 
     def services(self) -> Sequence[Service]:
@@ -135,6 +123,7 @@ class Node:
             services.append(Service("network", run_network, STAGE_NETWORK))
         services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
         if self.rpc is not None:
+            services.append(Service("series", self.day.run, STAGE_RPC, restartable=True))
             services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
         mining = self.mining
         if mining is not None:
@@ -177,17 +166,10 @@ class Node:
 
     def statistics(self) -> NodeStatistics:
         """Return a snapshot of every part."""
-        mining = self.mining
-        return NodeStatistics(
-            chain=self.chain.statistics(),
-            status=self.chain.status.value,
-            epochs=None if mining is None else mining.epochs.statistics(),
-            miner=None if mining is None else mining.pool.statistics(),
-            control=None if mining is None else mining.control.statistics(),
-            harvest=None if mining is None else mining.mined.statistics(),
-            network=None if self.peers is None else self.peers.statistics(),
-            payee=None if mining is None else mining.payout.payee,
-        )
+        found, mining = self.observer.statistics(), self.mining
+        if mining is None:
+            return found
+        return msgspec.structs.replace(found, payee=mining.payout.payee)
 
 
 def _check_store(data_dir: Path, network: Network) -> None:
@@ -230,13 +212,14 @@ async def build(
     store = await trio.to_thread.run_sync(
         lambda: open_store(data_dir, network, create=True, options=options)
     )
+    threads = NodeThreads(cores)
     try:
         chain = await ChainService.open(
             store,
             network,
             clock=clock,
-            writer=ThreadRunner(1),
-            verifier=ThreadRunner(cores),
+            writer=threads.writer,
+            verifier=threads.verifier,
             verifiers=cores,
             backend=default_backend(),
             log=log,
@@ -251,7 +234,15 @@ async def build(
         may_be_alone = network.name in LONE_NETWORKS or config.mining.alone
         if config.network.listen or config.network.bootstrap or config.network.seeds:
             peers = await trio.to_thread.run_sync(
-                _make_network, config.network, data_dir, chain, store, clock, log, may_be_alone
+                _make_network,
+                config.network,
+                data_dir,
+                chain,
+                store,
+                clock,
+                log,
+                threads.peers,
+                may_be_alone,
             )
         may_mine = Watch(may_be_alone) if peers is None else peers.synced
         intake: TransferIntake = chain if peers is None else peers.stem
@@ -259,20 +250,44 @@ async def build(
             data_dir / WALLETS_NAME,
             WalletLink(chain, store, intake),
             clock=clock,
-            runner=ThreadRunner(WALLET_THREADS),
+            runner=threads.wallets,
             log=log,
             randomness=SYSTEM,
         )
-        payout = (
-            chosen
-            if isinstance(chosen, FixedPayout)
-            else AccountPayout(chosen, wallets, pays or MINING_WALLET)
-        )
+        payout = chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets, pays)
         mining = None
         # Protocol §10: reg mines on demand
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
             mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+        readiness = ReadinessCheck(
+            chain,
+            data_dir,
+            clock,
+            synced=may_mine,
+            peers=None if peers is None else peers.peers,
+            sync=None if peers is None else peers.sync,
+            store=store,
+        )
+        process = None if control is None else control.parts
+        observer = NodeObserver(
+            chain=chain,
+            clock=clock,
+            data_dir=data_dir,
+            store=store,
+            network=peers,
+            wallets=wallets,
+            epochs=None if mining is None else mining.epochs,
+            miner=None if mining is None else mining.pool,
+            control=None if mining is None else mining.control,
+            harvest=None if mining is None else mining.mined,
+            services=None if process is None else process.services,
+            loop=None if process is None else process.loop,
+            log=None if process is None else process.log,
+            readiness=readiness,
+            threads=threads.by_name(),
+        )
+        day = Day(observer, threads.rpc)
         rpc = None
         if config.rpc.enabled and control is not None:
             parts = ServerParts(
@@ -281,18 +296,21 @@ async def build(
                 store=store,
                 data_dir=data_dir,
                 clock=clock,
-                runner=ThreadRunner(RPC_THREADS),
+                runner=threads.rpc,
                 backend=default_backend(),
                 log=log,
                 control=control,
                 miner=mining,
                 payout=payout,
                 synced=may_mine,
+                readiness=readiness,
                 network=peers,
                 wallets=wallets,
+                series=day,
+                pages=_pages(config.rpc, observer, threads.rpc),
             )
             # Describing every method takes a quarter of a second.
-            rpc = await trio.to_thread.run_sync(
+            rpc = observer.rpc = await trio.to_thread.run_sync(
                 node_server, parts, _rpc_settings(config.rpc, data_dir, network)
             )
     except BaseException:
@@ -317,8 +335,18 @@ async def build(
         wallets=wallets,
         mining=mining,
         rpc=rpc,
+        observer=observer,
+        day=day,
         log=log,
     )
+
+
+def _pages(config: RpcConfig, observer: NodeObserver, runner: ThreadRunner) -> list[WebPage]:
+    if config.metrics == "off":
+        return []
+    page = MetricsPage(observer, runner, config.metrics)
+    # Who may see it is the page's own affair: this machine may need no token.
+    return [WebPage(METRICS_PATH, page.answer, Access.PUBLIC)]
 
 
 def _make_network(
@@ -328,6 +356,7 @@ def _make_network(
     store: KeyValueStore,
     clock: Clock,
     log: FilteringBoundLogger,
+    runner: ThreadRunner,
     may_be_alone: bool,
 ) -> NodeNetwork:
     """Return what joins the node to others.
@@ -387,7 +416,7 @@ def _make_network(
         ),
         clock=clock,
         rng=SYSTEM.generator(),
-        writer=ThreadRunner(1),
+        writer=runner,
         log=log,
         resolver=NoResolver() if config.proxy else None,
     )

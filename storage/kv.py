@@ -13,6 +13,8 @@ from typing import Protocol
 
 import msgspec
 
+from unchained.node.base.latency import NOTHING_NOTED, LatencyStatistics
+
 
 class Batch:
     """Changes that are written together or not at all. A key's last change is the one that
@@ -95,6 +97,14 @@ class StoreStatistics(msgspec.Struct, frozen=True):
     bytes_written: int
     synced_batches: int
     failed: bool
+    calls: int = 0
+    """Calls into the database, reads and steps of iterators among them."""
+    reading: LatencyStatistics = NOTHING_NOTED
+    """Of single reads, one in 64."""
+    writing: LatencyStatistics = NOTHING_NOTED
+    """Of batches that survive the end of the process."""
+    syncing: LatencyStatistics = NOTHING_NOTED
+    """Of batches that survive the loss of power."""
 
 
 class KeyValueStore(Reader, Protocol):

@@ -228,6 +228,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "credentials and with a token from elsewhere; token: with a token alone; off."
         ),
     ] = "loopback"
+    metrics: Annotated[
+        PageAccess,
+        Meta(
+            description="Metrics at /metrics: loopback, given to this machine without credentials "
+            "and to others with a token; token: with a token alone; off."
+        ),
+    ] = "loopback"
     user: Annotated[
         str, Meta(description="User with full access beside the cookie; empty: none.")
     ] = ""

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import msgspec
 import trio
 
+from unchained.node.base.counted import ChannelStatistics
+
 T = TypeVar("T")
 
 
@@ -119,6 +121,11 @@ class Broadcast(Generic[T]):
     def statistics(self) -> BroadcastStatistics:
         """Return a snapshot of the counters."""
         return BroadcastStatistics(len(self._subscriptions), self._sent, self._lost)
+
+    def channel(self) -> ChannelStatistics:
+        """Return how full the fullest queue of a subscriber is, and what all of them lost."""
+        used = max((len(subscription._items) for subscription in self._subscriptions), default=0)
+        return ChannelStatistics(used, self._capacity, self._lost)
 
 
 class Subscription(Generic[T]):

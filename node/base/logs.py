@@ -17,6 +17,7 @@ import re
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TextIO, cast
@@ -73,6 +74,9 @@ class SinkStatistics(msgspec.Struct, frozen=True, gc=False):
     """Events for which the queue had no room."""
     failed: int
     """Events that could not be written, as on a full disk."""
+    waiting: int
+    capacity: int
+    """Events that wait, and that may."""
 
 
 class Sink:
@@ -102,7 +106,14 @@ class Sink:
 
     def statistics(self) -> SinkStatistics:
         """Return a snapshot of the counters."""
-        return SinkStatistics(self._name, self._written, self._dropped, self._failed)
+        return SinkStatistics(
+            self._name,
+            self._written,
+            self._dropped,
+            self._failed,
+            self._queue.qsize(),
+            self._queue.maxsize,
+        )
 
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
@@ -235,6 +246,18 @@ class LogStatistics(msgspec.Struct, frozen=True):
     """What the sinks did so far."""
 
     sinks: tuple[SinkStatistics, ...]
+    events: Mapping[str, int]
+    """Events by level, those for which a queue had no room among them."""
+
+    @property
+    def dropped(self) -> int:
+        """Events that a full queue had no room for."""
+        return sum(sink.dropped for sink in self.sinks)
+
+    @property
+    def failed(self) -> int:
+        """Events that could not be written."""
+        return sum(sink.failed for sink in self.sinks)
 
 
 class Logs:
@@ -245,6 +268,7 @@ class Logs:
         self._clock = clock
         self._threshold = LEVELS[level]
         self._limits = LineLimits()
+        self._events: Counter[str] = Counter(dict.fromkeys(LEVELS, 0))
         self.log: FilteringBoundLogger = structlog.wrap_logger(
             self,
             processors=[self._admit, structlog.contextvars.merge_contextvars, self._emit],
@@ -259,7 +283,7 @@ class Logs:
 
     def statistics(self) -> LogStatistics:
         """Return a snapshot of the sinks' counters."""
-        return LogStatistics(tuple(sink.statistics() for sink in self._sinks))
+        return LogStatistics(tuple(sink.statistics() for sink in self._sinks), dict(self._events))
 
     def close(self) -> None:
         """Write what is queued and end the sinks' threads."""
@@ -284,6 +308,7 @@ class Logs:
         }
         if trio.lowlevel.in_trio_task():
             plain["task"] = trio.lowlevel.current_task().name
+        self._events[str(plain["level"])] += 1
         error = event.pop("exc_info", None)
         if error is True:
             error = sys.exception()

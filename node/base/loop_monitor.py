@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 
 import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
+
+from unchained.node.base.latency import Latency, LatencyStatistics
 
 BLOCKING_S = 0.050
 """A task step that takes longer than this holds up mining jobs, peers and the terminal."""
@@ -16,6 +19,8 @@ QUIET_S = 10.0
 MAX_NAMES = 64
 """Tasks counted by name; those beyond are counted as `OTHERS`."""
 OTHERS = "others"
+SLOW_STEPS_KEPT = 32
+"""The newest steps that held the loop too long, kept to be looked at."""
 
 
 class BlockingTask(msgspec.Struct, frozen=True, gc=False):
@@ -26,13 +31,28 @@ class BlockingTask(msgspec.Struct, frozen=True, gc=False):
     longest_ms: float
 
 
+class SlowStep(msgspec.Struct, frozen=True, gc=False):
+    """One step that held the loop too long, and how long ago it ended, in seconds."""
+
+    task: str
+    ms: float
+    ago_s: float
+
+
 class LoopStatistics(msgspec.Struct, frozen=True):
-    """Steps that held the event loop too long."""
+    """Steps of tasks, and those that held the event loop too long. `turns` are the times from one
+    wait of the loop to the next: so long does at most wait what becomes ready meanwhile."""
 
     blocking_steps: int
     longest_ms: float
     tasks: tuple[BlockingTask, ...]
     """By number of such steps, most first."""
+    steps: int
+    turns: LatencyStatistics
+    steps_by_task: Mapping[str, int]
+    """Of such steps, in the order in which the tasks had their first."""
+    slow: tuple[SlowStep, ...]
+    """The newest such steps, last first."""
 
 
 class LoopMonitor(trio.abc.Instrument):
@@ -52,9 +72,12 @@ class LoopMonitor(trio.abc.Instrument):
         self._limit_s = limit_s
         self._monotonic = monotonic
         self._began = 0.0
+        self._woke: float | None = None
         self._tasks: dict[str, BlockingTask] = {}
-        self._steps = 0
+        self._all_steps = self._steps = 0
         self._longest_ms = 0.0
+        self._turns = Latency()
+        self._slow: deque[tuple[str, float, float]] = deque(maxlen=SLOW_STEPS_KEPT)
         self._quiet_until = float("-inf")
         self._untold = 0
 
@@ -63,10 +86,20 @@ class LoopMonitor(trio.abc.Instrument):
         self._began = self._monotonic()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count the step if it was too long."""
+        """Count the step."""
         ended = self._monotonic()
+        self._all_steps += 1
         if ended - self._began > self._limit_s:
             self._count(task.name, (ended - self._began) * 1000, ended)
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Note when a turn of the loop begins."""
+        self._woke = self._monotonic()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Count the turn."""
+        if self._woke is not None:
+            self._turns.note(self._monotonic() - self._woke)
 
     def _count(self, task: str, took_ms: float, ended: float) -> None:
         name = task if task in self._tasks or len(self._tasks) < MAX_NAMES else OTHERS
@@ -74,6 +107,7 @@ class LoopMonitor(trio.abc.Instrument):
         self._tasks[name] = BlockingTask(name, known.steps + 1, max(known.longest_ms, took_ms))
         self._steps += 1
         self._longest_ms = max(self._longest_ms, took_ms)
+        self._slow.appendleft((task, took_ms, ended))
         if ended < self._quiet_until:
             self._untold += 1
             return
@@ -84,4 +118,13 @@ class LoopMonitor(trio.abc.Instrument):
     def statistics(self) -> LoopStatistics:
         """Return a snapshot of the counters."""
         by_steps = sorted(self._tasks.values(), key=lambda task: task.steps, reverse=True)
-        return LoopStatistics(self._steps, self._longest_ms, tuple(by_steps))
+        now = self._monotonic()
+        return LoopStatistics(
+            blocking_steps=self._steps,
+            longest_ms=self._longest_ms,
+            tasks=tuple(by_steps),
+            steps=self._all_steps,
+            turns=self._turns.statistics(),
+            steps_by_task={task.name: task.steps for task in self._tasks.values()},
+            slow=tuple(SlowStep(task, ms, now - ended) for task, ms, ended in self._slow),
+        )

@@ -14,6 +14,8 @@ from typing import Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
+from unchained.node.base.counted import ThreadStatistics
+
 SWITCH_S: Final = 0.001
 """Seconds that a thread keeps the interpreter while another wants it."""
 
@@ -38,6 +40,11 @@ class ThreadRunner:
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Return ``work(*args)``, called in a worker thread."""
         return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+
+    def statistics(self) -> ThreadStatistics:
+        """Return how many threads are at work, and how much work waits for one."""
+        now = self._limiter.statistics()
+        return ThreadStatistics(now.borrowed_tokens, int(now.total_tokens), now.tasks_waiting)
 
 
 class InlineRunner:

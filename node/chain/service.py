@@ -39,6 +39,7 @@ from unchained.node.chain.results import (
     ProvenCoin,
 )
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
+from unchained.node.chain.step_counts import StepCounts
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter, Operation, Running
@@ -102,8 +103,7 @@ class ChainService:
         self.status: Watch[ChainStatus] = Watch(core.status(clock.now_ms()))
         """The present of the chain."""
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
-        self._coins = self._connected = self._disconnected = 0
-        self._refused = 0
+        self._steps = StepCounts(core.network.epoch_ms, self.status.value.tip_time)
         self._in_bulk = 0
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
 
@@ -169,18 +169,15 @@ class ChainService:
         """Let others hear of what the writer has done; called by the writer alone."""
         self._clock_watch.note(status)
         self.status.set(status)
+        self._steps.add(steps)
         for step in steps:
-            self._coins += len(step.coins)
             for coin in step.coins:
                 self._mined.note_counted(coin.id)
-            self._connected += len(step.connected)
-            self._disconnected += len(step.disconnected)
             for anchor in step.counted:
                 self._intake.note_counted(anchor.coin.id)
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
                 self._intake.note_barren(anchor_id)
-            self._refused += step.refused is not None
             self._log_step(step)
             self.changes.send(step)
 
@@ -296,16 +293,24 @@ class ChainService:
 
     def statistics(self) -> ManagerStatistics:
         """Return counts since the start, and what is held."""
+        steps = self._steps.statistics()
         return ManagerStatistics(
-            self._writer.operations,
-            self._coins,
-            self._connected,
-            self._disconnected,
-            self._verification.mixes,
-            self._verification.transfers,
-            self._intake.orphans,
-            self._intake.early,
-            self._refused,
+            operations=self._writer.operations,
+            coins=steps.coins,
+            connected=steps.connected,
+            disconnected=steps.disconnected,
+            mixes_verified=self._verification.mixes,
+            transfers_validated=self._verification.transfers,
+            orphans=self._intake.orphans,
+            early=self._intake.early,
+            refused=steps.refused,
+            steps=steps,
+            verifying=self._verification.in_hand,
+            proof_latency=self._verification.proof_latency.statistics(),
+            transfer_latency=self._verification.transfer_latency.statistics(),
+            writing=self._writer.latency.statistics(),
+            queue=self._writer.queue(),
+            listeners=self.changes.channel(),
         )
 
     def awaited_anchors(self) -> list[CoinId]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import LatencyStatistics
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.results import ReorgRefused
+from unchained.node.chain.step_counts import StepStatistics
 from unchained.node.crypto.history_range import HistoryPeaks
 from unchained.node.primitives.types import CoinId
 
@@ -42,7 +45,8 @@ class ChainStatus(msgspec.Struct, frozen=True):
 
 class ManagerStatistics(msgspec.Struct, frozen=True):
     """Counts since the start, and what is held at present. `refused` counts reorganisations that
-    were left to the operator."""
+    were left to the operator. `verifying` proofs and transfers are in hand, or wait for a thread;
+    `writing` is how long the writer takes for what it does in one go, `queue` what waits for it."""
 
     operations: int
     coins: int
@@ -53,3 +57,10 @@ class ManagerStatistics(msgspec.Struct, frozen=True):
     orphans: int
     early: int
     refused: int
+    steps: StepStatistics
+    verifying: int
+    proof_latency: LatencyStatistics
+    transfer_latency: LatencyStatistics
+    writing: LatencyStatistics
+    queue: ChannelStatistics
+    listeners: ChannelStatistics

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 import trio
 
+from unchained.node.base.latency import Latency
 from unchained.node.base.runner import Runner
 from unchained.node.consensus.coins import check_mix, passes_alone
 from unchained.node.consensus.errors import BadMixError
@@ -37,6 +38,12 @@ class Verifier:
         """Proofs verified since the start."""
         self.transfers = 0
         """Transfers validated since the start."""
+        self.in_hand = 0
+        """Proofs and transfers that are being verified, or wait for a thread."""
+        self.proof_latency = Latency()
+        """How long each proof takes, in its thread."""
+        self.transfer_latency = Latency()
+        """How long each transfer takes, in its thread."""
 
     async def verify_mixes(self, coins: Sequence[Coin]) -> None:
         """Recompute the Argon2id of coins. Raises `BadMixError`."""
@@ -69,24 +76,23 @@ class Verifier:
         def validate(
             share: Sequence[tuple[Wid, bytes | SizedTransfer]],
         ) -> list[tuple[Wid, ValidatedTransfer]]:
-            return [
-                (
-                    wid,
-                    validate_decoded(transfer, self._network)
-                    if isinstance(transfer, SizedTransfer)
-                    else validate_transfer(transfer, self._network, wid),
-                )
-                for wid, transfer in share
-            ]
+            return [(wid, self._validated(wid, transfer)) for wid, transfer in share]
 
         self.transfers += len(transfers)
         shares = await self._share_out(validate, transfers)
         return {wid: found for share in shares for wid, found in share}
 
+    def _validated(self, wid: Wid, transfer: bytes | SizedTransfer) -> ValidatedTransfer:
+        with self.transfer_latency.measured():
+            if isinstance(transfer, SizedTransfer):
+                return validate_decoded(transfer, self._network)
+            return validate_transfer(transfer, self._network, wid)
+
     def _bad_mixes(self, coins: Sequence[Coin]) -> Iterator[tuple[Coin, BadMixError]]:
         for coin in coins:
             try:
-                check_mix(coin, self._network, self._backend)
+                with self.proof_latency.measured():
+                    check_mix(coin, self._network, self._backend)
             except BadMixError as error:
                 yield coin, error
 
@@ -99,7 +105,11 @@ class Verifier:
         async def run(index: int) -> None:
             results[index] = await self._runner.run(work, shares[index])
 
-        async with trio.open_nursery() as nursery:
-            for index in range(count):
-                nursery.start_soon(run, index)
+        self.in_hand += len(items)
+        try:
+            async with trio.open_nursery() as nursery:
+                for index in range(count):
+                    nursery.start_soon(run, index)
+        finally:
+            self.in_hand -= len(items)
         return cast("list[T]", results)

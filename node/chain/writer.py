@@ -10,6 +10,8 @@ import outcome
 import trio
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import Latency
 from unchained.node.base.runner import Runner
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Changes, UnknownAnchorError
@@ -87,6 +89,8 @@ class ChainWriter:
         self._has_ended = False
         self.operations = 0
         """Operations carried out since the start."""
+        self.latency = Latency()
+        """How long the thread takes for the operations of one hop."""
 
     async def run(self) -> None:
         """Carry out what is submitted, until cancelled; the operation in hand is finished first.
@@ -125,6 +129,10 @@ class ChainWriter:
         now_ms = self._clock.now_ms()
 
         def work() -> tuple[list[Changes], ChainStatus]:
+            with self.latency.measured():
+                return carry_out()
+
+        def carry_out() -> tuple[list[Changes], ChainStatus]:
             self._core.note_clock(now_ms)
             steps = []
             for operation in operations:
@@ -148,6 +156,10 @@ class ChainWriter:
             if failure is not None:
                 # The asking task gets it too.
                 raise failure
+
+    def queue(self) -> ChannelStatistics:
+        """Return how many operations wait."""
+        return ChannelStatistics(self._send.statistics().current_buffer_used, WRITER_QUEUE_MAX)
 
     async def call(self, work: Callable[[ChainCore], T]) -> T:
         """Return ``work(core)``, carried out between other operations.

@@ -26,13 +26,13 @@ from unchained.miner.advisor import DAY_S, coin_chance, luck
 from unchained.miner.errors import SettingError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
-from unchained.node.app import NodeStatistics
 from unchained.node.base.clock import Clock
 from unchained.node.base.services import describe
 from unchained.node.cli.guide import Guide
 from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network
 from unchained.node.mining.control import ControlStatistics, MiningControl
+from unchained.node.observe.node_statistics import NodeStatistics
 
 REFRESH_S: Final = 0.5
 """Seconds between two pictures; a key has one drawn at once."""

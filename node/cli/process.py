@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.config import declared_keys, toml_value
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
+from unchained.node.base.process_parts import ProcessParts
 from unchained.node.base.runner import ease_switches, freeze_imports
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import (
@@ -30,7 +31,7 @@ from unchained.node.base.services import (
 )
 from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
 from unchained.node.cli.guide import Guide
-from unchained.node.rpc.methods.node import Counted, LogLevel
+from unchained.node.rpc.methods.node import LogLevel
 
 STOPPED = 0
 FAILED = 1
@@ -102,9 +103,9 @@ class Process(msgspec.Struct, frozen=True):
         ]
 
     @property
-    def parts(self) -> Mapping[str, Counted]:
-        """The parts that give statistics, by name."""
-        return {"services": self.supervisor, "loop": self.loop, "log": self.logs}
+    def parts(self) -> ProcessParts:
+        """The parts that give statistics."""
+        return ProcessParts(self.supervisor, self.loop, self.logs)
 
 
 def run_node(

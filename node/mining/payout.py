@@ -56,6 +56,7 @@ class AccountPayout:
     def __init__(
         self, account: WatchAccount | None, wallets: Accounts, name: str = MINING_WALLET
     ) -> None:
+        """`name` is that of the account's wallet, empty where there is no account."""
         self._account = account
         self._wallets = wallets
         self._name = name

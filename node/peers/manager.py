@@ -242,7 +242,16 @@ class PeerManager:
             book=self.book.statistics(),
             bans=len(self.reputation.active_bans()),
             penalties=dict(self.reputation.penalties),
+            apart=self._count_apart(),
+            bans_made=self.reputation.bans_made,
             clock_offset_ms=self.clock_offset_ms(),
+        )
+
+    def _count_apart(self) -> int:
+        tip = self._own_status.current().tip
+        return sum(
+            peer.greeted and peer.status is not None and peer.status.tip != tip
+            for peer in self._peers.values()
         )
 
     def clock_offset_ms(self) -> int | None:

@@ -36,5 +36,8 @@ class PeerStatistics(msgspec.Struct, frozen=True):
     book: BookStatistics
     bans: int
     penalties: Mapping[str, int]
+    apart: int
+    """Greeted peers whose tip is none of ours: another branch, or ahead or behind."""
+    bans_made: int
     clock_offset_ms: int | None
     """The median of the outbound peers' offsets, None while there are too few."""

@@ -93,6 +93,8 @@ class Reputation:
         self._groups: OrderedDict[PeerId, str] = OrderedDict()
         self.penalties: Counter[str] = Counter()
         """Penalties by name since the start."""
+        self.bans_made = 0
+        """Bans since the start, those of the operator's among them."""
 
     # The gate
 
@@ -180,6 +182,7 @@ class Reputation:
         if length_ms is None and self.bans.is_banned(group, now_ms):
             return
         ban = self.bans.add(group, why, now_ms, length_ms)
+        self.bans_made += 1
         self._observer.bans_changed()
         self._log.warning(
             "peer.banned", group=group, why=why, minutes=(ban.until - now_ms) // 60_000

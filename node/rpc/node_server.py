@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
+from unchained.node.base.counted import Counted
 from unchained.node.base.fanout import Watch
 from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.runner import Runner
@@ -39,9 +40,10 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
-from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.http.readiness import SyncTargets
+from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.exporter import Exporter
@@ -49,8 +51,9 @@ from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import Control, Counted, DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
@@ -74,6 +77,10 @@ class NetworkView(Protocol):
     def peers(self) -> PeerManager:
         """Who is connected, known and banned."""
 
+    @property
+    def sync(self) -> SyncTargets:
+        """How far it has to go."""
+
     def statistics(self) -> object:
         """Return a snapshot of every part."""
 
@@ -82,7 +89,8 @@ class NetworkView(Protocol):
 class ServerParts:
     """What the methods of one node work on. `intake` takes transfers that are made here. `miner`
     is None where the node does not mine itself, `network` where it is alone. `payout` says whom it
-    mines to; `synced` whether its chain is level with that of its peers."""
+    mines to; `synced` whether its chain is level with that of its peers. `series` remembers its
+    last day; `pages` are shown beside the methods."""
 
     chain: ChainService
     intake: TransferIntake
@@ -96,8 +104,11 @@ class ServerParts:
     miner: OwnMiner | None
     payout: Payout
     synced: Watch[bool]
+    readiness: ReadinessSource
     network: NetworkView | None
     wallets: WalletManager
+    series: SeriesSource
+    pages: Sequence[WebPage] = ()
 
 
 def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
@@ -107,11 +118,10 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     exporter = Exporter(parts.store, chain.network, parts.data_dir, parts.runner)
     miner, network = parts.miner, parts.network
     peers = None if network is None else network.peers
-    readiness = ReadinessCheck(chain, parts.data_dir, clock, synced=parts.synced, peers=peers)
     counted: dict[str, Counted] = {
         "chain": chain,
         "store": parts.store,
-        **parts.control.parts,
+        **parts.control.parts.by_name(),
     }
     if network is not None:
         counted["network"] = network
@@ -132,7 +142,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         genesis_of(chain.network).id,
         parts.control,
         clock,
-        readiness=readiness,
+        readiness=parts.readiness,
         miner=miner,
         peers=peers,
     )
@@ -149,6 +159,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        SeriesRoom(parts.series),
     ]
     counted["wallets"] = parts.wallets
     site = None
@@ -159,7 +170,8 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         settings=settings,
         runner=parts.runner,
         log=parts.log,
-        readiness=readiness,
+        readiness=parts.readiness,
+        pages=parts.pages,
         events=EventLog(chain, reader),
         site=site,
         translations=TRANSLATIONS,

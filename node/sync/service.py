@@ -182,6 +182,11 @@ class SyncService:
             state.wake.set()
         return True
 
+    @property
+    def lag(self) -> int:
+        """Anchors that sync has still to fetch."""
+        return max(0, self._target.height - self._chain.status.value.height) if self._behind else 0
+
     def statistics(self) -> SyncStatistics:
         """Return a snapshot."""
         height = self._chain.status.value.height

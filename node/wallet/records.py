@@ -161,6 +161,12 @@ class ScanProgress(msgspec.Struct, frozen=True, gc=False):
         """Whether the wallet knows all that the chain does."""
         return self.height >= self.tip_height and self.rescan_next is None
 
+    @property
+    def lag(self) -> int:
+        """How many anchors it has still to read."""
+        again = 0 if self.rescan_next is None else max(0, self.height + 1 - self.rescan_next)
+        return max(0, self.tip_height - self.height) + again
+
 
 class WalletStoreStatistics(msgspec.Struct, frozen=True):
     """What a wallet has written since it was opened, and holds."""

@@ -16,6 +16,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.fanout import Broadcast
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
@@ -62,16 +63,19 @@ class WalletChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletsStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is open."""
+    """Counts since the start, and what is open. `behind` wallets have not read the chain to its
+    end, `lag` is by how many anchors the last of them."""
 
     open: int
     unlocked: int
     behind: int
+    lag: int
     anchors_read: int
     coins_touched: int
     sent: int
     rebroadcast: int
     refused: int
+    listeners: ChannelStatistics
 
 
 class _Open:
@@ -265,11 +269,13 @@ class WalletFollower:
             len(entries),
             sum(not entry.wallet.locked for entry in entries),
             sum(entry.progress is None or not entry.progress.caught_up for entry in entries),
+            max((entry.progress.lag for entry in entries if entry.progress is not None), default=0),
             self._anchors,
             self._touched,
             self.sent,
             self._again,
             self.refused,
+            self.changes.channel(),
         )
 
     # Wallets

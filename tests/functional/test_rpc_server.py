@@ -23,9 +23,10 @@ from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.listener import ListenError
-from unchained.node.rpc.http.server import Readiness, RpcSettings, Server, WebPage, access_of
+from unchained.node.rpc.http.server import RpcSettings, Server, WebPage, access_of
 
 HASH = "ab" * 32
 

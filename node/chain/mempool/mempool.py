@@ -71,12 +71,14 @@ class PoolEntry(msgspec.Struct, gc=False):
 
 
 class MempoolStatistics(msgspec.Struct, frozen=True):
-    """`bytes` encoded; `min_fee_rate` in grains per byte of size; `fees` in grains."""
+    """`bytes` encoded, of at most `capacity`; `min_fee_rate` in grains per byte of size; `fees` in
+    grains."""
 
     transfers: int
     bytes: int
     fees: int
     min_fee_rate: float
+    capacity: int = CAPACITY
 
 
 class MempoolOwner(Protocol):
@@ -145,7 +147,7 @@ class Mempool:
     def statistics(self, now_ms: int) -> MempoolStatistics:
         """Return how full the mempool is."""
         return MempoolStatistics(
-            len(self._entries), self._bytes, self._fees, self.min_fee_rate(now_ms)
+            len(self._entries), self._bytes, self._fees, self.min_fee_rate(now_ms), self._capacity
         )
 
     # Entering

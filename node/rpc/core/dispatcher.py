@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import Latency
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.core.errors import (
     BusyError,
@@ -61,11 +64,13 @@ class CallLimits:
 
 @dataclass(frozen=True, slots=True)
 class CallStatistics:
-    """What one method has seen. `seconds` is the sum over its calls, waiting included."""
+    """What one method has seen. `seconds` is the sum over its calls, waiting included; `words` say
+    how calls that failed did, and how often each."""
 
     calls: int
     errors: int
     seconds: float
+    words: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,8 @@ class Answer:
 @dataclass(slots=True)
 class _Tally:
     calls: int = 0
-    errors: int = 0
     seconds: float = 0.0
+    words: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -114,13 +119,19 @@ class Dispatcher:
         self._calls = _Room(trio.CapacityLimiter(limits.calls), limits.queued)
         self._polls = _Room(trio.CapacityLimiter(limits.long_polls), 0)
         self._tallies: dict[str, _Tally] = {}
+        self.latency = Latency()
+        """How long calls take, those that wait for something to happen left out."""
 
     def statistics(self) -> dict[str, CallStatistics]:
         """Return a snapshot of what each method that was called has seen."""
         return {
-            name: CallStatistics(tally.calls, tally.errors, tally.seconds)
+            name: CallStatistics(tally.calls, tally.words.total(), tally.seconds, dict(tally.words))
             for name, tally in self._tallies.items()
         }
+
+    def queue(self) -> ChannelStatistics:
+        """Return how many calls wait for their turn."""
+        return ChannelStatistics(self._calls.waiting, self._calls.queued)
 
     async def answer(self, body: bytes, access: Access, gone: Gone = trio.sleep_forever) -> Answer:
         """Return the answer to a request's body from a caller with `access`.
@@ -217,13 +228,16 @@ class Dispatcher:
                 raise TimedOutError(f"{method.name} took longer than {limit:g} s", limit=limit)
             raise InternalError(f"{method.name} was given up")
         except Exception as error:  # noqa: BLE001 - answered for below
-            tally.errors += 1
             cause = _sole(error)
-            if isinstance(cause, RpcError):
-                raise cause from None
-            raise self._explain(method, cause) from cause
+            known = isinstance(cause, RpcError)
+            answer = cause if isinstance(cause, RpcError) else self._explain(method, cause)
+            tally.words[answer.error] += 1
+            raise answer from None if known else cause
         finally:
-            tally.seconds += trio.current_time() - began
+            took = trio.current_time() - began
+            tally.seconds += took
+            if not method.long_poll:
+                self.latency.note(took)
 
     def _explain(self, method: Method, error: Exception) -> RpcError:
         for kind, translate in self._translations:

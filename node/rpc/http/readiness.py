@@ -10,13 +10,19 @@ from typing import Final, Protocol
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.service import ChainService
-from unchained.node.rpc.http.server import Readiness
+from unchained.node.rpc.http.criterion import Criterion, Readiness
 from unchained.node.sync.alone import YOURS_ALONE
+from unchained.storage.kv import StoreStatistics
 
 LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
 
 OK: Final = "ok"
+
+
+CLOCK_OFFSET_S: Final = 30.0
+"""Seconds between this machine's clock and the median of the peers' above which a node is not
+ready: coins that it mines would come too early or too late for others."""
 
 
 class OtherNetworks(Protocol):
@@ -40,9 +46,27 @@ class GreetedPeers(Protocol):
     def strangers(self) -> OtherNetworks:
         """Who was parted from for their network."""
 
+    def clock_offset_ms(self) -> int | None:
+        """Return how far the peers' clocks are ahead of this one, None while that is unknown."""
+
+
+class SyncTargets(Protocol):
+    """Who knows how far sync has to go."""
+
+    @property
+    def lag(self) -> int:
+        """Anchors that sync has still to fetch."""
+
+
+class WritableStore(Protocol):
+    """The store under a node."""
+
+    def statistics(self) -> StoreStatistics:
+        """Return what it has done since it was opened."""
+
 
 class ReadinessCheck:
-    """Looks at sync, peers, clock and disk. `peers` is None where the node has no network;
+    """Looks at sync, peers, clock, disk and store. `peers` is None where the node has no network;
     `synced`: whether the chain is level with what peers claim."""
 
     def __init__(
@@ -53,22 +77,41 @@ class ReadinessCheck:
         *,
         synced: Watch[bool],
         peers: GreetedPeers | None,
+        sync: SyncTargets | None = None,
+        store: WritableStore | None = None,
     ) -> None:
         self._chain = chain
         self._data_dir = data_dir
         self._clock = clock
         self._synced = synced
         self._peers = peers
+        self._sync_targets = sync
+        self._store = store
 
     def check(self) -> Readiness:
         """Return the state of each check; ready if all say `ok`."""
-        checks = {
-            "synced": self._sync(),
-            "peers": self._peer_count(),
-            "clock": self._time(),
-            "disk": self._disk(),
-        }
-        return Readiness(all(text.startswith(OK) for text in checks.values()), checks)
+        network = self._chain.network
+        free, disk = self._disk()
+        ahead_s = (self._chain.status.value.tip_time - self._clock.now_ms()) / 1000
+        offset_ms = None if self._peers is None else self._peers.clock_offset_ms()
+        offset_s = None if offset_ms is None else abs(offset_ms) / 1000
+        peers = None if self._peers is None else len(self._peers.greeted())
+        lag = None if self._sync_targets is None else self._sync_targets.lag
+        failed = self._store is not None and self._store.statistics().failed
+        store = "a write has failed: see the log, mend the disk, start again" if failed else OK
+        criteria = (
+            _criterion("synced", self._sync(), lag, 0, "anchors"),
+            _criterion("peers", self._peer_count(), peers, 1, "peers"),
+            _criterion("clock", self._time(), ahead_s, network.future_limit_ms / 1000, "seconds"),
+            _criterion("clock_offset", _offset(offset_s), offset_s, CLOCK_OFFSET_S, "seconds"),
+            _criterion("disk", disk, free, LEAST_FREE_BYTES, "bytes"),
+            _criterion("store", store, int(failed), 0, "failures"),
+        )
+        return Readiness(
+            all(criterion.met for criterion in criteria),
+            {criterion.name: criterion.says for criterion in criteria},
+            criteria,
+        )
 
     def _sync(self) -> str:
         if self._chain.status.value.clock_behind_ms:
@@ -102,11 +145,21 @@ class ReadinessCheck:
             return "this machine's clock is before the network's birth"
         return OK
 
-    def _disk(self) -> str:
+    def _disk(self) -> tuple[int | None, str]:
         try:
             free = shutil.disk_usage(self._data_dir).free
         except OSError as error:
-            return f"the data directory cannot be read: {error.strerror}"
+            return None, f"the data directory cannot be read: {error.strerror}"
         if free < LEAST_FREE_BYTES:
-            return f"{free >> 20} MiB free, expected {LEAST_FREE_BYTES >> 20} or more"
+            return free, f"{free >> 20} MiB free, expected {LEAST_FREE_BYTES >> 20} or more"
+        return free, OK
+
+
+def _offset(offset_s: float | None) -> str:
+    if offset_s is None or offset_s <= CLOCK_OFFSET_S:
         return OK
+    return f"this machine's clock and those of the peers are {offset_s:.0f} s apart"
+
+
+def _criterion(name: str, says: str, value: float | None, limit: float, unit: str) -> Criterion:
+    return Criterion(name, says.startswith(OK), value, limit, unit, says)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.config import PageAccess
+from unchained.node.base.counted import ChannelStatistics
+from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import TOKEN_FILE
@@ -55,6 +58,7 @@ from unchained.node.rpc.http.asgi import (
     send_answer,
     send_error,
 )
+from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_streams import EventSource, EventStreams
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
@@ -104,21 +108,6 @@ class RpcSettings:
     calls: CallLimits = field(default_factory=CallLimits)
     streams: int = 16
     heartbeat_seconds: float = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether the node can be relied upon, and each check in one line."""
-
-    ready: bool
-    checks: Mapping[str, str]
-
-
-class ReadinessSource(Protocol):
-    """Who can say whether the node can be relied upon."""
-
-    def check(self) -> Readiness:
-        """Return the state of each check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +165,15 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class RpcStatistics:
     """A snapshot: connections, open event streams, requests, rejections by word, calls by
-    method."""
+    method, how long they took, and those that wait for their turn."""
 
     connections: ListenerStatistics
     streams: int
     requests: int
     rejected: Mapping[str, int]
     methods: Mapping[str, CallStatistics]
+    latency: LatencyStatistics
+    queue: ChannelStatistics
 
 
 class Server:
@@ -236,6 +227,8 @@ class Server:
             self._requests,
             dict(self._rejected),
             self._dispatcher.statistics(),
+            self._dispatcher.latency.statistics(),
+            self._dispatcher.queue(),
         )
 
     async def serve(
@@ -371,7 +364,10 @@ class Server:
         self._log.info("rpc.rejected", error=error.error, client=client[0] if client else None)
 
     async def _healthz(self, _: Request) -> Response:
-        return _json(200, {"status": "ok"})
+        # That this runs says that the loop turns; how long a turn takes says how well.
+        began = time.perf_counter()
+        await trio.lowlevel.checkpoint()
+        return _json(200, {"status": "ok", "turn_seconds": time.perf_counter() - began})
 
     async def _readyz(self, _: Request) -> Response:
         report = self._readiness.check()

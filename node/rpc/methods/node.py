@@ -14,26 +14,21 @@ import psutil
 import trio
 
 from unchained.node.base.clock import Clock
+from unchained.node.base.counted import Counted
 from unchained.node.base.logs import make_plain
+from unchained.node.base.process_parts import ProcessParts
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
 from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.readiness import GreetedPeers
-from unchained.node.rpc.http.server import ReadinessSource
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 MAX_TASKS: Final = 2_000
 """Tasks that one answer lists."""
-
-
-class Counted(Protocol):
-    """A part of the process or the node that gives a snapshot of what it counts."""
-
-    def statistics(self) -> object:
-        """Return the snapshot."""
 
 
 class Control(Protocol):
@@ -48,8 +43,8 @@ class Control(Protocol):
         """Key, value as text and origin of each setting, secrets masked."""
 
     @property
-    def parts(self) -> Mapping[str, Counted]:
-        """The process's own parts by name."""
+    def parts(self) -> ProcessParts:
+        """The process's own parts."""
 
     def request_stop(self, reason: str) -> None:
         """Begin a stop in good order."""

@@ -12,6 +12,7 @@ from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
@@ -28,6 +29,7 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    SeriesRoom,
     DebugRoom,
 )
 """Every room of the node's RPC, in no particular order. The composition root makes instances."""

@@ -16,7 +16,6 @@ from rich.text import Text
 from unchained.miner.errors import BadWorkerCountError
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
-from unchained.node.app import NodeStatistics
 from unchained.node.base.clock import SystemClock
 from unchained.node.base.settings import load
 from unchained.node.chain.mempool.mempool import MempoolStatistics
@@ -28,6 +27,7 @@ from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import BATTERY, ControlStatistics, PauseRules
 from unchained.node.mining.epoch_manager import EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
+from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.primitives.types import CoinId
 
 

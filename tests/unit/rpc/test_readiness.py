@@ -10,12 +10,14 @@ from tests.framework.simulation.simnet import simulate
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Watch
 from unchained.node.rpc.http.readiness import ReadinessCheck
+from unchained.storage.kv import StoreStatistics
 
 
 class FakePeers:
     def __init__(self, greeted: int, others: list[str]) -> None:
         self.count = greeted
         self.others = others
+        self.offset_ms: int | None = None
 
     def greeted(self) -> range:
         return range(self.count)
@@ -26,6 +28,11 @@ class FakePeers:
 
     def networks(self) -> list[str]:
         return self.others
+
+    def clock_offset_ms(self) -> int | None:
+        return self.offset_ms
+
+    knows_others = True
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,40 @@ async def test_a_node_is_behind_its_peers_only_if_it_has_some(
         checks = readiness.check().checks
         assert checks["synced"] == synced
         assert checks["peers"] == peers
+
+
+class FakeSync:
+    lag = 7
+
+
+class FailedStore:
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics(0, 0, 0, 0, failed=True)
+
+
+async def test_each_criterion_says_its_number_and_what_it_is_judged_by(tmp_path: Path) -> None:
+    async with simulate(62) as net:
+        node = net.node()
+        await node.start()
+        peers = FakePeers(3, [])
+        peers.offset_ms = -45_000
+        synced = Watch(True)
+        readiness = ReadinessCheck(
+            node.chain,
+            tmp_path,
+            TrioClock(net.start_ms),
+            synced=synced,
+            peers=peers,
+            sync=FakeSync(),
+            store=FailedStore(),
+        )
+        found = {criterion.name: criterion for criterion in readiness.check().criteria}
+        assert found["synced"].value == 7
+        assert (found["peers"].value, found["peers"].limit, found["peers"].met) == (3, 1, True)
+        assert (found["clock_offset"].value, found["clock_offset"].met) == (45.0, False)
+        assert "45 s apart" in found["clock_offset"].says
+        assert found["disk"].unit == "bytes"
+        assert found["disk"].value is not None
+        assert found["disk"].value > 0
+        assert (found["store"].value, found["store"].met) == (1, False)
+        assert not readiness.check().ready

@@ -1,0 +1,105 @@
+"""`/metrics`: the format, the bounds, and who may see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from starlette.requests import Request
+
+from tests.framework.observed import observer_of
+from tests.framework.simulation.simnet import simulate
+from unchained.node.base.runner import InlineRunner
+from unchained.node.observe.metrics_page import MetricsPage, metrics_text
+from unchained.node.rpc.core.registry import Access
+
+SAMPLES_ALONE_MAX = 400
+SAMPLES_MAX = 2_000
+
+
+def request(client: str | None, access: Access) -> Request:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": "/metrics",
+        "headers": [],
+        "client": None if client is None else (client, 4000),
+        "state": {"unchained": access},
+    }
+    return Request(scope)
+
+
+def samples(text: bytes) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for family in text_string_to_metric_families(text.decode()):  # type: ignore[no-untyped-call]
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample)
+    return found
+
+
+async def test_a_node_alone_has_few_samples_and_they_are_open_metrics() -> None:
+    async with simulate(21) as net:
+        (node,) = await net.grow(1)
+        await net.until(lambda: node.height >= 3, "three anchors high", 300)
+        observer = observer_of(node)
+        text = metrics_text(observer.complete(observer.statistics()))
+        assert text.endswith(b"# EOF\n")
+        found = samples(text)
+        assert sum(map(len, found.values())) <= SAMPLES_ALONE_MAX
+        assert found["unchained_chain_height"][0].value == node.height
+        assert found["unchained_chain_tip_number"][0].value == int.from_bytes(node.tip[:6], "big")
+        assert found["unchained_build_info"][0].labels["network"] == net.params.name
+        exemplar = found["unchained_chain_anchors_connected_total"][0].exemplar
+        assert exemplar.labels == {"height": str(node.height), "anchor": node.tip.hex()[:12]}
+        assert found["unchained_process_resident_bytes"][0].value > 1_000_000
+        buckets = [s.value for s in found["unchained_chain_epoch_interval_seconds_bucket"]]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == found["unchained_chain_epoch_interval_seconds_count"][0].value > 0
+
+
+async def test_a_hundred_and_twenty_eight_peers_do_not_add_samples_without_end() -> None:
+    async with simulate(22) as net:
+        node = net.node()
+        await node.start()
+        observer = observer_of(node)
+        network = observer.network
+        assert network is not None
+        statistics = observer.statistics()
+        alone = len(metrics_text(statistics).splitlines())
+        # What peers can make grow: rules that they break, penalties that they get.
+        rules = node.network.relay._rules
+        for number in range(128):
+            rules[f"RULE_{number}"] += 1
+        node.network.peers.reputation.penalties.update(str(n) for n in range(128))
+        text = metrics_text(observer.statistics())
+        assert sum(map(len, samples(text).values())) <= SAMPLES_MAX
+        assert len(text.splitlines()) < alone + 64
+
+
+@pytest.mark.parametrize(
+    ("page", "client", "access", "status"),
+    [
+        ("loopback", "127.0.0.1", Access.PUBLIC, 200),
+        ("loopback", "::1", Access.PUBLIC, 200),
+        ("loopback", "192.0.2.7", Access.PUBLIC, 401),
+        ("loopback", "192.0.2.7", Access.READ, 200),
+        ("loopback", None, Access.PUBLIC, 401),
+        ("token", "127.0.0.1", Access.PUBLIC, 401),
+        ("token", "127.0.0.1", Access.READ, 200),
+    ],
+)
+async def test_who_may_see_it(page: Any, client: str | None, access: Access, status: int) -> None:
+    async with simulate(23) as net:
+        node = net.node()
+        await node.start()
+        answer = await MetricsPage(observer_of(node), InlineRunner(), page).answer(
+            request(client, access)
+        )
+        assert answer.status_code == status
+        body = bytes(answer.body)
+        if status == 401:
+            assert body == b"this page needs the read-only token\n"
+        else:
+            assert answer.headers["content-type"].startswith("application/openmetrics-text")
+            assert body.endswith(b"# EOF\n")
