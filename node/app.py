@@ -19,12 +19,8 @@ import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.losses import LossLog
-from unchained.miner.machine import auto_workers
-from unchained.miner.pool import MiningPool
-from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import Clock
-from unchained.node.base.config import MiningConfig, NetworkConfig, RpcConfig
+from unchained.node.base.config import NetworkConfig, RpcConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
@@ -43,10 +39,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
-from unchained.node.mining.control import MiningControl
-from unchained.node.mining.epoch_manager import EpochManager
-from unchained.node.mining.mined_coins import MinedCoins
-from unchained.node.mining.own_miner import OwnMiner
+from unchained.node.mining.own_miner import OwnMiner, make_miner
 from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
@@ -56,6 +49,7 @@ from unchained.node.mining.payout import (
     payout_to,
     wallet_account,
 )
+from unchained.node.notify.notifier import Notifier, notifier_of
 from unchained.node.observe.day import Day
 from unchained.node.observe.metrics_page import PATH as METRICS_PATH
 from unchained.node.observe.metrics_page import MetricsPage
@@ -98,7 +92,8 @@ REPORT_S: Final = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """The parts of one node, joined by `build`; `services` are what runs. `peers` is None for a
-    node that is alone, `mining` for one that does not mine, `rpc` for one that nobody asks."""
+    node that is alone, `mining` for one that does not mine, `notifier` for one that tells nobody,
+    `rpc` for one that nobody asks."""
 
     network: Network
     store: KeyValueStore
@@ -106,6 +101,7 @@ class Node:
     peers: NodeNetwork | None
     wallets: WalletManager
     mining: OwnMiner | None
+    notifier: Notifier | None
     rpc: Server | None
     observer: NodeObserver
     day: Day
@@ -122,6 +118,8 @@ class Node:
             run_network = partial(_run_network, self.peers, self.log)
             services.append(Service("network", run_network, STAGE_NETWORK))
         services.append(Service("wallets", self.wallets.run, STAGE_NETWORK))
+        if self.notifier is not None:
+            services.append(Service("notifier", self.notifier.run, STAGE_RPC, restartable=True))
         if self.rpc is not None:
             services.append(Service("series", self.day.run, STAGE_RPC, restartable=True))
             services.append(Service("rpc", partial(_serve_rpc, self.rpc), STAGE_RPC))
@@ -191,7 +189,8 @@ async def build(
     node.
 
     Raises a `StoreError`, a `PayoutError`, `BadIdentityError`, `CannotListenError`,
-    `CannotSecureError`, `BadAddressError` or `BadAsmapError`; then nothing is held.
+    `CannotSecureError`, `BadAddressError`, `BadAsmapError`, `BadCommandError` or
+    `NotifySecretError`; then nothing is held.
     """
     config = settings.config
     network = NETWORKS[config.node.network]
@@ -248,7 +247,7 @@ async def build(
         intake: TransferIntake = chain if peers is None else peers.stem
         wallets = WalletManager(
             data_dir / WALLETS_NAME,
-            WalletLink(chain, store, intake),
+            WalletLink(chain, store, intake, clock=clock, runner=threads.wallets),
             clock=clock,
             runner=threads.wallets,
             log=log,
@@ -259,7 +258,10 @@ async def build(
         # Protocol §10: reg mines on demand
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
-            mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+            mining = make_miner(config.mining, chain, payout, clock, may_mine, log)
+        notifier = await trio.to_thread.run_sync(
+            notifier_of, config.notify, wallets, chain, store, may_mine, clock, threads.notices, log
+        )
         readiness = ReadinessCheck(
             chain,
             data_dir,
@@ -306,6 +308,7 @@ async def build(
                 readiness=readiness,
                 network=peers,
                 wallets=wallets,
+                notifier=notifier,
                 series=day,
                 pages=_pages(config.rpc, observer, threads.rpc),
             )
@@ -334,6 +337,7 @@ async def build(
         peers=peers,
         wallets=wallets,
         mining=mining,
+        notifier=notifier,
         rpc=rpc,
         observer=observer,
         day=day,
@@ -420,43 +424,6 @@ def _make_network(
         log=log,
         resolver=NoResolver() if config.proxy else None,
     )
-
-
-def _make_mining(
-    config: MiningConfig,
-    chain: ChainService,
-    payout: FixedPayout | AccountPayout,
-    clock: Clock,
-    may_mine: Watch[bool],
-    log: FilteringBoundLogger,
-) -> OwnMiner:
-    """Return the node's own miner."""
-    workers = config.workers
-    if workers == "auto":
-        workers = auto_workers(chain.network.mem_kib, config.affinity)
-    nice = raised_nice(config.nice)
-    if nice != config.nice:
-        log.info("mining.nice_raised", wanted=config.nice, nice=nice)
-    pool = MiningPool(
-        workers=workers,
-        nice=nice,
-        affinity=config.affinity or None,
-        cpu_cap=config.cpu_cap,
-        huge_pages=config.huge_pages,
-        losses=LossLog(log),
-    )
-    mined = MinedCoins(chain)
-    epochs = EpochManager(chain, pool, payout, clock=clock, may_mine=may_mine, mined=mined, log=log)
-    control = MiningControl(
-        pool,
-        chain.network,
-        config,
-        status=chain.status,
-        epochs=epochs,
-        runner=ThreadRunner(1),
-        log=log,
-    )
-    return OwnMiner(pool, epochs, control, mined, payout)
 
 
 def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:

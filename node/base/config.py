@@ -255,6 +255,54 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = ""
 
 
+class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Telling others of what happens."""
+
+    about: Annotated[
+        tuple[Literal["wallet", "invoice", "anchor", "reorg"], ...],
+        Meta(
+            description="What command and URL are told of: coins and transfers of wallets, "
+            "invoices, anchors of the main chain, reorganisations."
+        ),
+    ] = ("wallet", "invoice", "anchor", "reorg")
+    command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Program and arguments to run for each, without a shell; %s is the id of "
+            "what it is about, %e the event, %w the wallet, %h the height, %n the sequence number, "
+            "%% a percent sign; empty: none."
+        ),
+    ] = ()
+    commands: Annotated[int, Meta(ge=1, le=64, description="Commands that run at a time.")] = 4
+    command_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds after which a command is killed.")
+    ] = 60
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^\s/@]+(/[^\s#]*)?)?$",
+            extra={"expected": "http or https URL without a user", "secret": True},
+            description="URL that is sent each as JSON, by POST; empty: none.",
+        ),
+    ] = ""
+    secret_file: Annotated[
+        str,
+        Meta(
+            description="File with the secret that signs what is sent to the URL, made if it is "
+            "missing; empty: it is not signed."
+        ),
+    ] = ""
+    most_behind: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Entries that command or URL may be behind; the oldest of more are "
+            "dropped.",
+        ),
+    ] = 10_000
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings, by section."""
 
@@ -265,6 +313,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         NetworkConfig()
     )
     rpc: Annotated[RpcConfig, Meta(description="The node over HTTP.")] = RpcConfig()
+    notify: Annotated[NotifyConfig, Meta(description="Telling others of what happens.")] = (
+        NotifyConfig()
+    )
 
 
 class Key(NamedTuple):

@@ -24,6 +24,7 @@ class NodeThreads:
         self.wallets = ThreadRunner(WALLET_THREADS)
         self.rpc = ThreadRunner(RPC_THREADS)
         self.peers = ThreadRunner(1)
+        self.notices = ThreadRunner(1)
 
     def by_name(self) -> Mapping[str, ThreadRunner]:
         """Return them by the names that statistics show."""
@@ -33,4 +34,5 @@ class NodeThreads:
             "wallets": self.wallets,
             "rpc": self.rpc,
             "peers": self.peers,
+            "notices": self.notices,
         }

@@ -224,6 +224,7 @@ RENAMINGS: Final[tuple[Renaming, ...]] = (
         "a flag is called as the parameter that it gives",
         ("mempool list", "--by-time", "--sort time"),
         ("wallet rescan", "--from", "--height"),
+        ("wallet send", "--payments", "--payees"),
         ("wallet restore", "--birth", "--birth-height"),
     ),
     *_renamed(

@@ -19,6 +19,7 @@ from unchained.node.base.settings import ConfigError
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.command_words import CommandWords
 from unchained.node.cli.json_output import print_json
+from unchained.node.cli.local_methods import LOCAL_METHODS
 from unchained.node.cli.options import (
     DataDirOption,
     JsonOption,
@@ -28,6 +29,7 @@ from unchained.node.cli.options import (
 from unchained.node.cli.tables import print_fields, print_rows
 
 if TYPE_CHECKING:
+    from unchained.node.cli.local_wallets import LocalWallets
     from unchained.node.rpc.client.client import Client
 
 # The client brings Trio and TLS: it is imported when a node is asked, not for help or errors.
@@ -98,6 +100,7 @@ class Asker:
         """The flags that lead to the settings, as `settings_from` takes them."""
         self._url = rpc
         self._client: Client | None = None
+        self._wallets: LocalWallets | None = None
         self.json = json
         self._columns = columns
         self._words = words
@@ -151,11 +154,29 @@ class Asker:
         try:
             return self._connected().call(method, params, seconds=seconds)
         except NodeNotRunningError:
-            raise CommandFailedError(self._not_running()) from None
+            if self.remote:
+                raise CommandFailedError(self._not_running()) from None
         except ClientError as error:
             raise CommandFailedError(str(error)) from None
         except RpcError as error:
             raise CommandFailedError(self._refusal(method, error), error.error) from None
+        return self._local(method).call(method, params)
+
+    def _local(self, method: str) -> LocalWallets:
+        """Return what answers a method where no node runs. Raises `CommandFailedError` where that
+        takes a node."""
+        if method not in LOCAL_METHODS:
+            raise CommandFailedError(self._not_running())
+        if self._wallets is None:
+            from unchained.node.cli.local_wallets import LocalWallets
+
+            self._wallets = LocalWallets(settings_from(self.flags, config=None))
+        return self._wallets
+
+    @property
+    def is_local(self) -> bool:
+        """Whether answers came from the files of the data directory, with no node."""
+        return self._wallets is not None
 
     def is_running(self) -> bool:
         """Return whether the node answers.

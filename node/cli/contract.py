@@ -16,12 +16,19 @@ from unchained.node.cli.pay import (
     OutputOption,
     RateOption,
     SpendCommand,
-    payment,
     show_sent,
 )
+from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
 from unchained.node.cli.tables import print_fields
-from unchained.node.cli.wallet import DEFAULT_WALLET, SLOW_ANSWER_S, WalletOption, app
+from unchained.node.cli.wallet import (
+    DEFAULT_WALLET,
+    SLOW_ANSWER_S,
+    LimitOption,
+    OffsetOption,
+    WalletOption,
+    app,
+)
 
 contract_app = typer.Typer(no_args_is_help=True, help="Watch what others share with a wallet.")
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
@@ -55,6 +62,34 @@ def contract_add(
     _show_contract(
         node, node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
     )
+
+
+@asking(contract_app, "info")
+@user_text("Show where a contract is paid, what it has, and where it stands.")
+def contract_info(node: Asker, lock: LockArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    found = node.call("wallet.contract_info", lock=lock, wallet=wallet)
+
+    def human() -> None:
+        typer.echo(found["status"])
+        contract = {name: value for name, value in found["contract"].items() if value is not None}
+        print_fields(found | {"contract": contract})
+
+    node.show(found, human)
+
+
+@asking(contract_app, "history", table=True)
+@user_text("Show what came to a contract and went: what waits first, then the latest.")
+def contract_history(
+    node: Asker,
+    lock: LockArgument,
+    wallet: WalletOption = DEFAULT_WALLET,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+) -> None:
+    found = node.call(
+        "wallet.contract_history", lock=lock, wallet=wallet, limit=limit, offset=offset
+    )
+    node.show_rows(found, ["time", "height", "received", "sent", "id"], "nothing yet")
 
 
 @asking(multisig_app, "create")

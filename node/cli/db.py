@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -16,6 +16,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import (
     ConfigFileOption,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # The store's modules bring LevelDB and numpy: they are imported by the commands that need them,
 # so that every other command starts fast.
+
+BACKUP_S: Final = 6 * 3_600.0
+"""How long the answer of a node may take that copies its store."""
 
 app = typer.Typer(no_args_is_help=True, help="Check, measure or copy a node's store.")
 
@@ -122,7 +126,8 @@ def stats(
 
 @app.command()
 @user_text(
-    "Copy the store into a new data directory, and compare the copy before it gets its name."
+    """Copy the store into a new data directory, and compare the copy before it gets its name. A
+    node that runs does it, and goes on meanwhile."""
 )
 def backup(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A data directory to be made.")],
@@ -133,12 +138,16 @@ def backup(
 ) -> None:
     from unchained.storage.maintenance import backup as backup_store
 
-    with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
-        copied = backup_store(store, target, report)
-    if json:
-        print_json(copied)
+    node = Asker(network, data_dir, None, json)
+    if node.is_running():
+        found = node.call("db.backup", seconds=BACKUP_S, path=str(target.absolute()))
+        entries, size = found["entries"], found["size"]
     else:
-        typer.echo(f"{target}: {copied.entries:,} entries, {copied.size:,} bytes")
+        with _progress() as report, _opened(_settings(network, data_dir, config)) as store:
+            copied = backup_store(store, target, report)
+        entries, size = copied.entries, copied.size
+    shown = {"path": str(target.absolute()), "entries": entries, "size": size}
+    node.show(shown, lambda: typer.echo(f"{target}: {entries:,} entries, {size:,} bytes"))
 
 
 def _settings(network: str | None, data_dir: str | None, config: Path | None) -> Settings:

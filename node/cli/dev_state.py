@@ -18,12 +18,12 @@ from unchained.node.primitives.types import KeyHash
 from unchained.node.wallet.errors import WalletError
 from unchained.node.wallet.keystore import (
     WALLETS_NAME,
-    KdfCost,
     Keystore,
     SpendSecret,
     save_new,
     wallet_path,
 )
+from unchained.node.wallet.wallet_file import KdfCost
 
 MARKER: Final = "dev"
 """A file that says that a directory is a development node's, and may be emptied."""

@@ -48,7 +48,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("dev",), "Run a chain of your own to build on: funded wallets, anchors on demand."
     ),
     "wallet": Command(
-        ("wallet", "pay", "sign", "contract"), "Keep wallets: receive, look, back up."
+        ("wallet", "pay", "sign", "contract", "invoice", "history", "proofs", "keeping"),
+        "Keep wallets: receive, look, back up.",
     ),
     "mine": Command(("mine", "advise"), "Look after the node's miner."),
     "chain": Command(("chain",), "Look at the chain, or carry it in a file."),
@@ -70,10 +71,15 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "bench": Command(("bench",), "Measure how fast this machine is."),
     "verify-proof": Command(("ledger",), "Check a proof of a coin with no node."),
     "verify-receipt": Command(
-        ("pay",),
-        "Check a receipt with no node: the transfer, its place in an anchor, and the anchors' "
-        "work.",
+        ("proofs",),
+        "Check a receipt with no node: the transfer, its place in an anchor, the anchors' work, "
+        "and whom it pays.",
     ),
+    "verify-message": Command(
+        ("proofs",),
+        "Check a signed message with no node, and show what it says and whose address signed it.",
+    ),
+    "verify-reserve": Command(("proofs",), "Check a reserve proof with no node."),
     "version": Command(
         ("version",), "Print the version of the node, of Python and of the machine."
     ),

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking
-from unchained.node.cli.input_file import read_file
+from unchained.node.cli.asker import (
+    Asker,
+    CommandFailedError,
+    asking,
+)
+from unchained.node.cli.confirm import (
+    SHOWN_WHOLE,
+    confirm,
+    is_asked,
+    print_plan,
+    shortened,
+    wait_confirmed,
+)
 from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
 )
+from unchained.node.cli.payees import payments_of
 from unchained.node.cli.tables import print_fields, print_rows
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
@@ -37,15 +44,18 @@ UNLOCK_S: Final = 120.0
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
 
-PAYMENTS_BYTES_MAX: Final = 1 << 20
-"""Bytes of a file of payments."""
-
-SHOWN_WHOLE: Final = 100
-"""Characters of a payee that are shown to a person; addresses have fewer."""
-
 RateOption = Annotated[
     int | None,
-    typer.Option("--fee-rate", metavar="N", min=1, help="Grains per byte. Default: the least."),
+    typer.Option("--fee-rate", metavar="N", min=1, help="Grains per byte."),
+]
+TargetOption = Annotated[
+    int | None,
+    typer.Option(
+        "--target", metavar="N", min=1, help="Pay to be included within N anchors. Default: 2."
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what it would send, and send nothing.")
 ]
 FeeOption = Annotated[str | None, typer.Option("--fee", metavar="UNC", help="Exactly this fee.")]
 HighFeeOption = Annotated[
@@ -73,9 +83,8 @@ TxidArgument = Annotated[str, typer.Argument(metavar="TXID")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE")]
 
 
-def add_to(root: typer.Typer) -> None:
+def add_to(_root: typer.Typer) -> None:
     """Add the commands of this room beside those of `wallet`."""
-    root.command("verify-receipt")(verify_receipt)
 
 
 class SpendCommand:
@@ -88,6 +97,15 @@ class SpendCommand:
         self._wallet = wallet
         self._file = passphrase_file
         self._descriptor = descriptor
+
+    def plan(self, method: str, asked: Mapping[str, object]) -> dict[str, Any]:
+        """Return what a method would send: for that no wallet need be unlocked. Raises
+        `CommandFailedError`."""
+        given = {name: value for name, value in asked.items() if value is not None}
+        found: dict[str, Any] = self._node.call_with(
+            method, given | {"wallet": self._wallet, "dry_run": True}, seconds=SLOW_ANSWER_S
+        )
+        return found
 
     def call(self, method: str, **params: object) -> Any:
         """Return a method's result. Raises `CommandFailedError`."""
@@ -107,22 +125,17 @@ class SpendCommand:
             node.call("wallet.lock", wallet=wallet)
 
 
-def payment(to: str, amount: str | None, memo: str) -> list[dict[str, str]]:
-    """Return the `payments` of one payee."""
-    payment = {"payee": to, "memo": memo}
-    return [payment if amount is None else payment | {"amount": amount}]
-
-
 def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     """Show a transfer that has been sent."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
-    node.show(sent, lambda: print_fields(shown | {"payees": payees}))
 
+    def human() -> None:
+        if warning := shown.pop("warning", None):
+            typer.echo(f"warning: {warning}", err=True)
+        print_fields(shown | {"payees": payees})
 
-def shortened(payee: str) -> str:
-    """Return an address whole, and of a paycode, which fills a screen, the ends."""
-    return payee if len(payee) <= SHOWN_WHOLE else f"{payee[:24]}…{payee[-24:]}"
+    node.show(sent, human)
 
 
 def print_meaning(found: dict[str, Any]) -> None:
@@ -132,7 +145,9 @@ def print_meaning(found: dict[str, Any]) -> None:
         typer.echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
         if not (output["own"] or output["payee"]):
             typer.echo(f"{'':>26}a lock: the file does not show whose")
-        if output["payee"] and len(output["payee"]) > SHOWN_WHOLE:
+        if output["alias"]:
+            typer.echo(f"{'':>26}called {harmless(output['alias'])} here")
+        if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"]):
             typer.echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
         if output["terms"]:
             typer.echo(f"{'':>26}under {output['terms']}")
@@ -143,8 +158,8 @@ def print_meaning(found: dict[str, Any]) -> None:
     if found["lock_height"]:
         typer.echo(f"not before height {found['lock_height']}")
     typer.echo(
-        f"signed by {len(found['signed_by'])}; this wallet can sign with {len(found['can_sign'])} "
-        "keys"
+        f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
+        f"with {len(found['can_sign'])} keys"
     )
 
 
@@ -155,91 +170,113 @@ def without_file(found: dict[str, Any]) -> dict[str, Any]:
 
 @asking(app, "send")
 @user_text(
-    """Pay somebody, or several: PAYEE UNC [PAYEE UNC]..., or a file with a line PAYEE,UNC[,MEMO]
-    for each. A person is shown what it pays and asked."""
+    """Pay somebody, or several: PAYEE UNC [PAYEE UNC]..., or a file of them. A person is shown what
+    it pays and asked.
+
+    With `max` for UNC one payee gets all that the account has, or all of the coins named.
+    """
 )
 def send(
     node: Asker,
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PAYEE [UNC]]...", help="A payment URI may name the amount."),
+        typer.Argument(metavar="[PAYEE [UNC|max]]...", help="A payment URI may name the amount."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--payments", metavar="FILE", help="Pay all that it lists.")
+        Path | None,
+        typer.Option(
+            "--payees", metavar="FILE", help="Pay all that it lists: PAYEE,UNC[,MEMO] or JSON."
+        ),
     ] = None,
     memo: MemoOption = "",
     wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
+    target: TargetOption = None,
+    subtract_fee: Annotated[
+        bool, typer.Option("--subtract-fee", help="The payees bear the fee, in equal parts.")
+    ] = False,
     coin: CoinsOption = None,
     allow_high_fee: HighFeeOption = False,
     request_id: Annotated[
         str | None,
         typer.Option("--request-id", metavar="ID", help="Pay once, however often it is asked."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what it would pay, and pay nothing.")
-    ] = False,
+    wait: Annotated[
+        int, typer.Option("--wait", min=0, metavar="N", help="Until it has N confirmations.")
+    ] = 0,
+    dry_run: DryRunOption = False,
     yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    payments = _payments(pairs or [], file, memo)
-    asked = {
-        "payments": payments,
+    shared: dict[str, object] = {
         "account": account,
         "fee_rate": fee_rate,
-        "fee": fee,
+        "target": target,
         "allow_high_fee": allow_high_fee,
         "coins": coin,
     }
-    if dry_run or (sys.stdin.isatty() and not yes):
-        found = node.call("wallet.prepare", seconds=SLOW_ANSWER_S, wallet=wallet, **asked)
-        if dry_run:
-            node.show(without_file(found), lambda: print_meaning(found))
-            return
-        print_meaning(found)
-        if not typer.confirm("Send it?", err=True):
-            raise CommandFailedError("not sent")
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.send", **asked, request_id=request_id
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    pairs = pairs or []
+    if len(pairs) == 2 and pairs[1] == "max" and file is None:
+        for given, option in ((fee, "--fee"), (request_id, "--request-id"), (wait, "--wait")):
+            if given:
+                raise typer.BadParameter("does not go with `max`", param_hint=option)
+        sweeping = shared | {"payee": pairs[0], "memo": memo}
+        _carry_out(node, spend, "wallet.sweep", sweeping, dry_run=dry_run, yes=yes)
+        return
+    payments = payments_of(pairs, file, memo)
+    asked = shared | {"payments": payments, "fee": fee, "subtract_fee": subtract_fee}
+    # what was made before is only told again
+    sent = _carry_out(
+        node,
+        spend,
+        "wallet.send",
+        asked,
+        dry_run=dry_run,
+        yes=yes,
+        quiet=wait > 0 and node.json,
+        request_id=request_id,
     )
-    show_sent(node, sent)
+    if sent is None or not wait:
+        return
+    has = wait_confirmed(node, wallet, sent["txid"], wait)
+    if node.json:
+        print_json(sent | {"confirmations": has})
 
 
-def _payments(pairs: Sequence[str], file: Path | None, memo: str) -> list[dict[str, str]]:
-    """Return the payments of a command line. Raises `CommandFailedError`, `typer.BadParameter`."""
-    found = [] if file is None else _payments_of(read_file(file, PAYMENTS_BYTES_MAX), str(file))
-    if len(pairs) == 1:
-        found += payment(pairs[0], None, memo)
-    elif len(pairs) % 2:
-        raise typer.BadParameter("expected an amount after each payee", param_hint="PAYEE UNC")
-    else:
-        for at in range(0, len(pairs), 2):
-            found += payment(pairs[at], pairs[at + 1], memo)
-    if not found:
-        raise typer.BadParameter("nobody to pay: expected PAYEE UNC", param_hint="PAYEE UNC")
-    return found
-
-
-def _payments_of(content: bytes, name: str) -> list[dict[str, str]]:
-    try:
-        lines = list(csv.reader(io.StringIO(content.decode()), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CommandFailedError(f"{name}: not a file of payments: {error}") from None
-    found: list[dict[str, str]] = []
-    for number, line in enumerate(lines, 1):
-        if not line or line[0].startswith("#"):
-            continue
-        if not 2 <= len(line) <= 3:
-            raise CommandFailedError(f"{name}: line {number}: expected PAYEE,UNC or PAYEE,UNC,MEMO")
-        found += payment(line[0].strip(), line[1].strip(), line[2] if len(line) == 3 else "")
-    return found
+def _carry_out(
+    node: Asker,
+    spend: SpendCommand,
+    method: str,
+    asked: dict[str, object],
+    *,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool = False,
+    **more: object,
+) -> dict[str, Any] | None:
+    """Show what a method would send and ask a person, then send it; return what was sent, None for
+    a dry run. `more` goes with the sending alone. Raises `CommandFailedError`."""
+    if dry_run or is_asked(yes):
+        found = spend.plan(method, asked)
+        steps = found.get("sent", [found])
+        if dry_run:
+            node.show(found, lambda: print_plan(steps))
+            return None
+        confirm(steps)
+    sent: dict[str, Any] = spend.call(method, **asked, **more)
+    if not quiet:
+        (_show_gathered if "sent" in sent else show_sent)(node, sent)
+    return sent
 
 
 @asking(app, "sweep")
-@user_text("Pay all of an account's coins to one payee.")
+@user_text(
+    "Pay all of an account's coins, or those named, to one payee. A person is shown and asked."
+)
 def sweep(
     node: Asker,
     to: ToArgument,
@@ -247,21 +284,25 @@ def sweep(
     wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
+    target: TargetOption = None,
     coin: CoinsOption = None,
     allow_high_fee: HighFeeOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.sweep",
-        payee=to,
-        account=account,
-        fee_rate=fee_rate,
-        allow_high_fee=allow_high_fee,
-        memo=memo,
-        coins=coin,
-    )
-    _show_gathered(node, sent)
+    asked: dict[str, object] = {
+        "payee": to,
+        "account": account,
+        "fee_rate": fee_rate,
+        "target": target,
+        "allow_high_fee": allow_high_fee,
+        "memo": memo,
+        "coins": coin,
+    }
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    _carry_out(node, spend, "wallet.sweep", asked, dry_run=dry_run, yes=yes)
 
 
 def _show_gathered(node: Asker, found: dict[str, Any]) -> None:
@@ -275,45 +316,57 @@ def _show_gathered(node: Asker, found: dict[str, Any]) -> None:
 
 
 @asking(app, "consolidate")
-@user_text("Join an account's coins, the smallest first, into few.")
+@user_text("Join an account's coins, the smallest first, into few. A person is shown and asked.")
 def consolidate(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     fee_rate: RateOption = None,
+    target: TargetOption = None,
     below: Annotated[
         str | None, typer.Option("--below", metavar="UNC", help="Join smaller coins alone.")
     ] = None,
     allow_high_fee: HighFeeOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.consolidate",
-        account=account,
-        fee_rate=fee_rate,
-        allow_high_fee=allow_high_fee,
-        below=below,
-    )
-    _show_gathered(node, sent)
+    asked: dict[str, object] = {
+        "account": account,
+        "fee_rate": fee_rate,
+        "target": target,
+        "allow_high_fee": allow_high_fee,
+        "below": below,
+    }
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    _carry_out(node, spend, "wallet.consolidate", asked, dry_run=dry_run, yes=yes)
 
 
 @asking(app, "bump-fee")
-@user_text("Replace a waiting transfer by one that pays more.")
+@user_text("Replace a waiting transfer by one that pays more. A person is shown and asked.")
 def bump_fee(
     node: Asker,
     txid: TxidArgument,
     wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     fee: FeeOption = None,
+    target: TargetOption = None,
     allow_high_fee: HighFeeOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.bump_fee", txid=txid, fee_rate=fee_rate, fee=fee, allow_high_fee=allow_high_fee
-    )
-    show_sent(node, sent)
+    asked: dict[str, object] = {
+        "txid": txid,
+        "fee_rate": fee_rate,
+        "fee": fee,
+        "target": target,
+        "allow_high_fee": allow_high_fee,
+    }
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    _carry_out(node, spend, "wallet.bump_fee", asked, dry_run=dry_run, yes=yes)
 
 
 @asking(app, "abandon")
@@ -332,41 +385,3 @@ def _show_abandoned(lost: list[str]) -> None:
     typer.echo("abandoned")
     for txid in lost:
         typer.echo(f"given up with it, since it spends its change: {txid}")
-
-
-@user_text(
-    "Check a receipt with no node: the transfer, its place in an anchor, and the anchors' work."
-)
-def verify_receipt(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet receipt`.")],
-    network: NetworkOption = None,
-    json: JsonOption = False,
-) -> None:
-    from unchained.node.cli.options import settings_from
-    from unchained.node.consensus.params import NETWORKS
-    from unchained.node.crypto.pow import default_backend
-    from unchained.node.rpc.core.values import Amount, encode
-    from unchained.node.wallet.errors import ReceiptError
-    from unchained.node.wallet.receipts import RECEIPT_BYTES_MAX
-    from unchained.node.wallet.receipts import verify_receipt as verify
-
-    settings = settings_from({"node.network": ("--network", network)}, config=None)
-    try:
-        content = read_file(file, RECEIPT_BYTES_MAX)
-        found = verify(content, NETWORKS[settings.config.node.network], default_backend())
-    except ReceiptError as error:
-        raise CommandFailedError(f"{file}: {error}") from None
-    facts: dict[str, Any] = {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name, value in ((name, getattr(found, name)) for name in found.__struct_fields__)
-        if name != "outputs"
-    }
-    facts["fee"] = Amount(found.fee)
-    facts["outputs"] = [
-        {"amount": Amount(output.value), "lock": output.lock.hex()} for output in found.outputs
-    ]
-    plain: dict[str, Any] = msgspec.to_builtins(facts | {"work": str(found.work)}, enc_hook=encode)
-    if json:
-        print_json(plain)
-    else:
-        print_fields(plain)

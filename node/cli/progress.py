@@ -47,3 +47,40 @@ def progress(what: str) -> Iterator[Show]:
             bars.update(bar, completed=done, total=total, height=height)
 
         yield draw
+
+
+ShowVotes = Callable[[str, int], None]
+"""Takes how a transfer stands and how many confirmations it has."""
+
+
+@contextmanager
+def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
+    """Give a function to report a transfer's confirmations to: a bar on a terminal, a line for each
+    change else."""
+    if not sys.stderr.isatty():
+        last: tuple[str, int] | None = None
+
+        def write(status: str, has: int) -> None:
+            nonlocal last
+            if (status, has) != last:
+                last = status, has
+                typer.echo(f"{status}: {has} of {wanted} confirmations", err=True)
+
+        yield write
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total} confirmations"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task("waiting", total=wanted)
+
+        def draw(status: str, has: int) -> None:
+            bars.update(bar, completed=min(has, wanted), description=status)
+
+        yield draw

@@ -4,11 +4,9 @@ several."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from unchained.node.base.user_text import user_text
@@ -17,7 +15,6 @@ from unchained.node.cli.input_file import read_file
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
-    read_passphrase,
 )
 from unchained.node.cli.pay import (
     AmountArgument,
@@ -30,11 +27,11 @@ from unchained.node.cli.pay import (
     SpendCommand,
     ToArgument,
     YesOption,
-    payment,
     print_meaning,
     show_sent,
     without_file,
 )
+from unchained.node.cli.payees import payment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -101,18 +98,10 @@ def sign(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    content = _read(file)
-    if node.remote or node.is_running():
-        _confirm_signing(node.call("wallet.describe", file=content.hex(), wallet=wallet), yes)
-        spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-        write_unsigned(node, spender.call("wallet.sign", file=content.hex()), output)
-        return
-
-    def passphrase() -> str:
-        return read_passphrase(passphrase_file, passphrase_fd)
-
-    found = _sign_offline(node, wallet, content, passphrase, yes)
-    write_unsigned(node, found, output)
+    content = _read(file).hex()
+    _confirm_signing(node.call("wallet.describe", file=content, wallet=wallet), yes)
+    spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    write_unsigned(node, spender.call("wallet.sign", file=content), output)
 
 
 def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
@@ -124,40 +113,16 @@ def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
         raise CommandFailedError("not signed")
 
 
-def _sign_offline(
-    node: Asker, name: str, content: bytes, passphrase: Callable[[], str], yes: bool
-) -> dict[str, Any]:
-    from unchained.node.cli.options import settings_from
-    from unchained.node.consensus.params import NETWORKS
-    from unchained.node.rpc.core.values import encode
-    from unchained.node.rpc.methods.wallet_shapes import UnsignedTransfer
-    from unchained.node.wallet.errors import WalletError
-    from unchained.node.wallet.keystore import WALLETS_NAME
-    from unchained.node.wallet.unsigned import Unsigned
-    from unchained.node.wallet.wallet import Wallet
-
-    settings = settings_from(node.flags, config=None)
-    network = NETWORKS[settings.config.node.network]
-    try:
-        unsigned = Unsigned.from_file(content, network)
-        wallet = Wallet.open(settings.data_dir / WALLETS_NAME, name, network)
-        try:
-            meaning = UnsignedTransfer.of(content, wallet.summary(unsigned))
-            _confirm_signing(_plain(meaning, encode), yes)
-            wallet.unlock(passphrase() if wallet.info().has_passphrase else "")
-            signed = wallet.sign(unsigned)
-            return _plain(UnsignedTransfer.of(signed.to_file(), wallet.summary(signed)), encode)
-        finally:
-            wallet.close()
-    except FileNotFoundError:
-        raise CommandFailedError(f"no wallet is named {name!r} in {settings.data_dir}") from None
-    except WalletError as error:
-        raise CommandFailedError(str(error)) from None
-
-
-def _plain(value: object, encode: Callable[[object], object]) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(value, enc_hook=encode)
-    return found
+@asking(app, "merge")
+@user_text("Join the signatures of several signers' files, in any order, in one file.")
+def merge(
+    node: Asker,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
+    output: OutputOption,
+    wallet: WalletOption = DEFAULT_WALLET,
+) -> None:
+    content = [_read(file).hex() for file in files]
+    write_unsigned(node, node.call("wallet.merge", files=content, wallet=wallet), output)
 
 
 @asking(app, "broadcast")

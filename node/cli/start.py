@@ -124,6 +124,8 @@ def run_until_stopped(
     from unchained.node.app import build
     from unchained.node.cli.process import run_node
     from unchained.node.mining.payout import PayoutError
+    from unchained.node.notify.command_target import BadCommandError
+    from unchained.node.notify.targets import NotifySecretError
     from unchained.node.peers.asmap import BadAsmapError
     from unchained.node.rpc.http.gatekeeper import TokenError
     from unchained.node.rpc.http.listener import ListenError
@@ -161,6 +163,8 @@ def run_until_stopped(
         TokenError,
         BadAddressError,
         BadAsmapError,
+        BadCommandError,
+        NotifySecretError,
         BadIdentityError,
         CannotListenError,
         CannotSecureError,

@@ -31,9 +31,21 @@ LOOK_S: Final = 0.2
 """Seconds between looks at how far a wallet has read."""
 
 WalletOption = Annotated[str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")]
-AccountOption = Annotated[int, typer.Option("--account", min=0, help="Account of the wallet.")]
+
+
+def account_ref(text: object) -> int | str:
+    """Return the number or the name that tells an account."""
+    given = str(text)
+    return int(given) if given.isdecimal() and given.isascii() else given
+
+
+AccountOption = Annotated[
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="Account of the wallet."),
+]
 OnlyAccountOption = Annotated[
-    int | None, typer.Option("--account", min=0, help="This account alone.")
+    Any,
+    typer.Option("--account", parser=account_ref, metavar="N|NAME", help="This account alone."),
 ]
 AmountOption = Annotated[
     str | None, typer.Option("--amount", metavar="UNC", help="For the payment URI.")
@@ -254,7 +266,7 @@ def address(
     png: PngOption = None,
 ) -> None:
     found = node.call("wallet.address", wallet=wallet, account=account, amount=amount, label=label)
-    _show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
+    show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
 
 
 @asking(app, "paycode")
@@ -272,12 +284,15 @@ def paycode(
     found = node.call(
         "wallet.paycode", wallet=wallet, account=account, amount=amount, memo=memo, label=label
     )
-    _show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
+    show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
 
 
-def _show_receiving(
+def show_receiving(
     node: Asker, found: dict[str, Any], qr: bool, png: Path | None, *, uri: bool
 ) -> None:
+    """Show a person whom to pay, by a payment URI or by the bare text. Raises
+    `CommandFailedError`."""
+
     def human() -> None:
         typer.echo(found["uri"] if uri else found["text"])
         if len(found["text"]) > FINGERPRINT_FROM:
@@ -320,20 +335,6 @@ def coins(
     )
     columns = ["id", "amount", "origin", "height", "confirmations", "frozen", "label"]
     node.show_rows(found, columns, "no coins")
-
-
-@asking(app, "history", table=True)
-@user_text("Show what touched a wallet: what waits first, then from the tip down.")
-def history(
-    node: Asker,
-    wallet: WalletOption = DEFAULT_WALLET,
-    limit: LimitOption = 100,
-    offset: OffsetOption = 0,
-) -> None:
-    found = node.call("wallet.history", wallet=wallet, limit=limit, offset=offset)
-    columns = ["time", "height", "confirmations", "received", "sent", "fee", "memos"]
-    columns += ["label", "id"]
-    node.show_rows(found, columns, "nothing yet")
 
 
 @asking(app, "label")
@@ -399,32 +400,19 @@ def rescan(
         _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
 
 
-@asking(app, "receipt")
-@user_text("Write a file that proves a transfer to anyone without a node (`verify-receipt`).")
-def receipt(
-    node: Asker,
-    txid: Annotated[str, typer.Argument(metavar="TXID")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
-    wallet: WalletOption = DEFAULT_WALLET,
-    anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
-) -> None:
-    found = node.call(
-        "wallet.receipt", seconds=SLOW_ANSWER_S, txid=txid, wallet=wallet, anchors=anchors
-    )
-    write_output(output, bytes.fromhex(found))
-    node.show({"file": str(output)}, lambda: typer.echo(output))
-
-
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""
-    if node.json or not sys.stderr.isatty():
+    if node.json or node.is_local or not sys.stderr.isatty():
         node.show_fields(begun)
         return
     try:
         with progress(f"reading the chain for {wallet}") as show:
             while not _has_read(found := node.call("wallet.info", wallet=wallet), show):
                 time.sleep(LOOK_S)
+        if further := found["found_accounts"]:
+            names = ", ".join(map(str, further))
+            typer.echo(f"coins came to further accounts as well: {names}", err=True)
     except KeyboardInterrupt:
         typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return

@@ -308,12 +308,23 @@ def paid_memo(
     salt = stealth_salt(shared, note[:CIPHERTEXT_SIZE], place)
     if LOCK(_KEY_CONDITION + paycode.key_hash + salt) != lock:
         return None
-    try:
-        text = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
-    except InvalidTag:
+    text = _open_text(lock, note, shared)
+    if text is None:
         return None
     tag, memo = read_text(text)
     return memo if tag == paycode.tag else None
+
+
+def opens_note(lock: Lock, note: bytes, shared: bytes) -> bool:
+    """Return whether a secret opens what an output's note seals."""
+    return len(note) == NOTE_SIZE and _open_text(lock, note, shared) is not None
+
+
+def _open_text(lock: Lock, note: bytes, shared: bytes) -> bytes | None:
+    try:
+        return ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
+    except InvalidTag:
+        return None
 
 
 def open_note(
@@ -327,11 +338,8 @@ def open_note(
     salt = stealth_salt(shared, ciphertext, place)
     if LOCK(_KEY_CONDITION + key_hash + salt) != lock:
         return None
-    try:
-        text = ChaCha20Poly1305(MEMO(shared)).decrypt(_NONCE, note[CIPHERTEXT_SIZE:], lock)
-    except InvalidTag:
-        return OpenedNote(salt, None, None)
-    return OpenedNote(salt, *read_text(text))
+    text = _open_text(lock, note, shared)
+    return OpenedNote(salt, None, None) if text is None else OpenedNote(salt, *read_text(text))
 
 
 def read_text(text: bytes) -> tuple[bytes, bytes] | tuple[None, None]:

@@ -16,7 +16,13 @@ from unchained.node.primitives.hashing import KEY
 from unchained.node.primitives.types import KeyHash
 
 SIGNING_CONTEXT: Final = b"unchained transfer v1"
-"""The context of every signature (FIPS 204, pure)."""
+"""The context of a transfer's signatures (FIPS 204, pure)."""
+
+MESSAGE_CONTEXT: Final = b"unchained message v1"
+"""The context of signatures of messages, which no transfer can be signed with."""
+
+RESERVE_CONTEXT: Final = b"unchained reserve v1"
+"""The context of signatures that show whose coins they are."""
 
 SPEND_SEED_SIZE: Final = 32
 """Bytes that an ML-DSA-65 key is made from."""
@@ -46,12 +52,14 @@ def key_hash(public_key: bytes) -> KeyHash:
     return KeyHash(KEY(public_key))
 
 
-def verify_signature(public_key: bytes, sighash: bytes, signature: bytes) -> bool:
+def verify_signature(
+    public_key: bytes, sighash: bytes, signature: bytes, context: bytes = SIGNING_CONTEXT
+) -> bool:
     """Return whether the signature is the key's over `sighash`. Never raises; releases the GIL."""
     # Protocol §8.2
     try:
         key = MLDSA65PublicKey.from_public_bytes(public_key)
-        key.verify(signature, sighash, SIGNING_CONTEXT)
+        key.verify(signature, sighash, context)
     except (ValueError, InvalidSignature):
         return False
     return True
@@ -72,12 +80,17 @@ class SpendKey:
         public_key = private.public_key().public_bytes_raw()
         return cls(private, public_key, key_hash(public_key))
 
-    def sign(self, sighash: bytes, randomness: KeyRandomness | None = None) -> bytes:
+    def sign(
+        self,
+        sighash: bytes,
+        randomness: KeyRandomness | None = None,
+        context: bytes = SIGNING_CONTEXT,
+    ) -> bytes:
         """Return a signature, 3,309 bytes, another one each time (hedged): by the library, or by
         the source of randomness that is given."""
         if randomness is None:
-            return self._private.sign(sighash, SIGNING_CONTEXT)
-        return randomness.sign(self._private, sighash, SIGNING_CONTEXT)
+            return self._private.sign(sighash, context)
+        return randomness.sign(self._private, sighash, context)
 
     def __repr__(self) -> str:
         return f"<SpendKey {self.key_hash.hex()}>"

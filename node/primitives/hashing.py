@@ -72,3 +72,7 @@ STEALTH_SALT: Final = HashContext("stealth salt")
 MEMO: Final = HashContext("memo")
 MINE: Final = HashContext("mine")
 MINE_SALT: Final = HashContext("mine salt")
+
+# What keys sign beside transfers (Protocol §9)
+SIGNED_MESSAGE: Final = HashContext("signed message")
+RESERVE_PROOF: Final = HashContext("reserve proof")

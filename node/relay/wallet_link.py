@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from unchained.node.base.clock import Clock
+from unchained.node.base.runner import Runner
+from unchained.node.chain.coin_proofs import CoinNotProvableError, CoinProofs
+from unchained.node.chain.fee_estimate import estimate_fee
 from unchained.node.chain.results import Outcome, TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.policy import PolicyError
+from unchained.node.consensus.policy import MAX_REPLACED, PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.types import Wid
-from unchained.node.wallet.errors import TransferRefusedError
-from unchained.node.wallet.link import ChainTip
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError
+from unchained.node.wallet.link import ChainTip, WaitingBids, WaitingFee
 from unchained.storage.kv import KeyValueStore, Snapshot
 
 
@@ -19,10 +26,21 @@ class WalletLink:
     """A `ChainService` and the store under it as wallets see them (`wallet.link.ChainLink`).
     `intake` takes transfers that are made here."""
 
-    def __init__(self, chain: ChainService, store: KeyValueStore, intake: TransferIntake) -> None:
+    def __init__(
+        self,
+        chain: ChainService,
+        store: KeyValueStore,
+        intake: TransferIntake,
+        *,
+        clock: Clock,
+        runner: Runner,
+    ) -> None:
         self._chain = chain
         self._store = store
         self._intake = intake
+        self._proofs = CoinProofs(chain.network)
+        self._clock = clock
+        self._runner = runner
 
     @property
     def network(self) -> Network:
@@ -43,9 +61,29 @@ class WalletLink:
         """Return the store as it is at this moment."""
         return self._store.snapshot()
 
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        """Return the proof of a coin; from any thread. Raises `ReserveProofError`."""
+        try:
+            return self._proofs.prove(view, coin_id)
+        except CoinNotProvableError as error:
+            raise ReserveProofError(f"coin {coin_id.hex()}: {error}") from None
+
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         """Return a transfer that the chain has decoded not long ago; from any thread."""
         return self._chain.proven_transfer(wid)
+
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
+        """Return what those of some transfers pay that wait in the mempool."""
+        found: dict[bytes, WaitingFee] = {}
+        behind = list(txids)
+        while behind and len(found) <= MAX_REPLACED:
+            txid = behind.pop()
+            entry = None if txid in found else await self._chain.queries.waiting_transfer(txid)
+            if entry is not None:
+                found[txid] = WaitingFee(entry.fee, entry.size)
+                behind += entry.children
+        chosen = tuple(found[txid] for txid in txids if txid in found)
+        return WaitingBids(chosen, tuple(found.values()))
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""
@@ -53,6 +91,21 @@ class WalletLink:
             return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, str(error)) from None
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        """Return the votes of the main chain's anchors at some heights."""
+        return await self._chain.queries.confirmations(heights)
+
+    async def fee_rate(self, target: int) -> int:
+        """Return the rate at which a transfer should be included within so many anchors."""
+        height = self._chain.status.value.height
+        waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
+
+        def estimate() -> int:
+            with self._store.snapshot() as view:
+                return estimate_fee(view, self.network, height, waiting, target).fee_rate
+
+        return await self._runner.run(estimate)
 
 
 def _tip_of(status: ChainStatus) -> ChainTip:

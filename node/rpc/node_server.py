@@ -44,20 +44,27 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
 from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
+from unchained.node.rpc.methods.contracts import ContractRoom
+from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.exporter import Exporter
+from unchained.node.rpc.methods.invoice import InvoiceRoom
+from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
 from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
@@ -109,6 +116,7 @@ class ServerParts:
     wallets: WalletManager
     series: SeriesSource
     pages: Sequence[WebPage] = ()
+    notifier: Counted | None = None
 
 
 def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
@@ -159,9 +167,17 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        ProofRoom(parts.wallets),
+        KeepingRoom(parts.wallets),
+        ContractRoom(parts.wallets),
+        DbRoom(parts.store, parts.runner),
+        HistoryRoom(parts.wallets, chain.queries, clock),
+        InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]
     counted["wallets"] = parts.wallets
+    if parts.notifier is not None:
+        counted["notifier"] = parts.notifier
     site = None
     if settings.page != "off":
         site = Site(settings.page, clock, parts.runner, chain.network)
@@ -173,6 +189,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         readiness=parts.readiness,
         pages=parts.pages,
         events=EventLog(chain, reader),
+        wallet_events=WalletEventLog(parts.wallets),
         site=site,
         translations=TRANSLATIONS,
     )

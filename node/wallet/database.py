@@ -13,7 +13,13 @@ from typing import Any, Final
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
-from unchained.node.wallet.tables import SCHEMA, TO_VERSION_2, WALLET_DB_VERSION, Sealer
+from unchained.node.wallet.tables import (
+    SCHEMA,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    WALLET_DB_VERSION,
+    Sealer,
+)
 
 
 @contextlib.contextmanager
@@ -31,6 +37,9 @@ DAMAGED_HINT: Final = (
     "contracts are not"
 )
 """What a person can do who is told that the file is damaged."""
+
+_TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
+"""What brings a file of an earlier layout to the present one."""
 
 SPENT_KEPT: Final = 4_096
 """Transfers of which it is kept in memory what they spend."""
@@ -100,12 +109,13 @@ class Database:
             with self.transaction():
                 self._put("network", network_id)
                 self._put("owner", owner)
-        elif version == 1:
+        elif version in _TO_PRESENT:
             if self._get("owner") == owner:
                 with self.transaction():
-                    for change in TO_VERSION_2:
+                    for change in _TO_PRESENT[version]:
                         db.execute(change)
-                    self._put("network", network_id)
+                    if version == 1:
+                        self._put("network", network_id)
                     db.execute(f"PRAGMA user_version = {WALLET_DB_VERSION}")
         elif version != WALLET_DB_VERSION:
             raise StoreDamagedError(
@@ -120,6 +130,11 @@ class Database:
         """Close the file. Closing again does nothing."""
         with self._lock:
             self._db.close()
+
+    def image(self) -> bytes:
+        """Return the whole database as the bytes of one file, as it is at this moment."""
+        with self._lock, _translated():
+            return self._db.serialize()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

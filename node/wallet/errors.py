@@ -22,6 +22,8 @@ WalletError
 ├── RequestReusedError            an id of a request under which something else was asked
 ├── StillWaitingError             a transfer that the mempool has cannot be abandoned
 ├── NothingKnownError             a label for what the wallet does not know
+├── EventsForgottenError          entries of the log that are not kept any more, or never were
+├── InvoiceError                  an invoice that is not there, there already, or paid
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
@@ -32,6 +34,13 @@ WalletError
 ├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
 ├── PaymentRequestError           a payment URI that is malformed
 ├── ReceiptError                  a receipt that is malformed or does not prove what it says
+├── SignedMessageError            a signed message that is malformed, altered, or somebody else's
+├── ReserveProofError             a reserve proof that cannot be made or does not hold
+├── PayeeBookError              a name that is none, or that is taken
+├── NoSuchPayeeError              nobody in the address book is called so
+├── BackupError                   a backup that cannot be made, or of which no wallet can be made
+├── StillUnlockedError            a wallet that is to go and is unlocked
+├── NotConfirmedError             a wallet that is to go, and nobody confirmed its name
 └── TransferRefusedError          the node did not take the transfer; `rule` names why
 """
 
@@ -168,8 +177,8 @@ class NoSuchAccountError(WalletError):
 
     word = "NO_SUCH_ACCOUNT"
 
-    def __init__(self, index: int) -> None:
-        super().__init__(f"the wallet has no account {index}")
+    def __init__(self, which: int | str) -> None:
+        super().__init__(f"the wallet has no account {which!r}")
 
 
 class AccountLimitError(WalletError):
@@ -224,6 +233,25 @@ class NothingKnownError(WalletError):
 
     def __init__(self, kind: str, key: bytes) -> None:
         super().__init__(f"the wallet knows no {kind} {key.hex()}")
+
+
+class EventsForgottenError(WalletError):
+    """The log does not reach back to what was asked for, or has never come so far."""
+
+    word = "EVENTS_GONE"
+
+    def __init__(self, sequence: int, last: int) -> None:
+        super().__init__(
+            f"the wallet's log does not go on after {sequence}, its last entry is {last}: read the "
+            "state anew, then follow from there"
+        )
+        self.last = last
+
+
+class InvoiceError(WalletError):
+    """An invoice is not there, is there already, or cannot be changed any more."""
+
+    word = "INVOICE_ERROR"
 
 
 class SpendingError(WalletError):
@@ -305,6 +333,57 @@ class ReceiptError(WalletError):
     """A receipt is malformed, or does not prove what it says."""
 
     word = "RECEIPT_ERROR"
+
+
+class SignedMessageError(WalletError):
+    """A signed message is malformed, was altered, or is somebody else's."""
+
+    word = "SIGNED_MESSAGE_ERROR"
+
+
+class ReserveProofError(WalletError):
+    """A reserve proof cannot be made, or does not prove what it says."""
+
+    word = "RESERVE_PROOF_ERROR"
+
+
+class PayeeBookError(WalletError):
+    """A name that is none, or that is taken."""
+
+    word = "PAYEE_BOOK_ERROR"
+
+
+class NoSuchPayeeError(WalletError):
+    """Nobody is called so."""
+
+    word = "NO_SUCH_PAYEE"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"nobody in the address book is called {name[:40]!r}")
+
+
+class BackupError(WalletError):
+    """A backup cannot be made, or no wallet can be made of it."""
+
+    word = "BACKUP_ERROR"
+
+
+class StillUnlockedError(WalletError):
+    """A wallet has to be locked before it goes."""
+
+    word = "STILL_UNLOCKED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the wallet {name!r} is unlocked: lock it first")
+
+
+class NotConfirmedError(WalletError):
+    """What cannot be undone was not confirmed."""
+
+    word = "NOT_CONFIRMED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"deleting a wallet takes its name as confirmation: {name!r}")
 
 
 class TransferRefusedError(WalletError):

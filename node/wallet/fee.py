@@ -20,13 +20,13 @@ HIGH_FEE_SHARE: Final = 10
 
 
 class Fee(msgspec.Struct, frozen=True):
-    """What a transfer pays: a rate (grains per byte of size), or exactly `target` grains.
+    """What a transfer pays: a rate (grains per byte of size), or exactly `exact` grains.
 
-    `estimate` is the rate that the mempool takes at present; `allow_high` lets any fee pass.
+    `estimate` is the rate that should do at present; `allow_high` lets any fee pass.
     """
 
     rate: int = 1
-    target: int | None = None
+    exact: int | None = None
     estimate: int = 1
     allow_high: bool = False
 
@@ -34,14 +34,14 @@ class Fee(msgspec.Struct, frozen=True):
         """Raise `BadPaymentError` for a fee that no transfer should pay."""
         if not 1 <= self.rate <= MAX_RATE:
             raise BadPaymentError(f"a fee rate is 1 to {MAX_RATE} grains per byte, got {self.rate}")
-        if self.target is not None and not 0 < self.target < 2**62:
-            raise BadPaymentError(f"a fee is an amount above 0, got {shortest(self.target)} UNC")
+        if self.exact is not None and not 0 < self.exact < 2**62:
+            raise BadPaymentError(f"a fee is an amount above 0, got {shortest(self.exact)} UNC")
 
     def check_high(self, fee: int, size: int, amount: int) -> None:
         """Raise `HighFeeError` where a transfer of so many bytes, which moves `amount` grains,
         pays more than anybody means to."""
         estimate = size * self.estimate
-        was_chosen = self.target is not None or self.rate > self.estimate
+        was_chosen = self.exact is not None or self.rate > self.estimate
         if self.allow_high or not was_chosen or fee <= estimate:
             return
         if fee > HIGH_FEE_ESTIMATES * estimate:

@@ -28,17 +28,15 @@ from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import (
     Account,
     MnemonicError,
-    WatchAccount,
     derive_account,
     mnemonic_seed,
     new_mnemonic,
 )
 from unchained.node.crypto.addresses import NETWORK_NAMES
-from unchained.node.crypto.keys import ViewKey
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
-from unchained.node.primitives.types import Bytes32, KeyHash, UInt64
+from unchained.node.primitives.types import Bytes32
 from unchained.node.wallet.errors import (
     AccountLimitError,
     BadWalletNameError,
@@ -49,6 +47,17 @@ from unchained.node.wallet.errors import (
     WalletExistsError,
     WatchOnlyError,
     WrongPassphraseError,
+)
+from unchained.node.wallet.wallet_file import (
+    DEFAULT_COST,
+    MAX_ACCOUNTS,
+    NO_PASSPHRASE,
+    WALLET_FILE_BYTES_MAX,
+    WITH_BIP39_PASSPHRASE,
+    ClearPart,
+    KdfCost,
+    WalletFile,
+    WatchKeys,
 )
 
 WALLETS_NAME: Final = "wallets"
@@ -63,15 +72,9 @@ SUFFIX: Final = ".wallet"
 WALLET_MAGIC: Final = b"UNCHAINED-WALLET"
 """What a file begins with; a byte with the version follows."""
 
-WALLET_FILE_VERSION: Final = 2
-"""Of files that are written. 1 was of networks that are no more: what it says of heights does not
-hold, all else does."""
-
-WALLET_FILE_BYTES_MAX: Final = 1 << 20
-"""Bytes of a file that is looked at."""
-
-MAX_ACCOUNTS: Final = 64
-"""Accounts of one wallet."""
+WALLET_FILE_VERSION: Final = 3
+"""Of files that are written. 2 looked for no further accounts. 1 was of networks that are no more:
+what it says of heights does not hold, all else does."""
 
 BIP39_PASSPHRASE_BYTES_MAX: Final = 1_024
 """Bytes of a BIP 39 passphrase: what is sealed has to have room for it."""
@@ -83,63 +86,6 @@ Argon2id's lanes wait for one another for ever where two derivations share them.
 _CHECKSUM: Final = HashContext("wallet file")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_PASSPHRASE_KIB: Final = 32
-_NO_PASSPHRASE: Final = 1
-_WITH_BIP39_PASSPHRASE: Final = 2
-
-
-class KdfCost(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a guess at a passphrase costs: Argon2id's memory in KiB, passes and lanes."""
-
-    memory_kib: Annotated[int, msgspec.Meta(ge=32, le=1 << 22)] = 256 * 1024
-    passes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
-    lanes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
-
-
-DEFAULT_COST: Final = KdfCost()
-"""256 MiB, three passes: about a second."""
-
-
-class WatchKeys(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What an account is watched and mined to with (Protocol §9)."""
-
-    index: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-    key_hash: Bytes32
-    view_seed: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-    mine_secret: Bytes32
-
-    @classmethod
-    def of(cls, account: Account) -> WatchKeys:
-        """Take from an account what does not spend."""
-        return cls(account.index, account.key_hash, account.view.seed(), account.mine_secret)
-
-    def account(self, chain_id: int) -> WatchAccount:
-        """Return the account as the protocol's functions take it."""
-        view = ViewKey.from_seed(self.view_seed)
-        return WatchAccount(chain_id, view, KeyHash(self.key_hash), self.mine_secret)
-
-    def __repr__(self) -> str:
-        return f"<WatchKeys {self.index} {self.key_hash.hex()}>"
-
-
-class _Clear(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What stands in the file in clear: also the sealed part's associated data. `birth` is a
-    height below which the wallet has no coins; `flags` say
-    what a passphrase is needed for."""
-
-    chain_id: UInt64
-    birth: UInt64
-    accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
-    cost: KdfCost
-    salt: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    flags: Annotated[int, msgspec.Meta(ge=0, le=_NO_PASSPHRASE | _WITH_BIP39_PASSPHRASE)]
-
-
-class _File(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The whole file. `sealed` is empty in a watch-only wallet."""
-
-    clear: _Clear
-    nonce: Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
-    sealed: Annotated[bytes, msgspec.Meta(max_length=4_096)]
 
 
 class _Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -206,7 +152,7 @@ class Keystore(msgspec.Struct, frozen=True):
     """
 
     network: Network
-    file: _File
+    file: WalletFile
     version: int = WALLET_FILE_VERSION
 
     @classmethod
@@ -218,13 +164,15 @@ class Keystore(msgspec.Struct, frozen=True):
         *,
         birth: int = 0,
         accounts: int = 1,
+        look_further: bool = False,
         cost: KdfCost = DEFAULT_COST,
         allow_empty: bool = False,
         randomness: Randomness = SYSTEM,
     ) -> Keystore:
         """Seal a secret under a passphrase; takes a second, by design.
 
-        `birth`: a height below which there are no coins of it. Raises `EmptyPassphraseError`,
+        `birth`: a height below which there are no coins of it. `look_further`: it may have had more
+        accounts, which are looked for. Raises `EmptyPassphraseError`,
         `AccountLimitError`.
         """
         if not 1 <= accounts <= MAX_ACCOUNTS:
@@ -232,7 +180,11 @@ class Keystore(msgspec.Struct, frozen=True):
         watched = tuple(
             WatchKeys.of(secret.account(network.chain_id, index)) for index in range(accounts)
         )
-        clear = _Clear(network.chain_id, birth, watched, cost, b"", 0)
+        further = tuple(
+            WatchKeys.of(secret.account(network.chain_id, index))
+            for index in range(accounts, MAX_ACCOUNTS if look_further else accounts)
+        )
+        clear = ClearPart(network.chain_id, birth, watched, cost, b"", 0, further)
         return _seal(
             network, clear, secret, passphrase, allow_empty=allow_empty, randomness=randomness
         )
@@ -240,8 +192,8 @@ class Keystore(msgspec.Struct, frozen=True):
     @classmethod
     def watch(cls, network: Network, accounts: tuple[WatchKeys, ...], birth: int = 0) -> Keystore:
         """Make a watch-only wallet of what another wallet exported."""
-        clear = _Clear(network.chain_id, birth, accounts, KdfCost(32, 1, 1), bytes(16), 0)
-        return cls(network, _File(clear, bytes(12), b""))
+        clear = ClearPart(network.chain_id, birth, accounts, KdfCost(32, 1, 1), bytes(16), 0)
+        return cls(network, WalletFile(clear, bytes(12), b""))
 
     @classmethod
     def load(cls, path: Path, network: Network) -> Keystore:
@@ -264,7 +216,7 @@ class Keystore(msgspec.Struct, frozen=True):
                 f"{name} is damaged: its checksum is wrong; restore a backup"
             )
         try:
-            file = _FILE.decode(body[len(head) :])
+            file = WalletFile.from_bytes(body[len(head) :], head[-1])
         except NonCanonicalError as error:
             raise KeystoreCorruptError(f"{name} is damaged: {error}") from None
         if file.clear.chain_id != network.chain_id:
@@ -290,7 +242,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        body = self._head + encode(self.file)
+        body = self._head + self.file.to_bytes(self.version)
         return body + _CHECKSUM(body)
 
     @property
@@ -305,25 +257,30 @@ class Keystore(msgspec.Struct, frozen=True):
     @property
     def has_passphrase(self) -> bool:
         """Whether a passphrase is needed to spend."""
-        return bool(self.file.sealed) and not self.file.clear.flags & _NO_PASSPHRASE
+        return bool(self.file.sealed) and not self.file.clear.flags & NO_PASSPHRASE
 
     @property
     def has_bip39_passphrase(self) -> bool | None:
         """Whether the mnemonic alone does not bring the wallet back; None where only its keys
         would tell."""
-        if self.version != WALLET_FILE_VERSION and self.file.sealed:
+        if self.version == 1 and self.file.sealed:
             return None
-        return bool(self.file.clear.flags & _WITH_BIP39_PASSPHRASE)
+        return bool(self.file.clear.flags & WITH_BIP39_PASSPHRASE)
 
     @property
     def birth(self) -> int:
         """A height below which the wallet has no coins."""
-        return self.file.clear.birth if self.version == WALLET_FILE_VERSION else 0
+        return self.file.clear.birth if self.version != 1 else 0
 
     @property
     def accounts(self) -> tuple[WatchKeys, ...]:
         """The accounts' watch keys, by index."""
         return self.file.clear.accounts
+
+    @property
+    def further(self) -> tuple[WatchKeys, ...]:
+        """The watch keys of the accounts that it may turn out to have, by index."""
+        return self.file.clear.further
 
     def account(self, index: int) -> WatchKeys:
         """Return one account's watch keys. Raises `NoSuchAccountError`."""
@@ -341,8 +298,9 @@ class Keystore(msgspec.Struct, frozen=True):
             raise WatchOnlyError
         clear = self.file.clear
         cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
+        bound = self._head + clear.to_bytes(self.version)
         try:
-            raw = cipher.decrypt(self.file.nonce, self.file.sealed, self._head + encode(clear))
+            raw = cipher.decrypt(self.file.nonce, self.file.sealed, bound)
         except InvalidTag:
             raise WrongPassphraseError from None
         try:
@@ -362,7 +320,7 @@ class Keystore(msgspec.Struct, frozen=True):
         """Return the wallet under another passphrase. Raises `EmptyPassphraseError`."""
         clear = self.file.clear
         if cost is None:
-            cost = DEFAULT_COST if clear.flags & _NO_PASSPHRASE else clear.cost
+            cost = DEFAULT_COST if clear.flags & NO_PASSPHRASE else clear.cost
         clear = msgspec.structs.replace(clear, birth=self.birth, cost=cost)
         return _seal(
             self.network,
@@ -374,32 +332,42 @@ class Keystore(msgspec.Struct, frozen=True):
         )
 
     def with_account(
-        self, secret: SpendSecret, passphrase: str, *, randomness: Randomness = SYSTEM
+        self,
+        secret: SpendSecret,
+        passphrase: str,
+        shown: tuple[WatchKeys, ...] = (),
+        *,
+        randomness: Randomness = SYSTEM,
     ) -> Keystore:
-        """Return the wallet with one more account, sealed anew under its passphrase.
+        """Return the wallet with one more account than those that it has been `shown` to have,
+        sealed anew under its passphrase.
 
         Raises `WrongPassphraseError` if that is not the present one, `AccountLimitError`.
         """
         self.unlock(passphrase)
         clear = self.file.clear
-        if len(clear.accounts) == MAX_ACCOUNTS:
+        accounts = shown or clear.accounts
+        if len(accounts) == MAX_ACCOUNTS:
             raise AccountLimitError(MAX_ACCOUNTS)
-        index = max(keys.index for keys in clear.accounts) + 1
+        index = max(keys.index for keys in accounts) + 1
         keys = WatchKeys.of(secret.account(self.network.chain_id, index))
-        clear = msgspec.structs.replace(clear, birth=self.birth, accounts=(*clear.accounts, keys))
+        further = tuple(keys for keys in clear.further if keys.index > index)
+        clear = msgspec.structs.replace(
+            clear, birth=self.birth, accounts=(*accounts, keys), further=further
+        )
         return _seal(
             self.network,
             clear,
             secret,
             passphrase,
-            allow_empty=bool(clear.flags & _NO_PASSPHRASE),
+            allow_empty=bool(clear.flags & NO_PASSPHRASE),
             randomness=randomness,
         )
 
 
 def _seal(
     network: Network,
-    clear: _Clear,
+    clear: ClearPart,
     secret: SpendSecret,
     passphrase: str,
     *,
@@ -410,19 +378,21 @@ def _seal(
         raise EmptyPassphraseError
     # what everyone can open gains nothing from being slow to open
     cost = clear.cost if passphrase else KdfCost(_NO_PASSPHRASE_KIB, 1, 1)
-    flags = 0 if passphrase else _NO_PASSPHRASE
+    flags = 0 if passphrase else NO_PASSPHRASE
     if secret.has_bip39_passphrase:
-        flags |= _WITH_BIP39_PASSPHRASE
+        flags |= WITH_BIP39_PASSPHRASE
     clear = msgspec.structs.replace(clear, cost=cost, salt=randomness.token_bytes(16), flags=flags)
     nonce = randomness.token_bytes(12)
     cipher = ChaCha20Poly1305(_stretch(passphrase, clear))
     sealed = cipher.encrypt(
-        nonce, secret.to_bytes(), WALLET_MAGIC + bytes((WALLET_FILE_VERSION,)) + encode(clear)
+        nonce,
+        secret.to_bytes(),
+        WALLET_MAGIC + bytes((WALLET_FILE_VERSION,)) + clear.to_bytes(WALLET_FILE_VERSION),
     )
-    return Keystore(network, _File(clear, nonce, sealed))
+    return Keystore(network, WalletFile(clear, nonce, sealed))
 
 
-def _stretch(passphrase: str, clear: _Clear) -> bytes:
+def _stretch(passphrase: str, clear: ClearPart) -> bytes:
     """Return the sealing key of a passphrase, as typed in whatever Unicode form."""
     cost = clear.cost
     kdf = Argon2id(
@@ -471,5 +441,4 @@ def new_secret(randomness: Randomness = SYSTEM) -> SpendSecret:
     return SpendSecret.of(new_mnemonic(randomness.token_bytes(32)))
 
 
-_FILE = CanonicalDecoder(_File, max_size=WALLET_FILE_BYTES_MAX)
 _SECRET = CanonicalDecoder(_Secret, max_size=4_096)

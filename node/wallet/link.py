@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
 
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.types import CoinId, Wid
@@ -22,6 +24,21 @@ class ChainTip(msgspec.Struct, frozen=True, gc=False):
     min_fee_rate: float
 
 
+class WaitingBids(msgspec.Struct, frozen=True, gc=False):
+    """What some transfers of the mempool pay: those themselves, and with all that go with them if
+    they are replaced."""
+
+    transfers: tuple[WaitingFee, ...]
+    family: tuple[WaitingFee, ...]
+
+
+class WaitingFee(msgspec.Struct, frozen=True, gc=False):
+    """What one transfer of the mempool pays: `fee` in grains, `size` as fee rates count it."""
+
+    fee: int
+    size: int
+
+
 class RecentTransfers(Protocol):
     """The transfers that the chain has decoded not long ago."""
 
@@ -29,7 +46,18 @@ class RecentTransfers(Protocol):
         """Return one of them by its wid; from any thread."""
 
 
-class ChainLink(RecentTransfers, Protocol):
+class CoinProver(Protocol):
+    """Makes proof files of coins (Protocol §12.1)."""
+
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        """Return the proof of a coin in a snapshot of the chain's store, None for a coin that its
+        main chain does not include; blocks, in any thread.
+
+        Raises `ReserveProofError` where none can be made.
+        """
+
+
+class ChainLink(RecentTransfers, CoinProver, Protocol):
     """The chain of one node, as wallets see it."""
 
     @property
@@ -46,9 +74,20 @@ class ChainLink(RecentTransfers, Protocol):
     def snapshot(self) -> Snapshot:
         """Return the chain's store as it is at this moment; blocks, in any thread."""
 
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
+        """Return what those of some transfers pay that wait in the mempool."""
+
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer, encoded or proven, to the mempool, and so to peers; False if it is known
         already.
 
         Raises `TransferRefusedError`.
         """
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        """Return, for each height that the main chain has, the votes of its anchor there (Protocol
+        §6)."""
+
+    async def fee_rate(self, target: int) -> int:
+        """Return the rate (grains per byte of size) at which a transfer should be included within
+        so many anchors."""

@@ -5,21 +5,21 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
+import trio
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.consensus.transfers import ProvenTransfer
-from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet.contract_spender import rivals_at
+from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
-    RequestReusedError,
-    SigningError,
     StillWaitingError,
     TransferRefusedError,
 )
@@ -31,14 +31,33 @@ from unchained.node.wallet.keystore import (
     save_new,
     wallet_names,
 )
+from unchained.node.wallet.orders import (
+    ConsolidationOrder,
+    Gathered,
+    Noted,
+    PaymentOrder,
+    RefusedTransfer,
+    ReplacementOrder,
+    Request,
+    SpendingOrder,
+    SweepOrder,
+    carry_out,
+    made_before,
+    note,
+    plan,
+)
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.receipts import make_receipt
-from unchained.node.wallet.records import Outgoing, Payee, ScanProgress
-from unchained.node.wallet.unsigned import Unsigned
-from unchained.node.wallet.wallet import Wallet, WalletInfo
-from unchained.node.wallet.wallet_follower import WalletFollower
+from unchained.node.wallet.proofs import prove_payment, prove_reserve
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
+from unchained.node.wallet.unsigned import merge_files
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_follower import OpenWallet
+from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema
+
+FEE_TARGET: Final = 2
+"""Anchors within which a transfer should be included unless something else is asked for."""
 
 
 class WalletStatus(msgspec.Struct, frozen=True):
@@ -51,32 +70,7 @@ class WalletStatus(msgspec.Struct, frozen=True):
     failure: str
 
 
-class RefusedTransfer(msgspec.Struct, frozen=True):
-    """A transfer of several that the node did not take: its coins are free again. `rule` is the
-    one that it breaks; `why` says so in words."""
-
-    txid: Txid
-    rule: str
-    why: str
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What a caller calls a payment, so that it is made once, and a digest of what is asked."""
-
-    id: str
-    digest: bytes
-
-
-class Gathered(msgspec.Struct, frozen=True):
-    """What came of a sweep or a consolidation. `left` are grains in the account's coins that could
-    be spent and were not."""
-
-    sent: tuple[Outgoing, ...]
-    refused: tuple[RefusedTransfer, ...]
-    left: int
-
-
-class WalletManager(WalletFollower):
+class WalletManager(WalletKeeper):
     """The wallets of a directory. `run` has to run for them to follow the chain and to lock."""
 
     # Making
@@ -117,6 +111,7 @@ class WalletManager(WalletFollower):
                 passphrase,
                 birth=birth,
                 accounts=accounts,
+                look_further=mnemonic is not None,
                 cost=self._cost,
                 allow_empty=allow_empty,
                 randomness=self._randomness,
@@ -165,12 +160,24 @@ class WalletManager(WalletFollower):
 
     # Sending
 
-    def fee(
-        self, rate: int | None = None, target: int | None = None, *, allow_high: bool = False
+    async def fee(
+        self,
+        rate: int | None = None,
+        exact: int | None = None,
+        *,
+        target: int = FEE_TARGET,
+        allow_high: bool = False,
     ) -> Fee:
-        """Return a fee as asked for, or at what the mempool takes at present."""
+        """Return a fee as asked for, or such that the transfer should be included within `target`
+        anchors."""
         least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
-        return Fee(least if rate is None else rate, target, least, allow_high)
+        estimate = max(least, await self._link.fee_rate(target))
+        return Fee(estimate if rate is None else rate, exact, estimate, allow_high)
+
+    async def plan(self, name: str, order: SpendingOrder) -> list[Prepared]:
+        """Return what an order would send now. Raises what carrying it out does."""
+        now_ms = self._clock.now_ms()
+        return await self.call(name, lambda wallet: plan(wallet, order, now_ms))
 
     async def send(
         self,
@@ -178,27 +185,28 @@ class WalletManager(WalletFollower):
         payees: Sequence[Payee],
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
+        subtract_fee: bool = False,
         request_id: str | None = None,
     ) -> Outgoing:
         """Pay, and return the transfer that the node has taken.
 
-        Under one `request_id` it pays once: asked again, it returns that transfer as it stands.
-        Cancelled before the node has taken it, it may still be sent later. Raises `SpendingError`,
+        Where one transfer does not hold enough coins, others join some first. Under one
+        `request_id` it pays once: asked again, it returns that transfer as it stands. Cancelled
+        before the node has taken it, it is sent all the same. Raises `SpendingError`,
         `WalletLockedError`, `WatchOnlyError`, `RequestReusedError`, `TransferRefusedError` (then
         the coins are free again).
         """
-        chosen = fee or self.fee()
-        request = None
-        if request_id is not None:
-            asked = (tuple(payees), chosen.target, account, None if coins is None else tuple(coins))
-            request = Request(request_id, hashlib.sha256(encode(asked)).digest())
-        return await self._dispatch(
-            name,
-            lambda wallet: wallet.spender.pay(payees, chosen, account=account, coins=coins),
-            request,
+        order = PaymentOrder(
+            tuple(payees),
+            fee or await self.fee(),
+            account,
+            None if coins is None else tuple(coins),
+            subtract_fee,
         )
+        request = None if request_id is None else Request(request_id, order.digest())
+        return await self._dispatch(name, order, request)
 
     async def sweep(
         self,
@@ -206,52 +214,41 @@ class WalletManager(WalletFollower):
         to: str,
         fee: Fee | None = None,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> Gathered:
         """Pay an account's coins, all or those named, to one payee, in as many transfers as it
         takes. Raises what `send` does if not one was taken."""
-        chosen = fee or self.fee()
-        return await self._gather(
-            name,
-            account,
-            lambda wallet: wallet.spender.sweep(
-                to, chosen, account=account, memo=memo, coins=coins
-            ),
-        )
+        chosen = fee or await self.fee()
+        named = None if coins is None else tuple(coins)
+        return await self._gather(name, account, SweepOrder(to, chosen, account, memo, named))
 
     async def consolidate(
-        self, name: str, fee: Fee | None = None, *, account: int = 0, below: int | None = None
+        self,
+        name: str,
+        fee: Fee | None = None,
+        *,
+        account: AccountRef = 0,
+        below: int | None = None,
     ) -> Gathered:
         """Join an account's coins, the smallest first, into few. Raises what `send` does if not
         one was taken."""
-        chosen = fee or self.fee()
-        return await self._gather(
-            name,
-            account,
-            lambda wallet: wallet.spender.consolidate(chosen, account=account, below=below),
-        )
+        chosen = fee or await self.fee()
+        return await self._gather(name, account, ConsolidationOrder(chosen, account, below))
 
-    async def _gather(
-        self, name: str, account: int, make: Callable[[Wallet], list[Prepared]]
-    ) -> Gathered:
+    async def _gather(self, name: str, account: AccountRef, order: SpendingOrder) -> Gathered:
         """Make, sign and note all transfers in one piece of work, so that nothing else spends
         their coins, then send them."""
         now_ms = self._clock.now_ms()
-
-        def work(wallet: Wallet) -> list[tuple[ProvenTransfer, Outgoing]]:
-            with wallet.store.transaction():
-                return [_record(wallet, prepared, now_ms) for prepared in make(wallet)]
-
         sent, refused, error = [], [], None
-        async with self._entry(name).sending:
-            for proven, outgoing in await self.call(name, work):
+        async with self._sending(name) as entry:
+            for noted in await self._on(entry, lambda wallet: carry_out(wallet, order, now_ms)):
                 try:
-                    sent.append(await self._submit(name, proven, outgoing))
+                    sent.append(await self._submit(name, noted))
                 except TransferRefusedError as refusal:
                     error = refusal
-                    refused.append(RefusedTransfer(outgoing.txid, refusal.rule, str(refusal)))
+                    refused.append(RefusedTransfer(noted.outgoing.txid, refusal.rule, str(refusal)))
         if error is not None and not sent:
             raise error
         after = await self.call(name, lambda wallet: wallet.balance(account))
@@ -259,7 +256,7 @@ class WalletManager(WalletFollower):
 
     async def bump_fee(self, name: str, txid: bytes, fee: Fee) -> Outgoing:
         """Replace a waiting transfer by one that pays more."""
-        return await self._dispatch(name, lambda wallet: wallet.spender.bump(txid, fee))
+        return await self._dispatch(name, ReplacementOrder(txid, fee))
 
     async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back that the mempool does not have; return the
@@ -278,7 +275,7 @@ class WalletManager(WalletFollower):
 
         entry = self._entry(name)
         async with entry.sending:
-            return await self._on(entry, work)
+            return await self._changed(entry, work)
 
     async def claim(
         self,
@@ -289,10 +286,23 @@ class WalletManager(WalletFollower):
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
-        """Take what a hash-time-lock holds, by its preimage."""
-        chosen = fee or self.fee()
-        return await self._dispatch(
-            name, lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins)
+        """Take what a hash-time-lock holds, by its preimage; near the height of the refund pay to
+        be first. Its `warning` says how near that is."""
+        chosen = fee or await self.fee()
+        rivals = await self.call(name, lambda wallet: rivals_at(wallet.store, lock))
+        bids = await self._link.waiting(rivals.txids)
+        rivals = msgspec.structs.replace(rivals, bids=bids)
+        urgent_rate = await self._link.fee_rate(1)
+        return await self._send_one(
+            name,
+            lambda wallet: wallet.claim(
+                lock,
+                chosen,
+                preimage=preimage,
+                coins=coins,
+                rivals=rivals,
+                urgent_rate=urgent_rate,
+            ),
         )
 
     async def refund(
@@ -304,8 +314,8 @@ class WalletManager(WalletFollower):
         coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
         """Take back what a hash-time-lock holds, once its height is reached."""
-        chosen = fee or self.fee()
-        return await self._dispatch(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
+        chosen = fee or await self.fee()
+        return await self._send_one(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
 
     async def add_contract(
         self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None
@@ -317,6 +327,18 @@ class WalletManager(WalletFollower):
             lambda wallet: wallet.add_contract(contract, now_ms, label=label, preimage=preimage),
         )
 
+    async def contract(self, name: str, lock: bytes) -> ContractWallet:
+        """Return a contract that a wallet is party to, with what it has and where it stands.
+
+        Raises `ContractError`.
+        """
+
+        def work(wallet: Wallet) -> ContractWallet:
+            with self._link.snapshot() as view:
+                return contract_wallet(wallet, view, lock)
+
+        return await self.call(name, work)
+
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
         """Send a transfer from files that signers have handed back: copies are merged.
 
@@ -325,44 +347,78 @@ class WalletManager(WalletFollower):
 
         now_ms = self._clock.now_ms()
 
-        def record(wallet: Wallet) -> tuple[ProvenTransfer, Outgoing]:
-            if not files:
-                raise SigningError("no file to send")
-            first, *others = (Unsigned.from_file(raw, self.network) for raw in files)
-            merged = first.merge(others)
-            named = {payee.index: payee.payee for payee in merged.payees}
+        def record(wallet: Wallet) -> Noted:
+            merged = merge_files(files, self.network)
             proven = merged.finish(self.network)
-            return proven, wallet.record(proven, now_ms, named=named)
+            return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
 
-        async with self._entry(name).sending:
-            return await self._submit(name, *await self.call(name, record))
+        async with self._sending(name) as entry:
+            return await self._submit(name, await self._on(entry, record))
 
-    async def _dispatch(
-        self, name: str, make: Callable[[Wallet], Prepared], request: Request | None = None
-    ) -> Outgoing:
+    @asynccontextmanager
+    async def _sending(self, name: str) -> AsyncIterator[OpenWallet]:
+        """Be the only one who sends from a wallet. What was noted and not sent, since the caller
+        gave up, is sent again at once."""
+        entry = self._entry(name)
+        async with entry.sending:
+            try:
+                yield entry
+            except trio.Cancelled:
+                self._hurry(entry)
+                raise
+
+    def _hurry(self, entry: OpenWallet) -> None:
+        """Have sent at once what the mempool does not have."""
+        entry.rebroadcast_at = -math.inf
+        self._wake.set()
+
+    async def _send_one(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
-        def work(wallet: Wallet) -> tuple[ProvenTransfer | None, Outgoing]:
-            known = None if request is None else _made_before(wallet, request)
-            if known is not None:
-                return None, known
+        def work(wallet: Wallet) -> Noted:
             with wallet.store.transaction():
-                proven, outgoing = _record(wallet, make(wallet), now_ms)
-                if request is not None:
-                    wallet.store.put_request(request.id, request.digest, outgoing.txid)
-            return proven, outgoing
+                return note(wallet, make(wallet), now_ms)
 
-        async with self._entry(name).sending:
-            proven, outgoing = await self.call(name, work)
-            return outgoing if proven is None else await self._submit(name, proven, outgoing)
+        async with self._sending(name) as entry:
+            return await self._submit(name, await self._on(entry, work))
 
-    async def _submit(self, name: str, proven: ProvenTransfer, outgoing: Outgoing) -> Outgoing:
+    async def _dispatch(
+        self, name: str, order: SpendingOrder, request: Request | None = None
+    ) -> Outgoing:
+        """Make, sign and note what an order takes in one piece of work, then send it."""
+        now_ms = self._clock.now_ms()
+
+        def work(wallet: Wallet) -> tuple[list[Noted], Outgoing | None]:
+            known = None if request is None else made_before(wallet, request)
+            return ([], known) if known else (carry_out(wallet, order, now_ms, request), None)
+
+        async with self._sending(name) as entry:
+            noted, known = await self._on(entry, work)
+            if known is not None:
+                # in case that whoever asked first gave up before it was sent
+                self._hurry(entry)
+                return known
+            sent = []
+            for at, step in enumerate(noted):
+                try:
+                    sent.append(await self._submit(name, step))
+                except TransferRefusedError:
+                    # what builds on the one that was refused is not sent
+                    for unsent in reversed(noted[at + 1 :]):
+                        await self._forget(entry, unsent.outgoing.txid)
+                    raise
+        *joined, outgoing = sent
+        txids = tuple(step.txid for step in joined)
+        return msgspec.structs.replace(outgoing, joined=txids)
+
+    async def _submit(self, name: str, noted: Noted) -> Outgoing:
+        outgoing = noted.outgoing
         try:
-            is_new = await self._link.submit(proven)
+            is_new = await self._link.submit(noted.proven)
         except TransferRefusedError:
             self.refused += 1
-            await self.call(name, lambda wallet: wallet.store.forget_outgoing(outgoing.txid))
+            await self._forget(self._entry(name), outgoing.txid)
             raise
         if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
             # sent by somebody else long ago: no anchor that is still to be read includes it
@@ -378,45 +434,35 @@ class WalletManager(WalletFollower):
         )
         return outgoing
 
+    async def _forget(self, entry: OpenWallet, txid: Txid) -> None:
+        await self._on(entry, lambda wallet: wallet.store.forget_outgoing(txid))
+
     def _included_at(self, txid: Txid) -> int | None:
         """Return the height at which the main chain includes a transfer, None if it does not."""
         with self._link.snapshot() as view:
             place = schema.TXID.get(view, txid)
         return None if place is None else place.height
 
-    async def receipt(self, name: str, txid: bytes, *, anchors: int = 64) -> bytes:
-        """Return a file that proves a transfer to anyone without a node.
+    async def receipt(
+        self, name: str, txid: bytes, *, anchors: int = 64, payees: Sequence[str] | None = None
+    ) -> bytes:
+        """Return a file that proves a transfer, and whom it pays, to anyone without a node.
 
         Raises `ReceiptError` if the transfer is not on the chain.
         """
-        self._entry(name)
 
-        def make() -> bytes:
+        def work(wallet: Wallet) -> bytes:
             with self._link.snapshot() as view:
-                return make_receipt(view, self.network, txid, anchors=anchors)
+                return prove_payment(wallet, view, txid, anchors=anchors, payees=payees)
 
-        return await self._runner.run(make)
+        return await self.call(name, work)
 
+    async def prove_reserve(self, name: str, amount: int, message: bytes) -> bytes:
+        """Return a file that shows that a wallet holds so many grains. Raises
+        `ReserveProofError`, `WalletLockedError`, `WatchOnlyError`."""
 
-def _record(wallet: Wallet, prepared: Prepared, now_ms: int) -> tuple[ProvenTransfer, Outgoing]:
-    """Sign a transfer, and note it as about to be sent."""
-    proven = wallet.finish(prepared)
-    outgoing = wallet.record(
-        proven,
-        now_ms,
-        payees=prepared.payees,
-        change=prepared.change,
-        replaces=prepared.replaces,
-    )
-    return proven, outgoing
+        def work(wallet: Wallet) -> bytes:
+            with self._link.snapshot() as view:
+                return prove_reserve(wallet, view, self._link, amount, message).to_file()
 
-
-def _made_before(wallet: Wallet, request: Request) -> Outgoing | None:
-    """Return what a request led to if it was made before. Raises `RequestReusedError`."""
-    found = wallet.store.request(request.id)
-    if found is None:
-        return None
-    digest, txid = found
-    if digest != request.digest:
-        raise RequestReusedError(request.id, txid)
-    return wallet.store.outgoing(txid)
+        return await self.call(name, work)

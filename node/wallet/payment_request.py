@@ -115,6 +115,14 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     return Draft(value, lock)
 
 
+def payee_of(network: Network, text: str) -> Draft:
+    """Return an output to an address, a paycode, a contract or a lock, worth next to nothing.
+
+    Raises `BadPaymentError` for what is no payee.
+    """
+    return draft_for(network, Payee(text, DUST, b""))
+
+
 def memo_for(
     network: Network, text: str, place: OutputPlace, output: Output, shared: bytes
 ) -> bytes | None:

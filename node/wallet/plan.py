@@ -34,12 +34,14 @@ from unchained.node.wallet.unsigned import (
 
 class Prepared(msgspec.Struct, frozen=True):
     """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
-    the output that brings change; `replaces` the txid of a transfer that it takes the place of."""
+    the output that brings change; `replaces` the txid of a transfer that it takes the place of;
+    `warning` is what whoever sends it should know."""
 
     unsigned: Unsigned
     payees: tuple[Payee, ...]
     change: int | None
     replaces: bytes = b""
+    warning: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -68,12 +70,33 @@ def costs_of(plan: Plan, fee: Fee) -> SelectionCosts:
         raise BadPaymentError(
             f"the payees take {encoded} bytes, one transfer holds {MAX_TRANSFER_ENCODED}"
         )
-    if fee.target is not None:
-        return SelectionCosts(fee.target, 0, 0, 0, DUST, most)
+    if fee.exact is not None:
+        return SelectionCosts(fee.exact, 0, 0, 0, DUST, most)
     size = encoded + OUTPUT_SIZE_SURCHARGE * len(plan.outputs)
     per_input = fee.rate * (71 + condition)
     change = fee.rate * back
     return SelectionCosts(fee.rate * size, per_input, change, change + per_input, DUST, most)
+
+
+def subtract(plan: Plan, payees: Sequence[Payee], fee: int) -> tuple[Plan, tuple[Payee, ...]]:
+    """Return a plan and its payees who bear a fee in equal parts, the first of them what cannot be
+    shared. Raises `BadPaymentError` where one is left with too little."""
+    share, rest = divmod(fee, len(payees))
+    values = [payee.value - share - (rest if at == 0 else 0) for at, payee in enumerate(payees)]
+    if min(values) < DUST:
+        raise BadPaymentError(
+            f"the fee of {shortest(fee)} UNC leaves a payee {shortest(max(0, min(values)))} UNC: a "
+            f"payment is at least {shortest(DUST)} UNC"
+        )
+    drafts = tuple(
+        msgspec.structs.replace(draft, value=value)
+        for draft, value in zip(plan.outputs, values, strict=True)
+    )
+    paid = tuple(
+        msgspec.structs.replace(payee, value=value)
+        for payee, value in zip(payees, values, strict=True)
+    )
+    return msgspec.structs.replace(plan, outputs=drafts), paid
 
 
 def assemble(

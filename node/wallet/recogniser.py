@@ -11,7 +11,7 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, OutputPlace, address_lock, open_note
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
 from unchained.node.primitives.hashing import COIN_HASH
-from unchained.node.primitives.transfer import SizedTransfer, Transfer, output_id
+from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId, Lock, Txid
 from unchained.node.wallet.note_filter import Note, NoteFilter
 from unchained.node.wallet.records import Origin
@@ -43,12 +43,21 @@ class FoundCoin(msgspec.Struct, frozen=True, gc=False):
 
 class TransferFinds(msgspec.Struct, frozen=True, gc=False):
     """What a transfer is to the wallet: its name, the coins that it spends, and those of its
-    outputs that are the wallet's."""
+    outputs that are the wallet's. `fee` in grains."""
 
     txid: Txid
+    fee: int
+    outputs: tuple[Output, ...]
     spends: tuple[bytes, ...]
     preimages: tuple[bytes, ...]
     found: tuple[FoundCoin, ...]
+
+    def others(self) -> list[tuple[bytes, int]]:
+        """Return lock and value of each output that is not the wallet's."""
+        own = {coin.index for coin in self.found if coin.account != CONTRACT_ACCOUNT}
+        return [
+            (output.lock, output.value) for at, output in enumerate(self.outputs) if at not in own
+        ]
 
 
 class Recogniser:
@@ -134,6 +143,8 @@ class Recogniser:
             finds.append(
                 TransferFinds(
                     txid,
+                    transfer.fee,
+                    transfer.outputs,
                     tuple(spent.coin_id for spent in transfer.inputs),
                     transfer.preimages,
                     tuple(found),

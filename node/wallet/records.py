@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
+from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
+from unchained.node.wallet.contracts import Contract
 
 
 class Origin(enum.IntEnum):
@@ -79,17 +82,36 @@ class OutgoingState(enum.IntEnum):
     what brought it any more. It waits again if that comes back."""
 
 
+AccountRef = int | str
+"""An account by its number or its name."""
+
+
 class Payee(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Whom a transfer pays: an address, a paycode, or the hex digits of a lock."""
+    """Whom a transfer pays: an address, a paycode, a contract, or the hex digits of a lock; or,
+    until it is made, the name of one in the address book. `name` is what the book calls him."""
 
     payee: str
     value: int
     memo: bytes
+    name: str = ""
+
+
+class PaymentSecret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What proves that the output at `index` pays a paycode: the secret that payer and payee
+    share, 32 bytes."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_OUTPUTS)]
+    shared: Bytes32
+
+    def __repr__(self) -> str:
+        return f"<PaymentSecret {self.index}>"
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A transfer that the wallet made. `height` is that of its anchor, None if in none; `change`
-    the index of the output that brings change, None if none does."""
+    the index of the output that brings change, None if none does. `secrets` prove whom it pays, as
+    far as the wallet has kept them. `joined` are the transfers that were made for it to join coins,
+    where it has just been sent."""
 
     txid: Txid
     wid: Wid
@@ -102,6 +124,10 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     size: int
     payees: tuple[Payee, ...]
     change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
+    joined: tuple[Txid, ...] = ()
+    warning: str = ""
+    """What whoever sends it should know; it is not kept."""
 
     @classmethod
     def of(
@@ -111,8 +137,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         height: int | None,
         state: OutgoingState,
         replaces: bytes,
-        payees: tuple[Payee, ...],
-        change: int | None,
+        noted: OutgoingNote,
     ) -> Outgoing:
         """Return what the wallet knows of a transfer, with what its bytes say."""
         return cls(
@@ -125,27 +150,172 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
             replaces,
             sized.transfer.fee,
             sized.size,
-            payees,
-            change,
+            noted.payees,
+            noted.change,
+            noted.secrets,
         )
+
+
+class OutgoingNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the wallet keeps of a transfer that its bytes do not say."""
+
+    payees: tuple[Payee, ...]
+    change: int | None
+    secrets: tuple[PaymentSecret, ...] = ()
+
+
+class HistoryKind(enum.IntEnum):
+    """What an entry of the history is."""
+
+    MINED = 0
+    """A coin that was mined."""
+    RECEIVED = 1
+    """A transfer of others that pays the wallet."""
+    PAID = 2
+    """A transfer that spends coins of the wallet and pays others."""
+    MOVED = 3
+    """A transfer that spends coins of the wallet and pays the wallet alone."""
+
+
+class HistoryStatus(enum.IntEnum):
+    """How an entry of the history stands; from `ABANDONED` on it has moved nothing."""
+
+    WAITING = 0
+    INCLUDED = 1
+    ABANDONED = 2
+    REPLACED = 3
+    CONFLICT = 4
+    GONE = 5
+    """The chain and the mempool do not have it any more, and the wallet did not make it."""
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """A minted coin (`key` is its id) or a transfer (`key` is its txid) that touched the wallet.
 
-    `height` None while it waits. `fee` only where the wallet made the transfer.
+    `height` None while it waits; `time_ms` of its anchor, or when it was first seen, None where an
+    earlier version did not note it. `fee` where the wallet spent coins, None else. `account` is
+    the only one that it touched, None if there were several. `tags` are those of the paycodes that
+    it paid; `changed` is the sequence number of the last event that tells of it.
     """
 
     key: bytes
-    minted: bool
+    kind: HistoryKind
+    status: HistoryStatus
     height: int | None
-    time_ms: int
+    time_ms: int | None
     received: int
     sent: int
     fee: int | None
+    account: int | None
     label: str
     payees: tuple[Payee, ...]
     memos: tuple[bytes, ...]
+    tags: tuple[bytes, ...]
+    changed: int
+
+    @property
+    def minted(self) -> bool:
+        """Whether it is a coin that was mined."""
+        return self.kind is HistoryKind.MINED
+
+    @property
+    def net(self) -> int:
+        """Grains that the wallet has more for it, or less."""
+        return self.received - self.sent
+
+
+class MinedDay(msgspec.Struct, frozen=True, gc=False):
+    """What was mined in a day (UTC): `time_ms` is that of the latest coin, the heights are those of
+    the lowest and the highest anchor."""
+
+    day_ms: int
+    time_ms: int
+    coins: int
+    received: int
+    first_height: int
+    last_height: int
+
+
+class InvoiceStatus(enum.IntEnum):
+    """How an invoice stands, by what the chain includes."""
+
+    OPEN = 0
+    PARTLY_PAID = 1
+    PAID = 2
+    OVERPAID = 3
+    EXPIRED = 4
+    PAID_LATE = 5
+    CANCELLED = 6
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether all of it has been paid, in time or late."""
+        return self in (InvoiceStatus.PAID, InvoiceStatus.OVERPAID, InvoiceStatus.PAID_LATE)
+
+
+class Invoice(msgspec.Struct, frozen=True, gc=False):
+    """Something to be paid to a paycode of its own. `tag` names it, 8 bytes; `amount` in grains,
+    None if the payer chooses. `received` is on the chain, `pending` waits. `confirmed`: it has, or
+    had, the votes that `confirmations` asks for."""
+
+    tag: bytes
+    account: int
+    amount: int | None
+    label: str
+    confirmations: int
+    created_ms: int
+    expires_ms: int | None
+    cancelled_ms: int | None
+    status: InvoiceStatus
+    received: int
+    pending: int
+    confirmed: bool
+
+
+class HistoryChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
+    """An entry of the history that came, or stands otherwise. `undone_height`: it was included
+    there, and that anchor is not on the main chain any more."""
+
+    key: bytes
+    kind: HistoryKind
+    status: HistoryStatus
+    height: int | None
+    undone_height: int | None
+    received: int
+    sent: int
+
+    @property
+    def name(self) -> str:
+        """What a program calls it."""
+        if self.kind is HistoryKind.MINED:
+            return "coin.mined" if self.status is HistoryStatus.INCLUDED else "coin.undone"
+        is_undone = self.undone_height is not None and self.height is None
+        return "transfer.undone" if is_undone else f"transfer.{self.status.name.lower()}"
+
+
+class InvoiceChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
+    """An invoice that stands otherwise. Amounts in grains."""
+
+    tag: bytes
+    status: InvoiceStatus
+    amount: int | None
+    received: int
+    pending: int
+    label: str
+    confirmed: bool
+
+    @property
+    def name(self) -> str:
+        """What a program calls it."""
+        return "invoice.confirmed" if self.confirmed else f"invoice.{self.status.name.lower()}"
+
+
+class WalletEvent(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a wallet's log. `sequence` grows by one; `time_ms` is when it was noted."""
+
+    sequence: int
+    time_ms: int
+    change: HistoryChange | InvoiceChange
 
 
 class ScanProgress(msgspec.Struct, frozen=True, gc=False):
@@ -175,3 +345,40 @@ class WalletStoreStatistics(msgspec.Struct, frozen=True):
     unspent: int
     outgoing: int
     transactions: int
+
+
+class WalletInfo(msgspec.Struct, frozen=True):
+    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
+
+    name: str
+    network: str
+    watch_only: bool
+    locked: bool
+    has_passphrase: bool
+    has_bip39_passphrase: bool | None
+    birth: int
+    accounts: tuple[int, ...]
+    found_accounts: tuple[int, ...]
+    """Those of a restored wallet to which coins had come."""
+    height: int | None
+
+
+class WatchedContract(msgspec.Struct, frozen=True):
+    """A contract that the wallet is party to, with its coins and what has been learnt of it.
+
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    """
+
+    contract: Contract
+    coins: tuple[WalletCoin, ...]
+    preimage: bytes | None
+    label: str
+
+    @property
+    def value(self) -> int:
+        """Grains that the contract holds on the chain."""
+        return sum(
+            coin.value
+            for coin in self.coins
+            if coin.spent_height is None and coin.height is not None
+        )

@@ -21,7 +21,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Wid
 from unchained.node.wallet.link import RecentTransfers
-from unchained.node.wallet.recogniser import FoundCoin, Recogniser
+from unchained.node.wallet.recogniser import FoundCoin, Recogniser, TransferFinds
 from unchained.node.wallet.records import ScanProgress
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.storage import schema
@@ -187,18 +187,15 @@ class Scanner:
             for sized in self._transfers(view, body.transfers):
                 listed.append((sized, height, anchor.header.time))
                 items += 1 + len(sized.raw) // OUTPUT_BYTES
-        spends: list[tuple[bytes, bytes, int]] = []
-        transfers: list[tuple[bytes, int]] = []
-        for (_, at, _), finds in zip(listed, self._recogniser.transfers(listed), strict=True):
+        transfers: list[tuple[TransferFinds, int, int]] = []
+        for (_, at, time_ms), finds in zip(listed, self._recogniser.transfers(listed), strict=True):
             assert at is not None, "of an anchor"
             found += finds.found
-            spends += [(coin_id, finds.txid, at) for coin_id in finds.spends]
-            transfers.append((finds.txid, at))
+            transfers.append((finds, at, time_ms))
             self._learn(finds.preimages)
         spent = self._store.connect(
             anchors if follow else (),
             found,
-            spends,
             transfers,
             keep=self._network.max_reorg + EXTRA_ANCHORS,
         )
@@ -268,12 +265,12 @@ class Scanner:
         entry = schema.MEMPOOL.get(view, wid)
         sized = None if entry is None else next(self._transfers(view, (wid,)), None)
         if entry is None or sized is None:
-            if self._store.set_waiting(wid, None, ()):
+            if self._store.set_waiting(wid, None):
                 self._touched.append(wid)
             return
         finds = self._recogniser.transfer(sized, None, entry.added_ms)
         self._learn(finds.preimages)
-        if self._store.set_waiting(wid, sized, finds.found):
+        if self._store.set_waiting(wid, finds, entry.added_ms):
             self._touched.append(finds.txid)
 
 

@@ -111,3 +111,8 @@ def _search(need: int, coins: Sequence[Candidate], costs: SelectionCosts) -> Sel
         while at < len(worth) and worth[at][0] == worth[left_out][0]:
             at += 1
     return None
+
+
+def worth_spending(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
+    """Return the coins that are worth more than what spending them costs."""
+    return [coin for coin in coins if coin[1] > costs.per_input]

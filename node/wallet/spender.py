@@ -6,7 +6,6 @@ grains per byte of size (Protocol §8.2).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -14,26 +13,20 @@ import msgspec
 
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.policy import DUST, replacement_fee
+from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode
-from unchained.node.primitives.amounts import shortest
-from unchained.node.primitives.conditions import (
-    HashTimeLockCondition,
-    KeyCondition,
-    MultisigCondition,
-)
+from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
     Transfer,
     output_id,
 )
-from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.wallet.contracts import Contract
+from unchained.node.primitives.types import Lock
 from unchained.node.wallet.errors import (
     BadPaymentError,
-    ContractError,
+    ConsolidationNeededError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
@@ -41,17 +34,19 @@ from unchained.node.wallet.errors import (
     NothingToDoError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.payment_request import Draft, draft_for
-from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of
-from unchained.node.wallet.records import Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of, subtract
+from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
+from unchained.node.wallet.replacement import check_replaces, with_descendants
 from unchained.node.wallet.selection import (
     MAX_SEARCHED,
     Candidate,
     Selection,
     SelectionCosts,
     select,
+    worth_spending,
 )
-from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
 MAX_TRANSFERS: Final = 64
@@ -85,6 +80,19 @@ class Spender:
         # Protocol §8.3: IMMATURE_COIN
         return self.next_height - self._network.maturity + 1
 
+    def account_index(self, which: AccountRef) -> int:
+        """Return the number of an account that is told by its number or its name. Raises
+        `NoSuchAccountError`."""
+        index = which if isinstance(which, int) else AccountNames(self._store).find(which)
+        if index is None or index not in self._accounts:
+            raise NoSuchAccountError(which)
+        return index
+
+    def _resolved(self, payees: Sequence[Payee]) -> list[Payee]:
+        """Return payees with what their names in the address book stand for."""
+        book = PayeeBook(self._store, self._network)
+        return [book.resolve(payee) for payee in payees]
+
     def _account(self, index: int) -> WatchAccount:
         account = self._accounts.get(index)
         if account is None:
@@ -104,11 +112,13 @@ class Spender:
         payees: Sequence[Payee],
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         coins: Sequence[bytes] | None = None,
         lock_height: int = 0,
+        subtract_fee: bool = False,
     ) -> Prepared:
-        """Pay from an account's coins, or from those named.
+        """Pay from an account's coins, or from those named; with `subtract_fee` the payees bear
+        the fee, in equal parts.
 
         Confirmed coins are taken if they suffice, else also the change of the wallet's own
         waiting transfers. Raises a `SpendingError`, `NoSuchCoinError`, `NoSuchAccountError`.
@@ -117,9 +127,42 @@ class Spender:
             raise BadPaymentError(
                 f"a transfer pays 1 to {MAX_OUTPUTS - 1} payees, got {len(payees)}"
             )
+        account, payees = self.account_index(account), self._resolved(payees)
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         plan = self._key_plan(account, outputs, lock_height)
+        if subtract_fee:
+            return self._prepare_subtracting(plan, fee, account, payees, coins)
         return self._prepare(plan, fee, account, payees, coins)
+
+    def _prepare_subtracting(
+        self,
+        plan: Plan,
+        fee: Fee,
+        account: int,
+        payees: Sequence[Payee],
+        coins: Sequence[bytes] | None,
+    ) -> Prepared:
+        fee.check()
+        costs = costs_of(plan, fee)
+        amount = sum(output.value for output in plan.outputs)
+        # the payees bear what coins and change cost; what is too little for change bears a part
+        free = msgspec.structs.replace(costs, per_input=0, change=0, waste=costs.least - 1)
+        selection = self._choose(amount, account, coins, free, (), least=costs.per_input)
+        borne = selection.total - amount - selection.change
+        due = costs.bare + costs.per_input * len(selection.coins)
+        due += costs.change if selection.change else 0
+        plan, paid = subtract(plan, payees, max(0, due - borne))
+        chosen = self._store.coins_by_id(selection.coins)
+        return assemble(
+            self._network,
+            plan,
+            chosen,
+            selection.change,
+            paid,
+            b"",
+            fee=fee,
+            randomness=self._randomness,
+        )
 
     def _key_plan(
         self,
@@ -176,13 +219,15 @@ class Spender:
         coins: Sequence[bytes] | None,
         costs: SelectionCosts,
         doomed: Collection[bytes],
+        least: int | None = None,
     ) -> Selection:
+        """Choose coins worth more than `least` grains each, by default more than they cost."""
         costs = msgspec.structs.replace(costs, bare=0)
         if coins is not None:
             named = sorted(self._named(account, coins), key=lambda coin: -coin[1])
             return select(need, named, named, costs)
         store, mature = self._store, self.mature_below
-        least = costs.per_input
+        least = costs.per_input if least is None else least
         largest = store.spendable(account, mature, most=MAX_INPUTS + 1, above=least)
         fitting = store.spendable(
             account,
@@ -193,8 +238,8 @@ class Spender:
         )
         try:
             return select(need, largest, fitting, costs)
-        except InsufficientFundsError:
-            change = _worth(store.own_change(account, doomed), costs)
+        except (InsufficientFundsError, ConsolidationNeededError):
+            change = worth_spending(store.own_change(account, doomed), costs)
             if not change:
                 raise
         everything = sorted((*largest, *change), key=lambda coin: -coin[1])
@@ -221,7 +266,7 @@ class Spender:
         to: str,
         fee: Fee,
         *,
-        account: int = 0,
+        account: AccountRef = 0,
         memo: bytes = b"",
         coins: Sequence[bytes] | None = None,
     ) -> list[Prepared]:
@@ -230,14 +275,42 @@ class Spender:
 
         Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`.
         """
-        return self._gather(account, fee, Payee(to, DUST, memo), least_inputs=1, named=coins)
+        account = self.account_index(account)
+        (payee,) = self._resolved([Payee(to, DUST, memo)])
+        return self._gather(account, fee, payee, least_inputs=1, named=coins)
 
     def consolidate(
-        self, fee: Fee, *, account: int = 0, below: int | None = None
+        self, fee: Fee, *, account: AccountRef = 0, below: int | None = None
     ) -> list[Prepared]:
         """Join an account's coins, the smallest first, into few; with `below` only those of a
         lower value. Raises `NothingToDoError` if there is nothing to join."""
-        return self._gather(account, fee, None, least_inputs=2, below=below)
+        index = self.account_index(account)
+        return self._gather(index, fee, None, least_inputs=2, below=below)
+
+    def join_largest(self, fee: Fee, account: int) -> Prepared | None:
+        """Join as many of an account's largest coins as one transfer holds; None where there are no
+        two."""
+        costs = costs_of(self._gathered(account, None, DUST), fee)
+        share = self._store.spendable(
+            account, self.mature_below, most=costs.max_inputs, above=costs.per_input
+        )
+        return self._joined(account, fee, None, share) if len(share) > 1 else None
+
+    def _joined(
+        self, account: int, fee: Fee, payee: Payee | None, share: Sequence[Candidate]
+    ) -> Prepared | None:
+        """Pay some coins to a payee, or to the account itself; None where they do not cover the
+        fee."""
+        costs = costs_of(self._gathered(account, payee, DUST), fee)
+        value = sum(value for _, value in share) - costs.bare - costs.per_input * len(share)
+        if value < DUST:
+            return None
+        plan = self._gathered(account, payee, value)
+        paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
+        chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
+        return assemble(
+            self._network, plan, chosen, 0, paid, b"", fee=fee, randomness=self._randomness
+        )
 
     def _gather(
         self,
@@ -250,7 +323,7 @@ class Spender:
         named: Sequence[bytes] | None = None,
     ) -> list[Prepared]:
         fee.check()
-        if fee.target is not None:
+        if fee.exact is not None:
             raise BadPaymentError("several transfers take a fee rate, not a fee")
         costs = costs_of(self._key_plan(account, ()), fee)
         if named is None:
@@ -263,30 +336,15 @@ class Spender:
                 smallest=payee is None,
             )
         else:
-            worth = _worth(self._named(account, named), costs)
+            worth = worth_spending(self._named(account, named), costs)
         prepared = []
         for start in range(0, len(worth), MAX_INPUTS):
             share = worth[start : start + MAX_INPUTS]
-            probe = self._gathered(account, payee, DUST)
-            total = sum(value for _, value in share)
-            plan_costs = costs_of(probe, fee)
-            value = total - plan_costs.bare - plan_costs.per_input * len(share)
-            if len(share) < least_inputs or value < DUST:
+            if len(share) < least_inputs:
                 continue
-            plan = self._gathered(account, payee, value)
-            paid = () if payee is None else (msgspec.structs.replace(payee, value=value),)
-            chosen = self._store.coins_by_id([coin_id for coin_id, _ in share])
-            made = assemble(
-                self._network,
-                plan,
-                chosen,
-                0,
-                paid,
-                b"",
-                fee=fee,
-                randomness=self._randomness,
-            )
-            prepared.append(made)
+            made = self._joined(account, fee, payee, share)
+            if made is not None:
+                prepared.append(made)
         if not prepared:
             raise NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared
@@ -319,12 +377,12 @@ class Spender:
             raise NoSuchTransferError("the transfer pays nobody: abandon it instead")
         plan = self._key_plan(account, outputs, raw.lock_height, coins)
         # with the transfer goes what builds on it: none of that can be spent
-        family = self._with_descendants(old)
+        family = with_descendants(self._store, old)
         doomed = [step.txid for step in family]
         prepared = self._prepare(
             plan, fee, account, old.payees, replaces=bytes(old.txid), doomed=doomed
         )
-        self._check_replaces(old, family, prepared)
+        check_replaces(old, family, prepared)
         return prepared
 
     def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
@@ -357,121 +415,6 @@ class Spender:
             )
         return self._to_self(own.account, output.value)
 
-    def _check_replaces(
-        self, old: Outgoing, family: Sequence[Outgoing], prepared: Prepared
-    ) -> None:
-        unsigned = prepared.unsigned
-        size = size_bound(unsigned, 1)
-        least = replacement_fee(size, (old,), family)
-        if unsigned.fee < least:
-            raise BadPaymentError(
-                f"a fee of {shortest(unsigned.fee)} UNC does not replace one of "
-                f"{shortest(old.fee)} UNC: it takes {shortest(least)} UNC, a rate of "
-                f"{-(-least // size)} grains per byte"
-            )
-
-    def _with_descendants(self, old: Outgoing) -> list[Outgoing]:
-        family = [old]
-        made = set(_output_ids(old))
-        for step in self._store.waiting_outgoing():
-            spent = {entry.coin_id for entry in Transfer.from_bytes(step.raw).inputs}
-            if step.txid != old.txid and spent & made:
-                family.append(step)
-                made.update(_output_ids(step))
-        return family
-
-    # Contracts
-
-    def from_contract(
-        self,
-        contract: Contract,
-        fee: Fee,
-        *,
-        payees: Sequence[Payee] = (),
-        account: int = 0,
-        preimage: bytes | None = None,
-        named: Sequence[bytes] | None = None,
-    ) -> Prepared:
-        """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
-        no payees take everything to an account's own paycode.
-
-        Anybody can pay a lock, so the largest coins are spent, as many as one transfer holds,
-        and none that is worth less than its fee; or those that are named.
-
-        A hash-time-lock is claimed with its preimage, and refunded without. Raises
-        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
-        """
-        terms = contract.terms
-        preimages: tuple[bytes, ...] = ()
-        lock_height, signatures = 0, 1
-        if isinstance(terms, MultisigCondition):
-            signatures = terms.threshold
-        elif isinstance(terms, HashTimeLockCondition):
-            if preimage is not None:
-                if hashlib.sha256(preimage).digest() != terms.hash:
-                    raise ContractError("the preimage does not fit the contract's hash")
-                preimages = (preimage,)
-            elif terms.height > self.next_height:
-                raise ContractError(
-                    f"the contract can be refunded from height {terms.height} on, "
-                    f"the next anchor has {self.next_height}"
-                )
-            else:
-                lock_height = terms.height
-        outputs = tuple(draft_for(self._network, payee) for payee in payees)
-        back = Draft(0, contract.lock) if payees else self._to_self(account)
-        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
-        coins = self._contract_coins(contract, costs_of(plan, fee), named)
-        plan = msgspec.structs.replace(plan, fixed=tuple(coins))
-        prepared = self._prepare(plan, fee, None, payees)
-        if not prepared.unsigned.outputs:
-            raise InsufficientFundsError(
-                costs_of(plan, fee).change, sum(coin.value for coin in coins)
-            )
-        return prepared
-
-    def _contract_coins(
-        self, contract: Contract, costs: SelectionCosts, named: Sequence[bytes] | None
-    ) -> list[WalletCoin]:
-        confirmed = [
-            coin
-            for coin in self._store.coins_at(contract.lock)
-            if coin.height is not None and coin.spent_height is None and not coin.leaving
-        ]
-        if not confirmed:
-            raise ContractError("the contract holds no confirmed coins")
-        ready = [coin for coin in confirmed if not self._is_immature(coin)]
-        if not ready:
-            raise ContractError("the contract's coins were all minted too lately to be spent")
-        if named is not None:
-            ready = _only_named(ready, named)
-        worth = [coin for coin in ready if coin.value > costs.per_input]
-        if not worth:
-            raise ContractError("no coin of the contract is worth its fee")
-        worth.sort(key=lambda coin: (-coin.value, coin.coin_id))
-        return worth[: costs.max_inputs]
-
     def _is_immature(self, coin: WalletCoin) -> bool:
         # a coin that was mined to a lock is minted, whatever the lock
         return not coin.txid and (coin.height or 0) >= self.mature_below
-
-
-def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[WalletCoin]:
-    found = {coin.coin_id: coin for coin in coins}
-    chosen = []
-    for coin_id in dict.fromkeys(named):
-        coin = found.get(CoinId(coin_id))
-        if coin is None:
-            raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
-        chosen.append(coin)
-    return chosen
-
-
-def _worth(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
-    """Return the coins that are worth more than what spending them costs."""
-    return [coin for coin in coins if coin[1] > costs.per_input]
-
-
-def _output_ids(transfer: Outgoing) -> list[CoinId]:
-    count = len(Transfer.from_bytes(transfer.raw).outputs)
-    return [output_id(transfer.txid, index) for index in range(count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ _FINGERPRINT: Final = HashContext("payee fingerprint")
 
 
 class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
-    """One output of a transfer to be signed.
+    """One output of a transfer to be signed. `name` is what the address book calls the payee.
 
     `own`: it comes back to the wallet, which alone can spend it. `payee` is whom it pays, as the
     file names and proves it; empty where the file names nobody. `fingerprint` is of the whole of
@@ -41,6 +41,7 @@ class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str
     terms: str
     memo: bytes
+    name: str
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -52,6 +53,8 @@ class Summary(msgspec.Struct, frozen=True):
     outputs: tuple[SummaryOutput, ...]
     can_sign: tuple[KeyHash, ...]
     signed_by: tuple[KeyHash, ...]
+    missing: int
+    """Signatures that are needed still, at least."""
 
 
 def summarize(
@@ -60,9 +63,11 @@ def summarize(
     found: Sequence[FoundCoin],
     own: Collection[KeyHash],
     contracts: Sequence[Contract],
+    names: Mapping[str, str],
 ) -> Summary:
     """Return what signing means to the holder of the keys `own`, who has recognised `found` among
-    the outputs. Raises `SigningError` where an output does not pay whom the file names."""
+    the outputs and calls payees by `names`. Raises `SigningError` where an output does not pay
+    whom the file names."""
     mine = {coin.index: coin for coin in found if coin.account != CONTRACT_ACCOUNT}
     named = {payee.index: payee for payee in unsigned.payees}
     known = {contract.lock: contract.terms for contract in contracts}
@@ -87,6 +92,7 @@ def summarize(
             "" if payee is None else fingerprint_of(payee.payee),
             "" if terms is None else terms_of(terms),
             memo,
+            "" if payee is None else names.get(payee.payee, ""),
         )
 
     return Summary(
@@ -96,6 +102,7 @@ def summarize(
         tuple(describe(at) for at in range(len(unsigned.outputs))),
         tuple(key for key in unsigned.signers() if key in own),
         tuple(sorted(unsigned.signed_by())),
+        unsigned.missing(),
     )
 
 

@@ -12,10 +12,12 @@ from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamagedError
 
-WALLET_DB_VERSION: Final = 2
+WALLET_DB_VERSION: Final = 3
 """Goes up with every change of layout."""
 
 _STORE_KEY: Final = HashContext("wallet store")
+_NAME_KEY: Final = HashContext("wallet names")
+_NAME: Final = HashContext("wallet name")
 
 ACTIVE: Final = """{txid} IN (
     SELECT txid FROM waiting
@@ -54,6 +56,102 @@ _REQUESTS: Final = (
     "WITHOUT ROWID",
     "CREATE INDEX requests_txid ON requests (txid)",
 )
+
+_DIRTY_COIN: Final = """
+    INSERT INTO dirty VALUES (
+        CASE {row}.txid WHEN x'' THEN {row}.coin_id ELSE {row}.txid END
+    );
+    INSERT INTO dirty SELECT {row}.spent_by WHERE {row}.spent_by != x'';
+    INSERT INTO dirty_tags SELECT {row}.tag WHERE {row}.tag != x'';
+"""
+_DIRTY_TRANSFER: Final = """
+    INSERT INTO dirty VALUES ({row}.txid);
+    INSERT INTO dirty_tags SELECT tag FROM coins WHERE txid = {row}.txid AND tag != x'';
+"""
+
+
+def _trigger(table: str, change: str, said: str, *rows: str, when: str = "") -> str:
+    """Return the trigger that marks what a change of a row may concern, by the `OLD` row, the `NEW`
+    one or both."""
+    name = f"{table}_{change.partition(' ')[0].lower()}"
+    marks = "".join(said.format(row=row) for row in rows)
+    return f"CREATE TRIGGER {name} AFTER {change} ON {table} {when} BEGIN {marks} END"
+
+
+_HISTORY: Final = (
+    "ALTER TABLE coins ADD COLUMN tag BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE coins ADD COLUMN seen_ms INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX coins_tag ON coins (tag) WHERE tag != x''",
+    """CREATE TABLE transfers (
+        txid BLOB PRIMARY KEY,
+        time_ms INTEGER NOT NULL,
+        fee INTEGER NOT NULL,
+        others BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE history (
+        key BLOB PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        height INTEGER,
+        time_ms INTEGER,
+        received INTEGER NOT NULL,
+        sent INTEGER NOT NULL,
+        account INTEGER,
+        changed INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX history_place ON history (place DESC, key) WHERE status < 2",
+    """CREATE INDEX history_mined ON history (time_ms, received, account)
+        WHERE kind = 0 AND status < 2""",
+    "CREATE INDEX history_changed ON history (changed)",
+    """CREATE TABLE invoices (
+        tag BLOB PRIMARY KEY,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER,
+        cancelled_ms INTEGER,
+        status INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        pending INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL,
+        secret BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX invoices_created ON invoices (created_ms, tag)",
+    "CREATE INDEX invoices_due ON invoices (expires_ms) WHERE status < 2",
+    """CREATE INDEX invoices_unconfirmed ON invoices (tag)
+        WHERE confirmed = 0 AND status IN (2, 3, 5)""",
+    """CREATE TABLE wallet_events (
+        sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, secret BLOB NOT NULL
+    )""",
+    "CREATE TABLE dirty (key BLOB NOT NULL)",
+    "CREATE TABLE dirty_tags (tag BLOB NOT NULL)",
+    _trigger("coins", "INSERT", _DIRTY_COIN, "NEW"),
+    _trigger("coins", "DELETE", _DIRTY_COIN, "OLD"),
+    _trigger(
+        "coins",
+        "UPDATE OF height, value, spent_height, spent_by",
+        _DIRTY_COIN,
+        "OLD",
+        "NEW",
+        when="""WHEN OLD.height IS NOT NEW.height OR OLD.value != NEW.value
+            OR OLD.spent_height IS NOT NEW.spent_height OR OLD.spent_by != NEW.spent_by""",
+    ),
+    _trigger("waiting", "INSERT", _DIRTY_TRANSFER, "NEW"),
+    _trigger("waiting", "DELETE", _DIRTY_TRANSFER, "OLD"),
+    _trigger("outgoing", "INSERT", _DIRTY_TRANSFER, "NEW"),
+    _trigger("outgoing", "DELETE", _DIRTY_TRANSFER, "OLD"),
+    _trigger(
+        "outgoing",
+        "UPDATE OF height, state",
+        _DIRTY_TRANSFER,
+        "NEW",
+        when="WHEN OLD.height IS NOT NEW.height OR OLD.state != NEW.state",
+    ),
+)
+"""History, invoices and the log of what happened. Whatever may have changed one of them marks it,
+in the same transaction, and what is marked is worked out anew later: no way in can forget it.
+
+The statuses are those of `HistoryStatus` and `InvoiceStatus`; the tag of a coin and of an invoice
+is a pseudonym that shows nothing without the view key."""
 
 SCHEMA: Final = f"""
 {";".join(_REQUESTS)};
@@ -107,6 +205,7 @@ CREATE TABLE contracts (
     created_ms INTEGER NOT NULL,
     preimage BLOB NOT NULL
 ) WITHOUT ROWID;
+{";".join(_HISTORY)};
 """
 """Every table. A `secret` column is a sealed MessagePack value; all else is on the chain or says
 nothing about its owner but that these coins are his."""
@@ -124,15 +223,37 @@ TO_VERSION_2: Final = (
 """Forgets what a chain of version 1 said, which is no more, and keeps what the owner did: labels,
 contracts, and whom transfers paid. Notes of version 1 carried no tag."""
 
+TO_VERSION_3: Final = (
+    *_HISTORY,
+    "UPDATE coins SET seen_ms = time_ms",
+    """INSERT INTO dirty
+        SELECT CASE txid WHEN x'' THEN coin_id ELSE txid END FROM coins
+        UNION SELECT spent_by FROM coins WHERE spent_by != x''
+        UNION SELECT txid FROM outgoing UNION SELECT txid FROM waiting""",
+)
+"""Works out the history of what is known. No wallet of version 2 made paycodes with a tag."""
+
+_TAG: Final = HashContext("wallet tag")
+
 
 class Sealer:
     """Seals what the chain does not show, under a key that follows from the view key."""
 
-    __slots__ = ("_cipher", "_randomness")
+    __slots__ = ("_cipher", "_names", "_randomness", "_seed")
 
     def __init__(self, view_seed: bytes, randomness: Randomness = SYSTEM) -> None:
+        self._names = _NAME_KEY(view_seed)
         self._cipher = ChaCha20Poly1305(_STORE_KEY(view_seed))
         self._randomness = randomness
+        self._seed = view_seed
+
+    def pseudonym(self, tag: bytes) -> bytes:
+        """Return what stands for a tag in a column, 16 bytes; empty for none."""
+        return _TAG(self._seed + tag)[:16] if any(tag) else b""
+
+    def key_of(self, name: str) -> bytes:
+        """Return the key of a row that is found by a name, and does not show it."""
+        return _NAME(self._names + name.encode())[:16]
 
     def seal(self, value: object, bound_to: bytes) -> bytes:
         """Return the sealed bytes of a value, which open only beside the same key of a row."""

@@ -207,6 +207,24 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
         """Return the key hashes that have signed."""
         return {key_hash(entry.public_key) for entry in self.signatures}
 
+    def missing(self) -> int:
+        """Return how many signatures are needed still, at least."""
+        done = self.signed_by()
+        hashes = {hashlib.sha256(preimage).digest() for preimage in self.preimages}
+        single: set[KeyHash] = set()
+        shared = 0
+        for spent in self.inputs:
+            condition = parse_condition(spent.condition)
+            if isinstance(condition, MultisigCondition):
+                signed = len(done.intersection(condition.key_hashes))
+                shared = max(shared, condition.threshold - signed)
+            elif isinstance(condition, HashTimeLockCondition):
+                claims = condition.hash in hashes
+                single.add(condition.claim_key_hash if claims else condition.refund_key_hash)
+            else:
+                single.add(condition.key_hash)
+        return shared + len(single - done)
+
     def sign(self, key_of: Sign, randomness: Randomness = SYSTEM) -> Unsigned:
         """Return the transfer with the signatures that the given keys can add."""
         sighash = self.sighash()
@@ -257,6 +275,17 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
             return validate_transfer(raw, network).proven()
         except ProtocolError as error:
             raise SigningError(f"the transfer is not ready: {error}") from None
+
+
+def merge_files(files: Sequence[bytes], network: Network) -> Unsigned:
+    """Return the transfer of one or more files, with the signatures of all.
+
+    Raises `SigningError`.
+    """
+    if not files:
+        raise SigningError("no file of a transfer")
+    first, *others = (Unsigned.from_file(raw, network) for raw in files)
+    return first.merge(others)
 
 
 def _used(unsigned: Unsigned) -> set[KeyHash]:

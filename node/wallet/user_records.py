@@ -35,6 +35,17 @@ class UserRecords(Database):
             return ""
         return _text.decode(self.sealer.unseal(rows[0][0], key))
 
+    def labelled(self, text: str) -> list[bytes]:
+        """Return the ids of coins and transfers whose labels have a text in them, in whatever
+        case."""
+        rows = self.rows("SELECT key, secret FROM labels WHERE kind IN ('coin', 'transfer')")
+        wanted = text.casefold()
+        return [
+            key
+            for key, secret in rows
+            if wanted in _text.decode(self.sealer.unseal(secret, key)).casefold()
+        ]
+
     def knows(self, kind: str, key: bytes) -> bool:
         """Return whether there is such a coin, transfer (by its txid) or contract (by its lock)."""
         return any(self.rows(sql, key) for sql in _KNOWN[kind])

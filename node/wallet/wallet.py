@@ -6,7 +6,7 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,78 +22,50 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
-    NoSuchAccountError,
     NothingKnownError,
     WalletLockedError,
     WatchOnlyError,
 )
+from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.history import read_history
+from unchained.node.wallet.further_accounts import FurtherAccounts
+from unchained.node.wallet.history import EVERYTHING, HistoryBook, HistoryFilter
+from unchained.node.wallet.invoices import InvoiceBook
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
     wallet_path,
 )
 from unchained.node.wallet.link import RecentTransfers
+from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.recogniser import FoundCoin, Recogniser
+from unchained.node.wallet.recogniser import Recogniser
 from unchained.node.wallet.records import (
+    AccountRef,
     Balance,
     HistoryEntry,
     Outgoing,
+    OutgoingNote,
     Payee,
+    PaymentSecret,
     ScanProgress,
-    WalletCoin,
+    WalletInfo,
+    WatchedContract,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
-from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.summary import Summary, summarize
-from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
 
 STORE_SUFFIX: Final = ".db"
 """What the file of what a wallet knows is called after the wallet's name."""
-
-
-class WalletInfo(msgspec.Struct, frozen=True):
-    """What a wallet is. `height` is that of the last anchor read, None if there is none."""
-
-    name: str
-    network: str
-    watch_only: bool
-    locked: bool
-    has_passphrase: bool
-    has_bip39_passphrase: bool | None
-    birth: int
-    accounts: tuple[int, ...]
-    height: int | None
-
-
-class WatchedContract(msgspec.Struct, frozen=True):
-    """A contract that the wallet is party to, with its coins and what has been learnt of it.
-
-    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
-    """
-
-    contract: Contract
-    coins: tuple[WalletCoin, ...]
-    preimage: bytes | None
-    label: str
-
-    @property
-    def value(self) -> int:
-        """Grains that the contract holds on the chain."""
-        return sum(
-            coin.value
-            for coin in self.coins
-            if coin.spent_height is None and coin.height is not None
-        )
 
 
 class WalletPayout:
@@ -123,9 +95,9 @@ class Wallet:
         """Take a keystore and open what belongs to it; `path` None keeps everything in memory."""
         self.name = name
         self.network = network
-        self._keystore = keystore
+        self.keystore = keystore
         self._path = path
-        self._randomness = randomness
+        self.randomness = randomness
         self._secret: SpendSecret | None = None
         first = keystore.accounts[0]
         self.store = WalletStore(
@@ -135,6 +107,9 @@ class Wallet:
             seed=first.view_seed,
             randomness=randomness,
         )
+        self.events = EventRecords(self.store)
+        self.history_book = HistoryBook(self.store, self.events)
+        self.invoices = InvoiceBook(self.store, self.events, randomness)
         self._load_keys()
 
     @classmethod
@@ -151,21 +126,25 @@ class Wallet:
         self.store.close()
 
     def _load_keys(self) -> None:
-        accounts = {
-            keys.index: keys.account(self.network.chain_id) for keys in self._keystore.accounts
+        self._further = FurtherAccounts(self.keystore, self.store)
+        watched = {
+            keys.index: keys.account(self.network.chain_id) for keys in self._further.watched()
         }
+        accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         contracts = self._contracts()
         self._accounts = accounts
-        self._recogniser = Recogniser(accounts, {c.lock: c.salt for c in contracts})
+        self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
         hashes = {
             terms.hash: bytes(contract.lock)
             for contract in contracts
             if isinstance(terms := contract.terms, HashTimeLockCondition)
         }
         self._scanner = Scanner(
-            self.store, self.network, self._recogniser, birth=self._keystore.birth, hashes=hashes
+            self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
-        self.spender = Spender(self.store, self.network, accounts, randomness=self._randomness)
+        self.spender = ContractSpender(
+            self.store, self.network, accounts, randomness=self.randomness
+        )
 
     def info(self) -> WalletInfo:
         """Return what the wallet is."""
@@ -173,12 +152,13 @@ class Wallet:
         return WalletInfo(
             self.name,
             self.network.name,
-            self._keystore.watch_only,
+            self.keystore.watch_only,
             self.locked,
-            self._keystore.has_passphrase,
-            self._keystore.has_bip39_passphrase,
-            self._keystore.birth,
+            self.keystore.has_passphrase,
+            self.keystore.has_bip39_passphrase,
+            self.keystore.birth,
             tuple(self._accounts),
+            self._further.found(),
             None if last is None else last[0],
         )
 
@@ -194,7 +174,7 @@ class Wallet:
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, `KeystoreCorruptError`.
         """
-        return self._keystore.unlock(passphrase)
+        return self.keystore.unlock(passphrase)
 
     def hold_secret(self, secret: SpendSecret) -> None:
         """Let the wallet sign until it is locked."""
@@ -212,7 +192,7 @@ class Wallet:
         self._secret = None
 
     def _unlocked(self) -> SpendSecret:
-        if self._keystore.watch_only:
+        if self.keystore.watch_only:
             raise WatchOnlyError
         if self._secret is None:
             raise WalletLockedError
@@ -220,10 +200,10 @@ class Wallet:
 
     def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
         """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
-        secret = self._keystore.unlock(old)
+        secret = self.keystore.unlock(old)
         self._replace(
-            self._keystore.with_passphrase(
-                secret, passphrase, allow_empty=allow_empty, randomness=self._randomness
+            self.keystore.with_passphrase(
+                secret, passphrase, allow_empty=allow_empty, randomness=self.randomness
             )
         )
 
@@ -232,40 +212,45 @@ class Wallet:
 
         Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
         """
-        secret = self._keystore.unlock(passphrase)
-        self._replace(self._keystore.with_account(secret, passphrase, randomness=self._randomness))
+        secret = self.keystore.unlock(passphrase)
+        shown = self._further.shown()
+        self._replace(
+            self.keystore.with_account(secret, passphrase, shown, randomness=self.randomness)
+        )
         self._load_keys()
-        return self._keystore.accounts[-1].index
+        return self.keystore.accounts[-1].index
 
     def _replace(self, keystore: Keystore) -> None:
         if self._path is not None:
             keystore.save(self._path)
-        self._keystore = keystore
+        self.keystore = keystore
 
-    def account(self, index: int = 0) -> WatchAccount:
+    def account(self, which: AccountRef = 0) -> WatchAccount:
         """Return an account without its spend key. Raises `NoSuchAccountError`."""
-        account = self._accounts.get(index)
-        if account is None:
-            raise NoSuchAccountError(index)
-        return account
+        return self._accounts[self.account_index(which)]
 
-    def address(self, account: int = 0) -> str:
+    def account_index(self, which: AccountRef) -> int:
+        """Return the number of an account that is told by its number or its name. Raises
+        `NoSuchAccountError`."""
+        return self.spender.account_index(which)
+
+    def address(self, account: AccountRef = 0) -> str:
         """Return an account's address: short, but payments to it can be linked."""
         return encode_address(self.network, self.account(account).key_hash)
 
-    def paycode(self, account: int = 0) -> str:
+    def paycode(self, account: AccountRef = 0) -> str:
         """Return an account's paycode: payments to it cannot be linked."""
         keys = self.account(account)
         return encode_paycode(Paycode(self.network.chain_id, keys.key_hash, keys.view.public_key))
 
-    def payout(self, account: int = 0) -> WalletPayout:
+    def payout(self, account: AccountRef = 0) -> WalletPayout:
         """Return what mines to an account; needs no passphrase."""
         return WalletPayout(self.account(account))
 
     def export_watch(self) -> str:
         """Return what a watch-only copy of this wallet is made of."""
-        keystore = self._keystore
-        return WatchExport(self.network.chain_id, keystore.birth, keystore.accounts).to_text()
+        keystore = self.keystore
+        return WatchExport(self.network.chain_id, keystore.birth, self._further.shown()).to_text()
 
     # The chain
 
@@ -273,12 +258,32 @@ class Wallet:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
         yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
         `StoreError` of the chain's store."""
-        return self._scanner.advance(view, recent)
+        step = self._scanner.advance(view, recent)
+        before = self._further.found()
+        if step.touched and self._further.note(step.touched):
+            # coins of accounts that are watched only from here on may lie below
+            self._load_keys()
+            self._scanner.rescan(self.keystore.birth)
+            progress = self._scanner.progress(view)
+            return msgspec.structs.replace(step, progress=progress, more=True)
+        if self._further.found() != before:
+            self._load_keys()
+        return step
 
-    def catch_up(self, view: Reader) -> ScanProgress:
+    def note_changes(self, now_ms: int) -> int:
+        """Work out what has happened to history and invoices, and log it; return how many entries
+        came to the log."""
+        before = self.events.last
+        with self.store.transaction():
+            self.history_book.note(now_ms)
+            self.invoices.note(now_ms)
+        return self.events.last - before
+
+    def catch_up(self, view: Reader, now_ms: int = 0) -> ScanProgress:
         """Take in all of a snapshot."""
         while (step := self.advance(view)).more:
             pass
+        self.note_changes(now_ms)
         return step.progress
 
     def progress(self, view: Reader) -> ScanProgress:
@@ -293,13 +298,24 @@ class Wallet:
         """Give up reading again; what has been found stays."""
         self._scanner.cancel_rescan()
 
-    def balance(self, account: int | None = None) -> Balance:
+    def balance(self, account: AccountRef | None = None) -> Balance:
         """Return what an account has, or all of them."""
-        return self.store.balance(account, self.spender.mature_below)
+        index = None if account is None else self.account_index(account)
+        return self.store.balance(index, self.spender.mature_below)
 
-    def history(self, limit: int = 100, offset: int = 0) -> list[HistoryEntry]:
-        """Return what touched the wallet, what waits first, then from the tip down."""
-        return read_history(self.store, limit, offset)
+    def history(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        wanted: HistoryFilter = EVERYTHING,
+        after: bytes | None = None,
+        now_ms: int = 0,
+    ) -> list[HistoryEntry]:
+        """Return what touched the wallet, what waits first, then from the tip down. Raises
+        `NothingKnownError` for an `after` that is not there."""
+        self.note_changes(now_ms)
+        return self.history_book.page(wanted, limit, offset=offset, after=after)
 
     # Signing and sending
 
@@ -310,11 +326,18 @@ class Wallet:
                 return secret.account(self.network.chain_id, index).spend
         return None
 
+    def spend_key(self, account: AccountRef) -> SpendKey:
+        """Return the key that signs for an account. Raises `WalletLockedError`, `WatchOnlyError`,
+        `NoSuchAccountError`."""
+        key = self._key_for(self.account(account).key_hash)
+        assert key is not None, "it is an account of the wallet"
+        return key
+
     def sign(self, unsigned: Unsigned) -> Unsigned:
         """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
         `WatchOnlyError`."""
         self._unlocked()
-        return unsigned.sign(self._key_for, self._randomness)
+        return unsigned.sign(self._key_for, self.randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
@@ -323,39 +346,41 @@ class Wallet:
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
-        found = self._found(SizedTransfer.of(unsigned.transfer()), 0)
+        found = self._recogniser.transfer(SizedTransfer.of(unsigned.transfer()), None, 0).found
         own = {account.key_hash for account in self._accounts.values()}
-        return summarize(unsigned, self.network, found, own, self._contracts())
+        names = PayeeBook(self.store, self.network).names()
+        return summarize(unsigned, self.network, found, own, self._contracts(), names)
 
     def record(
         self,
-        proven: ProvenTransfer,
+        transfer: ProvenTransfer | SizedTransfer,
         now_ms: int,
         *,
         payees: Sequence[Payee] | None = None,
-        named: Mapping[int, str] | None = None,
+        proven_payees: Sequence[UnsignedPayee] = (),
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer that is about to be sent: its coins are taken from here on.
 
-        Where its `payees` are not known in order, `named` tells some by their outputs' indexes.
+        `proven_payees` are some of whom it pays, by their outputs' indexes; all of its `payees`, in
+        order, where they are known.
         """
-        sized = proven.sized
-        found = self._found(sized, now_ms)
+        sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
+        finds = self._recogniser.transfer(sized, None, now_ms)
         if payees is None:
-            own = {coin.index for coin in found}
+            own = {coin.index for coin in finds.found}
+            named = {payee.index: payee.payee for payee in proven_payees}
             payees = [
-                Payee((named or {}).get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+                Payee(named.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
                 for at, output in enumerate(sized.transfer.outputs)
                 if at not in own
             ]
-        return self.store.put_outgoing(
-            sized, payees, found, now_ms, change=change, replaces=replaces
+        secrets = tuple(
+            PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared
         )
-
-    def _found(self, sized: SizedTransfer, now_ms: int) -> tuple[FoundCoin, ...]:
-        return self._recogniser.transfer(sized, None, now_ms).found
+        note = OutgoingNote(tuple(payees), change, secrets)
+        return self.store.put_outgoing(sized, note, finds, now_ms, replaces=replaces)
 
     def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.
@@ -430,16 +455,26 @@ class Wallet:
         *,
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
+        rivals: Rivals = NOBODY,
+        urgent_rate: int = 1,
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Raises `ContractError`, `InsufficientFundsError`.
+        Of `rivals` and `urgent_rate` see `ContractSpender.claim`. Raises `ContractError`,
+        `InsufficientFundsError`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
         if known is None:
             raise ContractError("the preimage of the contract's hash is not known")
-        return self.spender.from_contract(watched.contract, fee, preimage=known, named=coins)
+        return self.spender.claim(
+            watched.contract,
+            fee,
+            known,
+            named=coins,
+            rivals=rivals,
+            urgent_rate=urgent_rate,
+        )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
         """Take back what a hash-time-lock holds, once its height is reached.

@@ -7,7 +7,8 @@ between.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -17,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.counted import ChannelStatistics
-from unchained.node.base.fanout import Broadcast
+from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
@@ -29,11 +30,12 @@ from unchained.node.wallet.errors import (
     WalletError,
     WalletLockedError,
 )
-from unchained.node.wallet.keystore import DEFAULT_COST, KdfCost, wallet_names
+from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
-from unchained.node.wallet.records import ScanProgress
+from unchained.node.wallet.records import Invoice, ScanProgress, WalletEvent
 from unchained.node.wallet.scanner import ScanStep
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import DEFAULT_COST, KdfCost
 from unchained.storage.kv import Snapshot
 
 T = TypeVar("T")
@@ -44,6 +46,9 @@ REBROADCAST_S: Final = 600.0
 
 RETRY_S: Final = 30.0
 """Seconds after which a wallet whose file could not be written is tried again."""
+
+EVENTS_AT_ONCE: Final = 256
+"""Entries of a wallet's log that are read in one piece of work."""
 
 CHANGES_KEPT: Final = 256
 """Changes that a slow listener may be behind before it is notified that it lost some."""
@@ -78,7 +83,7 @@ class WalletsStatistics(msgspec.Struct, frozen=True):
     listeners: ChannelStatistics
 
 
-class _Open:
+class OpenWallet:
     """An open wallet, with what the service keeps beside it."""
 
     def __init__(self, wallet: Wallet) -> None:
@@ -91,11 +96,25 @@ class _Open:
         """How often it was locked by hand."""
         self.deadline = math.inf
         self.progress: ScanProgress | None = None
+        self.caught_up = trio.Event()
+        """Set once it has known all that the chain does, and when it is closed."""
         self.failure = ""
         self.retry_at = -math.inf
         self.rebroadcast_at = -math.inf
+        self.last_event = wallet.events.last
+        self.news = Watch(self.last_event)
+        """The last entry of its log; set anew when it is closed."""
+        self.expiry_ms: int | None = None
+        """When the next of its invoices expires."""
+        self.unconfirmed: list[tuple[Invoice, int]] = []
+        """Invoices that wait for their votes, and the heights at which they were paid."""
         self.refused: dict[bytes, str] = {}
         """Transfers that the mempool would not have when they were sent again, and the rule."""
+
+    def tell(self) -> None:
+        """Wake whoever follows its log, if there is something new."""
+        if self.last_event != self.news.value:
+            self.news.set(self.last_event)
 
 
 class WalletFollower:
@@ -121,11 +140,13 @@ class WalletFollower:
         self._log = log
         self._cost = cost
         self._randomness = randomness
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenWallet] = {}
         self._closed: set[str] = set()
         self._wake = trio.Event()
         self._stretching = trio.Lock()
         self._deadlines_changed = trio.Event()
+        self.names: Watch[frozenset[str]] = Watch(frozenset())
+        """The names of the open wallets."""
         self.changes: Broadcast[WalletChange] = Broadcast(CHANGES_KEPT)
         """What happens in the wallets, in order."""
         self._anchors = self._touched = self._again = 0
@@ -169,6 +190,7 @@ class WalletFollower:
                 continue
             for entry in list(self._open.values()):
                 await self._rebroadcast(entry)
+                await self._confirm(entry)
             with trio.move_on_after(self._until_next()):
                 await self._wake.wait()
 
@@ -177,6 +199,13 @@ class WalletFollower:
         due = [
             entry.retry_at if entry.failure else entry.rebroadcast_at
             for entry in self._open.values()
+        ]
+        now, now_ms = trio.current_time(), self._clock.now_ms()
+        due += [
+            # an invoice can be paid until the last millisecond of its time
+            now + (entry.expiry_ms + 1 - now_ms) / 1000
+            for entry in self._open.values()
+            if entry.expiry_ms is not None and not entry.failure
         ]
         return max(0.0, min([*due, trio.current_time() + REBROADCAST_S]) - trio.current_time())
 
@@ -192,16 +221,16 @@ class WalletFollower:
             view.close()
         return any(step is not None and step.more for step in steps)
 
-    def _is_due(self, entry: _Open) -> bool:
+    def _is_due(self, entry: OpenWallet) -> bool:
         return not entry.failure or trio.current_time() >= entry.retry_at
 
-    async def _advance(self, entry: _Open, view: Snapshot) -> ScanStep | None:
+    async def _advance(self, entry: OpenWallet, view: Snapshot) -> ScanStep | None:
         wallet = entry.wallet
         async with entry.turn:
             if self._open.get(wallet.name) is not entry:
                 return None
             try:
-                step = await self._runner.run(wallet.advance, view, self._link)
+                step = await self._runner.run(self._take_in, entry, view, self._clock.now_ms())
             except WalletError as error:
                 entry.failure = str(error)
                 can_pass = isinstance(error, StoreUnavailableError)
@@ -210,6 +239,9 @@ class WalletFollower:
                 return None
         entry.failure = ""
         entry.progress = step.progress
+        if step.progress.caught_up:
+            entry.caught_up.set()
+        entry.tell()
         self._anchors += step.anchors
         self._touched += len(step.touched)
         if step.rewound or step.touched or (step.anchors and entry.refused):
@@ -222,7 +254,38 @@ class WalletFollower:
             )
         return step
 
-    async def _rebroadcast(self, entry: _Open) -> None:
+    def _take_in(self, entry: OpenWallet, view: Snapshot, now_ms: int) -> ScanStep:
+        step = entry.wallet.advance(view, self._link)
+        self._note(entry, now_ms)
+        return step
+
+    def _note(self, entry: OpenWallet, now_ms: int) -> None:
+        """Work out what has happened in a wallet, in its turn."""
+        wallet = entry.wallet
+        wallet.note_changes(now_ms)
+        entry.last_event = wallet.events.last
+        entry.expiry_ms = wallet.invoices.next_expiry_ms()
+        entry.unconfirmed = wallet.invoices.unconfirmed()
+
+    async def _confirm(self, entry: OpenWallet) -> None:
+        """Note which paid invoices have the votes that they ask for."""
+        if entry.failure or not entry.unconfirmed:
+            return
+        votes = await self._link.confirmations({height for _, height in entry.unconfirmed})
+        enough = [
+            invoice.tag
+            for invoice, height in entry.unconfirmed
+            if votes.get(height, 0) >= invoice.confirmations
+        ]
+        if not enough:
+            return
+        now_ms = self._clock.now_ms()
+        try:
+            await self._changed(entry, lambda wallet: wallet.invoices.confirm(enough, now_ms))
+        except WalletError as error:
+            self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
+
+    async def _rebroadcast(self, entry: OpenWallet) -> None:
         """Send again what the mempool does not have: after a restart, an eviction, a reorg."""
         if entry.failure or trio.current_time() < entry.rebroadcast_at:
             return
@@ -296,8 +359,9 @@ class WalletFollower:
         if name in self._open:
             wallet.close()
             return
-        self._open[name] = _Open(wallet)
+        self._open[name] = OpenWallet(wallet)
         self._closed.discard(name)
+        self.names.set(frozenset(self._open))
         self._wake.set()
 
     async def close(self, name: str) -> None:
@@ -311,12 +375,20 @@ class WalletFollower:
                 del self._open[name]
                 self._closed.add(name)
                 entry.wallet.close()
+                entry.news.set(entry.last_event)
+                entry.caught_up.set()
+                self.names.set(frozenset(self._open))
 
-    def _entry(self, name: str) -> _Open:
+    def _entry(self, name: str) -> OpenWallet:
         entry = self._open.get(name)
         if entry is not None:
             return entry
         raise WalletClosedError(name) if name in self._closed else NoSuchWalletError(name)
+
+    @property
+    def tip_height(self) -> int:
+        """The height of the chain's tip."""
+        return self._link.tip.height
 
     def account(self, name: str) -> WatchAccount | None:
         """Return the first account of an open wallet, None if there is no such wallet open."""
@@ -334,8 +406,54 @@ class WalletFollower:
         """
         return await self._on(self._entry(name), work)
 
-    async def _on(self, entry: _Open, work: Callable[[Wallet], T]) -> T:
+    async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
+        """Return ``work(wallet)`` as `call` does; the work may change history or invoices, and what
+        it changes is logged before this returns."""
+        return await self._changed(self._entry(name), work)
+
+    async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
+        now_ms = self._clock.now_ms()
+
+        def work_and_note(wallet: Wallet) -> T:
+            result = work(wallet)
+            self._note(entry, now_ms)
+            return result
+
+        result = await self._on(entry, work_and_note)
+        entry.tell()
+        self._wake.set()
+        return result
+
+    async def wait_caught_up(self, name: str) -> None:
+        """Return once a wallet has known all that the chain does, or is closed. Raises
+        `NoSuchWalletError`."""
+        await self._entry(name).caught_up.wait()
+
+    def last_event(self, name: str) -> int:
+        """Return the sequence number of the last entry of a wallet's log. Raises
+        `NoSuchWalletError`."""
+        return self._entry(name).last_event
+
+    async def events(self, name: str, since: int) -> AsyncGenerator[Sequence[WalletEvent], None]:
+        """Yield the entries of a wallet's log after a sequence number as they come, as many at a
+        time as there are, until the wallet is closed.
+
+        Raises `NoSuchWalletError`, `EventsForgottenError`.
+        """
+        entry = self._entry(name)
+        while self._open.get(name) is entry:
+            version = entry.news.version
+            found = await self._on(entry, partial(_events_since, since))
+            if found:
+                since = found[-1].sequence
+                yield found
+            else:
+                await entry.news.wait_newer(version)
+
+    async def _on(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         async with entry.turn:
+            if self._open.get(entry.wallet.name) is not entry:
+                raise WalletClosedError(entry.wallet.name)
             return await self._runner.run(work, entry.wallet)
 
     async def stretch(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -369,3 +487,7 @@ class WalletFollower:
         entry.wallet.lock()
         entry.locks += 1
         entry.deadline = math.inf
+
+
+def _events_since(sequence: int, wallet: Wallet) -> list[WalletEvent]:
+    return wallet.events.since(sequence, EVENTS_AT_ONCE)

@@ -16,13 +16,13 @@ import msgspec
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
-from unchained.node.wallet.recogniser import FoundCoin
+from unchained.node.wallet.recogniser import FoundCoin, TransferFinds
 from unchained.node.wallet.records import (
     Balance,
     Origin,
     Outgoing,
+    OutgoingNote,
     OutgoingState,
-    Payee,
     WalletCoin,
     WalletStoreStatistics,
 )
@@ -36,8 +36,9 @@ COLUMNS: Final = (
 
 # What a minted coin is worth depends on the chain that includes it.
 _UPSERT: Final = """
-INSERT INTO coins (coin_id, account, origin, value, lock, txid, idx, height, time_ms, secret)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO coins (
+    coin_id, account, origin, value, lock, txid, idx, height, time_ms, seen_ms, tag, secret
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (coin_id) DO UPDATE SET
     height = coalesce(excluded.height, height),
     value = excluded.value,
@@ -45,7 +46,7 @@ ON CONFLICT (coin_id) DO UPDATE SET
     time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
 """
 
-_payees_and_change = msgspec.msgpack.Decoder(tuple[tuple[Payee, ...], int | None])
+_outgoing_note = msgspec.msgpack.Decoder(OutgoingNote)
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
@@ -59,27 +60,42 @@ class WalletStore(UserRecords):
         self,
         anchors: Sequence[tuple[int, bytes]],
         found: Sequence[FoundCoin],
-        spends: Sequence[tuple[bytes, bytes, int]],
-        transfers: Sequence[tuple[bytes, int]],
+        transfers: Sequence[tuple[TransferFinds, int, int]],
         *,
         keep: int,
     ) -> list[bytes]:
         """Take in what anchors bring; return the ids of coins of the wallet that they spend.
 
-        `spends` are coin id, txid, height; `transfers` txid, height: of everyone. The last `keep`
-        anchors' ids are kept.
+        `transfers` are of everyone, each with height and time (ms) of its anchor; the coins that
+        they bring are among the `found`. The last `keep` anchors' ids are kept.
         """
+        spent: list[bytes] = []
         with self.transaction():
             self.put_coins(found)
-            ours = [row for row in spends if self._spend(*row)]
+            for finds, height, time_ms in transfers:
+                ours = [coin for coin in finds.spends if self._spend(coin, finds.txid, height)]
+                if ours or finds.found:
+                    self._put_transfer(finds, time_ms)
+                spent += ours
             self.run_many(
                 "UPDATE outgoing SET height = ? WHERE txid = ?",
-                ((height, txid) for txid, height in transfers),
+                ((height, finds.txid) for finds, height, _ in transfers),
             )
             self.run_many("INSERT OR REPLACE INTO anchors VALUES (?, ?)", anchors)
             if anchors:
                 self.run("DELETE FROM anchors WHERE height <= ?", anchors[-1][0] - keep)
-        return [coin_id for coin_id, _, _ in ours]
+        return spent
+
+    def _put_transfer(self, finds: TransferFinds, time_ms: int) -> None:
+        """Note what the history tells of a transfer that touches the wallet."""
+        self.run(
+            """INSERT INTO transfers VALUES (?, ?, ?, ?)
+               ON CONFLICT (txid) DO UPDATE SET time_ms = excluded.time_ms""",
+            finds.txid,
+            time_ms,
+            finds.fee,
+            msgspec.msgpack.encode(finds.others()),
+        )
 
     def put_coins(self, found: Sequence[FoundCoin]) -> None:
         """Take in coins; those that are there already get the new height, if there is one."""
@@ -97,6 +113,8 @@ class WalletStore(UserRecords):
                         coin.index,
                         coin.height,
                         coin.time_ms,
+                        coin.time_ms,
+                        self.sealer.pseudonym(coin.tag),
                         self.sealer.seal((coin.salt, coin.tag, coin.memo), coin.coin_id),
                     )
                     for coin in found
@@ -131,26 +149,25 @@ class WalletStore(UserRecords):
             self.run("UPDATE outgoing SET height = NULL WHERE height > ?", height)
             self.run("DELETE FROM anchors WHERE height > ?", height)
 
-    def set_waiting(
-        self, wid: bytes, transfer: SizedTransfer | None, found: Sequence[FoundCoin]
-    ) -> bool:
-        """Note that a transfer waits in the mempool, with what it brings; None: it does not.
+    def set_waiting(self, wid: bytes, finds: TransferFinds | None, time_ms: int = 0) -> bool:
+        """Note that a transfer waits in the mempool since a time, with what it brings; None: it
+        does not.
 
         Returns whether it touches the wallet.
         """
         with self.transaction():
-            if transfer is None:
+            if finds is None:
                 return self.run("DELETE FROM waiting WHERE wid = ?", wid) > 0
-            inputs = [spent.coin_id for spent in transfer.transfer.inputs]
-            ours = [coin_id for coin_id in inputs if self._knows(coin_id)]
-            if not ours and not found:
+            ours = [coin_id for coin_id in finds.spends if self._knows(coin_id)]
+            if not ours and not finds.found:
                 return False
-            self.put_coins(found)
-            self.run("INSERT OR REPLACE INTO waiting VALUES (?, ?)", transfer.txid, wid)
+            self.put_coins(finds.found)
+            self._put_transfer(finds, time_ms)
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
-                ((coin_id, transfer.txid) for coin_id in ours),
+                ((coin_id, finds.txid) for coin_id in ours),
             )
+            self.run("INSERT OR REPLACE INTO waiting VALUES (?, ?)", finds.txid, wid)
         return True
 
     def _knows(self, coin_id: bytes) -> bool:
@@ -261,6 +278,18 @@ class WalletStore(UserRecords):
         )
         return [self._coin(row) for row in rows]
 
+    def coins_of(self, txid: bytes) -> tuple[list[WalletCoin], list[WalletCoin]]:
+        """Return the coins that a transfer brings to the wallet, and those that it spends."""
+        brought = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
+        spent = self.rows(
+            f"""SELECT {COLUMNS} FROM coins WHERE spent_by = ? AND spent_height IS NOT NULL
+                OR coin_id IN (SELECT coin_id FROM uses WHERE uses.txid = ?)
+                ORDER BY coin_id""",  # noqa: S608
+            txid,
+            txid,
+        )
+        return [self._coin(row) for row in brought], [self._coin(row) for row in spent]
+
     def _coin(self, row: Any) -> WalletCoin:
         coin_id = row[0]
         salt, tag, memo = _salt_tag_memo.decode(self.sealer.unseal(row[13], coin_id))
@@ -282,6 +311,17 @@ class WalletStore(UserRecords):
             tag,
             memo,
         )
+
+    def reserves(self, below: int, most: int) -> list[WalletCoin]:
+        """Return the largest unspent coins of the accounts that anchors below a height include,
+        but for those that a waiting transfer spends."""
+        rows = self.rows(
+            f"""SELECT {COLUMNS} FROM coins WHERE account >= 0 AND spent_height IS NULL
+                AND height < ? AND NOT {LEAVING} ORDER BY value DESC, coin_id LIMIT ?""",  # noqa: S608
+            below,
+            most,
+        )
+        return [self._coin(row) for row in rows]
 
     def spendable(
         self,
@@ -339,16 +379,17 @@ class WalletStore(UserRecords):
     def put_outgoing(
         self,
         sized: SizedTransfer,
-        payees: Sequence[Payee],
-        found: Sequence[FoundCoin],
+        note: OutgoingNote,
+        finds: TransferFinds,
         created_ms: int,
         *,
-        change: int | None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer before it is sent, with what it brings back; return it."""
         self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
+            self.put_coins(finds.found)
+            self._put_transfer(finds, created_ms)
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
                 sized.txid,
@@ -356,19 +397,18 @@ class WalletStore(UserRecords):
                 sized.raw,
                 created_ms,
                 replaces,
-                self.sealer.seal((tuple(payees), change), sized.txid),
+                self.sealer.seal(note, sized.txid),
             )
             self.run_many(
                 "INSERT OR IGNORE INTO uses VALUES (?, ?)",
                 ((spent.coin_id, sized.txid) for spent in sized.transfer.inputs),
             )
-            self.put_coins(found)
             if replaces:
                 self.run(
                     "UPDATE outgoing SET state = ? WHERE txid = ?", OutgoingState.REPLACED, replaces
                 )
         waiting = OutgoingState.WAITING
-        return Outgoing.of(sized, created_ms, None, waiting, replaces, tuple(payees), change)
+        return Outgoing.of(sized, created_ms, None, waiting, replaces, note)
 
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
@@ -425,18 +465,23 @@ class WalletStore(UserRecords):
 
     def _outgoing(self, row: Any) -> Outgoing:
         sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
-        payees, change = _payees_and_change.decode(self.sealer.unseal(row[7], row[0]))
-        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], payees, change)
+        note = _outgoing_note.decode(self.sealer.unseal(row[7], row[0]))
+        return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], note)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:
         """Return a transfer if the wallet made it."""
         found = self._outgoing_where("txid = ?", txid)
         return found[0] if found else None
 
-    def memos(self, txid: bytes) -> tuple[bytes, ...]:
-        """Return what a transfer's payer wrote to the wallet, in the order of its outputs."""
+    def memos_and_tags(self, txid: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Return what a transfer's payer wrote to the wallet, and the tags of the paycodes that he
+        paid, in the order of its outputs."""
         rows = self.rows(f"SELECT {COLUMNS} FROM coins WHERE txid = ? ORDER BY idx", txid)  # noqa: S608
-        return tuple(coin.memo for coin in map(self._coin, rows) if coin.memo)
+        coins = [self._coin(row) for row in rows]
+        return (
+            tuple(coin.memo for coin in coins if coin.memo),
+            tuple(dict.fromkeys(coin.tag for coin in coins if any(coin.tag))),
+        )
 
     def statistics(self) -> WalletStoreStatistics:
         """Return a snapshot of the counters."""

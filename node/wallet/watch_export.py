@@ -17,7 +17,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import UInt64
 from unchained.node.wallet.errors import KeystoreCorruptError
-from unchained.node.wallet.keystore import MAX_ACCOUNTS, WatchKeys
+from unchained.node.wallet.wallet_file import MAX_ACCOUNTS, WatchKeys
 
 WATCH_PREFIX: Final = "watch:"
 """What the text of an exported view of a wallet begins with."""

@@ -138,7 +138,6 @@ def _sends() -> dict[str, object]:
                 for _ in range(COINS)
             ],
             (),
-            (),
             keep=100,
         )
         to = cheap_wallet().paycode()

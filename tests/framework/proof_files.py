@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -70,10 +70,24 @@ class MadeUpAnchor(msgspec.Struct, frozen=True):
 
 
 class MadeUpChain:
-    """A chain of so many anchors above genesis, from a seed."""
+    """A chain of so many anchors above genesis, from a seed.
 
-    def __init__(self, anchors: int, seed: int, network: Network = REG) -> None:
+    `transfers` are the wids that some anchors list, one each, by height; `locks` those of some
+    coins, by position.
+    """
+
+    def __init__(
+        self,
+        anchors: int,
+        seed: int,
+        network: Network = REG,
+        *,
+        transfers: Mapping[int, bytes] | None = None,
+        locks: Mapping[int, bytes] | None = None,
+    ) -> None:
         self.network = network
+        self._transfers = transfers or {}
+        self._locks = locks or {}
         self._random = random.Random(seed)
         self.coins: list[MadeUpCoin] = []
         """By position."""
@@ -90,6 +104,8 @@ class MadeUpChain:
         rng, network = self._random, self.network
         counts = rng.randrange(4), rng.randrange(2), rng.randrange(2)
         lists = tuple((count, rng.randbytes(32) if count else bytes(32)) for count in counts)
+        if height in self._transfers:
+            lists = (*lists[:2], (1, slow_hash("leaf", self._transfers[height])))
         before = sum(int.from_bytes(node[64:72], "big") for node in self._nodes)
         roots = [slow_hash("merkle", n.to_bytes(4, "big") + top) for n, top in lists]
         commitments = slow_state_root(self._leaves(height - 1), *self._totals(height - 1))
@@ -136,7 +152,7 @@ class MadeUpChain:
                 MadeUpCoin(
                     CoinId(rng.randbytes(32)),
                     rng.randrange(1, 2**40),
-                    rng.randbytes(32),
+                    self._locks.get(len(self.coins), rng.randbytes(32)),
                     height,
                     rng.randrange(2),
                     spent if spent <= anchors else None,

@@ -224,11 +224,13 @@ class House:
         """Let the payer keep a wallet, and answer calls for it."""
         assert self._net.nursery is not None
         node, log = self.payer, structlog.get_logger()
+        clock = TrioClock(self._net.start_ms + int(trio.current_time() * 1000))
+        runner = InlineRunner()
         wallets = WalletManager(
             self._directory,
-            WalletLink(node.chain, node.store, node.network.stem),
-            clock=TrioClock(self._net.start_ms + int(trio.current_time() * 1000)),
-            runner=InlineRunner(),
+            WalletLink(node.chain, node.store, node.network.stem, clock=clock, runner=runner),
+            clock=clock,
+            runner=runner,
             log=log,
             cost=CHEAP,
         )

@@ -69,6 +69,8 @@ class WalletNode:
         self.wallets: WalletManager
         # Nonces of its own, or two nodes that grow one chain would find the same anchor.
         self._nonce = next(_first_nonces)
+        self.started_at_ms = network.birth_ms + 1_000_000
+        """What the clock says when it is started."""
         self.mined: list[Package] = []
         """What `mine` has made, to be handed to other nodes."""
 
@@ -76,7 +78,7 @@ class WalletNode:
     async def running(self) -> AsyncIterator[WalletNode]:
         """Run the chain and the wallets inside the block; both are opened anew each time."""
         inline = InlineRunner()
-        self.clock = TrioClock(self.network.birth_ms + 1_000_000)
+        self.clock = TrioClock(self.started_at_ms)
         self.chain = await ChainService.open(
             self.store,
             self.network,
@@ -89,7 +91,7 @@ class WalletNode:
         )
         self.wallets = WalletManager(
             self.directory,
-            WalletLink(self.chain, self.store, self.chain),
+            WalletLink(self.chain, self.store, self.chain, clock=self.clock, runner=self._runner),
             clock=self.clock,
             runner=self._runner,
             log=self.captured.logger(),

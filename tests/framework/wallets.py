@@ -10,16 +10,20 @@ from unchained.node.chain.results import Outcome, Package, ProvenAnchor, ProvenC
 from unchained.node.chain.template import Template, build_template
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer, validate_transfer
+from unchained.node.crypto.pow import compute_mix, default_backend
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.types import CoinId, Lock, Wid
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret, new_secret
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Balance, Outgoing, Payee, ScanProgress
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import KdfCost
 from unchained.storage.kv import Snapshot
 from unchained.storage.memory import MemoryStore
+
+BACKEND = default_backend()
 
 CHEAP = KdfCost(32, 1, 1)
 """A passphrase that takes no time to check."""
@@ -153,6 +157,23 @@ class WalletChain:
         self.packages = other.packages[:] if self.core.tip.id == other.core.tip.id else mine
 
 
+class ProvenWalletChain(WalletChain):
+    """A chain whose mixes are real: on the reg network that costs next to nothing."""
+
+    def _coin(self, template: Template, payout: LockFor, anchor: bool) -> Coin:
+        self.now_ms = max(self.now_ms, template.parent_time) + 100
+        lock = payout(template.parent, self.now_ms)
+        grade = self.network.grade_target(template.target)
+        while True:
+            nonce = self._random.getrandbits(64)
+            header = template.header(lock=lock, time=self.now_ms, nonce=nonce)
+            mix = compute_mix(BACKEND, header.to_bytes(), self.network.mem_kib)
+            coin = Coin.assemble(header, mix)
+            number = int.from_bytes(coin.id, "big")
+            if (number <= grade) if anchor else (grade < number <= template.target):
+                return coin
+
+
 class Purse:
     """A wallet on a chain: what it does is sent at once, and it is always caught up."""
 
@@ -173,6 +194,7 @@ class Purse:
             transfer,
             self.chain.now_ms,
             payees=prepared.payees,
+            proven_payees=prepared.unsigned.payees,
             change=prepared.change,
             replaces=prepared.replaces,
         )

@@ -40,10 +40,11 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     assert "bump" in person.fails("wallet", "abandon", sent["txid"])
     address = person.json("wallet", "address")["text"]
     planned = person.json("wallet", "send", address, "0.5", "--dry-run")
-    assert [out["payee"] for out in planned["outputs"] if out["payee"]] == [address]
+    assert (planned["status"], planned["txid"]) == ("planned", None)
+    assert [paid["payee"] for paid in planned["payees"]] == [address]
     listed = person.home.path / "payments.csv"
     listed.write_text(f"# payroll\n{address},0.25\n{paycode['text']},0.125,bonus\n")
-    asked = ("wallet", "send", address, "0.5", "--payments", str(listed), "--request-id", "may")
+    asked = ("wallet", "send", address, "0.5", "--payees", str(listed), "--request-id", "may")
     several = person.json(*asked)
     paid = [payee["amount"] for payee in several["payees"]]
     assert paid == ["0.25000000", "0.12500000", "0.50000000"]

@@ -40,7 +40,7 @@ while True:
         )
         for at in range(5)
     ]
-    wallet.store.connect([(height, bytes(32))], found, (), (), keep=100)
+    wallet.store.connect([(height, bytes(32))], found, (), keep=100)
     print(height, flush=True)
 """
 

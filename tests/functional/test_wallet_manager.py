@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -16,10 +16,11 @@ import trio.testing
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
 from unchained.node.base.runner import ThreadRunner
+from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
-from unchained.node.primitives.types import Wid
-from unchained.node.wallet import spender
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.wallet import plan, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
     BadBirthError,
@@ -41,7 +42,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
-from unchained.node.wallet.link import ChainLink, ChainTip
+from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
@@ -326,6 +327,18 @@ class Refuses:
     def proven_transfer(self, wid: Wid) -> ProvenTransfer | None:
         return self._link.proven_transfer(wid)
 
+    def prove_coin(self, view: Snapshot, coin_id: CoinId) -> CoinProof | None:
+        return self._link.prove_coin(view, coin_id)
+
+    async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
+        return await self._link.waiting(txids)
+
+    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
+        return await self._link.confirmations(heights)
+
+    async def fee_rate(self, target: int) -> int:
+        return await self._link.fee_rate(target)
+
 
 async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
@@ -402,6 +415,98 @@ async def test_a_request_that_the_node_refused_may_be_made_again(
             with pytest.raises(TransferRefusedError):
                 await node.wallets.send("a", to, request_id="order 7")
         assert (await node.wallets.send("a", to, request_id="order 7")).height is None
+
+
+class Stuck(Refuses):
+    """A link whose answer to a transfer never comes."""
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        await trio.sleep_forever()
+        return False
+
+
+async def test_a_payment_whose_caller_gave_up_goes_out_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC // 10, b"")]
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", Stuck(node.wallets._link, 0))
+            with trio.move_on_after(1):
+                await node.wallets.send("a", to, request_id="order 7")
+        began = trio.current_time()
+        await node.settle()
+        await node.mine()
+        again = await node.wallets.send("a", to, request_id="order 7")
+        assert (again.height, trio.current_time()) == (4, began)
+        assert await balance(node, "b") == UNC // 10
+
+
+async def test_a_payment_that_was_noted_as_the_node_was_killed_goes_out_as_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = wallet_node(tmp_path)
+    async with node.running():
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), UNC // 10, b"")]
+        async with trio.open_nursery() as nursery:
+            monkeypatch.setattr(node.wallets, "_link", Stuck(node.wallets._link, 0))
+            nursery.start_soon(lambda: node.wallets.send("a", to, request_id="order 7"))
+            await node.settle()
+            nursery.cancel_scope.cancel()
+        assert node.chain.status.value.mempool.transfers == 0
+    began = trio.current_time()
+    async with node.running():
+        await node.settle()
+        assert node.chain.status.value.mempool.transfers == 1
+        await node.mine()
+        again = await node.wallets.send("a", to, request_id="order 7")
+        assert (again.height, trio.current_time()) == (4, began)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+async def test_joining_that_the_node_refuses_frees_all(
+    tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan, spender):
+        monkeypatch.setattr(module, "MAX_INPUTS", 3)
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 8)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").address(), 5 * UNC, b"")]
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", Refuses(node.wallets._link, taken))
+            with pytest.raises(TransferRefusedError):
+                await node.wallets.send("a", to, request_id="order 7")
+        waiting = await node.wallets.call("a", lambda w: w.store.waiting_outgoing())
+        assert len(waiting) == taken
+        sent = await node.wallets.send("a", to, request_id="order 7")
+        assert len(sent.joined) >= 1
+        await node.mine()
+        assert await balance(node, "b") == 5 * UNC
+
+
+async def test_the_fee_is_by_default_the_estimate_for_two_anchors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        asked: list[int] = []
+
+        async def rate(target: int) -> int:
+            asked.append(target)
+            return 10 * target
+
+        monkeypatch.setattr(node.wallets._link, "fee_rate", rate)
+        fees = [await node.wallets.fee(), await node.wallets.fee(target=5)]
+        assert [fee.rate for fee in fees] == [20, 50]
+        assert (await node.wallets.fee(7)).rate == 7
+        sent = await node.wallets.send("a", [Payee(node.wallets.wallet("a").address(), UNC, b"")])
+        assert sent.fee >= 20 * sent.size
+        assert asked == [2, 5, 2, 2]
 
 
 @pytest.mark.parametrize("taken", [0, 1])

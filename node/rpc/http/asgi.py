@@ -9,6 +9,9 @@ from starlette.types import Receive, Scope, Send
 from unchained.node.rpc.core.dispatcher import Answer, refusal
 from unchained.node.rpc.core.errors import RpcError
 
+ACCESS: Final = "unchained"
+"""Under which name a request's state says what its credentials allow."""
+
 _PLAIN: Final = [
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),

@@ -1,4 +1,4 @@
-"""`GET /events`: the node's gapless log as server-sent events."""
+"""`GET /events`: the gapless logs of the node and of its wallets as server-sent events."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import trio
 from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.rpc.core.errors import BusyError, InvalidParamsError, NotFoundError, short
+from unchained.node.rpc.core.errors import (
+    BusyError,
+    InvalidParamsError,
+    NotFoundError,
+    UnauthorizedError,
+    short,
+)
+from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.values import encode
-from unchained.node.rpc.http.asgi import disconnected, header, send_error
+from unchained.node.rpc.http.asgi import ACCESS, disconnected, header, send_error
 
 _HEARTBEAT: Final = b": still here\n\n"
 _MAX_SEQUENCE: Final = 2**63 - 1
@@ -41,6 +48,14 @@ Entries = AsyncIterator[Sequence[LogEntry]]
 """The log as it grows: each time what there is of it by then, some entries at least."""
 
 
+class WalletEventSource(Protocol):
+    """The logs of wallets that the streams show."""
+
+    def open(self, wallet: str, since: int | None) -> AbstractAsyncContextManager[Entries]:
+        """Open a wallet's log as `EventSource.open` does; the entries end with the wallet's being
+        closed. Raises a `RpcError` as well."""
+
+
 class EventSource(Protocol):
     """The log that the streams show."""
 
@@ -57,12 +72,14 @@ class EventStreams:
     def __init__(
         self,
         source: EventSource,
+        wallets: WalletEventSource | None = None,
         *,
         streams: int,
         heartbeat_seconds: float,
         log: FilteringBoundLogger,
     ) -> None:
         self._source = source
+        self._wallets = wallets
         self._limit = streams
         self._heartbeat = heartbeat_seconds
         self._log = log
@@ -80,13 +97,19 @@ class EventStreams:
                 send, BusyError("too many event streams are open", retry_after=30)
             )
         try:
-            since = _since(scope)
+            wallet, since = _asked(scope)
+            if wallet is not None and scope["state"][ACCESS] < Access.FULL:
+                raise UnauthorizedError("a wallet's events need full access")
+        except UnauthorizedError as error:
+            return await send_error(send, error)
         except InvalidParamsError as error:
             return await send_error(send, error, status=400)
         self._open += 1
         try:
-            async with self._source.open(since) as entries:
+            async with self._log_of(wallet, since) as entries:
                 await self._stream(entries, receive, send)
+        except NotFoundError as error:
+            await send_error(send, error, status=404)
         except EventsGoneError as gone:
             await send_error(
                 send,
@@ -100,6 +123,15 @@ class EventStreams:
         finally:
             self._open -= 1
         return None
+
+    def _log_of(
+        self, wallet: str | None, since: int | None
+    ) -> AbstractAsyncContextManager[Entries]:
+        if wallet is None:
+            return self._source.open(since)
+        if self._wallets is None:
+            raise NotFoundError("this node has no wallets")
+        return self._wallets.open(wallet, since)
 
     async def _stream(self, entries: Entries, receive: Receive, send: Send) -> None:
         await send(
@@ -147,22 +179,27 @@ async def _write(send: Send, data: bytes) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-def _since(scope: Scope) -> int | None:
-    """Return the sequence number after which to begin. Raises InvalidParamsError.
+def _asked(scope: Scope) -> tuple[str | None, int | None]:
+    """Return the wallet whose log is asked for, if any, and the sequence number after which to
+    begin. Raises InvalidParamsError.
 
     `Last-Event-ID`, which a reconnecting reader sends by itself, goes before the query.
     """
-    given = header(scope, b"last-event-id")
-    if given is None:
-        query = bytes(scope["query_string"])
-        if not query:
-            return None
-        name, _, given = query.partition(b"=")
-        if name != b"since":
+    query = bytes(scope["query_string"]).decode("latin-1")
+    fields: dict[str, str] = {}
+    for part in query.split("&") if query else ():
+        name, _, value = part.partition("=")
+        if name not in ("since", "wallet") or name in fields:
             raise InvalidParamsError(
-                f"/events takes since=SEQUENCE alone, not {short(repr(name.decode('latin-1')))}"
+                f"/events takes since=SEQUENCE and wallet=NAME, each once, not {short(repr(name))}"
             )
-    text = given.decode("latin-1")
+        fields[name] = value
+    last = header(scope, b"last-event-id")
+    given = fields.get("since") if last is None else last.decode("latin-1")
+    return fields.get("wallet"), None if given is None else _sequence(given)
+
+
+def _sequence(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_SEQUENCE):
         raise InvalidParamsError(f"a sequence number is a whole number, not {short(repr(text))}")
     return int(text)

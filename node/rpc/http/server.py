@@ -52,6 +52,7 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access, Registry
 from unchained.node.rpc.http.asgi import (
+    ACCESS,
     disconnected,
     header,
     headers,
@@ -59,7 +60,7 @@ from unchained.node.rpc.http.asgi import (
     send_error,
 )
 from unchained.node.rpc.http.criterion import ReadinessSource
-from unchained.node.rpc.http.event_streams import EventSource, EventStreams
+from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
     PasswordHash,
@@ -81,7 +82,6 @@ _PATH: Final = re.compile(
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
 _SINGLE: Final = (b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-encoding")
 """Headers that two readers could read differently if they came twice."""
-_PRIVATE: Final = "unchained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,7 @@ class Server:
         log: FilteringBoundLogger,
         readiness: ReadinessSource,
         events: EventSource | None = None,
+        wallet_events: WalletEventSource | None = None,
         pages: Iterable[WebPage] = (),
         site: WebSite | None = None,
         translations: Iterable[Translation] = (),
@@ -198,9 +199,9 @@ class Server:
         self._dispatcher = Dispatcher(
             registry, limits=settings.calls, log=log, translations=translations
         )
-        self._streams = None if events is None else _streams(events, settings, log)
+        self._streams = None if events is None else _streams(events, wallet_events, settings, log)
         # Apart, so that who needs no credentials takes no place of those who have them.
-        self._site_streams = None if events is None else _streams(events, settings, log)
+        self._site_streams = None if events is None else _streams(events, None, settings, log)
         self._site = site
         self._readiness = readiness
         self._router = Router(
@@ -287,7 +288,7 @@ class Server:
         except RpcError as error:
             self._reject(scope, error)
             return await send_error(send, error, close=True)
-        scope["state"][_PRIVATE] = access
+        scope["state"][ACCESS] = access
         try:
             await self._router(scope, receive, watched)
         except Exception as error:
@@ -352,7 +353,7 @@ class Server:
 
     async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._site is not None and self._gatekeeper is not None, "it has been let in"  # noqa: PT018
-        access: Access = scope["state"][_PRIVATE]
+        access: Access = scope["state"][ACCESS]
         services = SiteServices(
             self._dispatcher, self._gatekeeper, self._site_streams or _no_events, access
         )
@@ -403,7 +404,7 @@ class _Calls:
             return await send_error(send, slow, status=408, close=True)
         if body is None:
             return None
-        access: Access = scope["state"][_PRIVATE]
+        access: Access = scope["state"][ACCESS]
         answer = await self._dispatcher.answer(body, access, partial(disconnected, receive))
         return await send_answer(send, answer)
 
@@ -435,15 +436,21 @@ class _Guarded:
         if scope["method"] not in ("GET", "HEAD"):
             error = InvalidRequestError("this page takes GET alone", error="BAD_METHOD")
             await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
-        elif scope["state"][_PRIVATE] < self._access:
+        elif scope["state"][ACCESS] < self._access:
             await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
         else:
             await self._app(scope, receive, send)
 
 
-def _streams(events: EventSource, settings: RpcSettings, log: FilteringBoundLogger) -> EventStreams:
+def _streams(
+    events: EventSource,
+    wallets: WalletEventSource | None,
+    settings: RpcSettings,
+    log: FilteringBoundLogger,
+) -> EventStreams:
     return EventStreams(
         events,
+        wallets,
         streams=settings.streams,
         heartbeat_seconds=settings.heartbeat_seconds,
         log=log,
@@ -452,7 +459,7 @@ def _streams(events: EventSource, settings: RpcSettings, log: FilteringBoundLogg
 
 def access_of(request: Request) -> Access:
     """Return what the caller of a page may do."""
-    access: Access = request.scope["state"][_PRIVATE]
+    access: Access = request.scope["state"][ACCESS]
     return access
 
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.answers import WaitingTransfer
+from unchained.node.chain.fee_estimate import ceil_rate, estimate_fee
 from unchained.node.chain.service import ChainService
-from unchained.node.primitives.body import Body
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.parameters import Limit, Offset
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.transfer import TransferId
-from unchained.storage import schema
-from unchained.storage.kv import Reader
-
-LOOKED_BACK: Final = 8
-"""Bodies of the main chain that an estimate looks at."""
-
-FULL_SHARE: Final = 0.9
-"""From this share of its limit on, a body counts as full: something may have been left out."""
-
-MICROGRAINS: Final = 1_000_000
 
 
 @user_text(
@@ -90,7 +79,7 @@ class MempoolRoom:
             found.bytes,
             found.capacity,
             Amount(found.fees),
-            _ceil(found.min_fee_rate),
+            ceil_rate(found.min_fee_rate),
             found.expiry_ms,
         )
 
@@ -131,25 +120,12 @@ class MempoolRoom:
             int, msgspec.Meta(ge=1, le=100, description="anchors within which to be included")
         ] = 2,
     ) -> FeeEstimate:
-        network = self._chain.network
+        network, height = self._chain.network, self._chain.status.value.height
         waiting = await self._chain.queries.waiting_fees(self._clock.now_ms())
-        minimum = _ceil(waiting.min_fee_rate)
-        height = self._chain.status.value.height
-        full_rates = await self._reader.run(
-            lambda store: _full_bodies(store, height, int(network.max_body_size * FULL_SHARE))
+        found = await self._reader.run(
+            lambda store: estimate_fee(store, network, height, waiting, target)
         )
-        options: list[tuple[int, Literal["minimum", "mempool", "recent bodies"]]] = [
-            (minimum, "minimum"),
-            (_rate_to_beat(waiting.fees, target * network.max_body_size), "mempool"),
-        ]
-        if full_rates and min(height, LOOKED_BACK) - len(full_rates) < target:
-            options.append((sorted(full_rates)[len(full_rates) // 2], "recent bodies"))
-        rate, source = max(options, key=lambda option: option[0])
-        return FeeEstimate(rate, target, source, minimum)
-
-
-def _ceil(rate: float) -> int:
-    return -(-int(rate * MICROGRAINS) // MICROGRAINS)
+        return FeeEstimate(found.fee_rate, target, found.source, found.minimum)
 
 
 def _describe(entry: WaitingTransfer) -> MempoolEntry:
@@ -166,29 +142,3 @@ def _describe(entry: WaitingTransfer) -> MempoolEntry:
         [Hash(txid) for txid in entry.parents],
         [Hash(txid) for txid in entry.children],
     )
-
-
-def _rate_to_beat(sizes: list[tuple[int, int]], room: int) -> int:
-    """Return a grain above the rate at which transfers, as (fee, size), fill a room of bytes; 0
-    if they do not fill it."""
-    for fee, size in sorted(sizes, key=lambda item: item[0] / item[1], reverse=True):
-        room -= size
-        if room <= 0:
-            return fee // size + 1
-    return 0
-
-
-def _full_bodies(store: Reader, height: int, full: int) -> list[int]:
-    """Return the lowest fee rate in each of the last bodies that holds `full` bytes or more."""
-    rates = []
-    for number in range(height, max(0, height - LOOKED_BACK), -1):
-        anchor_id = schema.HEIGHT.get(store, number)
-        record = None if anchor_id is None else schema.ANCHOR.get(store, anchor_id)
-        if record is None or not record.body:
-            continue
-        wids = Body.from_bytes(record.body).transfers
-        raws = [raw for raw in schema.TRANSFER.get_many(store, wids) if raw is not None]
-        transfers = [SizedTransfer.from_bytes(raw) for raw in raws]
-        if sum(sized.size for sized in transfers) >= full:
-            rates.append(min(sized.transfer.fee // sized.size for sized in transfers))
-    return rates

@@ -35,9 +35,16 @@ from unchained.node.wallet.contracts import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
-from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.manager import FEE_TARGET, WalletManager
+from unchained.node.wallet.orders import (
+    ConsolidationOrder,
+    PaymentOrder,
+    ReplacementOrder,
+    SpendingOrder,
+    SweepOrder,
+)
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import Payee
+from unchained.node.wallet.records import AccountRef, Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 
@@ -58,6 +65,16 @@ AllowHighFee = Annotated[
         description="pay a fee above 100 times the estimate, or above a tenth of the amount"
     ),
 ]
+ExactFee = Annotated[Amount, msgspec.Meta(description="exactly this fee")]
+FeeTarget = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1, le=100, description="pay what should do to be included within so many anchors"
+    ),
+]
+DryRun = Annotated[
+    bool, msgspec.Meta(description="return what it would send, and sign and send nothing")
+]
 ContractLock = Annotated[Hash, msgspec.Meta(description="the contract's lock")]
 
 
@@ -71,10 +88,10 @@ class PaymentRoom:
     @user_text(
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
-        Without `fee_rate` and `fee` it pays the mempool's present minimum. With `coins` only
-        those are spent. Under one `request_id` a wallet pays once: asked again with the same
-        parameters, it returns the same transfer as it stands. To see what it would pay, and to
-        pay nothing, wallet.prepare.
+        Without `fee_rate`, `fee` and `target` it pays what should do to be included within two
+        anchors. With `coins` only those are spent. Where one transfer does not hold enough coins,
+        others join some first. Under one `request_id` a wallet pays once: asked again with the same
+        parameters, it returns the same transfer as it stands.
         """
     )
     async def send(
@@ -84,17 +101,35 @@ class PaymentRoom:
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
-        fee: Annotated[Amount, msgspec.Meta(description="exactly")] | None = None,
+        fee: ExactFee | None = None,
+        target: FeeTarget | None = None,
+        subtract_fee: Annotated[
+            bool, msgspec.Meta(description="the payees bear the fee, in equal parts")
+        ] = False,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
         request_id: RequestId | None = None,
+        dry_run: DryRun = False,
     ) -> Sent:
+        payees = self._payees(payments)
+        chosen = await self._fee(fee_rate, fee, allow_high_fee, target)
+        named = _bytes_of(coins)
+        if dry_run:
+            order = PaymentOrder(
+                tuple(payees),
+                chosen,
+                account,
+                named,
+                subtract_fee,
+            )
+            return Sent.planned(await self._wallets.plan(wallet, order))
         sent = await self._wallets.send(
             wallet,
-            self._payees(payments),
-            self._fee(fee_rate, fee, allow_high_fee),
+            payees,
+            chosen,
             account=account,
-            coins=_bytes_of(coins),
+            coins=named,
+            subtract_fee=subtract_fee,
             request_id=request_id,
         )
         return Sent.of(sent)
@@ -114,13 +149,19 @@ class PaymentRoom:
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
+        target: FeeTarget | None = None,
         memo: Memo = "",
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
     ) -> GatheredInfo:
-        fee = self._fee(fee_rate, None, allow_high_fee)
+        chosen = await self._fee(fee_rate, None, allow_high_fee, target)
+        named = _bytes_of(coins)
+        if dry_run:
+            order = SweepOrder(payee, chosen, account, memo.encode(), named)
+            return await self._planned(wallet, account, order)
         made = await self._wallets.sweep(
-            wallet, payee, fee, account=account, memo=memo.encode(), coins=_bytes_of(coins)
+            wallet, payee, chosen, account=account, memo=memo.encode(), coins=named
         )
         return GatheredInfo.of(made)
 
@@ -132,35 +173,46 @@ class PaymentRoom:
         *,
         account: Account = 0,
         fee_rate: FeeRate | None = None,
+        target: FeeTarget | None = None,
         below: Annotated[Amount, msgspec.Meta(description="join smaller coins alone")]
         | None = None,
         allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
     ) -> GatheredInfo:
-        made = await self._wallets.consolidate(
-            wallet,
-            self._fee(fee_rate, None, allow_high_fee),
-            account=account,
-            below=None if below is None else int(below),
-        )
+        chosen = await self._fee(fee_rate, None, allow_high_fee, target)
+        least = None if below is None else int(below)
+        if dry_run:
+            return await self._planned(wallet, account, ConsolidationOrder(chosen, account, least))
+        made = await self._wallets.consolidate(wallet, chosen, account=account, below=least)
         return GatheredInfo.of(made)
+
+    async def _planned(
+        self, wallet: str, account: AccountRef, order: SpendingOrder
+    ) -> GatheredInfo:
+        steps = await self._wallets.plan(wallet, order)
+        before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
+        return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
     @method("wallet.bump_fee", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
     async def bump_fee(
         self,
-        txid: Hash,
+        txid: Annotated[Hash, msgspec.Meta(description="of the transfer to replace")],
         wallet: WalletName = DEFAULT_WALLET,
         *,
         fee_rate: FeeRate | None = None,
-        fee: Amount | None = None,
+        fee: ExactFee | None = None,
+        target: FeeTarget | None = None,
         allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
     ) -> Sent:
-        if fee_rate is None and fee is None:
-            raise InvalidParamsError("wallet.bump_fee needs fee_rate or fee")
-        bumped = await self._wallets.bump_fee(
-            wallet, bytes(txid), self._fee(fee_rate, fee, allow_high_fee)
-        )
-        return Sent.of(bumped)
+        if fee_rate is None and fee is None and target is None:
+            raise InvalidParamsError("wallet.bump_fee needs fee_rate, fee or target")
+        chosen = await self._fee(fee_rate, fee, allow_high_fee, target)
+        if dry_run:
+            order = ReplacementOrder(bytes(txid), chosen)
+            return Sent.planned(await self._wallets.plan(wallet, order))
+        return Sent.of(await self._wallets.bump_fee(wallet, bytes(txid), chosen))
 
     @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -187,7 +239,7 @@ class PaymentRoom:
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+        payees, chosen = self._payees(payments), await self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
         return await self._prepare(
             wallet,
@@ -289,7 +341,7 @@ class PaymentRoom:
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
     ) -> UnsignedTransfer:
-        payees, chosen = self._payees(payments), self._fee(fee_rate, fee, allow_high_fee)
+        payees, chosen = self._payees(payments), await self._fee(fee_rate, fee, allow_high_fee)
         wanted = _bytes_of(coins)
         return await self._prepare(
             wallet,
@@ -330,7 +382,13 @@ class PaymentRoom:
         return await self._add(wallet, made.contract, label, made.preimage)
 
     @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Take what a hash-time-lock holds, by the preimage given or known.")
+    @user_text(
+        """Take what a hash-time-lock holds, by the preimage given or known.
+
+        Near the height of the refund it pays more, to be first, and says so in `warning`; where a
+        refund waits in the mempool, what replaces it.
+        """
+    )
     async def htlc_claim(
         self,
         lock: ContractLock,
@@ -342,7 +400,7 @@ class PaymentRoom:
         allow_high_fee: AllowHighFee = False,
     ) -> Sent:
         known = None if preimage is None else bytes(preimage)
-        fee = self._fee(fee_rate, None, allow_high_fee)
+        fee = await self._fee(fee_rate, None, allow_high_fee)
         return Sent.of(
             await self._wallets.claim(
                 wallet, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
@@ -360,7 +418,7 @@ class PaymentRoom:
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
     ) -> Sent:
-        fee = self._fee(fee_rate, None, allow_high_fee)
+        fee = await self._fee(fee_rate, None, allow_high_fee)
         return Sent.of(await self._wallets.refund(wallet, bytes(lock), fee, coins=_bytes_of(coins)))
 
     async def _prepare(self, wallet: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
@@ -379,15 +437,25 @@ class PaymentRoom:
     def _payees(self, payments: list[Payment]) -> list[Payee]:
         return [payment.resolve(self._wallets.network) for payment in payments]
 
-    def _fee(self, rate: int | None, exact: Amount | None, allow_high: bool) -> Fee:
-        if rate is not None and exact is not None:
-            raise InvalidParamsError("fee_rate and fee exclude one another")
-        target = None if exact is None else int(exact)
-        return self._wallets.fee(rate, target, allow_high=allow_high)
+    async def _fee(
+        self,
+        rate: int | None,
+        exact: Amount | None,
+        allow_high: bool,
+        target: int | None = None,
+    ) -> Fee:
+        if sum(given is not None for given in (rate, exact, target)) > 1:
+            raise InvalidParamsError("fee_rate, fee and target exclude one another")
+        return await self._wallets.fee(
+            rate,
+            None if exact is None else int(exact),
+            target=FEE_TARGET if target is None else target,
+            allow_high=allow_high,
+        )
 
 
-def _bytes_of(coins: list[Hash] | None) -> list[bytes] | None:
-    return None if coins is None else [bytes(coin) for coin in coins]
+def _bytes_of(coins: list[Hash] | None) -> tuple[bytes, ...] | None:
+    return None if coins is None else tuple(map(bytes, coins))
 
 
 def _unsigned(wallet: Wallet, unsigned: Unsigned) -> UnsignedTransfer:

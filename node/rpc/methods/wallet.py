@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.node.rpc.core.registry import Access, method
-from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
+from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
+from unchained.node.rpc.methods.votes import Confirmations, votes_at
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     AccountCount,
     BalanceInfo,
     Created,
-    HistoryItem,
     Label,
     Memo,
     Mnemonic,
@@ -28,7 +26,6 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletName,
 )
 from unchained.node.wallet.errors import NoSuchWalletError
-from unchained.node.wallet.history import read_history
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -42,7 +39,7 @@ SLOW_METHOD_S = 120.0
 class WalletRoom:
     """Methods that move no coins."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
+    def __init__(self, wallets: WalletManager, queries: Confirmations) -> None:
         self._wallets = wallets
         self._queries = queries
 
@@ -273,38 +270,19 @@ class WalletRoom:
         offset: Offset = 0,
     ) -> list[OwnCoin]:
         def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
-            found = opened.store.coins(account, spent=spent, limit=limit, offset=offset)
+            index = None if account is None else opened.account_index(account)
+            found = opened.store.coins(index, spent=spent, limit=limit, offset=offset)
             return [
                 (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
                 for coin in found
             ]
 
         listed = await self._wallets.call(wallet, look)
-        votes = await self._votes([height for _, height in listed])
+        votes = await votes_at(self._queries, [height for _, height in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
             for (coin, _), count in zip(listed, votes, strict=True)
         ]
-
-    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
-    @user_text("Return what touched a wallet: what waits first, then from the tip down.")
-    async def history(
-        self,
-        wallet: WalletName = DEFAULT_WALLET,
-        limit: Limit = 100,
-        offset: Offset = 0,
-    ) -> list[HistoryItem]:
-        found = await self._wallets.call(
-            wallet, lambda opened: read_history(opened.store, limit, offset)
-        )
-        votes = await self._votes([entry.height for entry in found])
-        return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
-
-    async def _votes(self, heights: Sequence[int | None]) -> list[int]:
-        """Return the confirmations of each height, in votes (Protocol §6); 0 for what waits."""
-        wanted = {height for height in heights if height is not None}
-        found = await self._queries.confirmations(wanted)
-        return [0 if height is None else found.get(height, 0) for height in heights]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -346,13 +324,3 @@ class WalletRoom:
     async def cancel_rescan(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         await self._wallets.cancel_rescan(wallet)
         return await self.info(wallet)
-
-    @method("wallet.receipt", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
-    @user_text("Return a file that proves a transfer on the chain to anyone without a node.")
-    async def receipt(
-        self,
-        txid: Hash,
-        wallet: WalletName = DEFAULT_WALLET,
-        anchors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64,
-    ) -> Hex:
-        return Hex(await self._wallets.receipt(wallet, bytes(txid), anchors=anchors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,25 +14,28 @@ from unchained.node.primitives.conditions import HashTimeLockCondition, Multisig
 from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.wallet.contracts import Contract
-from unchained.node.wallet.keystore import MAX_ACCOUNTS
-from unchained.node.wallet.manager import Gathered
+from unchained.node.wallet.orders import Gathered
+from unchained.node.wallet.payee_book import NAME_CHARS_MAX
 from unchained.node.wallet.payment_request import (
     LABEL_CHARS_MAX,
     SCHEME,
     URI_CHARS_MAX,
     PaymentRequest,
 )
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import (
-    HistoryEntry,
     Origin,
     Outgoing,
     OutgoingState,
     Payee,
     ScanProgress,
     WalletCoin,
+    WalletInfo,
+    WatchedContract,
 )
 from unchained.node.wallet.summary import Summary, fingerprint_of
-from unchained.node.wallet.wallet import WalletInfo, WatchedContract
+from unchained.node.wallet.unsigned import size_bound
+from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
     str,
@@ -43,7 +46,11 @@ Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
 Memo = Annotated[str, msgspec.Meta(max_length=MAX_MEMO)]
 PayeeText = Annotated[str, msgspec.Meta(min_length=1, max_length=URI_CHARS_MAX)]
 PartyText = Annotated[str, msgspec.Meta(min_length=1, max_length=PAYCODE_CHARS_MAX)]
-Account = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1, description="account of the wallet")]
+Account = Annotated[
+    Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    | Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)],
+    msgspec.Meta(description="account of the wallet: its number or its name"),
+]
 FeeRate = Annotated[
     int, msgspec.Meta(ge=1, le=1_000_000, description="grains per byte of size (Protocol §8.2)")
 ]
@@ -55,7 +62,7 @@ _ORIGINS: Mapping[Origin, OriginName] = {
     Origin.PAYCODE: "paycode",
     Origin.CONTRACT: "contract",
 }
-StateName = Literal["waiting", "included", "abandoned", "replaced", "conflict"]
+StateName = Literal["planned", "waiting", "included", "abandoned", "replaced", "conflict"]
 _STATES: Mapping[OutgoingState, StateName] = {
     OutgoingState.WAITING: "waiting",
     OutgoingState.ABANDONED: "abandoned",
@@ -112,7 +119,8 @@ class WalletProgress(msgspec.Struct, frozen=True):
 @user_text(
     """A wallet of the node. Of a closed one only the name is known; it has no coins below
     `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
-    mnemonic alone does not bring it back (missing where the file does not tell)."""
+    mnemonic alone does not bring it back (missing where the file does not tell). `found_accounts`
+    are those of a restored wallet to which coins had come, besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str
@@ -123,6 +131,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
     has_bip39_passphrase: bool | None
     birth_height: int | None
     accounts: list[int]
+    found_accounts: list[int]
     progress: WalletProgress | None
     failure: str
 
@@ -140,6 +149,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.has_bip39_passphrase,
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
+            [] if info is None else list(info.found_accounts),
             None if progress is None else WalletProgress.of(progress),
             failure,
         )
@@ -229,45 +239,15 @@ class OwnCoin(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("Whom a transfer paid. A memo that is no text is in hex.")
+@user_text(
+    """Whom a transfer paid. A memo that is no text is in hex; `alias` is the name in the address
+    book that he was paid by."""
+)
 class Paid(msgspec.Struct, frozen=True):
     payee: str
     amount: Amount
     memo: str
-
-
-@user_text(
-    "A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet."
-)
-class HistoryItem(msgspec.Struct, frozen=True):
-    id: Hash
-    minted: bool
-    height: int | None
-    confirmations: int
-    time: int
-    received: Amount
-    sent: Amount
-    fee: Amount | None
-    label: str
-    payees: list[Paid]
-    memos: list[str]
-
-    @classmethod
-    def of(cls, entry: HistoryEntry, confirmations: int) -> HistoryItem:
-        """Describe an entry."""
-        return cls(
-            Hash(entry.key),
-            entry.minted,
-            entry.height,
-            confirmations,
-            entry.time_ms,
-            Amount(entry.received),
-            Amount(entry.sent),
-            None if entry.fee is None else Amount(entry.fee),
-            entry.label,
-            [_paid(payee) for payee in entry.payees],
-            [memo_text(memo) for memo in entry.memos],
-        )
+    alias: str | None
 
 
 @user_text("A transfer that was given up, and the waiting ones that spent its change: `lost`.")
@@ -276,15 +256,24 @@ class Abandoned(msgspec.Struct, frozen=True):
     lost: tuple[Hash, ...]
 
 
-@user_text("A transfer of a wallet that the node has taken. `size` as fee rates count it.")
+@user_text(
+    """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
+    transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
+    id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
+    first. `warning` is what whoever sent it should know: that a hash-time-lock is claimed near its
+    refund."""
+)
 class Sent(msgspec.Struct, frozen=True):
-    txid: Hash
-    wid: Hash
+    txid: Hash | None
+    wid: Hash | None
     fee: Amount
     size: int
     status: StateName
     replaces: Hash | None
     payees: list[Paid]
+    joined: list[Hash]
+    joins: int
+    warning: str | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -297,6 +286,27 @@ class Sent(msgspec.Struct, frozen=True):
             "included" if outgoing.height is not None else _STATES[outgoing.state],
             Hash(outgoing.replaces) if outgoing.replaces else None,
             [_paid(payee) for payee in outgoing.payees],
+            [Hash(txid) for txid in outgoing.joined],
+            len(outgoing.joined),
+            outgoing.warning or None,
+        )
+
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared]) -> Sent:
+        """Describe what would be sent: the last of some transfers, for which the others join
+        coins."""
+        last = steps[-1]
+        return cls(
+            None,
+            None,
+            Amount(sum(step.unsigned.fee for step in steps)),
+            sum(size_bound(step.unsigned, 1) for step in steps),
+            "planned",
+            Hash(last.replaces) if last.replaces else None,
+            [_paid(payee) for payee in last.payees],
+            [],
+            len(steps) - 1,
+            last.warning or None,
         )
 
 
@@ -325,12 +335,18 @@ class GatheredInfo(msgspec.Struct, frozen=True):
             Amount(gathered.left),
         )
 
+    @classmethod
+    def planned(cls, steps: Sequence[Prepared], available: int) -> GatheredInfo:
+        """Describe what would come of it, where so many grains can be spent before."""
+        taken = sum(sum(step.unsigned.values) for step in steps)
+        return cls([Sent.planned([step]) for step in steps], [], Amount(available - taken))
+
 
 @user_text(
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
-    `fingerprint` stands for all of that text; `terms` is what spends it if it lies under a
-    contract."""
+    `fingerprint` stands for all of that text, `alias` is what the address book calls him; `terms`
+    is what spends it if it lies under a contract."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount
@@ -340,11 +356,13 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
     fingerprint: str | None
     terms: str | None
     memo: str
+    alias: str | None
 
 
 @user_text(
     """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
-    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys."""
+    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys; `missing`
+    signatures are needed still."""
 )
 class UnsignedTransfer(msgspec.Struct, frozen=True):
     file: Hex
@@ -354,6 +372,7 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
     outputs: list[UnsignedOutput]
     can_sign: list[Hash]
     signed_by: list[Hash]
+    missing: int
 
     @classmethod
     def of(cls, file: bytes, summary: Summary) -> UnsignedTransfer:
@@ -372,11 +391,13 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
                     output.fingerprint or None,
                     output.terms or None,
                     memo_text(output.memo),
+                    output.name or None,
                 )
                 for output in summary.outputs
             ],
             [Hash(key) for key in summary.can_sign],
             [Hash(key) for key in summary.signed_by],
+            summary.missing,
         )
 
 
@@ -435,4 +456,4 @@ def memo_text(memo: bytes) -> str:
 
 
 def _paid(payee: Payee) -> Paid:
-    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo))
+    return Paid(payee.payee, Amount(payee.value), memo_text(payee.memo), payee.name or None)

@@ -13,8 +13,9 @@ from tests.framework.wallets import Purse, WalletChain
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.keys import SpendKey, ViewKey, encapsulate, verify_signature
-from unchained.node.wallet.keystore import KdfCost, Keystore, new_secret
+from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import KdfCost
 
 ROOT = Path(__file__).parents[3]
 SOURCE = "node/base/randomness.py"

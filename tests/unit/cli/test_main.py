@@ -441,7 +441,6 @@ WITHOUT_A_METHOD = {
     "config password",
     "config path",
     "config show",
-    "db backup",
     "db check",
     "db reset",
     "db stats",
@@ -450,8 +449,10 @@ WITHOUT_A_METHOD = {
     "mine advise",
     "miner",
     "start",
+    "verify-message",
     "verify-proof",
     "verify-receipt",
+    "verify-reserve",
     "version",
 }
 """Commands that ask no node."""

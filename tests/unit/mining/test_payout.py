@@ -18,12 +18,12 @@ from unchained.node.mining.payout import (
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet.keystore import (
     DEFAULT_WALLET,
-    KdfCost,
     Keystore,
     new_secret,
     save_new,
     wallet_path,
 )
+from unchained.node.wallet.wallet_file import KdfCost
 
 PARENT = CoinId(bytes(32))
 

@@ -27,8 +27,6 @@ from unchained.node.wallet.errors import (
     WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import (
-    DEFAULT_COST,
-    MAX_ACCOUNTS,
     WALLET_FILE_VERSION,
     WALLET_MAGIC,
     Keystore,
@@ -38,6 +36,7 @@ from unchained.node.wallet.keystore import (
     wallet_names,
     wallet_path,
 )
+from unchained.node.wallet.wallet_file import DEFAULT_COST, MAX_ACCOUNTS
 from unchained.node.wallet.watch_export import WatchExport
 
 WORDS = "abandon " * 23 + "art"

@@ -7,11 +7,11 @@ import random
 import msgspec
 import pytest
 
-from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from tests.framework.wallets import BACKEND, ProvenWalletChain, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.anchor_header import AnchorHeader
-from unchained.node.crypto.pow import compute_mix, default_backend
+from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId
@@ -25,32 +25,14 @@ from unchained.node.wallet.receipts import (
     make_receipt,
     verify_receipt,
 )
-
-BACKEND = default_backend()
+from unchained.node.wallet.records import PaymentSecret
 
 MAGIC = RECEIPT_NAME + bytes((RECEIPT_VERSION,))
 
 
-class ProvenChain(WalletChain):
-    """A chain whose mixes are real: on the reg network that costs next to nothing."""
-
-    def _coin(self, template, payout, anchor):  # type: ignore[no-untyped-def]
-        self.now_ms = max(self.now_ms, template.parent_time) + 100
-        lock = payout(template.parent, self.now_ms)
-        grade = self.network.grade_target(template.target)
-        while True:
-            nonce = self._random.getrandbits(64)
-            header = template.header(lock=lock, time=self.now_ms, nonce=nonce)
-            mix = compute_mix(BACKEND, header.to_bytes(), self.network.mem_kib)
-            coin = Coin.assemble(header, mix)
-            number = int.from_bytes(coin.id, "big")
-            if (number <= grade) if anchor else (grade < number <= template.target):
-                return coin
-
-
 @pytest.fixture(scope="module")
-def scene() -> tuple[ProvenChain, bytes, bytes]:
-    chain = ProvenChain()
+def scene() -> tuple[ProvenWalletChain, bytes, bytes]:
+    chain = ProvenWalletChain()
     a = Purse(chain, cheap_wallet())
     chain.grow(5, a.mine_to, a.mine_to)
     a.sync()
@@ -58,7 +40,7 @@ def scene() -> tuple[ProvenChain, bytes, bytes]:
     sent = a.pay(cheap_wallet().paycode(), 10**8)
     chain.grow(4, a.mine_to, a.mine_to)
     with chain.snapshot() as view:
-        return chain, sent.txid, make_receipt(view, REG, sent.txid)
+        return chain, sent.txid, make_receipt(view, REG, sent.txid, secrets=sent.secrets)
 
 
 def _mined(header: CoinHeader) -> bytes:
@@ -74,7 +56,7 @@ def verify(raw: bytes) -> VerifiedReceipt:
     return verify_receipt(raw, REG, BACKEND)
 
 
-def test_a_receipt_shows_the_work_on_top(scene: tuple[ProvenChain, bytes, bytes]) -> None:
+def test_a_receipt_shows_the_work_on_top(scene: tuple[ProvenWalletChain, bytes, bytes]) -> None:
     chain, txid, raw = scene
     shown = verify(raw)
     assert shown.txid == txid
@@ -82,16 +64,19 @@ def test_a_receipt_shows_the_work_on_top(scene: tuple[ProvenChain, bytes, bytes]
     assert shown.tip_id == chain.core.tip.id
     assert shown.work == 4 * REG.coins_per_epoch * work(REG.target0)
     assert 10**8 in [output.value for output in shown.outputs]
+    # 3 anchors on top list one fresh coin each, and are coins themselves
+    assert (shown.anchors_on_top, shown.votes) == (3, 6)
+    assert shown.tip_time_ms == chain.packages[8][1].anchor.header.time
     with chain.snapshot() as view:
         assert verify(make_receipt(view, REG, txid, anchors=2)).tip_height == 7
 
 
-def test_needs_a_transfer_of_the_chain(scene: tuple[ProvenChain, bytes, bytes]) -> None:
+def test_needs_a_transfer_of_the_chain(scene: tuple[ProvenWalletChain, bytes, bytes]) -> None:
     with scene[0].snapshot() as view, pytest.raises(ReceiptError, match="not on the chain"):
         make_receipt(view, REG, bytes(32))
 
 
-def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> None:
+def test_not_one_bit_can_be_changed(scene: tuple[ProvenWalletChain, bytes, bytes]) -> None:
     raw = scene[2]
     rng = random.Random(3)
     places = [*range(40), *(rng.randrange(len(raw)) for _ in range(300))]
@@ -107,7 +92,7 @@ def test_not_one_bit_can_be_changed(scene: tuple[ProvenChain, bytes, bytes]) -> 
         verify(raw + b"\x00")
 
 
-def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> None:
+def test_says_what_does_not_hold(scene: tuple[ProvenWalletChain, bytes, bytes]) -> None:
     chain, _, raw = scene
     receipt = receipts._DECODER.decode(raw[len(MAGIC) :])
     replace = msgspec.structs.replace
@@ -148,8 +133,11 @@ def test_says_what_does_not_hold(scene: tuple[ProvenChain, bytes, bytes]) -> Non
         (broken(anchors=(first, second, unlinked)), "height 8 is not linked"),
         (broken(chain_id=LOCAL.chain_id), "another network"),
         (b"UNCHAINED-RECEIPT\x01", "version 1, of a chain of earlier rules that is no more"),
-        (b"UNCHAINED-RECEIPT\x03", "not a receipt of version 2"),
-        (b"UNCHAINED-RECEIPT", "not a receipt of version 2"),
+        (broken(payments=(PaymentSecret(9, bytes(32)),)), "outputs that its transfer does not"),
+        (broken(payments=(PaymentSecret(0, bytes(32)),)), "does not open its note"),
+        (broken(payments=2 * receipt.payments), "outputs that its transfer does not"),
+        (b"UNCHAINED-RECEIPT\x04", "not a receipt of version 3"),
+        (b"UNCHAINED-RECEIPT", "not a receipt of version 3"),
     ):
         with pytest.raises(ReceiptError, match=why):
             verify(wrong)

@@ -70,7 +70,7 @@ def test_the_fee_is_the_rate_within_a_hundredth(rate: int) -> None:
 def test_the_fee_is_exactly_what_was_asked_for() -> None:
     scene = Scene()
     prepared = scene.a.wallet.spender.pay(
-        [Payee(scene.b.wallet.address(), UNC, b"")], Fee(target=12_345)
+        [Payee(scene.b.wallet.address(), UNC, b"")], Fee(exact=12_345)
     )
     assert scene.a.send(prepared).fee == 12_345
 
@@ -86,9 +86,7 @@ def test_a_payment_without_change() -> None:
     assert scene.a.balance.pending == 0
 
 
-@pytest.mark.parametrize(
-    "fee", [Fee(0), Fee(10**7), Fee(target=0), Fee(target=2**63), Fee(target=5)]
-)
+@pytest.mark.parametrize("fee", [Fee(0), Fee(10**7), Fee(exact=0), Fee(exact=2**63), Fee(exact=5)])
 def test_refuses_a_fee_that_nobody_means(fee: Fee) -> None:
     scene = Scene()
     with pytest.raises(BadPaymentError, match="fee"):
@@ -157,7 +155,7 @@ def test_sweeps_everything() -> None:
     with pytest.raises(NothingToDoError):
         scene.a.wallet.spender.sweep(scene.b.wallet.paycode(), Fee(1))
     with pytest.raises(BadPaymentError, match="fee rate"):
-        scene.b.wallet.spender.sweep(scene.a.wallet.paycode(), Fee(target=9))
+        scene.b.wallet.spender.sweep(scene.a.wallet.paycode(), Fee(exact=9))
 
 
 def test_consolidates_the_small_ones() -> None:
@@ -377,8 +375,7 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
     assert len({out.fingerprint for out in summary.outputs if out.payee}) == len(payees)
     # the wallet that sends it remembers them
     signed = scene.a.wallet.sign(read)
-    named = {payee.index: payee.payee for payee in signed.payees}
-    sent = scene.a.wallet.record(signed.finish(REG), 0, named=named)
+    sent = scene.a.wallet.record(signed.finish(REG), 0, proven_payees=signed.payees)
     assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees[:3]}
 
 
@@ -580,7 +577,7 @@ def test_the_size_is_never_underestimated() -> None:
 
 @pytest.mark.parametrize(
     "fee",
-    [Fee(target=UNC // 5), Fee(rate=101), Fee(rate=20_000)],
+    [Fee(exact=UNC // 5), Fee(rate=101), Fee(rate=20_000)],
     ids=["a fifth of the amount", "101 times the estimate", "a rate"],
 )
 def test_a_fee_that_looks_like_a_mistake_is_refused_unless_it_is_meant(fee: Fee) -> None:
@@ -626,7 +623,7 @@ def test_a_replacement_does_not_spend_the_change_of_what_it_replaces() -> None:
     first = scene.a.pay(scene.b.wallet.address(), UNC // 2)
     with pytest.raises(InsufficientFundsError):
         # no coin but the change of the transfer that is replaced could pay so much more
-        scene.a.wallet.spender.bump(first.txid, Fee(target=UNC * 6 // 10, allow_high=True))
+        scene.a.wallet.spender.bump(first.txid, Fee(exact=UNC * 6 // 10, allow_high=True))
 
 
 # Locks that anybody can pay

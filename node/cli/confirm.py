@@ -1,0 +1,85 @@
+"""What a person is shown before something is sent, and how long he is kept company after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import typer
+
+from unchained.node.base.terminal_text import harmless
+from unchained.node.cli.asker import Asker, CommandFailedError
+from unchained.node.cli.progress import confirmations_shown
+
+SHOWN_WHOLE: Final = 100
+"""Characters of a payee that are shown to a person; addresses have fewer."""
+
+LOOK_AGAIN_S: Final = 0.5
+"""Seconds between looks at a transfer."""
+
+_NOT_EXPECTED: Final = frozenset({"abandoned", "replaced", "conflict", "gone"})
+
+
+def shortened(payee: str) -> str:
+    """Return an address whole, and of a paycode, which fills a screen, the ends."""
+    return payee if len(payee) <= SHOWN_WHOLE else f"{payee[:24]}…{payee[-24:]}"
+
+
+def is_asked(yes: bool) -> bool:
+    """Return whether there is a person to be asked."""
+    return sys.stdin.isatty() and not yes
+
+
+def print_plan(steps: Sequence[Mapping[str, Any]]) -> None:
+    """Print what planned transfers pay, each with its fee."""
+    for step in steps:
+        for paid in step["payees"]:
+            typer.echo(f"{paid['amount']:>20} UNC  {shortened(harmless(paid['payee']))}")
+            if paid["alias"]:
+                typer.echo(f"{'':>26}called {harmless(paid['alias'])} here")
+            if paid["alias"] or len(paid["payee"]) > SHOWN_WHOLE:
+                typer.echo(f"{'':>26}fingerprint {_fingerprint(paid['payee'])}")
+            if paid["memo"]:
+                typer.echo(f"{'':>26}memo {harmless(paid['memo'])}")
+        if not step["payees"]:
+            typer.echo(f"{'':>26}coins of this wallet are joined")
+        typer.echo(f"{step['fee']:>20} UNC  fee")
+        if step["joins"]:
+            typer.echo(f"{'':>26}of {step['joins'] + 1} transfers: coins have to be joined first")
+
+
+def confirm(steps: Sequence[Mapping[str, Any]]) -> None:
+    """Show a person what would be sent and ask. Raises `CommandFailedError` for a no."""
+    print_plan(steps)
+    if not typer.confirm("Send it?", err=True):
+        raise CommandFailedError("not sent")
+
+
+def wait_confirmed(node: Asker, wallet: str, txid: str, wanted: int) -> int:
+    """Show how a transfer is confirmed until it has so many votes; return how many it has then.
+
+    Ctrl-C ends the showing alone. Raises `CommandFailedError` once it is not expected any more.
+    """
+    has = 0
+    try:
+        with confirmations_shown(wanted) as show:
+            while has < wanted:
+                entry = node.call("wallet.transfer", txid=txid, wallet=wallet)["entry"]
+                if entry["status"] in _NOT_EXPECTED:
+                    raise CommandFailedError(f"transfer {txid} is not expected: {entry['status']}")
+                has = entry["confirmations"]
+                show(entry["status"], has)
+                if has < wanted:
+                    time.sleep(LOOK_AGAIN_S)
+    except KeyboardInterrupt:
+        typer.echo("it is sent: `wallet transfer` shows how it stands", err=True)
+    return has
+
+
+def _fingerprint(payee: str) -> str:
+    # Only here: it brings the wallet's modules, which most commands do without.
+    from unchained.node.wallet.summary import fingerprint_of
+
+    return fingerprint_of(payee)

@@ -1,0 +1,185 @@
+"""``unchained-node wallet backup``, ``delete``, ``payee``: a wallet's files and names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unchained.node.base.terminal_text import harmless
+from unchained.node.base.user_text import user_text
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.tables import print_fields
+from unchained.node.cli.wallet import (
+    DEFAULT_WALLET,
+    SLOW_ANSWER_S,
+    WalletOption,
+    account_ref,
+    app,
+)
+
+payee_app = typer.Typer(no_args_is_help=True, help="Name those whom you pay.")
+
+WalletArgument = Annotated[str, typer.Argument(metavar="WALLET", help="Which wallet.")]
+AliasArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call him.")]
+
+
+def add_to(_root: typer.Typer) -> None:
+    """Add the commands of this room beside those of `wallet`."""
+    app.add_typer(payee_app, name="payee")
+
+
+# Files
+
+
+@asking(app, "backup")
+@user_text(
+    """Write a wallet into one file, mode 0600, and read it back: keys, labels, payees, contracts.
+    `wallet restore-backup` makes the wallet of it."""
+)
+def backup(
+    node: Asker,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file to be made.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+) -> None:
+    node.show_fields(
+        node.call("wallet.backup", seconds=SLOW_ANSWER_S, path=_absolute(path), wallet=wallet)
+    )
+
+
+@asking(app, "restore-backup")
+@user_text("Make the wallet of a backup anew, as it was called or as --wallet says.")
+def restore_backup(
+    node: Asker,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet backup`.")],
+    wallet: Annotated[
+        str | None, typer.Option("--wallet", "-w", metavar="NAME", help="What to call it.")
+    ] = None,
+) -> None:
+    found = node.call(
+        "wallet.restore_backup", seconds=SLOW_ANSWER_S, path=_absolute(path), wallet=wallet
+    )
+    node.show_fields(found)
+
+
+def _absolute(path: Path) -> str:
+    return str(path.absolute())
+
+
+@asking(app, "rename")
+@user_text("Call a wallet otherwise. It has to be locked.")
+def rename(
+    node: Asker,
+    wallet: WalletArgument,
+    new_wallet: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+) -> None:
+    node.show_fields(node.call("wallet.rename", wallet=wallet, new_wallet=new_wallet))
+
+
+@asking(app, "delete")
+@user_text(
+    """Remove a wallet's files for good. It says what is lost, and asks for the wallet's name. The
+    wallet has to be locked."""
+)
+def delete(
+    node: Asker,
+    wallet: WalletArgument,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="WALLET", help="Do not ask: its name once more."),
+    ] = None,
+) -> None:
+    if confirm is None:
+        if not sys.stdin.isatty():
+            raise CommandFailedError(f"not confirmed: --confirm {wallet} removes it for good")
+        print_lost(node.call("wallet.delete", wallet=wallet, dry_run=True))
+        confirm = typer.prompt("Type its name to delete it", err=True)
+    found = node.call("wallet.delete", seconds=SLOW_ANSWER_S, wallet=wallet, confirm=confirm)
+
+    def human() -> None:
+        typer.echo(f"{wallet} is deleted", err=True)
+        print_fields(found)
+
+    node.show(found, human)
+
+
+def print_lost(found: dict[str, Any]) -> None:
+    """Say what goes with a wallet."""
+    typer.echo(
+        f"{found['wallet']} has {found['total']} UNC on the chain and {found['pending']} pending.",
+        err=True,
+    )
+    if found["watch_only"]:
+        typer.echo("It is watch-only: whoever has the keys keeps the coins.", err=True)
+    else:
+        words = "its 24 words and the BIP 39 passphrase" if found["has_bip39_passphrase"] else ""
+        typer.echo(
+            f"Only {words or 'its 24 words'} or a backup bring that back.",
+            err=True,
+        )
+    typer.echo(
+        f"Only a backup brings back {found['labels']} labels, {found['payees']} payees, "
+        f"{found['contracts']} contracts, {found['invoices']} invoices and whom "
+        f"{found['transfers']} transfers paid.",
+        err=True,
+    )
+
+
+# Names
+
+
+@asking(payee_app, "add")
+@user_text("Name a payee: `wallet send NAME UNC` pays him from here on.")
+def payee_add(
+    node: Asker,
+    alias: AliasArgument,
+    payee: Annotated[str, typer.Argument(metavar="PAYEE", help="Address, paycode or contract.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+    label: Annotated[str, typer.Option("--label", metavar="TEXT", help="A note.")] = "",
+) -> None:
+    found = node.call("wallet.payee_add", alias=alias, payee=payee, wallet=wallet, label=label)
+
+    def human() -> None:
+        typer.echo(f"{harmless(found['alias'])}: fingerprint {found['fingerprint']}")
+
+    node.show(found, human)
+
+
+@asking(payee_app, "list", table=True)
+@user_text("Show the payees of the address book.")
+def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    found = node.call("wallet.payee_list", wallet=wallet)
+    node.show_rows(found, ["alias", "fingerprint", "label"], "nobody yet")
+
+
+@asking(payee_app, "remove")
+@user_text("Forget a payee's name.")
+def payee_remove(node: Asker, alias: AliasArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    node.call("wallet.payee_remove", alias=alias, wallet=wallet)
+    node.show(True, lambda: typer.echo("removed"))
+
+
+@asking(app, "accounts", table=True)
+@user_text("Show a wallet's accounts.")
+def accounts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    _show_accounts(node, node.call("wallet.accounts", wallet=wallet))
+
+
+@asking(app, "name-account", table=True)
+@user_text("Name an account: --account NAME means it from here on.")
+def name_account(
+    node: Asker,
+    account: Annotated[
+        Any, typer.Argument(parser=account_ref, metavar="N|NAME", help="Which account.")
+    ],
+    alias: Annotated[str, typer.Argument(metavar="NAME", help="Empty: take it away.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+) -> None:
+    found = node.call("wallet.name_account", account=account, alias=alias, wallet=wallet)
+    _show_accounts(node, found)
+
+
+def _show_accounts(node: Asker, found: list[dict[str, Any]]) -> None:
+    node.show_rows(found, ["account", "alias", "confirmed", "total", "address"], "no accounts")

@@ -1,0 +1,76 @@
+"""Whom a command line pays: pairs of payee and amount, or a file of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+
+from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.input_file import read_file
+
+PAYEES_BYTES_MAX: Final = 1 << 20
+"""Bytes of a file of payees."""
+
+
+class PayeeLine(msgspec.Struct, forbid_unknown_fields=True):
+    """An entry of a JSON file of payees."""
+
+    payee: str
+    amount: str
+    memo: str = ""
+
+
+_lines = msgspec.json.Decoder(list[PayeeLine])
+
+
+def payment(payee: str, amount: str | None, memo: str) -> list[dict[str, str]]:
+    """Return the `payments` of one payee."""
+    payment = {"payee": payee, "memo": memo}
+    return [payment if amount is None else payment | {"amount": amount}]
+
+
+def payments_of(pairs: Sequence[str], file: Path | None, memo: str) -> list[dict[str, str]]:
+    """Return the payments of a command line. Raises `CommandFailedError`, `typer.BadParameter`."""
+    found = [] if file is None else payments_in(read_file(file, PAYEES_BYTES_MAX), str(file))
+    if len(pairs) == 1:
+        found += payment(pairs[0], None, memo)
+    elif len(pairs) % 2:
+        raise typer.BadParameter("expected an amount after each payee", param_hint="PAYEE UNC")
+    else:
+        for at in range(0, len(pairs), 2):
+            found += payment(pairs[at], pairs[at + 1], memo)
+    if not found:
+        raise typer.BadParameter("nobody to pay: expected PAYEE UNC", param_hint="PAYEE UNC")
+    return found
+
+
+def payments_in(content: bytes, name: str) -> list[dict[str, str]]:
+    """Return the payments of a file: a line PAYEE,UNC[,MEMO] for each, or a JSON array of objects
+    with payee, amount and memo. Raises `CommandFailedError`, which names the line."""
+    if content.lstrip()[:1] == b"[":
+        try:
+            lines = _lines.decode(content)
+        except msgspec.DecodeError as error:
+            raise CommandFailedError(
+                f"{name}: not a list of payees: {error}; expected "
+                '[{"payee": "…", "amount": "1.5", "memo": "…"}, …]'
+            ) from None
+        return [entry for line in lines for entry in payment(line.payee, line.amount, line.memo)]
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CommandFailedError(f"{name}: not a file of payees: {error}") from None
+    found: list[dict[str, str]] = []
+    for number, row in enumerate(rows, 1):
+        if not row or row[0].startswith("#"):
+            continue
+        if not 2 <= len(row) <= 3:
+            raise CommandFailedError(f"{name}: line {number}: expected PAYEE,UNC or PAYEE,UNC,MEMO")
+        found += payment(row[0].strip(), row[1].strip(), row[2] if len(row) == 3 else "")
+    return found

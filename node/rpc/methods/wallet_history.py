@@ -1,0 +1,191 @@
+"""wallet.*: what came and went."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from unchained.node.base.clock import Clock
+from unchained.node.base.user_text import user_text
+from unchained.node.chain.queries import ChainQueries
+from unchained.node.rpc.core.errors import WalletRefusedError
+from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.values import Hash
+from unchained.node.rpc.methods.history_shapes import (
+    KIND_NAMES,
+    HistoryItem,
+    HistoryKindName,
+    HistoryPart,
+    MinedDayInfo,
+    WalletTransfer,
+)
+from unchained.node.rpc.methods.parameters import MAX_NUMBER, Limit, Offset
+from unchained.node.rpc.methods.votes import votes_at
+from unchained.node.rpc.methods.wallet_shapes import Account, OwnCoin, WalletName
+from unchained.node.wallet.history import HistoryFilter
+from unchained.node.wallet.keystore import DEFAULT_WALLET
+from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.payment_request import LABEL_CHARS_MAX
+from unchained.node.wallet.records import HistoryEntry, HistoryKind, WalletCoin
+from unchained.node.wallet.wallet import Wallet
+
+Moment = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+Since = Annotated[Moment, msgspec.Meta(description="entries from this time on (ms since 1970)")]
+Until = Annotated[Moment, msgspec.Meta(description="entries before this time (ms since 1970)")]
+
+
+class HistoryRoom:
+    """Methods that tell what has happened to a wallet."""
+
+    def __init__(self, wallets: WalletManager, queries: ChainQueries, clock: Clock) -> None:
+        self._wallets = wallets
+        self._queries = queries
+        self._clock = clock
+
+    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Return what touched a wallet: what waits first, then from the tip down.
+
+        For all of a long history ask again with `after`, the id of the last entry that was
+        returned.
+        """
+    )
+    async def history(
+        self,
+        wallet: WalletName = DEFAULT_WALLET,
+        limit: Limit = 100,
+        offset: Offset = 0,
+        *,
+        after: Annotated[Hash, msgspec.Meta(description="go on below this entry")] | None = None,
+        account: Account | None = None,
+        kinds: Annotated[
+            list[HistoryKindName],
+            msgspec.Meta(max_length=len(KIND_NAMES), description="those alone; empty: all"),
+        ] = [],  # noqa: B006 - msgspec copies it
+        label: Annotated[
+            str, msgspec.Meta(max_length=LABEL_CHARS_MAX, description="has this in its label")
+        ] = "",
+        since: Since | None = None,
+        until: Until | None = None,
+    ) -> list[HistoryItem]:
+        kind_of = {name: kind for kind, name in KIND_NAMES.items()}
+        chosen = tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind)
+        now_ms = self._clock.now_ms()
+
+        def work(opened: Wallet) -> list[HistoryEntry]:
+            index = None if account is None else opened.account_index(account)
+            return opened.history(
+                limit,
+                offset,
+                wanted=HistoryFilter(index, since, until, chosen, label),
+                after=None if after is None else bytes(after),
+                now_ms=now_ms,
+            )
+
+        return await self._items(await self._wallets.call(wallet, work))
+
+    @method("wallet.mined", Access.FULL, errors=(WalletRefusedError,))
+    @user_text("Return what a wallet mined on each day (UTC), the latest first.")
+    async def mined(
+        self,
+        wallet: WalletName = DEFAULT_WALLET,
+        limit: Limit = 100,
+        offset: Offset = 0,
+        *,
+        account: Account | None = None,
+        since: Since | None = None,
+        until: Until | None = None,
+    ) -> list[MinedDayInfo]:
+        now_ms = self._clock.now_ms()
+
+        def work(opened: Wallet) -> list[MinedDayInfo]:
+            index = None if account is None else opened.account_index(account)
+            wanted = HistoryFilter(index, since, until)
+            opened.note_changes(now_ms)
+            return [
+                MinedDayInfo.of(day, f"{datetime.fromtimestamp(day.day_ms / 1000, UTC):%Y-%m-%d}")
+                for day in opened.history_book.mined(wanted, limit, offset)
+            ]
+
+        return await self._wallets.call(wallet, work)
+
+    @method("wallet.history_since", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Return the entries of a history that stand otherwise since a point, each once and as it
+        is now, those that are `gone` included.
+
+        Begin with 0, and go on with the `next` that was returned. `GET /events?wallet=NAME` tells
+        at once, and of every step.
+        """
+    )
+    async def history_since(
+        self,
+        sequence: Annotated[
+            int, msgspec.Meta(ge=0, le=MAX_NUMBER, description="the `next` of the last answer")
+        ] = 0,
+        wallet: WalletName = DEFAULT_WALLET,
+        limit: Limit = 100,
+    ) -> HistoryPart:
+        now_ms = self._clock.now_ms()
+
+        def work(opened: Wallet) -> tuple[list[HistoryEntry], int, bool]:
+            opened.note_changes(now_ms)
+            found = opened.history_book.changed_since(sequence, limit + 1)
+            more = len(found) > limit
+            found = found[:limit]
+            return found, found[-1].changed if more else opened.events.last, more
+
+        found, following, more = await self._wallets.call(wallet, work)
+        return HistoryPart(await self._items(found), following, more)
+
+    @method("wallet.transfer", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Return a transfer that touched a wallet: what it moved, whom it paid, its fee, time and
+        confirmations, and the wallet's coins in it."""
+    )
+    async def transfer(
+        self,
+        txid: Annotated[Hash, msgspec.Meta(description="of the transfer")],
+        wallet: WalletName = DEFAULT_WALLET,
+    ) -> WalletTransfer:
+        now_ms = self._clock.now_ms()
+
+        def work(opened: Wallet) -> WalletTransfer:
+            opened.note_changes(now_ms)
+            entry = opened.history_book.entry(bytes(txid))
+            made = opened.store.outgoing_or_none(bytes(txid))
+            brought, spent = opened.store.coins_of(bytes(txid))
+            return WalletTransfer(
+                HistoryItem.of(entry, 0),
+                0,
+                Hash(made.replaces) if made is not None and made.replaces else None,
+                [_coin(opened, coin) for coin in brought],
+                [_coin(opened, coin) for coin in spent],
+            )
+
+        found = await self._wallets.call(wallet, work)
+        height = found.entry.height
+        heights = [height, *(coin.height for coin in (*found.coins, *found.spent))]
+        votes, *each = await votes_at(self._queries, heights)
+        coins = [
+            msgspec.structs.replace(coin, confirmations=count)
+            for coin, count in zip((*found.coins, *found.spent), each, strict=True)
+        ]
+        brought = len(found.coins)
+        return WalletTransfer(
+            msgspec.structs.replace(found.entry, confirmations=votes),
+            0 if height is None else max(0, self._wallets.tip_height - height + 1),
+            found.replaces,
+            coins[:brought],
+            coins[brought:],
+        )
+
+    async def _items(self, found: list[HistoryEntry]) -> list[HistoryItem]:
+        votes = await votes_at(self._queries, [entry.height for entry in found])
+        return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
+
+
+def _coin(wallet: Wallet, coin: WalletCoin) -> OwnCoin:
+    return OwnCoin.of(coin, wallet.store.label("coin", coin.coin_id), 0)

@@ -1,0 +1,152 @@
+"""A wallet in one file: its keys, sealed as they are, and all that no chain could bring back.
+
+    file = "UNCHAINED-BACKUP" ‖ 01 ‖ MessagePack array ‖ BLAKE3 checksum of all before, 32 bytes
+    array = [chain_id, name, the .wallet file, the .db file]
+
+The `.db` file goes whole: labels, payees, contracts, invoices, and what was paid to whom. Of keys
+nothing more is in clear than in the `.wallet` file; whoever has a backup sees what the wallet has.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from unchained.node.base.files import write_private
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.codec import CanonicalDecoder, encode
+from unchained.node.primitives.errors import NonCanonicalError
+from unchained.node.primitives.hashing import HashContext
+from unchained.node.primitives.types import UInt64
+from unchained.node.wallet.errors import (
+    BackupError,
+    KeystoreCorruptError,
+    WalletExistsError,
+)
+from unchained.node.wallet.keystore import Keystore, wallet_path
+from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
+
+BACKUP_NAME: Final = b"UNCHAINED-BACKUP"
+"""What a file begins with, before the byte of its version."""
+
+BACKUP_VERSION: Final = 1
+"""The only version of backups."""
+
+BACKUP_BYTES_MAX: Final = 2 << 30
+"""Bytes of a file that is looked at: a wallet of a million coins has a quarter of that."""
+
+_CHECKSUM: Final = HashContext("wallet backup")
+_SQLITE_HEAD: Final = b"SQLite format 3\x00"
+_ROLLBACK_JOURNAL: Final = b"\x01\x01"
+_JOURNAL_FIELDS: Final = slice(18, 20)
+"""Bytes of an SQLite file that say whether it has a write-ahead log beside it: a copy has none."""
+
+
+class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a file holds."""
+
+    chain_id: UInt64
+    name: Annotated[bytes, msgspec.Meta(min_length=1, max_length=64)]
+    keystore: Annotated[bytes, msgspec.Meta(max_length=WALLET_FILE_BYTES_MAX)]
+    database: Annotated[bytes, msgspec.Meta(max_length=BACKUP_BYTES_MAX)]
+
+    @classmethod
+    def of(cls, wallet: Wallet) -> Backup:
+        """Take a wallet as it is at this moment; nothing else may work on it meanwhile."""
+        image = bytearray(wallet.store.image())
+        image[_JOURNAL_FIELDS] = _ROLLBACK_JOURNAL
+        return cls(
+            wallet.network.chain_id,
+            wallet.name.encode(),
+            wallet.keystore.to_bytes(),
+            bytes(image),
+        )
+
+    def to_file(self) -> bytes:
+        """Return the file's content."""
+        body = BACKUP_NAME + bytes((BACKUP_VERSION,)) + encode(self)
+        return body + _CHECKSUM(body)
+
+    @classmethod
+    def from_file(cls, raw: bytes, network: Network) -> Backup:
+        """Read a file and check that a wallet can be made of it. Raises `BackupError`."""
+        head = BACKUP_NAME + bytes((BACKUP_VERSION,))
+        if not raw.startswith(head):
+            raise BackupError(
+                f"not a backup of version {BACKUP_VERSION}: it does not begin like one"
+            )
+        if _CHECKSUM(raw[:-32]) != raw[-32:]:
+            raise BackupError("the backup is damaged: its checksum is wrong")
+        try:
+            backup = _DECODER.decode(raw[len(head) : -32])
+        except NonCanonicalError as error:
+            raise BackupError(f"the backup is malformed: {error}") from None
+        if backup.chain_id != network.chain_id:
+            raise BackupError(f"the backup is of another network, expected {network.name}")
+        try:
+            Keystore.from_bytes(backup.keystore, network, "the wallet in the backup")
+        except KeystoreCorruptError as error:
+            raise BackupError(str(error)) from None
+        _check_image(backup.database)
+        return backup
+
+    def restore(self, directory: Path, name: str, network: Network) -> None:
+        """Make the wallet anew in a directory of wallets, under a name that is free there.
+
+        Raises `WalletExistsError`, `BadWalletNameError`, a `KeystoreError`, OSError.
+        """
+        path = wallet_path(directory, name)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            raise WalletExistsError(name)
+        try:
+            # the keys last: with them the wallet is there
+            write_private(path.with_suffix(STORE_SUFFIX), self.database, replace=False)
+            write_private(path, self.keystore, replace=False)
+        except FileExistsError:
+            raise WalletExistsError(name) from None
+        Wallet.open(directory, name, network).close()
+
+
+def write_backup(wallet: Wallet, path: Path) -> int:
+    """Write a wallet's backup to a file that is not there yet, mode 0600, and read it back; return
+    its bytes. Raises `BackupError`, OSError."""
+    backup = Backup.of(wallet)
+    content = backup.to_file()
+    try:
+        write_private(path, content, replace=False)
+    except FileExistsError:
+        raise BackupError(f"{path} is there already: name another file") from None
+    if Backup.from_file(path.read_bytes(), wallet.network) != backup:
+        raise BackupError(f"{path} does not read as written: do not rely on it")
+    return len(content)
+
+
+def read_backup(path: Path, network: Network) -> Backup:
+    """Read a file. Raises `BackupError`, OSError."""
+    if path.stat().st_size > BACKUP_BYTES_MAX:
+        raise BackupError(f"{path} has more than {BACKUP_BYTES_MAX} bytes: no backup")
+    return Backup.from_file(path.read_bytes(), network)
+
+
+def _check_image(image: bytes) -> None:
+    """Read all of a database's content. Raises `BackupError`."""
+    if not image.startswith(_SQLITE_HEAD):
+        raise BackupError("the wallet's .db in the backup is none")
+    database = sqlite3.connect(":memory:")
+    try:
+        database.deserialize(image)
+        (verdict,) = database.execute("PRAGMA quick_check").fetchone()
+    except sqlite3.Error as error:
+        raise BackupError(f"the wallet's .db in the backup cannot be read: {error}") from None
+    finally:
+        database.close()
+    if verdict != "ok":
+        raise BackupError(f"the wallet's .db in the backup is damaged: {verdict}")
+
+
+_DECODER: CanonicalDecoder[Backup] = CanonicalDecoder(Backup, max_size=BACKUP_BYTES_MAX)

@@ -1,0 +1,226 @@
+"""Makes transfers of coins that lie under a contract, and bids against others who spend them.
+
+What a hash-time-lock holds is taken by whoever is first: near the height of its refund a claim pays
+to be in the next anchor, and where a refund waits in the mempool already, to replace it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from unchained.node.consensus.policy import replacement_fee
+from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
+from unchained.node.primitives.types import CoinId, Txid
+from unchained.node.wallet.contracts import Contract
+from unchained.node.wallet.errors import (
+    ContractError,
+    InsufficientFundsError,
+    NoSuchCoinError,
+)
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.link import WaitingBids
+from unchained.node.wallet.payment_request import Draft, draft_for
+from unchained.node.wallet.plan import Plan, Prepared, costs_of
+from unchained.node.wallet.records import Payee, WalletCoin
+from unchained.node.wallet.selection import SelectionCosts
+from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.unsigned import size_bound
+from unchained.node.wallet.wallet_store import WalletStore
+
+REFUND_NEAR_ANCHORS: Final = 8
+"""Anchors before the height of a refund from which on a claim is urgent."""
+
+
+class Rivals(msgspec.Struct, frozen=True, gc=False):
+    """Transfers of others in the mempool that spend coins of a contract, and these coins; `own` is
+    a transfer of the wallet that they have driven out, `bids` is what they pay."""
+
+    coins: frozenset[CoinId] = frozenset()
+    txids: tuple[Txid, ...] = ()
+    own: bytes = b""
+    bids: WaitingBids = WaitingBids((), ())
+
+
+NOBODY: Final = Rivals()
+"""Nobody else spends the coins."""
+
+
+def rivals_at(store: WalletStore, lock: bytes) -> Rivals:
+    """Return who else is about to spend the coins under a lock."""
+    rows = store.rows(
+        """SELECT coin_id, uses.txid FROM uses JOIN coins USING (coin_id)
+           JOIN waiting ON waiting.txid = uses.txid
+           WHERE lock = ? AND uses.txid NOT IN (SELECT txid FROM outgoing)
+           ORDER BY coin_id""",
+        lock,
+    )
+    coins = [CoinId(coin_id) for coin_id, _ in rows]
+    marks = ", ".join("?" * len(coins))
+    own = store.rows(
+        f"""SELECT txid FROM uses JOIN outgoing USING (txid) WHERE coin_id IN ({marks})
+            AND outgoing.height IS NULL AND state = 0 LIMIT 1""",  # noqa: S608
+        *coins,
+    )
+    return Rivals(
+        frozenset(coins),
+        tuple(dict.fromkeys(Txid(txid) for _, txid in rows)),
+        own[0][0] if own else b"",
+    )
+
+
+class ContractSpender(Spender):
+    """Makes transfers for one wallet, of its own coins and of those of its contracts."""
+
+    def from_contract(
+        self,
+        contract: Contract,
+        fee: Fee,
+        *,
+        payees: Sequence[Payee] = (),
+        account: int = 0,
+        preimage: bytes | None = None,
+        named: Sequence[bytes] | None = None,
+        rivals: Rivals = NOBODY,
+    ) -> Prepared:
+        """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
+        no payees take everything to an account's own paycode.
+
+        Anybody can pay a lock, so the largest coins are spent, as many as one transfer holds,
+        and none that is worth less than its fee; or those that are named. What a waiting transfer
+        spends is left out, but for the coins of `rivals`.
+
+        A hash-time-lock is claimed with its preimage, and refunded without. Raises
+        `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
+        """
+        terms = contract.terms
+        preimages: tuple[bytes, ...] = ()
+        lock_height, signatures = 0, 1
+        if isinstance(terms, MultisigCondition):
+            signatures = terms.threshold
+        elif isinstance(terms, HashTimeLockCondition):
+            if preimage is not None:
+                if hashlib.sha256(preimage).digest() != terms.hash:
+                    raise ContractError("the preimage does not fit the contract's hash")
+                preimages = (preimage,)
+            elif terms.height > self.next_height:
+                raise ContractError(
+                    f"the contract can be refunded from height {terms.height} on, "
+                    f"the next anchor has {self.next_height}"
+                )
+            else:
+                lock_height = terms.height
+        payees = self._resolved(payees)
+        outputs = tuple(draft_for(self._network, payee) for payee in payees)
+        back = Draft(0, contract.lock) if payees else self._to_self(account)
+        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
+        coins = self._contract_coins(contract, costs_of(plan, fee), named, rivals.coins)
+        plan = msgspec.structs.replace(plan, fixed=tuple(coins))
+        prepared = self._prepare(plan, fee, None, payees, replaces=rivals.own)
+        if not prepared.unsigned.outputs:
+            raise InsufficientFundsError(
+                costs_of(plan, fee).change, sum(coin.value for coin in coins)
+            )
+        return prepared
+
+    def claim(
+        self,
+        contract: Contract,
+        fee: Fee,
+        preimage: bytes,
+        *,
+        named: Sequence[bytes] | None = None,
+        rivals: Rivals = NOBODY,
+        urgent_rate: int = 1,
+    ) -> Prepared:
+        """Take what a hash-time-lock holds, by its preimage, before anybody takes the refund.
+
+        Near the height of the refund it pays `urgent_rate` (grains per byte of size) at least, and
+        what replaces the transfers of `rivals`. Raises what `from_contract` does,
+        and `HighFeeError` where that takes a fee that looks like a mistake.
+        """
+        left = _anchors_left(contract, self.next_height)
+        is_near = left <= REFUND_NEAR_ANCHORS
+        if is_near and fee.exact is None and fee.rate < urgent_rate:
+            fee = msgspec.structs.replace(fee, rate=urgent_rate)
+
+        def make(fee: Fee) -> Prepared:
+            return self.from_contract(contract, fee, preimage=preimage, named=named, rivals=rivals)
+
+        prepared, bids = make(fee), rivals.bids
+        if bids.transfers:
+            size = size_bound(prepared.unsigned, 1)
+            least = replacement_fee(size, bids.transfers, bids.family)
+            if prepared.unsigned.fee < least:
+                prepared = make(msgspec.structs.replace(fee, exact=least))
+        return msgspec.structs.replace(prepared, warning=_warning(left, bool(bids.transfers)))
+
+    def _contract_coins(
+        self,
+        contract: Contract,
+        costs: SelectionCosts,
+        named: Sequence[bytes] | None,
+        contested: Collection[bytes],
+    ) -> list[WalletCoin]:
+        confirmed = [
+            coin
+            for coin in self._store.coins_at(contract.lock)
+            if coin.height is not None
+            and coin.spent_height is None
+            and (not coin.leaving or coin.coin_id in contested)
+        ]
+        if not confirmed:
+            raise ContractError("the contract holds no confirmed coins")
+        ready = [coin for coin in confirmed if not self._is_immature(coin)]
+        if not ready:
+            raise ContractError("the contract's coins were all minted too lately to be spent")
+        if named is not None:
+            ready = _only_named(ready, named)
+        worth = [coin for coin in ready if coin.value > costs.per_input]
+        if not worth:
+            raise ContractError("no coin of the contract is worth its fee")
+        worth.sort(key=lambda coin: (-coin.value, coin.coin_id))
+        return worth[: costs.max_inputs]
+
+
+def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[WalletCoin]:
+    found = {coin.coin_id: coin for coin in coins}
+    chosen = []
+    for coin_id in dict.fromkeys(named):
+        coin = found.get(CoinId(coin_id))
+        if coin is None:
+            raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
+        chosen.append(coin)
+    return chosen
+
+
+def _anchors_left(contract: Contract, next_height: int) -> int:
+    """Return how many anchors may come before one that could include a refund, 0 if the next one
+    could. Raises `ContractError` for what nobody claims."""
+    terms = contract.terms
+    if not isinstance(terms, HashTimeLockCondition):
+        raise ContractError("only a hash-time-lock can be claimed")
+    return max(terms.height - next_height, 0)
+
+
+def _warning(left: int, is_contested: bool) -> str:
+    """Return what whoever claims has to know, nothing where there is time enough."""
+    if is_contested:
+        return (
+            "another transfer of these coins waits already: the claim pays more to replace it, and "
+            "can be replaced itself until it is included"
+        )
+    if left == 0:
+        return (
+            "the refund is possible already: until the claim is included, the other side can take "
+            "the coins back, and it sees the preimage"
+        )
+    if left <= REFUND_NEAR_ANCHORS:
+        return (
+            f"the refund is possible {left} anchors from now: if the claim is not included before, "
+            "the other side can take the coins back, and it sees the preimage"
+        )
+    return ""

@@ -1,0 +1,90 @@
+"""The gapless log of what happened in a wallet, for programs that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from unchained.node.wallet.database import Database
+from unchained.node.wallet.errors import EventsForgottenError
+from unchained.node.wallet.records import HistoryChange, InvoiceChange, WalletEvent
+
+EVENTS_KEPT: Final = 100_000
+"""Entries of the log that are kept; the oldest go first."""
+
+_LAST: Final = "last event"
+_change = msgspec.msgpack.Decoder(HistoryChange | InvoiceChange)
+
+
+class EventRecords:
+    """The part of a wallet's file that holds its log."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the last entry, 0 if there has been none."""
+        return self._database.number(_LAST) or 0
+
+    @property
+    def oldest(self) -> int:
+        """The sequence number of the first entry that is kept, or that of the next one."""
+        found = self._database.rows("SELECT min(sequence) FROM wallet_events")[0][0]
+        return self.last + 1 if found is None else found
+
+    def append(self, changes: Sequence[HistoryChange | InvoiceChange], now_ms: int) -> int:
+        """Add entries, inside a transaction; return the sequence number of the last one."""
+        if not changes:
+            return self.last
+        first = self.last + 1
+        database = self._database
+        database.run_many(
+            "INSERT INTO wallet_events VALUES (?, ?, ?)",
+            (
+                (number, now_ms, database.sealer.seal(change, _bound_to(number)))
+                for number, change in enumerate(changes, first)
+            ),
+        )
+        last = first + len(changes) - 1
+        database.put_number(_LAST, last)
+        database.run("DELETE FROM wallet_events WHERE sequence <= ?", last - EVENTS_KEPT)
+        return last
+
+    def since(self, sequence: int, limit: int) -> list[WalletEvent]:
+        """Return the entries after a sequence number, at most `limit`.
+
+        Raises `EventsForgottenError` where the next one is not kept any more, or where the log has
+        never come so far: then it is another wallet's number.
+        """
+        database = self._database
+        if sequence > self.last:
+            raise EventsForgottenError(sequence, self.last)
+        rows = database.rows(
+            "SELECT sequence, time_ms, secret FROM wallet_events WHERE sequence > ? "
+            "ORDER BY sequence LIMIT ?",
+            sequence,
+            limit,
+        )
+        if sequence < self.last and (not rows or rows[0][0] != sequence + 1):
+            raise EventsForgottenError(sequence, self.last)
+        return [
+            WalletEvent(
+                number, time_ms, _change.decode(database.sealer.unseal(secret, _bound_to(number)))
+            )
+            for number, time_ms, secret in rows
+        ]
+
+    def cursor(self, reader: str) -> int | None:
+        """Return up to which entry a reader has been served, None if it is not known yet."""
+        return self._database.number(f"served {reader}")
+
+    def put_cursor(self, reader: str, sequence: int) -> None:
+        """Note up to which entry a reader has been served."""
+        self._database.put_number(f"served {reader}", sequence)
+
+
+def _bound_to(sequence: int) -> bytes:
+    return sequence.to_bytes(8, "big")

@@ -1,0 +1,238 @@
+"""What a wallet is asked to send, before any of it is made: payments, sweeps, consolidations and
+replacements, each of which becomes one transfer or several."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import Txid
+from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.plan import Prepared
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee
+from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.wallet import Wallet
+
+JOINS_MAX: Final = 20
+"""Transfers that join coins for a payment that takes more than one transfer holds: the mempool
+takes at most 25 that build on each other (Protocol §8.4)."""
+
+
+class SpendingOrder(Protocol):
+    """Something to be sent."""
+
+    def prepare(self, spender: Spender) -> list[Prepared]:
+        """Return the transfers that do it. Raises a `WalletError`."""
+
+    def join(self, spender: Spender) -> Prepared | None:
+        """Return a transfer that joins coins, where `prepare` needs more than one holds; None if
+        none helps."""
+
+
+class PaymentOrder(msgspec.Struct, frozen=True):
+    """Pay some payees from an account's coins, or from those named. With `subtract_fee` the payees
+    bear the fee, in equal parts."""
+
+    payees: tuple[Payee, ...]
+    fee: Fee
+    account: AccountRef = 0
+    coins: tuple[bytes, ...] | None = None
+    subtract_fee: bool = False
+
+    def prepare(self, spender: Spender) -> list[Prepared]:
+        """Return one transfer."""
+        return [
+            spender.pay(
+                self.payees,
+                self.fee,
+                account=self.account,
+                coins=self.coins,
+                subtract_fee=self.subtract_fee,
+            )
+        ]
+
+    def join(self, spender: Spender) -> Prepared | None:
+        """Join the account's largest coins, unless coins or an exact fee were named."""
+        if self.coins is not None or self.fee.exact is not None:
+            return None
+        return spender.join_largest(self.fee, spender.account_index(self.account))
+
+    def digest(self) -> bytes:
+        """Return what tells this payment from others, 32 bytes; its fee rate apart."""
+        asked: tuple[object, ...] = (self.payees, self.fee.exact, self.account, self.coins)
+        if self.subtract_fee:
+            asked = (*asked, True)
+        return hashlib.sha256(encode(asked)).digest()
+
+
+class SweepOrder(msgspec.Struct, frozen=True):
+    """Pay all of an account's coins, or those named, to one payee."""
+
+    payee: str
+    fee: Fee
+    account: AccountRef = 0
+    memo: bytes = b""
+    coins: tuple[bytes, ...] | None = None
+
+    def prepare(self, spender: Spender) -> list[Prepared]:
+        """Return as many transfers as it takes."""
+        return spender.sweep(
+            self.payee, self.fee, account=self.account, memo=self.memo, coins=self.coins
+        )
+
+    def join(self, spender: Spender) -> Prepared | None:
+        """Return nothing: a sweep is split as it is."""
+        return None
+
+
+class ConsolidationOrder(msgspec.Struct, frozen=True):
+    """Join an account's coins, the smallest first; only those `below` a value."""
+
+    fee: Fee
+    account: AccountRef = 0
+    below: int | None = None
+
+    def prepare(self, spender: Spender) -> list[Prepared]:
+        """Return as many transfers as it takes."""
+        return spender.consolidate(self.fee, account=self.account, below=self.below)
+
+    def join(self, spender: Spender) -> Prepared | None:
+        """Return nothing: a consolidation is split as it is."""
+        return None
+
+
+class ReplacementOrder(msgspec.Struct, frozen=True):
+    """Replace a waiting transfer by one that pays more."""
+
+    txid: bytes
+    fee: Fee
+
+    def prepare(self, spender: Spender) -> list[Prepared]:
+        """Return one transfer."""
+        return [spender.bump(self.txid, self.fee)]
+
+    def join(self, spender: Spender) -> Prepared | None:
+        """Return nothing: the coins are those of the transfer replaced."""
+        return None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a caller calls a payment, so that it is made once, and a digest of what is asked."""
+
+    id: str
+    digest: bytes
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """A transfer that is signed and noted, and about to be sent."""
+
+    proven: ProvenTransfer
+    outgoing: Outgoing
+
+
+class RefusedTransfer(msgspec.Struct, frozen=True):
+    """A transfer of several that the node did not take: its coins are free again. `rule` is the
+    one that it breaks; `why` says so in words."""
+
+    txid: Txid
+    rule: str
+    why: str
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """What came of a sweep or a consolidation. `left` are grains in the account's coins that could
+    be spent and were not."""
+
+    sent: tuple[Outgoing, ...]
+    refused: tuple[RefusedTransfer, ...]
+    left: int
+
+
+class _PlannedError(Exception):
+    """Takes back what a plan has noted."""
+
+
+def carry_out(
+    wallet: Wallet, order: SpendingOrder, now_ms: int, request: Request | None = None
+) -> list[Noted]:
+    """Make, sign and note what an order takes, all of it or nothing, in the order in which it is to
+    be sent; the last one is noted under the request."""
+    with wallet.store.transaction():
+        noted: list[Noted] = []
+        prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
+        noted += [note(wallet, step, now_ms) for step in prepared]
+        if request is not None:
+            wallet.store.put_request(request.id, request.digest, noted[-1].outgoing.txid)
+    return noted
+
+
+def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
+    """Return what `carry_out` would make now, the transfers that join coins for it included; needs
+    no key and leaves nothing behind."""
+    planned: list[Prepared] = []
+
+    def keep(prepared: Prepared) -> None:
+        planned.append(prepared)
+        _record(wallet, prepared, SizedTransfer.of(prepared.unsigned.transfer()), now_ms)
+
+    try:
+        with wallet.store.transaction():
+            planned += _joined(wallet, order, keep)
+            raise _PlannedError
+    except _PlannedError:
+        return planned
+
+
+def made_before(wallet: Wallet, request: Request) -> Outgoing | None:
+    """Return what a request led to if it was made before. Raises `RequestReusedError`."""
+    found = wallet.store.request(request.id)
+    if found is None:
+        return None
+    digest, txid = found
+    if digest != request.digest:
+        raise RequestReusedError(request.id, txid)
+    return wallet.store.outgoing(txid)
+
+
+def _joined(wallet: Wallet, order: SpendingOrder, keep: _NoteJoin) -> Sequence[Prepared]:
+    """Return an order's transfers, after coins were joined for it as often as it takes."""
+    for _ in range(JOINS_MAX):
+        try:
+            return order.prepare(wallet.spender)
+        except ConsolidationNeededError:
+            joining = order.join(wallet.spender)
+            if joining is None:
+                raise
+            keep(joining)
+    return order.prepare(wallet.spender)
+
+
+class _NoteJoin(Protocol):
+    def __call__(self, prepared: Prepared, /) -> object:
+        """Note a transfer that joins coins, so that the next can spend what it brings."""
+
+
+def note(wallet: Wallet, prepared: Prepared, now_ms: int) -> Noted:
+    """Sign a transfer, and note it as about to be sent. Raises `WalletLockedError`,
+    `WatchOnlyError`."""
+    proven = wallet.finish(prepared)
+    return Noted(proven, _record(wallet, prepared, proven.sized, now_ms))
+
+
+def _record(wallet: Wallet, prepared: Prepared, sized: SizedTransfer, now_ms: int) -> Outgoing:
+    outgoing = wallet.record(
+        sized,
+        now_ms,
+        payees=prepared.payees,
+        proven_payees=prepared.unsigned.payees,
+        change=prepared.change,
+        replaces=prepared.replaces,
+    )
+    return msgspec.structs.replace(outgoing, warning=prepared.warning)

@@ -1,0 +1,146 @@
+"""Names: of payees, so that they are paid by them, and of a wallet's own accounts.
+
+A name is told apart from what it stands for by its form: no address, paycode, contract or lock is
+one. It is sealed in the wallet's file, beside labels.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+import msgspec
+
+from unchained.node.consensus.params import Network
+from unchained.node.wallet.errors import (
+    NoSuchPayeeError,
+    PayeeBookError,
+)
+from unchained.node.wallet.payment_request import payee_of
+from unchained.node.wallet.records import Payee
+from unchained.node.wallet.wallet_store import WalletStore
+
+NAME_CHARS_MAX: Final = 40
+"""Characters of a name: fewer than an address has."""
+
+PAYEES_MAX: Final = 4_096
+"""Payees of one address book."""
+
+_NAME: Final = re.compile(r"[^\W\d_](?:[\w .'-]{0,38}[\w.])?")
+_PAYEE: Final = "payee"
+
+_entry = msgspec.msgpack.Decoder(tuple[str, str, str])
+
+
+class NamedPayee(msgspec.Struct, frozen=True, gc=False):
+    """A payee of the address book: what he is called, whom to pay, and what the user notes."""
+
+    name: str
+    payee: str
+    label: str
+
+
+def checked_name(name: str) -> str:
+    """Return a name in its one Unicode form. Raises `PayeeBookError` for what is none."""
+    normal = unicodedata.normalize("NFC", name)
+    if _NAME.fullmatch(normal) is None:
+        raise PayeeBookError(
+            f"{name[:NAME_CHARS_MAX]!r} is no name: expected a letter first, then letters, digits, "
+            f"spaces, . ' - or _, at most {NAME_CHARS_MAX}"
+        )
+    return normal
+
+
+def looks_like_name(text: str) -> bool:
+    """Return whether a text can be a name, and so is nothing that is paid by itself."""
+    return _NAME.fullmatch(unicodedata.normalize("NFC", text)) is not None
+
+
+class PayeeBook:
+    """The payees of one wallet, by name."""
+
+    def __init__(self, store: WalletStore, network: Network) -> None:
+        self._store = store
+        self._network = network
+
+    def add(self, name: str, payee: str, label: str = "") -> NamedPayee:
+        """Name a payee. Raises `PayeeBookError` for a name that is taken or none, and
+        `BadPaymentError` for what is no payee."""
+        entry = NamedPayee(checked_name(name), payee, label)
+        payee_of(self._network, payee)
+        store, key = self._store, self._key(entry.name)
+        with store.transaction():
+            if store.rows("SELECT 1 FROM labels WHERE kind = ? AND key = ?", _PAYEE, key):
+                raise PayeeBookError(f"{entry.name!r} is in the address book already: remove it")
+            (count,) = store.rows("SELECT count(*) FROM labels WHERE kind = ?", _PAYEE)[0]
+            if count >= PAYEES_MAX:
+                raise PayeeBookError(f"an address book has at most {PAYEES_MAX} payees")
+            sealed = store.sealer.seal((entry.name, entry.payee, entry.label), key)
+            store.run("INSERT INTO labels VALUES (?, ?, ?)", _PAYEE, key, sealed)
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Forget a payee's name. Raises `NoSuchPayeeError`."""
+        key = self._key(checked_name(name))
+        if not self._store.run("DELETE FROM labels WHERE kind = ? AND key = ?", _PAYEE, key):
+            raise NoSuchPayeeError(name)
+
+    def entries(self) -> list[NamedPayee]:
+        """Return the payees, by name."""
+        rows = self._store.rows("SELECT key, secret FROM labels WHERE kind = ?", _PAYEE)
+        unseal = self._store.sealer.unseal
+        found = [NamedPayee(*_entry.decode(unseal(secret, key))) for key, secret in rows]
+        return sorted(found, key=lambda entry: entry.name.casefold())
+
+    def find(self, name: str) -> NamedPayee:
+        """Return a payee by name, in whatever case. Raises `NoSuchPayeeError`."""
+        key = self._key(name)
+        rows = self._store.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", _PAYEE, key)
+        if not rows:
+            raise NoSuchPayeeError(name)
+        return NamedPayee(*_entry.decode(self._store.sealer.unseal(rows[0][0], key)))
+
+    def names(self) -> dict[str, str]:
+        """Return what payees are called, by what is paid."""
+        return {entry.payee: entry.name for entry in reversed(self.entries())}
+
+    def resolve(self, payee: Payee) -> Payee:
+        """Return a payee with what his name stands for, if he is named by one. Raises
+        `NoSuchPayeeError`."""
+        if not looks_like_name(payee.payee):
+            return payee
+        found = self.find(payee.payee)
+        return msgspec.structs.replace(payee, payee=found.payee, name=found.name)
+
+    def _key(self, name: str) -> bytes:
+        return self._store.sealer.key_of(unicodedata.normalize("NFC", name).casefold())
+
+
+class AccountNames:
+    """What the accounts of one wallet are called."""
+
+    def __init__(self, store: WalletStore) -> None:
+        self._store = store
+
+    def name(self, account: int) -> str:
+        """Return an account's name, nothing where it has none."""
+        return self._store.label("account", account.to_bytes(4, "big"))
+
+    def set_name(self, account: int, name: str) -> None:
+        """Name an account; an empty name takes the name away. Raises `PayeeBookError` for a name
+        that is none, or another account's."""
+        chosen = checked_name(name) if name else ""
+        with self._store.transaction():
+            taken = None if not chosen else self.find(chosen)
+            if taken not in (None, account):
+                raise PayeeBookError(f"account {taken} is called {chosen!r} already")
+            self._store.set_label("account", account.to_bytes(4, "big"), chosen)
+
+    def find(self, name: str) -> int | None:
+        """Return the account of a name, in whatever case."""
+        wanted = unicodedata.normalize("NFC", name).casefold()
+        for (key,) in self._store.rows("SELECT key FROM labels WHERE kind = 'account'"):
+            if self._store.label("account", key).casefold() == wanted:
+                return int.from_bytes(key, "big")
+        return None

@@ -1,0 +1,45 @@
+"""What a transfer that replaces a waiting one has to pay, and what goes with the one replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unchained.node.consensus.policy import replacement_fee
+from unchained.node.primitives.amounts import shortest
+from unchained.node.primitives.transfer import Transfer, output_id
+from unchained.node.primitives.types import CoinId
+from unchained.node.wallet.errors import BadPaymentError
+from unchained.node.wallet.plan import Prepared
+from unchained.node.wallet.records import Outgoing
+from unchained.node.wallet.unsigned import size_bound
+from unchained.node.wallet.wallet_store import WalletStore
+
+
+def check_replaces(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared) -> None:
+    """Raise `BadPaymentError` for a fee that no node would replace a transfer for, which the rest
+    of its `family` builds on (Protocol §8.4)."""
+    unsigned = prepared.unsigned
+    size = size_bound(unsigned, 1)
+    least = replacement_fee(size, (old,), family)
+    if unsigned.fee < least:
+        raise BadPaymentError(
+            f"a fee of {shortest(unsigned.fee)} UNC does not replace one of {shortest(old.fee)}: "
+            f"it takes {shortest(least)}, a rate of {-(-least // size)} grains per byte"
+        )
+
+
+def with_descendants(store: WalletStore, old: Outgoing) -> list[Outgoing]:
+    """Return a waiting transfer of the wallet and those that build on it."""
+    family = [old]
+    made = set(_output_ids(old))
+    for step in store.waiting_outgoing():
+        spent = {entry.coin_id for entry in Transfer.from_bytes(step.raw).inputs}
+        if step.txid != old.txid and spent & made:
+            family.append(step)
+            made.update(_output_ids(step))
+    return family
+
+
+def _output_ids(transfer: Outgoing) -> list[CoinId]:
+    count = len(Transfer.from_bytes(transfer.raw).outputs)
+    return [output_id(transfer.txid, index) for index in range(count)]

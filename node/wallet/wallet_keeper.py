@@ -1,0 +1,183 @@
+"""The files of a directory's wallets: backed up, restored, renamed, deleted; others stay open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from unchained.node.wallet.backup import read_backup, write_backup
+from unchained.node.wallet.errors import (
+    NoSuchWalletError,
+    NotConfirmedError,
+    StillUnlockedError,
+    WalletExistsError,
+)
+from unchained.node.wallet.keystore import wallet_path
+from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.wallet_follower import WalletFollower
+
+_BESIDE = ("-wal", "-shm")
+"""What SQLite may leave beside a file."""
+
+
+class WalletContents(msgspec.Struct, frozen=True, gc=False):
+    """What a wallet has, and what goes with its files: grains on the chain and pending, and how
+    many labels, payees, contracts, invoices and own transfers no words bring back."""
+
+    on_chain: int
+    pending: int
+    watch_only: bool
+    has_bip39_passphrase: bool | None
+    labels: int
+    payees: int
+    contracts: int
+    invoices: int
+    outgoing: int
+
+    @classmethod
+    def of(cls, wallet: Wallet) -> WalletContents:
+        """Look at a wallet."""
+        balance, info = wallet.balance(), wallet.info()
+        rows = wallet.store.rows
+        (payees,) = rows("SELECT count(*) FROM labels WHERE kind = 'payee'")[0]
+        (labels,) = rows("SELECT count(*) FROM labels WHERE kind != 'payee'")[0]
+        (contracts,) = rows("SELECT count(*) FROM contracts")[0]
+        (invoices,) = rows("SELECT count(*) FROM invoices")[0]
+        return cls(
+            balance.on_chain,
+            balance.pending,
+            info.watch_only,
+            info.has_bip39_passphrase,
+            labels,
+            payees,
+            contracts,
+            invoices,
+            wallet.store.statistics().outgoing,
+        )
+
+
+class WalletKeeper(WalletFollower):
+    """Wallets whose files can be moved. Whoever asks for it holds the wallet's turn meanwhile."""
+
+    async def backup(self, name: str, path: Path) -> int:
+        """Write a wallet into one file that is not there yet, read it back, and return its bytes.
+
+        Raises `BackupError`, `NoSuchWalletError`, OSError.
+        """
+        return await self.call(name, lambda wallet: write_backup(wallet, path))
+
+    async def restore_backup(self, path: Path, name: str | None = None) -> str:
+        """Make the wallet of a backup anew, as it was called or as `name`, and open it; return its
+        name. It follows the chain from where it was.
+
+        Raises `BackupError`, `WalletExistsError`, a `KeystoreError`, OSError.
+        """
+
+        def make() -> str:
+            backup = read_backup(path, self.network)
+            chosen = backup.name.decode("ascii", "replace") if name is None else name
+            backup.restore(self._directory, chosen, self.network)
+            return chosen
+
+        made = await self._runner.run(make)
+        await self.open(made)
+        return made
+
+    async def contents(self, name: str) -> WalletContents:
+        """Return what a wallet has, open or closed. Raises `NoSuchWalletError`."""
+        async with self._opened(name):
+            return await self.call(name, WalletContents.of)
+
+    @asynccontextmanager
+    async def _opened(self, name: str) -> AsyncIterator[None]:
+        """Open a wallet for a moment, if it is closed."""
+        is_closed = name in self._closed
+        if is_closed:
+            await self.open(name)
+        try:
+            yield
+        finally:
+            if is_closed and name in self._open:
+                await self.close(name)
+
+    async def delete(self, name: str, confirm: str) -> WalletContents:
+        """Remove a wallet's files for good and return what it had. `confirm` is its name again.
+
+        Raises `NotConfirmedError`, `StillUnlockedError`, `NoSuchWalletError`, OSError.
+        """
+        self._check_locked(name)
+        if confirm != name:
+            raise NotConfirmedError(name)
+        contents = await self.contents(name)
+        await self._close_for_good(name)
+        await self._runner.run(_remove, wallet_path(self._directory, name))
+        self._closed.discard(name)
+        self._log.info("wallet.deleted", wallet=name)
+        return contents
+
+    async def rename(self, name: str, to: str) -> None:
+        """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
+        `StillUnlockedError`, `NoSuchWalletError`, OSError."""
+        old, new = wallet_path(self._directory, name), wallet_path(self._directory, to)
+        self._check_locked(name)
+        was_open = name in self._open
+        if not was_open and name not in self._closed:
+            raise NoSuchWalletError(name)
+        await self._close_for_good(name)
+        try:
+            await self._runner.run(_move, old, new)
+        except FileExistsError:
+            raise WalletExistsError(to) from None
+        else:
+            self._closed.discard(name)
+            name = to
+        finally:
+            if was_open:
+                await self.open(name)
+            else:
+                self._closed.add(name)
+
+    def _check_locked(self, name: str) -> None:
+        entry = self._open.get(name)
+        if entry is not None and not entry.wallet.locked:
+            raise StillUnlockedError(name)
+
+    async def _close_for_good(self, name: str) -> None:
+        if name in self._open:
+            await self.close(name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a wallet's files: its keys last, so that a crash leaves a wallet that can be read."""
+    store = path.with_suffix(STORE_SUFFIX)
+    for beside in (*(store.with_name(store.name + end) for end in _BESIDE), store):
+        beside.unlink(missing_ok=True)
+    path.unlink()
+    _sync(path.parent)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Move a closed wallet's files: after a crash at any instant its keys are under one name at
+    least. Raises FileExistsError if something has the new name."""
+    old_store, new_store = old.with_suffix(STORE_SUFFIX), new.with_suffix(STORE_SUFFIX)
+    if new_store.exists():
+        raise FileExistsError(new_store)
+    os.link(old, new, follow_symlinks=False)
+    for end in ("", *_BESIDE):
+        beside = old_store.with_name(old_store.name + end)
+        if beside.exists():
+            beside.rename(new_store.with_name(new_store.name + end))
+    old.unlink()
+    _sync(old.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

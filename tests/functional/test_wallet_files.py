@@ -1,0 +1,106 @@
+"""A running node's wallets are backed up, restored, renamed and deleted; in virtual time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.framework.wallet_node import WalletNode, wallet_node
+from unchained.node.consensus.params import REG
+from unchained.node.wallet.errors import (
+    BackupError,
+    NoSuchWalletError,
+    NotConfirmedError,
+    StillUnlockedError,
+    WalletClosedError,
+    WalletExistsError,
+)
+from unchained.node.wallet.payee_book import PayeeBook
+from unchained.node.wallet.records import Payee
+from unchained.node.wallet.wallet import Wallet
+
+UNC = 10**8
+
+
+async def funded(node: WalletNode, name: str) -> None:
+    await node.wallets.create(name, "pass")
+    await node.wallets.unlock(name, "pass", 86_400)
+    await node.mine(3, name)
+
+
+async def total(node: WalletNode, name: str) -> int:
+    await node.settle()
+    return (await node.wallets.call(name, Wallet.balance)).on_chain
+
+
+async def test_a_backup_of_a_wallet_that_goes_on(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path / "wallets").running() as node:
+        await funded(node, "a")
+        await node.wallets.call("a", lambda a: PayeeBook(a.store, REG).add("me", a.address()).name)
+        path = tmp_path / "a.backup"
+        await node.wallets.backup("a", path)
+        await node.wallets.send("a", [Payee("me", UNC // 2, b"")])
+        await node.mine(2, "a")
+        assert await node.wallets.restore_backup(path, "b") == "b"
+        # the copy reads what has happened since
+        assert await total(node, "b") == await total(node, "a")
+        with pytest.raises(WalletExistsError):
+            await node.wallets.restore_backup(path)
+        with pytest.raises(NoSuchWalletError):
+            await node.wallets.backup("none", tmp_path / "none")
+        with pytest.raises(BackupError):
+            await node.wallets.backup("a", path)
+
+
+async def test_a_wallet_goes_when_it_is_locked_and_named(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await funded(node, "a")
+        held = await total(node, "a")
+        with pytest.raises(StillUnlockedError):
+            await node.wallets.delete("a", "a")
+        node.wallets.lock("a")
+        for confirm in ("", "b", "A"):
+            with pytest.raises(NotConfirmedError):
+                await node.wallets.delete("a", confirm)
+        assert (await node.wallets.contents("a")).on_chain == held
+        gone = await node.wallets.delete("a", "a")
+        assert (gone.on_chain, gone.labels, gone.watch_only) == (held, 0, False)
+        assert os.listdir(tmp_path) == []
+        assert await node.wallets.wallets() == []
+        with pytest.raises(NoSuchWalletError):
+            await node.wallets.delete("a", "a")
+        # the name is free again, and a closed one goes as well
+        await node.wallets.create("a", "pass")
+        await node.wallets.close("a")
+        with pytest.raises(NotConfirmedError):
+            await node.wallets.delete("a", "x")
+        with pytest.raises(WalletClosedError):
+            node.wallets.wallet("a")
+        await node.wallets.delete("a", "a")
+        assert os.listdir(tmp_path) == []
+
+
+async def test_a_wallet_is_called_otherwise(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await funded(node, "a")
+        held = await total(node, "a")
+        with pytest.raises(StillUnlockedError):
+            await node.wallets.rename("a", "b")
+        node.wallets.lock("a")
+        await node.wallets.create("c", "pass")
+        with pytest.raises(WalletExistsError):
+            await node.wallets.rename("a", "c")
+        assert await total(node, "a") == held
+        await node.wallets.rename("a", "b")
+        assert await total(node, "b") == held
+        assert [found.name for found in await node.wallets.wallets()] == ["b", "c"]
+        with pytest.raises(NoSuchWalletError):
+            await node.wallets.rename("a", "d")
+        await node.wallets.close("b")
+        await node.wallets.rename("b", "d")
+        with pytest.raises(WalletClosedError):
+            node.wallets.wallet("d")
+        await node.wallets.open("d")
+        assert await total(node, "d") == held

@@ -1,0 +1,65 @@
+"""A restored wallet finds the accounts that it had, up to a gap, whatever came when."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.framework.restored_wallets import UNC, Past, restored
+from tests.framework.wallets import cheap_wallet
+from unchained.node.wallet.errors import NoSuchAccountError
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.further_accounts import ACCOUNT_GAP
+from unchained.node.wallet.records import Payee
+
+
+def test_accounts_come_back_with_what_they_have() -> None:
+    past = Past([0, 3, 1, 7, 12])
+    again = past.read(restored(past.secret))
+    assert again.info().accounts == tuple(range(13))
+    assert again.info().found_accounts == tuple(range(1, 13))
+    assert again.balance() == past.old.balance
+    assert again.balance(12).on_chain == UNC // 50
+    assert again.paycode(7) == past.old.wallet.paycode(7)
+    # they can be spent from, and exported
+    again.unlock("pass")
+    prepared = again.spender.pay([Payee(again.address(), UNC // 100, b"")], Fee(1), account=12)
+    past.chain.submit(again.finish(prepared).sized.raw)
+    assert (
+        again.export_watch()
+        == past.read(cheap_wallet(secret=past.secret, accounts=13)).export_watch()
+    )
+
+
+def test_coins_that_came_before_an_account_was_watched_are_found() -> None:
+    # the far account was paid first, when nothing led to it yet
+    past = Past([16, 9, 4])
+    again = past.read(restored(past.secret))
+    assert again.info().accounts == tuple(range(17))
+    assert again.balance() == past.old.balance
+
+
+def test_a_gap_ends_the_search() -> None:
+    past = Past([2 + 2 * ACCOUNT_GAP + 1])
+    again = past.read(restored(past.secret))
+    assert again.info().accounts == (0,)
+    assert again.balance().on_chain == 0
+    with pytest.raises(NoSuchAccountError):
+        again.address(1)
+
+
+def test_a_new_wallet_looks_for_nothing() -> None:
+    past = Past([1])
+    plain = past.read(cheap_wallet(secret=past.secret))
+    assert plain.info().accounts == (0,)
+
+
+def test_an_account_more_after_those_found() -> None:
+    past = Past([2])
+    again = past.read(restored(past.secret))
+    assert again.add_account("pass") == 3
+    assert again.info().accounts == (0, 1, 2, 3)
+    assert again.info().found_accounts == ()
+    assert again.paycode(3) == past.old.wallet.paycode(3)
+    assert again.keystore.further[0].index == 4
+    past.read(again)
+    assert again.balance() == past.old.balance

@@ -1,0 +1,229 @@
+"""What a wallet tells of what came and went, and the log of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.framework.vectors import VECTORS
+from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.consensus.params import REG
+from unchained.node.wallet import event_records
+from unchained.node.wallet.errors import EventsForgottenError, NothingKnownError
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.history import HistoryFilter
+from unchained.node.wallet.keystore import SpendSecret
+from unchained.node.wallet.records import HistoryEntry, HistoryKind, HistoryStatus, Payee
+from unchained.node.wallet.wallet import Wallet
+
+UNC = 10**8
+
+
+def purses(chain: WalletChain, count: int = 2, accounts: int = 1) -> list[Purse]:
+    return [Purse(chain, cheap_wallet(f"w{at}", accounts=accounts)) for at in range(count)]
+
+
+def sync(*purses: Purse) -> None:
+    for purse in purses:
+        purse.sync()
+
+
+def names(purse: Purse, since: int = 0) -> list[str]:
+    return [event.change.name for event in purse.wallet.events.since(since, 1_000)]
+
+
+def entry(purse: Purse, key: bytes) -> HistoryEntry:
+    return purse.wallet.history_book.entry(key)
+
+
+def test_says_what_an_entry_is_and_what_it_moved() -> None:
+    chain = WalletChain()
+    a, b = purses(chain)
+    chain.grow(2, a.mine_to)
+    a.sync()
+    paid = a.pay(b.wallet.paycode(), UNC // 4, b"bread")
+    chain.mine()
+    sync(a, b)
+    moved = a.pay(a.wallet.address(), UNC // 8)
+    assert (entry(a, paid.txid).kind, entry(a, paid.txid).net) == (
+        HistoryKind.PAID,
+        -UNC // 4 - paid.fee,
+    )
+    assert entry(a, paid.txid).payees[0].memo == b"bread"
+    got = entry(b, paid.txid)
+    assert (got.kind, got.net, got.fee, got.account) == (HistoryKind.RECEIVED, UNC // 4, None, 0)
+    own = entry(a, moved.txid)
+    assert (own.kind, own.net, own.status) == (
+        HistoryKind.MOVED,
+        -moved.fee,
+        HistoryStatus.WAITING,
+    )
+    assert [one.kind for one in a.wallet.history()] == [
+        HistoryKind.MOVED,
+        HistoryKind.PAID,
+        HistoryKind.MINED,
+        HistoryKind.MINED,
+    ]
+
+
+def test_a_restored_wallet_knows_time_fee_and_locks_of_what_it_paid() -> None:
+    chain = WalletChain()
+    a, b = purses(chain)
+    chain.grow(1, a.mine_to)
+    a.sync()
+    sent = a.pay(b.wallet.address(), UNC - 20_000)
+    chain.mine()
+    words = a.wallet.open_secret("pass").mnemonic()
+    again = Purse(chain, cheap_wallet(secret=SpendSecret.of(words)))
+    again.sync()
+    found = entry(again, sent.txid)
+    assert found.fee == sent.fee
+    assert found.time_ms == chain.packages[-1][1].anchor.header.time
+    assert [payee.value for payee in found.payees] == [UNC - 20_000]
+    assert found.payees[0].payee.startswith("lock:")
+    assert found.kind is HistoryKind.PAID
+
+
+def test_what_a_reorganisation_undoes_is_told_and_told_again_when_it_comes_back() -> None:
+    chain = WalletChain()
+    a, b = purses(chain)
+    chain.grow(2, a.mine_to)
+    sync(a, b)
+    other = chain.fork(1, seed=7)
+    sent = a.pay(b.wallet.paycode(), UNC // 2)
+    b.sync()
+    chain.mine()
+    b.sync()
+    a.sync()
+    assert names(b) == ["transfer.waiting", "transfer.included"]
+    seen_a, seen_b = a.wallet.events.last, b.wallet.events.last
+    other.grow(4)
+    chain.adopt(other)
+    sync(a, b)
+    # the coin that it spends was mined on the branch that lost
+    assert names(a, seen_a) == ["coin.undone", "transfer.undone"]
+    (undone,) = b.wallet.events.since(seen_b, 10)
+    assert (undone.change.name, undone.change.undone_height) == ("transfer.undone", 3)  # type: ignore[union-attr]
+    assert b.wallet.history() == []
+    assert entry(b, sent.txid).status is HistoryStatus.GONE
+    assert entry(a, sent.txid).status is HistoryStatus.CONFLICT
+    assert [one.key for one in b.wallet.history_book.changed_since(seen_b, 10)] == [sent.txid]
+
+
+def test_what_is_abandoned_or_replaced_is_told() -> None:
+    chain = WalletChain()
+    a, b = purses(chain)
+    chain.grow(1, a.mine_to)
+    a.sync()
+    first = a.pay(b.wallet.paycode(), UNC // 2)
+    second = a.send(a.wallet.spender.bump(first.txid, Fee(9)))
+    b.sync()
+    assert entry(a, first.txid).status is HistoryStatus.REPLACED
+    a.wallet.abandon(second.txid)
+    assert [one.status for one in a.wallet.history()] == [
+        HistoryStatus.WAITING,
+        HistoryStatus.INCLUDED,
+    ]
+    a.wallet.store.clear_waiting()
+    assert [one.kind for one in a.wallet.history()] == [HistoryKind.MINED]
+    assert entry(a, second.txid).status is HistoryStatus.ABANDONED
+    assert names(a) == [
+        "coin.mined",
+        "transfer.waiting",
+        "transfer.replaced",
+        "transfer.waiting",
+        "transfer.abandoned",
+    ]
+
+
+def test_the_log_has_no_gaps_and_says_when_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_records, "EVENTS_KEPT", 5)
+    chain = WalletChain()
+    (a,) = purses(chain, 1)
+    for _ in range(9):
+        chain.mine(a.mine_to)
+        a.sync()
+    events = a.wallet.events
+    assert [event.sequence for event in events.since(4, 100)] == [5, 6, 7, 8, 9]
+    assert [event.sequence for event in events.since(4, 2)] == [5, 6]
+    assert events.since(9, 100) == []
+    for wrong in (3, 10):
+        with pytest.raises(EventsForgottenError):
+            events.since(wrong, 100)
+
+
+def test_filters_and_pages() -> None:
+    chain = WalletChain()
+    a, b = purses(chain, accounts=2)
+    chain.grow(5, a.mine_to)
+    a.sync()
+    both = a.send(
+        a.wallet.spender.pay(
+            [Payee(b.wallet.paycode(0), UNC, b""), Payee(b.wallet.paycode(1), UNC // 2, b"")],
+            Fee(1),
+        )
+    )
+    chain.mine()
+    one = a.pay(b.wallet.paycode(1), UNC // 4)
+    chain.mine()
+    sync(a, b)
+
+    def keys(purse: Purse, **wanted: object) -> list[bytes]:
+        return [
+            found.key
+            for found in purse.wallet.history(wanted=HistoryFilter(**wanted))  # type: ignore[arg-type]
+        ]
+
+    assert keys(b, account=0) == [both.txid]
+    assert keys(b, account=1) == [one.txid, both.txid]
+    shares = [b.wallet.history(wanted=HistoryFilter(account=at))[-1].net for at in (0, 1)]
+    assert shares == [UNC, UNC // 2]
+    assert keys(a, kinds=(HistoryKind.PAID,)) == [one.txid, both.txid]
+    times = [found.time_ms or 0 for found in a.wallet.history()]
+    assert keys(a, since_ms=times[1]) == [one.txid, both.txid]
+    assert len(keys(a, until_ms=times[1])) == 5
+    a.wallet.label("transfer", both.txid, "The Bakery")
+    a.wallet.label("coin", a.wallet.history()[-1].key, "bakery's first")
+    assert keys(a, label="bakery") == [both.txid, a.wallet.history()[-1].key]
+    whole = [found.key for found in a.wallet.history()]
+    pages: list[bytes] = []
+    while page := a.wallet.history(2, after=pages[-1] if pages else None):
+        pages += [found.key for found in page]
+    assert pages == whole
+    with pytest.raises(NothingKnownError):
+        a.wallet.history(after=bytes(32))
+
+
+def test_mined_coins_by_day() -> None:
+    chain = WalletChain()
+    a, _ = purses(chain)
+    chain.grow(2, a.mine_to)
+    chain.now_ms += 86_400_000
+    chain.grow(3, a.mine_to)
+    a.sync()
+    days = a.wallet.history_book.mined(HistoryFilter(), 10)
+    assert [(day.coins, day.received) for day in days] == [(3, 3 * UNC), (2, 2 * UNC)]
+    assert [(day.first_height, day.last_height) for day in days] == [(3, 5), (1, 2)]
+    assert days[0].day_ms - days[1].day_ms == 86_400_000
+
+
+def test_a_file_of_layout_2_has_its_history(tmp_path: Path) -> None:
+    for file in (VECTORS / "wallet-db-2").iterdir():
+        shutil.copy(file, tmp_path)
+    wallet = Wallet.open(tmp_path, "kept", REG)
+    found = wallet.history()
+    assert [(one.kind, one.height, one.net) for one in found] == [
+        (HistoryKind.PAID, None, -1_008_922),
+        (HistoryKind.RECEIVED, 5, 10_000_000),
+        (HistoryKind.PAID, 5, -50_010_282),
+        (HistoryKind.MINED, 3, UNC),
+        (HistoryKind.MINED, 2, UNC),
+        (HistoryKind.MINED, 1, UNC),
+    ]
+    assert [one.fee for one in found[:3]] == [8_922, None, 10_282]
+    assert all(one.time_ms for one in found)
+    assert (found[1].memos, found[2].label) == ((b"tip",), "the bakery")
+    wallet.close()
+    Wallet.open(tmp_path, "kept", REG).close()

@@ -1,0 +1,177 @@
+"""What an order becomes: one transfer or several, planned or carried out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.consensus.policy import DUST
+from unchained.node.wallet import plan as plan_module
+from unchained.node.wallet import spender as spender_module
+from unchained.node.wallet.errors import (
+    BadPaymentError,
+    ConsolidationNeededError,
+    InsufficientFundsError,
+    WalletLockedError,
+)
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.orders import (
+    ConsolidationOrder,
+    Noted,
+    PaymentOrder,
+    ReplacementOrder,
+    SpendingOrder,
+    SweepOrder,
+    carry_out,
+    plan,
+)
+from unchained.node.wallet.records import HistoryKind, Payee
+
+UNC = 10**8
+
+
+class Scene:
+    """A payer who has mined some coins of one UNC, and a payee."""
+
+    def __init__(self, coins: int = 6) -> None:
+        self.chain = WalletChain()
+        self.payer = Purse(self.chain, cheap_wallet("payer"))
+        self.payee = Purse(self.chain, cheap_wallet("payee"))
+        self.chain.grow(coins, self.payer.mine_to)
+        self.sync()
+
+    def sync(self) -> None:
+        self.payer.sync()
+        self.payee.sync()
+
+    def to(self, value: int, *, paycode: bool = True) -> Payee:
+        wallet = self.payee.wallet
+        return Payee(wallet.paycode() if paycode else wallet.address(), value, b"")
+
+    def carry_out(self, order: SpendingOrder) -> list[Noted]:
+        """Carry an order out, and mine what it sends."""
+        noted = carry_out(self.payer.wallet, order, self.chain.now_ms)
+        for step in noted:
+            self.chain.submit(step.outgoing.raw)
+        self.sync()
+        self.chain.mine()
+        self.sync()
+        return noted
+
+
+@pytest.fixture
+def few_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that spends at most three coins."""
+    for module in (plan_module, spender_module):
+        monkeypatch.setattr(module, "MAX_INPUTS", 3)
+
+
+@pytest.mark.usefixtures("few_inputs")
+def test_a_payment_that_takes_more_coins_than_a_transfer_holds_joins_some_first() -> None:
+    scene = Scene(8)
+    order = PaymentOrder((scene.to(5 * UNC),), Fee(1))
+    with pytest.raises(ConsolidationNeededError):
+        order.prepare(scene.payer.wallet.spender)
+    before = scene.payer.balance
+    steps = plan(scene.payer.wallet, order, 0)
+    assert [len(step.unsigned.inputs) for step in steps] == [3, 3] or len(steps) >= 2
+    assert scene.payer.balance == before
+    assert scene.payer.wallet.store.waiting_outgoing() == []
+    noted = scene.carry_out(order)
+    assert len(noted) == len(steps)
+    assert scene.payee.balance.confirmed == 5 * UNC
+    fees = sum(step.outgoing.fee for step in noted)
+    assert scene.payer.balance.on_chain == 3 * UNC - fees
+    kinds = [entry.kind for entry in scene.payer.wallet.history(len(noted))]
+    assert sorted(kinds) == [HistoryKind.PAID] + [HistoryKind.MOVED] * (len(noted) - 1)
+
+
+@pytest.mark.usefixtures("few_inputs")
+def test_what_all_joining_does_not_pay_leaves_nothing_behind() -> None:
+    scene = Scene(6)
+    rows = scene.payer.wallet.store.statistics().outgoing
+    for order in (
+        PaymentOrder((scene.to(6 * UNC),), Fee(1)),
+        # whoever names coins means those
+        PaymentOrder(
+            (scene.to(4 * UNC),),
+            Fee(1),
+            coins=tuple(bytes(coin.coin_id) for coin in scene.payer.wallet.store.coins()),
+        ),
+    ):
+        with pytest.raises((InsufficientFundsError, ConsolidationNeededError)):
+            carry_out(scene.payer.wallet, order, 0)
+    assert scene.payer.wallet.store.statistics().outgoing == rows
+    assert scene.payer.balance.leaving == 0
+
+
+def test_a_plan_needs_no_key_and_says_what_is_then_sent() -> None:
+    scene = Scene()
+    first = scene.payer.pay(scene.payee.wallet.paycode(), UNC // 2)
+    orders: list[SpendingOrder] = [
+        PaymentOrder((scene.to(UNC),), Fee(2)),
+        SweepOrder(scene.payee.wallet.address(), Fee(2)),
+        ConsolidationOrder(Fee(2)),
+        ReplacementOrder(first.txid, Fee(9)),
+    ]
+    scene.payer.wallet.lock()
+    for order in orders:
+        before = scene.payer.balance
+        with pytest.raises(WalletLockedError):
+            carry_out(scene.payer.wallet, order, 0)
+        steps = plan(scene.payer.wallet, order, 0)
+        assert scene.payer.balance == before
+        scene.payer.wallet.unlock("pass")
+        made = order.prepare(scene.payer.wallet.spender)
+        scene.payer.wallet.lock()
+        assert [(step.payees, step.unsigned.fee, step.replaces) for step in steps] == [
+            (step.payees, step.unsigned.fee, step.replaces) for step in made
+        ]
+
+
+@pytest.mark.parametrize("fee", [Fee(1), Fee(7), Fee(exact=50_000)])
+def test_payees_may_bear_the_fee(fee: Fee) -> None:
+    scene = Scene()
+    order = PaymentOrder((scene.to(UNC), scene.to(UNC // 2)), fee, subtract_fee=True)
+    ((noted),) = scene.carry_out(order)
+    sent = noted.outgoing
+    values = [payee.value for payee in sent.payees]
+    assert scene.payee.balance.confirmed == sum(values) == UNC * 3 // 2 - sent.fee
+    assert 0 <= (UNC - values[0]) - (UNC // 2 - values[1]) <= 1
+    assert scene.payer.balance.on_chain == 6 * UNC - UNC * 3 // 2
+    if fee.exact is not None:
+        assert sent.fee == fee.exact
+
+
+def test_all_that_there_is_can_be_paid_where_the_payee_bears_the_fee() -> None:
+    scene = Scene(2)
+    ((noted),) = scene.carry_out(PaymentOrder((scene.to(2 * UNC),), Fee(1), subtract_fee=True))
+    assert scene.payer.balance.on_chain == 0
+    assert scene.payee.balance.confirmed == 2 * UNC - noted.outgoing.fee
+    little = PaymentOrder((scene.to(DUST),), Fee(1), subtract_fee=True)
+    with pytest.raises(BadPaymentError, match="leaves a payee"):
+        carry_out(scene.payee.wallet, little, 0)
+
+
+def test_what_is_too_little_for_change_is_borne_before_the_payees_bear_more() -> None:
+    scene = Scene(1)
+    value = UNC - DUST // 2
+    ((noted),) = scene.carry_out(PaymentOrder((scene.to(value),), Fee(1), subtract_fee=True))
+    assert noted.outgoing.change is None
+    assert scene.payee.balance.confirmed == UNC - noted.outgoing.fee
+
+
+def test_a_request_is_told_from_others_but_for_its_fee_rate() -> None:
+    payees = (Payee("x", 5, b""),)
+    same = {
+        PaymentOrder(payees, Fee(1)).digest(),
+        PaymentOrder(payees, Fee(9)).digest(),
+    }
+    others = {
+        PaymentOrder(payees, Fee(exact=5)).digest(),
+        PaymentOrder(payees, Fee(1), account=1).digest(),
+        PaymentOrder(payees, Fee(1), coins=(bytes(32),)).digest(),
+        PaymentOrder(payees, Fee(1), subtract_fee=True).digest(),
+        PaymentOrder((*payees, *payees), Fee(1)).digest(),
+    }
+    assert (len(same), len(same | others)) == (1, 6)
