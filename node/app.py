@@ -51,15 +51,15 @@ from unchained.node.mining.payout import (
 )
 from unchained.node.notify.notifier import Notifier, notifier_of
 from unchained.node.observe.day import Day
-from unchained.node.observe.metrics_page import PATH as METRICS_PATH
-from unchained.node.observe.metrics_page import MetricsPage
+from unchained.node.observe.metrics_page import metrics_pages
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
+from unchained.node.observe.task_trace import TraceRecorder
+from unchained.node.observe.task_tree import TaskTree
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.server import RpcSettings, Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -310,7 +310,9 @@ async def build(
                 wallets=wallets,
                 notifier=notifier,
                 series=day,
-                pages=_pages(config.rpc, observer, threads.rpc),
+                tasks=TaskTree(observer, None if process is None else process.loop),
+                traces=TraceRecorder(data_dir, threads.rpc),
+                pages=metrics_pages(observer, threads.rpc, config.rpc.metrics),
             )
             # Describing every method takes a quarter of a second.
             rpc = observer.rpc = await trio.to_thread.run_sync(
@@ -345,14 +347,6 @@ async def build(
     )
 
 
-def _pages(config: RpcConfig, observer: NodeObserver, runner: ThreadRunner) -> list[WebPage]:
-    if config.metrics == "off":
-        return []
-    page = MetricsPage(observer, runner, config.metrics)
-    # Who may see it is the page's own affair: this machine may need no token.
-    return [WebPage(METRICS_PATH, page.answer, Access.PUBLIC)]
-
-
 def _make_network(
     config: NetworkConfig,
     data_dir: Path,
@@ -363,11 +357,8 @@ def _make_network(
     runner: ThreadRunner,
     may_be_alone: bool,
 ) -> NodeNetwork:
-    """Return what joins the node to others.
-
-    Raises `BadIdentityError`, `CannotListenError`, `CannotSecureError`, `BadAddressError` or
-    `BadAsmapError`.
-    """
+    """Return what joins the node to others. Raises `BadIdentityError`, `CannotListenError`,
+    `CannotSecureError`, `BadAddressError` or `BadAsmapError`."""
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap
     from unchained.node.peers.dialler import PeerSettings
@@ -379,22 +370,25 @@ def _make_network(
     from unchained.node.sync.service import SyncSettings
     from unchained.node.transport.identity import Identity
     from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+    from unchained.node.transport.ways_in import onion_is_apart, ways_in_of
 
+    network = chain.network.name
     transport = Libp2pTransport(
         HostConfig(
             listen=places_to_listen(
                 config.listen,
-                chain.network.name,
+                network,
                 has_ipv6=machine_has_ipv6(),
                 is_hidden=bool(config.proxy),
             ),
             announce=config.announce,
-            auto_port=DEFAULT_PORTS[chain.network.name].peers,
+            auto_port=DEFAULT_PORTS[network].peers,
             max_connections=config.outbound + config.inbound + VISITORS_MAX,
             security=config.security,
             upload_kib=config.upload_kib,
             proxy=config.proxy,
             only=config.only,
+            onion=bool(config.tor_control),
         ),
         Identity.load_or_create(data_dir / PEER_KEY_NAME),
         log,
@@ -410,12 +404,11 @@ def _make_network(
             limits=PeerLimits(outbound=config.outbound, inbound=config.inbound),
             groups=NetworkGroups(Asmap.load(Path(config.asmap)) if config.asmap else None),
             stale_tip_s=STALE_TIP_EPOCHS * chain.network.epoch_ms / 1000,
-            loopback_is_home=chain.network.name in LONE_NETWORKS,
+            loopback_is_home=network in LONE_NETWORKS,
+            onion_is_apart=onion_is_apart(config),
         ),
         sync_settings=SyncSettings(
-            assume_valid=assumed_valid(
-                chain.network.name, config.assume_valid, verify_all=config.verify_all
-            ),
+            assume_valid=assumed_valid(network, config.assume_valid, verify_all=config.verify_all),
             alone_s=ALONE_S if may_be_alone else None,
         ),
         clock=clock,
@@ -423,6 +416,7 @@ def _make_network(
         writer=runner,
         log=log,
         resolver=NoResolver() if config.proxy else None,
+        ways_in=ways_in_of(config, network, transport, data_dir, log),
     )
 
 

@@ -139,6 +139,13 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ],
         Meta(description="Names that stand for many nodes, asked while peers are missing."),
     ] = ()
+    port_mapping: Annotated[
+        Literal["off", "auto"],
+        Meta(
+            description="auto: have the port mapped by the home's gateway (UPnP), so that others "
+            "can connect; not on local and reg, nor behind a proxy."
+        ),
+    ] = "off"
     proxy: Annotated[
         str,
         Meta(
@@ -146,6 +153,21 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             extra={"expected": "HOST:PORT"},
             description="SOCKS5 proxy, such as Tor's 127.0.0.1:9050, that all connections to peers "
             "are made through, and that resolves their names; empty: none.",
+        ),
+    ] = ""
+    tor_control: Annotated[
+        str,
+        Meta(
+            pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5})?$",
+            extra={"expected": "HOST:PORT"},
+            description="Tor's control port, such as 127.0.0.1:9051, by which the node sets up an "
+            "onion service of its own; empty: none.",
+        ),
+    ] = ""
+    tor_password_file: Annotated[
+        str,
+        Meta(
+            description="File with the password of Tor's control port; empty: its cookie is used."
         ),
     ] = ""
     only: Annotated[

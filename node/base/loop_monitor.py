@@ -71,7 +71,7 @@ class LoopMonitor(trio.abc.Instrument):
         self._log = log
         self._limit_s = limit_s
         self._monotonic = monotonic
-        self._began = 0.0
+        self._began: float | None = None
         self._woke: float | None = None
         self._tasks: dict[str, BlockingTask] = {}
         self._all_steps = self._steps = 0
@@ -80,6 +80,17 @@ class LoopMonitor(trio.abc.Instrument):
         self._slow: deque[tuple[str, float, float]] = deque(maxlen=SLOW_STEPS_KEPT)
         self._quiet_until = float("-inf")
         self._untold = 0
+        self._born: dict[trio.lowlevel.Task, float] = {}
+        self._paused: dict[trio.lowlevel.Task, float] = {}
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Note when a task begins."""
+        self._born[task] = self._monotonic()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Forget a task."""
+        self._born.pop(task, None)
+        self._paused.pop(task, None)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note when the step begins."""
@@ -89,7 +100,10 @@ class LoopMonitor(trio.abc.Instrument):
         """Count the step."""
         ended = self._monotonic()
         self._all_steps += 1
-        if ended - self._began > self._limit_s:
+        if task in self._born:
+            self._paused[task] = ended
+        # A step that was under way when this came to watch has no beginning.
+        if self._began is not None and ended - self._began > self._limit_s:
             self._count(task.name, (ended - self._began) * 1000, ended)
 
     def after_io_wait(self, timeout: float) -> None:
@@ -114,6 +128,16 @@ class LoopMonitor(trio.abc.Instrument):
         self._log.warning("loop.blocked", task=task, ms=round(took_ms), untold=self._untold)
         self._quiet_until = ended + QUIET_S
         self._untold = 0
+
+    def age_s(self, task: trio.lowlevel.Task) -> float | None:
+        """Return how long a task is there, in seconds; None for one that was there before."""
+        born = self._born.get(task)
+        return None if born is None else self._monotonic() - born
+
+    def waited_s(self, task: trio.lowlevel.Task) -> float | None:
+        """Return how long a task has done nothing, in seconds; None while that is unknown."""
+        since = self._paused.get(task)
+        return None if since is None else self._monotonic() - since
 
     def statistics(self) -> LoopStatistics:
         """Return a snapshot of the counters."""

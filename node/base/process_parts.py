@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unchained.node.base.counted import Counted, Counts
 from unchained.node.base.logs import LogStatistics
-from unchained.node.base.loop_monitor import LoopStatistics
+from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.services import SupervisorStatistics
 
 
@@ -16,7 +16,7 @@ class ProcessParts:
     """The parts of the process that are not the node's own."""
 
     services: Counts[SupervisorStatistics]
-    loop: Counts[LoopStatistics]
+    loop: LoopMonitor
     log: Counts[LogStatistics]
 
     def by_name(self) -> Mapping[str, Counted]:

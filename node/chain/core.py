@@ -20,6 +20,7 @@ from unchained.node.chain.journal import Journal
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.main_chain import MainChain
 from unchained.node.chain.mempool.job_transfers import ListedTransfer
+from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.mempool.waiting_transfers import WaitingTransfers
 from unchained.node.chain.opened_chain import connect_loaded, open_chain
 from unchained.node.chain.reorg_window import ReorgWindow
@@ -424,21 +425,22 @@ class ChainCore:
 
     # Transfers
 
-    def check_transfer(self, raw: bytes, now_ms: int) -> SizedTransfer | Outcome:
-        """Decode a transfer that came by itself, and check it for the mempool by all but its
-        witness; return it if it may enter. Raises a `PolicyError` or a `TransferError`."""
+    def check_transfer(
+        self, raw: bytes, now_ms: int, shown: Shown = frozenset()
+    ) -> SizedTransfer | Outcome:
+        """Decode a transfer and check it for the mempool by all but its witness; return it if it
+        may enter. Raises a `PolicyError` or a `TransferError`."""
         sized = decode_transfer(raw)
         check_transfer_alone(sized.transfer, self.network)
-        checked = self._waiting.check(sized, now_ms)
+        checked = self._waiting.check(sized, now_ms, shown)
         return checked if isinstance(checked, Outcome) else sized
 
-    def submit_transfer(self, proven: ProvenTransfer, now_ms: int, hidden: bool = False) -> Outcome:
-        """Take in a transfer (Protocol §8.4), `hidden` from peers or not.
-
-        Raises a `PolicyError` or a `TransferError`.
-        """
+    def submit_transfer(
+        self, proven: ProvenTransfer, now_ms: int, hidden: bool = False, shown: Shown = frozenset()
+    ) -> Outcome:
+        """Take in a transfer: `WaitingTransfers.submit`."""
         try:
-            outcome = self._waiting.submit(proven, now_ms, hidden=hidden)
+            outcome = self._waiting.submit(proven, now_ms, hidden=hidden, shown=shown)
         except FeeTooLowError:
             # It went through the mempool, and came out at the bottom.
             self.journal.flush()

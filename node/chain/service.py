@@ -26,6 +26,7 @@ from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.live_queries import LiveQueries
+from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.mined_intake import MinedIntake
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.chain.results import (
@@ -412,11 +413,16 @@ class ChainService:
         return await self._call(lambda core: core.submit_batch(anchors, now_ms))
 
     async def submit_transfer(
-        self, transfer: bytes | ProvenTransfer, *, hidden: bool = False
+        self,
+        transfer: bytes | ProvenTransfer,
+        *,
+        hidden: bool = False,
+        shown: Shown = frozenset(),
     ) -> Outcome:
         """Take in a transfer that came by itself: its whole encoding, or one that was proven where
         it was made. One that is `hidden` is shown to no peer until it is submitted without, or
-        revealed, or an anchor lists it.
+        revealed, or an anchor lists it. Of the hidden ones only those `shown` to who sent it
+        count, as if the others were not here.
 
         Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
         relayed. What the chain does not allow is refused before any signature is looked at.
@@ -426,22 +432,22 @@ class ChainService:
             self._transfers.remember(transfer.sized.wid, ValidatedTransfer.of(transfer))
             proven = transfer
         else:
-            found = await self._prove(transfer, now_ms)
+            found = await self._prove(transfer, now_ms, shown)
             if isinstance(found, Outcome):
                 is_news = not hidden and await self.reveal_transfer(wid_of(transfer))
                 return Outcome.ACCEPTED if is_news else found
             proven = found
-        return await self._call(lambda core: core.submit_transfer(proven, now_ms, hidden))
+        return await self._call(lambda core: core.submit_transfer(proven, now_ms, hidden, shown))
 
     async def reveal_transfer(self, wid: Wid) -> bool:
         """Let peers learn of a transfer from here; return whether it was hidden from them."""
         return await self._call(lambda core: core.mempool.reveal(wid))
 
-    async def _prove(self, raw: bytes, now_ms: int) -> ProvenTransfer | Outcome:
+    async def _prove(self, raw: bytes, now_ms: int, shown: Shown) -> ProvenTransfer | Outcome:
         known = self._transfers.proven(wid_of(raw))
         if known is not None:
             return known
-        checked = await self._call(lambda core: core.check_transfer(raw, now_ms))
+        checked = await self._call(lambda core: core.check_transfer(raw, now_ms, shown))
         if isinstance(checked, Outcome):
             return checked
         return (await self.validate_transfer(checked)).proven()

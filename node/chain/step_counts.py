@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,6 +10,10 @@ import msgspec
 
 from unchained.node.base.latency import Latency, LatencyStatistics
 from unchained.node.chain.results import Changes
+from unchained.node.primitives.types import CoinId
+
+RECENT_ANCHORS: Final = 64
+"""Anchors whose ids are kept: a peer whose tip is among them is not on another chain."""
 
 EPOCHS_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Classes of the time from one anchor to the next, as parts of what it is on average."""
@@ -34,6 +39,8 @@ class StepStatistics(msgspec.Struct, frozen=True):
     deepest_reorg: int
     last_reorg: int
     epochs: LatencyStatistics
+    recent: tuple[CoinId, ...]
+    """The last anchors that were connected, also those that were undone since."""
 
 
 class StepCounts:
@@ -46,6 +53,7 @@ class StepCounts:
         self._fresh = self._late = self._stray = self._transfers = 0
         self._invalid = self._dead = self._refused = 0
         self._reorgs = self._deepest = self._last = 0
+        self._recent: deque[CoinId] = deque(maxlen=RECENT_ANCHORS)
 
     def add(self, steps: Sequence[Changes]) -> None:
         """Count what happened, in order."""
@@ -63,6 +71,7 @@ class StepCounts:
                 self._tip_time = 0
             for anchor in step.connected:
                 self._connected += 1
+                self._recent.append(anchor.coin.id)
                 self._fresh += anchor.fresh
                 self._late += anchor.late
                 self._stray += anchor.stray
@@ -89,4 +98,5 @@ class StepCounts:
             deepest_reorg=self._deepest,
             last_reorg=self._last,
             epochs=self._epochs.statistics(),
+            recent=tuple(self._recent),
         )

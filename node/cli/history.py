@@ -28,6 +28,9 @@ EXPORTED: Final = (
     *("account", "payees", "memos", "label", "invoices", "id"),
 )
 PAGE: Final = 1_000
+TOO_LARGE: Final = "TOO_LARGE"
+"""The node's word for an answer above its limit."""
+
 SHOWN_PAYEE: Final = 44
 """Characters of a payee that a table shows: a whole address or the ends of what is longer."""
 
@@ -162,9 +165,18 @@ def transfer(
 
 def _pages(node: Asker, wanted: dict[str, object], limit: int | None, after: str | None) -> Pages:
     """Yield entries a page at a time, `limit` in all."""
+    most = PAGE
     while limit is None or limit > 0:
-        size = PAGE if limit is None else min(limit, PAGE)
-        page = node.call_with("wallet.history", _given(wanted | {"limit": size, "after": after}))
+        size = most if limit is None else min(limit, most)
+        try:
+            page = node.call_with(
+                "wallet.history", _given(wanted | {"limit": size, "after": after})
+            )
+        except CommandFailedError as error:
+            if error.word != TOO_LARGE or size == 1:
+                raise
+            most = size // 2  # entries that pay hundreds of paycodes each
+            continue
         if page:
             yield page
             after = page[-1]["id"]

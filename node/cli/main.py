@@ -59,6 +59,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "peers": Command(("net",), "Show the connected peers."),
     "net": Command(("net",), "Look after the node's connections."),
     "node": Command(("status",), "Look into the running node."),
+    "tasks": Command(
+        ("tasks",), "Show the tasks of the node's event loop, and what each of them waits for."
+    ),
+    "doctor": Command(
+        ("doctor",),
+        "Look at clock, disk, peers, ports, memory, huge pages, store and versions, and say what "
+        "to do.",
+    ),
     "rpc": Command(
         ("status",),
         "Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.",

@@ -22,9 +22,9 @@ from unchained.node.cli.tables import (
     field_lines,
     moment,
     print_fields,
-    shown,
     width,
 )
+from unchained.node.cli.tasks import add_to_node
 
 WATCH_S: Final = 2.0
 """Seconds between two looks of ``status --watch``."""
@@ -40,6 +40,7 @@ def add_to(root: typer.Typer) -> None:
     asking(root, "status")(status)
     asking(root, "stop")(stop)
     asking(root, "rpc")(rpc)
+    add_to_node(app)
     root.add_typer(app, name="node")
 
 
@@ -201,18 +202,6 @@ def log_level(
 ) -> None:
     found = node.call("node.log_level", level=level)
     node.show(found, lambda: typer.echo(found))
-
-
-@asking(app, "tasks")
-@user_text("Show the tasks of the node's event loop and where each of them waits.")
-def tasks(node: Asker) -> None:
-    found = node.call("debug.tasks")
-
-    def human() -> None:
-        for task in found:
-            typer.echo(f"{'  ' * task['depth']}{shown('', task['name'])}  {task['waiting_at']}")
-
-    node.show(found, human)
 
 
 @asking(app, "statistics")

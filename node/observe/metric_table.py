@@ -161,7 +161,7 @@ OWN_METRICS: Final[tuple[Metric, ...]] = (
     gauge("rpc_streams", "rpc.streams", "Event streams that are open."),
     # Wallets
     gauge("wallets", "wallets{open,unlocked,behind}", "Wallets by state.", label="state"),
-    gauge("wallet_scan_lag", "wallets.lag", "Anchors that the last wallet has to read.", "anchors"),
+    gauge("wallet_scan_lag", "wallet_lag", "Anchors that the last wallet has to read.", "anchors"),
     counter(
         "wallet_anchors_read",
         "wallets.anchors_read",

@@ -20,7 +20,7 @@ from unchained.node.observe.metric_table import BUILD_INFO, METRICS
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.server import access_of
+from unchained.node.rpc.http.server import WebPage, access_of
 
 SHORT_ID_CHARACTERS: Final = 12
 """Of an anchor's id, in exemplars."""
@@ -120,3 +120,11 @@ class MetricsPage:
         if self._page != "loopback" or request.client is None:
             return False
         return ip_address(request.client.host.partition("%")[0]).is_loopback
+
+
+def metrics_pages(observer: NodeObserver, runner: Runner, page: PageAccess) -> list[WebPage]:
+    """Return the page, or none where it is off."""
+    if page == "off":
+        return []
+    # Who may see it is the page's own affair: this machine may need no token.
+    return [WebPage(PATH, MetricsPage(observer, runner, page).answer, Access.PUBLIC)]

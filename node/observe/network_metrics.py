@@ -12,8 +12,14 @@ NETWORK_METRICS: Final[tuple[Metric, ...]] = (
     gauge("peers_greeted", "network.peers.greeted", "Peers that speak the node's protocol."),
     gauge(
         "peers_apart",
-        "network.peers.apart",
-        "Peers that said last that their tip is another one than this node's.",
+        "peers_apart",
+        "Peers whose tip is neither this node's nor one that it had a short while ago.",
+    ),
+    gauge(
+        "peers_claimed_height",
+        "network.peers.claimed_height",
+        "The greatest height that a peer claims; what it claims decides nothing.",
+        "anchors",
     ),
     gauge("peers_classical", "network.transport.classical", "Peers without a post-quantum link."),
     gauge(

@@ -114,6 +114,14 @@ class NodeStatistics(msgspec.Struct, frozen=True):
         return self.network.sync.target_height - self.network.sync.height
 
     @property
+    def peers_apart(self) -> int | None:
+        """Peers whose tip is neither this node's nor one that it had a short while ago."""
+        if self.network is None:
+            return None
+        own = {self.status.tip, *self.chain.steps.recent}
+        return sum(tip not in own for tip in self.network.peers.tips)
+
+    @property
     def workers(self) -> Mapping[str, int] | None:
         """The miner's workers by state."""
         if self.miner is None:
@@ -145,6 +153,14 @@ class NodeStatistics(msgspec.Struct, frozen=True):
                 for sink in self.log.sinks
             }
         return found
+
+    @property
+    def wallet_lag(self) -> int | None:
+        """Anchors that the last open wallet has still to read."""
+        if self.wallets is None:
+            return None
+        reached = self.wallets.reached
+        return 0 if reached is None else max(0, self.status.height - reached)
 
     @property
     def restarts(self) -> Mapping[str, int] | None:

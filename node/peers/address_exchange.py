@@ -11,13 +11,13 @@ from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.network_groups import NetworkGroups
+from unchained.node.peers.peer_statistics import Connected
 from unchained.node.peers.penalty import Penalizer, Penalty
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_dialable, is_loopback, is_public
 from unchained.node.transport.contract import (
     BadAddressError,
-    Connected,
     Direction,
     PeerId,
     PeerInfo,
@@ -59,9 +59,11 @@ class AddressExchange:
         groups: NetworkGroups,
         *,
         loopback_is_home: bool,
+        onion_is_apart: bool = False,
     ) -> None:
         """`loopback_is_home`: whether who connects from this machine is believed to be of it; who
-        comes through an onion service, or another tunnel, does so as well."""
+        comes through an onion service, or another tunnel, does so as well, unless
+        `onion_is_apart`."""
         self._transport = transport
         self._exchanges = exchanges
         self._book = book
@@ -70,6 +72,7 @@ class AddressExchange:
         self._connected = connected
         self._groups = groups
         self._loopback_is_home = loopback_is_home
+        self._onion_is_apart = onion_is_apart
         self._answers: dict[str, tuple[float, list[str]]] = {}
         """What is answered by the kind of address that asks, and until when."""
         self._asked: dict[PeerId, tuple[float, int]] = {}
@@ -134,7 +137,9 @@ class AddressExchange:
         an onion service of ours that may be any machine of our own network, Tor's."""
         if is_public(ip):
             return ip
-        has_onion = any(text.startswith("/onion3/") for text in self._transport.addresses())
+        has_onion = not self._onion_is_apart and any(
+            text.startswith("/onion3/") for text in self._transport.addresses()
+        )
         is_home = not has_onion and (self._loopback_is_home or not is_loopback(ip))
         return ip if is_home else None
 

@@ -16,12 +16,12 @@ from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_table import OWN, BookEntry
 from unchained.node.peers.lost_peers import LostPeers, is_loss
 from unchained.node.peers.network_groups import NetworkGroups
+from unchained.node.peers.peer_statistics import Connected
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
-    Connected,
     Direction,
     PeerDisconnected,
     PeerId,
@@ -59,6 +59,8 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_bound_ms: int = 30_000
     """Offset from the median of the outbound peers' clocks that is warned of."""
     loopback_is_home: bool = True
+    onion_is_apart: bool = False
+    """Whether who comes through an onion service of ours is known by that."""
     """Whether peers at loopback addresses are this machine's own, as on networks for trying things
     out, and not whoever came through a tunnel."""
 

@@ -188,6 +188,7 @@ class PeerManager:
             self._peers,
             settings.groups,
             loopback_is_home=settings.loopback_is_home,
+            onion_is_apart=settings.onion_is_apart,
         )
 
     # Reading
@@ -232,6 +233,7 @@ class PeerManager:
     def statistics(self) -> PeerStatistics:
         """Return counts and levels."""
         outbound = sum(self.is_outbound(peer) for peer in self._peers)
+        statuses = [peer.status for peer in self._peers.values() if peer.status is not None]
         return PeerStatistics(
             outbound=outbound,
             inbound=len(self._peers) - outbound,
@@ -242,16 +244,10 @@ class PeerManager:
             book=self.book.statistics(),
             bans=len(self.reputation.active_bans()),
             penalties=dict(self.reputation.penalties),
-            apart=self._count_apart(),
+            tips=tuple(status.tip for status in statuses),
+            claimed_height=max((status.height for status in statuses), default=0),
             bans_made=self.reputation.bans_made,
             clock_offset_ms=self.clock_offset_ms(),
-        )
-
-    def _count_apart(self) -> int:
-        tip = self._own_status.current().tip
-        return sum(
-            peer.greeted and peer.status is not None and peer.status.tip != tip
-            for peer in self._peers.values()
         )
 
     def clock_offset_ms(self) -> int | None:
@@ -308,7 +304,8 @@ class PeerManager:
     def _on_event(self, event: Event) -> None:
         self.reputation.note(event)
         if self.strangers.note(event):
-            self.leave(event.info.peer)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._part, event.info.peer, name="peers.part")
         elif isinstance(event, PeerIdentified) and event.info.peer in self._peers:
             self._peers[event.info.peer].identified.set()
         if isinstance(event, PeerConnected):
@@ -329,6 +326,10 @@ class PeerManager:
             was_silent = gone is not None and gone.silent >= SILENT_POLLS
             self._dialler.forget(event, was_silent=was_silent)
             self.changed.set(self.changed.value + 1)
+
+    async def _part(self, stranger: PeerId) -> None:
+        await self.strangers.until_informed(stranger)
+        await self._transport.disconnect(stranger)
 
     # Tending
 

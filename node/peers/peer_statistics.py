@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
 from unchained.node.peers.address_book import BookStatistics
-from unchained.node.transport.contract import LinkSecurity, PeerId
+from unchained.node.transport.contract import LinkSecurity, PeerId, PeerInfo
 from unchained.node.wire.messages import Status
+
+
+class Connected(Protocol):
+    """Whatever is kept of a connected peer."""
+
+    @property
+    def info(self) -> PeerInfo:
+        """The peer."""
 
 
 class PeerView(msgspec.Struct, frozen=True):
@@ -36,8 +45,10 @@ class PeerStatistics(msgspec.Struct, frozen=True):
     book: BookStatistics
     bans: int
     penalties: Mapping[str, int]
-    apart: int
-    """Greeted peers whose tip is none of ours: another branch, or ahead or behind."""
+    tips: tuple[bytes, ...]
+    """Those that greeted peers named last."""
+    claimed_height: int
+    """The greatest height that one of them claims; nobody has seen it."""
     bans_made: int
     clock_offset_ms: int | None
     """The median of the outbound peers' offsets, None while there are too few."""

@@ -17,8 +17,8 @@ from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.penalty import FAULT_MS, MISBEHAVIOURS, Penalty
 from unchained.node.transport.address_groups import (
     host_group,
-    is_loopback,
     is_public,
+    is_shared,
     network_group,
 )
 from unchained.node.transport.contract import (
@@ -113,10 +113,10 @@ class Reputation:
         most = self.limits.inbound
         if len(inbound) >= (most + VISITORS_MAX if most else 0):
             return False
-        if is_loopback(ip):
+        if is_shared(ip):
             return True
         host = host_group(ip)
-        if sum(host_group(info.ip) == host for info in inbound if not is_loopback(info.ip)) >= (
+        if sum(host_group(info.ip) == host for info in inbound if not is_shared(info.ip)) >= (
             self.limits.inbound_per_host
         ):
             return False

@@ -19,7 +19,15 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import NETWORKS
-from unchained.node.transport.contract import Event, PeerId, PeerIdentified, StrangerMet
+from unchained.node.transport.contract import (
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+    PeerId,
+    PeerIdentified,
+    PeerInformed,
+    StrangerMet,
+)
 
 EARLIER_GENESIS_IDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -38,6 +46,9 @@ STRANGER_S: Final = 600.0
 """Seconds for which a peer of another network is not connected to again."""
 STRANGERS_MAX: Final = 1_024
 """Peers of other networks that are remembered."""
+STRANGER_STAY_S: Final = 1.0
+"""Seconds for which such a peer stays if it does not ask who we are: so it too learns why it is
+parted from."""
 WARNED_MAX: Final = 64
 """Other networks that are warned of once each; from then on nothing is said of further ones."""
 
@@ -53,12 +64,20 @@ class Strangers:
         self._met: OrderedDict[PeerId, tuple[float, str]] = OrderedDict()
         """Until when, in Trio's time, and of which network."""
         self._warned: set[str] = set()
+        self._informed: dict[PeerId, trio.Event] = {}
+        """The connected peers, and whether they know what we are."""
 
     def note(self, event: Event) -> TypeGuard[PeerIdentified | StrangerMet]:
         """Take note of an event; return whether it shows that its peer is a stranger: that it takes
         part in none of our topics, or serves none of our protocols but others."""
         names: Sequence[str] = ()
-        if isinstance(event, StrangerMet):
+        if isinstance(event, PeerConnected):
+            self._informed[event.info.peer] = trio.Event()
+        elif isinstance(event, PeerInformed) and event.info.peer in self._informed:
+            self._informed[event.info.peer].set()
+        elif isinstance(event, PeerDisconnected) and event.info.peer in self._informed:
+            self._informed.pop(event.info.peer).set()
+        elif isinstance(event, StrangerMet):
             names = (event.topic,)
         elif isinstance(event, PeerIdentified):
             names = event.protocols
@@ -68,6 +87,13 @@ class Strangers:
         assert isinstance(event, PeerIdentified | StrangerMet), "only these have names"
         self._meet(event.info.peer, event.info.ip, tags[0] if tags else "none")
         return True
+
+    async def until_informed(self, peer: PeerId) -> None:
+        """Wait until a connected peer knows what we are, or could have asked, or is gone."""
+        informed = self._informed.get(peer)
+        if informed is not None:
+            with trio.move_on_after(STRANGER_STAY_S):
+                await informed.wait()
 
     def _meet(self, peer: PeerId, ip: str, tag: str) -> None:
         self._met[peer] = (trio.current_time() + STRANGER_S, tag)

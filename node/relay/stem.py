@@ -22,6 +22,7 @@ import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.policy import PolicyError
@@ -98,6 +99,8 @@ class _Held:
         self.raw = raw
         self.source = source
         self.txid: Txid | None = None
+        self.handed_by = {source}
+        """Who had it from elsewhere: what they send may build on it."""
         self.parents: list[_Held] = []
         """Those under way that it builds on."""
         self.taken_by: PeerId | None = None
@@ -229,6 +232,7 @@ class StemRouter:
         assert self._nursery is not None, "called in it"
         if held.wid in self._held:
             again = self._held[held.wid]
+            again.handed_by.add(held.source)
             if held.source is not None and again.is_in:
                 # In a circle, or by another way: that somebody made it here is not to show.
                 self._nursery.start_soon(self._pass_on, again, held.source, name="relay.stem")
@@ -237,7 +241,8 @@ class StemRouter:
         self._held[held.wid] = held
         is_carried = False
         try:
-            taken = await self._chain.submit_transfer(transfer, hidden=True)
+            shown = self._shown_to(held.source)
+            taken = await self._chain.submit_transfer(transfer, hidden=True, shown=shown)
             if taken is not Outcome.ACCEPTED:
                 return taken
             held.is_in = True
@@ -255,6 +260,12 @@ class StemRouter:
             if not is_carried and self._held.get(held.wid) is held:
                 del self._held[held.wid]
         return Outcome.ACCEPTED
+
+    def _shown_to(self, source: PeerId | None) -> Shown:
+        """Return what somebody knows to be here: what it handed to us; who makes one here, all."""
+        if source is None:
+            return None
+        return {held.wid for held in self._held.values() if source in held.handed_by}
 
     async def _reveal_if_alone(self, held: _Held) -> None:
         """Hide nothing while nobody is there whom it could be hidden from: own anchors may list

@@ -49,6 +49,7 @@ from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
+from unchained.node.rpc.methods.debug import DebugRoom, TaskSource, TraceSource
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
@@ -56,7 +57,7 @@ from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import Control, DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import Control, NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
@@ -115,6 +116,8 @@ class ServerParts:
     network: NetworkView | None
     wallets: WalletManager
     series: SeriesSource
+    tasks: TaskSource
+    traces: TraceSource
     pages: Sequence[WebPage] = ()
     notifier: Counted | None = None
 
@@ -163,7 +166,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         MempoolRoom(chain, reader, clock),
         mining,
         MinerRoom(chain, miner=miner),
-        DebugRoom(counted),
+        DebugRoom(counted, parts.tasks, parts.traces),
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
@@ -171,7 +174,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         KeepingRoom(parts.wallets),
         ContractRoom(parts.wallets),
         DbRoom(parts.store, parts.runner),
-        HistoryRoom(parts.wallets, chain.queries, clock),
+        HistoryRoom(parts.wallets, chain.queries),
         InvoiceRoom(parts.wallets, chain.queries, clock),
         SeriesRoom(parts.series),
     ]

@@ -7,6 +7,8 @@ the transport is the first.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -32,6 +34,9 @@ from unchained.node.sync.own_status import OwnStatus
 from unchained.node.sync.service import SyncService, SyncSettings, SyncStatistics
 from unchained.node.transport.contract import Transport, TransportStatistics
 from unchained.storage.kv import KeyValueStore
+
+if TYPE_CHECKING:
+    from unchained.node.transport.ways_in import WayIn
 
 
 class NetworkStatistics(msgspec.Struct, frozen=True):
@@ -60,10 +65,12 @@ class NodeNetwork:
         writer: Runner,
         log: FilteringBoundLogger,
         resolver: Resolver | None = None,
+        ways_in: Mapping[str, WayIn] | None = None,
     ) -> None:
         """`writer` is one thread: it saves what peers are known, and reads the headers that are
-        served. Raises `BadAddressError`."""
+        served. `ways_in` have the names of their services. Raises `BadAddressError`."""
         genesis_id = genesis_of(chain.network).id
+        self._ways_in = dict(ways_in or {})
         self.transport = transport
         self.status = OwnStatus(chain, genesis_id, clock)
         self.peers = PeerManager(
@@ -119,6 +126,7 @@ class NodeNetwork:
             ("relay", self.relay.run),
             ("stem", self.stem.run),
             ("sync", self.sync.run),
+            *((name, way_in.run) for name, way_in in self._ways_in.items()),
         ]
 
     async def _run_transport(

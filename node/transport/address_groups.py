@@ -16,6 +16,8 @@ _IPV6_NETWORK: Final = 32
 _STAND_INS: Final = ipaddress.IPv6Network("fd87:d87e:eb43::/48")
 """Of a private range, so nobody's: literals that stand for hosts that are known by name alone,
 onion services above all, wherever limits go by address. Bitcoin Core used it likewise."""
+ONION_VISITOR: Final = str(_STAND_INS[-1])
+"""That for all who come through an onion service of ours, wherever they are."""
 _STAND_IN_NETWORK: Final = 56
 """A key for an onion service costs nothing, so that these tell little: 256 networks."""
 
@@ -29,11 +31,13 @@ def stand_in(name: str) -> str:
 def host_group(ip: str, peer: PeerId | None = None) -> str:
     """Return what bans and limits per address go by: an IPv4 address or an IPv6 /64.
 
-    All of this machine's own nodes share its loopback address: there it is the peer's id that
-    counts, and nothing while that is unknown (an empty group is never banned).
+    All of this machine's own nodes share its loopback address, and all visitors of an onion service
+    one that stands for them: there it is the peer's id that counts, and nothing while that is
+    unknown (an empty group is never banned).
     """
-    if is_loopback(ip):
-        return "" if peer is None else f"loopback/{peer}"
+    if is_shared(ip):
+        door = "loopback" if is_loopback(ip) else "onion"
+        return "" if peer is None else f"{door}/{peer}"
     return address_group(ip)
 
 
@@ -65,6 +69,11 @@ def is_stand_in(ip: str) -> bool:
 def is_loopback(ip: str) -> bool:
     """Return whether an address is this machine's own."""
     return _parse(ip).is_loopback
+
+
+def is_shared(ip: str) -> bool:
+    """Return whether many nodes have this address: no limits per address are for it."""
+    return ip == ONION_VISITOR or is_loopback(ip)
 
 
 @lru_cache(maxsize=4096)

@@ -266,14 +266,6 @@ class PeerInfo:
     security: LinkSecurity = LinkSecurity("tls", HYBRID_GROUP)
 
 
-class Connected(Protocol):
-    """Whatever is kept of a connected peer."""
-
-    @property
-    def info(self) -> PeerInfo:
-        """The peer."""
-
-
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
     """A peer has proven its id and passed the gate."""
@@ -324,7 +316,14 @@ class PeerIdentified:
     """The IP literal at which it sees us; empty if it does not say."""
 
 
-Event = PeerConnected | PeerDisconnected | PeerIdentified | Misbehaved | StrangerMet
+@dataclass(frozen=True, slots=True)
+class PeerInformed:
+    """A connected peer has asked what we are, and has been told; whenever it asks."""
+
+    info: PeerInfo
+
+
+Event = PeerConnected | PeerDisconnected | PeerIdentified | PeerInformed | Misbehaved | StrangerMet
 
 Observer = Callable[[Event], None]
 """Called at once, in the order of events. It must neither block nor raise: it notes or wakes."""

@@ -23,6 +23,7 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerIdentified,
     PeerInfo,
+    PeerInformed,
     ServeLimits,
     StrangerMet,
     TransportStatistics,
@@ -163,6 +164,11 @@ class Switchboard:
         """Show what a peer says of itself, unless it is gone."""
         if self.peers.get(event.info.peer) is event.info:
             self.notify(event)
+
+    def informed(self, info: PeerInfo) -> None:
+        """Show that a peer has been told what we are, unless it is gone."""
+        if self.peers.get(info.peer) is info:
+            self.notify(PeerInformed(info))
 
     def disconnected(self, event: PeerDisconnected) -> None:
         """Forget a peer that was shown."""

@@ -28,6 +28,9 @@ from unchained.node.wallet.wallet_store import WalletStore
 
 DAY_MS: Final = 86_400_000
 
+MARKS: Final = 8_192
+"""Marks that are worked off in one transaction."""
+
 _WAITING_PLACE: Final = 2**62
 """Where an entry without a height stands: above all others."""
 
@@ -42,7 +45,7 @@ _DIRTY: Final = """
 SELECT dirty.key, coins.account, coins.value, coins.height, coins.time_ms, history.kind,
     history.status, history.height, history.time_ms, history.received, history.sent,
     history.account, history.changed
-FROM (SELECT DISTINCT key FROM dirty) AS dirty
+FROM (SELECT DISTINCT key FROM dirty WHERE rowid <= ?) AS dirty
 LEFT JOIN coins ON coins.coin_id = dirty.key AND coins.origin = 0
 LEFT JOIN history ON history.key = dirty.key
 """
@@ -89,11 +92,21 @@ class HistoryBook:
     def note(self, now_ms: int) -> int:
         """Work out what a change has marked, and log what stands otherwise; return how many
         entries that are."""
+        count = 0
+        while (noted := self._note_some(now_ms)) is not None:
+            count += noted
+        return count
+
+    def _note_some(self, now_ms: int) -> int | None:
+        """Do `note` for some of what is marked; None where nothing is."""
         store = self._store
         with store.transaction():
-            rows = store.rows(_DIRTY)
-            if not rows:
-                return 0
+            bound = store.rows(
+                "SELECT max(rowid) FROM (SELECT rowid FROM dirty ORDER BY rowid LIMIT ?)", MARKS
+            )[0][0]
+            if bound is None:
+                return None
+            rows = store.rows(_DIRTY, bound)
             changed = []
             quiet = []
             for row in rows:
@@ -112,7 +125,7 @@ class HistoryBook:
             self._events.append([_change(*step) for step in changed], now_ms)
             self._put(quiet)
             self._put((key, new, at) for at, (key, _, new) in enumerate(changed, first))
-            store.run("DELETE FROM dirty")
+            store.run("DELETE FROM dirty WHERE rowid <= ?", bound)
         return len(changed)
 
     def _put(self, states: Iterable[tuple[bytes, _State, int]]) -> None:

@@ -213,14 +213,16 @@ class InvoiceBook:
 
     # Reading
 
-    def payments(self, tag: bytes) -> list[InvoicePayment]:
-        """Return what was paid to an invoice, in the order of the chain, then what waits."""
+    def payments(self, tag: bytes, limit: int = 2**31) -> list[InvoicePayment]:
+        """Return what was paid to an invoice, in the order of the chain, then what waits: at most
+        `limit` of the first."""
         rows = self._store.rows(
             f"""SELECT coin_id, txid, value, height, seen_ms FROM coins
                 WHERE tag = ? AND tag != x'' AND account >= 0
                 AND (height IS NOT NULL OR {ACTIVE.format(txid="coins.txid")})
-                ORDER BY height IS NULL, height, seen_ms, coin_id""",  # noqa: S608
+                ORDER BY height IS NULL, height, seen_ms, coin_id LIMIT ?""",  # noqa: S608
             self._store.sealer.pseudonym(tag),
+            limit,
         )
         return [InvoicePayment(*row) for row in rows]
 

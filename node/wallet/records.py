@@ -332,10 +332,9 @@ class ScanProgress(msgspec.Struct, frozen=True, gc=False):
         return self.height >= self.tip_height and self.rescan_next is None
 
     @property
-    def lag(self) -> int:
-        """How many anchors it has still to read."""
-        again = 0 if self.rescan_next is None else max(0, self.height + 1 - self.rescan_next)
-        return max(0, self.tip_height - self.height) + again
+    def reached(self) -> int:
+        """The height up to which it has read all that it was to read."""
+        return self.height if self.rescan_next is None else min(self.height, self.rescan_next - 1)
 
 
 class WalletStoreStatistics(msgspec.Struct, frozen=True):

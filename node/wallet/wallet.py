@@ -310,11 +310,10 @@ class Wallet:
         *,
         wanted: HistoryFilter = EVERYTHING,
         after: bytes | None = None,
-        now_ms: int = 0,
     ) -> list[HistoryEntry]:
         """Return what touched the wallet, what waits first, then from the tip down. Raises
         `NothingKnownError` for an `after` that is not there."""
-        self.note_changes(now_ms)
+        self.history_book.note(0)
         return self.history_book.page(wanted, limit, offset=offset, after=after)
 
     # Signing and sending

@@ -69,12 +69,12 @@ class WalletChange(msgspec.Struct, frozen=True, gc=False):
 
 class WalletsStatistics(msgspec.Struct, frozen=True):
     """Counts since the start, and what is open. `behind` wallets have not read the chain to its
-    end, `lag` is by how many anchors the last of them."""
+    end; `reached` is the height that the last of them has come to, None while that is unknown."""
 
     open: int
     unlocked: int
     behind: int
-    lag: int
+    reached: int | None
     anchors_read: int
     coins_touched: int
     sent: int
@@ -332,7 +332,7 @@ class WalletFollower:
             len(entries),
             sum(not entry.wallet.locked for entry in entries),
             sum(entry.progress is None or not entry.progress.caught_up for entry in entries),
-            max((entry.progress.lag for entry in entries if entry.progress is not None), default=0),
+            min((e.progress.reached for e in entries if e.progress is not None), default=None),
             self._anchors,
             self._touched,
             self.sent,
@@ -407,21 +407,24 @@ class WalletFollower:
         return await self._on(self._entry(name), work)
 
     async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)`` as `call` does; the work may change history or invoices, and what
-        it changes is logged before this returns."""
+        """Return ``work(wallet)`` as `call` does; the work reads or changes history or invoices:
+        they are as they stand when it begins, and what it changes is logged before this returns."""
         return await self._changed(self._entry(name), work)
 
     async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         now_ms = self._clock.now_ms()
 
         def work_and_note(wallet: Wallet) -> T:
+            wallet.note_changes(now_ms)
             result = work(wallet)
             self._note(entry, now_ms)
             return result
 
+        before = entry.last_event, entry.expiry_ms
         result = await self._on(entry, work_and_note)
         entry.tell()
-        self._wake.set()
+        if (entry.last_event, entry.expiry_ms) != before:
+            self._wake.set()
         return result
 
     async def wait_caught_up(self, name: str) -> None:

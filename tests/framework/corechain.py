@@ -87,6 +87,14 @@ class Chain:
             self.vote(anchor or dead)
         raise AssertionError("never found dead")
 
+    def vote_until_tip(self, anchor: Forged) -> None:
+        """Vote for an anchor until it is the tip."""
+        for _ in range(50):
+            if self.core.tip.id == anchor.id:
+                return
+            self.vote(anchor)
+        raise AssertionError("never the tip")
+
     def take(self, *anchors: Forged) -> Forged:
         """Submit anchors, coins and bodies; return the last."""
         for anchor in anchors:

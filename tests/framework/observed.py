@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.framework.simulation.simnet import SimNode
-from unchained.node.base.clock import TrioClock
 from unchained.node.observe.node_observer import NodeObserver
 
 
@@ -13,7 +12,7 @@ def observer_of(node: SimNode, data_dir: Path | None = None) -> NodeObserver:
     """Return what asks a node of a simulated network for its counters."""
     return NodeObserver(
         chain=node.chain,
-        clock=TrioClock(node.net.start_ms),
+        clock=node.chain._clock,
         data_dir=data_dir,
         network=node.network,
     )

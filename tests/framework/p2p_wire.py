@@ -16,7 +16,8 @@ class MemoryWire(ReadWriteCloser):
         """Bytes written at this end."""
         self.flights: list[MemoryWire] = []
         """Who wrote in turn, shared by both ends."""
-        self._in = b""
+        self._parts: list[bytes] = []
+        self._arrived_bytes = 0
         self._arrived = trio.Event()
         self._is_closed = False
 
@@ -24,15 +25,18 @@ class MemoryWire(ReadWriteCloser):
         pass
 
     async def read(self, n: int | None = None) -> bytes:
-        while len(self._in) < (1 if n is None else n):
+        wanted = 1 if n is None else n
+        while self._arrived_bytes < wanted:
             if self._is_closed:
                 raise ConnectionClosedError("the connection is closed")
             self._arrived = trio.Event()
             await self._arrived.wait()
         # What comes whole is given whole: copies are not what is measured over it.
-        taken = len(self._in) if n is None else n
-        data, self._in = self._in[:taken], self._in[taken:]
-        return data
+        data = b"".join(self._parts)
+        taken = len(data) if n is None else n
+        self._parts = [data[taken:]]
+        self._arrived_bytes -= taken
+        return data[:taken]
 
     async def write(self, data: bytes) -> None:
         assert self.peer is not None
@@ -42,7 +46,8 @@ class MemoryWire(ReadWriteCloser):
         self.peer._take(data)
 
     def _take(self, data: bytes) -> None:
-        self._in += data
+        self._parts.append(data)
+        self._arrived_bytes += len(data)
         self._arrived.set()
 
     async def close(self) -> None:

@@ -181,6 +181,9 @@ def test_events_of_a_wallet_over_http(person: Person) -> None:
     assert b"410" in stream("/events?wallet=shop&since=99", until=b"EVENTS_GONE")
     assert b"404" in stream("/events?wallet=none", until=b"NO_SUCH_WALLET")
     assert b"400" in stream("/events?wallet=shop&who=me", until=b"who")
+    with person.client().events(1, wallet="shop") as entries:
+        event = next(entries)
+        assert (event.sequence, event.kind) == (2, "invoice.open")
     token = (person.home.data_dir() / "rpc.token").read_text()
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(
@@ -238,7 +241,7 @@ def test_a_person_is_shown_and_asked(person: Person) -> None:
 
     def at_terminal(answer: str, *arguments: str) -> tuple[int, str]:
         command = [node_program(), *arguments, *person.where]
-        with on_terminal(command, clean_environment() | person.env) as program:
+        with on_terminal(command, clean_environment(person.home.path) | person.env) as program:
             program.wait_text(r"\[y/N\]")
             program.type(f"{answer}\n")
             return program.wait(), program.text

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 from typing import Any
 
 import pytest
+import structlog
+import trio
 
 from tests.framework.network import free_port
 from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.ports import DEFAULT_PORTS
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.peers.strangers import STRANGER_STAY_S
+from unchained.node.transport.contract import (
+    Event,
+    PeerDisconnected,
+    PeerId,
+    PeerIdentified,
+    ServeLimits,
+)
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.connection import Connection
+from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
+from unchained.node.transport.libp2p.identify import Identified
+from unchained.node.wire.limits import name_of
+from unchained.node.wire.messages import TRANSFERS_EXCHANGE
 
 ALONE = "this chain is yours alone"
 
@@ -131,28 +146,72 @@ def test_why_nobody_is_reached_is_said_once(home: NodeHome) -> None:
     assert failures[0]["why"] == f"cannot connect to {address}: Connection refused"
 
 
-def test_who_answers_for_another_network_is_named(home: NodeHome) -> None:
+def test_two_nodes_of_different_networks_name_each_other(home: NodeHome) -> None:
     where = ("--listen", "/ip4/127.0.0.1/tcp/0")
     other = home.start("--network", "local", "--no-mine", *where, name="other")
     (address,) = other.wait_event("net.listening")["addresses"]
     node = home.start("--network", "reg", "--bootstrap", address, *where)
     names = [f"{network.name} {genesis_of(network).id.hex()}" for network in (REG, LOCAL)]
-    # Who is told first parts at once, so it may be either.
-    told = {process: names[::step] for process, step in ((node, 1), (other, -1))}
-    with contextlib.suppress(AssertionError):
-        node.wait_event("peer.other_network", timeout_s=5)
-    warned = [
-        (process, event)
-        for process in told
-        for event in process.events
-        if event["event"] == "peer.other_network"
-    ]
-    assert warned
-    for process, event in warned:
-        assert [event["ours"], event["theirs"]] == told[process]
-    assert len(warned) == len({process.pid for process, _ in warned})
-    for process in told:
+    # Whoever is told first leaves the other the time to ask.
+    for process, named in ((node, names), (other, names[::-1])):
+        event = process.wait_event("peer.other_network")
+        assert [event["ours"], event["theirs"]] == named
+    for process in (node, other):
         assert process.stop() == 0
+        assert sum(event["event"] == "peer.other_network" for event in process.events) == 1
+
+
+@pytest.mark.parametrize("asks_after_s", [0.3, 60.0], ids=["slowly", "never"])
+@pytest.mark.parametrize("dials", ["node", "stranger"])
+def test_a_peer_of_another_network_has_the_time_to_ask_who_we_are(
+    home: NodeHome, asks_after_s: float, dials: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify = Connection._identify
+
+    async def ask_late(link: Connection) -> Identified:
+        await trio.sleep(asks_after_s)
+        return await identify(link)
+
+    monkeypatch.setattr(Connection, "_identify", ask_late)
+    here = "/ip4/127.0.0.1/tcp/0"
+    stranger = Libp2pTransport(
+        HostConfig(listen=(here,)), Identity.from_seed(bytes(32)), structlog.get_logger()
+    )
+    named = name_of(genesis_of(LOCAL).id, TRANSFERS_EXCHANGE.name)
+    stranger.serve(named, never_asked, ServeLimits(1 << 10, 8, 8))
+    events: list[Event] = []
+    gone = trio.Event()
+
+    def note(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, PeerDisconnected):
+            gone.set()
+
+    stranger.observe(note)
+
+    async def meet() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stranger.run)
+            chosen = ("--bootstrap", *stranger.addresses()) if dials == "node" else ()
+            node = await trio.to_thread.run_sync(
+                lambda: home.start("--network", "reg", "--listen", here, *chosen)
+            )
+            if dials == "stranger":
+                found = await trio.to_thread.run_sync(node.wait_event, "net.listening")
+                await stranger.connect(found["addresses"][0])
+            with trio.fail_after(20):
+                await gone.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(meet)
+    told = [event for event in events if isinstance(event, PeerIdentified) and event.protocols]
+    assert len(told) == (asks_after_s < STRANGER_STAY_S)
+    for event in told:
+        assert name_of(genesis_of(REG).id, TRANSFERS_EXCHANGE.name) in event.protocols
+
+
+async def never_asked(_peer: PeerId, _request: bytes) -> bytes:
+    raise AssertionError("nothing is asked of a peer of another network")
 
 
 def test_a_port_that_was_named_is_not_exchanged_for_another(home: NodeHome) -> None:

@@ -383,7 +383,7 @@ def test_the_node_describes_itself(running: Running) -> None:
     client.call("mine.generate")
     assert not [e for e in node.events[before:] if e["event"] == "anchor.connected"]
     assert client.call("node.log_level", ["info"]) == "info"
-    names = [task["name"] for task in client.call("debug.tasks")]
+    names = [task["name"] for task in client.call("debug.tasks")["tasks"]]
     assert "chain.writer" in names
     statistics = client.call("debug.statistics")
     assert statistics["chain"]["connected"] == client.call("chain.tip")["height"]

@@ -72,6 +72,7 @@ async def test_a_peer_of_another_network_is_named_once_and_parted_from(
             else:
                 stranger.serve(name, _answer, ServeLimits(1 << 10, 8, 8))
         await net.run_transport(stranger)
+        stranger.asks = told_by == "topics"
         one, address = stranger, node.transport.address
         if dials == "node":
             one, address = node.transport, stranger.address

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 import msgspec
@@ -35,6 +36,10 @@ from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
 
 FIRST_ARRIVAL: Final = 1 << 40
 """Arrivals count up from here, and down for what a reorganisation lets wait again."""
+
+
+Shown = AbstractSet[Wid] | None
+"""The hidden transfers that somebody knows to be here; None: all of them."""
 
 
 class Reason(enum.IntEnum):
@@ -152,8 +157,22 @@ class Mempool:
 
     # Entering
 
-    def check(self, sized: SizedTransfer, height: int, now_ms: int) -> list[PoolEntry]:
+    def unseen_by(self, shown: Shown) -> AbstractSet[Wid]:
+        """Return what is hidden from who was shown these."""
+        return frozenset() if shown is None else self.hidden - shown
+
+    def check(
+        self,
+        sized: SizedTransfer,
+        height: int,
+        now_ms: int,
+        unseen: AbstractSet[Wid] = frozenset(),
+    ) -> list[PoolEntry]:
         """Check all but the witness, for an anchor at `height`; return what would be replaced.
+
+        What is `unseen` by the sender is as if it were not here, so that nobody can tell that it
+        is: nothing builds on it, and what conflicts with it replaces it, as it would take its place
+        elsewhere.
 
         Raises a `PolicyError`, or the `TransferError` that the chain and the mempool give.
         """
@@ -161,11 +180,14 @@ class Mempool:
         check_fee_rate(sized.transfer.fee, sized.size, self.min_fee_rate(now_ms))
         conflicts = self._conflicts(sized)
         evicted = self._with_descendants(conflicts)
-        view = _MempoolCoins(self, self._chain, {entry.wid for entry in evicted}, height)
+        absent = {entry.wid for entry in evicted} | unseen
+        view = _MempoolCoins(self, self._chain, absent, height)
         check_transfer_in_context(sized.transfer, view, height, self._network)
-        self._check_links(sized, evicted)
-        if conflicts:
-            check_replacement(sized.transfer.fee, sized.size, conflicts, evicted)
+        self._check_links(sized, absent)
+        replaced = [entry for entry in conflicts if entry.wid not in unseen]
+        if replaced:
+            leaving = [entry for entry in evicted if entry.wid not in unseen]
+            check_replacement(sized.transfer.fee, sized.size, replaced, leaving)
         return evicted
 
     def _conflicts(self, sized: SizedTransfer) -> list[PoolEntry]:
@@ -176,13 +198,12 @@ class Mempool:
                 found[wid] = self._entries[wid]
         return list(found.values())
 
-    def _check_links(self, sized: SizedTransfer, evicted: list[PoolEntry]) -> None:
+    def _check_links(self, sized: SizedTransfer, absent: AbstractSet[Wid]) -> None:
         ancestors = self._walk(self._parents_of(sized), lambda entry: entry.parents)
         check_ancestors(len(ancestors))
-        leaving = {entry.wid for entry in evicted}
         for ancestor in ancestors:
             descendants = self._walk(ancestor.children, lambda entry: entry.children)
-            check_descendants(sum(entry.wid not in leaving for entry in descendants) + 1)
+            check_descendants(sum(entry.wid not in absent for entry in descendants) + 1)
 
     def add(
         self,
@@ -385,14 +406,14 @@ class Mempool:
 
 
 class _MempoolCoins:
-    """The coin set with the mempool's transfers applied, but for those about to be evicted."""
+    """The coin set with the mempool's transfers applied, but for some that do not count."""
 
     def __init__(
-        self, mempool: Mempool, chain: CoinSetView, evicted: set[Wid], height: int
+        self, mempool: Mempool, chain: CoinSetView, absent: AbstractSet[Wid], height: int
     ) -> None:
         self._mempool = mempool
         self._chain = chain
-        self._evicted = evicted
+        self._absent = absent
         self._height = height
 
     def unspent(self, coin_id: CoinId) -> UnspentCoin | None:
@@ -401,7 +422,7 @@ class _MempoolCoins:
         if found is None:
             return self._chain.unspent(coin_id)
         value, lock, maker = found
-        return None if maker in self._evicted else UnspentCoin(value, lock, self._height, False)
+        return None if maker in self._absent else UnspentCoin(value, lock, self._height, False)
 
     def was_spent(self, coin_id: CoinId) -> bool:
         """Return whether the chain has spent the coin."""

@@ -10,7 +10,7 @@ import msgspec
 
 from unchained.node.chain.ledger import Ledger
 from unchained.node.chain.mempool.job_transfers import JobTransfers
-from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
+from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason, Shown
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.chain.tree import AnchorTree
@@ -71,27 +71,40 @@ class WaitingTransfers:
         assert sized is not None, "it was found good"
         return sized
 
-    def check(self, sized: SizedTransfer, now_ms: int) -> Outcome | list[PoolEntry]:
-        """Check a transfer for the mempool by all but its witness.
+    def check(
+        self, sized: SizedTransfer, now_ms: int, shown: Shown = frozenset()
+    ) -> Outcome | list[PoolEntry]:
+        """Check a transfer for the mempool by all but its witness, as if of the hidden transfers
+        only those `shown` to its sender were here.
 
         Returns the entries that it would replace if it may enter. Raises a `PolicyError` or a
         `TransferError`.
         """
+        unseen = self.mempool.unseen_by(shown)
         # Protocol §8.4: a known txid is ignored
-        if self.mempool.by_txid(sized.txid) is not None:
+        known = self.mempool.by_txid(sized.txid)
+        if known is not None and (known.wid == sized.wid or known.wid not in unseen):
             return Outcome.KNOWN
         if schema.TXID.get(self._ledger.view, sized.txid) is not None:
             return Outcome.KNOWN
-        return self.mempool.check(sized, self._tree.tip.height + 1, now_ms)
+        return self.mempool.check(sized, self._tree.tip.height + 1, now_ms, unseen)
 
-    def submit(self, proven: ProvenTransfer, now_ms: int, *, hidden: bool = False) -> Outcome:
-        """Take in a transfer (Protocol §8.4), `hidden` from peers or not. One that is hidden
-        already is taken in if it is not to be so any more.
+    def submit(
+        self,
+        proven: ProvenTransfer,
+        now_ms: int,
+        *,
+        hidden: bool = False,
+        shown: Shown = frozenset(),
+    ) -> Outcome:
+        """Take in a transfer (Protocol §8.4), `hidden` from peers or not, of a sender to whom these
+        of the hidden ones were `shown`. One that is hidden already is taken in if it is not to be
+        so any more.
 
         Raises a `PolicyError` or a `TransferError`.
         """
         sized = proven.sized
-        checked = self.check(sized, now_ms)
+        checked = self.check(sized, now_ms, shown)
         if isinstance(checked, Outcome):
             return Outcome.ACCEPTED if not hidden and self.mempool.reveal(sized.wid) else checked
         self._ledger.batch.put(schema.TRANSFER.key(sized.wid), sized.raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -135,6 +136,9 @@ def expect_events(content_type: str | None) -> None:
         raise UnreachableError("the answer is no stream of events: is this a node's RPC port?")
 
 
-def events_path(since: int | None) -> str:
-    """Return where the log after `since` is followed; None: from now on."""
-    return "/events" if since is None else f"/events?since={since}"
+def events_path(since: int | None, wallet: str | None = None) -> str:
+    """Return where the log after `since` is followed, of the node or of a wallet; None: from now
+    on."""
+    fields = {"wallet": wallet, "since": since}
+    query = urlencode({name: value for name, value in fields.items() if value is not None})
+    return f"/events?{query}" if query else "/events"

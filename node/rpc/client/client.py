@@ -88,12 +88,15 @@ class Client:
             return read(self._whole(answer))
 
     @contextmanager
-    def events(self, since: int | None = None) -> Iterator[Iterator[LogEvent]]:
-        """Follow the log after `since` (None: from now on) until the node or the caller ends it.
+    def events(
+        self, since: int | None = None, *, wallet: str | None = None
+    ) -> Iterator[Iterator[LogEvent]]:
+        """Follow the log, or that of a wallet, after `since` (None: from now on) until the node or
+        the caller ends it.
 
-        Raises NotFoundError with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError: with the word EVENTS_GONE if the log begins later.
         """
-        with self._send("GET", events_path(since), None, self._timeout) as answer:
+        with self._send("GET", events_path(since, wallet), None, self._timeout) as answer:
             if answer.status != 200:
                 raise refusal_in(self._whole(answer))
             expect_events(answer.headers.get("content-type"))

@@ -76,13 +76,16 @@ class TrioClient:
         return read(await self._post(body, self._timeout))
 
     @asynccontextmanager
-    async def events(self, since: int | None = None) -> AsyncIterator[AsyncIterator[LogEvent]]:
-        """Follow the log after `since` (None: from now on) until the node or the caller ends it.
+    async def events(
+        self, since: int | None = None, *, wallet: str | None = None
+    ) -> AsyncIterator[AsyncIterator[LogEvent]]:
+        """Follow the log, or that of a wallet, after `since` (None: from now on) until the node or
+        the caller ends it.
 
-        Raises NotFoundError with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError: with the word EVENTS_GONE if the log begins later.
         """
         with trio.move_on_after(self._timeout) as opening:
-            exchange = await _Exchange.open(self._endpoint, "GET", events_path(since), None)
+            exchange = await _Exchange.open(self._endpoint, "GET", events_path(since, wallet), None)
         if opening.cancelled_caught:
             raise NodeTimedOutError(late(self._timeout))
         async with exchange.stream:

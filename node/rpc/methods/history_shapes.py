@@ -185,7 +185,8 @@ class InvoicePaymentInfo(msgspec.Struct, frozen=True):
     """An invoice. `status` and `received` follow from what anchors include; `pending` waits.
     `confirmations` are the votes, and `anchors` the anchors, since all was paid; `confirmed`: the
     votes reached `wanted_confirmations` once. `text` is the paycode, `uri` the payment URI with
-    it. Without `amount` any payment pays it; without `expires_time` it never expires."""
+    it. Without `amount` any payment pays it; without `expires_time` it never expires. Of many
+    payments the first are listed, and `more_payments` counts the rest."""
 )
 class InvoiceInfo(msgspec.Struct, frozen=True):
     id: InvoiceId
@@ -206,6 +207,7 @@ class InvoiceInfo(msgspec.Struct, frozen=True):
     uri: str
     fingerprint: str
     payments: list[InvoicePaymentInfo]
+    more_payments: int
 
     @classmethod
     def of(
@@ -214,6 +216,7 @@ class InvoiceInfo(msgspec.Struct, frozen=True):
         request: PaymentRequest,
         payments: list[InvoicePaymentInfo],
         *,
+        more_payments: int,
         confirmations: int,
         anchors: int,
     ) -> InvoiceInfo:
@@ -237,4 +240,5 @@ class InvoiceInfo(msgspec.Struct, frozen=True):
             request.to_uri(),
             fingerprint_of(request.payee),
             payments,
+            more_payments,
         )

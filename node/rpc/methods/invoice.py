@@ -37,6 +37,9 @@ from unchained.node.wallet.wallet import Wallet
 INVOICE_SECONDS: Final = 86_400
 """Until an invoice expires unless it says otherwise: a day."""
 
+PAYMENTS_SHOWN: Final = 100
+"""Payments of an invoice that are told one by one: whoever has its paycode can make more."""
+
 InvoiceLabel = Annotated[
     str, msgspec.Meta(max_length=LABEL_CHARS_MAX, description="what it is for; the payer sees it")
 ]
@@ -144,17 +147,32 @@ class InvoiceRoom:
 
     async def _describe(self, looked: list[_Looked]) -> list[InvoiceInfo]:
         tip = self._wallets.tip_height
-        described = []
-        for invoice, request, payments in looked:
-            completed = paid_height(invoice, payments) if invoice.status.is_paid else None
-            heights = [completed, *(payment.height for payment in payments)]
-            votes, *each = await votes_at(self._queries, heights)
-            shown = [InvoicePaymentInfo.of(*pair) for pair in zip(payments, each, strict=True)]
-            anchors = 0 if completed is None else max(0, tip - completed + 1)
-            described.append(
-                InvoiceInfo.of(invoice, request, shown, confirmations=votes, anchors=anchors)
+        completed = [
+            paid_height(invoice, payments) if invoice.status.is_paid else None
+            for invoice, _, payments in looked
+        ]
+        heights = [payment.height for _, _, payments in looked for payment in payments]
+        votes = dict(
+            zip(
+                (wanted := [*completed, *heights]),
+                await votes_at(self._queries, wanted),
+                strict=True,
             )
-        return described
+        )
+        return [
+            InvoiceInfo.of(
+                invoice,
+                request,
+                [
+                    InvoicePaymentInfo.of(payment, votes[payment.height])
+                    for payment in payments[:PAYMENTS_SHOWN]
+                ],
+                more_payments=max(0, len(payments) - PAYMENTS_SHOWN),
+                confirmations=votes[height],
+                anchors=0 if height is None else max(0, tip - height + 1),
+            )
+            for (invoice, request, payments), height in zip(looked, completed, strict=True)
+        ]
 
 
 def _look(wallet: Wallet, invoice: Invoice) -> _Looked:

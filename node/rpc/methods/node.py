@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
-import psutil
-import trio
 
 from unchained.node.base.clock import Clock
-from unchained.node.base.counted import Counted
-from unchained.node.base.logs import make_plain
 from unchained.node.base.process_parts import ProcessParts
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.service import ChainService
@@ -26,9 +20,6 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.readiness import GreetedPeers
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-
-MAX_TASKS: Final = 2_000
-"""Tasks that one answer lists."""
 
 
 class Control(Protocol):
@@ -100,24 +91,6 @@ class Setting(msgspec.Struct, frozen=True):
     key: str
     value: str
     origin: str
-
-
-@user_text("A task of the event loop. `depth` below the root; `waiting_at` is where it stands.")
-class TaskInfo(msgspec.Struct, frozen=True):
-    name: str
-    depth: int
-    waiting_at: str
-
-
-@user_text("Memory of the node's process, in bytes, and its most frequent kinds of objects.")
-class MemoryInfo(msgspec.Struct, frozen=True):
-    resident: int
-    virtual: int
-    threads: int
-    open_files: int
-    gc_counts: list[int]
-    objects: int
-    kinds: Mapping[str, int]
 
 
 class NodeRoom:
@@ -208,78 +181,3 @@ class NodeRoom:
             self._control.set_log_level(level)
             self._level = level
         return self._level
-
-
-class DebugRoom:
-    """Methods for those who look after a node that misbehaves."""
-
-    def __init__(self, parts: Mapping[str, Counted]) -> None:
-        self._parts = parts
-
-    @method("debug.tasks", Access.FULL)
-    @user_text("Return the tasks of the event loop, parents before children; at most 2,000.")
-    async def tasks(self) -> list[TaskInfo]:
-        root = trio.lowlevel.current_root_task()
-        found: list[TaskInfo] = []
-        waiting = [] if root is None else [(root, 0)]
-        while waiting and len(found) < MAX_TASKS:
-            task, depth = waiting.pop()
-            found.append(TaskInfo(task.name, depth, _where(task)))
-            children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-            waiting.extend((child, depth + 1) for child in children)
-        return found
-
-    @method("debug.statistics", Access.FULL)
-    @user_text("Return a snapshot of what every part of the node counts, by part.")
-    async def statistics(self) -> dict[str, Any]:
-        return {name: _plain(part.statistics()) for name, part in self._parts.items()}
-
-    @method("debug.memory", Access.FULL)
-    @user_text(
-        """Return what memory the node's process uses.
-
-        To count kinds of objects holds up the node for some tens of milliseconds.
-        """
-    )
-    async def memory(
-        self,
-        kinds: Annotated[
-            int, msgspec.Meta(ge=0, le=100, description="kinds of objects to count; 0: none")
-        ] = 20,
-    ) -> MemoryInfo:
-        process = psutil.Process()
-        usage = process.memory_info()
-        objects = gc.get_objects() if kinds else []
-        counts = Counter(type(value).__qualname__ for value in objects)
-        return MemoryInfo(
-            usage.rss,
-            usage.vms,
-            process.num_threads(),
-            process.num_fds(),
-            list(gc.get_count()),
-            len(objects),
-            dict(counts.most_common(kinds)),
-        )
-
-
-def _where(task: trio.lowlevel.Task) -> str:
-    """Return file, line and function that the innermost frame of a task stands at."""
-    where = ""
-    for frame, line in task.iter_await_frames():
-        code = frame.f_code
-        if "/trio/" not in code.co_filename:
-            where = f"{code.co_filename.rsplit('/', 1)[-1]}:{line} {code.co_name}"
-    return where
-
-
-def _plain(value: object) -> object:
-    """Return a snapshot as JSON can hold it, with the names of its members."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return make_plain(value)

@@ -8,13 +8,14 @@ from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
+from unchained.node.rpc.methods.debug import DebugRoom
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
 from unchained.node.rpc.methods.miner import MinerRoom
 from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.node.rpc.methods.net import NetRoom
-from unchained.node.rpc.methods.node import DebugRoom, NodeRoom
+from unchained.node.rpc.methods.node import NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom

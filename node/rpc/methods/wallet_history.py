@@ -7,7 +7,6 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import WalletRefusedError
@@ -39,10 +38,9 @@ Until = Annotated[Moment, msgspec.Meta(description="entries before this time (ms
 class HistoryRoom:
     """Methods that tell what has happened to a wallet."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries, clock: Clock) -> None:
+    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
         self._wallets = wallets
         self._queries = queries
-        self._clock = clock
 
     @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -72,7 +70,6 @@ class HistoryRoom:
     ) -> list[HistoryItem]:
         kind_of = {name: kind for kind, name in KIND_NAMES.items()}
         chosen = tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind)
-        now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> list[HistoryEntry]:
             index = None if account is None else opened.account_index(account)
@@ -81,10 +78,9 @@ class HistoryRoom:
                 offset,
                 wanted=HistoryFilter(index, since, until, chosen, label),
                 after=None if after is None else bytes(after),
-                now_ms=now_ms,
             )
 
-        return await self._items(await self._wallets.call(wallet, work))
+        return await self._items(await self._wallets.change(wallet, work))
 
     @method("wallet.mined", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Return what a wallet mined on each day (UTC), the latest first.")
@@ -98,18 +94,15 @@ class HistoryRoom:
         since: Since | None = None,
         until: Until | None = None,
     ) -> list[MinedDayInfo]:
-        now_ms = self._clock.now_ms()
-
         def work(opened: Wallet) -> list[MinedDayInfo]:
             index = None if account is None else opened.account_index(account)
             wanted = HistoryFilter(index, since, until)
-            opened.note_changes(now_ms)
             return [
                 MinedDayInfo.of(day, f"{datetime.fromtimestamp(day.day_ms / 1000, UTC):%Y-%m-%d}")
                 for day in opened.history_book.mined(wanted, limit, offset)
             ]
 
-        return await self._wallets.call(wallet, work)
+        return await self._wallets.change(wallet, work)
 
     @method("wallet.history_since", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -128,16 +121,13 @@ class HistoryRoom:
         wallet: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
     ) -> HistoryPart:
-        now_ms = self._clock.now_ms()
-
         def work(opened: Wallet) -> tuple[list[HistoryEntry], int, bool]:
-            opened.note_changes(now_ms)
             found = opened.history_book.changed_since(sequence, limit + 1)
             more = len(found) > limit
             found = found[:limit]
             return found, found[-1].changed if more else opened.events.last, more
 
-        found, following, more = await self._wallets.call(wallet, work)
+        found, following, more = await self._wallets.change(wallet, work)
         return HistoryPart(await self._items(found), following, more)
 
     @method("wallet.transfer", Access.FULL, errors=(WalletRefusedError,))
@@ -150,10 +140,7 @@ class HistoryRoom:
         txid: Annotated[Hash, msgspec.Meta(description="of the transfer")],
         wallet: WalletName = DEFAULT_WALLET,
     ) -> WalletTransfer:
-        now_ms = self._clock.now_ms()
-
         def work(opened: Wallet) -> WalletTransfer:
-            opened.note_changes(now_ms)
             entry = opened.history_book.entry(bytes(txid))
             made = opened.store.outgoing_or_none(bytes(txid))
             brought, spent = opened.store.coins_of(bytes(txid))
@@ -165,7 +152,7 @@ class HistoryRoom:
                 [_coin(opened, coin) for coin in spent],
             )
 
-        found = await self._wallets.call(wallet, work)
+        found = await self._wallets.change(wallet, work)
         height = found.entry.height
         heights = [height, *(coin.height for coin in (*found.coins, *found.spent))]
         votes, *each = await votes_at(self._queries, heights)

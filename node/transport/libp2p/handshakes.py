@@ -4,10 +4,10 @@ Fault 9: 300 silent sockets held up an honest peer for 7 s in libp2p's swarm. He
 few places, and none is kept for longer than `HANDSHAKE_S`. Where all are taken, somebody goes of
 the network that has most of them under way, so that who comes from elsewhere is never shown out
 for a flood, however slow its line; of its own, who has said nothing for a while goes first. This
-machine's own address has no limit but those of all: an onion service brings all its visitors from
-there. And as a handshake is the most expensive thing that anybody may ask for, so many begin per
-second, in all and of each address; networks take turns. It can go when libp2p bounds its handshakes
-so.
+machine's own address has no limit but those of all, nor have the visitors of an onion service, who
+share one. And as a handshake is the most expensive thing that anybody may ask for, so many begin
+per second, in all and of each address; networks take turns. It can go when libp2p bounds its
+handshakes so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from unchained.node.base.token_bucket import KeyedTokenBuckets, TokenBucket
-from unchained.node.transport.address_groups import address_group, is_loopback, network_group
+from unchained.node.transport.address_groups import address_group, is_shared, network_group
 
 HANDSHAKE_S: Final = 10.0
 HANDSHAKES_PER_IP_MAX: Final = 8
@@ -41,7 +41,7 @@ class Handshake:
     def __init__(self, ip: str) -> None:
         self.host = address_group(ip)
         self.network = network_group(ip)
-        self.is_local = is_loopback(ip)
+        self.is_shared = is_shared(ip)
         self.since = trio.current_time()
         self.scope = trio.CancelScope(deadline=self.since + HANDSHAKE_S)
         self.has_spoken = False
@@ -70,7 +70,7 @@ class Handshakes:
 
     def has_room(self, ip: str) -> bool:
         """Return whether an address may have one more under way."""
-        return is_loopback(ip) or self._of_host[address_group(ip)] < HANDSHAKES_PER_IP_MAX
+        return is_shared(ip) or self._of_host[address_group(ip)] < HANDSHAKES_PER_IP_MAX
 
     def enter(self, ip: str) -> Handshake | None:
         """Take a place for an address, None if there is no room for it; `leave` must follow."""
@@ -102,7 +102,7 @@ class Handshakes:
 
     async def turn(self, handshake: Handshake) -> None:
         """Wait until a handshake may begin."""
-        if not handshake.is_local:
+        if not handshake.is_shared:
             await trio.sleep(self._host_rate.spend(handshake.host, trio.current_time()))
         called = trio.Event()
         line = self._lines.setdefault(handshake.network, deque())

@@ -64,9 +64,9 @@ from unchained.node.transport.libp2p.listener import (
     listen,
     outer,
     parse_listen,
-    plain,
     resolve,
 )
+from unchained.node.transport.libp2p.onion_entrance import OnionEntrance
 from unchained.node.transport.libp2p.pace import WORK_PER_IDENTIFY, work_of
 from unchained.node.transport.libp2p.route import route_of
 from unchained.node.transport.libp2p.secured import (
@@ -101,6 +101,8 @@ class HostConfig:
     """``HOST:PORT`` of the SOCKS5 proxy that all dials go through; empty: none."""
     only: tuple[str, ...] = ()
     """The kinds of network that are dialled: `onion`, `ipv4`, `ipv6`; empty: all."""
+    onion: bool = False
+    """Whether there is a door for visitors of an onion service."""
     max_connections: int = 128
     """In both directions; inbound ones beyond it are closed before their handshake."""
     security: SecurityPolicy = "hybrid"
@@ -140,6 +142,8 @@ class Libp2pTransport:
         self._sockets: dict[TcpStream, None] = {}
         self._addresses: tuple[str, ...] = ()
         self._bound: Sequence[Address] = ()
+        self.onion = OnionEntrance()
+        """Where an onion service may lead to, if the settings say so."""
         self._nursery: trio.Nursery | None = None
         self._route = route_of(config.proxy, config.only)
         self._dials = Dials(self, self._switchboard, self._upgrader, resolver, self._route)
@@ -151,7 +155,11 @@ class Libp2pTransport:
 
     def addresses(self) -> Sequence[str]:
         """Return the addresses to give to others; none before `run` has started."""
-        return self._addresses
+        return (*self._addresses, *self.onion.addresses(self.id))
+
+    def listening(self) -> Sequence[Address]:
+        """Return the places that are listened on; none before `run` has started."""
+        return tuple(self._bound)
 
     def set_outer(self, ip: str) -> bool:
         """Announce that a public address leads here; return whether that is news."""
@@ -288,25 +296,23 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
+        listeners = [listener for _, listener in bound]
         for place, (address, _) in zip(self._listen, bound, strict=True):
             if place.takes_next and address.port != (wanted := place.address.port or address.port):
                 self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
         try:
+            if self._config.onion:
+                listeners.append(await self.onion.open())
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._bound = [address for address, _ in bound]
                 self._addresses = self._announce or tuple(announced(self._bound, self.id))
                 self._switchboard.begin(nursery)
                 nursery.start_soon(self._handshakes.run)
-                for _, listener in bound:
-                    nursery.start_soon(
-                        partial(
-                            trio.serve_listeners,
-                            self._inbound,
-                            [ThrottledListener(listener, self)],
-                            handler_nursery=nursery,
-                        )
-                    )
+                doors = [ThrottledListener(listener, self) for listener in listeners]
+                nursery.start_soon(
+                    partial(trio.serve_listeners, self._inbound, doors, handler_nursery=nursery)
+                )
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -314,7 +320,7 @@ class Libp2pTransport:
             self._addresses = ()
             for connection in tuple(self._connections.values()):
                 self._lost(connection, DisconnectReason.LOCAL)
-            for _, listener in bound:
+            for listener in listeners:
                 listener.socket.close()
 
     def _running(self) -> trio.Nursery:
@@ -325,7 +331,7 @@ class Libp2pTransport:
     def may_connect(self, stream: trio.SocketStream) -> bool:
         """Return whether a connection is looked at (`listener.Doorkeeper`)."""
         try:
-            ip = plain(stream.socket.getpeername()[0])
+            ip = self.onion.ip_of(stream)
         except (OSError, ValueError):
             return False
         if not self._switchboard.admits(ip, None, Direction.INBOUND):
@@ -338,10 +344,9 @@ class Libp2pTransport:
 
     async def _inbound(self, stream: trio.SocketStream) -> None:
         try:
-            place = stream.socket.getpeername()
-        except OSError:
+            ip, port = self.onion.ip_of(stream), stream.socket.getpeername()[1]
+        except (OSError, ValueError):
             return
-        ip = plain(place[0])
         handshake = self._handshakes.enter(ip)
         if handshake is None:
             self._switchboard.counters.connections_refused += 1
@@ -352,7 +357,7 @@ class Libp2pTransport:
             try:
                 upgraded = await self._shake_hands(tcp, ip, handshake)
                 if upgraded is not None and self._has_room(ip, upgraded.peer):
-                    address = str(Address.of_ip(ip, place[1]))
+                    address = str(Address.of_ip(ip, port))
                     await self._live(upgraded, ip, address, Direction.INBOUND)
             finally:
                 self.end(tcp)
@@ -471,7 +476,8 @@ class Libp2pTransport:
                 return
             await connection.pace.spend(WORK_PER_IDENTIFY)
             info, served = connection.info, self._protocols()
-            await introduce(stream, own_message(self._identity, served, self._addresses, info))
+            await introduce(stream, own_message(self._identity, served, self.addresses(), info))
+            self._switchboard.informed(info)
         elif protocol == PING_PROTOCOL:
             await echo_pings(stream)
         else:

@@ -54,6 +54,8 @@ RECORD_BYTES_MAX: Final = 16 << 10
 RECORD_EXTRA_BYTES: Final = 22
 """Bytes of a record beside its data."""
 FLUSH_BYTES: Final = 4 << 10
+WRITE_BYTES: Final = 4 * RECORD_BYTES_MAX
+"""Bytes that OpenSSL is given at a time: its buffer stays in the processor's cache."""
 
 
 class Tls:
@@ -87,6 +89,8 @@ class Tls:
         context.set_alpn_select_callback(self._choose)
         # Every connection proves its peer anew: nothing is resumed.
         context.set_options(SSL.OP_NO_TICKET)
+        # A write fills all records that it takes, in one call: memory has room.
+        context.clear_mode(openssl.lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return context
 
@@ -187,14 +191,11 @@ class TlsSession:
 
     def certificate(self) -> x509.Certificate:
         """Return the one certificate of the peer; raises `BadCertificateError`."""
-        try:
-            own = self.connection.get_peer_certificate(as_cryptography=True)
-            chain = self.connection.get_peer_cert_chain() or []
-        except ValueError:
-            raise BadCertificateError("the certificate is malformed") from None
+        own = self.connection.get_app_data()
+        chain = self.connection.get_peer_cert_chain() or []
         # OpenSSL lists the peer's own among the rest to the side that opened, and to no other.
         further = len(chain) - self._is_initiator
-        if own is None or further:
+        if not isinstance(own, x509.Certificate) or further:
             raise BadCertificateError(f"a chain of {further + 1} certificates, not one")
         return own
 
@@ -204,7 +205,7 @@ class TlsSession:
         missing = RECORD_BYTES_MAX if n is None else n
         while missing:
             # No more than is asked for: OpenSSL keeps the rest of a record.
-            part = self._take(min(missing, RECORD_BYTES_MAX))
+            part = self._take(min(missing, RECORD_BYTES_MAX)) if self._records.is_unread else b""
             if part:
                 parts.append(part)
                 missing = 0 if n is None else missing - len(part)
@@ -214,12 +215,15 @@ class TlsSession:
 
     async def write(self, data: bytes) -> None:
         """Queue bytes, without a checkpoint: whole or not at all. None: what TLS has to send."""
-        if data:
+        if not data:
+            await self.flush()
+        for at in range(0, len(data), WRITE_BYTES):
+            part = memoryview(data)[at : at + WRITE_BYTES]
             try:
-                self.connection.sendall(data)
+                self.connection.sendall(part)
             except SSL.Error as error:
                 raise ConnectionClosedError(_words(error), transport="tls") from None
-        await self.flush(len(data))
+            await self.flush(len(part))
 
     async def flush(self, expected: int = 0) -> None:
         """Queue what OpenSSL has to send, of about `expected` bytes of data; no checkpoint."""
@@ -252,7 +256,7 @@ class TlsSession:
             raise ConnectionClosedError("the peer ended its TLS", transport="tls") from None
         except SSL.Error as error:
             raise ConnectionClosedError(_words(error), transport="tls") from None
-        if not self.connection.pending():
+        if len(part) == RECORD_BYTES_MAX or not self.connection.pending():
             self._records.note_data()
         return part
 
@@ -267,19 +271,23 @@ class TlsSession:
 
 
 def _take_if_cheap(
-    _connection: SSL.Connection, certificate: X509, _error: int, depth: int, _ok: int
+    connection: SSL.Connection, certificate: X509, _error: int, depth: int, _ok: int
 ) -> bool:
-    """Take any certificate for now, but for what OpenSSL would work long on.
+    """Take any certificate for now, but for what OpenSSL would work long on; keep the peer's with
+    its connection.
 
     It asks of the end of a chain before it checks a signature of it, and of the peer's key before
     the peer proves to have it. An exception ends the handshake with an alert."""
     if depth:
         raise BadCertificateError(f"a chain of {depth + 1} certificates, not one")
+    if connection.get_app_data() is not None:
+        return True  # It asks of the same one again.
     try:
         readable = certificate.to_cryptography()
     except ValueError:
         raise BadCertificateError("the certificate is malformed") from None
     require_cheap_key(readable)
+    connection.set_app_data(readable)
     return True
 
 

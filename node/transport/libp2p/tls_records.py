@@ -32,22 +32,26 @@ class TlsRecords:
 
     def take(self, data: bytes) -> int:
         """Note what comes next, up to the end of `RECORDS_AT_ONCE` records; return its bytes."""
-        at, most = 0, self._whole + RECORDS_AT_ONCE
-        while at < len(data) and self._whole < most:
-            if self._missing:
-                step = min(self._missing, len(data) - at)
-                self._missing -= step
-            else:
-                step = min(_HEAD_BYTES - len(self._head), len(data) - at)
-                self._head += data[at : at + step]
-                if len(self._head) < _HEAD_BYTES:
-                    return at + step
-                self._missing = int.from_bytes(self._head[3:], "big")
-                self._head = b""
-            at += step
+        at, end, most = 0, len(data), self._whole + RECORDS_AT_ONCE
+        while at < end and self._whole < most:
             if not self._missing:
-                self._whole += 1
+                step = min(_HEAD_BYTES - len(self._head), end - at)
+                self._head += data[at : at + step]
+                at += step
+                if len(self._head) < _HEAD_BYTES:
+                    return at
+                self._missing = self._head[3] << 8 | self._head[4]
+                self._head = b""
+            step = min(self._missing, end - at)
+            self._missing -= step
+            at += step
+            self._whole += not self._missing
         return at
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a record has come that may carry data and has not been read to its end."""
+        return self._full < self._whole
 
     def note_data(self) -> None:
         """Note that all data of a record was taken."""

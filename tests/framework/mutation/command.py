@@ -28,6 +28,7 @@ from tests.framework.mutation.coverage_map import TESTS, MapMaker, find_tests
 from tests.framework.mutation.mutants import Mutant
 from tests.framework.mutation.published import commit_of, publish
 from tests.framework.mutation.report import PUBLISHED, REASONS, Report, read_json
+from tests.framework.mutation.samples import SAMPLES, publish_samples, rows_of
 from tests.framework.mutation.tester import Limits, Verdict
 from tests.framework.mutation.tiers import TieredRun
 from tests.framework.mutation.tree_copy import copy_tree
@@ -74,14 +75,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     how.add_argument(
         "--publish",
         action="store_true",
-        help=f"write what became of whole modules to {PUBLISHED} and its table",
+        help=f"write what became of whole modules to {PUBLISHED} and its table; with --sample, of "
+        f"what was drawn of whole rooms, to {SAMPLES}",
     )
     bugs = parser.add_argument_group("planted bugs")
     bugs.add_argument(
         "--planted", action="store_true", help=f"apply each patch of {planted.FOLDER} and look"
     )
     bugs.add_argument("--command", help="what looks for them (default: the tests that they name)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.publish and options.sample is not None:
+        narrowed = (options.changed, options.file, options.id, options.seconds)
+        if any(each is not None for each in narrowed) or list(options.tests) != list(TESTS):
+            parser.error(
+                "a sample is published of whole rooms: name no more than --room and --tiers"
+            )
+    return options
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -149,7 +158,11 @@ def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutan
     print(f"{time.monotonic() - start:.0f} s for {len(verdicts)} mutants")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
-    if options.publish:
+    if options.publish and options.sample is not None:
+        rooms = all_mutants(root, files_of(root, options.room or ROOMS))
+        rows = rows_of(rooms, mutants, verdicts, reasons)
+        publish_samples(root, rows, seed=options.seed, tiers=options.tiers, commit=commit)
+    elif options.publish:
         publish(root, {file: report.by_file[file] for file in report.whole}, commit)
     return 0 if report.passed else 1
 

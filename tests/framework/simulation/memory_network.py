@@ -229,10 +229,17 @@ class _End:
         network.at(when, lambda: self.wire.arrive(self.other, deliver))
 
     def identify(self) -> None:
-        """Tell the other side what this one serves and where it sees the other."""
+        """Tell the other side, if it asks, what this one serves and where it sees the other."""
+        if not self.other.me.asks:
+            return
         served = tuple(self.me.switchboard.served)
         event = PeerIdentified(self.other.info, "memory", served, self.info.ip)
-        self.transmit(sum(map(len, served)), lambda: self.other.me.switchboard.identified(event))
+
+        def deliver() -> None:
+            self.other.me.switchboard.identified(event)
+            self.me.switchboard.informed(self.info)
+
+        self.transmit(sum(map(len, served)), deliver)
 
     def shut(self, reason: DisconnectReason) -> None:
         """Close this side: requests fail, handlers are cancelled, the peer is shown as gone."""
@@ -294,6 +301,8 @@ class MemoryTransport:
         self._ends: dict[PeerId, _End] = {}
         self._nursery: trio.Nursery | None = None
         self._request_number = 0
+        self.asks = True
+        """Whether it asks its peers what they are."""
 
     @property
     def id(self) -> PeerId:

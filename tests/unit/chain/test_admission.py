@@ -15,6 +15,7 @@ from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.coin import Coin
 from unchained.storage import schema
+from unchained.storage.schema import AnchorRecord
 
 LIMIT_MS = REG.future_limit_ms
 
@@ -309,7 +310,7 @@ def test_a_body_is_asked_for_again_if_what_it_lists_went_while_it_did_not_count(
     assert core.tree.nodes[side.id].status is AnchorStatus.BODYLESS
     record = schema.ANCHOR.get(core.store, side.id)
     assert record is not None
-    assert (record.status, record.body) == (AnchorStatus.BODYLESS, b"")
+    assert record == AnchorRecord(side.coin.raw, b"", AnchorStatus.BODYLESS, 0, 0, 0)
     chain.restart()
     submit_body(chain.core, side)
     assert chain.core.tree.nodes[side.id].status is AnchorStatus.COUNTS
@@ -562,3 +563,21 @@ def test_an_anchor_comes_back_to_the_tree_with_its_votes() -> None:
         assert chain.core.tree.nodes[parent.id].votes == 5
         assert not any(chain.core.admission.awaits(coin) for coin in (late, other))
         chain.restart()
+
+
+def test_what_is_set_aside_while_the_clock_is_behind_lets_its_transfers_wait() -> None:
+    """Nothing is chosen then, and nothing that was undone is lost."""
+    chain = Chain(SHALLOW)
+    base = chain.grow(chain.genesis, 1)
+    late_ms = base.time + 10 * LIMIT_MS
+    high = chain.take(chain.forge.anchor(base, time=late_ms))
+    paid = chain.pay(base.id, REG.subsidy)
+    tip = chain.take(chain.forge.anchor(high, transfers=[paid], time=late_ms + 1))
+    core = reopened(chain, base.time)
+    assert core.tip.id == tip.id
+    assert core.admission.is_behind
+    assert core.set_aside(tip.id)
+    assert core.tip.id == high.id
+    assert core.admission.is_behind
+    assert chain.waiting() == {paid.wid}
+    chain.events_fit()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from typing import Any
-
 import msgspec
 import pytest
 
 from tests.framework.chains import (
-    accept,
     open_core,
-    replay_events,
     submit_body,
     submit_coin,
 )
 from tests.framework.corechain import SHALLOW, Chain
 from tests.framework.forge import Forge, Forged, key_lock, of
 from tests.framework.rules import rule_broken
-from unchained.node.chain import journal, main_chain
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.waiting_transfers import UndoneTransfers
+from unchained.node.chain import journal
 from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor
 from unchained.node.chain.template import build_template
 from unchained.node.chain.tree import AnchorStatus
@@ -30,9 +22,7 @@ from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.primitives.transfer import output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
-from unchained.storage.errors import StoreFullError
-from unchained.storage.kv import Batch
-from unchained.storage.memory import MemoryDisk, MemoryStore
+from unchained.storage.memory import MemoryStore
 
 
 @pytest.fixture
@@ -90,30 +80,6 @@ def test_nothing_is_built_on_an_invalid_anchor(chain: Chain) -> None:
     assert bad.id in chain.core.tree.root.bound
     anchor = chain.take(forge.anchor(chain.genesis, [bad.coin]))
     assert chain.core.tip.id == anchor.id
-
-
-def test_a_dead_anchor_and_what_descends_from_it_go_on_counting(chain: Chain) -> None:
-    forge = chain.forge
-    good = chain.grow(chain.genesis, 1)
-    chain.vote(good, 3)
-    bad = chain.take(forge.anchor(chain.genesis, body_fields={"state_root": bytes(32)}))
-    # Not tried yet: nothing has won that leads through it.
-    assert not chain.is_dead(bad)
-    chain.core.take_changes()
-    chain.vote_until_dead(bad)
-    ((dead, error),) = chain.core.take_changes().dead
-    assert (dead, error.name) == (bad.id, "BAD_STATE_ROOT")
-    for _ in range(2):
-        assert chain.core.tip.id == good.id
-        child = chain.take(forge.anchor(bad))
-        votes = chain.vote(child, 2)
-        assert set(chain.core.tree.nodes[child.id].bound) == {vote.id for vote in votes}
-        assert chain.core.tree.scores()[bad.id] > chain.core.tree.scores()[good.id]
-        chain.restart()
-        assert chain.is_dead(bad)
-    # It is not tried again, and so told once.
-    assert not chain.core.take_changes().dead
-    chain.events_fit()
 
 
 def test_old_parents_are_stale() -> None:
@@ -267,64 +233,7 @@ def test_transfers_are_judged_in_order(chain: Chain) -> None:
     assert chain.core.ledger.supply == 3 * REG.subsidy
 
 
-# Fork choice
-
-
-def test_when_an_anchor_of_the_best_path_fails_votes_elsewhere_still_count(chain: Chain) -> None:
-    forge = chain.forge
-    trunk = forge.anchor(chain.genesis)
-    chain.take(trunk)
-    left, right = sorted((forge.anchor(trunk) for _ in range(2)), key=lambda a: a.id)
-    chain.take(left, right)
-    chain.vote(left, 1)
-    high = forge.anchor(left)
-    chain.take(high)
-    bad = forge.anchor(high, body_fields={"state_root": bytes(32)})
-    chain.take(bad)
-    assert chain.core.tip.id == high.id
-    # two votes make the right branch win, and two more on the left win it back
-    chain.vote(right, 4)
-    assert chain.core.tip.id == right.id
-    chain.vote(high, 2)
-    chain.vote(left, 2)
-    assert chain.core.tip.id == high.id
-
-
-def test_votes_above_a_dead_anchor_count_for_its_ancestors(chain: Chain) -> None:
-    forge = chain.forge
-    main = chain.grow(chain.genesis, 1)
-    chain.vote(main, 3)
-    side = forge.anchor(chain.genesis)
-    chain.take(side)
-    a1 = forge.anchor(side)
-    a2 = forge.anchor(a1, body_fields={"state_root": bytes(32)})
-    a3 = forge.anchor(a2)
-    chain.take(a1, a2, a3)
-    assert chain.core.tip.id == main.id
-    chain.vote_until_dead(a2, a3)
-    # The side branch won by votes above an anchor that turned out dead: they count as before.
-    assert chain.core.tip.id == a1.id
-    chain.restart()
-    chain.vote(main, 9)
-    assert chain.core.tip.id == main.id
-
-
 # Branches that end
-
-
-def test_a_chain_opens_again_after_its_tip_was_higher() -> None:
-    chain = Chain(SHALLOW)
-    fork = chain.grow(chain.genesis, 6)
-    tall = chain.grow(fork, 3)
-    assert chain.core.tip.id == tall.id
-    short = chain.take(chain.forge.anchor(fork))
-    chain.vote(short, 5)
-    assert chain.core.tip.id == short.id
-    assert chain.core.tip.height < tall.height
-    chain.restart()
-    chain.grow(short, 6)
-    chain.restart()
-    chain.events_fit()
 
 
 def test_what_leaves_with_a_branch_can_come_back_as_a_stray() -> None:
@@ -375,136 +284,6 @@ def test_a_listed_stray_becomes_a_vote_by_itself(chain: Chain, restarting: bool)
         chain.restart()
     submit_body(chain.core, loser)
     assert stray.id in chain.core.tree.nodes[loser.id].bound
-
-
-def test_a_transfer_of_two_branches_outlives_one_of_them() -> None:
-    chain = Chain(SHALLOW)
-    forge = chain.forge
-    base = chain.grow(chain.genesis, 1)
-    paid = chain.pay(base.id, REG.subsidy)
-    main = chain.grow(base, 3)
-    chain.vote(main, 9)
-    chain.take(forge.anchor(base, (), (), [paid]))
-    side = forge.anchor(main, (), (), [paid])
-    main = chain.take(forge.anchor(main))
-    chain.vote(main, 3)
-    chain.take(side)
-    main = chain.grow(main, 1)
-    assert chain.core.tip.id == main.id
-    # the anchor that the first branch left has gone, and the second branch has not
-    assert chain.core.tree.root.height == base.height + 1
-    assert chain.core.transfer_bytes(paid.wid) is not None
-    chain.vote(side, 9)
-    assert chain.core.tip.id == side.id
-    assert chain.waiting() == set()
-    chain.restart()
-
-
-# Transfers that wait
-
-
-def test_what_only_dead_anchors_listed_goes_with_their_branch() -> None:
-    chain = Chain(msgspec.structs.replace(REG, max_reorg=6, window=3))
-    forge = chain.forge
-    coins = [chain.grow(chain.genesis, 1)]
-    coins.append(chain.grow(coins[-1], 1))
-    base = chain.grow(coins[-1], REG.maturity)
-    alone, shared, waiting = (
-        chain.pay(coins[0].id, REG.subsidy),
-        chain.pay(coins[1].id, REG.subsidy, to=2),
-        chain.pay(coins[1].id, REG.subsidy, to=3),
-    )
-    chain.add_transfer(waiting)
-    good = chain.take(forge.anchor(base, transfers=[shared]))
-    raw = b"no transfer"
-    bad = forge.anchor(
-        base,
-        transfers=[alone, shared],
-        raw_transfers={wid_of(raw): raw},
-        body_fields={"transfers": (alone.wid, shared.wid, wid_of(raw))},
-    )
-    child = forge.anchor(bad, transfers=[waiting])
-    chain.vote(good, 3)
-    chain.take(bad, child)
-    assert chain.core.transfer_bytes(alone.wid) is not None
-    chain.vote_until_dead(bad)
-    assert chain.core.tip.id == good.id
-    for sized in (alone, shared, waiting):
-        assert chain.core.transfer_bytes(sized.wid) is not None
-    chain.restart()
-    chain.grow(good, 8)
-    assert bad.id not in chain.core.tree.nodes
-    assert chain.core.transfer_bytes(alone.wid) is None
-    assert chain.core.transfer_bytes(wid_of(raw)) is None
-    assert chain.core.transfer_bytes(shared.wid) is not None
-    # It conflicts with the main chain, and nothing lists it any more.
-    assert chain.core.transfer_bytes(waiting.wid) is None
-    chain.restart()
-    chain.events_fit()
-
-
-def test_an_undone_transfer_waits_again_and_once(chain: Chain) -> None:
-    forge = chain.forge
-    base = chain.grow(chain.genesis, 1)
-    paid = chain.pay(base.id, REG.subsidy)
-    first = chain.take(forge.anchor(base, (), (), [paid]))
-    second = forge.anchor(base, (), (), [paid])
-    second_bad = forge.anchor(second, body_fields={"state_root": bytes(32)})
-    third = forge.anchor(base)
-    chain.take(third)
-    chain.vote(third, 2)
-    assert chain.core.tip.id == third.id
-    assert chain.waiting() == {paid.wid}
-    chain.vote(first, 4)
-    assert chain.core.tip.id == first.id
-    assert chain.waiting() == set()
-    # the second branch wins by votes above an anchor that fails; then the third does
-    chain.take(second, second_bad)
-    chain.vote_until_dead(second_bad)
-    assert chain.core.tip.id == second.id
-    while chain.core.tip.id != third.id:
-        chain.vote(third)
-    assert chain.waiting() == {paid.wid}
-    chain.events_fit()
-    chain.core = chain._open()
-    assert chain.waiting() == {paid.wid}
-    assert build_template(chain.core, chain.now_ms).body.transfers == (paid.wid,)
-
-
-def test_what_a_reorganisation_makes_impossible_leaves_the_mempool(chain: Chain) -> None:
-    forge = chain.forge
-    base = chain.grow(chain.genesis, 1)
-    first = chain.grow(base, 1)
-    # it spends a coin that only this branch has, and no anchor holds a transfer
-    assert chain.add_transfer(chain.pay(first.id, REG.subsidy)) is Outcome.ACCEPTED
-    second = chain.take(forge.anchor(base))
-    chain.vote(second, 3)
-    assert chain.core.tip.id == second.id
-    assert chain.waiting() == set()
-    assert build_template(chain.core, chain.now_ms).body.transfers == ()
-    chain.events_fit()
-
-
-def test_a_chain_of_undone_transfers_waits_after_a_crash(chain: Chain) -> None:
-    forge = chain.forge
-    base = chain.grow(chain.genesis, 1)
-    spent = [chain.pay(base.id, REG.subsidy, to=0)]
-    for _ in range(5):
-        value = spent[-1].transfer.outputs[0].value
-        spent.append(chain.pay(output_id(spent[-1].txid, 0), value, to=0))
-    first = chain.take(forge.anchor(base, (), (), spent))
-    second = chain.take(forge.anchor(base))
-    # what a crash leaves: the first anchor is off the chain, the mempool not judged anew
-    undone = UndoneTransfers(chain.core._waiting, chain.core.tip.height)
-    chain.core._main._disconnect(undone)
-    assert chain.core.tip.id == base.id
-    chain.core = chain._open()
-    assert chain.core.tip.id in {first.id, second.id}
-    chain.vote(second, 3)
-    assert chain.waiting() == {sized.wid for sized in spent}
-    chain.core = chain._open()
-    assert chain.waiting() == {sized.wid for sized in spent}
-    chain.events_fit()
 
 
 # Templates
@@ -594,102 +373,3 @@ def test_bulk_is_written_in_batches(chain: Chain, monkeypatch: pytest.MonkeyPatc
     assert half.tip.id == on_disk
     chain.core.end_bulk()
     chain.restart()
-
-
-def test_mints_are_worked_out_again_when_they_were_forgotten(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(main_chain, "REMEMBERED_MINTS", 1)
-    forge = chain.forge
-    base = chain.grow(chain.genesis, 2)
-    loser = forge.anchor(base)
-    first = forge.anchor(base)
-    second = forge.anchor(first, [forge.coin(first)], [loser.coin, forge.coin(loser)])
-    third = forge.anchor(second, [forge.coin(second)], [forge.coin(base), forge.coin(first)])
-    chain.take(first, second, third)
-    root = chain.core.ledger.state_root()
-    other = chain.take(forge.anchor(base))
-    chain.vote(other, 9)
-    assert chain.core.tip.id == other.id
-    chain.vote(third, 9)
-    assert chain.core.tip.id == third.id
-    assert chain.core.ledger.state_root() == root
-    chain.restart()
-    chain.vote(other, 9)
-    assert chain.core.tip.id == other.id
-
-
-class FailingStore(MemoryStore):
-    """Fails at one write, and at all that come after it."""
-
-    def __init__(self, disk: MemoryDisk, writes: int) -> None:
-        super().__init__(disk)
-        self._left = writes
-
-    def write(self, batch: Batch, *, sync: bool) -> None:
-        if self._left == 0:
-            raise StoreFullError("no space left")
-        self._left -= 1
-        super().write(batch, sync=sync)
-
-
-def busy_work(chain: Chain) -> list[Callable[[ChainCore], Any]]:
-    forge = chain.forge
-    base = forge.grow(chain.genesis, 1)
-    paid = chain.pay(base.id, REG.subsidy)
-    first = forge.anchor(base, [forge.coin(base)], (), [paid])
-    first_child = forge.anchor(first)
-    second = forge.anchor(base, (), ())
-    second_child = forge.anchor(second, (), [first.coin])
-    votes = [forge.coin(second) for _ in range(6)]
-    now_ms = chain.now_ms
-    work: list[Callable[[ChainCore], Any]] = [
-        lambda core, a=anchor: accept(core, a, now_ms)  # type: ignore[misc]
-        for anchor in (base, first, first_child, second, second_child)
-    ]
-    work += [lambda core, c=coin: submit_coin(core, c, now_ms) for coin in votes]  # type: ignore[misc]
-    return work
-
-
-@pytest.mark.parametrize("writes", range(1, 24, 2))
-def test_a_store_that_fails_at_any_write_opens_again(chain: Chain, writes: int) -> None:
-    work = busy_work(chain)
-    disk = MemoryDisk()
-    failing = FailingStore(disk, writes)
-    core = None
-    done = 0
-    try:
-        core = open_core(failing, REG)
-        for step in work:
-            step(core)
-            done += 1
-    except StoreFullError:
-        pass
-    again = open_core(MemoryStore(disk), REG)
-    main, _, waiting = replay_events(again.store, chain.genesis.id)
-    assert main[-1] == again.tip.id
-    assert waiting == {entry.wid for entry in again.mempool}
-    for step in work[max(0, done - 1) :]:
-        step(again)
-    fresh = open_core(MemoryStore(), REG)
-    for step in work:
-        step(fresh)
-    assert again.tip.id == fresh.tip.id
-    assert again.ledger.state_root() == fresh.ledger.state_root()
-
-
-def test_any_order_of_votes_ends_in_one_tip() -> None:
-    rng = random.Random(5)
-    forge = Forge()
-    base = forge.anchor(forge.genesis)
-    sides = [forge.anchor(base) for _ in range(3)]
-    votes = [forge.coin(rng.choice(sides)) for _ in range(12)]
-    tips = set()
-    for _ in range(6):
-        core = open_core(MemoryStore(), REG)
-        for anchor in (base, *rng.sample(sides, 3)):
-            accept(core, anchor, forge.now_ms)
-        for vote in rng.sample(votes, len(votes)):
-            submit_coin(core, vote, forge.now_ms)
-        tips.add(core.tip.id)
-    assert len(tips) == 1

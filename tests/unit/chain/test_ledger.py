@@ -70,7 +70,7 @@ class Paying(Chain):
         return found | {
             "root": ledger.state_root(),
             "positions": ledger.state.count,
-            "history": ledger.history,
+            "history peaks": ledger.history,
             "anchors": (ledger.anchors.count, ledger.anchors.history()),
             "supply": ledger.supply,
             "pool": ledger.pool,

@@ -10,7 +10,9 @@ from unchained.node.chain.step_counts import StepCounts
 
 
 def anchor(height: int, time: int, fresh: int = 0, late: int = 0, stray: int = 0) -> Any:
-    coin = SimpleNamespace(height=height, header=SimpleNamespace(time=time))
+    coin = SimpleNamespace(
+        id=bytes([height]) * 32, height=height, header=SimpleNamespace(time=time)
+    )
     return SimpleNamespace(coin=coin, fresh=fresh, late=late, stray=stray, transfers=1)
 
 

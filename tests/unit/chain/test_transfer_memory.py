@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tests.framework.forge import Forge
+from unchained.node.chain import transfer_memory
 from unchained.node.chain.transfer_memory import TransferMemory
 from unchained.node.consensus.errors import BadVersionError
 from unchained.node.consensus.params import REG
@@ -45,6 +46,20 @@ def test_what_is_remembered_again_takes_no_more_room() -> None:
     for one in (first, second, second, second):
         memory.remember(sized_of(one).wid, one)
     assert memory.proven(sized_of(first).wid) == first.proven()
+
+
+def test_a_byte_too_few_is_room_for_one_less() -> None:
+    first, second = made(2)
+    memory = TransferMemory(decoded_bytes_max=2 * first.length - 1)
+    for one in (first, second):
+        memory.remember(sized_of(one).wid, one)
+    assert memory.proven(sized_of(first).wid) is None
+    assert memory.proven(sized_of(second).wid) == second.proven()
+
+
+def test_as_much_is_remembered_as_is_written_down() -> None:
+    assert transfer_memory.VERDICTS_REMEMBERED_MAX == 65_536
+    assert 2 * REG.max_body_size == transfer_memory.DECODED_BYTES_MAX
 
 
 def test_verdicts_are_bounded_too() -> None:

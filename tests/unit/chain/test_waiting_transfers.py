@@ -16,6 +16,7 @@ from unchained.node.chain.results import Outcome, Package
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer, TransferVerdict
+from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -420,6 +421,66 @@ def test_what_is_hidden_waits_and_is_listed_once_it_is_shown(chain: Rich) -> Non
     assert core.submit_transfer(one, chain.now_ms) is Outcome.KNOWN
     assert core.submit_transfer(two, chain.now_ms, hidden=True) is Outcome.KNOWN
     assert core.mempool.select(10**6) == [one.sized.wid, two.sized.wid], "once shown, it stays so"
+
+
+@pytest.mark.parametrize("what", ["child", "conflict", "twin", "itself", "of a child", "sibling"])
+@pytest.mark.parametrize("shown", ["open", "other's", "its own"])
+def test_nobody_can_tell_what_is_hidden_by_what_he_sends(what: str, shown: str) -> None:
+    """A node that holds a hidden transfer answers like one that has never heard of it, but to who
+    handed it in."""
+    answers = []
+    for holds in (True, False):
+        chain = Rich()
+        fee = 40_000
+        one = chain.pay(chain.coins[0].id, REG.subsidy, to=0, fee=fee)
+        child = chain.pay(output_id(one.txid, 0), REG.subsidy - fee, to=0, fee=fee)
+        sent = {
+            "child": child,
+            "conflict": chain.paying(0),
+            "twin": chain.forge.signed(one.transfer, {0}),
+            "itself": one,
+            "of a child": chain.pay(output_id(child.txid, 0), REG.subsidy - 2 * fee),
+            "sibling": chain.pay(output_id(one.txid, 0), REG.subsidy - fee),
+        }[what]
+        hidden = [one, child] if what in ("of a child", "sibling") else [one]
+        if holds:
+            for sized in hidden:
+                chain.core.submit_transfer(ProvenTransfer(sized), chain.now_ms, True, None)
+        known = frozenset(sized.wid for sized in hidden) if shown == "its own" else frozenset()
+        try:
+            answer: object = chain.core.check_transfer(sent.raw, chain.now_ms, known)
+            if isinstance(answer, SizedTransfer):
+                answer = chain.core.submit_transfer(
+                    ProvenTransfer(sent), chain.now_ms, shown != "open", known
+                )
+            elif shown == "open":
+                # What comes openly and is known is shown from here on, as if it were news.
+                answer = chain.core.submit_transfer(ProvenTransfer(sent), chain.now_ms)
+        except (ProtocolError, PolicyError) as error:
+            answer = error.name
+        answers.append(answer)
+        if shown == "open" and answer is Outcome.ACCEPTED:
+            assert chain.core.mempool.select(10**6) == [sent.wid]
+        chain.events_fit()
+    holder, other = answers
+    if shown == "its own":
+        assert holder != other
+    elif (what, shown) == ("itself", "other's"):
+        assert holder is Outcome.KNOWN  # the stem is told by the wid, and says nothing
+    else:
+        assert holder == other
+
+
+def test_what_waits_openly_is_replaced_by_what_pays_for_it_alone(chain: Rich) -> None:
+    """Whatever is hidden that builds on it: nobody else counts that."""
+    one = chain.pay(chain.coins[0].id, REG.subsidy, to=0)
+    child = chain.pay(output_id(one.txid, 0), REG.subsidy - 20_000, fee=10**6)
+    chain.core.submit_transfer(ProvenTransfer(one), chain.now_ms)
+    chain.core.submit_transfer(ProvenTransfer(child), chain.now_ms, True, None)
+    instead = chain.paying(0, fee=60_000)
+    assert chain.core.submit_transfer(ProvenTransfer(instead), chain.now_ms) is Outcome.ACCEPTED
+    chain.is_sound(instead)
+    assert chain.core.mempool.hidden == set()
 
 
 def test_nothing_is_kept_hidden_that_has_left(chain: Rich) -> None:

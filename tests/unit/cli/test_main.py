@@ -444,6 +444,7 @@ WITHOUT_A_METHOD = {
     "db check",
     "db reset",
     "db stats",
+    "doctor",
     "id",
     "key new",
     "mine advise",
@@ -464,10 +465,12 @@ SHORT = {
     "node memory": "debug.memory",
     "node statistics": "debug.statistics",
     "node tasks": "debug.tasks",
+    "node trace": "debug.trace",
     "peers": "net.peers",
     "rpc": "rpc.discover",
     "status": "node.status",
     "stop": "node.stop",
+    "tasks": "debug.tasks",
 }
 """Commands of everyday use, and of those who look after a node, and what they call."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.mutation import command, planted, published
+from tests.framework.mutation import command, planted, published, samples
 from tests.framework.mutation.catalogue import (
     ROOMS,
     all_mutants,
@@ -360,6 +360,50 @@ def test_what_became_of_a_whole_module_is_published(tmp_path: Path) -> None:
     assert "Not run as a whole, where none may survive without a reason: `node/consensus/o" in text
 
 
+def test_what_a_sample_has_found_is_published_and_no_more(tmp_path: Path) -> None:
+    root = tiny_project(tmp_path / "project")
+    (root / "docs").mkdir()
+    (root / published.TEXT).write_text(f"Before.\n{samples.BEGIN}\nold\n{samples.END}\nAfter.\n")
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "one")
+    size = len(all_mutants(root, [FILE]))
+    run = ["--publish", "-j", "1", "--sample", "6", "--seed", "3", "--room", "consensus"]
+    command.main(run, root)
+    (row,) = json.loads((root / samples.SAMPLES).read_text()).values()
+    assert (row["mutants"], row["drawn"], row["seed"], row["tiers"]) == (size, 6, 3, None)
+    assert sum(row[name] for name in OUTCOMES) == 6
+    assert not (root / PUBLISHED).exists()
+    text = (root / published.TEXT).read_text()
+    assert text.startswith("Before.\n")
+    assert text.endswith("\nAfter.\n")
+    assert f"| consensus | {size} | 6 | " in text
+    assert "| all tests | 3 |" in text
+
+
+def test_what_lives_in_a_sample_and_has_not_met_all_tests_counts_as_a_survivor() -> None:
+    mutants = mutants_of(FILE, TINY)
+    drawn = mutants[:4]
+    verdicts = [Verdict(drawn[0], "killed"), Verdict(drawn[1], "survived")]
+    rows = samples.rows_of(mutants, drawn, verdicts, {drawn[1].id})
+    assert rows == {
+        "consensus": {"mutants": len(mutants), "drawn": 4, "killed": 1, "timeout": 0}
+        | {"explained": 1, "survived": 2, "unreached": 0}
+    }
+
+
+@pytest.mark.parametrize(
+    "narrowed", [["--file", FILE], ["--id", FILE], ["--changed"], ["--seconds", "5"]]
+)
+def test_a_sample_is_published_of_whole_rooms_alone(
+    narrowed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.parse(["--sample", "5", "--publish", *narrowed])
+    assert "a sample is published of whole rooms" in capsys.readouterr().err
+    command.parse(["--sample", "5", *narrowed])
+
+
 # What the project publishes
 
 KEPT = read_json(command.ROOT / PUBLISHED)
@@ -446,3 +490,9 @@ def test_each_planted_bug_can_still_be_planted(patch: Path, tmp_path: Path) -> N
 
 def test_every_room_has_files() -> None:
     assert all(files_of(command.ROOT, [room]) for room in ROOMS)
+
+
+def test_the_table_of_samples_is_what_was_published() -> None:
+    text = (command.ROOT / published.TEXT).read_text()
+    kept = read_json(command.ROOT / samples.SAMPLES)
+    assert samples.with_samples(text, samples.samples_table(kept)) == text

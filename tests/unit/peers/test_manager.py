@@ -25,7 +25,7 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
-from unchained.node.transport.address_groups import network_group
+from unchained.node.transport.address_groups import ONION_VISITOR, network_group
 from unchained.node.transport.contract import BadAddressError
 from unchained.node.wire.messages import AddressesRequest, Status
 from unchained.storage import schema
@@ -251,6 +251,7 @@ async def test_what_strangers_say_of_private_networks_is_not_believed(
 @pytest.mark.parametrize(
     ("ip", "loopback_is_home", "announced", "is_home"),
     [
+        (ONION_VISITOR, True, "", False),
         ("127.0.0.1", True, "", True),
         ("127.0.0.1", False, "", False),
         ("::1", False, "", False),
@@ -286,6 +287,15 @@ async def test_who_comes_through_an_onion_service_is_not_of_this_machine(
         sent = await exchange._serve(visitor.transport.id, AddressesRequest(100))
         assert (private[0].encode() in sent) is is_home
         assert public.encode() in sent
+
+
+async def test_beside_a_service_whose_visitors_show_this_machine_is_home() -> None:
+    async with a_world() as world:
+        node = Peer(world, "30.1.0.1", onion_is_apart=True)
+        node.transport.addresses = lambda: (f"/onion3/{onion(1)}:9000/p2p/{PEER}",)  # type: ignore[method-assign]
+        exchange = node.manager._address_exchange
+        assert exchange._known_place("127.0.0.1") == "127.0.0.1"
+        assert exchange._known_place("192.168.1.2") == "192.168.1.2"
 
 
 async def test_rows_that_cannot_be_read_do_not_keep_a_node_from_starting() -> None:

@@ -15,6 +15,7 @@ import trio.testing
 
 from unchained.node.base.fanout import Watch
 from unchained.node.chain.answers import WaitingTransfer
+from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.results import Outcome
 from unchained.node.consensus.errors import BadSignatureError, CoinUnknownError
 from unchained.node.peers.penalty import Penalty
@@ -46,7 +47,9 @@ class FakeChain:
         self.public: dict[Wid, bytes] = {}
         self.reveal_s = 0.0
 
-    async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
+    async def submit_transfer(
+        self, raw: bytes, *, hidden: bool = False, shown: Shown = frozenset()
+    ) -> Outcome:
         await trio.lowlevel.checkpoint()
         if raw.startswith(b"bad"):
             raise BadSignatureError(expected="a signature", actual="none")
@@ -55,6 +58,9 @@ class FakeChain:
         wid = wid_of(raw)
         if wid in self.hidden or wid in self.public:
             return Outcome.KNOWN
+        parent = wid_of(raw.removeprefix(b"child of "))
+        if shown is not None and parent in self.hidden and parent not in shown:
+            raise CoinUnknownError(expected="a coin", actual="none")
         (self.hidden if hidden else self.public)[wid] = raw
         return Outcome.ACCEPTED
 
@@ -346,6 +352,7 @@ async def test_what_builds_on_another_takes_its_way(
 @pytest.mark.usefixtures("_always_fluffs")
 async def test_parents_are_gossiped_first(bench: Bench) -> None:
     await bench.make(b"parent")
+    await bench.serve("caller", b"parent")
     await bench.serve("caller", b"child of parent")
     assert bench.published == [b"parent", b"child of parent"]
 
@@ -420,8 +427,10 @@ class CuttingChain(FakeChain):
             self.asking.cancel()
         self.cut_at -= 1
 
-    async def submit_transfer(self, raw: bytes, *, hidden: bool = False) -> Outcome:
-        outcome = await super().submit_transfer(raw, hidden=hidden)
+    async def submit_transfer(
+        self, raw: bytes, *, hidden: bool = False, shown: Shown = frozenset()
+    ) -> Outcome:
+        outcome = await super().submit_transfer(raw, hidden=hidden, shown=shown)
         self._note()
         await trio.lowlevel.checkpoint()
         return outcome
@@ -492,9 +501,9 @@ async def test_what_waits_is_bounded_and_in_order_and_its_peer_pays_when_its_tur
     gate = trio.Event()
     submit = bench.chain.submit_transfer
 
-    async def wait_and_submit(raw: bytes, *, hidden: bool = False) -> Outcome:
+    async def wait_and_submit(raw: bytes, **how: Any) -> Outcome:
         await gate.wait()
-        return await submit(raw, hidden=hidden)
+        return await submit(raw, **how)
 
     monkeypatch.setattr(bench.chain, "submit_transfer", wait_and_submit)
     for number in range(200):
@@ -575,13 +584,30 @@ async def test_what_comes_by_gossip_while_it_is_taken_in_is_not_hidden(
 ) -> None:
     submit = bench.chain.submit_transfer
 
-    async def hear_and_submit(raw: bytes, *, hidden: bool = False) -> Outcome:
+    async def hear_and_submit(raw: bytes, **how: Any) -> Outcome:
         bench.stem.note_public(wid_of(raw))
-        return await submit(raw, hidden=hidden)
+        return await submit(raw, **how)
 
     monkeypatch.setattr(bench.chain, "submit_transfer", hear_and_submit)
     await bench.serve("caller", b"heard of")
     assert bench.chain.hidden == {}
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_is_hidden_counts_for_nobody_but_who_handed_it_in(bench: Bench) -> None:
+    """Else whoever sends a child could tell from what becomes of it that its parent is here."""
+    child = b"child of parent"
+    await bench.serve("caller", b"parent")
+    await bench.serve("stranger", child)
+    assert wid_of(child) not in bench.chain.hidden
+    assert bench.peers.penalties == [("stranger", Penalty.COST)]
+    # Who has had the parent as well may know.
+    await bench.serve("stranger", b"parent")
+    await bench.serve("stranger", child)
+    assert wid_of(child) in bench.chain.hidden
+    # What is made here may build on all of it.
+    await bench.serve("third", b"other parent")
+    assert await bench.stem.submit_transfer(b"child of other parent") is Outcome.ACCEPTED
 
 
 @pytest.mark.usefixtures("_never_fluffs")

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import trio
 
+from unchained.node.transport.address_groups import ONION_VISITOR
 from unchained.node.transport.libp2p.handshakes import (
     HANDSHAKE_S,
     HANDSHAKES_BURST,
@@ -56,7 +57,7 @@ async def test_a_full_house_shows_somebody_out_of_the_network_that_has_most() ->
         assert not place.scope.cancel_called
 
 
-@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", ONION_VISITOR])
 async def test_visitors_of_an_onion_service_do_not_shut_each_other_out(ip: str) -> None:
     handshakes = Handshakes()
     places = [enter(handshakes, ip) for _ in range(HANDSHAKES_MAX)]

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from libp2p.io.exceptions import ConnectionClosedError
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 
 from tests.framework.p2p_certificates import NOW, UNKNOWN_OID, Forge, new_key
 from tests.framework.p2p_tls_records import DATA, Keylog, RecordSealer
@@ -43,6 +44,8 @@ from unchained.node.transport.libp2p.secured import (
 )
 from unchained.node.transport.libp2p.tls import (
     HANDSHAKE_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    WRITE_BYTES,
     Tls,
     TlsSession,
 )
@@ -207,6 +210,20 @@ async def test_a_chain_makes_no_link_on_either_side() -> None:
     ):
         assert isinstance(outcome, BadCertificateError)
         assert str(outcome) == "a chain of 2 certificates, not one"
+
+
+async def test_a_certificate_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL asks of it twice, and it is looked at again when the handshake is done."""
+    read: list[None] = []
+    to_cryptography = X509.to_cryptography
+
+    def counted(certificate: X509) -> x509.Certificate:
+        read.append(None)
+        return to_cryptography(certificate)
+
+    monkeypatch.setattr(X509, "to_cryptography", counted)
+    await connected()
+    assert len(read) == 2  # that of each end
 
 
 def linked(count: int) -> list[x509.Certificate]:
@@ -623,6 +640,29 @@ async def test_records_are_counted_however_they_are_cut() -> None:
                     received += await accepted.session.read(1)
                     received += accepted.session._take(rng.choice((5, 9_000)))
         assert received == whole
+
+
+async def test_openssl_is_asked_for_what_has_come_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call in vain would cost an exception; and what goes out goes in large pieces."""
+    opened, accepted = await connected()
+    await opened.session.write(b"first")  # with the last of the handshake
+    await accepted.session.read(5)
+    calls: list[str] = []
+    for name in ("recv", "sendall"):
+        inner = getattr(SSL.Connection, name)
+
+        def counted(
+            connection: SSL.Connection, *given: Any, of: str = name, to: Any = inner
+        ) -> Any:
+            calls.append(of)
+            return to(connection, *given)
+
+        monkeypatch.setattr(SSL.Connection, name, counted)
+    for _ in range(10):
+        await opened.session.write(bytes(1 << 20))
+        await accepted.session.read(1 << 20)
+    assert calls.count("recv") == 10 * (1 << 20) // RECORD_BYTES_MAX
+    assert calls.count("sendall") == 10 * (1 << 20) // WRITE_BYTES
 
 
 async def test_full_records_do_not_wait() -> None:

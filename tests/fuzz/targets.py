@@ -1,0 +1,382 @@
+"""Every decoder that reads what somebody else wrote, as a target for fuzzing.
+
+A target is total: for whatever bytes it returns a value or raises one of the errors that it
+refuses with. A canonical one also gives back, from what it read, the very bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+
+from tests.framework.simulation.seeded_randomness import SeededRandomness
+from tests.framework.vectors import VECTORS, load, unhex
+from tests.framework.wire_document import EXCHANGES, Chain, examples
+from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
+from unchained.node.chain.export import ImportFailedError, read_head, read_packages
+from unchained.node.consensus.coin_proof import CoinProof, NotACoinProofError
+from unchained.node.consensus.coins import parse_coin
+from unchained.node.consensus.params import MAIN, REG
+from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
+from unchained.node.crypto.addresses import PayeeError, decode_address, decode_paycode
+from unchained.node.crypto.history_range import HistoryProof
+from unchained.node.crypto.state_range import StateProof
+from unchained.node.peers.asmap import Asmap, BadAsmapError
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.codec import encode
+from unchained.node.primitives.conditions import parse_condition
+from unchained.node.primitives.errors import ProtocolError
+from unchained.node.rpc.core.dispatcher import read_json
+from unchained.node.rpc.core.errors import RpcError
+from unchained.node.transport import gossip_wire
+from unchained.node.transport.address import Address
+from unchained.node.transport.contract import TransportError
+from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p import identify
+from unchained.node.transport.libp2p.certificate import BadCertificateError, peer_of
+from unchained.node.transport.libp2p.streams import StreamFaultError
+from unchained.node.transport.rpc_fields import BadRpcError
+from unchained.node.wallet.contracts import Contract, multisig
+from unchained.node.wallet.errors import WalletError
+from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret
+from unchained.node.wallet.payment_request import PaymentRequest
+from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.watch_export import WatchExport
+from unchained.node.wire.errors import AnswerError
+from unchained.storage import schema
+from unchained.storage.errors import StoreCorruptError
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+"""A file for each target: its corpus, as a JSON list of hex strings."""
+
+LARGEST: Final = 1 << 16
+"""Bytes of an input at most; the bounds of the decoders themselves have tests of their own."""
+
+_WITHIN_CERTIFICATES: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class NotTotalError(Exception):
+    """A decoder raised what it does not refuse with, or gave back other bytes than it read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzTarget:
+    """A decoder, the errors that it refuses with, and what it accepts for certain."""
+
+    name: str
+    decode: Callable[[bytes], Any]
+    refusals: tuple[type[Exception], ...]
+    seeds: Callable[[], Iterable[bytes]]
+    encode: Callable[[Any], bytes] | None = field(default=None)
+    """For a canonical decoder: the bytes of what it read."""
+
+    def check(self, raw: bytes) -> bool:
+        """Return whether the decoder accepts some bytes. Raises `NotTotalError`."""
+        try:
+            value = self.decode(raw)
+        except self.refusals as error:
+            if not str(error) or "\n" in str(error):
+                raise NotTotalError(f"{self.name} refuses in other than one line") from error
+            return False
+        except Exception as error:
+            raise NotTotalError(f"{self.name} of {raw.hex()}: {error!r}") from error
+        if self.encode is not None and (again := self.encode(value)) != raw:
+            raise NotTotalError(f"{self.name} of {raw.hex()} gives back {again.hex()}")
+        return True
+
+    def corpus(self) -> list[bytes]:
+        """Return the inputs that are kept, in order."""
+        path = CORPUS / f"{self.name}.json"
+        return [unhex(text) for text in json.loads(path.read_text())] if path.exists() else []
+
+    def keep(self, inputs: Iterable[bytes]) -> None:
+        """Replace the corpus."""
+        CORPUS.mkdir(exist_ok=True)
+        rows = ",\n".join(f' "{raw.hex()}"' for raw in sorted(set(inputs), key=_size_first))
+        (CORPUS / f"{self.name}.json").write_text(f"[\n{rows}\n]\n")
+
+
+def _size_first(raw: bytes) -> tuple[int, bytes]:
+    return len(raw), raw
+
+
+def _text(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """Return a reader of bytes from one of texts: any text, surrogates of the command line's
+    undecodable bytes included."""
+    return lambda raw: read(raw.decode("utf-8", "surrogateescape"))
+
+
+def _field(name: str, *path: str) -> Callable[[], Iterator[bytes]]:
+    """Return what gives a field of each case of some known answers."""
+
+    def read() -> Iterator[bytes]:
+        *lists, key = path
+        for part in lists:
+            for case in load(name)[part]:
+                yield unhex(case[key])
+
+    return read
+
+
+def _lines(name: str, *path: str) -> Callable[[], Iterator[bytes]]:
+    """Return what gives a text of each case of some known answers."""
+
+    def read() -> Iterator[bytes]:
+        *lists, key = path
+        for part in lists:
+            for case in load(name)[part]:
+                yield str(case[key]).encode()
+
+    return read
+
+
+def _exported() -> Iterator[bytes]:
+    """Yield the shortest chain of the known answers, cut so that an input stays small."""
+    with lzma.open(VECTORS / "exports.tar.xz") as packed, tarfile.open(fileobj=packed) as tar:
+        member = tar.extractfile("exports/reg-same-body.bin")
+        assert member is not None, "the known answers hold it"
+        yield member.read()[:12_000]
+
+
+def _read_export(raw: bytes) -> int:
+    file = io.BytesIO(raw)
+    read_head(file, REG)
+    return sum(1 for _ in read_packages(file, REG))
+
+
+def _check_transfer(raw: bytes) -> object:
+    sized = decode_transfer(raw)
+    check_transfer_alone(sized.transfer, REG)
+    return sized
+
+
+def _wire_targets() -> Iterator[FuzzTarget]:
+    chain = Chain()
+    for name, (request, answer) in examples(chain).items():
+        exchange = EXCHANGES[name]
+        yield FuzzTarget(
+            f"request-{name}",
+            exchange.decode_request,
+            (ProtocolError,),
+            lambda request=request: (encode(request),),  # type: ignore[misc]
+            encode,
+        )
+        yield FuzzTarget(
+            f"answer-{name}",
+            exchange.decode_answer,
+            (ProtocolError, AnswerError),
+            lambda exchange=exchange, answer=answer: (exchange.answer(answer),),  # type: ignore[misc]
+            exchange.answer,
+        )
+
+
+def _table_targets() -> Iterator[FuzzTarget]:
+    for table in schema.TABLES:
+        key = table.prefix + bytes(table.key_size or 1)
+        yield FuzzTarget(
+            f"table-{table.name}",
+            lambda raw, table=table, key=key: table.decode(key, raw),  # type: ignore[misc]
+            (StoreCorruptError,),
+            lambda: (b"", bytes(8), bytes(49), encode((0, b"", 0))),
+        )
+
+
+def _read_certificate(raw: bytes) -> object:
+    try:
+        certificate = x509.load_der_x509_certificate(raw)
+    except ValueError:
+        # OpenSSL is who reads it on a link, and refuses more.
+        return None
+    return peer_of(certificate, _WITHIN_CERTIFICATES)
+
+
+def _wallet_file() -> Iterator[bytes]:
+    secret = SpendSecret.of(load("keys")["mnemonic"])
+    yield Keystore.create(REG, secret, "pass", cost=KdfCost(32, 1, 1)).to_bytes()
+    yield (VECTORS / "wallet-0.1" / "kept.wallet").read_bytes()
+
+
+def _contract() -> Iterator[bytes]:
+    parties = [
+        account["address"] for account in load("keys")["accounts"] if account["network"] == "reg"
+    ]
+    yield multisig(REG, 1, parties[:2], SeededRandomness("contract")).to_text().encode()
+
+
+def _gossip() -> Iterator[bytes]:
+    chain = Chain()
+    topic = "/unchained/coins"
+    for rpc in (
+        Rpc(subscribe=(topic,), graft=(topic,), prune=((topic, 60),)),
+        Rpc(messages=((topic, chain.coin.raw),)),
+        Rpc(have=((topic, (bytes(32),)),), want=(bytes(32),), unwanted=(bytes(32),)),
+    ):
+        framed = gossip_wire.encode([rpc])
+        yield framed[2 if framed[0] & 0x80 else 1 :]
+
+
+def all_targets() -> dict[str, FuzzTarget]:
+    """Return every target by its name."""
+    transfers = _field("transfers", "cases", "alone", "encoding")
+    return {
+        target.name: target
+        for target in (
+            FuzzTarget(
+                "coin",
+                parse_coin,
+                (ProtocolError,),
+                lambda: (Chain().coin.raw,),
+                lambda coin: bytes(coin.raw),
+            ),
+            FuzzTarget(
+                "body",
+                Body.from_bytes,
+                (ProtocolError,),
+                lambda: (encode(Chain().anchor.body),),
+                encode,
+            ),
+            FuzzTarget(
+                "transfer",
+                decode_transfer,
+                (ProtocolError,),
+                transfers,
+                lambda sized: bytes(sized.transfer.to_bytes()),
+            ),
+            FuzzTarget("transfer-alone", _check_transfer, (ProtocolError,), transfers),
+            FuzzTarget(
+                "condition",
+                parse_condition,
+                (ProtocolError,),
+                _field("conditions", "good", "bad", "condition"),
+                lambda condition: bytes(condition.to_bytes()),
+            ),
+            FuzzTarget(
+                "state-proof",
+                StateProof.from_bytes,
+                (ProtocolError,),
+                _field("proofs", "state", "proof"),
+                encode,
+            ),
+            FuzzTarget(
+                "history-proof",
+                HistoryProof.from_bytes,
+                (ProtocolError,),
+                _field("proofs", "history", "proof"),
+                encode,
+            ),
+            FuzzTarget(
+                "coin-proof",
+                CoinProof.from_file,
+                (NotACoinProofError,),
+                _field("proof_files", "proofs", "file"),
+                CoinProof.to_file,
+            ),
+            FuzzTarget("export", _read_export, (ProtocolError, ImportFailedError), _exported),
+            FuzzTarget(
+                "address",
+                _text(lambda text: decode_address(MAIN, text)),
+                (PayeeError,),
+                _lines("keys", "accounts", "address"),
+            ),
+            FuzzTarget(
+                "paycode",
+                _text(lambda text: decode_paycode(MAIN, text)),
+                (PayeeError,),
+                _lines("keys", "paycodes", "paycode"),
+            ),
+            FuzzTarget(
+                "payment-uri",
+                _text(lambda text: PaymentRequest.from_uri(MAIN, text)),
+                (WalletError,),
+                lambda: (
+                    b"unchained:"
+                    + load("keys")["accounts"][0]["address"].encode()
+                    + b"?amount=1.5&label=bike&memo=x",
+                ),
+            ),
+            FuzzTarget(
+                "contract",
+                _text(lambda text: Contract.from_text(text, REG)),
+                (WalletError,),
+                _contract,
+            ),
+            FuzzTarget(
+                "watch-export",
+                _text(lambda text: WatchExport.from_text(text, REG)),
+                (WalletError,),
+                lambda: (
+                    WatchExport(
+                        REG.chain_id, 0, Keystore.from_bytes(next(_wallet_file()), REG).accounts
+                    )
+                    .to_text()
+                    .encode(),
+                ),
+            ),
+            FuzzTarget(
+                "wallet-file",
+                lambda raw: Keystore.from_bytes(raw, REG),
+                (WalletError,),
+                _wallet_file,
+            ),
+            FuzzTarget(
+                "unsigned",
+                lambda raw: Unsigned.from_file(raw, REG),
+                (WalletError,),
+                lambda: (b"UNCHAINED-UNSIGNED\x02", b"UNCHAINED-UNSIGNED\x01\x90"),
+            ),
+            FuzzTarget(
+                "json",
+                lambda raw: read_json(raw, 32),
+                (RpcError,),
+                lambda: (
+                    b'{"jsonrpc":"2.0","id":1,"method":"node.status","params":{"a":[1,null]}}',
+                ),
+            ),
+            FuzzTarget("gossip", gossip_wire.decode, (BadRpcError,), _gossip),
+            FuzzTarget(
+                "identify",
+                identify.decode,
+                (StreamFaultError,),
+                lambda: (unhex(load("wire-0.1")["replies"]["/ipfs/id/1.0.0"])[40:],),
+            ),
+            FuzzTarget(
+                "certificate",
+                _read_certificate,
+                (BadCertificateError,),
+                _field("libp2p_tls", "certificates", "der"),
+            ),
+            FuzzTarget(
+                "multiaddr",
+                _text(Address.parse),
+                (TransportError,),
+                lambda: (
+                    b"/ip4/203.0.113.7/tcp/4011/p2p/" + Identity.from_seed(bytes(32)).peer.encode(),
+                ),
+            ),
+            FuzzTarget(
+                "asmap",
+                lambda raw: Asmap(raw, "map"),
+                (BadAsmapError,),
+                lambda: (bytes(4), b"\xfb\x03\xec\x0f"),
+            ),
+            FuzzTarget(
+                "miner-frame",
+                Frame.from_bytes,
+                (BadFrameError,),
+                lambda: (READY + bytes(FRAME_SIZE - len(READY)),),
+                Frame.to_bytes,
+            ),
+            *_wire_targets(),
+            *_table_targets(),
+        )
+    }

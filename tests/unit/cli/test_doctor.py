@@ -1,0 +1,91 @@
+"""The doctor looks at a machine without a node, and at a node that answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unchained.node.cli import doctor, main
+from unchained.node.cli.asker import Asker
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def looked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = main.run(["doctor", "--json", *arguments])
+    found = json.loads(capsys.readouterr().out)
+    return code, {row["name"]: row for row in found}
+
+
+def test_without_a_node_it_looks_at_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert code == 0
+    assert "no node of network local is running in" in found["node"]["says"]
+    assert found["store"]["says"].startswith("none yet")
+    for name in ("versions", "clock", "rpc port", "room", "memory", "huge pages"):
+        assert found[name]["verdict"] in (doctor.GOOD, doctor.DOUBTFUL), found[name]
+
+
+def test_a_full_disk_is_bad_and_it_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1 << 20))
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert code == 1
+    assert found["room"]["verdict"] == doctor.BAD
+    assert "make room" in found["room"]["do"]
+
+
+def test_a_port_that_another_has_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("UNCHAINED_RPC__LISTEN", f"127.0.0.1:{port}")
+        code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert code == 1
+    assert "taken by another program" in found["rpc port"]["says"]
+    assert "rpc.listen" in found["rpc port"]["do"]
+
+
+def test_a_store_of_another_network_is_bad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unchained.node.consensus.params import REG
+    from unchained.storage.open import open_store
+
+    open_store(tmp_path, REG, create=True).close()
+    code, found = looked(capsys, "--data-dir", str(tmp_path), "--network", "local")
+    assert code == 1
+    assert found["store"]["verdict"] == doctor.BAD
+
+
+def test_a_running_node_is_judged_by_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = {"synced": "ok", "peers": "no peers", "disk": "ok"}
+    answers = {
+        "node.status": {"height": 7, "checks": checks},
+        "node.version": {"unchained": "0.0.1"},
+    }
+    monkeypatch.setattr(Asker, "call", lambda self, method, **_: answers[method])
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert code == 1
+    assert found["node"]["verdict"] == found["synced"]["verdict"] == doctor.GOOD
+    assert (found["peers"]["verdict"], found["peers"]["says"]) == (doctor.BAD, "no peers")
+    assert "bootstrap" in found["peers"]["do"]
+    assert "installed is" in found["versions"]["says"]
+    checks["peers"] = "ok: 3"
+    assert main.run(["doctor", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("ok  peers") and line.endswith("3") for line in lines)

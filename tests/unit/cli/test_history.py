@@ -1,0 +1,96 @@
+"""The history as a person and a spreadsheet see it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import typer
+
+from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.history import _csv, _json, _moment, _pages, _row
+
+ITEM: dict[str, Any] = {
+    "id": "ab" * 32,
+    "kind": "received",
+    "status": "included",
+    "amount": "1.50000000",
+    "received": "1.50000000",
+    "sent": "0.00000000",
+    "confirmations": 7,
+    "label": "",
+    "payees": [],
+    "memos": ["=cmd()"],
+    "invoices": ["0011223344556677"],
+    "sequence": 3,
+    "height": 9,
+    "time": 1_795_219_200_500,
+}
+
+
+class Node:
+    """Answers for a history of some entries, of which only so many fit into an answer."""
+
+    def __init__(self, count: int, fits: int) -> None:
+        self.ids = [f"{at:064x}" for at in range(count)]
+        self.fits = fits
+        self.asked: list[int] = []
+
+    def call_with(self, method: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        assert method == "wallet.history"
+        self.asked.append(params["limit"])
+        first = self.ids.index(params["after"]) + 1 if "after" in params else 0
+        page = self.ids[first : first + params["limit"]]
+        if len(page) > self.fits:
+            raise CommandFailedError("the answer is above 8 bytes", "TOO_LARGE")
+        return [ITEM | {"id": one} for one in page]
+
+
+def test_pages_reach_the_end_whatever_fits_into_an_answer() -> None:
+    for count, fits in ((0, 5), (2_500, 10_000), (2_500, 300), (7, 1)):
+        node = Node(count, fits)
+        found = [item["id"] for page in _pages(node, {}, None, None) for item in page]  # type: ignore[arg-type]
+        assert found == node.ids
+    node = Node(2_500, 10_000)
+    pages = list(_pages(node, {}, 1_200, None))  # type: ignore[arg-type]
+    assert [len(page) for page in pages] == [1_000, 200]
+    with pytest.raises(CommandFailedError):
+        list(_pages(Node(3, 0), {}, None, None))  # type: ignore[arg-type]
+
+
+def test_a_spreadsheet_takes_nothing_for_a_formula() -> None:
+    file = io.StringIO()
+    waiting = {name: value for name, value in ITEM.items() if name not in ("height", "time")}
+    _csv(iter([[ITEM, waiting | {"amount": "-0.50000000", "label": "@x\x1b[2J"}]]), file)
+    first, second = csv.DictReader(io.StringIO(file.getvalue()))
+    assert (first["memos"], first["time"]) == ("'=cmd()", "2026-11-21T00:00:00Z")
+    assert (second["amount"], second["label"]) == ("-0.50000000", "'@x?[2J")
+    assert (second["time"], second["height"], second["fee"]) == ("", "", "")
+
+
+def test_json_is_one_array() -> None:
+    for pages in ([], [[ITEM], [ITEM, ITEM]]):
+        file = io.StringIO()
+        _json(iter(pages), file)
+        assert json.loads(file.getvalue()) == [item for page in pages for item in page]
+
+
+def test_a_row_says_nothing_where_there_is_nothing_to_say() -> None:
+    bare = {name: value for name, value in ITEM.items() if name not in ("height", "time")}
+    row = _row(bare | {"status": "waiting"})
+    assert (row["time"], row["fee"], row["amount"]) == ("", "", "+1.50000000")
+    assert row["confirmations"] == "waiting"
+    assert row["note"] == "=cmd(); invoice 0011223344556677"
+
+
+def test_times_are_read_in_utc() -> None:
+    assert _moment(None, "--since") is None
+    assert _moment("2026-11-29", "--since") == 1_795_910_400_000
+    assert _moment("2026-11-29T12:00+02:00", "--since") == 1_795_910_400_000 + 10 * 3_600_000
+    for wrong in ("yesterday", "1960-01-01", "2026-13-01", "9" * 99):
+        with pytest.raises(typer.BadParameter):
+            _moment(wrong, "--since")
