@@ -49,7 +49,12 @@ def width() -> int:
 
 def styled(text: str, code: str) -> str:
     """Return a text in a colour, where the terminal has any."""
-    plain = not text or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    plain = (
+        not text
+        or not code
+        or os.environ.get("NO_COLOR")
+        or os.environ.get("TERM", "dumb") == "dumb"
+    )
     return text if plain else f"\x1b[{code}m{text}\x1b[0m"
 
 

@@ -102,5 +102,6 @@ def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm")
     assert tables.styled("x", tables.RED) == "\x1b[31mx\x1b[0m"
+    assert tables.styled("x", "") == "x"
     monkeypatch.setenv("TERM", "dumb")
     assert tables.styled("x", tables.RED) == "x"
