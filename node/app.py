@@ -20,7 +20,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
-from unchained.node.base.config import NetworkConfig, RpcConfig
+from unchained.node.base.config import NetworkConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
@@ -28,7 +28,6 @@ from unchained.node.base.ports import (
     LONE_NETWORKS,
     machine_has_ipv6,
     places_to_listen,
-    rpc_place,
 )
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import ThreadRunner
@@ -57,9 +56,9 @@ from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.observe.task_trace import TraceRecorder
 from unchained.node.observe.task_tree import TaskTree
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.readiness import ReadinessCheck
-from unchained.node.rpc.http.server import RpcSettings, Server
+from unchained.node.rpc.http.rpc_settings import rpc_settings
+from unchained.node.rpc.http.server import Server
 from unchained.node.rpc.methods.node import Control
 from unchained.node.rpc.node_server import ServerParts, node_server
 from unchained.node.sync.alone import ALONE_S, say_alone
@@ -316,7 +315,7 @@ async def build(
             )
             # Describing every method takes a quarter of a second.
             rpc = observer.rpc = await trio.to_thread.run_sync(
-                node_server, parts, _rpc_settings(config.rpc, data_dir, network)
+                node_server, parts, rpc_settings(config.rpc, data_dir, network.name)
             )
     except BaseException:
         with trio.CancelScope(shield=True):
@@ -417,24 +416,6 @@ def _make_network(
         log=log,
         resolver=NoResolver() if config.proxy else None,
         ways_in=ways_in_of(config, network, transport, data_dir, log),
-    )
-
-
-def _rpc_settings(config: RpcConfig, data_dir: Path, network: Network) -> RpcSettings:
-    host, port, takes_next = rpc_place(config.listen, network.name)
-    return RpcSettings(
-        data_dir,
-        host=host,
-        port=port,
-        takes_next=takes_next,
-        names=config.names,
-        user=config.user or None,
-        password=PasswordHash.parse(config.password_hash) if config.user else None,
-        mining_token_file=(
-            Path(config.mining_token_file).expanduser() if config.mining_token_file else None
-        ),
-        open_read=config.open_read,
-        page=config.page,
     )
 
 

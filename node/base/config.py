@@ -40,6 +40,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     log_files: Annotated[
         int, Meta(ge=1, le=100, description="Log files kept, the present one included.")
     ] = 5
+    log_hours: Annotated[
+        int,
+        Meta(ge=0, le=8760, description="Age at which the log file is set aside, hours; 0: none."),
+    ] = 24
+    log_days: Annotated[
+        int,
+        Meta(ge=0, le=3650, description="Days for which old log files are kept; 0: no bound."),
+    ] = 14
 
 
 class MiningConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -243,6 +251,20 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_read: Annotated[
         bool, Meta(description="Answer read-only methods without the token in rpc.token.")
     ] = False
+    socket: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|off|/.+)$",
+            extra={"expected": "auto, off or an absolute path"},
+            description="Unix socket that gives full access to the node's own user, and to nobody "
+            "else; auto: rpc.socket in the data directory.",
+        ),
+    ] = AUTO
+    tls_certificate: Annotated[
+        str,
+        Meta(description="File (PEM) of the certificate that the RPC shows; empty: no TLS."),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File (PEM) of the certificate's key.")] = ""
     page: Annotated[
         PageAccess,
         Meta(

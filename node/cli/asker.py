@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 # The client brings Trio and TLS: it is imported when a node is asked, not for help or errors.
 
+TOKEN_BYTES_MAX: Final = 512
+"""Bytes of a file with a token."""
+
 ASK_SECONDS: Final = 60.0
 """How long a command waits for an answer unless it says otherwise."""
 
@@ -70,6 +73,19 @@ _ID_DIGITS: Final = 64
 _PREFIX: Final = re.compile(r"[0-9a-f]{4,63}", re.ASCII)
 _PEER_PREFIX: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{1,40}", re.ASCII)
 
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="Show the node this token, not the cookie."),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rpc-certificate",
+        metavar="FILE",
+        help="Trust this certificate (PEM), and those that it signs, for the RPC over https.",
+    ),
+]
+
 
 class CommandFailedError(Exception):
     """A command could not do what it was asked to; the text is one line that says what to do.
@@ -92,6 +108,8 @@ class Asker:
         json: bool,
         columns: str | None = None,
         words: CommandWords | None = None,
+        token_file: Path | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self.flags = {
             "node.network": ("--network", network),
@@ -99,6 +117,8 @@ class Asker:
         }
         """The flags that lead to the settings, as `settings_from` takes them."""
         self._url = rpc
+        self._token_file = token_file
+        self._certificate = certificate
         self._client: Client | None = None
         self._wallets: LocalWallets | None = None
         self.json = json
@@ -199,13 +219,17 @@ class Asker:
 
         if self._client is None:
             directory = self.data_dir()
+            token = None if self._token_file is None else _token_in(self._token_file)
             if self._url is None:
-                endpoint = Endpoint.of(directory)
+                endpoint = Endpoint.of(directory, token=token)
             else:
+                cookie = None if token is not None else directory / COOKIE_FILE
                 try:
-                    endpoint = Endpoint.at(self._url, cookie=directory / COOKIE_FILE)
+                    endpoint = Endpoint.at(self._url, cookie=cookie, token=token)
                 except ValueError as error:
                     raise typer.BadParameter(str(error), param_hint="--rpc") from None
+            if self._certificate is not None:
+                endpoint = endpoint.trusting(self._certificate)
             self._client = Client(endpoint, timeout=ASK_SECONDS)
         return self._client
 
@@ -355,6 +379,20 @@ def _members(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+def _token_in(file: Path) -> str:
+    """Return the token in a file. Raises `typer.BadParameter`."""
+    try:
+        with file.open("rb") as stream:
+            token = stream.read(TOKEN_BYTES_MAX + 1).decode("ascii").strip()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--token-file") from None
+    except UnicodeDecodeError:
+        token = ""
+    if not 0 < len(token) <= TOKEN_BYTES_MAX or not token.isprintable():
+        raise typer.BadParameter(f"{file} holds no token", param_hint="--token-file")
+    return token
+
+
 def asking(
     app: typer.Typer, name: str, *, table: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -365,6 +403,8 @@ def asking(
         "network": (NetworkOption, None),
         "data_dir": (DataDirOption, None),
         "rpc": (RpcOption, None),
+        "token_file": (TokenFileOption, None),
+        "certificate": (CertificateOption, None),
         "json": (JsonOption, False),
     }
     if table:

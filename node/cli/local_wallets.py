@@ -25,7 +25,9 @@ from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.rpc.core.errors import RpcError
 from unchained.node.rpc.core.registry import Registry
+from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.core.values import encode
+from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenBook
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
@@ -101,7 +103,11 @@ class LocalWallets:
             WalletRoom(self._wallets, chain),
             PaymentRoom(self._wallets),
             ProofRoom(self._wallets),
-            KeepingRoom(self._wallets),
+            KeepingRoom(
+                self._wallets,
+                TokenBook(settings.data_dir / TOKENS_FILE, SystemClock()),
+                InlineRunner(),
+            ),
             ContractRoom(self._wallets),
         )
 
@@ -132,5 +138,7 @@ class LocalWallets:
                 "no node runs here to say whether the chain has reached that height: leave "
                 "--birth-height out"
             )
-        found = await self._methods.find(method).call(params)
+        # Who has the data directory is the owner of all that is in it.
+        with NODE_OWNER.acting():
+            found = await self._methods.find(method).call(params)
         return msgspec.to_builtins(found, enc_hook=encode)

@@ -71,6 +71,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("status",),
         "Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.",
     ),
+    "logs": Command(
+        ("logs",), "Print the log from the data directory, those set aside before it first"
+    ),
+    "token": Command(("token",), "Give rights to single wallets, and take them back."),
     "config": Command(("config",), "Show the settings, or write a file to change them."),
     "db": Command(("db",), "Check, measure or copy a node's store."),
     "id": Command(("identity",), "Print the node's peer id; its key is made if there is none yet."),

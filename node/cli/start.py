@@ -127,8 +127,8 @@ def run_until_stopped(
     from unchained.node.notify.command_target import BadCommandError
     from unchained.node.notify.targets import NotifySecretError
     from unchained.node.peers.asmap import BadAsmapError
-    from unchained.node.rpc.http.gatekeeper import TokenError
-    from unchained.node.rpc.http.listener import ListenError
+    from unchained.node.rpc.http.sockets import ListenError
+    from unchained.node.rpc.http.tokens import TokenError
     from unchained.node.transport.contract import (
         BadAddressError,
         BadIdentityError,

@@ -20,7 +20,8 @@ from unchained.node.observe.metric_table import BUILD_INFO, METRICS
 from unchained.node.observe.node_observer import NodeObserver
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.server import WebPage, access_of
+from unchained.node.rpc.http.asgi import caller_of
+from unchained.node.rpc.http.web_site import WebPage
 
 SHORT_ID_CHARACTERS: Final = 12
 """Of an anchor's id, in exemplars."""
@@ -104,7 +105,7 @@ class MetricsPage:
 
     async def answer(self, request: Request) -> Response:
         """Return the metrics, or why not, in one line."""
-        if access_of(request) < Access.READ and not self._is_open_to(request):
+        if caller_of(request.scope).access < Access.READ and not self._is_open_to(request):
             return Response("this page needs the read-only token\n", 401, media_type="text/plain")
         from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 

@@ -43,8 +43,11 @@ from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenBook
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
+from unchained.node.rpc.http.web_site import WebPage
 from unchained.node.rpc.methods.chain import ChainRoom
 from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
@@ -62,6 +65,7 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom, SeriesSource
 from unchained.node.rpc.methods.store_reader import StoreReader
+from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
@@ -157,6 +161,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         miner=miner,
         peers=peers,
     )
+    tokens = TokenBook(parts.data_dir / TOKENS_FILE, clock)
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
@@ -170,8 +175,9 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        TokenRoom(tokens, parts.wallets, parts.runner),
         ProofRoom(parts.wallets),
-        KeepingRoom(parts.wallets),
+        KeepingRoom(parts.wallets, tokens, parts.runner),
         ContractRoom(parts.wallets),
         DbRoom(parts.store, parts.runner),
         HistoryRoom(parts.wallets, chain.queries),
@@ -195,6 +201,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         wallet_events=WalletEventLog(parts.wallets),
         site=site,
         translations=TRANSLATIONS,
+        tokens=tokens,
     )
     counted["rpc"] = server
     return server

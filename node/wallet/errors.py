@@ -28,6 +28,7 @@ WalletError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
 │   ├── InsufficientFundsError    the coins do not suffice
+│   ├── SpendingLimitError        more than whoever asks may spend in a day
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
 ├── ContractError                 a condition shared with others that is malformed or does not apply
@@ -288,6 +289,18 @@ class InsufficientFundsError(SpendingError):
         )
         self.needed = needed
         self.available = available
+
+
+class SpendingLimitError(SpendingError):
+    """It is more than whoever asks may spend. Amounts in grains."""
+
+    word = "SPENDING_LIMIT"
+
+    def __init__(self, amount: int, spent: int, limit: int) -> None:
+        super().__init__(
+            f"the token may spend {shortest(limit)} UNC a day, has spent {shortest(spent)} UNC in "
+            f"the last 24 hours, and this takes {shortest(amount)} UNC"
+        )
 
 
 class ConsolidationNeededError(SpendingError):

@@ -15,8 +15,10 @@ import msgspec
 
 from unchained.node.base.randomness import Randomness
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, TAG_SIZE, Paycode, encode_paycode
+from unchained.node.primitives.amounts import shortest
 from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -87,6 +89,10 @@ class InvoiceBook:
         tag = self._new_tag() if tag is None else tag
         if len(tag) != TAG_SIZE or tag == NO_TAG:
             raise InvoiceError(f"an invoice is named by {TAG_SIZE} bytes that are not all zero")
+        if amount is not None and amount < DUST:
+            raise InvoiceError(
+                f"an invoice is for at least {shortest(DUST)} UNC: less is not relayed"
+            )
         store = self._store
         key = store.sealer.pseudonym(tag)
         with store.transaction():

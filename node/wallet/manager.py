@@ -15,6 +15,7 @@ import trio
 
 from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.contract_spender import rivals_at
 from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
@@ -420,6 +421,7 @@ class WalletManager(WalletKeeper):
             self.refused += 1
             await self._forget(self._entry(name), outgoing.txid)
             raise
+        spending.note_sent(outgoing.txid)
         if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
             # sent by somebody else long ago: no anchor that is still to be read includes it
             await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
@@ -435,6 +437,7 @@ class WalletManager(WalletKeeper):
         return outgoing
 
     async def _forget(self, entry: OpenWallet, txid: Txid) -> None:
+        spending.note_refused(txid)
         await self._on(entry, lambda wallet: wallet.store.forget_outgoing(txid))
 
     def _included_at(self, txid: Txid) -> int | None:

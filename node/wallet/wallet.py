@@ -22,6 +22,7 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
@@ -44,7 +45,7 @@ from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.recogniser import Recogniser
+from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
 from unchained.node.wallet.records import (
     AccountRef,
     Balance,
@@ -332,16 +333,25 @@ class Wallet:
         assert key is not None, "it is an account of the wallet"
         return key
 
-    def sign(self, unsigned: Unsigned) -> Unsigned:
-        """Add the signatures that the wallet's keys can give. Raises `WalletLockedError`,
-        `WatchOnlyError`."""
+    def sign(self, unsigned: Unsigned, *, replaces: bytes = b"") -> Unsigned:
+        """Add the signatures that the wallet's keys can give; what it takes out of the wallet
+        counts against the limit of whoever asks, `replaces` being the txid of a transfer whose
+        place it takes. Raises `WalletLockedError`, `WatchOnlyError`, `SpendingLimitError`."""
         self._unlocked()
+        if spending.is_limited():
+            sized = SizedTransfer.of(unsigned.transfer())
+            back = sum(
+                coin.value
+                for coin in self._recogniser.transfer(sized, None, 0).found
+                if coin.account != CONTRACT_ACCOUNT
+            )
+            spending.reserve(sized.txid, max(sum(unsigned.values) - back, 0), replaces)
         return unsigned.sign(self._key_for, self.randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
         """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
-        `SigningError`."""
-        return self.sign(prepared.unsigned).finish(self.network)
+        `SpendingLimitError`, `SigningError`."""
+        return self.sign(prepared.unsigned, replaces=prepared.replaces).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""

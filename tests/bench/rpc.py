@@ -45,8 +45,10 @@ from unchained.node.rpc.client.client import Client, Endpoint
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
-from unchained.node.rpc.http.listener import HttpLimits, Listener, listen
-from unchained.node.rpc.http.server import Bound, RpcSettings, Server
+from unchained.node.rpc.http.listener import HttpLimits, Listener
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Bound, Server
+from unchained.node.rpc.http.sockets import listen
 
 RUNS = 25
 REQUESTS = 400

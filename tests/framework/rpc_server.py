@@ -23,7 +23,9 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex, Secret
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
-from unchained.node.rpc.http.server import Bound, RpcSettings, Server, WebPage
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Bound, Server
+from unchained.node.rpc.http.web_site import WebPage
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="anchors since genesis")]
 

@@ -45,7 +45,7 @@ from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
 from unchained.node.rpc.core.openrpc import registry
-from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.manager import WalletManager
@@ -263,7 +263,7 @@ class House:
             "method": "wallet.send",
             "params": {"payments": [{"payee": "lock:" + "11" * 32, "amount": "0.1"}]},
         }
-        answer = await self._rpc.answer(json.dumps(call).encode(), Access.FULL)
+        answer = await self._rpc.answer(json.dumps(call).encode(), NODE_OWNER)
         assert "result" in json.loads(answer.body), answer.body
         await trio.testing.wait_all_tasks_blocked()
 

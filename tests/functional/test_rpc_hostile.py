@@ -18,7 +18,7 @@ from tests.framework.rpc_server import RunningServer, running
 from unchained.node.rpc.core.dispatcher import CallLimits
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.listener import HttpLimits
-from unchained.node.rpc.http.server import RpcSettings
+from unchained.node.rpc.http.rpc_settings import RpcSettings
 
 HONEST = call("test.echo", ["honest"])
 

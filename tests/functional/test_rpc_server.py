@@ -23,10 +23,13 @@ from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.http.asgi import caller_of
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.gatekeeper import PasswordHash
-from unchained.node.rpc.http.listener import ListenError
-from unchained.node.rpc.http.server import RpcSettings, Server, WebPage, access_of
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.sockets import ListenError
+from unchained.node.rpc.http.web_site import WebPage
 
 HASH = "ab" * 32
 
@@ -112,7 +115,9 @@ async def test_health_and_readiness(tmp_path: Path) -> None:
 
 
 async def who(request: Request) -> Response:
-    return PlainTextResponse(f"{request.path_params['name']} {access_of(request).name}")
+    return PlainTextResponse(
+        f"{request.path_params['name']} {caller_of(request.scope).access.name}"
+    )
 
 
 async def broken(request: Request) -> Response:

@@ -8,9 +8,11 @@ needs to ask one question is all that this module imports.
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from unchained.node.rpc.client.calls import (
@@ -47,6 +49,29 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, host: str, timeout: float) -> None:
+        super().__init__(host, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _connection(end: Endpoint, seconds: float) -> http.client.HTTPConnection:
+    """Return a connection to be made. Raises UnreachableError."""
+    if end.socket is not None:
+        return _SocketConnection(end.socket, end.host, seconds)
+    if end.secure:
+        return http.client.HTTPSConnection(end.host, end.port, timeout=seconds, context=end.tls())
+    return http.client.HTTPConnection(end.host, end.port, timeout=seconds)
 
 
 class Client:
@@ -116,8 +141,7 @@ class Client:
         self, verb: str, path: str, body: bytes | None, seconds: float
     ) -> Iterator[http.client.HTTPResponse]:
         end = self._endpoint
-        kind = http.client.HTTPSConnection if end.secure else http.client.HTTPConnection
-        with closing(kind(end.host, end.port, timeout=seconds)) as connection:
+        with closing(_connection(end, seconds)) as connection:
             with self._reported(seconds):
                 connection.request(
                     verb, path, body, end.headers(None if body is None else len(body))
@@ -138,7 +162,7 @@ class Client:
         """Turn what the network raises into words for a person."""
         try:
             yield
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             raise NodeNotRunningError from None
         except TimeoutError:
             raise NodeTimedOutError(late(seconds)) from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
+from unchained.node.rpc.core.credential_files import COOKIE_FILE, SOCKET_FILE, URL_FILE
 from unchained.node.rpc.core.errors import short
 
 _USER_AGENT: Final = "unchained-client"
@@ -35,43 +36,69 @@ class NodeTimedOutError(ClientError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
-    """Where a node listens, and the credentials for it. It does not show them."""
+    """Where a node listens, and the credentials for it. It does not show them.
+
+    With a `socket`, that is where it listens, and `host` what it is called there. `certificate` is
+    a file of certificates to be trusted instead of the system's.
+    """
 
     host: str
     port: int
     secure: bool = False
     authorization: str | None = None
+    socket: Path | None = None
+    certificate: Path | None = None
 
     @classmethod
     def at(cls, url: str, *, cookie: Path | None = None, token: str | None = None) -> Endpoint:
-        """Return the endpoint at `url` with the cookie of a file, or a read-only token.
+        """Return the endpoint at `url`, with the cookie of a file, or a token.
 
         Raises ValueError for a URL that is none, NodeNotRunningError where there is no cookie,
         Unreachable where it cannot be read.
         """
+        authorization = None if token is None else f"Bearer {token}"
         parts = urlsplit(url)
+        if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+            return cls("localhost", 0, False, authorization, Path(parts.path))
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
             raise ValueError(f"a node's URL looks like http://127.0.0.1:9332, not {short(url)!r}")
         if parts.username is not None or parts.password is not None:
             raise ValueError("a node's URL holds no credentials: others could read them there")
-        authorization = None if token is None else f"Bearer {token}"
         if cookie is not None:
             authorization = _basic(_read(cookie))
         secure = parts.scheme == "https"
         return cls(parts.hostname, parts.port or (443 if secure else 80), secure, authorization)
 
     @classmethod
-    def of(cls, data_directory: Path) -> Endpoint:
-        """Return the endpoint of the node that runs on `data_directory`.
+    def of(cls, data_directory: Path, *, token: str | None = None) -> Endpoint:
+        """Return the endpoint of the node that runs on `data_directory`: its socket, which takes no
+        credentials, else its address, with the cookie. A token is shown in place of either.
 
         Raises NodeNotRunningError, Unreachable.
         """
+        socket = data_directory / SOCKET_FILE
+        if _is_socket(socket):
+            return cls.at(f"unix:{socket.absolute()}", token=token)
         url = _read(data_directory / URL_FILE)
-        return cls.at(url, cookie=data_directory / COOKIE_FILE)
+        cookie = None if token is not None else data_directory / COOKIE_FILE
+        return cls.at(url, cookie=cookie, token=token)
 
     def with_password(self, user: str, password: str) -> Endpoint:
         """Return the same place with other credentials."""
-        return Endpoint(self.host, self.port, self.secure, _basic(f"{user}:{password}"))
+        return replace(self, authorization=_basic(f"{user}:{password}"))
+
+    def trusting(self, certificate: Path) -> Endpoint:
+        """Return the same place, known by a file of certificates (PEM)."""
+        return replace(self, certificate=certificate)
+
+    def tls(self) -> ssl.SSLContext:
+        """Return what a connection is encrypted by. Raises UnreachableError for a file that holds
+        no certificates."""
+        try:
+            return ssl.create_default_context(cafile=self.certificate)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else "no certificates"
+            raise UnreachableError(f"{self.certificate}: {reason}") from None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.host!r}, {self.port})"
@@ -80,6 +107,8 @@ class Endpoint:
     def netloc(self) -> str:
         """The host and port as the Host header has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.socket is not None:
+            return host
         return f"{host}:{self.port}"
 
     def headers(self, length: int | None) -> dict[str, str]:
@@ -90,6 +119,13 @@ class Endpoint:
         if self.authorization is not None:
             made["Authorization"] = self.authorization
         return made
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
 
 
 def _basic(pair: str) -> str:
@@ -108,7 +144,7 @@ def _read(path: Path) -> str:
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether every address that was tried refused the connection."""
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return True
     causes = error.__cause__
     if isinstance(causes, BaseExceptionGroup):

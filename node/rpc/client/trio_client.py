@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
@@ -115,6 +114,17 @@ class TrioClient:
         raise NodeTimedOutError(late(seconds))
 
 
+async def _stream(end: Endpoint) -> trio.abc.Stream:
+    """Connect. Raises OSError, UnreachableError."""
+    if end.socket is not None:
+        return await trio.open_unix_socket(end.socket)
+    if end.secure:
+        return await trio.open_ssl_over_tcp_stream(
+            end.host, end.port, ssl_context=end.tls(), https_compatible=True
+        )
+    return await trio.open_tcp_stream(end.host, end.port)
+
+
 class _Exchange:
     """One request, sent, and its answer, being read."""
 
@@ -129,13 +139,7 @@ class _Exchange:
     async def open(cls, end: Endpoint, verb: str, path: str, body: bytes | None) -> _Exchange:
         """Connect, send, and return once the status of the answer is known."""
         try:
-            stream: trio.abc.Stream = (
-                await trio.open_ssl_over_tcp_stream(
-                    end.host, end.port, ssl_context=ssl.create_default_context()
-                )
-                if end.secure
-                else await trio.open_tcp_stream(end.host, end.port)
-            )
+            stream = await _stream(end)
         except OSError as error:
             if is_refusal(error):
                 raise NodeNotRunningError from None

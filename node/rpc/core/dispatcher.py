@@ -24,15 +24,16 @@ from unchained.node.rpc.core.errors import (
     RpcError,
     TimedOutError,
     TooLargeError,
-    UnauthorizedError,
     from_protocol,
     short,
 )
-from unchained.node.rpc.core.registry import Access, Method, Registry
+from unchained.node.rpc.core.registry import Method, Registry
+from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.core.values import encode
 
 _VERSION: Final = "2.0"
-_MEMBERS: Final = frozenset(("jsonrpc", "method", "params", "id"))
+_EARLIER: Final = ("1.0", "1.1")
+"""What requests of Bitcoin-style clients may name as their version; most name none."""
 _BRACKETS_ONLY: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _LONGEST_ID: Final = 256
 """Longest id, in characters, that an answer repeats."""
@@ -122,6 +123,11 @@ class Dispatcher:
         self.latency = Latency()
         """How long calls take, those that wait for something to happen left out."""
 
+    @property
+    def registry(self) -> Registry:
+        """The methods that are called."""
+        return self._registry
+
     def statistics(self) -> dict[str, CallStatistics]:
         """Return a snapshot of what each method that was called has seen."""
         return {
@@ -133,8 +139,8 @@ class Dispatcher:
         """Return how many calls wait for their turn."""
         return ChannelStatistics(self._calls.waiting, self._calls.queued)
 
-    async def answer(self, body: bytes, access: Access, gone: Gone = trio.sleep_forever) -> Answer:
-        """Return the answer to a request's body from a caller with `access`.
+    async def answer(self, body: bytes, caller: Caller, gone: Gone = trio.sleep_forever) -> Answer:
+        """Return the answer to a request's body from a caller.
 
         Never raises for what the caller or a method did. Cancelling it cancels the call that
         is running; those before it in a batch have happened.
@@ -142,28 +148,30 @@ class Dispatcher:
         try:
             request = read_json(body, self._limits.depth)
             if not isinstance(request, list):
-                return await self._single(request, access, gone)
-            return await self._batch(request, access, gone)
+                return await self._single(request, caller, gone)
+            return await self._batch(request, caller, gone)
         except RpcError as error:
             return refusal(error)
 
-    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
-        """Return the result of one call, as JSON, to a caller with `access`, under the same limits
-        as others. Raises an RpcError. Cancelling it cancels the call."""
-        return await self._call(self._registry.find(name), params, access, trio.sleep_forever)
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        """Return the result of one call, as JSON, to a caller, under the same limits as others.
 
-    async def _single(self, request: Any, access: Access, gone: Gone) -> Answer:
-        reply, error = await self._handle(request, access, gone)
+        Raises an RpcError. Cancelling it cancels the call.
+        """
+        return await self._call(self._registry.find(name), params, caller, trio.sleep_forever)
+
+    async def _single(self, request: Any, caller: Caller, gone: Gone) -> Answer:
+        reply, error = await self._handle(request, caller, gone)
         if reply is None:
             return Answer(204, b"")
         if len(reply) > self._limits.answer_bytes:
             error = self._too_long()
-            reply = _failure(error, _identity(request))
+            reply = _failure(error, request)
         if error is None:
             return Answer(200, reply)
         return Answer(error.status, reply, _retry_after(error))
 
-    async def _batch(self, requests: list[Any], access: Access, gone: Gone) -> Answer:
+    async def _batch(self, requests: list[Any], caller: Caller, gone: Gone) -> Answer:
         limit = self._limits.batch
         if not requests:
             raise InvalidRequestError("a batch holds at least one request")
@@ -175,14 +183,14 @@ class Dispatcher:
         size = 0
         for request in requests:
             if size > self._limits.answer_bytes:
-                reply: bytes | None = _failure(self._too_long(), _identity(request))
+                reply: bytes | None = _failure(self._too_long(), request)
             else:
-                reply, _ = await self._handle(request, access, gone)
+                reply, _ = await self._handle(request, caller, gone)
             if reply is None:
                 continue
             if size + len(reply) > self._limits.answer_bytes:
                 size = self._limits.answer_bytes + 1
-                reply = _failure(self._too_long(), _identity(request))
+                reply = _failure(self._too_long(), request)
             else:
                 size += len(reply)
             replies.append(reply)
@@ -191,34 +199,31 @@ class Dispatcher:
         return Answer(200, b"[" + b",".join(replies) + b"]")
 
     async def _handle(
-        self, request: Any, access: Access, gone: Gone
+        self, request: Any, caller: Caller, gone: Gone
     ) -> tuple[bytes | None, RpcError | None]:
         """Return the reply (none to a notification) and the error that it reports, if any."""
-        identity = _identity(request)
         silent = False
         try:
             name, params, silent = _read_request(request)
-            result = await self._call(self._registry.find(name), params, access, gone)
+            result = await self._call(self._registry.find(name), params, caller, gone)
         except RpcError as error:
-            return (None if silent else _failure(error, identity)), error
+            return (None if silent else _failure(error, request)), error
         if silent:
             return None, None
-        reply = {"jsonrpc": _VERSION, "result": msgspec.Raw(result), "id": identity}
-        return msgspec.json.encode(reply), None
+        return _success(msgspec.Raw(result), request), None
 
     async def _call(
-        self, method: Method, params: dict[str, Any] | list[Any], access: Access, gone: Gone
+        self, method: Method, given: dict[str, Any] | list[Any], caller: Caller, gone: Gone
     ) -> bytes:
         """Return the method's result as JSON, or raise an RpcError."""
-        if method.access > access:
-            raise UnauthorizedError(_missing(method.access, access))
+        params = caller.authorize(method, given)
         tally = self._tallies.setdefault(method.name, _Tally())
         began = trio.current_time()
         tally.calls += 1
         try:
             async with _Admission(self._polls if method.long_poll else self._calls):
                 limit = method.timeout or self._limits.call_seconds
-                with trio.move_on_after(limit) as scope:
+                with trio.move_on_after(limit) as scope, caller.acting():
                     if method.long_poll:
                         result = await _unless_gone(method, params, gone)
                     else:
@@ -259,7 +264,7 @@ class Dispatcher:
 
 def refusal(error: RpcError) -> Answer:
     """Return the answer to a request that fails as a whole."""
-    return Answer(error.status, _failure(error, None), _retry_after(error))
+    return Answer(error.status, _failure(error, {"jsonrpc": _VERSION}), _retry_after(error))
 
 
 def frames(error: BaseException) -> str:
@@ -340,10 +345,7 @@ def _read_request(request: Any) -> tuple[str, dict[str, Any] | list[Any], bool]:
     """Return method, params, and whether it is a notification (no id: no reply)."""
     if not isinstance(request, dict):
         raise InvalidRequestError(f"a request is an object, not {_kind(request)}")
-    for member in request:
-        if member not in _MEMBERS:
-            raise InvalidRequestError(f"a request has no member {short(repr(member))}")
-    if request.get("jsonrpc") != _VERSION:
+    if not _is_earlier(request) and request["jsonrpc"] != _VERSION:
         raise InvalidRequestError('a request has "jsonrpc": "2.0"')
     if request.get("id") != _identity(request):
         raise InvalidRequestError(
@@ -353,9 +355,17 @@ def _read_request(request: Any) -> tuple[str, dict[str, Any] | list[Any], bool]:
     if not isinstance(name, str):
         raise InvalidRequestError("a request names its method in a string")
     params = request.get("params", {})
+    if params is None and _is_earlier(request):
+        params = []
     if not isinstance(params, dict | list):
         raise InvalidParamsError(f"params are an object or an array, not {_kind(params)}")
-    return name, params, "id" not in request
+    return name, params, "id" not in request and not _is_earlier(request)
+
+
+def _is_earlier(request: Any) -> bool:
+    """Return whether a request is one of JSON-RPC 1.0, as Bitcoin-style clients send it: its answer
+    has a result and an error, of which one is null, and there is always one."""
+    return isinstance(request, dict) and request.get("jsonrpc", _EARLIER[0]) in _EARLIER
 
 
 def _kind(value: object) -> str:
@@ -370,15 +380,23 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "null")
 
 
-def _failure(error: RpcError, identity: object) -> bytes:
-    return msgspec.json.encode(
-        {
-            "jsonrpc": _VERSION,
-            "error": {"code": error.code, "message": error.message, "data": error.data},
-            "id": identity,
-        },
-        enc_hook=encode,
-    )
+def _success(result: object, request: Any) -> bytes:
+    """Return the reply to a request that was carried out."""
+    if _is_earlier(request):
+        reply = {"result": result, "error": None, "id": _identity(request)}
+    else:
+        reply = {"jsonrpc": _VERSION, "result": result, "id": _identity(request)}
+    return msgspec.json.encode(reply)
+
+
+def _failure(error: RpcError, request: Any) -> bytes:
+    """Return the reply to a request that failed."""
+    told = {"code": error.code, "message": error.message, "data": error.data}
+    if _is_earlier(request):
+        reply = {"result": None, "error": told, "id": _identity(request)}
+    else:
+        reply = {"jsonrpc": _VERSION, "error": told, "id": _identity(request)}
+    return msgspec.json.encode(reply, enc_hook=encode)
 
 
 def _sole(error: Exception) -> Exception:
@@ -391,18 +409,6 @@ def _sole(error: Exception) -> Exception:
 def _retry_after(error: RpcError) -> int | None:
     after = error.data.get("retry_after")
     return after if isinstance(after, int) else None
-
-
-def _missing(wanted: Access, given: Access) -> str:
-    if wanted is Access.READ:
-        return "this method needs the read-only token, the cookie, or user and password"
-    if wanted is Access.MINE:
-        return "this method needs the miners' token, the cookie, or user and password"
-    if given is Access.READ:
-        return "this method needs full access: the read-only token is not enough"
-    if given is Access.MINE:
-        return "this method needs full access: the miners' token is not enough"
-    return "this method needs the cookie, or user and password"
 
 
 class _Admission:
@@ -428,7 +434,7 @@ class _Admission:
         self._room.limiter.release_on_behalf_of(self)
 
 
-async def _unless_gone(method: Method, params: dict[str, Any] | list[Any], gone: Gone) -> Any:
+async def _unless_gone(method: Method, params: Mapping[str, Any] | list[Any], gone: Gone) -> Any:
     """Run a method that waits, and cancel it when its caller goes away."""
     outcome: list[Any] = []
     failure: list[Exception] = []

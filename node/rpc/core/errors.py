@@ -167,13 +167,16 @@ class UnauthorizedError(RpcError):
 
 
 class ForbiddenError(RpcError):
-    """Where the request comes from or goes to is not allowed."""
+    """Where the request comes from or goes to is not allowed, or its token gives other rights."""
 
     family = "Forbidden"
     code = -32006
     status = 403
     word = "FORBIDDEN"
-    summary = "The Host header names another machine, or the request comes from a web page."
+    summary = (
+        "The Host header names another machine, the request comes from a web page, or the token "
+        "lacks the scope (MISSING_SCOPE) or is another wallet's (OTHER_WALLET)."
+    )
 
 
 class TimedOutError(RpcError):

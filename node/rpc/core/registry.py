@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from unchained.node.base import vocabulary
+from unchained.node.base.user_text import user_text
 from unchained.node.base.vocabulary import Named
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
 from unchained.node.rpc.core.values import Secret, decode
@@ -45,12 +46,23 @@ class Access(enum.IntEnum):
     """The cookie, or user and password. Whatever touches a wallet or steers the node."""
 
 
+@user_text("What a token may do with one wallet. None includes another.")
+class Scope(enum.StrEnum):  # noqa: D101 - described where docstrings are stripped too
+    READ = "read"
+    """See what it has, and has had."""
+    INVOICE = "invoice"
+    """Make and see what others pay to."""
+    SPEND = "spend"
+    """Pay from it, up to a limit, and unlock it for that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What `method` writes on a function."""
 
     name: str
     access: Access
+    scope: Scope | None
     timeout: float | None
     long_poll: bool
     errors: tuple[type[RpcError], ...]
@@ -60,18 +72,20 @@ def method(
     name: str,
     access: Access,
     *,
+    scope: Scope | None = None,
     timeout: float | None = None,
     long_poll: bool = False,
     errors: Iterable[type[RpcError]] = (),
 ) -> Callable[[F], F]:
     """Mark an async function as the method `name`.
 
-    timeout: seconds, where the server's own limit is not right. long_poll: the method waits for
-    something to happen; it is counted apart and cancelled when its caller goes away. errors:
-    families that it raises of its own accord, for the documentation. What it does is said by
-    `user_text`, the decorator below.
+    scope: what a token of a wallet has to have to call it; None: such tokens do not. A method with
+    a scope touches no wallet but the one that its parameter `wallet` names. timeout: seconds, where
+    the server's own limit is not right. long_poll: the method waits for something to happen; it is
+    counted apart and cancelled when its caller goes away. errors: families that it raises of its
+    own accord, for the documentation. What it does is said by `user_text`, the decorator below.
     """
-    mark = Mark(name, access, timeout, long_poll, tuple(errors))
+    mark = Mark(name, access, scope, timeout, long_poll, tuple(errors))
 
     def apply(function: F) -> F:
         setattr(function, _MARK, mark)
@@ -96,6 +110,7 @@ class Method:
 
     name: str
     access: Access
+    scope: Scope | None
     timeout: float | None
     long_poll: bool
     errors: tuple[type[RpcError], ...]
@@ -117,8 +132,7 @@ class Method:
 
     def check(self, params: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
         """Return the keyword arguments that `params` stand for. Raises InvalidParamsError."""
-        if isinstance(params, list):
-            params = self._named(params)
+        params = self.by_name(params)
         known = self._struct.__struct_fields__
         for name in params:
             if name not in known:
@@ -135,13 +149,19 @@ class Method:
             raise InvalidParamsError(short(f"{self.name}: {text}")) from None
         return {name: getattr(checked, name) for name in known}
 
-    def _named(self, values: list[Any]) -> dict[str, Any]:
+    def by_name(self, params: Mapping[str, Any] | list[Any]) -> Mapping[str, Any]:
+        """Return parameters, given by name or by position, by name.
+
+        Raises InvalidParamsError where there are too many.
+        """
+        if not isinstance(params, list):
+            return params
         names = self._struct.__struct_fields__
-        if len(values) > len(names):
+        if len(params) > len(names):
             raise InvalidParamsError(
-                f"{self.name} has {len(names)} parameters, not {len(values)}{self._instead('')}"
+                f"{self.name} has {len(names)} parameters, not {len(params)}{self._instead('')}"
             )
-        return dict(zip(names, values, strict=False))
+        return dict(zip(names, params, strict=False))
 
     def _renamed_inside(self, failure: str) -> str:
         """Return what an unknown member of an object among the parameters is called, if it once
@@ -263,6 +283,7 @@ def _describe(
     return Method(
         name=mark.name,
         access=mark.access,
+        scope=mark.scope,
         timeout=mark.timeout,
         long_poll=mark.long_poll,
         errors=mark.errors,

@@ -8,9 +8,13 @@ from starlette.types import Receive, Scope, Send
 
 from unchained.node.rpc.core.dispatcher import Answer, refusal
 from unchained.node.rpc.core.errors import RpcError
+from unchained.node.rpc.core.rights import Caller
 
-ACCESS: Final = "unchained"
-"""Under which name a request's state says what its credentials allow."""
+CALLER: Final = "unchained.caller"
+"""Under which name a request's state says who asks."""
+
+SESSION: Final = "unchained.session"
+"""Under which name a request's state holds the session that it belongs to, None where to none."""
 
 _PLAIN: Final = [
     (b"content-type", b"application/json"),
@@ -30,6 +34,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 def headers(scope: Scope, name: bytes) -> list[bytes]:
     """Return every header called `name` (lower case)."""
     return [bytes(value) for key, value in scope["headers"] if key == name]
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Return who asks."""
+    caller: Caller = scope["state"][CALLER]
+    return caller
 
 
 async def disconnected(receive: Receive) -> None:

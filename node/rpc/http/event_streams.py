@@ -13,14 +13,16 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.rpc.core.errors import (
     BusyError,
+    ForbiddenError,
     InvalidParamsError,
     NotFoundError,
     UnauthorizedError,
     short,
 )
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.registry import Scope as TokenScope
 from unchained.node.rpc.core.values import encode
-from unchained.node.rpc.http.asgi import ACCESS, disconnected, header, send_error
+from unchained.node.rpc.http.asgi import caller_of, disconnected, header, send_error
 
 _HEARTBEAT: Final = b": still here\n\n"
 _MAX_SEQUENCE: Final = 2**63 - 1
@@ -98,10 +100,12 @@ class EventStreams:
             )
         try:
             wallet, since = _asked(scope)
-            if wallet is not None and scope["state"][ACCESS] < Access.FULL:
-                raise UnauthorizedError("a wallet's events need full access")
-        except UnauthorizedError as error:
-            return await send_error(send, error)
+            if wallet is None:
+                caller_of(scope).check_access(Access.READ)
+            else:
+                caller_of(scope).check_wallet(wallet, TokenScope.READ)
+        except (UnauthorizedError, ForbiddenError) as error:
+            return await send_error(send, error, close=True)
         except InvalidParamsError as error:
             return await send_error(send, error, status=400)
         self._open += 1

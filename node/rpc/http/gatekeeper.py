@@ -6,6 +6,8 @@
   token it gives read-only access: for monitoring and the like.
 - a file that the configuration names, mode 0600, is kept likewise. As a bearer token it lets
   miners elsewhere take work and hand in coins.
+- `rpc.tokens` holds the hashes of tokens that give rights to single wallets (see `tokens`). A
+  client that knows basic authentication alone gives any token as the password of `__token__`.
 - a user and the scrypt hash of a password from the configuration give full access.
 """
 
@@ -28,7 +30,12 @@ from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
 from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.password_turns import PasswordTurns
+from unchained.node.rpc.http.tokens import TokenBook, TokenError
+
+TOKEN_USER: Final = "__token__"  # noqa: S105 - a name for those who can send no bearer token
+"""The user whose password is a token, for clients that know HTTP basic authentication alone."""
 
 _COOKIE_USER: Final = "__cookie__"
 _SECRET_BYTES: Final = 32
@@ -39,10 +46,6 @@ _SCRYPT_R: Final = 8
 _SCRYPT_P: Final = 1
 _SCRYPT_MEMORY: Final = 128 * 1024 * 1024
 _HASH: Final = re.compile(r"scrypt\$([0-9]{1,2})\$([0-9]{1,2})\$([0-9]{1,2})\$(\S+)\$(\S+)")
-
-
-class TokenError(ValueError):
-    """The token's file holds something else; the message is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Gatekeeper:
         user: str | None = None,
         password: PasswordHash | None = None,
         anonymous: Access = Access.PUBLIC,
+        tokens: TokenBook | None = None,
     ) -> None:
         self._key = SYSTEM.token_bytes(_SECRET_BYTES)
         self._cookie = self._digest(cookie)
@@ -130,11 +134,12 @@ class Gatekeeper:
         self._runner = runner
         self._user = None if user is None else self._digest(user)
         self._password = password
-        self._anonymous = anonymous
+        self._anonymous = Caller(anonymous)
+        self._tokens = tokens
         self._known: bytes | None = None
         self._turns = PasswordTurns()
 
-    async def access(self, header: bytes | None, address: str = "") -> Access:
+    async def caller(self, header: bytes | None, address: str = "") -> Caller:
         """Return what a request from an address with this Authorization header (none: no header)
         may do.
 
@@ -146,23 +151,32 @@ class Gatekeeper:
         scheme, _, value = header[:_MAX_HEADER].partition(b" ")
         value = value.strip()
         if scheme.lower() == b"bearer":
-            digest = self._digest_bytes(value)
-            if hmac.compare_digest(digest, self._token):
-                return Access.READ
-            if self._mining is not None and hmac.compare_digest(digest, self._mining):
-                return Access.MINE
-            raise UnauthorizedError("the token is wrong")
+            return self._bearer(value)
         if scheme.lower() != b"basic":
             raise UnauthorizedError("expected HTTP basic authentication or a bearer token")
         try:
             pair = base64.b64decode(value, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise UnauthorizedError("the Authorization header is malformed") from None
+        user, _, password = pair.partition(":")
+        if user == TOKEN_USER:
+            return self._bearer(password.encode())
         if hmac.compare_digest(self._digest(pair), self._cookie):
-            return Access.FULL
+            return NODE_OWNER
         if await self._is_user(pair, address):
-            return Access.FULL
+            return NODE_OWNER
         raise UnauthorizedError("user or password is wrong (the cookie changes at every start)")
+
+    def _bearer(self, token: bytes) -> Caller:
+        digest = self._digest_bytes(token)
+        if hmac.compare_digest(digest, self._token):
+            return Caller(Access.READ)
+        if self._mining is not None and hmac.compare_digest(digest, self._mining):
+            return Caller(Access.MINE)
+        found = None if self._tokens is None else self._tokens.caller(token.decode("latin-1"))
+        if found is None:
+            raise UnauthorizedError("the token is wrong, or revoked")
+        return found
 
     async def _is_user(self, pair: str, address: str) -> bool:
         if self._user is None or self._password is None or pair.startswith(f"{_COOKIE_USER}:"):

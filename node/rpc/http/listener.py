@@ -8,13 +8,13 @@ what goes wrong in one stays in it. HTTP/2 and web sockets are not spoken.
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import logging
 import math
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -40,6 +40,9 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.rpc.core.dispatcher import frames
 
+OWN_SOCKET: Final = "unchained.own_socket"
+"""In the state of requests that came by the socket that the node's owner alone can open."""
+
 _PIECE: Final = 64 * 1024
 _APP_QUEUE: Final = 10
 _LINGER_SECONDS: Final = 2.0
@@ -48,10 +51,6 @@ _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +96,45 @@ class Listener:
         """Return a snapshot."""
         return ListenerStatistics(len(self._open), self._accepted, self._evicted, self._turned_away)
 
-    async def serve(self, sockets: list[trio.SocketListener]) -> None:
+    async def serve(
+        self,
+        sockets: list[trio.SocketListener],
+        *,
+        tls: ssl.SSLContext | None = None,
+        own: trio.SocketListener | None = None,
+    ) -> None:
         """Serve until cancelled. Requests under way then have `stop_seconds` to be answered, so
-        that the call that stops the node is; those that wait for something end at once."""
+        that the call that stops the node is; those that wait for something end at once.
+
+        tls: what connections are encrypted by. own: a Unix socket that the node's owner alone can
+        open; requests that come by it have `OWN_SOCKET` in their state.
+        """
+        listeners = sockets if own is None else [*sockets, own]
         try:
             async with trio.open_nursery() as nursery:
-                await trio.serve_listeners(self._take, sockets, handler_nursery=nursery)
+                nursery.start_soon(self._serve, partial(self._take, tls=tls), sockets, nursery)
+                if own is not None:
+                    take = partial(self._take, is_own=True)
+                    nursery.start_soon(self._serve, take, [own], nursery)
         finally:
-            for listener in sockets:
+            for listener in listeners:
                 listener.socket.close()
 
-    async def _take(self, stream: trio.SocketStream) -> None:
+    @staticmethod
+    async def _serve(
+        take: Callable[[trio.SocketStream], Awaitable[None]],
+        sockets: list[trio.SocketListener],
+        nursery: trio.Nursery,
+    ) -> None:
+        await trio.serve_listeners(take, sockets, handler_nursery=nursery)
+
+    async def _take(
+        self,
+        stream: trio.SocketStream,
+        *,
+        tls: ssl.SSLContext | None = None,
+        is_own: bool = False,
+    ) -> None:
         try:
             if not self._make_room():
                 self._turned_away += 1
@@ -116,7 +143,9 @@ class Listener:
                     await stream.send_all(_FULL)
                 return
             self._accepted += 1
-            connection = _Connection(stream, self._app, self._config, self._limits, self._log)
+            connection = _Connection(
+                stream, self._app, self._config, self._limits, self._log, tls, is_own
+            )
             self._open[connection] = None
             try:
                 await connection.run()
@@ -186,12 +215,20 @@ class _Connection:
         config: Config,
         limits: HttpLimits,
         log: FilteringBoundLogger,
+        tls: ssl.SSLContext | None,
+        is_own: bool,
     ) -> None:
         self.idle_since = trio.current_time()
         """Since when no request is under way, on Trio's clock; infinite while one is."""
         self.body_since = math.inf
         """Since when a request has its header but not all of its body; else infinite."""
-        self._stream = stream
+        self._plain = stream
+        # The handshake is made by the first read, and so within the time for a request's header.
+        self._stream: trio.abc.Stream = (
+            stream
+            if tls is None
+            else trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        )
         self._limits = limits
         self._log = log
         self._scope = trio.CancelScope()
@@ -206,8 +243,8 @@ class _Connection:
             config,
             WorkerContext(None),
             self,
-            ConnectionState({}),
-            False,
+            ConnectionState({OWN_SOCKET: True} if is_own else {}),
+            tls is not None,
             _address(stream.socket.getpeername()),
             _address(stream.socket.getsockname()),
             self._handle,
@@ -308,7 +345,7 @@ class _Connection:
         self._set_deadline(self.idle_since + _LINGER_SECONDS)
         try:
             async with self._sending:
-                await self._stream.send_eof()
+                await self._plain.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.abort()
 
@@ -370,41 +407,6 @@ class _Connection:
 
     async def __aexit__(self, exc_type: type, exc_value: BaseException, tb: TracebackType) -> None:
         return None
-
-
-async def listen(host: str, port: int, last: int = 0) -> list[trio.SocketListener]:
-    """Open the sockets for `host` (an address, or a name such as localhost) and `port` (0: any), or
-    the next free one up to `last`.
-
-    Raises ListenError.
-    """
-    if host == "localhost":
-        host = "127.0.0.1"
-    try:
-        if not 0 <= port <= 0xFFFF:
-            raise OverflowError("a port is from 0 to 65535")
-        return await trio.open_tcp_listeners(port, host=host)
-    except (OSError, OverflowError, UnicodeError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE and port < last:
-            return await listen(host, port + 1, last)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ListenError(
-            f"cannot listen for RPC on {shown(host, port)}: {reason} "
-            "(choose another address with --rpc-listen HOST:PORT)"
-        ) from None
-
-
-def shown(host: str, port: int) -> str:
-    """Return `host:port`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is an address that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _address(name: Any) -> tuple[str, int] | None:

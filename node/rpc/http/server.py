@@ -11,28 +11,25 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.config import PageAccess
 from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.latency import LatencyStatistics
 from unchained.node.base.ports import AUTO_PORTS_TRIED
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import TOKEN_FILE
 from unchained.node.rpc.core.dispatcher import (
-    CallLimits,
     CallStatistics,
     Dispatcher,
     Translation,
@@ -51,8 +48,11 @@ from unchained.node.rpc.core.errors import (
     short,
 )
 from unchained.node.rpc.core.registry import Access, Registry
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.asgi import (
-    ACCESS,
+    CALLER,
+    SESSION,
+    caller_of,
     disconnected,
     header,
     headers,
@@ -63,94 +63,30 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
-    PasswordHash,
     cookie_file,
     token_file,
 )
-from unchained.node.rpc.http.listener import (
-    HttpLimits,
-    Listener,
-    ListenerStatistics,
-    is_loopback,
-    listen,
-    shown,
-)
+from unchained.node.rpc.http.listener import OWN_SOCKET, Listener, ListenerStatistics
+from unchained.node.rpc.http.rpc_settings import RpcSettings
+from unchained.node.rpc.http.sessions import CSRF_HEADER, PageSession, Sessions
+from unchained.node.rpc.http.sockets import is_loopback, listen, listen_at, shown, tls_context
+from unchained.node.rpc.http.tokens import TokenBook
+from unchained.node.rpc.http.web_site import SiteServices, WebPage, WebSite
 
 _PATH: Final = re.compile(
     rb"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)?/?"
 )
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
-_SINGLE: Final = (b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-encoding")
+_SINGLE: Final = (
+    b"host",
+    b"authorization",
+    b"cookie",
+    b"origin",
+    b"sec-fetch-site",
+    b"content-encoding",
+    CSRF_HEADER,
+)
 """Headers that two readers could read differently if they came twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class RpcSettings:
-    """What an operator decides about the server. `port` 0 takes a free one."""
-
-    data_directory: Path
-    host: str = "127.0.0.1"
-    port: int = 0
-    takes_next: bool = False
-    """The next free port will do as well."""
-    names: tuple[str, ...] = ()
-    """Further host names under which the node may be addressed."""
-    user: str | None = None
-    password: PasswordHash | None = None
-    mining_token_file: Path | None = None
-    """Where the token of miners elsewhere is kept; None: there is none."""
-    open_read: bool = False
-    """Read-only methods need no token."""
-    page: PageAccess = "loopback"
-    """Who sees the page: `loopback`, a browser of this machine without credentials, others with a
-    token; `token`, nobody without one; `off`: there is none."""
-    http: HttpLimits = field(default_factory=HttpLimits)
-    calls: CallLimits = field(default_factory=CallLimits)
-    streams: int = 16
-    heartbeat_seconds: float = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class WebPage:
-    """A page of another room's: `GET path` gives what `endpoint` returns to callers with
-    `access`."""
-
-    path: str
-    endpoint: Callable[[Request], Awaitable[Response]]
-    access: Access = Access.READ
-
-
-class MethodCaller(Protocol):
-    """Calls the server's methods, as whoever has an access."""
-
-    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
-        """Return the result of one call as JSON. Raises an RpcError."""
-
-
-class TokenCheck(Protocol):
-    """Knows the tokens of the server."""
-
-    async def access(self, header: bytes | None) -> Access:
-        """Return what an Authorization header allows. Raises UnauthorizedError."""
-
-
-class WebSite(Protocol):
-    """A site that answers whatever path the server itself does not know."""
-
-    async def serve(
-        self, services: SiteServices, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Answer a request that has passed the gate; its credentials allow `services.access`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SiteServices:
-    """What the server lends its site for one request."""
-
-    methods: MethodCaller
-    tokens: TokenCheck
-    events: ASGIApp
-    access: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +128,12 @@ class Server:
         pages: Iterable[WebPage] = (),
         site: WebSite | None = None,
         translations: Iterable[Translation] = (),
+        tokens: TokenBook | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._settings = settings
+        self._tokens = tokens
+        self._sessions = Sessions() if sessions is None else sessions
         self._runner = runner
         self._log = log
         self._dispatcher = Dispatcher(
@@ -204,10 +144,14 @@ class Server:
         self._site_streams = None if events is None else _streams(events, None, settings, log)
         self._site = site
         self._readiness = readiness
+        calls = _Calls(self._dispatcher, settings)
         self._router = Router(
             [
-                Route("/rpc", _Calls(self._dispatcher, settings)),
-                Route("/events", _Guarded(self._streams or _no_events, Access.READ)),
+                Route("/rpc", calls),
+                # A page at `/` is for browsers, which ask with GET; clients post there as they do
+                # to Bitcoin Core.
+                _PostRoute("/", calls),
+                Route("/events", _Guarded(self._streams or _no_events, Access.PUBLIC)),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 *(_page(page) for page in pages),
@@ -219,6 +163,11 @@ class Server:
         self._rejected: Counter[str] = Counter()
         self._gatekeeper: Gatekeeper | None = None
         self._listener = Listener(self._gate, limits=settings.http, log=log)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What answers calls, whatever carries them."""
+        return self._dispatcher
 
     def statistics(self) -> RpcStatistics:
         """Return a snapshot."""
@@ -237,18 +186,23 @@ class Server:
     ) -> None:
         """Serve until cancelled. Started, with the bound address, once calls are answered.
 
-        Raises ListenError where the address is not to be had, OSError where the data directory
-        cannot be written, TokenError for a token file that holds something else. Once
-        cancelled, it gives calls that run a moment (HttpLimits.stop_seconds), then gives them
+        Raises ListenError where the address, the socket or TLS is not to be had, OSError where the
+        data directory cannot be written, TokenError for a token file that holds something else.
+        Once cancelled, it gives calls that run a moment (HttpLimits.stop_seconds), then gives them
         up, closes every connection and removes the cookie.
         """
         settings = self._settings
         last = min(settings.port + AUTO_PORTS_TRIED - 1, 0xFFFF) if settings.takes_next else 0
+        tls = None if settings.tls is None else tls_context(*settings.tls)
         sockets = await listen(settings.host, settings.port, last)
+        own: trio.SocketListener | None = None
         try:
+            if settings.socket is not None:
+                own = listen_at(settings.socket)
             host, port = sockets[0].socket.getsockname()[:2]
             reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-            bound = Bound(host, port, f"http://{shown(reach, port)}")
+            scheme = "http" if tls is None else "https"
+            bound = Bound(host, port, f"{scheme}://{shown(reach, port)}")
             token = token_file(settings.data_directory / TOKEN_FILE)
             mining = settings.mining_token_file
             with cookie_file(settings.data_directory, bound.url) as cookie:
@@ -260,19 +214,25 @@ class Server:
                     user=settings.user,
                     password=settings.password,
                     anonymous=Access.READ if settings.open_read else Access.PUBLIC,
+                    tokens=self._tokens,
                 )
                 if settings.takes_next and port != settings.port:
                     self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
                 self._log.info("rpc.listening", url=bound.url)
                 if self._site is not None:
                     self._log.info("rpc.page", url=f"{bound.url}/")
-                if not is_loopback(host):
+                if own is not None:
+                    self._log.info("rpc.socket", path=str(settings.socket))
+                if not is_loopback(host) and tls is None:
                     self._log.warning("rpc.exposed", address=shown(host, port))
                 task_status.started(bound)
-                await self._listener.serve(sockets)
+                await self._listener.serve(sockets, tls=tls, own=own)
         finally:
             for listener in sockets:
                 listener.socket.close()
+            if own is not None and settings.socket is not None:
+                own.socket.close()
+                settings.socket.unlink(missing_ok=True)
 
     async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._requests += 1
@@ -284,11 +244,12 @@ class Server:
             await send(message)
 
         try:
-            access = await self._admit(scope)
+            caller, session = await self._admit(scope)
         except RpcError as error:
             self._reject(scope, error)
             return await send_error(send, error, close=True)
-        scope["state"][ACCESS] = access
+        scope["state"][CALLER] = caller
+        scope["state"][SESSION] = session
         try:
             await self._router(scope, receive, watched)
         except Exception as error:
@@ -305,8 +266,11 @@ class Server:
             )
         return None
 
-    async def _admit(self, scope: Scope) -> Access:
-        """Return what the request's credentials allow. Raises the RpcError that turns it away."""
+    async def _admit(self, scope: Scope) -> tuple[Caller, PageSession | None]:
+        """Return who asks, and the session that the request belongs to, if any.
+
+        Raises the RpcError that turns it away.
+        """
         if scope["http_version"] not in ("1.1", "1.0"):
             raise InvalidRequestError("this server speaks HTTP/1.1")
         given: dict[bytes, bytes] = dict(scope["headers"])
@@ -326,10 +290,16 @@ class Server:
             raise InvalidRequestError("the path is not a plain one", error="BAD_PATH")
         if self._gatekeeper is None:
             raise UnavailableError("the server is starting")
-        client = scope["client"]
-        return await self._gatekeeper.access(
-            given.get(b"authorization"), client[0] if client else ""
-        )
+        credentials = given.get(b"authorization")
+        if credentials is None and scope["state"].get(OWN_SOCKET):
+            return NODE_OWNER, None
+        session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
+        if session is None:
+            client = scope["client"]
+            return await self._gatekeeper.caller(credentials, client[0] if client else ""), None
+        if scope["method"] not in ("GET", "HEAD"):
+            session.check_csrf(given.get(CSRF_HEADER))
+        return session.caller, session
 
     def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
         wrong = ForbiddenError(
@@ -353,9 +323,11 @@ class Server:
 
     async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._site is not None and self._gatekeeper is not None, "it has been let in"  # noqa: PT018
-        access: Access = scope["state"][ACCESS]
         services = SiteServices(
-            self._dispatcher, self._gatekeeper, self._site_streams or _no_events, access
+            self._dispatcher,
+            self._gatekeeper,
+            self._site_streams or _no_events,
+            caller_of(scope),
         )
         await self._site.serve(services, scope, receive, send)
 
@@ -404,8 +376,8 @@ class _Calls:
             return await send_error(send, slow, status=408, close=True)
         if body is None:
             return None
-        access: Access = scope["state"][ACCESS]
-        answer = await self._dispatcher.answer(body, access, partial(disconnected, receive))
+        gone = partial(disconnected, receive)
+        answer = await self._dispatcher.answer(body, caller_of(scope), gone)
         return await send_answer(send, answer)
 
     async def _read(self, receive: Receive) -> bytes | None:
@@ -435,11 +407,21 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             error = InvalidRequestError("this page takes GET alone", error="BAD_METHOD")
-            await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
-        elif scope["state"][ACCESS] < self._access:
-            await send_error(send, UnauthorizedError("this page needs credentials"), close=True)
-        else:
-            await self._app(scope, receive, send)
+            return await send_error(send, error, status=405, close=True, allow=b"GET, HEAD")
+        try:
+            caller_of(scope).check_access(self._access)
+        except UnauthorizedError as error:
+            return await send_error(send, error, close=True)
+        return await self._app(scope, receive, send)
+
+
+class _PostRoute(Route):
+    """A route for POST alone: what else is asked of its path goes to the routes below it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and scope["method"] != "POST":
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _streams(
@@ -455,12 +437,6 @@ def _streams(
         heartbeat_seconds=settings.heartbeat_seconds,
         log=log,
     )
-
-
-def access_of(request: Request) -> Access:
-    """Return what the caller of a page may do."""
-    access: Access = request.scope["state"][ACCESS]
-    return access
 
 
 def _json(status: int, value: object) -> Response:

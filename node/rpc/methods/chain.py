@@ -19,7 +19,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, RefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.exporter import Exporter, ExportInfo
 from unchained.node.rpc.methods.header import Header, shown_target
@@ -174,7 +174,7 @@ class ChainRoom:
         self._exporter = exporter
         self._clock = clock
 
-    @method("chain.tip", Access.READ)
+    @method("chain.tip", Access.READ, scope=Scope.READ)
     @user_text("Return the main chain's last anchor.")
     async def tip(self) -> Tip:
         status = self._chain.status.value
@@ -262,7 +262,7 @@ class ChainRoom:
             for end in await self._chain.queries.branch_ends(MAX_FORKS)
         ]
 
-    @method("chain.params", Access.READ)
+    @method("chain.params", Access.READ, scope=Scope.READ)
     @user_text("Return the constants of the network.")
     async def params(self) -> Params:
         genesis_id = await self._reader.run(

@@ -8,7 +8,7 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.parameters import Limit, Offset
 from unchained.node.rpc.methods.payment import ContractLock
@@ -89,7 +89,7 @@ class ContractRoom:
     def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
 
-    @method("wallet.contract_info", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.contract_info", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
         """Return a contract with what it has and where it stands.
 
@@ -103,7 +103,7 @@ class ContractRoom:
     ) -> ContractState:
         return ContractState.of(await self._wallets.contract(wallet, bytes(lock)))
 
-    @method("wallet.contract_history", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.contract_history", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what came to a contract and went: what waits first, then the latest.")
     async def contract_history(
         self,
@@ -117,7 +117,7 @@ class ContractRoom:
         )
         return [ContractHistoryItem.of(entry) for entry in found[offset : offset + limit]]
 
-    @method("wallet.merge", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.merge", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
         """Join the signatures of several signers' files of one transfer, given in any order, in one
         file, and say how many are missing still. Nothing is sent."""

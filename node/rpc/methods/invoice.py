@@ -9,8 +9,8 @@ import msgspec
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
-from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.errors import WalletRefusedError
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.methods.history_shapes import (
     INVOICE_STATUSES,
@@ -47,7 +47,6 @@ InvoiceLife = Annotated[
     int, msgspec.Meta(ge=1, le=2**31, description="seconds until it expires; null: never")
 ]
 
-_REFUSALS = (WalletRefusedError, InvalidParamsError)
 
 _Looked = tuple[Invoice, PaymentRequest, list[InvoicePayment]]
 
@@ -60,7 +59,7 @@ class InvoiceRoom:
         self._queries = queries
         self._clock = clock
 
-    @method("wallet.invoice", Access.FULL, errors=_REFUSALS)
+    @method("wallet.invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Ask for a payment: make a paycode of its own for it, to which payments are booked.
 
@@ -84,25 +83,25 @@ class InvoiceRoom:
         ]
         | None = None,
     ) -> InvoiceInfo:
-        if amount == 0:
-            raise InvalidParamsError("an invoice is for more than nothing: leave the amount out")
         now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> _Looked:
-            made = opened.invoices.add(
-                now_ms,
-                account=opened.account_index(account),
-                amount=None if amount is None else int(amount),
-                label=label,
-                confirmations=confirmations,
-                expires_ms=None if seconds is None else now_ms + 1_000 * seconds,
-                tag=None if invoice is None else bytes.fromhex(invoice),
-            )
-            return _look(opened, made)
+            # what no payment URI can ask for is no invoice
+            with opened.store.transaction():
+                made = opened.invoices.add(
+                    now_ms,
+                    account=opened.account_index(account),
+                    amount=None if amount is None else int(amount),
+                    label=label,
+                    confirmations=confirmations,
+                    expires_ms=None if seconds is None else now_ms + 1_000 * seconds,
+                    tag=None if invoice is None else bytes.fromhex(invoice),
+                )
+                return _look(opened, made)
 
         return (await self._describe([await self._wallets.change(wallet, work)]))[0]
 
-    @method("wallet.invoices", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.invoices", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text("Return a wallet's invoices and the payments to each, the latest invoice first.")
     async def list_(
         self,
@@ -122,7 +121,7 @@ class InvoiceRoom:
 
         return await self._describe(await self._wallets.change(wallet, work))
 
-    @method("wallet.get_invoice", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.get_invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text("Return one invoice and the payments to it.")
     async def get(self, invoice: InvoiceId, wallet: WalletName = DEFAULT_WALLET) -> InvoiceInfo:
         def work(opened: Wallet) -> _Looked:
@@ -130,7 +129,7 @@ class InvoiceRoom:
 
         return (await self._describe([await self._wallets.change(wallet, work)]))[0]
 
-    @method("wallet.cancel_invoice", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.cancel_invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Expect nothing more for an invoice that is not paid.
 

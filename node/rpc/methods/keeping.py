@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.http.tokens import TokenBook
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     Label,
@@ -118,8 +121,10 @@ class AccountInfo(msgspec.Struct, frozen=True):
 class KeepingRoom:
     """Methods that look after a wallet's files and names."""
 
-    def __init__(self, wallets: WalletManager) -> None:
+    def __init__(self, wallets: WalletManager, tokens: TokenBook, runner: Runner) -> None:
         self._wallets = wallets
+        self._tokens = tokens
+        self._runner = runner
 
     @method("wallet.backup", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text(
@@ -134,7 +139,7 @@ class KeepingRoom:
         try:
             size = await self._wallets.backup(wallet, target)
         except OSError as error:
-            raise _failed(error, target) from None
+            raise file_failed(error, target) from None
         return WrittenBackup(wallet, str(target), size)
 
     @method("wallet.restore_backup", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
@@ -149,7 +154,7 @@ class KeepingRoom:
         try:
             made = await self._wallets.restore_backup(source, wallet)
         except OSError as error:
-            raise _failed(error, source) from None
+            raise file_failed(error, source) from None
         return await self._info(made)
 
     @method("wallet.delete", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
@@ -169,12 +174,16 @@ class KeepingRoom:
     ) -> Contents:
         if dry_run:
             return Contents.of(wallet, await self._wallets.contents(wallet))
-        return Contents.of(wallet, await self._wallets.delete(wallet, confirm))
+        contents = await self._wallets.delete(wallet, confirm)
+        # Another wallet may be given its name.
+        await self._runner.run(self._tokens.forget_wallet, wallet)
+        return Contents.of(wallet, contents)
 
     @method("wallet.rename", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text("Call a wallet otherwise. It has to be locked.")
     async def rename(self, wallet: WalletName, new_wallet: WalletName) -> WalletEntry:
         await self._wallets.rename(wallet, new_wallet)
+        await self._runner.run(self._tokens.rename_wallet, wallet, new_wallet)
         return await self._info(new_wallet)
 
     async def _info(self, wallet: str) -> WalletEntry:
@@ -199,7 +208,7 @@ class KeepingRoom:
             await self._wallets.call(wallet, lambda opened: _book(opened).add(alias, payee, label))
         )
 
-    @method("wallet.payee_list", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.payee_list", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return the payees of a wallet's address book, by name.")
     async def payee_list(self, wallet: WalletName = DEFAULT_WALLET) -> list[PayeeInfo]:
         entries = await self._wallets.call(wallet, lambda opened: _book(opened).entries())
@@ -211,7 +220,7 @@ class KeepingRoom:
         await self._wallets.call(wallet, lambda opened: _book(opened).remove(alias))
         return True
 
-    @method("wallet.accounts", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.accounts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return a wallet's accounts, with their names and what they have.")
     async def accounts(self, wallet: WalletName = DEFAULT_WALLET) -> list[AccountInfo]:
         return await self._wallets.call(wallet, _accounts)
@@ -258,10 +267,15 @@ def _accounts(wallet: Wallet) -> list[AccountInfo]:
 def absolute_path(path: str) -> Path:
     """Return a path that a caller names. Raises `InvalidParamsError` for a relative one."""
     found = Path(path)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidParamsError("path: no file can be called so") from None
     if not found.is_absolute() or "\x00" in path:
         raise InvalidParamsError("path: expected an absolute path")
     return found
 
 
-def _failed(error: OSError, path: Path) -> WalletRefusedError:
+def file_failed(error: OSError, path: Path) -> WalletRefusedError:
+    """Return what a caller is told whose file cannot be read or written."""
     return WalletRefusedError(f"{path}: {error.strerror}", error="FILE_ERROR")

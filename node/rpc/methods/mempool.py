@@ -12,7 +12,7 @@ from unchained.node.chain.answers import WaitingTransfer
 from unchained.node.chain.fee_estimate import ceil_rate, estimate_fee
 from unchained.node.chain.service import ChainService
 from unchained.node.rpc.core.errors import NotFoundError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.parameters import Limit, Offset
 from unchained.node.rpc.methods.store_reader import StoreReader
@@ -104,7 +104,7 @@ class MempoolRoom:
             raise NotFoundError(f"the mempool has no transfer {txid.hex()}")
         return _describe(found)
 
-    @method("mempool.fee_estimate", Access.READ)
+    @method("mempool.fee_estimate", Access.READ, scope=Scope.READ)
     @user_text(
         """Return the fee rate at which a transfer should be included within so many anchors.
 

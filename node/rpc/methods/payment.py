@@ -9,7 +9,7 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.parameters import MAX_NUMBER
 from unchained.node.rpc.methods.wallet_shapes import (
@@ -84,7 +84,7 @@ class PaymentRoom:
     def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
 
-    @method("wallet.send", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.send", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
@@ -134,7 +134,7 @@ class PaymentRoom:
         )
         return Sent.of(sent)
 
-    @method("wallet.sweep", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.sweep", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
         """Pay all of an account's coins to one payee, in as many transfers as it takes.
 
@@ -165,7 +165,7 @@ class PaymentRoom:
         )
         return GatheredInfo.of(made)
 
-    @method("wallet.consolidate", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.consolidate", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Join an account's coins, the smallest first, into few.")
     async def consolidate(
         self,
@@ -193,7 +193,7 @@ class PaymentRoom:
         before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
-    @method("wallet.bump_fee", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.bump_fee", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
     async def bump_fee(
         self,
@@ -214,7 +214,7 @@ class PaymentRoom:
             return Sent.planned(await self._wallets.plan(wallet, order))
         return Sent.of(await self._wallets.bump_fee(wallet, bytes(txid), chosen))
 
-    @method("wallet.abandon", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.abandon", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))
     @user_text(
         """Take the coins of a waiting transfer back that the mempool does not have any more.
 
@@ -226,7 +226,7 @@ class PaymentRoom:
         lost = await self._wallets.abandon(wallet, bytes(txid))
         return Abandoned(txid, tuple(map(Hash, lost)))
 
-    @method("wallet.prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.prepare", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
     async def prepare(
         self,
@@ -246,7 +246,7 @@ class PaymentRoom:
             lambda opened: opened.spender.pay(payees, chosen, account=account, coins=wanted),
         )
 
-    @method("wallet.sign", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.sign", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
         """Add the signatures of an unlocked wallet to a file of wallet.prepare or of another
         signer."""
@@ -258,7 +258,7 @@ class PaymentRoom:
 
         return await self._wallets.call(wallet, work)
 
-    @method("wallet.describe", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.describe", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what signing a file would mean, and change nothing.")
     async def describe(self, file: Hex, wallet: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         return await self._wallets.call(
@@ -266,7 +266,7 @@ class PaymentRoom:
             lambda opened: _unsigned(opened, Unsigned.from_file(bytes(file), opened.network)),
         )
 
-    @method("wallet.broadcast", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.broadcast", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Send a transfer from files that signers handed back; their signatures are joined.")
     async def broadcast(
         self,
@@ -277,7 +277,7 @@ class PaymentRoom:
 
     # Conditions shared with others
 
-    @method("wallet.contracts", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.contracts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return the contracts that a wallet watches, and what they hold.")
     async def contracts(self, wallet: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
         found = await self._wallets.call(wallet, Wallet.contracts)
@@ -323,7 +323,9 @@ class PaymentRoom:
             wallet, multisig(self._wallets.network, threshold, parties), label, None
         )
 
-    @method("wallet.multisig_prepare", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method(
+        "wallet.multisig_prepare", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS
+    )
     @user_text(
         """Make a transfer of what an m-of-n holds, to be signed by its parties.
 
@@ -381,7 +383,7 @@ class PaymentRoom:
         )
         return await self._add(wallet, made.contract, label, made.preimage)
 
-    @method("wallet.htlc_claim", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.htlc_claim", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text(
         """Take what a hash-time-lock holds, by the preimage given or known.
 
@@ -407,7 +409,7 @@ class PaymentRoom:
             )
         )
 
-    @method("wallet.htlc_refund", Access.FULL, timeout=PAY_S, errors=_REFUSALS)
+    @method("wallet.htlc_refund", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
     async def htlc_refund(
         self,

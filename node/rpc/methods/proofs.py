@@ -8,7 +8,7 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
@@ -54,7 +54,13 @@ class ProofRoom:
     def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
 
-    @method("wallet.receipt", Access.FULL, timeout=PROVING_S, errors=(WalletRefusedError,))
+    @method(
+        "wallet.receipt",
+        Access.FULL,
+        scope=Scope.READ,
+        timeout=PROVING_S,
+        errors=(WalletRefusedError,),
+    )
     @user_text(
         """Return a file that proves a transfer on the chain to anyone without a node, and whom it
         pays: of a transfer that the wallet made all payees, or with `payees` those alone; of

@@ -19,6 +19,7 @@ from unchained.node.rpc.methods.node import NodeRoom
 from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.series import SeriesRoom
+from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
@@ -36,6 +37,7 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    TokenRoom,
     ProofRoom,
     KeepingRoom,
     ContractRoom,

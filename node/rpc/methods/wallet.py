@@ -8,7 +8,8 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
+from unchained.node.rpc.core.rights import current_caller
 from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
 from unchained.node.rpc.methods.votes import Confirmations, votes_at
@@ -43,15 +44,17 @@ class WalletRoom:
         self._wallets = wallets
         self._queries = queries
 
-    @method("wallet.list", Access.FULL)
+    @method("wallet.list", Access.FULL, scope=Scope.READ)
     @user_text("Return the wallets of the node, open or not.")
     async def list_(self) -> list[WalletEntry]:
+        caller = current_caller()
         return [
             WalletEntry.of(found.name, found.info, found.progress, found.failure)
             for found in await self._wallets.wallets()
+            if caller.may_see(found.name)
         ]
 
-    @method("wallet.info", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.info", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return one wallet's state, and how far it has followed the chain.")
     async def info(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         for entry in await self.list_():
@@ -143,7 +146,13 @@ class WalletRoom:
         await self._wallets.close(wallet)
         return await self.info(wallet)
 
-    @method("wallet.unlock", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
+    @method(
+        "wallet.unlock",
+        Access.FULL,
+        scope=Scope.SPEND,
+        timeout=SLOW_METHOD_S,
+        errors=(WalletRefusedError,),
+    )
     @user_text("Let a wallet sign for some seconds, a week at most.")
     async def unlock(
         self,
@@ -154,7 +163,7 @@ class WalletRoom:
         await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
         return await self.info(wallet)
 
-    @method("wallet.lock", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.lock", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))
     @user_text("Drop a wallet's spend keys at once.")
     async def lock(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
         self._wallets.lock(wallet)
@@ -203,7 +212,7 @@ class WalletRoom:
             wallet, lambda opened: opened.add_account(passphrase.reveal())
         )
 
-    @method("wallet.address", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.address", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Return an account's address: short, but payments to it can be linked.
 
@@ -220,7 +229,7 @@ class WalletRoom:
         text = await self._wallets.call(wallet, lambda opened: opened.address(account))
         return self._receiving(text, amount, "", label)
 
-    @method("wallet.paycode", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.paycode", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
         """Return an account's paycode: long, and payments to it cannot be linked.
 
@@ -243,7 +252,7 @@ class WalletRoom:
         request = PaymentRequest.checked(self._wallets.network, text, value, memo, label)
         return Receiving(text, request.to_uri(), fingerprint_of(text))
 
-    @method("wallet.balance", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.balance", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what an account has, or all of them.")
     async def balance(
         self, wallet: WalletName = DEFAULT_WALLET, account: Account | None = None
@@ -258,7 +267,7 @@ class WalletRoom:
             Amount(found.on_chain),
         )
 
-    @method("wallet.coins", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.coins", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return a wallet's coins, the latest first.")
     async def coins(
         self,

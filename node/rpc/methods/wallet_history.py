@@ -10,7 +10,7 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import WalletRefusedError
-from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.history_shapes import (
     KIND_NAMES,
@@ -42,7 +42,7 @@ class HistoryRoom:
         self._wallets = wallets
         self._queries = queries
 
-    @method("wallet.history", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.history", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
         """Return what touched a wallet: what waits first, then from the tip down.
 
@@ -82,7 +82,7 @@ class HistoryRoom:
 
         return await self._items(await self._wallets.change(wallet, work))
 
-    @method("wallet.mined", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.mined", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what a wallet mined on each day (UTC), the latest first.")
     async def mined(
         self,
@@ -104,7 +104,7 @@ class HistoryRoom:
 
         return await self._wallets.change(wallet, work)
 
-    @method("wallet.history_since", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.history_since", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
         """Return the entries of a history that stand otherwise since a point, each once and as it
         is now, those that are `gone` included.
@@ -130,7 +130,7 @@ class HistoryRoom:
         found, following, more = await self._wallets.change(wallet, work)
         return HistoryPart(await self._items(found), following, more)
 
-    @method("wallet.transfer", Access.FULL, errors=(WalletRefusedError,))
+    @method("wallet.transfer", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
         """Return a transfer that touched a wallet: what it moved, whom it paid, its fee, time and
         confirmations, and the wallet's coins in it."""

@@ -8,10 +8,13 @@ import msgspec
 
 from unchained.node.rpc.core.errors import NotFoundError, RefusedError, UnavailableError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.server import MethodCaller
+from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.http.web_site import MethodCaller
 
 PAGE_ACCESS: Final = Access.READ
-"""What every page may call, whoever looks at it."""
+"""What lets somebody see the page, and what every page may call, whoever looks at it."""
+
+_READER: Final = Caller(PAGE_ACCESS)
 
 
 class PageReads:
@@ -22,7 +25,7 @@ class PageReads:
 
     async def get(self, name: str, **params: Any) -> Any:
         """Return a method's result. Raises an RpcError."""
-        return msgspec.json.decode(await self._methods.result(name, params, PAGE_ACCESS))
+        return msgspec.json.decode(await self._methods.result(name, params, _READER))
 
     async def find(self, name: str, **params: Any) -> Any:
         """Return a method's result, None where the node does not have it."""

@@ -40,7 +40,7 @@ from unchained.node.rpc.core.errors import (
     UnauthorizedError,
 )
 from unchained.node.rpc.http.asgi import header
-from unchained.node.rpc.http.server import SiteServices
+from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
@@ -222,7 +222,7 @@ class Site:
         session."""
         if self._open_to_machine and is_of_this_machine(scope):
             return
-        if services.access >= PAGE_ACCESS or self._sessions.is_open(_session_of(scope)):
+        if services.caller.access >= PAGE_ACCESS or self._sessions.is_open(_session_of(scope)):
             return
         raise UnauthorizedError("from here this page asks for the read token of the node")
 
@@ -235,10 +235,11 @@ class Site:
             raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
         form = await _form_of(scope, receive)
         token = form.get("token", "").strip()
-        if not token.isascii() or await services.tokens.access(b"Bearer " + token.encode()) < (
-            PAGE_ACCESS
-        ):
+        if not token.isascii():
             raise UnauthorizedError("the token is wrong")
+        bearer = await services.tokens.caller(b"Bearer " + token.encode())
+        if bearer.access < PAGE_ACCESS:
+            raise UnauthorizedError("the token is a wallet's, not the read token of the node")
         cookie = _cookie(self._sessions.begin(), SESSION_HOURS * 3600)
         return _redirect("/", {"set-cookie": cookie})
 

@@ -33,7 +33,8 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.transport.gossip_router import CACHE_BYTES_MAX, SEEN_MAX
 from unchained.node.wallet.errors import NoSuchTransferError
-from unchained.node.wallet.records import OutgoingState
+from unchained.node.wallet.records import HistoryEntry, HistoryStatus, OutgoingState
+from unchained.node.wallet.wallet import Wallet
 from unchained.storage import schema
 from unchained.storage.check import check
 from unchained.storage.kv import Reader
@@ -253,7 +254,9 @@ def check_wallets(simulation: Simulation) -> None:
     balances = 0
     for node in simulation.nodes:
         if node.wallets is not None:
-            balances += node.wallets.wallet("default").balance().on_chain
+            wallet = node.wallets.wallet("default")
+            balances += wallet.balance().on_chain
+            _check_history(node.name, wallet)
     core: ChainCore = simulation.nodes[0].chain._writer._core
     others = sum(
         coin.value
@@ -264,6 +267,20 @@ def check_wallets(simulation: Simulation) -> None:
         balances + others == core.ledger.supply,
         f"wallets have {balances} grains, others {others}, the supply is {core.ledger.supply}",
     )
+
+
+def _check_history(name: str, wallet: Wallet) -> None:
+    """A wallet's history adds up to what it has, and its log has no gaps."""
+    whole: list[HistoryEntry] = []
+    while page := wallet.history(500, after=whole[-1].key if whole else None):
+        whole += page
+    total = sum(entry.net for entry in whole if entry.status is HistoryStatus.INCLUDED)
+    on_chain = wallet.balance().on_chain
+    require(total == on_chain, f"{name}: the history adds up to {total}, the wallet has {on_chain}")
+    first, last = wallet.events.oldest, wallet.events.last
+    log = wallet.events.since(first - 1, last - first + 2)
+    told = [event.sequence for event in log]
+    require(told == list(range(first, last + 1)), f"{name}: the wallet's log has gaps")
 
 
 def check_payments(node: SimulatedNode) -> None:

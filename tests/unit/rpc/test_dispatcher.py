@@ -19,6 +19,7 @@ from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher, read_json
 from unchained.node.rpc.core.errors import NotFoundError, ParseError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 
 
 def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[str, Any]]]:
@@ -33,7 +34,7 @@ def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[s
 
 
 async def ask(made: Dispatcher, body: bytes, access: Access = Access.FULL) -> Any:
-    answer = await made.answer(body, access)
+    answer = await made.answer(body, Caller(access))
     return msgspec.json.decode(answer.body) if answer.body else None
 
 
@@ -50,9 +51,9 @@ async def test_notifications_are_carried_out_in_silence() -> None:
     made, _ = dispatcher(SampleRoom())
     notice = b'{"jsonrpc": "2.0", "method": "test.height", "params": [1]}'
     wrong = b'{"jsonrpc": "2.0", "method": "test.nothing"}'
-    answer = await made.answer(notice, Access.FULL)
+    answer = await made.answer(notice, NODE_OWNER)
     assert (answer.status, answer.body) == (204, b"")
-    assert (await made.answer(b"[" + notice + b"," + wrong + b"]", Access.FULL)).status == 204
+    assert (await made.answer(b"[" + notice + b"," + wrong + b"]", NODE_OWNER)).status == 204
     assert len(await ask(made, b"[" + notice + b"," + call("test.height", [1]) + b"]")) == 1
     assert made.statistics()["test.height"].calls == 4
 
@@ -90,7 +91,7 @@ async def test_a_broken_rule_says_what_was_expected() -> None:
 @trio_test
 async def test_a_bug_is_shown_in_the_log_alone() -> None:
     made, entries = dispatcher(SampleRoom())
-    answer = await made.answer(call("test.bug"), Access.FULL)
+    answer = await made.answer(call("test.bug"), NODE_OWNER)
     assert b"detail" not in answer.body
     (entry,) = entries
     assert entry["event"] == "rpc.failed"
@@ -103,7 +104,7 @@ async def test_a_bug_is_shown_in_the_log_alone() -> None:
 @trio_test
 async def test_a_failure_of_a_method_with_secrets_keeps_its_text_to_itself() -> None:
     made, entries = dispatcher(SampleRoom())
-    answer = await made.answer(call("test.unlock", ["sesame"]), Access.FULL)
+    answer = await made.answer(call("test.unlock", ["sesame"]), NODE_OWNER)
     assert b"sesame" not in answer.body
     assert entries[0]["event"] == "rpc.failed"
     assert "sesame" not in repr(entries)
@@ -153,7 +154,7 @@ async def test_long_polls_are_counted_apart_and_end_with_their_caller() -> None:
     gone = trio.Event()
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(made.answer, call("test.poll"), Access.FULL, gone.wait)
+            nursery.start_soon(made.answer, call("test.poll"), NODE_OWNER, gone.wait)
         await wait_all_tasks_blocked()
         assert room.waiting == 2
         assert (await ask(made, call("test.poll")))["error"]["data"]["error"] == "BUSY"

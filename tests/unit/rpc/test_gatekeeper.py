@@ -54,15 +54,17 @@ def keeper(**changes: Any) -> Gatekeeper:
 @trio_test
 async def test_credentials_give_access() -> None:
     gate = keeper()
-    assert await gate.access(None) is Access.PUBLIC
-    assert await gate.access(b"Bearer " + b"t" * 64) is Access.READ
-    assert await gate.access(b"bearer   " + b"t" * 64) is Access.READ
+    assert (await gate.caller(None)).access is Access.PUBLIC
+    assert (await gate.caller(b"Bearer " + b"t" * 64)).access is Access.READ
+    assert (await gate.caller(b"bearer   " + b"t" * 64)).access is Access.READ
     with pytest.raises(UnauthorizedError):
-        await gate.access(b"Bearer " + b"m" * 64)
-    assert await keeper(mining_token="m" * 64).access(b"Bearer " + b"m" * 64) is Access.MINE
-    assert await gate.access(basic("__cookie__:abc")) is Access.FULL
-    assert await gate.access(basic("ada:lovelace: 1")) is Access.FULL
-    assert await keeper(anonymous=Access.READ).access(None) is Access.READ
+        await gate.caller(b"Bearer " + b"m" * 64)
+    assert (
+        await keeper(mining_token="m" * 64).caller(b"Bearer " + b"m" * 64)
+    ).access is Access.MINE
+    assert (await gate.caller(basic("__cookie__:abc"))).access is Access.FULL
+    assert (await gate.caller(basic("ada:lovelace: 1"))).access is Access.FULL
+    assert (await keeper(anonymous=Access.READ).caller(None)).access is Access.READ
 
 
 @pytest.mark.parametrize(
@@ -86,14 +88,14 @@ async def test_credentials_give_access() -> None:
 @trio_test
 async def test_wrong_credentials_give_none(header: bytes) -> None:
     with pytest.raises(UnauthorizedError) as caught:
-        await keeper().access(header)
+        await keeper().caller(header)
     assert "abc" not in caught.value.message
 
 
 @trio_test
 async def test_without_a_password_there_is_no_user() -> None:
     with pytest.raises(UnauthorizedError):
-        await keeper(user=None, password=None).access(basic("ada:lovelace: 1"))
+        await keeper(user=None, password=None).caller(basic("ada:lovelace: 1"))
 
 
 class CountingRunner(InlineRunner):
@@ -115,7 +117,7 @@ async def test_a_right_password_is_hashed_once() -> None:
     runner.gate.set()
     gate = keeper(runner=runner)
     for _ in range(5):
-        assert await gate.access(basic("ada:lovelace: 1")) is Access.FULL
+        assert (await gate.caller(basic("ada:lovelace: 1"))).access is Access.FULL
     assert runner.runs == 1
 
 
@@ -128,7 +130,7 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
     async def guess(number: int) -> None:
         nonlocal refused
         with pytest.raises(UnauthorizedError):
-            await gate.access(basic(f"ada:{number}"))
+            await gate.caller(basic(f"ada:{number}"))
         refused += 1
 
     async with trio.open_nursery() as nursery:
@@ -137,8 +139,8 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
         await wait_all_tasks_blocked()
         assert runner.runs == 1
         with pytest.raises(BusyError):
-            await gate.access(basic("ada:one more"))
-        assert await gate.access(basic("__cookie__:abc")) is Access.FULL
+            await gate.caller(basic("ada:one more"))
+        assert (await gate.caller(basic("__cookie__:abc"))).access is Access.FULL
         runner.gate.set()
     assert refused == 5
 
@@ -167,14 +169,14 @@ async def test_a_flood_of_wrong_passwords_keeps_nobody_out(flooders: int) -> Non
     async def flood(address: str, number: int) -> None:
         for guess in range(1_000):
             try:
-                await gate.access(basic(f"ada:{number} {guess}"), address)
+                await gate.caller(basic(f"ada:{number} {guess}"), address)
             except BusyError:
                 await trio.lowlevel.checkpoint()
             except UnauthorizedError:
                 pass
 
     async def owner() -> None:
-        assert await gate.access(basic("ada:lovelace: 1"), "192.0.2.1") is Access.FULL
+        assert (await gate.caller(basic("ada:lovelace: 1"), "192.0.2.1")).access is Access.FULL
         came_in.set()
 
     async with trio.open_nursery() as nursery:

@@ -10,14 +10,17 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from unchained.node.base.clock import SystemClock
+from unchained.node.base.config import PageAccess
 from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.http.server import PageAccess, SiteServices
+from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
+from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 
 TOKEN = "5a" * 32
+OTHER_TOKEN = "unct_" + "5b" * 40
 STATUS = {"version": "1", "ready": True, "checks": {"synced": "<b>ok</b>"}, "uptime_ms": 5}
 PARAMS = {
     "network": "reg",
@@ -41,10 +44,10 @@ class Methods:
     """Answers what it was told to; everything else is not found."""
 
     results: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, Any], Access]] = field(default_factory=list)
+    asked: list[tuple[str, dict[str, Any], Caller]] = field(default_factory=list)
 
-    async def result(self, name: str, params: dict[str, Any], access: Access) -> bytes:
-        self.asked.append((name, params, access))
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        self.asked.append((name, params, caller))
         found = self.results.get(name, NotFoundError(f"no {name} here"))
         if isinstance(found, RpcError):
             raise found
@@ -52,9 +55,11 @@ class Methods:
 
 
 class Tokens:
-    async def access(self, header: bytes | None) -> Access:
+    async def caller(self, header: bytes | None) -> Caller:
         if header == b"Bearer " + TOKEN.encode():
-            return Access.READ
+            return Caller(Access.READ)
+        if header == b"Bearer " + OTHER_TOKEN.encode():
+            return STRANGER
         raise UnauthorizedError("the token is wrong")
 
 
@@ -76,7 +81,7 @@ class Browser:
     def __init__(self, access: PageAccess = "loopback", **results: Any) -> None:
         self.methods = Methods({name.replace("__", "."): value for name, value in results.items()})
         self.site = Site(access, SystemClock(), InlineRunner(), REG)
-        self.given = Access.PUBLIC
+        self.given = STRANGER
 
     async def ask(
         self,
@@ -153,7 +158,7 @@ async def test_everybody_else_is_asked_for_the_token(change: dict[str, Any]) -> 
         assert browser.methods.asked == []
         if path == "/":
             assert 'action="/login"' in reply.text
-    browser.given = Access.READ
+    browser.given = Caller(Access.READ)
     assert (await browser.ask("/network.json", **change)).status == 404
 
 
@@ -169,6 +174,8 @@ async def test_a_session_is_begun_by_the_token_kept_and_ended() -> None:
     assert (page.status, 'type="password"' in page.text) == (200, True)
     wrong = await browser.ask("/login", "POST", body=b"token=" + b"00" * 32, **FORM)
     assert (wrong.status, "the token is wrong" in wrong.text) == (401, True)
+    wallets = await browser.ask("/login", "POST", body=f"token={OTHER_TOKEN}".encode(), **FORM)
+    assert (wallets.status, "the token is a wallet" in wallets.text) == (401, True)
     reply = await browser.ask("/login", "POST", body=b"token=" + TOKEN.encode(), **FORM)
     assert (reply.status, reply.headers["location"]) == (303, "/")
     cookie = reply.headers["set-cookie"]
@@ -218,7 +225,7 @@ async def test_every_answer_carries_the_policy() -> None:
 
 async def test_methods_are_called_with_read_access_whoever_looks() -> None:
     browser = Browser()
-    browser.given = Access.FULL
+    browser.given = NODE_OWNER
     for path in (
         "/",
         "/anchor/5",
@@ -230,7 +237,7 @@ async def test_methods_are_called_with_read_access_whoever_looks() -> None:
     ):
         await browser.ask(path)
     assert browser.methods.asked
-    assert {access for _, _, access in browser.methods.asked} == {Access.READ}
+    assert {caller for _, _, caller in browser.methods.asked} == {Caller(Access.READ)}
 
 
 @pytest.mark.parametrize(

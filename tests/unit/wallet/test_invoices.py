@@ -9,6 +9,7 @@ import pytest
 
 from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
+from unchained.node.consensus.policy import DUST
 from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.invoices import invoice_request, paid_height
@@ -102,6 +103,16 @@ def test_any_amount_pays_an_invoice_without_one() -> None:
     shop.pay(invoice, 5_000)
     shop.mine()
     assert shop.standing(invoice) == (InvoiceStatus.PAID, 5_000, 0)
+
+
+def test_what_nobody_could_pay_is_no_invoice() -> None:
+    shop = Shop()
+    for amount in (0, 1, DUST - 1):
+        with pytest.raises(InvoiceError, match="at least"):
+            shop.invoice(amount)
+    assert shop.seller.wallet.invoices.page(list(InvoiceStatus), 10) == []
+    assert shop.events() == []
+    shop.invoice(DUST)
 
 
 def test_what_was_seen_in_time_pays_in_time() -> None:

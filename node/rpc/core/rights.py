@@ -1,0 +1,139 @@
+"""What a caller may do: the one place that every way in asks, be it a method, a batch, a stream of
+events or a page.
+
+A caller has an `Access` to the node. Besides, a token may give rights to one wallet: then methods
+that touch no other wallet, and nothing but what their scope names, are open to him; and he learns
+of no other wallet, not even whether there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
+from unchained.node.rpc.core.registry import Access, Method, Scope
+from unchained.node.wallet.spending import Allowance, limited_by
+
+WALLET_PARAMETER: Final = "wallet"
+"""How every method calls the parameter that names a wallet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalletRights:
+    """What a token gives: scopes of one wallet. `allowance` is what it may spend."""
+
+    wallet: str
+    scopes: frozenset[Scope]
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as it matters: what he may do. `rights` None where no token was shown."""
+
+    access: Access
+    rights: WalletRights | None = None
+
+    def check_access(self, access: Access, what: str = "this page") -> None:
+        """Raise `UnauthorizedError` where the caller has not that much access to the node."""
+        if access > self.access:
+            raise UnauthorizedError(f"{what} {_missing(access, self.access)}")
+
+    def check_wallet(self, wallet: object, scope: Scope, what: str = "this page") -> None:
+        """Raise `ForbiddenError` where the caller has not that scope of a wallet, and
+        `UnauthorizedError` where he has shown nothing that would give one."""
+        if self.access >= Access.FULL:
+            return
+        if self.rights is None:
+            raise UnauthorizedError(f"{what} {_missing(Access.FULL, self.access)}")
+        self._check_scope(scope, what)
+        if wallet != self.rights.wallet:
+            # The same answer whether there is such a wallet or not.
+            raise ForbiddenError(
+                f"the token is for the wallet {self.rights.wallet!r} alone", error="OTHER_WALLET"
+            )
+
+    def may_see(self, wallet: str) -> bool:
+        """Return whether the caller may know that there is such a wallet."""
+        if self.access >= Access.FULL:
+            return True
+        return self.rights is not None and self.rights.wallet == wallet
+
+    def authorize(
+        self, method: Method, params: Mapping[str, Any] | list[Any]
+    ) -> Mapping[str, Any] | list[Any]:
+        """Return the parameters that the call may be made with: a token's own wallet is named
+        where none is. Raises `UnauthorizedError`, `ForbiddenError`, `InvalidParamsError`."""
+        if method.access <= self.access:
+            return params
+        rights = self.rights
+        if rights is None:
+            raise UnauthorizedError(f"this method {_missing(method.access, self.access)}")
+        if method.scope is None:
+            raise ForbiddenError(
+                f"{method.name} is not for tokens of a wallet: it {_needs(method.access)}",
+                error="MISSING_SCOPE",
+            )
+        self._check_scope(method.scope, method.name)
+        if all(parameter.name != WALLET_PARAMETER for parameter in method.parameters):
+            return params
+        named = dict(method.by_name(params))
+        self.check_wallet(
+            named.setdefault(WALLET_PARAMETER, rights.wallet), method.scope, method.name
+        )
+        return named
+
+    def _check_scope(self, scope: Scope, what: str) -> None:
+        assert self.rights is not None, "asked of callers with a token"
+        if scope not in self.rights.scopes:
+            raise ForbiddenError(
+                f"{what} needs a token with the scope {scope}; this one has "
+                f"{', '.join(sorted(self.rights.scopes))}",
+                error="MISSING_SCOPE",
+                scope=str(scope),
+            )
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Let what is called inside know its caller, and count what it signs against his limit."""
+        token = _CALLER.set(self)
+        try:
+            limited = None if self.rights is None else self.rights.allowance
+            with limited_by(limited):
+                yield
+        finally:
+            _CALLER.reset(token)
+
+
+NODE_OWNER: Final = Caller(Access.FULL)
+"""Who may do everything."""
+
+STRANGER: Final = Caller(Access.PUBLIC)
+"""Who has shown nothing."""
+
+_CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=STRANGER)
+
+
+def current_caller() -> Caller:
+    """Return who has made the call that is being answered; nobody outside of one."""
+    return _CALLER.get()
+
+
+def _needs(access: Access) -> str:
+    if access is Access.READ:
+        return "needs the read-only token, the cookie, or user and password"
+    if access is Access.MINE:
+        return "needs the miners' token, the cookie, or user and password"
+    return "needs the cookie, or user and password"
+
+
+def _missing(wanted: Access, given: Access) -> str:
+    if wanted is Access.FULL and given is Access.READ:
+        return "needs full access: the read-only token is not enough"
+    if wanted is Access.FULL and given is Access.MINE:
+        return "needs full access: the miners' token is not enough"
+    return _needs(wanted)

@@ -1,0 +1,249 @@
+"""Tokens: rights to one wallet, made and revoked while the node runs, kept in one file.
+
+`rpc.tokens` in the data directory, mode 0600, holds of each token a hash, which wallet and scopes
+it is for, and what it has spent in the last 24 hours; the token itself is shown once. A token is
+256 random bits: its hash tells nobody anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from unchained.node.base.clock import Clock
+from unchained.node.base.files import write_private
+from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.rpc.core.registry import Access, Scope
+from unchained.node.rpc.core.rights import Caller, WalletRights
+from unchained.node.wallet.errors import SpendingLimitError
+
+TOKENS_FILE: Final = "rpc.tokens"
+"""Name of the tokens' file in the data directory."""
+
+SPENDING_DAY_MS: Final = 24 * 60 * 60 * 1000
+"""How long what was spent counts against a limit."""
+
+TOKENS_MAX: Final = 1_000
+"""Tokens that there can be at a time."""
+
+FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of the file that are read."""
+
+PREFIX: Final = "unct_"
+"""What a token begins with, so that scanners for leaked secrets know it."""
+
+_SECRET_BYTES: Final = 32
+_ID_BYTES: Final = 8
+_TOKEN: Final = re.compile(
+    rf"{PREFIX}([0-9a-f]{{{2 * _ID_BYTES}}})([0-9a-f]{{{2 * _SECRET_BYTES}}})"
+)
+_VERSION: Final = 1
+
+
+class TokenError(ValueError):
+    """A file of a token, or of tokens, holds something else; the message is one line for the
+    operator."""
+
+
+class TooManyTokensError(Exception):
+    """There are as many tokens as there can be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"there are {TOKENS_MAX} tokens already: revoke one")
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What a transfer takes out of a wallet, in grains, and when it was signed, in ms since 1970.
+
+    `counted` is what it adds to what counts already: of a transfer and the one that it replaces
+    only one can be mined.
+    """
+
+    txid: str
+    amount: int
+    counted: int
+    time_ms: int
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token as it is kept. `digest` is the SHA-256 of its secret, `daily_limit` in grains."""
+
+    id: str
+    digest: str
+    wallet: str
+    scopes: tuple[Scope, ...]
+    daily_limit: int
+    label: str
+    created_ms: int
+    spent: tuple[Spent, ...] = ()
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    tokens: tuple[Token, ...]
+
+
+class TokenBook:
+    """All tokens of a node. Its methods may be called from any thread; those that change something
+    return once it is on disk, and raise OSError where it cannot be."""
+
+    def __init__(self, path: Path, clock: Clock, *, randomness: Randomness = SYSTEM) -> None:
+        """Read the file, if there is one. Raises `TokenError`, OSError."""
+        self._path = path
+        self._clock = clock
+        self._randomness = randomness
+        self._lock = threading.Lock()
+        self._tokens = {token.id: token for token in _read(path)}
+
+    def create(
+        self, wallet: str, scopes: Iterable[Scope], *, daily_limit: int = 0, label: str = ""
+    ) -> tuple[Token, str]:
+        """Make a token and return it with its text, which is nowhere else.
+
+        Raises `TooManyTokensError`.
+        """
+        secret = self._randomness.token_bytes(_SECRET_BYTES)
+        made = Token(
+            self._randomness.token_bytes(_ID_BYTES).hex(),
+            hashlib.sha256(secret).hexdigest(),
+            wallet,
+            tuple(sorted(set(scopes))),
+            daily_limit,
+            label,
+            self._clock.now_ms(),
+        )
+        with self._lock:
+            if len(self._tokens) >= TOKENS_MAX:
+                raise TooManyTokensError
+            self._write(self._tokens | {made.id: made})
+        return made, f"{PREFIX}{made.id}{secret.hex()}"
+
+    def tokens(self) -> list[Token]:
+        """Return all tokens, the oldest first."""
+        with self._lock:
+            return sorted(self._tokens.values(), key=lambda token: (token.created_ms, token.id))
+
+    def spent(self, token: Token) -> int:
+        """Return the grains that a token has spent in the last 24 hours."""
+        return sum(entry.counted for entry in self._counting(token))
+
+    def revoke(self, token_id: str) -> bool:
+        """Forget a token; return whether there was one. Calls under way go on to their end, but
+        sign nothing more."""
+        with self._lock:
+            if token_id not in self._tokens:
+                return False
+            self._write({key: kept for key, kept in self._tokens.items() if key != token_id})
+        return True
+
+    def forget_wallet(self, wallet: str) -> None:
+        """Revoke all tokens of a wallet: another one may be given its name."""
+        with self._lock:
+            kept = {key: token for key, token in self._tokens.items() if token.wallet != wallet}
+            if len(kept) < len(self._tokens):
+                self._write(kept)
+
+    def rename_wallet(self, wallet: str, new: str) -> None:
+        """Let the tokens of a wallet stay its own under another name."""
+        with self._lock:
+            if any(token.wallet == wallet for token in self._tokens.values()):
+                self._write(
+                    {
+                        key: msgspec.structs.replace(token, wallet=new)
+                        if token.wallet == wallet
+                        else token
+                        for key, token in self._tokens.items()
+                    }
+                )
+
+    def caller(self, text: str) -> Caller | None:
+        """Return what the bearer of a token may do, None if there is no such token."""
+        match = _TOKEN.fullmatch(text)
+        if match is None:
+            return None
+        with self._lock:
+            found = self._tokens.get(match[1])
+        digest = hashlib.sha256(bytes.fromhex(match[2])).hexdigest()
+        if found is None or not hmac.compare_digest(digest, found.digest):
+            return None
+        rights = WalletRights(found.wallet, frozenset(found.scopes), _Allowance(self, found.id))
+        return Caller(Access.PUBLIC, rights)
+
+    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> None:
+        """Count a transfer against a token's limit. Raises `SpendingLimitError`."""
+        with self._lock:
+            token = self._tokens.get(token_id)
+            if token is None:
+                raise SpendingLimitError(amount, 0, 0)
+            counting = {entry.txid: entry for entry in self._counting(token)}
+            if txid.hex() in counting:
+                return
+            former = counting.get(replaced.hex())
+            more = amount if former is None else max(amount - former.amount, 0)
+            spent = sum(entry.counted for entry in counting.values())
+            if spent + more > token.daily_limit:
+                raise SpendingLimitError(more, spent, token.daily_limit)
+            entry = Spent(txid.hex(), amount, more, self._clock.now_ms())
+            self._put(msgspec.structs.replace(token, spent=(*counting.values(), entry)))
+
+    def release(self, token_id: str, txid: bytes) -> None:
+        """Count a transfer no more."""
+        with self._lock:
+            token = self._tokens.get(token_id)
+            if token is None:
+                return
+            kept = tuple(e for e in self._counting(token) if e.txid != txid.hex())
+            self._put(msgspec.structs.replace(token, spent=kept))
+
+    def _counting(self, token: Token) -> list[Spent]:
+        since = self._clock.now_ms() - SPENDING_DAY_MS
+        return [entry for entry in token.spent if entry.time_ms > since]
+
+    def _put(self, token: Token) -> None:
+        self._write(self._tokens | {token.id: token})
+
+    def _write(self, tokens: dict[str, Token]) -> None:
+        """Write the file, then take it for true. The caller holds the lock."""
+        content = msgspec.json.encode(_File(_VERSION, tuple(tokens.values())))
+        write_private(self._path, msgspec.json.format(content))
+        self._tokens = tokens
+
+
+class _Allowance:
+    """What one token may still spend."""
+
+    def __init__(self, book: TokenBook, token_id: str) -> None:
+        self._book = book
+        self._id = token_id
+
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+        """Count a transfer before it is signed. Raises `SpendingLimitError`."""
+        self._book.reserve(self._id, txid, amount, replaced)
+
+    def release(self, txid: bytes) -> None:
+        """Count a transfer no more."""
+        self._book.release(self._id, txid)
+
+
+def _read(path: Path) -> tuple[Token, ...]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return ()
+    try:
+        found = msgspec.json.decode(content, type=_File)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = None
+    if found is None or len(content) > FILE_BYTES_MAX:
+        raise TokenError(f"{path} holds no tokens of this version: delete it to begin anew")
+    if found.version != _VERSION:
+        raise TokenError(f"{path} is of version {found.version}, expected {_VERSION}")
+    return found.tokens

@@ -1,0 +1,90 @@
+"""What whoever asks for a signature may spend: a limit that is counted where signatures are made,
+so that no way to spend goes around it.
+
+The limit belongs to a call, not to a wallet: it is set for what one task does, and Trio hands it on
+to the worker threads that this task waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, Protocol
+
+from unchained.node.wallet.errors import WalletError
+
+
+class Allowance(Protocol):
+    """What one caller may still spend. Amounts in grains. Called from any thread."""
+
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+        """Count what a transfer takes out of the wallet, before it is signed; what it counted for
+        already, and what the transfer `replaced` did, is not counted again.
+
+        Raises `SpendingLimitError` where it is too much: then nothing is counted.
+        """
+
+    def release(self, txid: bytes) -> None:
+        """Count a transfer no more: it has not been sent, and nobody else has it."""
+
+
+class _Call:
+    """The allowance of one call, and the transfers that it has reserved and not yet sent."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
+        self.unsent: set[bytes] = set()
+
+
+_CALL: Final[ContextVar[_Call | None]] = ContextVar("spending", default=None)
+
+
+@contextmanager
+def limited_by(allowance: Allowance | None) -> Iterator[None]:
+    """Let all that is signed inside count against an allowance; None: there is no limit.
+
+    What was reserved inside, and not sent when a wallet refuses, is released.
+    """
+    call = None if allowance is None else _Call(allowance)
+    token = _CALL.set(call)
+    try:
+        yield
+    except WalletError:
+        if call is not None:
+            for txid in sorted(call.unsent):
+                call.allowance.release(txid)
+        raise
+    finally:
+        _CALL.reset(token)
+
+
+def is_limited() -> bool:
+    """Return whether whoever asks may spend so much and no more."""
+    return _CALL.get() is not None
+
+
+def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:
+    """Count a transfer against the limit of whoever asks for its signature.
+
+    Raises `SpendingLimitError`.
+    """
+    call = _CALL.get()
+    if call is not None:
+        call.allowance.reserve(txid, amount, replaced)
+        call.unsent.add(txid)
+
+
+def note_sent(txid: bytes) -> None:
+    """Note that others have a transfer: it counts from here on, whatever comes."""
+    call = _CALL.get()
+    if call is not None:
+        call.unsent.discard(txid)
+
+
+def note_refused(txid: bytes) -> None:
+    """Note that the node did not take a transfer, and nobody has it."""
+    call = _CALL.get()
+    if call is not None and txid in call.unsent:
+        call.unsent.discard(txid)
+        call.allowance.release(txid)

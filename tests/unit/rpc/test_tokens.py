@@ -1,0 +1,210 @@
+"""The book of tokens: what is on disk, what lets whom in, what is counted."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from unchained.node.rpc.core.registry import Access, Scope
+from unchained.node.rpc.http.tokens import (
+    PREFIX,
+    SPENDING_DAY_MS,
+    TOKENS_MAX,
+    TokenBook,
+    TokenError,
+    TooManyTokensError,
+)
+from unchained.node.wallet.errors import SpendingLimitError
+
+UNC = 10**8
+
+
+class HandClock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+class Book:
+    """A book of tokens on disk, and its clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = HandClock()
+        self.path = folder / "rpc.tokens"
+        self.book = self.open()
+
+    def open(self) -> TokenBook:
+        return TokenBook(self.path, self.clock)
+
+    def spender(self, limit: int = 10 * UNC) -> str:
+        token, _ = self.book.create("shop", [Scope.SPEND], daily_limit=limit)
+        return token.id
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Book:
+    return Book(tmp_path)
+
+
+def txid(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_a_token_gives_its_rights_across_restarts_until_it_is_revoked(kept: Book) -> None:
+    token, secret = kept.book.create(
+        "shop", [Scope.SPEND, Scope.READ, Scope.READ], daily_limit=5, label="till"
+    )
+    assert secret.startswith(PREFIX + token.id)
+    for book in (kept.book, kept.open()):
+        caller = book.caller(secret)
+        assert caller is not None
+        assert caller.access is Access.PUBLIC
+        assert caller.rights is not None
+        assert (caller.rights.wallet, caller.rights.scopes) == ("shop", {Scope.READ, Scope.SPEND})
+    assert kept.book.revoke(token.id)
+    assert not kept.book.revoke(token.id)
+    for book in (kept.book, kept.open()):
+        assert book.caller(secret) is None
+        assert book.tokens() == []
+
+
+def test_the_file_is_the_owners_alone_and_holds_no_secret(kept: Book) -> None:
+    _, secret = kept.book.create("shop", [Scope.READ])
+    assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
+    assert secret.removeprefix(PREFIX)[16:] not in kept.path.read_text()
+    assert secret not in repr(kept.book.tokens())
+
+
+def test_nothing_else_lets_anybody_in(kept: Book) -> None:
+    first, one = kept.book.create("shop", [Scope.READ])
+    _, two = kept.book.create("other", [Scope.READ])
+    mixed = PREFIX + first.id + two.removeprefix(PREFIX)[16:]
+    last = "0" if one[-1] != "0" else "1"
+    for wrong in ("", PREFIX, mixed, one[:-1], one[:-1] + last, one + "0", one.upper(), "é"):
+        assert kept.book.caller(wrong) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"\xff", b'{"version": 2, "tokens": []}', b'{"version": 1, "tokens": [1]}'],
+)
+def test_a_file_of_something_else_is_refused(kept: Book, content: bytes) -> None:
+    kept.path.write_bytes(content)
+    with pytest.raises(TokenError, match=r"rpc\.tokens"):
+        kept.open()
+
+
+def test_tokens_are_bounded(kept: Book) -> None:
+    made, _ = kept.book.create("shop", [Scope.READ])
+    many = [msgspec.structs.replace(made, id=f"{n:016x}") for n in range(TOKENS_MAX)]
+    kept.path.write_bytes(msgspec.json.encode({"version": 1, "tokens": many}))
+    full = kept.open()
+    with pytest.raises(TooManyTokensError):
+        full.create("shop", [Scope.READ])
+    assert full.revoke(many[0].id)
+    full.create("shop", [Scope.READ])
+
+
+def test_what_is_spent_counts_for_a_day_and_across_restarts(kept: Book) -> None:
+    spender = kept.spender()
+    kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    kept.clock.ms += SPENDING_DAY_MS // 2
+    book = kept.open()
+    book.reserve(spender, txid(2), 4 * UNC, b"")
+    with pytest.raises(SpendingLimitError, match="10 UNC a day, has spent 10 UNC"):
+        book.reserve(spender, txid(3), 1, b"")
+    kept.clock.ms += SPENDING_DAY_MS // 2
+    assert book.spent(book.tokens()[0]) == 4 * UNC
+    book.reserve(spender, txid(3), 6 * UNC, b"")
+    with pytest.raises(SpendingLimitError):
+        book.reserve(spender, txid(4), 1, b"")
+
+
+def test_one_transfer_counts_once_and_not_when_it_was_refused(kept: Book) -> None:
+    spender = kept.spender()
+    for _ in range(3):
+        kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    kept.book.release(spender, txid(1))
+    kept.book.reserve(spender, txid(2), 10 * UNC, b"")
+
+
+def test_of_transfers_that_replace_one_another_the_largest_counts(kept: Book) -> None:
+    spender = kept.spender()
+    kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    kept.book.reserve(spender, txid(2), 7 * UNC, txid(1))
+    kept.book.reserve(spender, txid(3), 9 * UNC, txid(2))
+    assert kept.book.spent(kept.book.tokens()[0]) == 9 * UNC
+    with pytest.raises(SpendingLimitError):
+        kept.book.reserve(spender, txid(4), 11 * UNC, txid(3))
+    kept.book.release(spender, txid(3))
+    assert kept.book.spent(kept.book.tokens()[0]) == 7 * UNC
+
+
+def test_two_that_spend_at_once_cannot_both_pass(kept: Book) -> None:
+    spender = kept.spender()
+    passed: list[int] = []
+    ready = threading.Barrier(8)
+
+    def spend(number: int) -> None:
+        ready.wait()
+        try:
+            kept.book.reserve(spender, txid(number), 4 * UNC, b"")
+        except SpendingLimitError:
+            return
+        passed.append(number)
+
+    threads = [threading.Thread(target=spend, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(passed) == 2
+    assert kept.book.spent(kept.book.tokens()[0]) == 8 * UNC
+
+
+def test_a_revoked_token_spends_nothing_more(kept: Book) -> None:
+    token, secret = kept.book.create("shop", [Scope.SPEND], daily_limit=UNC)
+    caller = kept.book.caller(secret)
+    assert caller is not None
+    assert caller.rights is not None
+    kept.book.revoke(token.id)
+    with pytest.raises(SpendingLimitError):
+        caller.rights.allowance.reserve(txid(1), 1)
+    caller.rights.allowance.release(txid(1))
+
+
+def test_nothing_is_reserved_that_could_not_be_written(
+    kept: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spender = kept.spender()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unchained.node.rpc.http.tokens.write_private", full)
+    with pytest.raises(OSError, match="No space"):
+        kept.book.reserve(spender, txid(1), 1, b"")
+    assert kept.book.spent(kept.book.tokens()[0]) == 0
+
+
+def test_tokens_go_with_their_wallet(kept: Book) -> None:
+    _, one = kept.book.create("shop", [Scope.READ])
+    _, two = kept.book.create("other", [Scope.READ])
+    kept.book.rename_wallet("shop", "store")
+    for book in (kept.book, kept.open()):
+        caller = book.caller(one)
+        assert caller is not None
+        assert caller.rights is not None
+        assert caller.rights.wallet == "store"
+    kept.book.forget_wallet("store")
+    for book in (kept.book, kept.open()):
+        assert book.caller(one) is None
+        assert book.caller(two) is not None

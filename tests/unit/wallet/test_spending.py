@@ -1,0 +1,143 @@
+"""Limits on what is signed: every signature counts, by whichever way it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.wallet import spending
+from unchained.node.wallet.errors import InsufficientFundsError, SpendingLimitError
+from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.plan import Prepared
+from unchained.node.wallet.records import Payee
+
+UNC = 10**8
+PAYEE = "lock:" + "11" * 32
+
+
+class Counting:
+    """An allowance that shows what it counts."""
+
+    def __init__(self, limit: int = 1000 * UNC) -> None:
+        self.limit = limit
+        self.counted: dict[bytes, int] = {}
+        self.replaced: list[bytes] = []
+
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+        spent = sum(self.counted.values())
+        if spent + amount > self.limit:
+            raise SpendingLimitError(amount, spent, self.limit)
+        self.counted[bytes(txid)] = amount
+        self.replaced.append(bytes(replaced))
+
+    def release(self, txid: bytes) -> None:
+        del self.counted[bytes(txid)]
+
+
+@pytest.fixture
+def purse() -> Purse:
+    chain = WalletChain()
+    made = Purse(chain, cheap_wallet())
+    chain.grow(4, made.mine_to, made.mine_to)
+    chain.grow(chain.network.maturity)
+    made.sync()
+    return made
+
+
+def pay(purse: Purse, value: int, to: str = PAYEE) -> Prepared:
+    return purse.wallet.spender.pay([Payee(to, value, b"")], Fee(1))
+
+
+def test_what_leaves_the_wallet_counts_with_its_fee(purse: Purse) -> None:
+    prepared = pay(purse, 2 * UNC // 10)
+    counting = Counting()
+    with spending.limited_by(counting):
+        sent = purse.send(prepared)
+    assert counting.counted == {bytes(sent.txid): 2 * UNC // 10 + sent.fee}
+
+
+def test_what_comes_back_to_the_wallet_costs_its_fee_alone(purse: Purse) -> None:
+    counting = Counting()
+    with spending.limited_by(counting):
+        back = purse.send(pay(purse, UNC // 10, purse.wallet.paycode()))
+        (joined,) = map(purse.send, purse.wallet.spender.consolidate(Fee(1)))
+    assert counting.counted == {bytes(back.txid): back.fee, bytes(joined.txid): joined.fee}
+
+
+def test_a_file_that_is_signed_counts_as_well(purse: Purse) -> None:
+    prepared = pay(purse, UNC // 10)
+    counting = Counting(UNC // 20)
+    with spending.limited_by(counting), pytest.raises(SpendingLimitError, match=r"0\.05 UNC a day"):
+        purse.wallet.sign(prepared.unsigned)
+    counting.limit = UNC
+    with spending.limited_by(counting):
+        purse.wallet.sign(prepared.unsigned)
+    assert list(counting.counted.values()) == [UNC // 10 + prepared.unsigned.fee]
+
+
+def test_a_replacement_names_what_it_replaces(purse: Purse) -> None:
+    counting = Counting()
+    with spending.limited_by(counting):
+        sent = purse.send(pay(purse, UNC // 10))
+        bumped = purse.send(purse.wallet.spender.bump(sent.txid, Fee(5)))
+    assert counting.replaced == [b"", bytes(sent.txid)]
+    assert counting.counted[bytes(bumped.txid)] == UNC // 10 + bumped.fee
+
+
+def test_without_a_limit_nothing_is_counted(purse: Purse) -> None:
+    counting = Counting()
+    with spending.limited_by(counting), spending.limited_by(None):
+        purse.send(pay(purse, UNC // 10))
+    purse.send(pay(purse, UNC // 10))
+    assert counting.counted == {}
+
+
+def test_what_a_wallet_refuses_before_it_is_sent_is_released() -> None:
+    counting = Counting()
+
+    def work() -> None:
+        with spending.limited_by(counting):
+            spending.reserve(b"1", 5)
+            spending.reserve(b"2", 6)
+            spending.note_sent(b"1")
+            raise InsufficientFundsError(1, 0)
+
+    with pytest.raises(InsufficientFundsError):
+        work()
+    assert counting.counted == {b"1": 5}
+
+
+def test_what_may_have_been_sent_counts() -> None:
+    counting = Counting()
+
+    def work(error: type[BaseException]) -> None:
+        with spending.limited_by(counting):
+            spending.reserve(error.__name__.encode(), 5)
+            raise error
+
+    for error in (trio.TooSlowError, KeyboardInterrupt):
+        with pytest.raises(error):
+            work(error)
+    assert len(counting.counted) == 2
+
+
+def test_what_the_node_refuses_is_released_once() -> None:
+    counting = Counting()
+    with spending.limited_by(counting):
+        spending.reserve(b"1", 5)
+        spending.note_refused(b"1")
+        assert counting.counted == {}
+        spending.note_refused(b"1")
+        spending.reserve(b"2", 5)
+        spending.note_sent(b"2")
+        spending.note_refused(b"2")
+    assert counting.counted == {b"2": 5}
+
+
+@pytest.mark.real_time
+async def test_worker_threads_count_for_the_task_that_waits_for_them() -> None:
+    counting = Counting()
+    with spending.limited_by(counting):
+        await trio.to_thread.run_sync(spending.reserve, b"1", 5)
+    assert counting.counted == {b"1": 5}
