@@ -40,6 +40,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     log_files: Annotated[
         int, Meta(ge=1, le=100, description="Log files kept, the present one included.")
     ] = 5
+    log_hours: Annotated[
+        int,
+        Meta(ge=0, le=8760, description="Age at which the log file is set aside, hours; 0: none."),
+    ] = 24
+    log_days: Annotated[
+        int,
+        Meta(ge=0, le=3650, description="Days for which old log files are kept; 0: no bound."),
+    ] = 14
 
 
 class MiningConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

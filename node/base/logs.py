@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 import queue
 import re
 import sys
@@ -20,7 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, TextIO, cast
+from typing import Any, Literal, Protocol, TextIO, cast
 
 import msgspec
 import structlog
@@ -31,6 +30,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.line_limits import LineLimits
+from unchained.node.base.log_file import FileLimits, RotatingFile
 from unchained.node.base.terminal_text import harmless, json_line
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
@@ -45,9 +45,6 @@ QUEUE_EVENTS = 10_000
 """Events that may wait for one sink; at some 500 bytes each."""
 FLUSH_S = 2.0
 """How long closing waits for each sink: a stalled terminal must not keep the node from ending."""
-FILE_BYTES = 16 * 1024 * 1024
-FILE_COUNT = 5
-"""Files kept when the log rotates: NAME, NAME.1 and so on."""
 SECRET = re.compile(r"mnemonic|passphrase|password|secret|seed|private|cookie|token", re.IGNORECASE)
 """Names of fields that are never written, wherever they come from: a last line of defence."""
 MASK = "***"
@@ -140,39 +137,6 @@ class Sink:
             self._failed += 1
 
 
-class RotatingFile:
-    """JSON lines in a file of mode 0600 that is set aside when it has grown to `max_bytes`."""
-
-    def __init__(self, path: Path, max_bytes: int = FILE_BYTES, count: int = FILE_COUNT) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._count = count
-        self._file = self._open()
-
-    def _open(self) -> BinaryIO:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        return cast(BinaryIO, os.fdopen(descriptor, "ab", buffering=0))
-
-    def write(self, event: Event) -> None:
-        """Append one line, rotating first where it would not fit."""
-        line = msgspec.json.encode(event) + b"\n"
-        if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
-            self._rotate()
-        self._file.write(line)
-
-    def _rotate(self) -> None:
-        self._file.close()
-        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self._count))]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
-        self._file = self._open()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 class JsonLines:
     """JSON lines on a stream, without tracebacks: those go to the file."""
 
@@ -247,6 +211,15 @@ class LogStatistics(msgspec.Struct, frozen=True):
         return sum(sink.failed for sink in self.sinks)
 
 
+class _LevelledLogger(structlog.make_filtering_bound_logger(0)):  # type: ignore[misc]
+    """A logger that leaves lines of level `debug` before anything is done for them."""
+
+    def debug(self, event: str, *args: Any, **fields: Any) -> Any:
+        if self._logger.hides_debug:
+            return None
+        return super().debug(event, *args, **fields)
+
+
 class Logs:
     """The log of one node: `log` is what its components are given."""
 
@@ -254,19 +227,38 @@ class Logs:
         self._sinks = tuple(sinks)
         self._clock = clock
         self._threshold = LEVELS[level]
+        self._of_subsystem: dict[str, int] = {}
+        self.hides_debug = LEVELS[level] > LEVELS["debug"]
+        """Whether nothing of level `debug` is wanted, of no subsystem."""
         self._limits = LineLimits()
         self._events: Counter[str] = Counter(dict.fromkeys(LEVELS, 0))
         self.log: FilteringBoundLogger = structlog.wrap_logger(
             self,
             processors=[self._admit, structlog.contextvars.merge_contextvars, self._emit],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
+            wrapper_class=_LevelledLogger,
             context_class=dict,
             cache_logger_on_first_use=False,
-        )
+        ).bind()
 
-    def set_level(self, level: Level) -> None:
-        """Leave out events below the level from here on."""
-        self._threshold = LEVELS[level]
+    def set_level(self, level: Level, subsystem: str | None = None) -> None:
+        """Leave out events below the level from here on: all, or those whose name begins with
+        the subsystem's. The level of all holds for each that has none of its own; setting it takes
+        those away."""
+        if subsystem is None:
+            self._threshold = LEVELS[level]
+            self._of_subsystem.clear()
+        else:
+            self._of_subsystem[subsystem] = LEVELS[level]
+        least = min(self._threshold, *self._of_subsystem.values(), LEVELS["critical"])
+        self.hides_debug = least > LEVELS["debug"]
+
+    def levels(self) -> Mapping[str, Level]:
+        """Return the levels of the subsystems that have one of their own."""
+        names = {number: name for name, number in LEVELS.items()}
+        return {
+            subsystem: cast(Level, names[number])
+            for subsystem, number in self._of_subsystem.items()
+        }
 
     def statistics(self) -> LogStatistics:
         """Return a snapshot of the sinks' counters."""
@@ -278,7 +270,9 @@ class Logs:
             sink.close()
 
     def _admit(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        if LEVELS.get("error" if method == "exception" else method, 0) < self._threshold:
+        subsystem = str(event["event"]).partition(".")[0]
+        threshold = self._of_subsystem.get(subsystem, self._threshold)
+        if LEVELS.get("error" if method == "exception" else method, 0) < threshold:
             raise structlog.DropEvent
         if not self._limits.admits(event["event"], self._clock.now_ms() / 1000):
             raise structlog.DropEvent
@@ -317,8 +311,12 @@ def iso_time(now_ms: int) -> str:
 def make_plain(value: object) -> object:
     """Return the value as JSON can hold it: bytes in hex, sequences as lists, the rest as text.
 
-    Done where the event happens, so that a sink's thread never reads a value that is changing.
+    Done where the event happens, so that a sink's thread never reads a value that is changing. What
+    can be called is called for its value: so a field that is expensive costs only where its line
+    is written.
     """
+    if callable(value):
+        value = value()
     match value:
         case None | bool() | int() | float() | str():
             # Integers beyond 64 bits are targets and sums of work.
@@ -340,8 +338,7 @@ def open_logs(
     clock: Clock,
     level: Level = "info",
     file: Path | None = None,
-    file_bytes: int = FILE_BYTES,
-    file_count: int = FILE_COUNT,
+    file_limits: FileLimits | None = None,
     stream: TextIO | None = None,
     json: bool = False,
     screen: LogOutput | None = None,
@@ -354,7 +351,7 @@ def open_logs(
     """
     sinks = []
     if file is not None:
-        sinks.append(Sink("file", RotatingFile(file, file_bytes, file_count)))
+        sinks.append(Sink("file", RotatingFile(file, file_limits)))
     if screen is not None:
         sinks.append(Sink("terminal", screen))
     elif stream is not None:

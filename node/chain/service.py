@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.runner import Runner
+from unchained.node.base.spans import span
 from unchained.node.chain.chain_intake import ChainIntake
 from unchained.node.chain.clock_watch import ClockWatch
 from unchained.node.chain.coin_intake import CoinIntake
@@ -198,9 +199,7 @@ class ChainService:
             )
         # In bulk the anchors that are connected say enough.
         for coin in () if self._in_bulk else [counted.coin for counted in step.counted]:
-            self._log.debug(
-                "anchor.counted", height=coin.height, id=coin.id.hex(), parent=coin.parent.hex()
-            )
+            self._log.debug("anchor.counted", height=coin.height, id=coin.id, parent=coin.parent)
         for anchor_id, error in step.dead:
             self._log.warning("anchor.dead", **_broken(anchor_id, error))
         for anchor_id, error in step.ruled_out:
@@ -354,6 +353,10 @@ class ChainService:
         `UnknownParentError` and `BodyMissingError` for "not yet", `BadBodyRootError` for the
         sender's fault, and the `ProtocolError` that makes the anchor invalid for good.
         """
+        with span("anchor", package.anchor.id):
+            return await self._take_package(package, connected=connected)
+
+    async def _take_package(self, package: Package, *, connected: bool) -> Outcome:
         await self.validate_transfers(package.transfers)
         result = await self._call(lambda core: self._take_body(core, package))
         if isinstance(result, NeedsProof):

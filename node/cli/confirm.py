@@ -12,6 +12,7 @@ import typer
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.cli.progress import confirmations_shown
+from unchained.node.cli.questions import ask_yes
 
 SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
@@ -32,28 +33,32 @@ def is_asked(yes: bool) -> bool:
     return sys.stdin.isatty() and not yes
 
 
-def print_plan(steps: Sequence[Mapping[str, Any]]) -> None:
-    """Print what planned transfers pay, each with its fee."""
+def print_plan(steps: Sequence[Mapping[str, Any]], *, err: bool = False) -> None:
+    """Print what planned transfers pay, each with its fee; with `err` where people are asked."""
+
+    def echo(line: str) -> None:
+        typer.echo(line, err=err)
+
     for step in steps:
         for paid in step["payees"]:
-            typer.echo(f"{paid['amount']:>20} UNC  {shortened(harmless(paid['payee']))}")
+            echo(f"{paid['amount']:>20} UNC  {shortened(harmless(paid['payee']))}")
             if paid["alias"]:
-                typer.echo(f"{'':>26}called {harmless(paid['alias'])} here")
+                echo(f"{'':>26}called {harmless(paid['alias'])} here")
             if paid["alias"] or len(paid["payee"]) > SHOWN_WHOLE:
-                typer.echo(f"{'':>26}fingerprint {_fingerprint(paid['payee'])}")
+                echo(f"{'':>26}fingerprint {_fingerprint(paid['payee'])}")
             if paid["memo"]:
-                typer.echo(f"{'':>26}memo {harmless(paid['memo'])}")
+                echo(f"{'':>26}memo {harmless(paid['memo'])}")
         if not step["payees"]:
-            typer.echo(f"{'':>26}coins of this wallet are joined")
-        typer.echo(f"{step['fee']:>20} UNC  fee")
+            echo(f"{'':>26}coins of this wallet are joined")
+        echo(f"{step['fee']:>20} UNC  fee")
         if step["joins"]:
-            typer.echo(f"{'':>26}of {step['joins'] + 1} transfers: coins have to be joined first")
+            echo(f"{'':>26}of {step['joins'] + 1} transfers: coins have to be joined first")
 
 
 def confirm(steps: Sequence[Mapping[str, Any]]) -> None:
     """Show a person what would be sent and ask. Raises `CommandFailedError` for a no."""
-    print_plan(steps)
-    if not typer.confirm("Send it?", err=True):
+    print_plan(steps, err=True)
+    if not ask_yes("Send it?"):
         raise CommandFailedError("not sent")
 
 

@@ -25,6 +25,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.questions import ask_yes
 
 if TYPE_CHECKING:
     from unchained.node.base.settings import Settings
@@ -172,8 +173,8 @@ def reset(
     settings = _settings(network, data_dir, config)
     # Nobody is asked for what a running node makes impossible, and none starts meanwhile.
     with closing(Removal(settings.data_dir)) as removal:
-        if not yes:
-            typer.confirm(f"Remove the chain in {settings.data_dir}?", abort=True, err=True)
+        if not yes and not ask_yes(f"Remove the chain in {settings.data_dir}?"):
+            raise typer.Abort
         freed = removal.remove()
     if json:
         print_json({"path": str(settings.data_dir), "freed": freed})

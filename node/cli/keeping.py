@@ -11,6 +11,7 @@ import typer
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
+from unchained.node.cli.questions import ask_text
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -94,7 +95,7 @@ def delete(
         if not sys.stdin.isatty():
             raise CommandFailedError(f"not confirmed: --confirm {wallet} removes it for good")
         print_lost(node.call("wallet.delete", wallet=wallet, dry_run=True))
-        confirm = typer.prompt("Type its name to delete it", err=True)
+        confirm = ask_text("Type its name to delete it")
     found = node.call("wallet.delete", seconds=SLOW_ANSWER_S, wallet=wallet, confirm=confirm)
 
     def human() -> None:

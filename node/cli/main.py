@@ -45,6 +45,7 @@ COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor": ("doctor",),
     "id": ("identity",),
     "key": ("key",),
+    "logs": ("logs",),
     "mempool": ("ledger",),
     "mine": ("mine", "advise"),
     "miner": ("miner",),

@@ -139,26 +139,30 @@ def show_sent(node: Asker, sent: dict[str, Any]) -> None:
     node.show(sent, human)
 
 
-def print_meaning(found: dict[str, Any]) -> None:
+def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
     """Print what signing a transfer means, as the signer's own machine has worked it out."""
+
+    def echo(line: str) -> None:
+        typer.echo(line, err=err)
+
     for output in found["outputs"]:
         whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
-        typer.echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
+        echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
         if not (output["own"] or output["payee"]):
-            typer.echo(f"{'':>26}a lock: the file does not show whose")
+            echo(f"{'':>26}a lock: the file does not show whose")
         if output["alias"]:
-            typer.echo(f"{'':>26}called {harmless(output['alias'])} here")
+            echo(f"{'':>26}called {harmless(output['alias'])} here")
         if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"]):
-            typer.echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
+            echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
         if output["terms"]:
-            typer.echo(f"{'':>26}under {output['terms']}")
+            echo(f"{'':>26}under {output['terms']}")
         if output["memo"]:
-            typer.echo(f"{'':>26}memo {harmless(output['memo'])}")
-    typer.echo(f"{found['fee']:>20} UNC  fee")
-    typer.echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
+            echo(f"{'':>26}memo {harmless(output['memo'])}")
+    echo(f"{found['fee']:>20} UNC  fee")
+    echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
     if found["lock_height"]:
-        typer.echo(f"not before height {found['lock_height']}")
-    typer.echo(
+        echo(f"not before height {found['lock_height']}")
+    echo(
         f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
         f"with {len(found['can_sign'])} keys"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.config import declared_keys, toml_value
+from unchained.node.base.log_file import FileLimits
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.process_parts import ProcessParts
@@ -81,9 +82,13 @@ class Process(msgspec.Struct, frozen=True):
         """The level of the log at the start."""
         return self.settings.config.node.log_level
 
-    def set_log_level(self, level: LogLevel) -> None:
-        """Change the level of the log."""
-        self.logs.set_level(level)
+    def set_log_level(self, level: LogLevel, subsystem: str | None = None) -> None:
+        """Change the level of the log, or of one subsystem's events."""
+        self.logs.set_level(level, subsystem)
+
+    def log_levels(self) -> Mapping[str, str]:
+        """Return the levels of the subsystems that have one of their own."""
+        return self.logs.levels()
 
     @property
     def setting_rows(self) -> Sequence[tuple[str, str, str]]:
@@ -127,8 +132,12 @@ def run_node(
             clock=clock,
             level=node.log_level,
             file=log_file,
-            file_bytes=node.log_file_mib * 1024 * 1024,
-            file_count=node.log_files,
+            file_limits=FileLimits(
+                max_bytes=node.log_file_mib << 20,
+                count=node.log_files,
+                hours=node.log_hours,
+                days=node.log_days,
+            ),
             stream=sys.stdout,
             json=json,
             screen=screen,

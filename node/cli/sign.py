@@ -32,6 +32,7 @@ from unchained.node.cli.pay import (
     without_file,
 )
 from unchained.node.cli.payees import payment
+from unchained.node.cli.questions import ask_yes
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -108,8 +109,8 @@ def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
     """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
     if yes or not sys.stdin.isatty():
         return
-    print_meaning(found)
-    if not typer.confirm("Sign it?", err=True):
+    print_meaning(found, err=True)
+    if not ask_yes("Sign it?"):
         raise CommandFailedError("not signed")
 
 

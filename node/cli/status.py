@@ -193,8 +193,12 @@ def log_level(
     level: Annotated[
         str | None, typer.Argument(metavar="[debug|info|warning|error]", help="From here on.")
     ] = None,
+    subsystem: Annotated[
+        str | None,
+        typer.Option("--subsystem", metavar="NAME", help="Of events NAME.* alone, such as net."),
+    ] = None,
 ) -> None:
-    found = node.call("node.log_level", level=level)
+    found = node.call("node.log_level", level=level, subsystem=subsystem)
     node.show(found, lambda: typer.echo(found))
 
 

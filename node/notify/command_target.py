@@ -60,7 +60,7 @@ class CommandTarget:
             for letter in _PLACEHOLDER.findall(argument):
                 if letter not in PLACEHOLDERS:
                     raise BadCommandError(
-                        f"%{letter} in the command is no placeholder: expected "
+                        f"notify.command: %{letter} is no placeholder: expected "
                         + ", ".join(f"%{known}" for known in PLACEHOLDERS)
                     )
         self._arguments = tuple(arguments)

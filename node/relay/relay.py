@@ -302,7 +302,7 @@ class Relay:
             try:
                 (package,) = await self._fetcher.packages(source, [(coin, header)], others)
             except FetchError as error:
-                self._log.debug("anchor.body_missing", id=coin.id.hex(), why=str(error))
+                self._log.debug("anchor.body_missing", id=coin.id, why=str(error))
                 if source == peer and not isinstance(error, NotNowError):
                     has_none = True
                     self._peers.reputation.penalize(

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
+from unchained.node.base.spans import span
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
@@ -254,12 +255,13 @@ class SyncService:
     async def _attend(self, peer: PeerId) -> None:
         state = self._states[peer]
         try:
-            while (status := self._peers.status_of(peer)) is not None:
-                state.wake = trio.Event()
-                state.tip = status.tip
-                await self._settle(peer, state, CoinId(status.tip))
-                with trio.move_on_after(self._patience_s(peer, state)):
-                    await state.wake.wait()
+            with span("peer", peer):
+                while (status := self._peers.status_of(peer)) is not None:
+                    state.wake = trio.Event()
+                    state.tip = status.tip
+                    await self._settle(peer, state, CoinId(status.tip))
+                    with trio.move_on_after(self._patience_s(peer, state)):
+                        await state.wake.wait()
         finally:
             del self._states[peer]
             self._votes.forget(peer)
@@ -284,11 +286,12 @@ class SyncService:
             if await self._chain.queries.is_known(anchor_id):
                 continue
             before = self._chain.status.value.tip
-            followed = await self._try_to_follow(peer, anchor_id)
+            with span("anchor", anchor_id):
+                followed = await self._try_to_follow(peer, anchor_id)
             state.tried(anchor_id, followed.why is None)
             if followed.why is not None:
                 why = followed.why
-                self._log.debug("sync.not_followed", peer=peer, tip=anchor_id.hex(), why=why)
+                self._log.debug("sync.not_followed", peer=peer, tip=anchor_id, why=why)
             if followed.reached is not None:
                 await self._votes.ask(peer, before, followed.reached)
         if not state.settled:

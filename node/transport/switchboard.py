@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.base.spans import span
 from unchained.node.transport.contract import (
     Direction,
     Event,
@@ -224,7 +225,8 @@ class Switchboard:
     async def _validate(self, job: ValidationJob) -> None:
         verdict = Verdict.IGNORE
         try:
-            verdict = await self.router.validator(job.topic)(job.peer, job.data)
+            with span("peer", job.peer):
+                verdict = await self.router.validator(job.topic)(job.peer, job.data)
         except Exception:  # noqa: BLE001 - a fault of ours, reported by `fault`
             self.fault("net.validator_failed", topic=job.topic)
         finally:

@@ -128,6 +128,8 @@ def write_backup(wallet: Wallet, path: Path) -> int:
 
 def read_backup(path: Path, network: Network) -> Backup:
     """Read a file. Raises `BackupError`, OSError."""
+    if not path.is_file():
+        raise BackupError(f"{path} is no file")
     if path.stat().st_size > BACKUP_BYTES_MAX:
         raise BackupError(f"{path} has more than {BACKUP_BYTES_MAX} bytes: no backup")
     return Backup.from_file(path.read_bytes(), network)

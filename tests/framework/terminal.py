@@ -12,7 +12,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 PATIENCE_S = 60.0
 
@@ -31,8 +31,14 @@ class TerminalProgram:
     """A running program on a pseudo-terminal of `rows` and `columns`."""
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], rows: int = 40, columns: int = 120
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        rows: int = 40,
+        columns: int = 120,
+        stdout: IO[bytes] | None = None,
     ) -> None:
+        """Start it, with its standard output to a file if one is given."""
         self._master, self._slave = os.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self._before = self._modes()
@@ -41,7 +47,7 @@ class TerminalProgram:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SHIM, *command],
             stdin=self._slave,
-            stdout=self._slave,
+            stdout=self._slave if stdout is None else stdout,
             stderr=self._slave,
             env=dict(env),
             start_new_session=True,
@@ -144,10 +150,15 @@ class TerminalProgram:
 
 @contextmanager
 def on_terminal(
-    command: Sequence[str], env: Mapping[str, str], rows: int = 40, columns: int = 120
+    command: Sequence[str],
+    env: Mapping[str, str],
+    rows: int = 40,
+    columns: int = 120,
+    stdout: IO[bytes] | None = None,
 ) -> Iterator[TerminalProgram]:
-    """Run a program on a terminal while the context lasts."""
-    program = TerminalProgram(command, env, rows, columns)
+    """Run a program on a terminal while the context lasts, its standard output to a file if one is
+    given."""
+    program = TerminalProgram(command, env, rows, columns, stdout)
     try:
         yield program
     finally:

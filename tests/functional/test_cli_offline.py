@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
-from tests.framework.wallet_shell import PASSPHRASE, Person
+from tests.framework.terminal import on_terminal
+from tests.framework.wallet_shell import PASSPHRASE, Person, wait_until
 
 
 class OfflineMachine:
@@ -104,6 +105,39 @@ def test_from_the_keys_to_the_payment(online: Person) -> None:
     assert sent["status"] == "waiting"
     online.mine(1)
     assert online.json("wallet", "balance", "-w", "shop")["confirmed"] == "0.75000000"
+
+
+def test_a_person_is_asked_beside_the_json(online: Person) -> None:
+    """With --json standard output is JSON and nothing else, also where a terminal asks."""
+    offline = OfflineMachine(online.home, "asked")
+    offline.json("wallet", "create")
+    view = online.home.path / "asked-view"
+    view.touch(0o600)
+    view.write_text(offline.json("wallet", "export-watch"))
+    online.json("wallet", "import-watch", "asked", "--file", str(view))
+    address = offline.json("wallet", "address")["text"]
+    online.json("mine", "generate", "2", "--address", address)
+    online.caught_up()
+    unsigned, signed = online.home.path / "ask-unsigned", online.home.path / "ask-signed"
+    online.json("wallet", "prepare", address, "0.5", "-w", "asked", "-o", str(unsigned))
+    out = online.home.path / "stdout"
+    where = ["--network", "reg", "--data-dir", str(offline.data), "--json"]
+    command = [node_program(), "wallet", "sign", str(unsigned), "-o", str(signed), *where]
+    env = clean_environment(offline.directory)
+    with out.open("wb") as stdout, on_terminal(command, env, stdout=stdout) as program:
+        program.wait_text(r"0\.50000000 UNC")
+        program.wait_text(r"Sign it\? \[y/N\]:")
+        program.type("y\n")
+        program.wait_text("Passphrase:")
+        # what is typed before that is thrown away
+        wait_until(lambda: program.quiet, "the passphrase is read")
+        program.type(f"{PASSPHRASE}\n")
+        assert program.wait() == 0
+    said = out.read_text()
+    assert said.startswith("{")
+    assert said.count("\n") == 1
+    assert json.loads(said)["missing"] == 0
+    assert signed.exists()
 
 
 def test_from_the_words_to_the_same_keys(online: Person) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
+from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Rivals
 from unchained.node.wallet.contracts import HashTimeLock, hash_time_lock
 from unchained.node.wallet.errors import ContractError, HighFeeError
@@ -63,6 +64,20 @@ async def test_an_urgent_claim_pays_to_be_in_the_next_anchor(tmp_path: Path) -> 
             "bob", lambda bob: bob.claim(lock, Fee(exact=9_000), urgent_rate=7)
         )
         assert exact.unsigned.fee == 9_000
+
+
+async def test_what_the_next_anchor_takes_is_asked_of_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crowded(link: WalletLink, target: int) -> int:
+        return 11 if target == 1 else 3
+
+    monkeypatch.setattr(WalletLink, "fee_rate", crowded)
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 6)
+        cheap = await node.wallets.call("bob", lambda bob: bob.claim(made.contract.lock, Fee()))
+        claimed = await node.wallets.claim("bob", made.contract.lock)
+        assert claimed.fee == 11 * cheap.unsigned.fee
 
 
 async def test_a_claim_replaces_a_refund_that_waits(tmp_path: Path) -> None:

@@ -47,4 +47,6 @@ class DbRoom:
             copied = await self._runner.run(backup, self._store, target)
         except StoreError as error:
             raise RefusedError(str(error), error="BACKUP_FAILED") from None
+        except OSError as error:
+            raise RefusedError(f"{target}: {error.strerror}", error="BACKUP_FAILED") from None
         return CopiedStore(str(target), copied.entries, copied.size)

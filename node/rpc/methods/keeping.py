@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -138,7 +139,7 @@ class KeepingRoom:
         try:
             size = await self._wallets.backup(wallet, target)
         except OSError as error:
-            raise _failed(error, target) from None
+            raise file_failed(error, target) from None
         return WrittenBackup(wallet, str(target), size)
 
     @method("wallet.restore_backup", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
@@ -153,7 +154,7 @@ class KeepingRoom:
         try:
             made = await self._wallets.restore_backup(source, wallet)
         except OSError as error:
-            raise _failed(error, source) from None
+            raise file_failed(error, source) from None
         return await self._info(made)
 
     @method("wallet.delete", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
@@ -266,10 +267,15 @@ def _accounts(wallet: Wallet) -> list[AccountInfo]:
 def absolute_path(path: str) -> Path:
     """Return a path that a caller names. Raises `InvalidParamsError` for a relative one."""
     found = Path(path)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidParamsError("path: no file can be called so") from None
     if not found.is_absolute() or "\x00" in path:
         raise InvalidParamsError("path: expected an absolute path")
     return found
 
 
-def _failed(error: OSError, path: Path) -> WalletRefusedError:
+def file_failed(error: OSError, path: Path) -> WalletRefusedError:
+    """Return what a caller is told whose file cannot be read or written."""
     return WalletRefusedError(f"{path}: {error.strerror}", error="FILE_ERROR")

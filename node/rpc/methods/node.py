@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol, cast
 
 import msgspec
+from msgspec import Meta
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.process_parts import ProcessParts
@@ -18,6 +19,8 @@ from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.readiness import GreetedPeers
+
+SUBSYSTEM: Final = r"^[a-z][a-z_]*$"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -40,8 +43,11 @@ class Control(Protocol):
     def request_stop(self, reason: str) -> None:
         """Begin a stop in good order."""
 
-    def set_log_level(self, level: LogLevel) -> None:
-        """Change the level of the log."""
+    def set_log_level(self, level: LogLevel, subsystem: str | None = None) -> None:
+        """Change the level of the log, or of one subsystem's events."""
+
+    def log_levels(self) -> Mapping[str, str]:
+        """Return the levels of the subsystems that have one of their own."""
 
 
 @user_text("A better chain that would undo more than the node undoes by itself (Protocol §6).")
@@ -173,11 +179,19 @@ class NodeRoom:
     @user_text(
         """Return the least level of the events that are logged, after setting it if one is given.
 
-        It holds until the node starts again.
+        With a subsystem, the first word of its events' names (`net`, `chain`, `wallet`), it is that
+        subsystem's. It holds until the node starts again, or the level of all is set.
         """
     )
-    async def log_level(self, level: LogLevel | None = None) -> LogLevel:
+    async def log_level(
+        self,
+        level: LogLevel | None = None,
+        subsystem: Annotated[str, Meta(pattern=SUBSYSTEM, max_length=32)] | None = None,
+    ) -> LogLevel:
         if level is not None:
-            self._control.set_log_level(level)
-            self._level = level
-        return self._level
+            self._control.set_log_level(level, subsystem)
+            if subsystem is None:
+                self._level = level
+        if subsystem is None:
+            return self._level
+        return cast(LogLevel, self._control.log_levels().get(subsystem, self._level))

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import re
-import stat
 import threading
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from unchained.node.base.logs import (
     Event,
     JsonLines,
     Logs,
-    RotatingFile,
     Sink,
     Terminal,
     forward_libraries,
@@ -29,6 +27,7 @@ from unchained.node.base.logs import (
     make_plain,
     open_logs,
 )
+from unchained.node.base.spans import span
 
 ROOT = Path(__file__).parents[3]
 NOON_MS = 1_795_262_400_123
@@ -155,21 +154,55 @@ def test_an_output_that_fails_is_counted_and_tried_again() -> None:
     assert logs.statistics().sinks[0].failed == 1
 
 
-def test_the_file_is_private_holds_json_lines_and_rotates(tmp_path: Path) -> None:
-    path = tmp_path / "node.log"
-    output = RotatingFile(path, max_bytes=130, count=3)
-    for n in range(20):
-        output.write({"event": f"a.{n}", "text": "x" * 30})
-    output.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["node.log", "node.log.1", "node.log.2"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    kept = [
-        json.loads(line)["event"]
-        for name in ("node.log.2", "node.log.1", "node.log")
-        for line in (tmp_path / name).read_text().splitlines()
-    ]
-    assert kept == [f"a.{n}" for n in range(14, 20)]
-    assert all(p.stat().st_size <= 130 for p in tmp_path.iterdir())
+def test_a_subsystem_has_a_level_of_its_own() -> None:
+    logs, kept = keep("info")
+    assert logs.hides_debug
+    logs.set_level("debug", "net")
+    logs.set_level("error", "peer")
+    assert logs.levels() == {"net": "debug", "peer": "error"}
+    logs.log.debug("net.misbehaved")
+    logs.log.debug("chain.detail")
+    logs.log.warning("peer.banned")
+    logs.log.info("chain.opened")
+    logs.set_level("warning")
+    assert logs.levels() == {}
+    assert logs.hides_debug
+    logs.log.debug("net.misbehaved")
+    logs.log.info("chain.opened")
+    logs.close()
+    assert [event["event"] for event in kept.events] == ["net.misbehaved", "chain.opened"]
+
+
+def test_what_is_expensive_is_computed_only_where_its_line_is_written() -> None:
+    logs, kept = keep("info")
+    asked: list[int] = []
+
+    def costly() -> str:
+        asked.append(1)
+        return "found"
+
+    logs.log.debug("chain.detail", what=costly)
+    assert asked == []
+    logs.log.info("chain.opened", what=costly)
+    logs.close()
+    assert asked == [1]
+    assert kept.events[0]["what"] == "found"
+
+
+async def test_a_span_follows_tasks_and_threads() -> None:
+    logs, kept = keep()
+
+    async def child() -> None:
+        await trio.to_thread.run_sync(logs.log.info, "a.thread")
+
+    with span("peer", "12D3"), span("anchor", b"\xab\xcd"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+    logs.log.info("a.after")
+    logs.close()
+    inside, after = kept.events
+    assert (inside["peer"], inside["anchor"]) == ("12D3", "abcd")
+    assert "peer" not in after
 
 
 def test_the_file_gets_the_traceback_and_the_terminal_does_not(tmp_path: Path) -> None:

@@ -608,3 +608,20 @@ def test_a_reorganisation_of_max_reorg_leaves_a_lowered_tree_as_it_is() -> None:
     side = chain.take(chain.forge.anchor(fork))
     chain.vote_until_tip(side)
     assert chain.core.root.held
+
+
+def test_votes_that_are_in_the_tree_are_not_on_record(chain: Chain) -> None:
+    chain.vote(chain.take(chain.forge.anchor(chain.genesis)), 2)
+    side = chain.take(chain.forge.anchor(chain.genesis))
+    chain.vote_until_tip(side)
+    assert chain.core.tree.nodes[side.id].votes >= 2
+    assert record_of(chain, side).votes == 0
+
+
+def test_a_refusal_is_told_once_for_each_fork(chain: Chain) -> None:
+    tip = chain.grow(chain.genesis, 3)
+    told = []
+    for fork_height in (1, 1, 2, 2):
+        chain.core.refuse(fork_height, tip.id, 10**9)
+        told.append(chain.core.take_changes().refused is not None)
+    assert told == [True, False, True, False]

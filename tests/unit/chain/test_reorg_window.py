@@ -2,90 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import msgspec
 import pytest
 
-from tests.framework.chains import open_core, submit_body, submit_coin, tree_of
+from tests.framework.chains import submit_coin, tree_of
 from tests.framework.corechain import Chain
-from tests.framework.failing_store import FailingStore
+from tests.framework.deepchain import FORK, NETWORK, POOR, SETTLED_MS, Deep
 from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
 from unchained.node.chain import reorg_window
 from unchained.node.chain.anchor_reads import missing_votes
-from unchained.node.chain.core import ChainCore
-from unchained.node.chain.results import Outcome, ProvenAnchor, ReorgRefused
-from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
+from unchained.node.chain.results import Outcome
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.fork_choice import work
-from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.storage.check import check
 from unchained.storage.errors import StoreFullError
 from unchained.storage.memory import MemoryStore
-
-NETWORK = msgspec.structs.replace(REG, max_reorg=4, window=3)
-SETTLED_MS = NETWORK.max_reorg * NETWORK.epoch_ms
-FORK = 3
-POOR = 12
-
-
-class Deep(Chain):
-    """A chain whose poor upper part forks far below its tree, and a richer branch beside it."""
-
-    def __init__(self, length: int = 5) -> None:
-        super().__init__(NETWORK)
-        self.step_ms = 0
-        self.base = self.grow(self.genesis, FORK)
-        self.poor = self.base
-        for _ in range(POOR):
-            self.poor = self.take(self.forge.anchor(self.poor))
-        self.branch = self.rich(length)
-
-    def rich(self, length: int, parent: Forged | None = None) -> list[Forged]:
-        """Return anchors above the fork that list four coins each."""
-        branch: list[Forged] = []
-        step = parent or self.base
-        for _ in range(length):
-            coins = [self.forge.coin(step) for _ in range(4)]
-            step = self.forge.anchor(step, coins)
-            branch.append(step)
-        return branch
-
-    def lower(self, height: int = FORK) -> None:
-        assert self.core.may_undo_from(height)
-        while not self.core.lower_root(height):
-            pass
-        assert self.core.tree.root.height == height
-
-    def rise(self) -> None:
-        while not self.core.let_root_rise():
-            pass
-
-    def take_branch(self, anchors: Sequence[Forged]) -> None:
-        """As sync does: the choice is made once."""
-        with self.core.choosing_once():
-            for anchor in anchors:
-                submit_coin(self.core, anchor.coin, self.now_ms)
-                submit_body(self.core, anchor)
-
-    def reopened(self, fail_at: int | None = None) -> ChainCore:
-        store = FailingStore(MemoryStore(self.disk), fail_at=fail_at)
-        return open_core(store, NETWORK, lambda: self.ran_ms)
-
-    def refused(self) -> ReorgRefused | None:
-        return self.core.refused
-
-    def is_full(self) -> bool:
-        return self.core.root.is_full
-
-    def main(self) -> list[bytes]:
-        heights = range(self.core.tip.height + 1)
-        return [self.core.archive.main_id(height) or b"" for height in heights]
-
-    def is_sound(self) -> None:
-        assert check(MemoryStore(self.disk), self.forge.network).problems == ()
-        self.events_fit()
 
 
 @pytest.fixture
@@ -382,75 +314,6 @@ def test_a_known_coin_that_a_body_lists_is_a_vote_again_for_an_anchor_that_came_
     chain.take_branch(branch)
     assert chain.core.tip.id == branch[-1].id
     assert vote.id in chain.core.tree.nodes[first.id].bound
-
-
-def proven(anchors: Sequence[Forged]) -> list[ProvenAnchor]:
-    return [ProvenAnchor(anchor.package()) for anchor in anchors]
-
-
-def count_choices(core: ChainCore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list of the tip's heights, one for each time that the tip is chosen."""
-    heights: list[int] = []
-    choose = core.tree.choose
-
-    def counted() -> AnchorNode:
-        heights.append(core.tip.height)
-        return choose()
-
-    monkeypatch.setattr(core.tree, "choose", counted)
-    return heights
-
-
-def test_a_batch_for_a_lowered_tree_is_chosen_from_once(
-    deep: Deep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deep.lower()
-    choices = count_choices(deep.core, monkeypatch)
-    outcome = deep.core.submit_batch(proven(deep.branch[:2]), deep.now_ms)
-    assert (outcome.error, outcome.is_full) == (None, False)
-    assert len(choices) == 1
-    choices.clear()
-    deep.core.submit_batch(proven(deep.branch[2:]), deep.now_ms)
-    assert deep.core.tip.id == deep.branch[-1].id
-    # Whether there is another, which it is; and that it is the tip after it was connected.
-    assert choices == [deep.poor.height, deep.poor.height, deep.core.tip.height]
-
-
-def test_a_batch_on_the_tip_is_connected_anchor_by_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = Chain(NETWORK)
-    anchors = chain.forge.grow(chain.genesis, 3).chain()[1:]
-    choices = count_choices(chain.core, monkeypatch)
-    outcome = chain.core.submit_batch(proven(anchors), chain.now_ms)
-    assert (outcome.error, outcome.is_full) == (None, False)
-    assert chain.core.tip.id == anchors[-1].id
-    assert set(choices) == {0, 1, 2, 3}
-
-
-def test_a_batch_ends_with_the_first_anchor_that_breaks_a_rule() -> None:
-    chain = Chain(NETWORK)
-    forge = chain.forge
-    good = forge.anchor(chain.genesis)
-    bad = forge.anchor(good, body_fields={"history_root": bytes(32)})
-    other = forge.anchor(good)
-    outcome = chain.core.submit_batch(proven([good, bad, other]), chain.now_ms)
-    assert outcome.error is not None
-    assert (outcome.error.name, outcome.is_full) == ("BAD_HISTORY_ROOT", False)
-    assert chain.core.tip.id == good.id
-    assert not chain.core.knows_coin(other.id)
-
-
-def test_a_batch_tells_that_a_lowered_tree_is_full(
-    deep: Deep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deep.lower()
-    room = len(deep.core.tree.nodes) + 2
-    monkeypatch.setattr("unchained.node.chain.reorg_window.TREE_ANCHORS_MAX", room)
-    for anchors, is_full in ((deep.branch[:1], False), (deep.branch[1:2], True)):
-        assert deep.core.submit_batch(proven(anchors), deep.now_ms).is_full == is_full
-    wrong = deep.forge.anchor(deep.branch[1], body_fields={"history_root": bytes(32)})
-    outcome = deep.core.submit_batch(proven([wrong]), deep.now_ms)
-    assert outcome.error is not None
-    assert not outcome.is_full, "that the branch is wrong comes first"
 
 
 def test_room_in_the_tree_is_for_both_branches(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,6 +338,7 @@ WITHOUT_A_METHOD = {
     "doctor",
     "id",
     "key new",
+    "logs",
     "mine advise",
     "miner",
     "start",

@@ -99,6 +99,9 @@ def test_only_a_sound_file_is_taken(wallet: Wallet, tmp_path: Path) -> None:
     for wrong_file in (b"", raw[:-1], raw + b"\x00", raw[:100]):
         with pytest.raises(BackupError):
             Backup.from_file(wrong_file, REG)
+    for other in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(BackupError, match="is no file"):
+            read_backup(other, REG)
     sound = Backup.from_file(raw, REG)
     for broken, why in (
         ({"database": sound.database[:5_000]}, "db in the backup"),
