@@ -59,6 +59,7 @@ PARAMETER_WORDS: Final[dict[str, str]] = {
     "since": "from this moment on, in ms since 1970 (UTC)",
     "sort": "by what they are in order",
     "step": "every so many heights",
+    "subsystem": "the part of the node whose events are meant; left out: all",
     "target": "anchors within which it should be included",
     "threads": "how many threads",
     "threshold": "how many of the parties it takes",
