@@ -198,6 +198,14 @@ class Asker:
         """Whether answers came from the files of the data directory, with no node."""
         return self._wallets is not None
 
+    def url(self) -> str:
+        """Return where the node listens, once it has answered."""
+        from unchained.node.rpc.core.credential_files import URL_FILE
+
+        if self._url is not None:
+            return self._url.rstrip("/")
+        return (self.data_dir() / URL_FILE).read_text(encoding="utf-8").strip()
+
     def is_running(self) -> bool:
         """Return whether the node answers.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from unchained.node.base.terminal_text import harmless, json_line
+from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.wallet import (
@@ -21,12 +20,9 @@ from unchained.node.cli.wallet import (
     WalletOption,
     app,
 )
+from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
-EXPORTED: Final = (
-    *("time", "kind", "status", "amount", "received", "sent", "fee", "height", "confirmations"),
-    *("account", "payees", "memos", "label", "invoices", "id"),
-)
 PAGE: Final = 1_000
 TOO_LARGE: Final = "TOO_LARGE"
 """The node's word for an answer above its limit."""
@@ -287,26 +283,6 @@ def _json(pages: Pages, file: TextIO) -> None:
 
 
 def _csv(pages: Pages, file: TextIO) -> None:
-    writer = csv.writer(file)
-    writer.writerow(EXPORTED)
+    rows = HistoryCsv(file)
     for page in pages:
-        for item in page:
-            writer.writerow([_cell(name, item.get(name)) for name in EXPORTED])
-
-
-def _cell(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if name == "time" and isinstance(value, int):
-        return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    if name == "payees" and isinstance(value, Sequence):
-        return _text(" ".join(payee["payee"] for payee in value))
-    if isinstance(value, list):
-        return _text(" ".join(map(str, value)))
-    return _text(str(value)) if name == "label" else str(value)
-
-
-def _text(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: others may have written it."""
-    text = harmless(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        rows.write(page)

@@ -400,6 +400,14 @@ def rescan(
         _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
 
 
+@asking(app, "page")
+@user_text("Give a link that opens the wallet's page in a browser, once and within a minute.")
+def page(node: Asker) -> None:
+    found = node.call("wallet.page")
+    url = node.url() + found["path"]
+    node.show({"url": url, "seconds": found["seconds"]}, lambda: typer.echo(url))
+
+
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""

@@ -238,6 +238,16 @@ class TooLongForQrError(ValueError):
         )
 
 
+def qr_svg(text: str) -> bytes:
+    """Return a QR code as an SVG document, black on white with its margin. Raises
+    `TooLongForQrError`."""
+    content = io.BytesIO()
+    _qr(text).save(
+        content, kind="svg", scale=6, border=4, light="#fff", svgclass=None, lineclass=None
+    )
+    return content.getvalue()
+
+
 def _qr(text: str) -> segno.QRCode:
     # Only here: few nodes are ever asked for one, and segno brings the XML parsers.
     import segno
