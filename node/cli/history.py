@@ -47,7 +47,7 @@ def add_to(_root: typer.Typer) -> None:
     """Add nothing: the commands stand beside those of `wallet`."""
 
 
-@asking(app, "history")
+@asking(app, "history", table=True)
 @user_text(
     """Show what touched a wallet: what waits first, then from the tip down. What was mined stands
     together by days.
@@ -109,7 +109,7 @@ def history(
     node.show_rows(rows, HISTORY_COLUMNS, "nothing yet")
 
 
-@asking(app, "mined")
+@asking(app, "mined", table=True)
 @user_text("Show what a wallet mined on each day (UTC), the latest first.")
 def mined_days(
     node: Asker,
@@ -122,7 +122,7 @@ def mined_days(
     node.show_rows(found, columns, "nothing was mined")
 
 
-@asking(app, "history-since")
+@asking(app, "history-since", table=True)
 @user_text("Show the entries that stand otherwise since a point; begin with 0.")
 def history_since(
     node: Asker,

@@ -15,6 +15,7 @@ from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.counted import Counted
 from unchained.node.base.fanout import Watch
+from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.runner import Runner
 from unchained.node.chain.coin_proofs import CoinProofs
 from unchained.node.chain.results import TransferIntake
@@ -243,5 +244,6 @@ TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
     (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
     (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
+    (OSError, lambda error: UnavailableError(short(os_error_line(error)), error="SYSTEM_REFUSED")),
 )
 """How the failures of the node's rooms are answered for."""
