@@ -14,6 +14,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.miner.errors import MinerError
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.pool import MiningPool
 from unchained.node.primitives.coin import NONCE_OFFSET
@@ -30,6 +31,10 @@ SUBMIT_ROUNDS: Final = 5
 
 JOBS_REMEMBERED: Final = 512
 
+REFUSALS_MAX: Final = 3
+"""Times in a row that each node refuses the credentials before there is no use in going on: a
+node that is started anew may have others for a moment."""
+
 
 class Work(msgspec.Struct, frozen=True):
     """A template from a node: `id` names it, `header` (166 bytes) holds in its nonce where to
@@ -43,6 +48,14 @@ class Work(msgspec.Struct, frozen=True):
 
 class NodeUnavailableError(Exception):
     """A node cannot be asked now; another may. The message is one line."""
+
+
+class CredentialsRefusedError(NodeUnavailableError):
+    """A node answers and does not admit this miner."""
+
+
+class NotAdmittedError(MinerError):
+    """No node admits this miner; the message says what each of them said."""
 
 
 class CoinRefusedError(Exception):
@@ -91,10 +104,14 @@ class RemoteMiner:
         self._answers = False
         self._next_job = 1
         self._jobs: OrderedDict[int, RemoteNode] = OrderedDict()
+        self._refusals = dict.fromkeys(range(len(nodes)), 0)
         self._templates = self._moves = self._accepted = self._refused = self._lost = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Mine until cancelled; then the pool has no job. The pool has to run as well."""
+        """Mine until cancelled; then the pool has no job. The pool has to run as well.
+
+        Raises NotAdmittedError once every node has refused the credentials again and again.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow)
@@ -128,6 +145,7 @@ class RemoteMiner:
                 work = await node.template(after)
             except NodeUnavailableError as error:
                 self._log.warning("miner.node_lost", node=node.name, why=str(error))
+                self._note_refusal(isinstance(error, CredentialsRefusedError), str(error))
                 self._answers = False
                 self._at, after = (self._at + 1) % len(self._nodes), None
                 moved_at = trio.current_time()
@@ -142,8 +160,15 @@ class RemoteMiner:
             if not self._answers:
                 self._log.info("miner.node_found", node=node.name)
             self._answers, after = True, work.id
+            self._refusals[self._at] = 0
             delay, failed = RETRY_DELAY_S_MIN, 0
             self._issue(work, node)
+
+    def _note_refusal(self, refused: bool, why: str) -> None:
+        self._refusals[self._at] = self._refusals[self._at] + 1 if refused else 0
+        if all(count >= REFUSALS_MAX for count in self._refusals.values()):
+            names = ", ".join(node.name for node in self._nodes)
+            raise NotAdmittedError(f"{names}: {why}")
 
     def _issue(self, work: Work, node: RemoteNode) -> None:
         self._templates += 1

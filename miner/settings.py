@@ -36,6 +36,12 @@ def check_nice(nice: int | None) -> int:
     return nice
 
 
+def raised_nice(nice: int) -> int:
+    """Return a nice level, raised to this process's own: who started it with a lower priority
+    means what it starts to have no higher one."""
+    return max(nice, os.getpriority(os.PRIO_PROCESS, 0))
+
+
 def check_affinity(affinity: Sequence[int] | None) -> tuple[int, ...] | None:
     """Return CPUs that this process may use, None for no choice. Raises BadAffinityError."""
     if affinity is None:
@@ -54,11 +60,10 @@ def check_cpu_cap(percent: int) -> int:
 
 
 def apply_nice(pid: int, nice: int) -> bool:
-    """Set a process's nice level, at least that of this one: nobody who started it at a low
-    priority means its workers to have a higher one. False where the system refuses to lower it."""
-    level = max(nice, os.getpriority(os.PRIO_PROCESS, 0))
+    """Set a process's nice level, raised to that of this one. False where the system refuses to
+    lower it."""
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, level)
+        os.setpriority(os.PRIO_PROCESS, pid, raised_nice(nice))
     except PermissionError:
         return False
     except ProcessLookupError:

@@ -14,15 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import psutil
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.losses import LossLog
-from unchained.miner.machine import auto_workers
-from unchained.miner.pool import MiningPool
 from unchained.node.base.clock import Clock
-from unchained.node.base.config import MiningConfig, NetworkConfig
+from unchained.node.base.config import NetworkConfig
 from unchained.node.base.fanout import Watch
 from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
@@ -40,10 +38,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.params import NETWORKS, REG, Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.pow import default_backend
-from unchained.node.mining.control import MiningControl
-from unchained.node.mining.epoch_manager import EpochManager, Payout
-from unchained.node.mining.mined_coins import MinedCoins
-from unchained.node.mining.own_miner import OwnMiner
+from unchained.node.mining.own_miner import OwnMiner, make_miner
 from unchained.node.mining.payout import (
     MINING_WALLET,
     AccountPayout,
@@ -168,7 +163,10 @@ class Node:
 
     def statistics(self) -> NodeStatistics:
         """Return a snapshot of every part."""
-        return self.observer.statistics()
+        found, mining = self.observer.statistics(), self.mining
+        if mining is None:
+            return found
+        return msgspec.structs.replace(found, payee=mining.payout.payee)
 
 
 def _check_store(data_dir: Path, network: Network) -> None:
@@ -201,7 +199,9 @@ async def build(
         chosen, pays = payout_to(config.mining.payout, network), config.mining.payout
     else:
         try:
-            chosen, pays = wallet_account(data_dir / WALLETS_NAME, network)
+            chosen, pays = await trio.to_thread.run_sync(
+                wallet_account, data_dir / WALLETS_NAME, network
+            )
         except PayoutError:
             # Where the chain is of another network as well, it is the directory that is wrong.
             await trio.to_thread.run_sync(_check_store, data_dir, network)
@@ -252,14 +252,12 @@ async def build(
             log=log,
             randomness=SYSTEM,
         )
-        payout: Payout = (
-            chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets)
-        )
+        payout = chosen if isinstance(chosen, FixedPayout) else AccountPayout(chosen, wallets, pays)
         mining = None
         # Protocol §10: reg mines on demand
         if config.mining.enabled and network is not REG:
             log.info("mining.payout", pays=pays)
-            mining = _make_mining(config.mining, chain, payout, clock, may_mine, log)
+            mining = make_miner(config.mining, chain, payout, clock, may_mine, log)
         notifier = await trio.to_thread.run_sync(
             notifier_of, config.notify, wallets, chain, store, may_mine, clock, threads.notices, log
         )
@@ -315,8 +313,9 @@ async def build(
                 traces=TraceRecorder(data_dir, threads.rpc),
                 pages=metrics_pages(observer, threads.rpc, config.rpc.metrics),
             )
-            rpc = observer.rpc = node_server(
-                parts, rpc_settings(config.rpc, data_dir, network.name)
+            # Describing every method takes a quarter of a second.
+            rpc = observer.rpc = await trio.to_thread.run_sync(
+                node_server, parts, rpc_settings(config.rpc, data_dir, network.name)
             )
     except BaseException:
         with trio.CancelScope(shield=True):
@@ -418,40 +417,6 @@ def _make_network(
         resolver=NoResolver() if config.proxy else None,
         ways_in=ways_in_of(config, network, transport, data_dir, log),
     )
-
-
-def _make_mining(
-    config: MiningConfig,
-    chain: ChainService,
-    payout: Payout,
-    clock: Clock,
-    may_mine: Watch[bool],
-    log: FilteringBoundLogger,
-) -> OwnMiner:
-    """Return the node's own miner."""
-    workers = config.workers
-    if workers == "auto":
-        workers = auto_workers(chain.network.mem_kib, config.affinity)
-    pool = MiningPool(
-        workers=workers,
-        nice=config.nice,
-        affinity=config.affinity or None,
-        cpu_cap=config.cpu_cap,
-        huge_pages=config.huge_pages,
-        losses=LossLog(log),
-    )
-    mined = MinedCoins(chain)
-    epochs = EpochManager(chain, pool, payout, clock=clock, may_mine=may_mine, mined=mined, log=log)
-    control = MiningControl(
-        pool,
-        chain.network,
-        config,
-        status=chain.status,
-        epochs=epochs,
-        runner=ThreadRunner(1),
-        log=log,
-    )
-    return OwnMiner(pool, epochs, control, mined)
 
 
 async def _serve_rpc(

@@ -97,6 +97,13 @@ class IdTable(Table[V]):
             self.check_key(key)
             yield key[1:], self.decode(key, raw)
 
+    def ids(self, reader: Reader, digits: str) -> Iterator[bytes]:
+        """Return the ids that begin with some hex digits, at least one, in order."""
+        low, high = (bytes.fromhex(digits.ljust(2 * 32, fill)) for fill in "0f")
+        for key in reader.keys(self.key(low), prefix_end(self.key(high))):
+            self.check_key(key)
+            yield key[1:]
+
 
 class NumberTable(Table[V]):
     """Keyed by one height or sequence number."""

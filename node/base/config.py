@@ -279,6 +279,13 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "and to others with a token; token: with a token alone; off."
         ),
     ] = "loopback"
+    wallet_page: Annotated[
+        bool,
+        Meta(
+            description="Let the page show and pay from wallets, in a browser that "
+            "`unchained-node wallet page` has given a link."
+        ),
+    ] = False
     user: Annotated[
         str, Meta(description="User with full access beside the cookie; empty: none.")
     ] = ""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 from unchained.node.base.counted import ThreadStatistics
+
+SWITCH_S: Final = 0.001
+"""Seconds that a thread keeps the interpreter while another wants it."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -56,6 +60,16 @@ def one_thread_for_numpy() -> None:
     """Keep NumPy's matrix products to the thread that asks for them; call it before NumPy is
     imported. Threads of its own wait for one another by spinning, beside a miner on every core."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def ease_switches() -> None:
+    """Give the event loop the interpreter back soon, however busy worker threads are.
+
+    A thread that computes gives it up after Python's switch interval, 5 ms, and the loop asks for
+    it again after each call of the system that lets it go: ten of them in a step made 50 ms, in
+    which peers, RPC and mining jobs wait.
+    """
+    sys.setswitchinterval(SWITCH_S)
 
 
 def freeze_imports() -> None:

@@ -12,7 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from msgspec import inspect
@@ -34,6 +34,10 @@ ENV_FILE = "UNCHAINED_CONFIG"
 MASK = "***"
 OWN_NAMES = (FILE_NAME, LOG_NAME, "db")
 """A directory that holds one of these is a node's data directory."""
+
+
+SETTINGS_FILE_BYTES_MAX: Final = 1 << 20
+"""Bytes of a settings file that is read."""
 
 
 class SettingOrigin(NamedTuple):
@@ -203,7 +207,11 @@ def _from_file(
     keys: Mapping[str, Key], path: Path
 ) -> Iterator[tuple[str, tuple[object, SettingOrigin]]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(SETTINGS_FILE_BYTES_MAX + 1)
+        if len(raw) > SETTINGS_FILE_BYTES_MAX:
+            raise BadFileError(path, f"is longer than {SETTINGS_FILE_BYTES_MAX} bytes")
+        text = raw.decode()
         document = tomllib.loads(text)
     except FileNotFoundError:
         raise BadFileError(path, "no such file") from None
@@ -213,6 +221,8 @@ def _from_file(
         raise BadFileError(path, "is not text in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise BadFileError(path, f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise BadFileError(path, "is not valid TOML: its brackets are nested too deep") from None
     sections = section_titles()
     for section, content in document.items():
         place = f"{path}:{_line(text, section, None)}"

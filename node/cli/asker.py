@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
 import typer
 
+from unchained.node.base.config import Network
+from unchained.node.base.settings import ConfigError
 from unchained.node.base.terminal_text import harmless
+from unchained.node.cli.command_words import CommandWords
 from unchained.node.cli.json_output import print_json
+from unchained.node.cli.local_methods import LOCAL_METHODS
 from unchained.node.cli.options import (
     DataDirOption,
     JsonOption,
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.tables import print_fields, print_rows
 
 if TYPE_CHECKING:
     from unchained.node.cli.local_wallets import LocalWallets
@@ -46,6 +49,29 @@ RpcOption = Annotated[
     ),
 ]
 
+
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="NAME,NAME,...", help="Columns of the table, or all of them."
+    ),
+]
+
+MINING_WALLET: Final = "mining"
+"""The wallet that a node makes for what it mines before it has a default wallet."""
+
+ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
+"""Parameters of methods that are ids of 64 hex digits, or lists of them."""
+
+CANDIDATES_SHOWN: Final = 5
+"""Ids that a prefix may stand for, as an error lists them."""
+
+LOOK_AROUND_S: Final = 1.0
+"""How long a node of another network may take to say that it is there."""
+
+_ID_DIGITS: Final = 64
+_PREFIX: Final = re.compile(r"[0-9a-f]{4,63}", re.ASCII)
+_PEER_PREFIX: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{1,40}", re.ASCII)
 
 TokenFileOption = Annotated[
     Path | None,
@@ -80,7 +106,8 @@ class Asker:
         data_dir: str | None,
         rpc: str | None,
         json: bool,
-        *,
+        columns: str | None = None,
+        words: CommandWords | None = None,
         token_file: Path | None = None,
         certificate: Path | None = None,
     ) -> None:
@@ -95,6 +122,9 @@ class Asker:
         self._client: Client | None = None
         self._wallets: LocalWallets | None = None
         self.json = json
+        self._columns = columns
+        self._words = words
+        self._said_mining = False
 
     @property
     def remote(self) -> bool:
@@ -120,7 +150,24 @@ class Asker:
         *,
         seconds: float = ASK_SECONDS,
     ) -> Any:
-        """Return a method's result as plain JSON. Raises `CommandFailedError`."""
+        """Return a method's result as plain JSON; ids may be given by their first digits.
+
+        Raises `CommandFailedError`.
+        """
+        if not isinstance(params, Mapping):
+            return self._ask(method, params, seconds)
+        params = {name: self._whole(method, name, value) for name, value in params.items()}
+        try:
+            return self._ask(method, params, seconds)
+        except CommandFailedError as error:
+            other = self._mining_instead(error, params)
+            if other is None:
+                raise
+        return self._ask(method, other, seconds)
+
+    def _ask(
+        self, method: str, params: Mapping[str, object] | Sequence[object], seconds: float
+    ) -> Any:
         from unchained.node.rpc.client.client import ClientError, NodeNotRunningError
         from unchained.node.rpc.core.errors import RpcError
 
@@ -132,17 +179,17 @@ class Asker:
         except ClientError as error:
             raise CommandFailedError(str(error)) from None
         except RpcError as error:
-            raise CommandFailedError(_refusal(error), error.error) from None
+            raise CommandFailedError(self._refusal(method, error), error.error) from None
         return self._local(method).call(method, params)
 
     def _local(self, method: str) -> LocalWallets:
         """Return what answers a method where no node runs. Raises `CommandFailedError` where that
         takes a node."""
-        from unchained.node.cli.local_wallets import LOCAL_METHODS, LocalWallets
-
         if method not in LOCAL_METHODS:
             raise CommandFailedError(self._not_running())
         if self._wallets is None:
+            from unchained.node.cli.local_wallets import LocalWallets
+
             self._wallets = LocalWallets(settings_from(self.flags, config=None))
         return self._wallets
 
@@ -150,6 +197,14 @@ class Asker:
     def is_local(self) -> bool:
         """Whether answers came from the files of the data directory, with no node."""
         return self._wallets is not None
+
+    def url(self) -> str:
+        """Return where the node listens, once it has answered."""
+        from unchained.node.rpc.core.credential_files import URL_FILE
+
+        if self._url is not None:
+            return self._url.rstrip("/")
+        return (self.data_dir() / URL_FILE).read_text(encoding="utf-8").strip()
 
     def is_running(self) -> bool:
         """Return whether the node answers.
@@ -186,14 +241,106 @@ class Asker:
             self._client = Client(endpoint, timeout=ASK_SECONDS)
         return self._client
 
+    def _mining_instead(
+        self, error: CommandFailedError, params: Mapping[str, object]
+    ) -> dict[str, object] | None:
+        """Return the parameters for the wallet `mining` where there is no default wallet: who has
+        just begun to mine has that one alone."""
+        if error.word != "NO_SUCH_WALLET" or params.get("wallet") != "default":
+            return None
+        found = self._ask("wallet.list", {}, ASK_SECONDS)
+        if all(entry["wallet"] != MINING_WALLET for entry in found):
+            return None
+        if not self._said_mining:
+            self._said_mining = True
+            typer.echo(f"there is no wallet default: this is {MINING_WALLET}", err=True)
+        return {**params, "wallet": MINING_WALLET}
+
+    # Ids by their first digits
+
+    def _whole(self, method: str, name: str, value: object) -> object:
+        """Return a parameter with the ids in it whole. Raises `CommandFailedError`."""
+        if isinstance(value, list):
+            return [self._whole(method, name, item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if name in ID_PARAMETERS and _PREFIX.fullmatch(value.lower()):
+            return self._one_of(value, self._ids(method, value.lower()))
+        if name == "peer" and _PEER_PREFIX.fullmatch(value):
+            peers = (peer["peer"] for peer in self._ask("net.peers", {}, ASK_SECONDS))
+            return self._one_of(value, {peer for peer in peers if peer.startswith(value)})
+        return value
+
+    def _ids(self, method: str, prefix: str) -> set[str]:
+        found = {entry["id"] for entry in self._ask("chain.find", {"prefix": prefix}, ASK_SECONDS)}
+        if not found and method.startswith("wallet."):
+            # What the chain never saw: contracts, and transfers that were given up.
+            found = {
+                text
+                for entries in (
+                    self._ask("wallet.contracts", {}, ASK_SECONDS),
+                    self._ask("wallet.history", {"limit": 1000}, ASK_SECONDS),
+                )
+                for entry in entries
+                for text in entry.values()
+                if isinstance(text, str) and text.startswith(prefix) and len(text) == _ID_DIGITS
+            }
+        return found
+
+    def _one_of(self, given: str, found: set[str]) -> str:
+        if len(found) == 1:
+            return found.pop()
+        if not found:
+            raise CommandFailedError(f"nothing is known whose id begins with {given}")
+        candidates = ", ".join(sorted(found)[:CANDIDATES_SHOWN])
+        more = " and others" if len(found) > CANDIDATES_SHOWN else ""
+        raise CommandFailedError(f"{given} could be {candidates}{more}: give more digits")
+
+    # What went wrong, in the words of the command line
+
     def _not_running(self) -> str:
+        if self.remote:
+            return f"no node answers at {self._url}"
+        settings = settings_from(self.flags, config=None)
+        network = settings.config.node.network
+        others = [
+            f"one of {other} runs (--network {other})"
+            for other in get_args(Network)
+            if other != network and self._runs(other)
+        ]
         start = " ".join(
             ["unchained-node start", *(f"{flag} {value}" for flag, value in self._given())]
         )
-        return f"the node is not running (start it with `{start}`)"
+        hint = "; ".join([f"start it with `{start}`", *others])
+        return f"no node of network {network} is running in {settings.data_dir}: {hint}"
+
+    def _runs(self, network: str) -> bool:
+        """Return whether a node of another network answers in that one's own directory."""
+        from unchained.node.rpc.client.client import Client, ClientError, Endpoint
+        from unchained.node.rpc.core.errors import RpcError
+
+        flags = {"node.network": ("--network", network)}
+        try:
+            endpoint = Endpoint.of(settings_from(flags, config=None).data_dir)
+            Client(endpoint, timeout=LOOK_AROUND_S).call("node.version")
+        except (ClientError, RpcError, ConfigError):
+            return False
+        return True
 
     def _given(self) -> list[tuple[str, str]]:
         return [(flag, value) for flag, value in self.flags.values() if value is not None]
+
+    def _refusal(self, method: str, error: Exception) -> str:
+        from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
+
+        text = harmless(str(error))
+        if self._words is not None:
+            text = self._words.translate(method, text)
+        if isinstance(error, UnauthorizedError):
+            return f"{text}: is this the data directory of the node that answers?"
+        if isinstance(error, BusyError):
+            return f"{text}: try again in a moment"
+        return text
 
     # Printing
 
@@ -211,8 +358,33 @@ class Asker:
     def show_rows(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], empty: str
     ) -> None:
-        """Print a list of results as a table of some of their members, or `empty`."""
-        self.show(rows, lambda: print_rows(rows, columns, empty))
+        """Print a list of results as a table of some of their members, or `empty`; `--columns`
+        names others. Raises `typer.BadParameter`."""
+        chosen = columns if self._columns is None else _chosen(self._columns, rows)
+        self.show(rows, lambda: print_rows(rows, chosen, empty))
+
+
+def _chosen(wanted: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    known = list(dict.fromkeys(name for row in rows for name in _members(row)))
+    if wanted == "all":
+        return known
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if rows and name not in known:
+            raise typer.BadParameter(
+                f"{name!r} is no column; there are {', '.join(known)}", param_hint="--columns"
+            )
+    if not names:
+        raise typer.BadParameter("expected NAME,NAME,... or all", param_hint="--columns")
+    return names
+
+
+def _members(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _members(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _token_in(file: Path) -> str:
@@ -229,9 +401,13 @@ def _token_in(file: Path) -> str:
     return token
 
 
-def asking(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function that takes an `Asker` and parameters of its own a command of `app`."""
-    shared = {
+def asking(
+    app: typer.Typer, name: str, *, table: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function that takes an `Asker` and parameters of its own a command of `app`.
+
+    `table`: it shows rows, of which `--columns` chooses the members."""
+    shared: dict[str, tuple[Any, object]] = {
         "network": (NetworkOption, None),
         "data_dir": (DataDirOption, None),
         "rpc": (RpcOption, None),
@@ -239,6 +415,8 @@ def asking(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Calla
         "certificate": (CertificateOption, None),
         "json": (JsonOption, False),
     }
+    if table:
+        shared["columns"] = (ColumnsOption, None)
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function, eval_str=True)
@@ -252,7 +430,7 @@ def asking(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Calla
 
         def run(**arguments: Any) -> None:
             options = {option: arguments.pop(option) for option in shared}
-            function(Asker(**options), **arguments)
+            function(Asker(**options, words=CommandWords(name, own)), **arguments)
 
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         run.__name__ = function.__name__
@@ -265,151 +443,3 @@ def asking(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Calla
         return function
 
     return register
-
-
-def print_fields(result: Mapping[str, Any]) -> None:
-    """Print names and values, a nested object's under its own name; colours on a terminal."""
-    rows = list(_flat(result))
-    if not sys.stdout.isatty():
-        for name, value in rows:
-            typer.echo(f"{name.removesuffix('_ms')} {value}")
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        title = name.removesuffix("_ms").replace("_", " ")
-        table.add_row(title, _styled(name, value))
-    Console(highlight=False).print(table)
-
-
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], empty: str) -> None:
-    """Print a table; on anything but a terminal with tabs between the columns, for other
-    programs. A column `a.b` is the member b of the member a."""
-    cells = [[shown(column, _member(row, column)) for column in columns] for row in rows]
-    names = [column.rpartition(".")[2].removesuffix("_ms") for column in columns]
-    titles = [name.replace("_", " ") for name in names]
-    if not sys.stdout.isatty():
-        typer.echo("\t".join(names))
-        for line in cells:
-            typer.echo("\t".join(line))
-        return
-    if not rows:
-        typer.echo(empty)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*titles, box=None, header_style="bold")
-    for column, title in zip(columns, table.columns, strict=True):
-        title.overflow = "fold"
-        if all(isinstance(_member(row, column), int | float) for row in rows):
-            title.justify = "right"
-    for line in cells:
-        table.add_row(*(_styled(column, cell) for column, cell in zip(columns, line, strict=True)))
-    Console(highlight=False).print(table)
-
-
-def shown(name: str, value: object) -> str:
-    """Return a member's value for a person: times as dates, durations with a unit."""
-    last = name.rpartition(".")[2]
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and (last in TIMES or last.endswith(("_time", "_time_ms"))):
-        return moment(value)
-    if isinstance(value, int) and last.endswith("_ms"):
-        return duration(value)
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    if isinstance(value, list):
-        return ", ".join(shown("", item) for item in value) or "-"
-    return harmless(str(value))
-
-
-TIMES: Final = frozenset({"time", "time_ms"})
-"""Members that are moments in ms since the Unix epoch."""
-
-
-def moment(time_ms: int) -> str:
-    """Return a time in UTC, to the second."""
-    try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
-    except (OverflowError, OSError, ValueError):
-        return f"{time_ms} ms"
-
-
-def duration(ms: int) -> str:
-    """Return a duration in its two largest units."""
-    if ms < 1000:
-        return f"{ms} ms"
-    seconds = ms // 1000
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
-
-
-def _flat(result: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in result.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for index, item in enumerate(value):
-                yield from _flat(item, f"{prefix}{name}.{index}.")
-        else:
-            yield prefix + name, shown(name, value)
-
-
-def _member(row: Mapping[str, Any], column: str) -> object:
-    value: Any = row
-    for name in column.split("."):
-        value = value[name] if isinstance(value, Mapping) else None
-    return value
-
-
-_GOOD: Final = frozenset({"ok", "main", "mining", "unspent", "included", "yes", "running"})
-_BAD: Final = frozenset({"invalid", "spent", "off", "backing-off"})
-
-
-def _styled(name: str, text: str) -> str:
-    """Return a cell with rich's markup: what comes from outside is escaped."""
-    from rich.markup import escape
-
-    safe = escape(text)
-    if text in _GOOD or text.startswith("ok"):
-        return f"[green]{safe}[/green]"
-    if text in _BAD:
-        return f"[red]{safe}[/red]"
-    if text == "-":
-        return f"[dim]{safe}[/dim]"
-    if name.endswith(
-        ("amount", "supply", "pool", "pool_share", "fee", "fees", "minted", "balance")
-    ):
-        return f"[bold]{safe}[/bold]"
-    return safe
-
-
-_OPTION_NAMES: Final = re.compile(r"\b(?:allow_high_fee|no_passphrase|fee_rate)\b")
-"""Names of parameters in messages that a command has as options."""
-
-
-def _as_option(found: re.Match[str]) -> str:
-    return f"--{found[0].replace('_', '-')}"
-
-
-def _refusal(error: Exception) -> str:
-    from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
-
-    text = _OPTION_NAMES.sub(_as_option, harmless(str(error)))
-    if isinstance(error, UnauthorizedError):
-        return f"{text}: is this the data directory of the node that answers?"
-    if isinstance(error, BusyError):
-        return f"{text}: try again in a moment"
-    return text

@@ -68,7 +68,7 @@ def raw(node: Asker, anchor: AnchorIdArgument) -> None:
     node.show_fields(node.call("chain.raw", anchor=anchor))
 
 
-@asking(app, "forks")
+@asking(app, "forks", table=True)
 @user_text("Show the ends of all known branches.")
 def forks(node: Asker) -> None:
     columns = ["height", "status", "length", "fork_height", "votes", "id"]
@@ -90,7 +90,7 @@ def supply(
     node.show_fields(node.call("chain.supply", height=height))
 
 
-@asking(app, "difficulty-history")
+@asking(app, "difficulty-history", table=True)
 @user_text("Show target and time of the main chain's anchors.")
 def difficulty_history(
     node: Asker,

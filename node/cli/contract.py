@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, print_fields
+from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import (
     AmountArgument,
@@ -20,6 +20,7 @@ from unchained.node.cli.pay import (
 )
 from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
+from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -43,7 +44,7 @@ def add_to(_root: typer.Typer) -> None:
     app.add_typer(htlc_app, name="htlc")
 
 
-@asking(app, "contracts")
+@asking(app, "contracts", table=True)
 @user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     columns = ["kind", "amount", "label", "lock", "text"]
@@ -76,7 +77,7 @@ def contract_info(node: Asker, lock: LockArgument, wallet: WalletOption = DEFAUL
     node.show(found, human)
 
 
-@asking(contract_app, "history")
+@asking(contract_app, "history", table=True)
 @user_text("Show what came to a contract and went: what waits first, then the latest.")
 def contract_history(
     node: Asker,

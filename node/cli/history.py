@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from unchained.node.base.terminal_text import harmless, json_line
+from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.wallet import (
@@ -21,12 +20,9 @@ from unchained.node.cli.wallet import (
     WalletOption,
     app,
 )
+from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
-EXPORTED: Final = (
-    *("time", "kind", "status", "amount", "received", "sent", "fee", "height", "confirmations"),
-    *("account", "payees", "memos", "label", "invoices", "id"),
-)
 PAGE: Final = 1_000
 TOO_LARGE: Final = "TOO_LARGE"
 """The node's word for an answer above its limit."""
@@ -51,7 +47,7 @@ def add_to(_root: typer.Typer) -> None:
     """Add nothing: the commands stand beside those of `wallet`."""
 
 
-@asking(app, "history")
+@asking(app, "history", table=True)
 @user_text(
     """Show what touched a wallet: what waits first, then from the tip down. What was mined stands
     together by days.
@@ -113,7 +109,7 @@ def history(
     node.show_rows(rows, HISTORY_COLUMNS, "nothing yet")
 
 
-@asking(app, "mined")
+@asking(app, "mined", table=True)
 @user_text("Show what a wallet mined on each day (UTC), the latest first.")
 def mined_days(
     node: Asker,
@@ -126,7 +122,7 @@ def mined_days(
     node.show_rows(found, columns, "nothing was mined")
 
 
-@asking(app, "history-since")
+@asking(app, "history-since", table=True)
 @user_text("Show the entries that stand otherwise since a point; begin with 0.")
 def history_since(
     node: Asker,
@@ -287,26 +283,6 @@ def _json(pages: Pages, file: TextIO) -> None:
 
 
 def _csv(pages: Pages, file: TextIO) -> None:
-    writer = csv.writer(file)
-    writer.writerow(EXPORTED)
+    rows = HistoryCsv(file)
     for page in pages:
-        for item in page:
-            writer.writerow([_cell(name, item.get(name)) for name in EXPORTED])
-
-
-def _cell(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if name == "time" and isinstance(value, int):
-        return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    if name == "payees" and isinstance(value, Sequence):
-        return _text(" ".join(payee["payee"] for payee in value))
-    if isinstance(value, list):
-        return _text(" ".join(map(str, value)))
-    return _text(str(value)) if name == "label" else str(value)
-
-
-def _text(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: others may have written it."""
-    text = harmless(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        rows.write(page)

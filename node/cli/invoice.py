@@ -77,7 +77,7 @@ def invoice(
         typer.echo(f"invoice {found['id']}", err=True)
 
 
-@asking(app, "invoices")
+@asking(app, "invoices", table=True)
 @user_text("Show a wallet's invoices, the latest first.")
 def invoices(
     node: Asker,

@@ -10,8 +10,9 @@ import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.questions import ask_text
+from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -147,7 +148,7 @@ def payee_add(
     node.show(found, human)
 
 
-@asking(payee_app, "list")
+@asking(payee_app, "list", table=True)
 @user_text("Show the payees of the address book.")
 def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.payee_list", wallet=wallet)
@@ -161,13 +162,13 @@ def payee_remove(node: Asker, alias: AliasArgument, wallet: WalletOption = DEFAU
     node.show(True, lambda: typer.echo("removed"))
 
 
-@asking(app, "accounts")
+@asking(app, "accounts", table=True)
 @user_text("Show a wallet's accounts.")
 def accounts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     _show_accounts(node, node.call("wallet.accounts", wallet=wallet))
 
 
-@asking(app, "name-account")
+@asking(app, "name-account", table=True)
 @user_text("Name an account: --account NAME means it from here on.")
 def name_account(
     node: Asker,

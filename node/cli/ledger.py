@@ -11,10 +11,11 @@ import msgspec
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking, print_fields
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
+from unchained.node.cli.tables import print_fields
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def coin_get(node: Asker, coin: CoinArgument) -> None:
     node.show_fields(node.call("coin.get", coin=coin))
 
 
-@asking(coin_app, "history")
+@asking(coin_app, "history", table=True)
 @user_text("Show the life of a coin, oldest first.")
 def coin_history(node: Asker, coin: CoinArgument) -> None:
     found = node.call("coin.history", coin=coin)
@@ -82,7 +83,7 @@ def coin_raw(node: Asker, coin: CoinArgument) -> None:
     node.show(found, lambda: typer.echo(found))
 
 
-@asking(coin_app, "owned-by")
+@asking(coin_app, "owned-by", table=True)
 @user_text("Show the coins under the lock of an address, or under a lock.")
 def coin_owned_by(
     node: Asker,
@@ -151,7 +152,7 @@ def mempool_info(node: Asker) -> None:
     node.show_fields(node.call("mempool.info"))
 
 
-@asking(mempool_app, "list")
+@asking(mempool_app, "list", table=True)
 @user_text("Show waiting transfers, the best paid first.")
 def mempool_list(
     node: Asker,

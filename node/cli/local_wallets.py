@@ -7,7 +7,7 @@ The directory's lock is held meanwhile, so that no node begins to use the same f
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
@@ -40,41 +40,6 @@ from unchained.node.wallet.manager import WalletManager
 from unchained.storage.kv import Snapshot
 from unchained.storage.lock import DirectoryLock
 from unchained.storage.memory import MemoryStore
-
-LOCAL_METHODS: Final = frozenset(
-    {
-        "wallet.add_account",
-        "wallet.address",
-        "wallet.backup",
-        "wallet.change_passphrase",
-        "wallet.contract_add",
-        "wallet.contracts",
-        "wallet.create",
-        "wallet.delete",
-        "wallet.describe",
-        "wallet.export_watch",
-        "wallet.htlc_create",
-        "wallet.import_watch",
-        "wallet.info",
-        "wallet.list",
-        "wallet.lock",
-        "wallet.merge",
-        "wallet.mnemonic",
-        "wallet.name_account",
-        "wallet.payee_add",
-        "wallet.payee_list",
-        "wallet.payee_remove",
-        "wallet.rename",
-        "wallet.restore_backup",
-        "wallet.multisig_create",
-        "wallet.paycode",
-        "wallet.restore",
-        "wallet.sign",
-        "wallet.sign_message",
-        "wallet.unlock",
-    }
-)
-"""What needs no chain."""
 
 
 class NoChain:

@@ -5,27 +5,23 @@ Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
-import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Annotated, Final
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, cast
 
 import typer
+from typer.main import get_command
 
-from unchained.node.base import vocabulary
-from unchained.node.base.settings import ConfigError
 from unchained.node.base.user_text import user_text
-from unchained.node.base.vocabulary import Named, Renaming
-from unchained.node.cli.asker import CommandFailedError
-from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption
-from unchained.node.cli.start import start
-from unchained.storage.errors import StoreError
+from unchained.node.base.version import NODE_VERSION
+from unchained.node.cli.commands import LazyGroup, from_modules, new_app
+
+if TYPE_CHECKING:
+    from unchained.node.base.vocabulary import Renaming
 
 FAILED = 1
 WRONG_USE = 2
@@ -36,47 +32,71 @@ PROGRAM = "unchained-node"
 # What the parser raises for wrong use; typer exports this one member of its family only.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
-COMMAND_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "bench": ("bench",),
-    "chain": ("chain",),
-    "coin": ("ledger",),
-    "config": ("config",),
-    "db": ("db",),
-    "doctor": ("doctor",),
-    "id": ("identity",),
-    "key": ("key",),
-    "logs": ("logs",),
-    "mempool": ("ledger",),
-    "mine": ("mine", "advise"),
-    "miner": ("miner",),
-    "net": ("net",),
-    "node": ("status",),
-    "peers": ("net",),
-    "rpc": ("status",),
-    "start": (),
-    "status": ("status",),
-    "stop": ("status",),
-    "token": ("token",),
-    "tasks": ("tasks",),
-    "transfer": ("ledger",),
-    "verify-message": ("proofs",),
-    "verify-proof": ("ledger",),
-    "verify-receipt": ("proofs",),
-    "verify-reserve": ("proofs",),
-    "version": (),
-    "wallet": (
-        "wallet",
-        "pay",
-        "sign",
-        "contract",
-        "invoice",
-        "history",
-        "proofs",
-        "keeping",
+
+class Command(NamedTuple):
+    """A command of the first level: the modules of this room that make it, and its line."""
+
+    modules: tuple[str, ...]
+    line: str
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "start": Command(("start",), "Run a node until Ctrl-C, SIGTERM or a failure."),
+    "status": Command(("status",), "Show what the node does."),
+    "stop": Command(("status",), "Stop the node in good order."),
+    "dev": Command(
+        ("dev",), "Run a chain of your own to build on: funded wallets, anchors on demand."
+    ),
+    "wallet": Command(
+        ("wallet", "pay", "sign", "contract", "invoice", "history", "proofs", "keeping"),
+        "Keep wallets: receive, look, back up.",
+    ),
+    "mine": Command(("mine", "advise"), "Look after the node's miner."),
+    "chain": Command(("chain",), "Look at the chain, or carry it in a file."),
+    "coin": Command(("ledger",), "Look at coins."),
+    "transfer": Command(("ledger",), "Look at transfers, try them, hand them in."),
+    "mempool": Command(("ledger",), "Look at what waits for an anchor."),
+    "peers": Command(("net",), "Show the connected peers."),
+    "net": Command(("net",), "Look after the node's connections."),
+    "node": Command(("status",), "Look into the running node."),
+    "tasks": Command(
+        ("tasks",), "Show the tasks of the node's event loop, and what each of them waits for."
+    ),
+    "doctor": Command(
+        ("doctor",),
+        "Look at clock, disk, peers, ports, memory, huge pages, store and versions, and say what "
+        "to do.",
+    ),
+    "rpc": Command(
+        ("status",),
+        "Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.",
+    ),
+    "logs": Command(
+        ("logs",), "Print the log from the data directory, those set aside before it first"
+    ),
+    "token": Command(("token",), "Give rights to single wallets, and take them back."),
+    "config": Command(("config",), "Show the settings, or write a file to change them."),
+    "db": Command(("db",), "Check, measure or copy a node's store."),
+    "id": Command(("identity",), "Print the node's peer id; its key is made if there is none yet."),
+    "key": Command(("key",), "Make keys."),
+    "miner": Command(("miner",), "Mine for a node elsewhere, until Ctrl-C or SIGTERM."),
+    "bench": Command(("bench",), "Measure how fast this machine is."),
+    "verify-proof": Command(("ledger",), "Check a proof of a coin with no node."),
+    "verify-receipt": Command(
+        ("proofs",),
+        "Check a receipt with no node: the transfer, its place in an anchor, the anchors' work, "
+        "and whom it pays.",
+    ),
+    "verify-message": Command(
+        ("proofs",),
+        "Check a signed message with no node, and show what it says and whose address signed it.",
+    ),
+    "verify-reserve": Command(("proofs",), "Check a reserve proof with no node."),
+    "version": Command(
+        ("version",), "Print the version of the node, of Python and of the machine."
     ),
 }
-"""Which modules each command needs. Only those are imported: the others would cost each command
-more time than it takes."""
+"""What the help lists. Only the modules of the command that is run are imported."""
 
 
 _NO_SUCH_COMMAND: Final = re.compile(r"No such command '([^']*)'")
@@ -85,22 +105,14 @@ POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
 """The variable that forces a proof-of-work backend; only where it is set is there one to check."""
 
 
-def build(arguments: Sequence[str]) -> typer.Typer:
-    """Return the parser for a command line: with the command that it begins with, or with all."""
-    app = typer.Typer(
-        help="A peer-to-peer proof-of-work node.",
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+def command_line() -> LazyGroup:
+    """Return the parser."""
+    app = new_app(help="A peer-to-peer proof-of-work node.", cls=LazyGroup)
     app.callback(invoke_without_command=True)(root)
-    app.command()(start)
-    app.command()(version)
-    wanted = COMMAND_MODULES.get(arguments[0]) if arguments else None
-    if wanted is None:
-        wanted = tuple(dict.fromkeys(name for names in COMMAND_MODULES.values() for name in names))
-    for name in wanted:
-        import_module(f"unchained.node.cli.{name}").add_to(app)
-    return app
+    group = cast(LazyGroup, get_command(app))
+    for name, (modules, line) in COMMANDS.items():
+        group.add_line(name, line, partial(from_modules, name, modules))
+    return group
 
 
 @user_text("Run a node, or look after one.")
@@ -109,25 +121,11 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(importlib.metadata.version("unchained"))
+        typer.echo(NODE_VERSION)
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_USE)
-
-
-@user_text("Print the version of the node, of Python and of the machine.")
-def version(json: JsonOption = False) -> None:
-    facts = {
-        "unchained": importlib.metadata.version("unchained"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    if json:
-        print_json(facts)
-    else:
-        for name, value in facts.items():
-            typer.echo(f"{name} {value}")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -140,20 +138,13 @@ def run(arguments: Sequence[str]) -> int:
         except ValueError as error:
             return _fail(str(error), WRONG_USE)
     try:
-        result = build(arguments)(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        result = command_line().main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except USAGE_ERROR as error:
         return _fail(usage_line(error), WRONG_USE)
-    except ConfigError as error:
-        return _fail(str(error), WRONG_USE)
     except typer.Abort:
         return _fail("interrupted", FAILED)
-    except (StoreError, CommandFailedError) as error:
-        return _fail(str(error), FAILED)
-    except OSError as error:
-        return _fail(_describe(error), FAILED)
     except Exception as error:  # noqa: BLE001
-        # A running node writes the traceback to its log; people get one line in any case.
-        return _fail(f"internal error: {_describe(error)}", FAILED)
+        return _report(error)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
@@ -162,6 +153,28 @@ def run(arguments: Sequence[str]) -> int:
     if result == INTERRUPTED:
         return _fail("interrupted", FAILED)
     return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    # Imported only for a command that failed: help and completion have no use for them.
+    from unchained.node.base.os_errors import os_error_line
+    from unchained.node.base.settings import ConfigError
+    from unchained.node.cli.asker import CommandFailedError
+    from unchained.storage.errors import StoreError
+
+    if isinstance(error, ConfigError):
+        return _fail(str(error), WRONG_USE)
+    if isinstance(error, StoreError | CommandFailedError):
+        return _fail(str(error), FAILED)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read what was printed has enough, as `head` does.
+        return FAILED
+    if isinstance(error, UnicodeEncodeError):
+        return _fail("a word of the command line is not text in UTF-8", WRONG_USE)
+    if isinstance(error, OSError):
+        return _fail(os_error_line(error), FAILED)
+    # A running node writes the traceback to its log; people get one line in any case.
+    return _fail(f"internal error: {_describe(error)}", FAILED)
 
 
 def usage_line(error: Exception) -> str:
@@ -178,13 +191,15 @@ def usage_line(error: Exception) -> str:
 def _renamed(error: Exception, command: str) -> Renaming | None:
     """Return what became of the flag or the command, within `command`, that the parser does not
     know."""
+    from unchained.node.base.vocabulary import Named, find
+
     option = getattr(error, "option_name", None)
     if option is not None:
-        return vocabulary.find(Named.FLAG, command, option)
+        return find(Named.FLAG, command, option)
     unknown = _NO_SUCH_COMMAND.match(getattr(error, "message", ""))
     if unknown is None:
         return None
-    return vocabulary.find(Named.COMMAND, "", f"{command} {unknown[1]}".strip())
+    return find(Named.COMMAND, "", f"{command} {unknown[1]}".strip())
 
 
 def _describe(error: Exception) -> str:
@@ -212,7 +227,23 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _as_utf8(word: str) -> str:
+    """Return a word of the command line read as UTF-8, whatever the locale says; a name of a file
+    that is none stays as it came."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        return word
+
+
 def main() -> None:
     """Run the command line of this process."""
     mend_streams()
-    sys.exit(run(sys.argv[1:]))
+    code = run([_as_utf8(word) for word in sys.argv[1:]])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left would be tried once more at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _report(error)
+    sys.exit(code)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, print_fields, print_rows
+from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.options import about
+from unchained.node.cli.tables import print_fields, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's miner.")
 

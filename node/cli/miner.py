@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 import trio
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from unchained.miner.errors import MinerError
+from unchained.miner.jobs import PoolStatistics
 from unchained.miner.losses import LossLog
 from unchained.miner.machine import auto_workers
 from unchained.miner.pool import MiningPool
-from unchained.miner.remote import CoinRefusedError, NodeUnavailableError, RemoteMiner, Work
+from unchained.miner.remote import (
+    CoinRefusedError,
+    CredentialsRefusedError,
+    NodeUnavailableError,
+    RemoteMiner,
+    RemoteStatistics,
+    Work,
+)
+from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import SystemClock
-from unchained.node.base.logs import open_logs
-from unchained.node.base.services import stop_on_signals
+from unchained.node.base.logs import Terminal, open_logs
+from unchained.node.base.service_manager import ServiceManager
+from unchained.node.base.services import root_cause, stop_on_signals
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
 from unchained.node.rpc.client.endpoint import ClientError, Endpoint
 from unchained.node.rpc.client.trio_client import TrioClient
-from unchained.node.rpc.core.errors import InvalidParamsError, ProtocolRuleError, RpcError
+from unchained.node.rpc.core.errors import (
+    InvalidParamsError,
+    ProtocolRuleError,
+    RpcError,
+    UnauthorizedError,
+)
 from unchained.node.rpc.core.values import Hex
 
 TEMPLATE_S: Final = 75.0
@@ -33,6 +52,7 @@ TEMPLATE_S: Final = 75.0
 
 SUBMIT_S: Final = 30.0
 REPORT_S: Final = 60.0
+SHOW_S: Final = 1.0
 
 
 def add_to(root: typer.Typer) -> None:
@@ -83,8 +103,15 @@ class RpcNode:
                 int(found.target, 16),
                 found.mem_kib,
             )
+        except UnauthorizedError as error:
+            raise CredentialsRefusedError(self._refusal(error)) from None
         except (ClientError, RpcError, OSError, ValueError) as error:
             raise NodeUnavailableError(str(error)) from None
+
+    def _refusal(self, error: UnauthorizedError) -> str:
+        if self._token_file is None:
+            return f"{error}: name the file of its rpc.mining_token_file by --token-file"
+        return f"the credentials in {self._token_file} are refused: {error}"
 
     async def submit(self, coin: bytes) -> None:
         """Hand in a coin."""
@@ -141,29 +168,82 @@ def miner(
     try:
         trio.run(_run, nodes, count, nice, cpu_cap, json)
     except* MinerError as errors:
-        raise CommandFailedError(str(errors.exceptions[0])) from None
+        raise CommandFailedError(str(root_cause(errors))) from None
 
 
 async def _run(nodes: list[RpcNode], workers: int, nice: int, cpu_cap: int, json: bool) -> None:
-    with open_logs(clock=SystemClock(), stream=sys.stdout, json=json) as logs:
+    shown = None if json or not sys.stdout.isatty() else Console(file=sys.stdout)
+    with open_logs(
+        clock=SystemClock(),
+        stream=sys.stdout,
+        json=json,
+        screen=None if shown is None else Terminal(shown),
+    ) as logs:
         log = logs.log
-        pool = MiningPool(workers=workers, nice=nice, cpu_cap=cpu_cap, losses=LossLog(log))
+        pool = MiningPool(
+            workers=workers, nice=raised_nice(nice), cpu_cap=cpu_cap, losses=LossLog(log)
+        )
         remote = RemoteMiner(pool, nodes, log=log)
-        async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
 
-            def stop(reason: str) -> None:
-                log.info("miner.stopping", reason=reason)
-                nursery.cancel_scope.cancel()
+                def stop(reason: str) -> None:
+                    log.info("miner.stopping", reason=reason)
+                    manager.stopping()
+                    nursery.cancel_scope.cancel()
 
-            await nursery.start(stop_on_signals, stop, _ignore)
-            await nursery.start(pool.run)
-            await nursery.start(remote.run)
-            log.info("miner.started", workers=workers, nodes=[node.name for node in nodes])
-            await _report(pool, remote, log.info)
+                manager = ServiceManager()
+                await nursery.start(stop_on_signals, stop, _ignore)
+                await nursery.start(pool.run)
+                await nursery.start(remote.run)
+                nursery.start_soon(manager.watch)
+                log.info("miner.started", workers=workers, nodes=[node.name for node in nodes])
+                manager.ready(f"mining for {', '.join(node.name for node in nodes)}")
+                if shown is not None:
+                    nursery.start_soon(_show, shown, pool, remote)
+                await _report(pool, remote, log.info)
+        finally:
+            mined, done = pool.statistics(), remote.statistics()
+            seconds = trio.current_time() - began
+            log.info(
+                "miner.stopped",
+                seconds=round(seconds),
+                hashes=mined.hashes,
+                hashrate=round(mined.hashes / max(seconds, 0.001), 1),
+                accepted=done.accepted,
+                refused=done.refused,
+                lost=done.lost,
+            )
 
 
 def _ignore(_number: int) -> None:
     """Do nothing about another signal: ending takes a second at most."""
+
+
+async def _show(console: Console, pool: MiningPool, remote: RemoteMiner) -> None:
+    """Keep a line below the log that says how it goes, until cancelled."""
+    with Live(Text(), console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            line = Text(totals(pool.statistics(), remote.statistics()), no_wrap=True)
+            await trio.to_thread.run_sync(
+                partial(live.update, line, refresh=True), abandon_on_cancel=True
+            )
+            await trio.sleep(SHOW_S)
+
+
+def totals(mined: PoolStatistics, done: RemoteStatistics) -> str:
+    """Return one line: hashes per second, shares (coins handed in), and all hashes so far."""
+    node = done.node or "no node answers"
+    more = "".join(
+        f", {count:,} {name}"
+        for count, name in ((done.refused, "refused"), (done.lost, "lost"))
+        if count
+    )
+    return (
+        f"{mined.rate:,.1f} H/s   {done.accepted:,} shares accepted{more}   "
+        f"{mined.hashes:,} hashes   {node}"
+    )
 
 
 async def _report(pool: MiningPool, remote: RemoteMiner, say: Callable[..., object]) -> None:
@@ -173,6 +253,7 @@ async def _report(pool: MiningPool, remote: RemoteMiner, say: Callable[..., obje
         say(
             "miner.summary",
             hashrate=round(mined.rate_1m, 1),
+            hashes=mined.hashes,
             node=done.node,
             accepted=done.accepted,
             refused=done.refused,

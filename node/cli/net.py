@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, print_rows
+from unchained.node.cli.asker import Asker, asking
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's connections.")
 
@@ -20,7 +20,7 @@ BAN_COLUMNS = ("address", "until_time", "count", "reason")
 
 def add_to(root: typer.Typer) -> None:
     """Add the commands of this room."""
-    asking(root, "peers")(peers)
+    asking(root, "peers", table=True)(peers)
     root.add_typer(app, name="net")
 
 
@@ -32,7 +32,7 @@ def peers(node: Asker) -> None:
     empty = "no peers"
     if not found and not node.json:
         empty = node.call("node.status")["checks"]["peers"].removeprefix("ok: ")
-    node.show(found, lambda: print_rows(rows, columns, empty))
+    node.show_rows(found if node.json else rows, columns, empty)
 
 
 def _link(peer: Mapping[str, Any]) -> str:
@@ -66,7 +66,7 @@ def disconnect(
     node.show(found, lambda: typer.echo("disconnected"))
 
 
-@asking(app, "ban")
+@asking(app, "ban", table=True)
 @user_text("Ban an address and disconnect all of it.")
 def ban(
     node: Asker,
@@ -78,13 +78,13 @@ def ban(
     node.show_rows(found, BAN_COLUMNS, "no bans")
 
 
-@asking(app, "unban")
+@asking(app, "unban", table=True)
 @user_text("End a ban.")
 def unban(node: Asker, peer: PeerArgument) -> None:
     node.show_rows(node.call("net.unban", peer=peer), BAN_COLUMNS, "no bans")
 
 
-@asking(app, "bans")
+@asking(app, "bans", table=True)
 @user_text("Show the present bans.")
 def bans(node: Asker) -> None:
     node.show_rows(node.call("net.bans"), BAN_COLUMNS, "no bans")

@@ -28,6 +28,7 @@ from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
 from unchained.node.base.clock import Clock
 from unchained.node.base.services import describe
+from unchained.node.cli.guide import Guide
 from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network
 from unchained.node.mining.control import ControlStatistics, MiningControl
@@ -38,6 +39,9 @@ REFRESH_S: Final = 0.5
 
 LINES_WANTED: Final = 3
 """Lines that many workers leave to the log; those that find no room are summed up in one row."""
+
+PAYEE_SIGNS: Final = 40
+"""Signs of a payee that have room beside what was earned."""
 
 GRAINS: Final = 10**8
 KEYS: Final = "p pause   r resume   + - workers   q quit"
@@ -53,6 +57,10 @@ class View(msgspec.Struct, frozen=True):
     node: NodeStatistics
     now_ms: int
     up_s: float
+    rpc: str = ""
+    """Where the node is asked, empty if nowhere."""
+    next: str = ""
+    """What to type in another terminal."""
 
 
 def picture(view: View, console: Console, lines: Callable[[int], Sequence[Text]]) -> RenderableType:
@@ -141,6 +149,7 @@ def _figures(view: View) -> Table:
         ("epoch", _epoch(view)),
         ("network", _network(view)),
         ("machine", _machine(view.node.miner, view.node.control)),
+        ("ask", f"{view.rpc}   {view.next}" if view.rpc else "no RPC"),
     ):
         table.add_row(name, shown)
     return table
@@ -178,8 +187,13 @@ def _anchors(view: View) -> Text:
         (f"{epochs.anchors_found:,}", "bold"),
         " found   ",
         (f"{harvest.earned / GRAINS:,.2f} UNC", "bold green"),
-        " earned",
+        " earned" if view.node.payee is None else f" earned, in {_short_payee(view.node.payee)}",
     )
+
+
+def _short_payee(payee: str) -> str:
+    """Return whom coins pay, an address by its ends."""
+    return payee if len(payee) <= PAYEE_SIGNS else f"{payee[:14]}…{payee[-6:]}"
 
 
 def _luck(view: View) -> Text:
@@ -265,6 +279,7 @@ class MinerPanel:
         node: ObservedNode,
         *,
         stop: Stoppable,
+        guide: Guide,
         clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
@@ -273,6 +288,7 @@ class MinerPanel:
         self._control = control
         self._node = node
         self._stop = stop
+        self._guide = guide
         self._clock = clock
         self._log = log
         self._pressed = trio.Event()
@@ -310,6 +326,8 @@ class MinerPanel:
             self._node.statistics(),
             self._clock.now_ms(),
             trio.current_time() - self._began,
+            self._guide.rpc,
+            self._guide.next,
         )
         return picture(view, self._screen.console, self._screen.lines)
 

@@ -5,7 +5,6 @@ Never from an argument, which every process of the machine can read.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -63,10 +62,16 @@ def read_secret(source: Path | int, name: str) -> str:
             raise CommandFailedError(
                 f"{name}: expected a line of at most {SECRET_CHARS_MAX} bytes, it is longer"
             )
-        if isinstance(source, Path) and os.stat(source).st_mode & 0o077:
-            typer.echo(f"warning: others can read {name}: chmod 600 it", err=True)
+        if isinstance(source, Path):
+            warn_of_readers(source)
         return content.decode().partition("\n")[0].rstrip("\r")
     except OSError as error:
         raise CommandFailedError(f"{name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise CommandFailedError(f"{name} is not text in UTF-8") from None
+
+
+def warn_of_readers(file: Path) -> None:
+    """Say so where others may read a file that holds a secret. Raises OSError."""
+    if file.stat().st_mode & 0o077:
+        typer.echo(f"warning: others can read {file}: chmod 600 it", err=True)

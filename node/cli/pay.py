@@ -14,8 +14,6 @@ from unchained.node.cli.asker import (
     Asker,
     CommandFailedError,
     asking,
-    print_fields,
-    print_rows,
 )
 from unchained.node.cli.confirm import (
     SHOWN_WHOLE,
@@ -31,6 +29,7 @@ from unchained.node.cli.passphrases import (
     PassphraseFileOption,
 )
 from unchained.node.cli.payees import payments_of
+from unchained.node.cli.tables import print_fields, print_rows
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

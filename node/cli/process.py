@@ -18,7 +18,8 @@ from unchained.node.base.log_file import FileLimits
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.process_parts import ProcessParts
-from unchained.node.base.runner import freeze_imports
+from unchained.node.base.runner import ease_switches, freeze_imports
+from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import (
     Service,
     ServiceFailedError,
@@ -30,6 +31,7 @@ from unchained.node.base.services import (
     stop_on_signals,
 )
 from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
+from unchained.node.cli.guide import Guide
 from unchained.node.rpc.methods.node import LogLevel
 
 STOPPED = 0
@@ -39,12 +41,14 @@ FAILED = 1
 class LateSupervisor:
     """A supervisor that exists only once the services are known, which are given its methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
         self.supervisor: Supervisor | None = None
         self.reason: str | None = None
 
     def request_stop(self, reason: str) -> None:
         """Stop, or do so as soon as there is something to stop."""
+        self._manager.stopping()
         if self.supervisor is None:
             self.reason = reason
         else:
@@ -67,6 +71,7 @@ class Process(msgspec.Struct, frozen=True):
     logs: Logs
     supervisor: LateSupervisor
     loop: LoopMonitor
+    guide: Guide
 
     @property
     def log(self) -> FilteringBoundLogger:
@@ -123,6 +128,7 @@ def run_node(
     the log file. The log's lines go to the `screen` if there is one, else to standard output.
     Raises ConfigError if the data directory cannot be used.
     """
+    ease_switches()
     data_dir = prepare_data_dir(settings.data_dir)
     clock = SystemClock()
     log_file = data_dir / LOG_NAME
@@ -145,10 +151,11 @@ def run_node(
         forward_libraries(logs.log),
     ):
         instrument = LoopMonitor(logs.log)
-        late = LateSupervisor()
-        process = Process(settings, data_dir, clock, logs, late, instrument)
+        manager = ServiceManager()
+        late = LateSupervisor(manager)
+        process = Process(settings, data_dir, clock, logs, late, instrument, Guide(settings))
         try:
-            trio.run(_main, process, late, compose, instruments=[instrument])
+            trio.run(_main, process, late, manager, compose, instruments=[instrument])
         except BaseException as failure:
             line = _line(failure, expected, log_file)
             logs.log.error("node.stopped", exit_code=FAILED, error=line, exc_info=failure)
@@ -177,6 +184,7 @@ def _chain(error: BaseException) -> Sequence[BaseException]:
 async def _main(
     process: Process,
     late: LateSupervisor,
+    manager: ServiceManager,
     compose: Callable[[Process], Awaitable[Sequence[Service]]],
 ) -> None:
     log = process.log
@@ -188,18 +196,22 @@ async def _main(
         os._exit(FAILED)
 
     def note_started() -> None:
+        process.guide.look()
         log.info(
             "node.started",
             version=importlib.metadata.version("unchained"),
             network=process.settings.config.node.network,
             data_dir=process.data_dir,
             pid=os.getpid(),
+            **process.guide.facts(),
         )
+        manager.ready(f"network {process.settings.config.node.network}")
 
     async with trio.open_nursery() as nursery:
         await nursery.start(
             stop_on_signals, late.request_stop, lambda number: end_now(f"signal {number} again")
         )
+        nursery.start_soon(manager.watch)
         services = await compose(process)
         freeze_imports()
         late.supervisor = Supervisor(

@@ -10,19 +10,14 @@ import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import (
-    Asker,
-    CommandFailedError,
-    asking,
-    moment,
-    print_fields,
-)
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import shortened
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument
+from unchained.node.cli.tables import moment, print_fields
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
-from rich.console import Console
 
 from unchained.node.base.ports import places_to_listen, rpc_place, with_port
 from unchained.node.base.user_text import user_text
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
     from unchained.node.cli.process import Process
     from unchained.node.cli.screen import Screen
     from unchained.node.mining.control import MiningControl
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the command."""
+    root.command("start")(start)
 
 
 @user_text("Run a node until Ctrl-C, SIGTERM or a failure.")
@@ -96,12 +100,22 @@ def start(
         config=config,
         assignments=assignments,
     )
-    code = _run(settings, json=json, panel=panel)
+    code = run_until_stopped(settings, json=json, panel=panel)
     if code:
         raise typer.Exit(code)
 
 
-def _run(settings: Settings, *, json: bool, panel: bool) -> int:
+class MoreOfNode(Protocol):
+    """Adds to a node that has been made."""
+
+    def service(self, node: Node, process: Process, stage: int) -> Service:
+        """Return what runs as well, in a stage of its own after all others."""
+
+
+def run_until_stopped(
+    settings: Settings, *, json: bool, panel: bool, more: MoreOfNode | None = None
+) -> int:
+    """Run a node in this process; return the exit code. Raises ConfigError."""
     # Only here, since it takes longer than most other commands altogether.
     from unchained.node.base.runner import one_thread_for_numpy
 
@@ -133,8 +147,12 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
             settings, process.data_dir, clock=process.clock, log=process.log, control=process
         )
         services = node.services()
+        if node.mining is not None:
+            process.guide.payee = node.mining.payout.payee
         if screen is not None and node.mining is not None:
             services = [*services, _panel(screen, node, node.mining.control, process, services)]
+        if more is not None:
+            services = [*services, more.service(node, process, _last(services))]
         return services
 
     expected = (
@@ -156,6 +174,8 @@ def _run(settings: Settings, *, json: bool, panel: bool) -> int:
 
 def _screen() -> Screen | None:
     """Return the terminal if a panel can be shown on it."""
+    from rich.console import Console
+
     from unchained.node.cli.screen import Screen, panel_possible
 
     if not panel_possible(sys.stdin, sys.stdout, os.environ):
@@ -180,11 +200,15 @@ def _panel(
         control,
         node,
         stop=process,
+        guide=process.guide,
         clock=process.clock,
         log=process.log,
     )
-    stage = 1 + max(service.stage for service in others)
-    return Service("panel", panel.run, stage, restartable=True)
+    return Service("panel", panel.run, _last(others), restartable=True)
+
+
+def _last(others: Sequence[Service]) -> int:
+    return 1 + max(service.stage for service in others)
 
 
 def _check_network(settings: Settings) -> None:

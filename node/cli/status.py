@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from unchained.node.base.terminal_text import json_line
+from unchained.node.base.terminal_text import harmless, json_line
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking, duration, moment, print_fields
+from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.json_output import print_json
+from unchained.node.cli.tables import (
+    BOLD,
+    GREEN,
+    RED,
+    YELLOW,
+    duration,
+    field_lines,
+    moment,
+    print_fields,
+    width,
+)
 from unchained.node.cli.tasks import add_to_node
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 WATCH_S: Final = 2.0
 """Seconds between two looks of ``status --watch``."""
@@ -58,58 +66,56 @@ def status(
 def _watch(node: Asker) -> None:
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
-    with Live(_table(node.call("node.status")), console=Console(), auto_refresh=False) as live:
+    def picture() -> Text:
+        return Text.from_ansi("\n".join(_lines(node.call("node.status"))))
+
+    with Live(picture(), console=Console(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(_table(node.call("node.status")), refresh=True)
+            live.update(picture(), refresh=True)
 
 
 def print_status(found: dict[str, Any]) -> None:
     """Print a node's status for a person or a shell."""
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console(highlight=False).print(_table(found))
+        typer.echo("\n".join(_lines(found)))
     else:
         print_fields(found)
 
 
-def _table(found: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    ready = "[green]ready[/green]" if found["ready"] else "[red]not ready[/red]"
+def _lines(found: dict[str, Any]) -> list[str]:
+    ready = "ready" if found["ready"] else "not ready"
     mining = f"mining at {found['hashrate']:,.1f} H/s" if found["mining"] else "not mining"
     waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
     rows = [
-        ("network", f"{found['network']} ({found['genesis'][:8]})"),
-        ("state", f"{ready}, up {duration(found['uptime_ms'])}, version {found['version']}"),
-        ("height", f"[bold]{found['height']:,}[/bold]"),
-        ("tip", found["tip"]),
-        ("tip time", f"{moment(found['tip_time'])}, {duration(found['tip_age_ms'])} ago"),
-        ("supply", f"{found['supply']} UNC, and {found['pool']} UNC of fees in the pool"),
-        ("mempool", waiting),
-        ("mining", mining),
+        ("network", f"{found['network']} ({found['genesis'][:8]})", ""),
+        (
+            "state",
+            f"{ready}, up {duration(found['uptime_ms'])}, version {found['version']}",
+            GREEN if found["ready"] else RED,
+        ),
+        ("height", f"{found['height']:,}", BOLD),
+        ("tip", found["tip"], ""),
+        ("tip time", f"{moment(found['tip_time'])}, {duration(found['tip_age_ms'])} ago", ""),
+        ("supply", f"{found['supply']} UNC, and {found['pool']} UNC of fees in the pool", ""),
+        ("mempool", waiting, ""),
+        ("mining", mining, ""),
+        ("peers", harmless(found["checks"]["peers"].removeprefix("ok: ")), ""),
     ]
-    rows.append(("peers", escape(found["checks"]["peers"].removeprefix("ok: "))))
     for name, text in found["checks"].items():
         if not text.startswith("ok") and name != "peers":
-            rows.append((name, f"[yellow]{escape(text)}[/yellow]"))
+            rows.append((name, harmless(text), YELLOW))
     refused = found["refused_reorg"]
     if refused is not None:
         text = f"a better chain forks {refused['depth']} anchors below the tip: {refused['winner']}"
-        rows.append(("attention", f"[red]{text}[/red]"))
+        rows.append(("attention", text, RED))
     if found["clock_behind_ms"]:
         behind = duration(found["clock_behind_ms"])
         text = f"the clock is {behind} behind the chain: set it, or see chain set-aside"
-        rows.append(("attention", f"[red]{text}[/red]"))
-    for name, text in rows:
-        table.add_row(name, text)
-    return table
+        rows.append(("attention", text, RED))
+    return field_lines(rows, width())
 
 
 @user_text("Stop the node in good order.")
@@ -180,7 +186,7 @@ def version(node: Asker) -> None:
     node.show_fields(node.call("node.version"))
 
 
-@asking(app, "config")
+@asking(app, "config", table=True)
 @user_text("Show the settings that the node was started with.")
 def config(node: Asker) -> None:
     node.show_rows(node.call("node.config"), ["key", "value", "origin"], "no settings")

@@ -48,7 +48,7 @@ def create(
     node.show(found, human)
 
 
-@asking(app, "list")
+@asking(app, "list", table=True)
 @user_text("Show the tokens of wallets, and what they have spent in the last 24 hours.")
 def list_(node: Asker) -> None:
     node.show_rows(node.call("token.list"), TOKEN_COLUMNS, "no tokens")

@@ -65,7 +65,7 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="wallet")
 
 
-@asking(app, "list")
+@asking(app, "list", table=True)
 @user_text("Show the wallets of the node.")
 def list_(node: Asker) -> None:
     columns = ["wallet", "open", "locked", "watch_only", "progress.height", "failure"]
@@ -87,6 +87,9 @@ def create(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
     ] = False,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Do not ask for two of the words.")
+    ] = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
@@ -99,12 +102,9 @@ def create(
         accounts=accounts,
         no_passphrase=no_passphrase,
     )
+    from unchained.node.cli.mnemonics import show_new
 
-    def human() -> None:
-        typer.echo(found["mnemonic"])
-        typer.echo("write these words down: anyone who has them has the coins", err=True)
-
-    node.show(found, human)
+    node.show(found, lambda: show_new(found["mnemonic"], confirm=not no_confirm))
 
 
 @asking(app, "restore")
@@ -127,10 +127,9 @@ def restore(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    if mnemonic_file is not None:
-        mnemonic = read_secret(mnemonic_file, str(mnemonic_file))
-    else:
-        mnemonic = read_passphrase(None, None, what="Mnemonic")
+    from unchained.node.cli.mnemonics import read_mnemonic
+
+    mnemonic = read_mnemonic(mnemonic_file)
     extra = read_passphrase(None, None, what="BIP 39 passphrase", new=True) if bip39 else None
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
@@ -232,7 +231,10 @@ def mnemonic(
     found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, wallet=wallet)
 
     def human() -> None:
-        typer.echo(found["words"])
+        from unchained.node.cli.mnemonics import grid
+
+        words = found["words"]
+        typer.echo("\n".join(grid(words.split())) if sys.stdout.isatty() else words)
         if found["has_bip39_passphrase"]:
             typer.echo("the BIP 39 passphrase is needed as well: it is not shown", err=True)
 
@@ -295,19 +297,19 @@ def show_receiving(
         typer.echo(found["uri"] if uri else found["text"])
         if len(found["text"]) > FINGERPRINT_FROM:
             typer.echo(f"fingerprint {found['fingerprint']}", err=True)
-        if qr:
-            from unchained.node.wallet.payment_request import qr_terminal
-
-            typer.echo(qr_terminal(found["uri"]))
 
     node.show(found, human)
-    if png is not None:
-        from unchained.node.wallet.payment_request import qr_png
+    if not (qr or png):
+        return
+    from unchained.node.wallet.payment_request import TooLongForQrError, qr_png, qr_terminal
 
-        try:
+    try:
+        if qr and not node.json:
+            typer.echo(qr_terminal(found["uri"]))
+        if png is not None:
             qr_png(found["uri"], png)
-        except OSError as error:
-            raise CommandFailedError(f"{png}: {error.strerror}") from None
+    except TooLongForQrError as error:
+        raise CommandFailedError(str(error)) from None
 
 
 @asking(app, "balance")
@@ -318,7 +320,7 @@ def balance(
     node.show_fields(node.call("wallet.balance", wallet=wallet, account=account))
 
 
-@asking(app, "coins")
+@asking(app, "coins", table=True)
 @user_text("Show a wallet's coins, the latest first.")
 def coins(
     node: Asker,
@@ -396,6 +398,14 @@ def rescan(
         node.show_fields(node.call("wallet.cancel_rescan", wallet=wallet))
     else:
         _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
+
+
+@asking(app, "page")
+@user_text("Give a link that opens the wallet's page in a browser, once and within a minute.")
+def page(node: Asker) -> None:
+    found = node.call("wallet.page")
+    url = node.url() + found["path"]
+    node.show({"url": url, "seconds": found["seconds"]}, lambda: typer.echo(url))
 
 
 def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:

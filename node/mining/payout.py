@@ -29,8 +29,10 @@ class PayoutError(Exception):
 class FixedPayout:
     """Pays one lock, as an address says: linkable (Protocol §9)."""
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: Lock, payee: str = "a lock") -> None:
         self._lock = lock
+        self.payee = payee
+        """Whom it pays, for people."""
 
     def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
         """Return the lock."""
@@ -51,14 +53,29 @@ class AccountPayout:
     none the last one that it was: at first `account`. With None it pays nobody until then.
     """
 
-    def __init__(self, account: WatchAccount | None, wallets: Accounts) -> None:
+    def __init__(
+        self, account: WatchAccount | None, wallets: Accounts, name: str = MINING_WALLET
+    ) -> None:
+        """`name` is that of the account's wallet, empty where there is no account."""
         self._account = account
         self._wallets = wallets
+        self._name = name
+
+    @property
+    def payee(self) -> str:
+        """Whom it pays, for people."""
+        self._follow()
+        return "nobody" if self._account is None else f"wallet {self._name}"
+
+    def _follow(self) -> None:
+        default = self._wallets.account(DEFAULT_WALLET)
+        if default is not None:
+            self._account, self._name = default, DEFAULT_WALLET
 
     def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
         """Return the mining lock of a parent and a time. Raises `PayoutError` if there is no
         account."""
-        self._account = self._wallets.account(DEFAULT_WALLET) or self._account
+        self._follow()
         if self._account is None:
             raise PayoutError("this node mines to nobody: name an address, or create a wallet")
         return self._account.mining_lock(parent, time_ms)
@@ -67,7 +84,7 @@ class AccountPayout:
 def payout_to(address: str, network: Network) -> FixedPayout:
     """Return what pays an address. Raises `PayoutError`."""
     try:
-        return FixedPayout(address_lock(decode_address(network, address)))
+        return FixedPayout(address_lock(decode_address(network, address)), address)
     except PayeeError as error:
         raise PayoutError(f"payout {address}: {error}") from None
 

@@ -33,6 +33,11 @@ scrape_configs:
       - targets: ["127.0.0.1:8645"]
 ```
 
+Alert rules stand in `packaging/prometheus/unchained.rules.yml`, each with a page in
+[runbooks](runbooks); dashboards for Grafana (network, node, mining, internals) in
+`packaging/grafana`. A Prometheus on another machine gives the token of `rpc.token` as its
+`authorization`.
+
 Counters marked * carry an exemplar: the height of the tip and the first digits of its id. Amounts
 are in grains, of which 1 UNC has 100,000,000.
 

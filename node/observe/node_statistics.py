@@ -66,6 +66,8 @@ class NodeStatistics(msgspec.Struct, frozen=True):
     loop: LoopStatistics | None = None
     log: LogStatistics | None = None
     readiness: Readiness | None = None
+    payee: str | None = None
+    """Whom mined coins pay."""
     threads: Mapping[str, ThreadStatistics] = msgspec.field(default_factory=dict)
     process: ProcessStatistics | None = None
     """Read beside the event loop, last of all."""

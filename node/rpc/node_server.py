@@ -15,7 +15,9 @@ from unchained.miner.errors import SettingError
 from unchained.node.base.clock import Clock
 from unchained.node.base.counted import Counted
 from unchained.node.base.fanout import Watch
+from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.runner import Runner
+from unchained.node.chain.coin_proofs import CoinProofs
 from unchained.node.chain.results import TransferIntake
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
@@ -52,6 +54,7 @@ from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.debug import DebugRoom, TaskSource, TraceSource
+from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.exporter import Exporter
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
@@ -67,8 +70,10 @@ from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
+from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.rpc.methods.wallet_history import HistoryRoom
+from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 from unchained.node.rpc.web.site import Site
 from unchained.node.transport.contract import Transport
 from unchained.node.wallet.errors import InsufficientFundsError, TransferRefusedError, WalletError
@@ -129,6 +134,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     """Return the server with every method that this node can answer."""
     chain, clock = parts.chain, parts.clock
     reader = StoreReader(parts.store, parts.runner)
+    proofs = CoinProofs(chain.network)
     exporter = Exporter(parts.store, chain.network, parts.data_dir, parts.runner)
     miner, network = parts.miner, parts.network
     peers = None if network is None else network.peers
@@ -160,12 +166,19 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         miner=miner,
         peers=peers,
     )
+    site = None
+    if settings.page != "off":
+        site = Site(
+            settings.page, clock, parts.runner, chain.network, wallet_page=settings.wallet_page
+        )
     tokens = TokenBook(parts.data_dir / TOKENS_FILE, clock)
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
         TreeRoom(chain, reader),
-        CoinRoom(chain.network, chain.queries, reader),
+        EventRoom(chain, reader),
+        CoinRoom(chain.network, chain.queries, reader, proofs),
+        VerificationRoom(chain.network, reader, proofs, parts.backend, parts.runner),
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
         mining,
@@ -174,6 +187,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),
         PaymentRoom(parts.wallets),
+        WalletPageRoom(site),
         TokenRoom(tokens, parts.wallets, parts.runner),
         ProofRoom(parts.wallets),
         KeepingRoom(parts.wallets, tokens, parts.runner),
@@ -186,9 +200,6 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     counted["wallets"] = parts.wallets
     if parts.notifier is not None:
         counted["notifier"] = parts.notifier
-    site = None
-    if settings.page != "off":
-        site = Site(settings.page, clock, parts.runner, chain.network)
     server = Server(
         registry(*rooms, version=importlib.metadata.version("unchained")),
         settings=settings,
@@ -233,5 +244,6 @@ TRANSLATIONS: Final[tuple[Translation, ...]] = (
     (StoreClosedError, lambda _: NotReadyError("the node is stopping")),
     (trio.ClosedResourceError, lambda _: NotReadyError("the node is stopping")),
     (StoreError, lambda error: UnavailableError(short(str(error)), error="STORE_FAILED")),
+    (OSError, lambda error: UnavailableError(short(os_error_line(error)), error="SYSTEM_REFUSED")),
 )
 """How the failures of the node's rooms are answered for."""

@@ -43,6 +43,9 @@ from unchained.node.wallet.records import Payee
 if TYPE_CHECKING:
     import segno
 
+QR_BYTES_MAX: Final = 2_953
+"""What the largest QR code holds: version 40, least correction."""
+
 SCHEME: Final = "unchained:"
 """What a payment URI begins with."""
 
@@ -212,21 +215,44 @@ class PaymentRequest(msgspec.Struct, frozen=True):
 
 
 def qr_terminal(text: str) -> str:
-    """Return a QR code of half blocks, for a terminal."""
+    """Return a QR code of half blocks, for a terminal. Raises `TooLongForQrError`."""
     shown = io.StringIO()
     _qr(text).terminal(shown, compact=True, border=2)
     return shown.getvalue()
 
 
 def qr_png(text: str, path: Path) -> None:
-    """Write a QR code as a PNG file. Raises OSError."""
+    """Write a QR code as a PNG file. Raises OSError, `TooLongForQrError`."""
     content = io.BytesIO()
     _qr(text).save(content, kind="png", scale=8, border=4)
     path.write_bytes(content.getvalue())
+
+
+class TooLongForQrError(ValueError):
+    """A text does not fit the largest QR code."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__(
+            f"a QR code holds at most {QR_BYTES_MAX} characters, the payment URI has {characters}: "
+            "leave out the memo or the label"
+        )
+
+
+def qr_svg(text: str) -> bytes:
+    """Return a QR code as an SVG document, black on white with its margin. Raises
+    `TooLongForQrError`."""
+    content = io.BytesIO()
+    _qr(text).save(
+        content, kind="svg", scale=6, border=4, light="#fff", svgclass=None, lineclass=None
+    )
+    return content.getvalue()
 
 
 def _qr(text: str) -> segno.QRCode:
     # Only here: few nodes are ever asked for one, and segno brings the XML parsers.
     import segno
 
-    return segno.make_qr(text, error="l", boost_error=False)
+    try:
+        return segno.make_qr(text, error="l", boost_error=False)
+    except segno.DataOverflowError:
+        raise TooLongForQrError(len(text)) from None

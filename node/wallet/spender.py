@@ -373,8 +373,11 @@ class Spender:
         if any(coin.account != account or account < 0 for coin in coins):
             raise NoSuchTransferError("only a transfer of one account's own coins can be replaced")
         outputs = self._drafts_of(old, raw)
-        if not outputs:
+        if not outputs and old.change is None:
             raise NoSuchTransferError("the transfer pays nobody: abandon it instead")
+        if outputs and not old.payees and old.change is None and self._is_own(old, raw):
+            # what joins coins has no change: its largest output bears the fee
+            outputs = tuple(sorted(outputs, key=lambda draft: draft.value)[:-1])
         plan = self._key_plan(account, outputs, raw.lock_height, coins)
         # with the transfer goes what builds on it: none of that can be spent
         family = with_descendants(self._store, old)
@@ -384,6 +387,12 @@ class Spender:
         )
         check_replaces(old, family, prepared)
         return prepared
+
+    def _is_own(self, old: Outgoing, raw: Transfer) -> bool:
+        """Return whether a transfer pays the wallet's accounts alone."""
+        coin_ids = [output_id(old.txid, at) for at in range(len(raw.outputs))]
+        found = self._store.known_coins(coin_ids)
+        return all(coin_id in found and found[coin_id].account >= 0 for coin_id in coin_ids)
 
     def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
         """Return what a transfer pays, change apart, to be sealed anew (Protocol §9).

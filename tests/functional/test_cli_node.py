@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from tests.framework.forge import Forge, spend_key
 from tests.framework.processes import NodeHome, clean_environment, node_home, node_program
-from unchained.node.cli import main
-from unchained.node.cli.asker import duration, moment, shown
 from unchained.node.cli.status import literal
+from unchained.node.cli.tables import duration, moment, shown
 from unchained.node.consensus.params import NETWORKS, REG
 from unchained.node.crypto.accounts import derive_account, mnemonic_seed
 from unchained.node.crypto.addresses import decode_paycode, encode_address
@@ -192,10 +190,10 @@ def test_without_a_node(home: NodeHome) -> None:
     where = f"--network reg --data-dir {home.data_dir()}"
     for command in (["status"], ["stop"], ["chain", "tip"], ["rpc", "chain.tip"]):
         assert shell.fails(*command) == (
-            "unchained-node: the node is not running "
-            f"(start it with `unchained-node start {where}`)\n"
+            f"unchained-node: no node of network reg is running in {home.data_dir()}: "
+            f"start it with `unchained-node start {where}`\n"
         )
-    assert "start it with `unchained-node start`)" in home.run("status").stderr
+    assert "start it with `unchained-node start`\n" in home.run("status").stderr
     assert "there is no such directory" in shell.fails("chain", "export", str(home.path / "x"))
 
 
@@ -292,6 +290,23 @@ def on_terminal(home: NodeHome, *arguments: str, until: str, ctrl_c: bool = Fals
     return shown
 
 
+def test_ids_may_be_given_by_their_first_digits(shell: Shell) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = shell.home.run(*words, *shell.where)
+        return done.returncode, done.stdout + done.stderr
+
+    tip = json.loads(run("chain", "tip", "--json")[1])["id"]
+    code, said = run("chain", "anchor", f"{tip[:11]}", "--json")
+    # Digits alone are a height.
+    assert code == 0 or tip[:11].isdigit()
+    assert tip[:11].isdigit() or json.loads(said)["header"]["id"] == tip
+    code, said = run("chain", "header", "0123456789")
+    assert (code, said) == (
+        1,
+        "unchained-node: nothing is known whose id begins with 0123456789\n",
+    )
+
+
 def test_a_terminal_waits_while_a_wallet_reads_the_chain(shell: Shell) -> None:
     wallet = ("-w", "reader")
     made = shell.home.run("wallet", "create", *wallet, "--no-passphrase", *shell.where)
@@ -304,7 +319,7 @@ def test_a_terminal_waits_while_a_wallet_reads_the_chain(shell: Shell) -> None:
 
 def test_a_terminal_gets_colours_and_tables(shell: Shell) -> None:
     shown = on_terminal(shell.home, "status", *shell.where, until="not mining")
-    assert "\x1b[32mready\x1b[0m" in shown
+    assert "\x1b[32mready, up" in shown
     shown = on_terminal(shell.home, "chain", "forks", *shell.where, until="main")
     assert "fork height" in shown
     shown = on_terminal(shell.home, "mempool", "list", *shell.where, until="nothing waits")
@@ -351,11 +366,3 @@ def test_asking_loads_no_more_than_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_every_command_finds_its_room() -> None:
-    everything = typer.main.get_command(main.build([])).commands
-    assert set(everything) == set(main.COMMAND_MODULES)
-    for name, command in everything.items():
-        alone = typer.main.get_command(main.build([name])).commands[name]
-        assert set(getattr(alone, "commands", {})) == set(getattr(command, "commands", {}))

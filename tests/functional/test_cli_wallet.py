@@ -101,7 +101,7 @@ def test_errors_of_a_wallet_are_one_line(person: Person) -> None:
     address = person.json("wallet", "address", "-w", "poor")["text"]
     assert "0 UNC can be spent" in person.fails("wallet", "send", address, "1", "-w", "poor")
     # Mistakes are reported before anybody is asked for a passphrase.
-    for payee, why in ((address, "0 UNC can be spent"), ("nobody", "an address is")):
+    for payee, why in ((address, "0 UNC can be spent"), ("nobody", "address book")):
         assert why in person.fails("wallet", "send", payee, "1", "-w", "poor", env=False)
     assert "a payment needs an amount" in person.fails("wallet", "send", address, "-w", "poor")
     assert "is there already" in person.fails("wallet", "create", "-w", "poor")

@@ -281,6 +281,23 @@ def mine(template: dict[str, Any], target: str) -> bytes:
         nonce += 1
 
 
+def test_ids_are_found_by_their_first_digits(running: Running) -> None:
+    _, _, client = running
+    tip = client.call("chain.tip")["id"]
+    assert client.call("chain.find", {"prefix": tip[:10]}) == [{"id": tip, "kind": "anchor"}]
+    coin = owned(client)[0]["id"]
+    assert [entry["id"] for entry in client.call("chain.find", {"prefix": coin[:11]})] == [coin]
+    waiting = client.call("transfer.submit", {"raw": spend(owned(client)[0]).raw.hex()})["txid"]
+    found = client.call("chain.find", {"prefix": waiting[:12]})
+    assert found == [{"id": waiting, "kind": "transfer"}]
+    client.call("mine.generate", {"anchors": 1, "address": ADDRESS})
+    assert client.call("chain.find", {"prefix": waiting[:12]}) == found
+    assert client.call("chain.find", {"prefix": "0123456789"}) == []
+    for wrong in ("abc", "xyzt", "a" * 65):
+        with pytest.raises(InvalidParamsError, match="prefix"):
+            client.call("chain.find", {"prefix": wrong})
+
+
 def test_a_miner_elsewhere_works_for_the_node(running: Running) -> None:
     _, _, client = running
     height = client.call("chain.tip")["height"]
@@ -563,6 +580,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 GUESSES: dict[str, Any] = {
     "height": 1,
+    "prefix": "0000",
     "refund_height": 1,
     "address": LISTEN,
     "peer": "12D3KooWNobody",

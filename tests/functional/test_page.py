@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,9 +16,13 @@ from typing import Any
 import pytest
 
 from tests.framework.demo_chain import PAYEE, DemoChain
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
+from unchained.node.crypto import history_range, merkle, state_range
+from unchained.node.primitives.hashing import NODE
 from unchained.node.rpc.client.client import Client
 from unchained.node.rpc.client.endpoint import Endpoint
+from unchained.node.rpc.core.errors import BusyError
+from unchained.node.rpc.methods.verification import PROOFS_AT_ONCE
 
 PAGES = ("/", "/wall", "/tree", "/charts", "/mempool", "/peers", "/mining", "/network")
 
@@ -168,9 +173,105 @@ def test_a_coin_tells_its_life(seen: Seen) -> None:
     assert "Spent" in page
 
 
+def post(url: str, fields: dict[str, str]) -> tuple[int, str, Any]:
+    """Send a form as a page of the node does."""
+    data = urllib.parse.urlencode(fields).encode()
+    origin = "/".join(url.split("/")[:3])
+    request = urllib.request.Request(url, data=data, headers={"Origin": origin})
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def climb(step: dict[str, Any]) -> str:
+    """Return the last node of a path, every step of it hashed anew as the protocol has it."""
+    node = bytes.fromhex(step["leaf"])
+    for up in step["path"]:
+        sibling = bytes.fromhex(up["sibling"])
+        pair = sibling + node if up["side"] == "left" else node + sibling
+        hashes = {"inclusion": NODE, "history": history_range.join, "state": state_range.join}
+        node = hashes[step["name"]](pair)
+        assert node.hex() == up["node"]
+    return node.hex()
+
+
+def test_a_coin_is_verified_step_by_step(seen: Seen) -> None:
+    seen.demo.anchor()
+    seen.demo.anchor()
+    listed = seen.client.call("coin.owned_by", {"address": PAYEE, "spent": True, "limit": 1000})
+    spent = next(one["id"] for one in listed["coins"] if one["spent"])
+    for coin in (seen.demo.strays[0], seen.demo.forks[0][0], spent):
+        verified = seen.client.call("coin.verify", [coin])
+        assert verified["holds"]
+        steps = {step["name"]: step for step in verified["steps"]}
+        assert list(steps) == ["id", "target", "work", "inclusion", "history", "state", "whole"]
+        assert all(step["holds"] for step in steps.values()), steps
+        for name in ("history", "state"):
+            assert steps[name]["path"], steps[name]
+            climb(steps[name])
+        if steps["inclusion"]["leaf"]:
+            top = climb(steps["inclusion"])
+            count = int(re.search(r"of ([0-9]+) ", steps["inclusion"]["text"])[1])  # type: ignore[index]
+            assert merkle.root_of(count, bytes.fromhex(top)).hex() == steps["inclusion"]["root"]
+    status, page, _ = post(f"{seen.url}/verify/{spent}", {})
+    assert status == 200
+    assert "It holds" in page
+    assert steps["state"]["path"][0]["sibling"] in page
+    candidate = seen.demo.coin()
+    steps = {s["name"]: s for s in seen.client.call("coin.verify", [candidate])["steps"]}
+    assert steps["inclusion"]["holds"] is None
+    assert steps["work"]["holds"]
+    assert post(f"{seen.url}/verify/{'00' * 32}", {})[0] == 404
+    assert post(f"{seen.url}/verify/xyz", {})[0] == 400
+
+
+def test_a_receipt_is_verified(seen: Seen) -> None:
+    transfer = seen.demo.pay()
+    assert transfer is not None
+    seen.demo.anchor()
+    seen.client.call("wallet.create", {"passphrase": "", "no_passphrase": True})
+    file = bytes.fromhex(seen.client.call("wallet.receipt", {"txid": transfer.txid.hex()}))
+    status, page, _ = post(f"{seen.url}/receipt", {"receipt": file.hex().upper()})
+    assert status == 200, page
+    assert transfer.txid.hex() in page
+    assert "is on the main chain of this node" in page
+    broken = bytearray(file)
+    broken[-200] ^= 1
+    for text, said in (
+        (broken.hex(), 409),
+        ("00", 409),
+        ("zz", 400),
+        ("", 400),
+        ("00" * 100_000, 409),
+    ):
+        status, page, _ = post(f"{seen.url}/receipt", {"receipt": text})
+        assert status == said, (text[:20], status)
+
+
+def test_all_who_verify_share_one_budget(seen: Seen) -> None:
+    coin = seen.demo.strays[0]
+    refused = None
+    for _ in range(PROOFS_AT_ONCE):
+        status, _, headers = post(f"{seen.url}/verify/{coin}", {})
+        if status == 429:
+            refused = headers["retry-after"]
+            break
+    assert refused is not None
+    assert int(refused) >= 1
+    with pytest.raises(BusyError):
+        seen.client.call("coin.verify", [coin])
+    assert post(f"{seen.url}/receipt", {"receipt": "00" * 20_000})[0] == 429
+    assert fetch(f"{seen.url}/coin/{coin}")[0] == 200
+
+
 def test_a_search_leads_to_what_was_meant(seen: Seen) -> None:
     tip = seen.client.call("chain.tip")
-    transfer = seen.client.call("mempool.list")[0]["txid"]
+    waiting = seen.demo.pay()
+    assert waiting is not None
+    transfer = waiting.txid.hex()
     lock = seen.client.call("coin.owned_by", {"address": PAYEE})["lock"]
     coin = seen.demo.strays[0]
     for text, path in (
@@ -232,6 +333,32 @@ def test_the_log_comes_live(seen: Seen) -> None:
                 break
 
 
+def test_the_log_is_paged_without_a_gap(seen: Seen) -> None:
+    last = seen.client.call("chain.events")["last"]
+    assert last == seen.client.call("node.status")["last_event"]
+    paged: list[dict[str, Any]] = []
+    while len(paged) < last:
+        since = paged[-1]["sequence"] if paged else 0
+        paged += seen.client.call("chain.events", {"since": since, "limit": 37})["events"]
+    assert [event["sequence"] for event in paged] == list(range(1, last + 1))
+    assert seen.client.call("chain.events", {"since": last})["events"] == []
+    newest = seen.client.call("chain.events", {"limit": 5})["events"]
+    assert newest == paged[-5:]
+    heights: list[str] = [seen.client.call("chain.params")["genesis"]]
+    for event in paged:
+        if event["kind"] == "anchor.connected":
+            assert event["height"] == len(heights)
+            heights.append(event["id"])
+        elif event["kind"] == "anchor.disconnected":
+            assert heights.pop() == event["id"]
+    assert heights[-1] == seen.client.call("chain.tip")["id"]
+    _, page, _ = fetch(seen.url + "/replay?since=3&limit=2")
+    assert paged[3]["id"] in page
+    assert paged[4]["id"] in page
+    assert fetch(seen.url + "/replay?since=x")[0] == 400
+    assert fetch(seen.url + "/replay?limit=99999")[0] == 400
+
+
 def test_a_node_without_the_page_has_none(request: pytest.FixtureRequest) -> None:
     with node_home(request) as home:
         node = home.start("--network", "reg", "--set", "rpc.page=off")
@@ -275,3 +402,111 @@ def test_the_page_is_complete_without_script(seen: Seen) -> None:
         assert anchor["id"] in text
         for coin in anchor["coins"]:
             assert coin["id"] in text
+
+
+HOSTILE = "<img src=x onerror=alert(1)>'\"&"
+
+
+def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
+    request: pytest.FixtureRequest,
+) -> None:
+    with node_home(request) as home:
+        node = home.start("--network", "reg", "--set", "rpc.wallet_page=true")
+        node.wait_event("node.started")
+        client = Client(Endpoint.of(home.data_dir()))
+        url = (home.data_dir() / "rpc.url").read_text()
+        client.call("wallet.create", {"passphrase": "right", "wallet": "one"})
+        own = client.call("wallet.address", {"wallet": "one"})["text"]
+        client.call("mine.generate", {"anchors": 3, "address": own})
+        for path in ("/wallet", "/wallet/history.csv", "/wallet/qr.svg"):
+            assert fetch(url + path)[0] == 403
+        assert post(url + "/wallet/send", {"file": "00"})[0] == 403
+        asked = home.run("wallet", "page", "--data-dir", str(home.data_dir()))
+        link = asked.stdout.strip()
+        assert link.startswith(url + "/open/"), asked.stderr
+        status, _, headers = fetch(link)
+        assert (status, headers["location"]) == (303, "/wallet")
+        assert "HttpOnly" in headers["set-cookie"]
+        assert fetch(link)[0] == 401
+        cookie = headers["set-cookie"].split(";")[0]
+        status, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        assert status == 200
+        assert own in page
+        csrf = re.findall(r'name="csrf" value="([0-9a-f]{64})"', page)[0]
+        status, picture, headers = fetch(url + "/wallet/qr.svg?wallet=one", Cookie=cookie)
+        assert (status, headers["content-type"]) == (200, "image/svg+xml")
+        assert picture.count("<path") >= 1
+
+        wait_until(
+            lambda: float(client.call("wallet.balance", {"wallet": "one"})["confirmed"]) >= 1
+        )
+        form = {"csrf": csrf, "wallet": "one", "payee": PAYEE, "amount": "0.5", "memo": ""}
+        for change, said in (
+            ({"csrf": "0" * 64}, 403),
+            ({"amount": "x"}, 400),
+            ({"amount": "99999999"}, 409),
+            ({"payee": HOSTILE}, 409),
+            ({"wallet": "two"}, 409),
+            ({"payee": ""}, 400),
+        ):
+            status, page, _ = send_form(url + "/wallet/confirm", {**form, **change}, cookie)
+            assert status == said, (change, page)
+            assert "<img src=x" not in page
+        status, page, _ = send_form(url + "/wallet/confirm", form, cookie)
+        assert status == 200, page
+        assert PAYEE in page
+        assert "0.5" in page
+        assert client.call("mempool.list") == []
+        file = re.findall(r'name="file" value="([0-9a-f]+)"', page)[0]
+        confirmed = {"csrf": csrf, "wallet": "one", "file": file}
+        assert send_form(url + "/wallet/send", confirmed, cookie)[0] == 409
+        wrong = {**confirmed, "passphrase": "wrong"}
+        assert send_form(url + "/wallet/send", wrong, cookie)[0] == 409
+        right = {**confirmed, "passphrase": "right"}
+        status, page, _ = send_form(url + "/wallet/send", right, cookie)
+        assert status == 200, page
+        assert client.call("wallet.info", {"wallet": "one"})["locked"]
+        (waiting,) = client.call("mempool.list")
+        assert waiting["txid"] in page
+        client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])
+        client.call("mine.generate", {"address": own})
+        wait_until(lambda: HOSTILE in fetch_csv(url, cookie))
+        _, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        assert "&lt;img src=x" in page
+        assert "<img src=x" not in page
+        assert send_form(url + "/logout", {"csrf": csrf}, cookie)[0] == 303
+        assert fetch(url + "/wallet", Cookie=cookie)[0] == 403
+        said = json.dumps(node.events)
+        for secret in (link.rpartition("/")[2], cookie.partition("=")[2], csrf, "right"):
+            assert secret not in said
+        assert node.stop() == 0
+
+
+def send_form(url: str, fields: dict[str, str], cookie: str) -> tuple[int, str, Any]:
+    data = urllib.parse.urlencode(fields).encode()
+    origin = "/".join(url.split("/")[:3])
+    headers = {"Origin": origin, "Cookie": cookie}
+    request = urllib.request.Request(url, data=data, headers=headers)
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def fetch_csv(url: str, cookie: str) -> str:
+    return fetch(url + "/wallet/history.csv?wallet=one", Cookie=cookie)[1].replace('""', '"')
+
+
+def wait_until(holds: Any) -> None:
+    """Return once something holds that no event announces."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_who_needs_no_credentials_sees_no_log_of_a_wallet(seen: Seen) -> None:
+    for path in ("/live?wallet=default", "/live?wallet=a&since=0"):
+        assert fetch(seen.url + path)[0] in (401, 403)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.base.parameter_words import PARAMETER_WORDS
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import FAMILIES, RpcError
 from unchained.node.rpc.core.registry import Access, Method, Registry, method
@@ -66,8 +67,9 @@ def _method(found: Method, schemas: Any) -> dict[str, Any]:
     for parameter in found.parameters:
         described = next(schemas)
         entry: dict[str, Any] = {"name": parameter.name, "required": parameter.required}
-        if "description" in described and "$ref" not in described:
-            entry["description"] = described["description"]
+        words = _words(described) or PARAMETER_WORDS.get(parameter.name)
+        if words:
+            entry["description"] = words
         if not parameter.required:
             default = msgspec.to_builtins(parameter.default, enc_hook=encode)
             described = {**described, "default": default}
@@ -79,6 +81,15 @@ def _method(found: Method, schemas: Any) -> dict[str, Any]:
     if found.long_poll:
         made["x-long-poll"] = True
     return made
+
+
+def _words(schema: dict[str, Any]) -> str | None:
+    """Return how a parameter's own type describes it, also where it may be left out."""
+    if "$ref" in schema:
+        return None
+    kinds = [schema, *(kind for kind in schema.get("anyOf", ()) if "$ref" not in kind)]
+    found: list[str] = [kind["description"] for kind in kinds if "description" in kind]
+    return found[0] if found else None
 
 
 def _error(family: type[RpcError]) -> dict[str, Any]:

@@ -24,15 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import trio
-
 from unchained.node.base.files import write_private
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
-from unchained.node.rpc.core.errors import BusyError, UnauthorizedError
+from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import NODE_OWNER, Caller
+from unchained.node.rpc.http.password_turns import PasswordTurns
 from unchained.node.rpc.http.tokens import TokenBook, TokenError
 
 TOKEN_USER: Final = "__token__"  # noqa: S105 - a name for those who can send no bearer token
@@ -47,7 +46,6 @@ _SCRYPT_R: Final = 8
 _SCRYPT_P: Final = 1
 _SCRYPT_MEMORY: Final = 128 * 1024 * 1024
 _HASH: Final = re.compile(r"scrypt\$([0-9]{1,2})\$([0-9]{1,2})\$([0-9]{1,2})\$(\S+)\$(\S+)")
-_QUEUED_CHECKS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ class Gatekeeper:
     """Turns an Authorization header into access.
 
     A password that was right once is known again by a keyed digest, so that only the first call
-    pays for scrypt; one check of an unknown password runs at a time and few wait.
+    pays for scrypt; unknown passwords are checked one at a time, by turns of the addresses.
     """
 
     def __init__(
@@ -139,10 +137,11 @@ class Gatekeeper:
         self._anonymous = Caller(anonymous)
         self._tokens = tokens
         self._known: bytes | None = None
-        self._checks = trio.CapacityLimiter(1)
+        self._turns = PasswordTurns()
 
-    async def caller(self, header: bytes | None) -> Caller:
-        """Return what a request with this Authorization header (none: no header) may do.
+    async def caller(self, header: bytes | None, address: str = "") -> Caller:
+        """Return what a request from an address with this Authorization header (none: no header)
+        may do.
 
         Raises UnauthorizedError for credentials that are wrong or not understood, Busy when too
         many unknown passwords wait to be checked.
@@ -164,7 +163,7 @@ class Gatekeeper:
             return self._bearer(password.encode())
         if hmac.compare_digest(self._digest(pair), self._cookie):
             return NODE_OWNER
-        if await self._is_user(pair):
+        if await self._is_user(pair, address):
             return NODE_OWNER
         raise UnauthorizedError("user or password is wrong (the cookie changes at every start)")
 
@@ -179,16 +178,14 @@ class Gatekeeper:
             raise UnauthorizedError("the token is wrong, or revoked")
         return found
 
-    async def _is_user(self, pair: str) -> bool:
+    async def _is_user(self, pair: str, address: str) -> bool:
         if self._user is None or self._password is None or pair.startswith(f"{_COOKIE_USER}:"):
             return False
         digest = self._digest(pair)
         if self._known is not None and hmac.compare_digest(digest, self._known):
             return True
         user, _, password = pair.partition(":")
-        if self._checks.statistics().tasks_waiting >= _QUEUED_CHECKS:
-            raise BusyError("too many passwords wait to be checked")
-        async with self._checks:
+        async with self._turns.turn(address):
             right_password = await self._runner.run(self._password.verify, password)
         if not (hmac.compare_digest(self._digest(user), self._user) and right_password):
             return False

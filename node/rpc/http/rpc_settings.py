@@ -38,6 +38,8 @@ class RpcSettings:
     page: PageAccess = "loopback"
     """Who sees the page: `loopback`, a browser of this machine without credentials, others with a
     token; `token`, nobody without one; `off`: there is none."""
+    wallet_page: bool = False
+    """The page shows and pays from wallets, in a session that a link has begun."""
     http: HttpLimits = field(default_factory=HttpLimits)
     calls: CallLimits = field(default_factory=CallLimits)
     streams: int = 16
@@ -63,6 +65,7 @@ def rpc_settings(config: RpcConfig, data_dir: Path, network: str) -> RpcSettings
         socket=_socket(config.socket, data_dir),
         tls=_tls(config),
         page=config.page,
+        wallet_page=config.wallet_page,
     )
 
 

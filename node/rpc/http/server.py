@@ -295,7 +295,8 @@ class Server:
             return NODE_OWNER, None
         session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
         if session is None:
-            return await self._gatekeeper.caller(credentials), None
+            client = scope["client"]
+            return await self._gatekeeper.caller(credentials, client[0] if client else ""), None
         if scope["method"] not in ("GET", "HEAD"):
             session.check_csrf(given.get(CSRF_HEADER))
         return session.caller, session

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -27,9 +28,15 @@ from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
 from unchained.storage.kv import Reader
 from unchained.storage.presence import there
+from unchained.storage.tables import IdTable
 
 MAX_POINTS = 2_000
+MAX_FOUND = 16
+MAX_WAITING_LOOKED_AT = 1_000
 MAX_FORKS = 100
+
+IdPrefix = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
+IdKind = Literal["anchor", "coin", "transfer"]
 
 
 @user_text(
@@ -148,6 +155,12 @@ class DifficultyPoint(msgspec.Struct, frozen=True):
     n_total: int
     target: Hash
     work: str
+
+
+@user_text("""An id that begins so, and what it is the id of.""")
+class FoundId(msgspec.Struct, frozen=True):
+    id: Hash
+    kind: IdKind
 
 
 class ChainRoom:
@@ -295,6 +308,22 @@ class ChainRoom:
             )
         return await self._reader.run(lambda store: _difficulty(store, heights))
 
+    @method("chain.find", Access.READ)
+    @user_text(
+        """Return the ids of coins and transfers that begin with some hex digits, at most 16.
+
+        Of transfers that wait, only the latest thousand are looked at.
+        """
+    )
+    async def find(self, prefix: IdPrefix) -> list[FoundId]:
+        kept = await self._reader.run(lambda store: _ids(store, prefix))
+        waiting = await self._chain.queries.waiting_transfers("time", MAX_WAITING_LOOKED_AT, 0)
+        for entry in waiting:
+            for id_ in (entry.txid, entry.wid):
+                if id_.hex().startswith(prefix):
+                    kept.setdefault(Hash(id_), "transfer")
+        return [FoundId(id_, kept[id_]) for id_ in sorted(kept)[:MAX_FOUND]]
+
     @method("chain.set_aside", Access.FULL, errors=(NotFoundError,))
     @user_text(
         """Let an anchor and all that descends from it stop counting, until `chain.take_back`.
@@ -409,3 +438,19 @@ def _difficulty(store: Reader, heights: range) -> list[DifficultyPoint]:
             )
         )
     return points
+
+
+def _ids(store: Reader, prefix: str) -> dict[Hash, IdKind]:
+    """Return at most `MAX_FOUND` ids of each kind that begin so."""
+    kinds: tuple[tuple[IdTable[Any], IdKind], ...] = (
+        (schema.ANCHOR, "anchor"),
+        (schema.COIN, "coin"),
+        (schema.HISTORY, "coin"),
+        (schema.TXID, "transfer"),
+        (schema.TRANSFER, "transfer"),
+    )
+    found: dict[Hash, IdKind] = {}
+    for table, kind in kinds:
+        for id_ in islice(table.ids(store, prefix), MAX_FOUND):
+            found.setdefault(Hash(id_), kind)
+    return found

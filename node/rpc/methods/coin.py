@@ -123,11 +123,13 @@ class OwnedPage(msgspec.Struct, frozen=True):
 class CoinRoom:
     """Methods about single coins."""
 
-    def __init__(self, network: Network, queries: ChainQueries, reader: StoreReader) -> None:
+    def __init__(
+        self, network: Network, queries: ChainQueries, reader: StoreReader, proofs: CoinProofs
+    ) -> None:
         self._network = network
         self._queries = queries
         self._reader = reader
-        self._proofs = CoinProofs(network)
+        self._proofs = proofs
 
     @method("coin.get", Access.READ, errors=(NotFoundError,))
     @user_text("Return what is known of a coin: minted, or an output of a transfer.")

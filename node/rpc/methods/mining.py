@@ -15,7 +15,7 @@ from unchained.miner.search import search
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.randomness import SYSTEM
-from unchained.node.base.runner import Runner
+from unchained.node.base.runner import Runner, ThreadRunner
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, ProvenCoin
 from unchained.node.chain.service import ChainService
@@ -264,9 +264,11 @@ class MiningRoom:
             raise BusyError("a benchmark is under way", retry_after=int(seconds) + 1)
         self._measuring = True
         counts: list[int] = []
+        # Threads of its own: those of RPC go on reading meanwhile.
+        hashing = ThreadRunner(threads)
 
         async def run() -> None:
-            counts.append(await self._runner.run(self._hash_for, seconds))
+            counts.append(await hashing.run(self._hash_for, seconds))
 
         try:
             if self._pool is not None:

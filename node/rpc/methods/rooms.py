@@ -9,6 +9,7 @@ from unchained.node.rpc.methods.coin import CoinRoom
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.db import DbRoom
 from unchained.node.rpc.methods.debug import DebugRoom
+from unchained.node.rpc.methods.events import EventRoom
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.keeping import KeepingRoom
 from unchained.node.rpc.methods.mempool import MempoolRoom
@@ -22,14 +23,18 @@ from unchained.node.rpc.methods.series import SeriesRoom
 from unchained.node.rpc.methods.token import TokenRoom
 from unchained.node.rpc.methods.transfer import TransferRoom
 from unchained.node.rpc.methods.tree import TreeRoom
+from unchained.node.rpc.methods.verification import VerificationRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.rpc.methods.wallet_history import HistoryRoom
+from unchained.node.rpc.methods.wallet_page import WalletPageRoom
 
 ROOMS: Final[tuple[type, ...]] = (
     NodeRoom,
     ChainRoom,
     TreeRoom,
+    EventRoom,
     CoinRoom,
+    VerificationRoom,
     TransferRoom,
     MempoolRoom,
     MinerRoom,
@@ -37,6 +42,7 @@ ROOMS: Final[tuple[type, ...]] = (
     NetRoom,
     WalletRoom,
     PaymentRoom,
+    WalletPageRoom,
     TokenRoom,
     ProofRoom,
     KeepingRoom,

@@ -65,6 +65,15 @@ def points(entries: Sequence[Mapping[str, Any]], x: str, y: str) -> list[tuple[f
     return [(float(entry[x]), float(entry[y])) for entry in entries]
 
 
+def over_time(times: Sequence[int], values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Return the values that there are as points, by time in minutes from the first."""
+    return [
+        ((time - times[0]) / 60_000, value)
+        for time, value in zip(times, values, strict=True)
+        if value is not None
+    ]
+
+
 def ring(coins: Sequence[Mapping[str, Any]], places: int) -> list[RingPiece]:
     """Return a piece for each coin of an epoch that has `places` coins on average; the ring goes
     round again, further out, where there are more."""

@@ -1,4 +1,4 @@
-"""What pages read: the results of methods, never of one above `read`."""
+"""What pages read: the results of methods, of none above `read` but for the wallet's own."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.web_site import MethodCaller
 
 PAGE_ACCESS: Final = Access.READ
-"""What lets somebody see the page, and what every page may call, whoever looks at it."""
-
-_READER: Final = Caller(PAGE_ACCESS)
+"""What lets somebody see the page, and what a page may call, whoever looks at it."""
 
 
 class PageReads:
-    """Calls methods for one page; results come as plain JSON values."""
+    """Calls methods for one page; results come as plain JSON values. `access` is more than `read`
+    for the wallet's pages alone, in a session that was begun for them."""
 
-    def __init__(self, methods: MethodCaller) -> None:
+    def __init__(self, methods: MethodCaller, access: Access = PAGE_ACCESS) -> None:
         self._methods = methods
+        self._access = access
 
     async def get(self, name: str, **params: Any) -> Any:
         """Return a method's result. Raises an RpcError."""
-        return msgspec.json.decode(await self._methods.result(name, params, _READER))
+        return msgspec.json.decode(await self._methods.result(name, params, Caller(self._access)))
 
     async def find(self, name: str, **params: Any) -> Any:
         """Return a method's result, None where the node does not have it."""

@@ -44,6 +44,7 @@ class Renderer:
             "steps": drawings.steps,
             "intervals": drawings.intervals,
             "points": drawings.points,
+            "over_time": drawings.over_time,
         }
         return environment
 

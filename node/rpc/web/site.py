@@ -3,14 +3,18 @@
     /                            the chain live; /wall is that for a screen on a wall
     /anchor/ID-OR-HEIGHT, /coin/ID, /transfer/ID, /lock/LOCK-OR-ADDRESS
     /tree, /charts, /mempool, /peers, /mining, /network
+    /replay?since=N&limit=N      the log, to be played
     /compare?one=ID&other=ID     two anchors side by side
     /search?q=TEXT               leads to one of them
+    /verify/ID, /receipt         forms: proofs checked by the node, under its budget
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
+    /wallet…                     balance, receiving, sending; in a session begun by /open/CODE
     /static/NAME                 scripts, styles and pictures
 
-Everything is complete without script. No page calls a method above `read`.
+Everything is complete without script. No page calls a method above `read`, but for those of the
+wallet, which there are only with `rpc.wallet_page`.
 """
 
 from __future__ import annotations
@@ -34,21 +38,33 @@ from unchained.node.rpc.core.errors import (
     InvalidRequestError,
     NotFoundError,
     NotReadyError,
+    ProtocolRuleError,
+    RefusedError,
     RpcError,
     TimedOutError,
     TooLargeError,
     UnauthorizedError,
+    UnavailableError,
+    WalletRefusedError,
 )
-from unchained.node.rpc.http.asgi import header
+from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.http.asgi import CALLER, header
 from unchained.node.rpc.http.web_site import SiteServices
-from unchained.node.rpc.web import views
+from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
+from unchained.node.rpc.web.page_sessions import (
+    PAGE_LINK_S,
+    SESSION_HOURS,
+    SESSION_NAME,
+    PageSessions,
+)
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
 from unchained.node.rpc.web.renderer import Renderer
-from unchained.node.rpc.web.sessions import SESSION_HOURS, SESSION_NAME, PageSessions
 from unchained.node.rpc.web.static_files import StaticFiles
+from unchained.node.wallet.payment_request import qr_svg
 
-FORM_BYTES_MAX: Final = 64 * 1024
+FORM_BYTES_MAX: Final = 256 * 1024
 QUERY_BYTES_MAX: Final = 1024
 QUERY_FIELDS_MAX: Final = 8
 FORM_SECONDS: Final = 20.0
@@ -65,7 +81,8 @@ _HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "referrer-policy": "no-referrer",
+    # With "no-referrer" a browser says of its own forms that they come from nowhere.
+    "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -86,6 +103,8 @@ class SitePage(msgspec.Struct, frozen=True):
     title: str
     view: PageView
     named: bool = False
+    post: bool = False
+    """It takes a form alone: what it shows costs work."""
 
 
 PAGES: Final[Mapping[str, SitePage]] = {
@@ -93,6 +112,7 @@ PAGES: Final[Mapping[str, SitePage]] = {
     "wall": SitePage("Wall", views.home),
     "tree": SitePage("Tree", views.tree),
     "compare": SitePage("Two anchors", views.compare),
+    "replay": SitePage("Replay", views.replay),
     "charts": SitePage("Charts", views.charts),
     "mempool": SitePage("Mempool", views.mempool),
     "peers": SitePage("Peers", views.peers),
@@ -102,9 +122,11 @@ PAGES: Final[Mapping[str, SitePage]] = {
     "coin": SitePage("Coin", views.coin, named=True),
     "transfer": SitePage("Transfer", views.transfer, named=True),
     "lock": SitePage("Lock", views.lock, named=True),
+    "verify": SitePage("Coin verified", views.verify, named=True, post=True),
+    "receipt": SitePage("Receipt verified", views.receipt, post=True),
 }
 
-NAVIGATION: Final = ("home", "tree", "charts", "mempool", "peers", "mining", "network")
+NAVIGATION: Final = ("home", "tree", "replay", "charts", "mempool", "peers", "mining", "network")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -119,7 +141,16 @@ class Reply(msgspec.Struct, frozen=True):
 class Site:
     """The page of one node. `access`: who sees it (`rpc.page`)."""
 
-    def __init__(self, access: PageAccess, clock: Clock, runner: Runner, network: Network) -> None:
+    def __init__(
+        self,
+        access: PageAccess,
+        clock: Clock,
+        runner: Runner,
+        network: Network,
+        *,
+        wallet_page: bool = False,
+    ) -> None:
+        self._wallet_page = wallet_page
         self._open_to_machine = access == "loopback"
         self._clock = clock
         self._runner = runner
@@ -138,6 +169,8 @@ class Site:
             check_is_no_other_site(scope)
             if path == "/live" and scope["method"] == "GET":
                 self._check_admitted(services, scope)
+                # Who is let in sees the chain's log, and no wallet's.
+                scope["state"][CALLER] = Caller(PAGE_ACCESS)
                 await services.events(scope, receive, send)
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)
@@ -154,20 +187,33 @@ class Site:
             return self._static(parts[1], scope)
         if parts == ["login"]:
             return await self._log_in(services, scope, receive)
+        if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
+            _check_method(scope, "GET")
+            return self._let_in("/wallet", self._sessions.open_link(parts[1]))
         self._check_admitted(services, scope)
         if parts == ["logout"]:
             _check_method(scope, "POST")
-            self._sessions.end(_session_of(scope))
+            self._sessions.end(_secret_of(scope))
             return _redirect("/", {"set-cookie": _cookie("", 0)})
-        _check_method(scope, "GET", "HEAD")
-        query = _query_of(scope)
+        if parts[:1] == ["wallet"] and self._wallet_page:
+            return await self._answer_wallet(services, scope, receive, parts[1:], raw)
         reads = PageReads(services.methods)
         if parts == ["search"]:
-            return _redirect(await views.find(reads, query))
+            _check_method(scope, "GET", "HEAD")
+            query = _query_of(scope)
+            if "q" in query:
+                return _redirect(await views.find(reads, query))
+            return await self._render("search.html", 200, "Search", {})
         name = parts[0] if parts else "home"
         page = PAGES.get(name)
         if page is None or len(parts) > 1 + page.named or (page.named and len(parts) != 2):
             raise NotFoundError("there is no such page")
+        if page.post:
+            _check_method(scope, "POST")
+            query = await _form_of(scope, receive)
+        else:
+            _check_method(scope, "GET", "HEAD")
+            query = _query_of(scope)
         argument = parts[1] if page.named else ""
         facts = await page.view(reads, argument, query)
         if raw:
@@ -183,7 +229,8 @@ class Site:
             "title": title,
             "network": self._network.name,
             "now": self._clock.now_ms(),
-            "pages": [(name, PAGES[name].title) for name in NAVIGATION],
+            "pages": [(name, PAGES[name].title) for name in NAVIGATION]
+            + ([("wallet", "Wallet")] if "csrf" in more else []),
             "path": "/",
             "page": "",
             **more,
@@ -222,7 +269,7 @@ class Site:
         session."""
         if self._open_to_machine and is_of_this_machine(scope):
             return
-        if services.caller.access >= PAGE_ACCESS or self._sessions.is_open(_session_of(scope)):
+        if services.caller.access >= PAGE_ACCESS or self._sessions.find(_secret_of(scope)):
             return
         raise UnauthorizedError("from here this page asks for the read token of the node")
 
@@ -231,23 +278,76 @@ class Site:
         if scope["method"] != "POST":
             message = "The page of this node asks for its read token."
             return await self._render("login.html", 200, "Log in", {}, message=message)
-        if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
-            raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
         form = await _form_of(scope, receive)
         token = form.get("token", "").strip()
         if not token.isascii():
             raise UnauthorizedError("the token is wrong")
+
         bearer = await services.tokens.caller(b"Bearer " + token.encode())
         if bearer.access < PAGE_ACCESS:
             raise UnauthorizedError("the token is a wallet's, not the read token of the node")
-        cookie = _cookie(self._sessions.begin(), SESSION_HOURS * 3600)
-        return _redirect("/", {"set-cookie": cookie})
+        return self._let_in("/", self._sessions.begin(PAGE_ACCESS))
+
+    def _let_in(self, path: str, secret: str) -> Reply:
+        return _redirect(path, {"set-cookie": _cookie(secret, SESSION_HOURS * 3600)})
+
+    def link_path(self) -> str | None:
+        """Return the path of a fresh link that begins a session for the wallet's pages, None where
+        there are none."""
+        return f"/open/{self._sessions.link()}" if self._wallet_page else None
+
+    @property
+    def link_seconds(self) -> int:
+        """How long a link works."""
+        return PAGE_LINK_S
+
+    async def _answer_wallet(
+        self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool
+    ) -> Reply:
+        session = self._sessions.find(_secret_of(scope))
+        if session is None or session.access < Access.FULL:
+            raise ForbiddenError(
+                "the wallet's page is opened by the link of `unchained-node wallet page`",
+                error="NO_SESSION",
+            )
+        reads = PageReads(services.methods, session.access)
+        if parts in (["confirm"], ["send"]) and not raw:
+            _check_method(scope, "POST")
+            form = await _form_of(scope, receive)
+            session.check_form(form.get("csrf", ""))
+            if parts == ["confirm"]:
+                view, template, title = wallet_views.confirmation, "wallet_confirm", "Send this?"
+            else:
+                view, template, title = wallet_views.send, "wallet_sent", "Sent"
+            facts = await view(reads, form)
+            return await self._render(f"{template}.html", 200, title, facts, csrf=session.csrf)
+        _check_method(scope, "GET", "HEAD")
+        query = _query_of(scope)
+        if parts == ["history.csv"]:
+            body = await wallet_views.history_csv(reads, query)
+            name = {"content-disposition": 'attachment; filename="history.csv"'}
+            return Reply(200, body, "text/csv; charset=utf-8", name)
+        if parts == ["qr.svg"]:
+            wallet = query.get("wallet", "default")
+            receiving = await reads.get("wallet.address", wallet=wallet)
+            body = await self._runner.run(qr_svg, receiving["uri"])
+            return Reply(200, body, "image/svg+xml")
+        if parts or raw:
+            raise NotFoundError("there is no such page")
+        facts = await wallet_views.overview(reads, query)
+        return await self._render(
+            "wallet.html", 200, "Wallet", facts, page="wallet", path="/wallet", csrf=session.csrf
+        )
 
 
 _STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
     (NotFoundError, 404),
     (InvalidParamsError, 400),
     (InvalidRequestError, 400),
+    (ProtocolRuleError, 400),
+    (RefusedError, 409),
+    (WalletRefusedError, 409),
+    (UnavailableError, 404),
     (NotReadyError, 503),
     (TimedOutError, 504),
 )
@@ -293,6 +393,8 @@ def _fields_of(raw: bytes, most: int) -> dict[str, str]:
 
 
 async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
+    if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
+        raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
     kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
     if kind != b"application/x-www-form-urlencoded":
         raise InvalidRequestError("a form is sent as application/x-www-form-urlencoded")
@@ -312,7 +414,7 @@ async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
     return _fields_of(bytes(body), FORM_BYTES_MAX)
 
 
-def _session_of(scope: Scope) -> str | None:
+def _secret_of(scope: Scope) -> str | None:
     given = header(scope, b"cookie")
     if given is None:
         return None

@@ -17,12 +17,29 @@ Facts = dict[str, Any]
 """What a page says, as JSON holds it."""
 
 ANCHORS_SHOWN: Final = 10
+EVENTS_SHOWN: Final = 100
 HEIGHTS_OF_TREE: Final = 24
 HISTORY_POINTS: Final = 180
 WAITING_SHOWN: Final = 200
 COINS_OF_LOCK: Final = 100
 HEIGHT_DIGITS_MAX: Final = 18
 QUERY_CHARS_MAX: Final = 160
+
+SERIES_SHOWN: Final = (
+    "network_hashrate",
+    "hashrate",
+    "coins",
+    "coins_stray",
+    "mempool_transfers",
+    "min_fee_rate",
+    "mempool_fees",
+    "deepest_reorg",
+    "side_anchors",
+    "peers_greeted",
+    "bytes_received",
+    "memory",
+)
+"""Of the series that the node remembers, what a page of charts draws."""
 
 _PEER_FACTS: Final = (
     "peer",
@@ -159,6 +176,32 @@ def _luck(header: Mapping[str, Any]) -> float:
     return round((int(header["target"], 16) + 1) / (int(header["id"], 16) + 1), 3)
 
 
+async def verify(reads: PageReads, argument: str, _query: Mapping[str, str]) -> Facts:
+    """A coin, checked anew by the node."""
+    return {"verified": await reads.get("coin.verify", coin=argument)}
+
+
+async def receipt(reads: PageReads, _argument: str, query: Mapping[str, str]) -> Facts:
+    """A receipt, checked by the node."""
+    text = "".join(query.get("receipt", "").split()).lower()
+    if not text:
+        raise InvalidParamsError("a receipt is given in hex digits, as wallet.receipt gives it")
+    return {"receipt": await reads.get("transfer.verify_receipt", file=text)}
+
+
+async def replay(reads: PageReads, _argument: str, query: Mapping[str, str]) -> Facts:
+    """The log of events a page at a time: what is played, with script, is this."""
+    params: dict[str, int] = {"limit": EVENTS_SHOWN}
+    for name in ("since", "limit"):
+        number = _height_of(query, name)
+        if number is not None:
+            params[name] = number
+    return {
+        "log": await reads.get("chain.events", **params),
+        "params": await reads.get("chain.params"),
+    }
+
+
 async def transfer(reads: PageReads, argument: str, _query: Mapping[str, str]) -> Facts:
     """A transfer by its txid or its wid."""
     found = await reads.get("transfer.get", txid=argument)
@@ -235,6 +278,8 @@ async def charts(reads: PageReads, _argument: str, _query: Mapping[str, str]) ->
     params = await reads.get("chain.params")
     history = await _history(reads, tip["height"], HISTORY_POINTS)
     return {
+        "day": await reads.get("node.series", names=list(SERIES_SHOWN)),
+        "known": await reads.get("node.series_names"),
         "history": history,
         "epochs": epochs_of(history),
         "hash_rate": hash_rate(history),
@@ -316,5 +361,5 @@ def _height_of(query: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not _is_height(text):
-        raise InvalidParamsError(f"{name} is a height, not {short(repr(text))}")
+        raise InvalidParamsError(f"{name} is a whole number, not {short(repr(text))}")
     return int(text)

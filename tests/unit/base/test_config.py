@@ -155,6 +155,8 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
         (b"\xff", "is not text in UTF-8"),
         (b"mining = 3\n", r"mining is a section: write \[mining\] above its keys"),
         (None, "no such file"),
+        (b"a = " + b"[" * 100_000, "brackets are nested too deep"),
+        (b"#" * (1 << 21), "is longer than 1048576 bytes"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_reported(

@@ -1,16 +1,166 @@
-"""How members of answers are shown to a person."""
+"""Commands that ask a node: ids by their first digits, columns, errors in the command's words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from unchained.node.cli.asker import shown
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.rpc.core.credential_files import URL_FILE
+from unchained.node.rpc.core.errors import InvalidParamsError
+
+COIN, OTHER = "ab12" + "0" * 60, "ab13" + "0" * 60
+PEER = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 
 
-@pytest.mark.parametrize("name", ["time", "tip_time", "tip_time_ms", "time_ms", "anchor.time_ms"])
-def test_a_moment_is_a_date(name: str) -> None:
-    assert shown(name, 1_795_219_200_000) == "2026-11-21 00:00:00Z"
+class FakeClient:
+    """Answers as a node that knows two coins, and remembers what it was asked."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self._error = error
+
+    def call(
+        self, method: str, params: Mapping[str, Any] | Sequence[object] = (), **_: object
+    ) -> Any:
+        self.asked.append((method, params))
+        assert isinstance(params, Mapping)
+        if method == "chain.find":
+            return [
+                {"id": id_, "kind": "coin"}
+                for id_ in (COIN, OTHER)
+                if id_.startswith(params["prefix"])
+            ]
+        if method == "net.peers":
+            return [{"peer": PEER}]
+        if method == "wallet.contracts":
+            return [{"lock": "cd" * 32, "kind": "htlc"}]
+        if method == "wallet.history":
+            return []
+        if self._error is not None:
+            raise self._error
+        return [{"id": COIN, "amount": "1.00000000", "anchor": {"height": 3}}]
 
 
-def test_a_duration_has_a_unit() -> None:
-    assert shown("uptime_ms", 65_000) == "1 min 5 s"
+def asker_of(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Asker:
+    monkeypatch.setattr(Asker, "_connected", lambda _: client)
+    return Asker(None, None, None, json=False)
+
+
+def test_an_id_is_given_by_its_first_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    node = asker_of(client, monkeypatch)
+    node.call("coin.get", coin="ab12")
+    node.call("wallet.send", coins=["ab12", OTHER])
+    node.call("net.disconnect", peer=PEER[:16])
+    node.call("wallet.htlc_claim", lock="cdcd")
+    asked = dict(client.asked)
+    assert asked["coin.get"] == {"coin": COIN}
+    assert asked["wallet.send"] == {"coins": [COIN, OTHER]}
+    assert asked["net.disconnect"] == {"peer": PEER}
+    assert asked["wallet.htlc_claim"] == {"lock": "cd" * 32}
+
+
+def test_a_whole_id_and_other_texts_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    node = asker_of(client, monkeypatch)
+    node.call("coin.get", coin=COIN)
+    node.call("wallet.send", memo="ab12", payee="ab12", request_id="ab12")
+    assert [method for method, _ in client.asked] == ["coin.get", "wallet.send"]
+
+
+def test_an_ambiguous_id_is_answered_with_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = asker_of(FakeClient(), monkeypatch)
+    with pytest.raises(CommandFailedError, match=f"ab1 could be {COIN}, {OTHER}: give more"):
+        node._one_of("ab1", {COIN, OTHER})
+    with pytest.raises(CommandFailedError, match="nothing is known whose id begins with ffff"):
+        node.call("coin.get", coin="ffff")
+
+
+APP = typer.Typer(rich_markup_mode=None)
+
+
+@asking(APP, "spend", table=True)
+def spend(
+    node: Asker,
+    payee: Annotated[str, typer.Argument(metavar="PAYEE")],
+    fee_rate: Annotated[int | None, typer.Option("--fee-rate")] = None,
+    limit: Annotated[int, typer.Option("--limit")] = 1,
+) -> None:
+    node.show_rows(node.call("wallet.spend_it", payee=payee, limit=limit), ["id"], "none")
+
+
+@asking(APP, "other")
+def other(node: Asker) -> None:
+    node.call("wallet.other")
+
+
+def run(client: FakeClient, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    monkeypatch.setattr(Asker, "_connected", lambda _: client)
+    return CliRunner().invoke(APP, list(words))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("wallet.spend_it: Expected `int` >= 1 - at `limit`", "--limit: expected `int` >= 1"),
+        ("wallet.spend_it: an id - at `payee[0].x`", "PAYEE[0].x: an id"),
+        ("wallet.spend_it needs fee_rate or fee", "spend needs --fee-rate or fee"),
+        ("wallet.spend_it needs the parameter 'payee'", "spend needs PAYEE"),
+        ("the fee is above the limit", "the fee is above the limit"),
+        ("some_thing else", "some_thing else"),
+    ],
+)
+def test_errors_speak_of_flags(monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+    result = run(FakeClient(InvalidParamsError(said)), monkeypatch, "spend", "x")
+    assert isinstance(result.exception, CommandFailedError)
+    assert str(result.exception) == shown
+
+
+def test_columns_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(*words: str) -> list[str]:
+        out: str = run(FakeClient(), monkeypatch, "spend", "x", *words).output
+        return out.splitlines()
+
+    assert table() == ["id", COIN]
+    assert table("--columns", "amount,anchor.height") == ["amount\theight", "1.00000000\t3"]
+    assert table("--columns", "all")[0] == "id\tamount\theight"
+    wrong = "\n".join(table("--columns", "value"))
+    assert "'value' is no column; there are id, amount, anchor.height" in " ".join(wrong.split())
+
+
+def test_a_node_that_does_not_run_is_told_by_network_and_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    node = Asker("reg", None, None, json=False)
+    with pytest.raises(CommandFailedError) as failure:
+        node.call("node.status")
+    place = tmp_path / ".unchained" / "reg"
+    assert str(failure.value) == (
+        f"no node of network reg is running in {place}: "
+        "start it with `unchained-node start --network reg`"
+    )
+
+
+def test_what_runs_instead_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(Asker, "_runs", lambda _, network: network == "test")
+    with pytest.raises(CommandFailedError, match=r"; one of test runs \(--network test\)"):
+        Asker(None, None, None, json=False).call("node.status")
+
+
+def test_a_node_that_was_killed_is_no_running_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    left = tmp_path / ".unchained" / "test"
+    left.mkdir(parents=True)
+    (left / URL_FILE).write_text("http://127.0.0.1:1")
+    (left / "rpc.cookie").write_text("__cookie__:00")
+    assert not Asker(None, None, None, json=False)._runs("test")

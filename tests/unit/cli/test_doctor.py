@@ -28,7 +28,7 @@ def test_without_a_node_it_looks_at_the_machine(
 ) -> None:
     code, found = looked(capsys, "--data-dir", str(tmp_path))
     assert code == 0
-    assert "not running" in found["node"]["says"]
+    assert "no node of network local is running in" in found["node"]["says"]
     assert found["store"]["says"].startswith("none yet")
     for name in ("versions", "clock", "rpc port", "room", "memory", "huge pages"):
         assert found[name]["verdict"] in (doctor.GOOD, doctor.DOUBTFUL), found[name]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.services import SAME_SIGNAL_S
@@ -79,7 +78,8 @@ def test_an_unexpected_error_is_one_line_too(
 ) -> None:
     for error, line in [
         (ZeroDivisionError("by zero"), "internal error: ZeroDivisionError: by zero"),
-        (OSError("pipe"), "OSError: pipe"),
+        (OSError("pipe"), "pipe"),
+        (OSError(28, "No space left on device", "/x"), "/x: No space left on device"),
         (KeyboardInterrupt(), "interrupted"),
     ]:
 
@@ -143,6 +143,9 @@ async def stubborn(*, task_status):
 
 async def broken(*, task_status):
     raise KeyError("tip")
+
+async def switching(*, task_status):
+    raise ValueError(f"a thread keeps the interpreter for {sys.getswitchinterval():g} s")
 
 async def expected(*, task_status):
     raise ValueError("the store is of network main, expected local")
@@ -235,15 +238,21 @@ def test_an_expected_failure_is_reported_by_its_own_text(home: NodeHome) -> None
     assert node.errors == ["unchained-node: the store is of network main, expected local"]
 
 
+def test_worker_threads_give_the_interpreter_back_soon(home: NodeHome) -> None:
+    node = start(home, "switching")
+    assert node.wait() == process.FAILED
+    assert node.errors == ["unchained-node: a thread keeps the interpreter for 0.001 s"]
+
+
 def test_every_command_can_speak_json() -> None:
     def without(command: Any, path: str) -> Iterator[str]:
-        for name, below in getattr(command, "commands", {}).items():
-            yield from without(below, f"{path} {name}")
+        for name in getattr(command, "commands", {}):
+            yield from without(command.made(name), f"{path} {name}")
         options = {option for parameter in command.params for option in parameter.opts}
         if not hasattr(command, "commands") and "--json" not in options:
             yield path
 
-    assert list(without(typer.main.get_command(main.build([])), main.PROGRAM)) == []
+    assert list(without(main.command_line(), main.PROGRAM)) == []
 
 
 RUN_COMMAND = "import sys; from unchained.node.cli.main import main; main()"
@@ -264,6 +273,107 @@ def test_a_command_runs_without_one_of_its_streams(tmp_path: Path, closed: int) 
     assert done.returncode == 1
     assert "internal error" not in done.stderr
     assert closed == 2 or len(done.stderr.splitlines()) == 1
+
+
+COMMANDS_THAT_PRINT = [("--help",), ("--version",), ("version", "--json"), ("config", "show")]
+
+
+@pytest.mark.parametrize("words", COMMANDS_THAT_PRINT)
+def test_a_full_disk_under_what_is_printed_is_one_line(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_COMMAND, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "unchained-node: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", COMMANDS_THAT_PRINT)
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_COMMAND, *words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def below(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command that does something, and the words that lead to it."""
+    names = getattr(command, "commands", {})
+    if not names:
+        yield path, command
+    for name in names:
+        yield from below(command.made(name), (*path, name))
+
+
+def takes_file(parameter: Any) -> bool:
+    return "Path" in str(parameter.type_descriptor.annotation)
+
+
+FILES = [
+    (words, parameter)
+    for words, command in below(main.command_line())
+    for parameter in command.params
+    # Those that ask a node find it in one way.
+    if takes_file(parameter)
+    or (
+        parameter.name == "data_dir"
+        and (words == ("status",) or all(other.name != "rpc" for other in command.params))
+    )
+]
+
+
+def filled(command: Any, but: Any) -> list[str]:
+    """Return something for each argument and option that a command cannot be without."""
+    given = []
+    for parameter in command.params:
+        if parameter is but or not parameter.required:
+            continue
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else None
+        kind = str(parameter.type_descriptor.annotation)
+        value = "/none/such" if "Path" in kind else "1" if "int" in kind else "x"
+        given += [value] if name is None else [name, value]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("words", "parameter"), FILES, ids=[f"{' '.join(words)} {p.name}" for words, p in FILES]
+)
+def test_a_file_that_cannot_be_used_is_one_line(
+    words: tuple[str, ...], parameter: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    command = main.command_line()
+    for word in words:
+        command = command.made(word)
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\x00")
+    long = "x" * 300
+    is_option = parameter.opts[0].startswith("-")
+    for bad in (tmp_path / "none", tmp_path, file / "below", tmp_path / long, file, "/dev/full"):
+        if words in NEEDS_A_NODE_STARTED:
+            continue
+        given = filled(command, parameter)
+        value = [parameter.opts[0], str(bad)] if is_option else [str(bad)]
+        more = [] if parameter.name == "data_dir" else ["--data-dir", str(tmp_path / "data")]
+        has_place = any(found.name == "data_dir" for found in command.params)
+        code = main.run([*words, *value, *given, *(more if has_place else [])])
+        said = capsys.readouterr().err
+        lines = [line for line in said.splitlines() if not line.startswith("warning: ")]
+        assert "internal error" not in said, (bad, said)
+        assert code == 0 or (code in (1, 2) and len(lines) == 1), (bad, code, said)
+
+
+NEEDS_A_NODE_STARTED: set[tuple[str, ...]] = {("start",), ("miner",)}
+"""They run until they are stopped where the file is right."""
 
 
 def test_a_terminal_that_knows_few_letters_is_shown_the_others_escaped(tmp_path: Path) -> None:
@@ -295,15 +405,14 @@ def known_commands() -> dict[str, set[str]]:
     """Return every command that acts, by its words, and its flags."""
 
     def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
-        inner = getattr(command, "commands", None)
-        if inner is None:
+        if not hasattr(command, "commands"):
             flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
             yield " ".join(words), flags
             return
-        for name, found in inner.items():
-            yield from walk(found, (*words, name))
+        for name in command.commands:
+            yield from walk(command.made(name), (*words, name))
 
-    return dict(walk(typer.main.get_command(main.build([])), ()))
+    return dict(walk(main.command_line(), ()))
 
 
 @pytest.mark.parametrize(
@@ -351,6 +460,9 @@ WITHOUT_A_METHOD = {
 """Commands that ask no node."""
 
 SHORT = {
+    "dev mine": "mine.generate",
+    "dev reorg": "chain.set_aside",
+    "dev save": "chain.export",
     "node memory": "debug.memory",
     "node statistics": "debug.statistics",
     "node tasks": "debug.tasks",

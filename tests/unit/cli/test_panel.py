@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,8 +17,10 @@ from unchained.miner.errors import BadWorkerCountError
 from unchained.miner.jobs import PoolStatistics, WorkerStatistics
 from unchained.miner.machine import Sensors
 from unchained.node.base.clock import SystemClock
+from unchained.node.base.settings import load
 from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
+from unchained.node.cli.guide import Guide
 from unchained.node.cli.panel import KEYS, LINES_WANTED, MinerPanel, View, picture
 from unchained.node.cli.screen import Screen, panel_possible
 from unchained.node.consensus.params import LOCAL
@@ -80,6 +83,7 @@ def node(miner: PoolStatistics | None, **fields: object) -> NodeStatistics:
         else None,
         "harvest": MinedCoinsStatistics(5, 1, 0, 1, 1, 550_000_000) if mining else None,
         "network": None,
+        "payee": "wallet mining" if mining else None,
     }
     return NodeStatistics(**(found | fields))  # type: ignore[arg-type]
 
@@ -88,7 +92,7 @@ def shown(
     statistics: NodeStatistics, width: int = 100, height: int = 30, lines: int = 0
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    view = View(LOCAL, statistics, 1_005_000, 3723.0)
+    view = View(LOCAL, statistics, 1_005_000, 3723.0, "http://127.0.0.1:1", "unchained-node status")
     log = [Text(f"line {number} " + "x" * 200) for number in range(lines)]
     with console.capture() as capture:
         console.print(picture(view, console, lambda count: log[-count:] if count > 0 else []))
@@ -102,7 +106,9 @@ def test_everything_is_shown() -> None:
         "Unchained local", "height 12", "tip abababababab", "up 1:02:03", "mining",
         "2,000.5 H/s in 10 s   1,900.0 in 1 min   1,800.0 in 15 min",
         "8 found   5 included   1 late   1 waiting   1 astray   1 rejected",
-        "2 found   5.50 UNC earned", "4.0 expected   200%", "5 s of about 8   3 of about 4 coins",
+        "2 found   5.50 UNC earned, in wallet mining",
+        "http://127.0.0.1:1   unchained-node status",
+        "4.0 expected   200%", "5 s of about 8   3 of about 4 coins",
         "alone   3 transfers waiting", "native-avx2   nice 10   cap 50 %   others use 25%",
         "71 °C   clock 50%   throttled 4 times", KEYS,
     ):  # fmt: skip
@@ -199,6 +205,7 @@ async def test_keys() -> None:
         control,  # type: ignore[arg-type]
         Observed(),
         stop=Stop(reasons),
+        guide=Guide(load({}, {}, home=Path("/"))),
         clock=SystemClock(),
         log=structlog.get_logger(),
     )

@@ -98,7 +98,7 @@ def test_other_numbers_of_workers() -> None:
     advice = advise(
         MAIN, MAIN.target0, rate=100, workers=2, most_workers=4, measured={1: 60, 8: 150}
     )
-    assert [(a.workers, a.rate, a.measured) for a in advice.alternatives] == [
+    assert [(a.workers, a.hashrate, a.measured) for a in advice.alternatives] == [
         (1, 60, True),
         (2, 100, True),
         (3, 150, False),

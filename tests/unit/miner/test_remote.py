@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import structlog
 import trio
 import trio.testing
@@ -13,14 +14,18 @@ import trio.testing
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.remote import (
     JOBS_REMEMBERED,
+    REFUSALS_MAX,
     RETRY_DELAY_S_MAX,
     RETURN_S,
     SUBMIT_ROUNDS,
     CoinRefusedError,
+    CredentialsRefusedError,
     NodeUnavailableError,
+    NotAdmittedError,
     RemoteMiner,
     Work,
 )
+from unchained.node.base.services import root_cause
 
 HEADER = bytes(range(158)) + b"\xff" * 8
 
@@ -44,6 +49,7 @@ class FakeNode:
         self.name = name
         self.up = True
         self.refuses = False
+        self.admits = True
         self.asked: list[tuple[float, bytes | None]] = []
         self.coins: list[bytes] = []
         self.tried = 0
@@ -53,6 +59,8 @@ class FakeNode:
         await trio.lowlevel.checkpoint()
         if not self.up:
             raise NodeUnavailableError("down")
+        if not self.admits:
+            raise CredentialsRefusedError("the token is wrong")
         if after is not None:
             await trio.sleep(50)
             if not self.up:
@@ -164,3 +172,40 @@ async def test_only_the_newest_jobs_are_remembered() -> None:
         await pool.find(1)
         await trio.sleep(1)
         assert node.coins == []
+
+
+async def test_a_miner_that_no_node_admits_ends_with_a_line() -> None:
+    nodes = [FakeNode("a"), FakeNode("b")]
+    for node in nodes:
+        node.admits = False
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with mining_for(nodes):
+            await trio.sleep_forever()
+    refused = caught.value.split(NotAdmittedError)[0]
+    assert refused is not None
+    assert str(root_cause(refused)) == "a, b: the token is wrong"
+    assert [len(node.asked) for node in nodes] == [REFUSALS_MAX, REFUSALS_MAX]
+
+
+async def test_a_node_that_is_down_may_admit_the_miner_yet() -> None:
+    refusing, down = FakeNode("a"), FakeNode("b")
+    refusing.admits, down.up = False, False
+    async with mining_for([refusing, down]) as (pool, _):
+        await trio.sleep(10 * RETRY_DELAY_S_MAX)
+        down.up = True
+        await trio.sleep(2 * RETRY_DELAY_S_MAX)
+        assert pool.jobs[-1] is not None
+
+
+class Restarted(FakeNode):
+    """Has other credentials for a moment, again and again."""
+
+    async def template(self, after: bytes | None) -> Work:
+        self.admits = len(self.asked) % 3 != 1
+        return await super().template(after)
+
+
+async def test_a_refusal_now_and_then_is_the_restart_of_a_node() -> None:
+    async with mining_for([Restarted("a")]) as (pool, _):
+        await trio.sleep(20 * RETRY_DELAY_S_MAX)
+        assert pool.jobs[-1] is not None

@@ -98,3 +98,12 @@ def test_nobody_at_first(tmp_path: Path) -> None:
     opened = {DEFAULT_WALLET: default.accounts[0].account(REG.chain_id)}
     payout = AccountPayout(None, Wallets(opened))
     assert payout.lock_for(PARENT, 7) == lock_of(default)
+
+
+def test_it_says_whom_it_pays(tmp_path: Path) -> None:
+    wallets = Wallets()
+    payout = AccountPayout(new_mining_wallet(tmp_path, REG, 0), wallets)
+    assert payout.payee == "wallet mining"
+    wallets.opened[DEFAULT_WALLET] = keystore().accounts[0].account(REG.chain_id)
+    assert payout.payee == "wallet default"
+    assert AccountPayout(None, Wallets()).payee == "nobody"

@@ -44,7 +44,7 @@ def test_placeholders_are_filled_in_but_for_the_program() -> None:
     given = ["/bin/%s", "%e:%w", "%h", "%n%%", "plain"]
     filled = arguments_for(given, NOTICE)
     assert filled == ["/bin/%s", "transfer.included:shop", "12", "7%", "plain"]
-    with pytest.raises(BadCommandError, match="notify.command: %x is no placeholder: expected %s"):
+    with pytest.raises(BadCommandError, match=r"notify\.command: %x is no placeholder"):
         CommandTarget(["a", "%x"], most=1, seconds=1, log=CapturedLog().logger())
 
 

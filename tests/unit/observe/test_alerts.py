@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.framework.alert_recorder import names_in
-from unchained.node.cli.main import COMMAND_MODULES
+from unchained.node.cli.main import COMMANDS
 from unchained.node.observe.alerts import ALERTS, RULES_FILE, RUNBOOKS, rules, runbook
 from unchained.node.observe.metric_table import METRICS
 
@@ -36,4 +36,4 @@ def test_every_rule_asks_for_metrics_that_there_are() -> None:
 def test_the_pages_name_commands_that_there_are() -> None:
     for alert in ALERTS:
         for command in re.findall(r"unchained-node (\S+?)[` ]", alert.look + alert.do):
-            assert command in COMMAND_MODULES, (alert.name, command)
+            assert command in COMMANDS, (alert.name, command)

@@ -13,6 +13,8 @@ from tests.framework.simulation.simnet import simulate
 from unchained.node.base.runner import InlineRunner
 from unchained.node.observe.metrics_page import MetricsPage, metrics_text
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.http.asgi import CALLER
 
 SAMPLES_ALONE_MAX = 400
 SAMPLES_MAX = 2_000
@@ -25,7 +27,7 @@ def request(client: str | None, access: Access) -> Request:
         "path": "/metrics",
         "headers": [],
         "client": None if client is None else (client, 4000),
-        "state": {"unchained": access},
+        "state": {CALLER: Caller(access)},
     }
     return Request(scope)
 

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from unchained.node.base.version import NODE_VERSION
+
 ROOT = Path(__file__).parents[3]
 ROOMS = ("miner", "node", "storage")
 
@@ -20,6 +22,10 @@ def at(document: object, *path: str) -> object:
         assert isinstance(document, dict)
         document = document[name]
     return document
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert at(project(), "project", "version") == NODE_VERSION
 
 
 def test_every_package_on_disk_is_listed() -> None:

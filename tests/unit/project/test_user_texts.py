@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 
-from unchained.node.cli.main import COMMAND_MODULES
+from unchained.node.cli.main import COMMANDS
 
 LIST = """
 import json, sys
-import typer
 from unchained.node.base.config import commented_file, documentation
-from unchained.node.cli.main import build, run
+from unchained.node.cli.main import command_line, run
 from unchained.node.rpc.core.openrpc import Discovery, describe
 from unchained.node.rpc.core.registry import Registry
 from unchained.node.rpc.methods.rooms import ROOMS
@@ -20,10 +19,10 @@ from unchained.node.rpc.methods.rooms import ROOMS
 def walk(command, path):
     print("$", *path, flush=True)
     run([*path, "--help"])
-    for name, below in getattr(command, "commands", {}).items():
-        walk(below, [*path, name])
+    for name in getattr(command, "commands", {}):
+        walk(command.made(name), [*path, name])
 
-walk(typer.main.get_command(build([])), [])
+walk(command_line(), [])
 print(json.dumps(describe(Registry(*ROOMS, Discovery), version="1"), indent=1))
 print(commented_file(), documentation())
 """
@@ -40,7 +39,7 @@ def texts(*options: str) -> str:
 
 def test_help_methods_and_settings_read_the_same_without_docstrings() -> None:
     plain = texts()
-    for name in COMMAND_MODULES:
+    for name in COMMANDS:
         assert f"$ {name}\n" in plain
     assert '"rpc.discover"' in plain
     assert texts("-OO").splitlines() == plain.splitlines()

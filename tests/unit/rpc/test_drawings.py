@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unchained.node.rpc.web.drawings import intervals, plot, ring, steps
+from unchained.node.rpc.web.drawings import intervals, over_time, plot, ring, steps
 
 
 def coin(luck: float = 1.0, kind: str = "fresh") -> dict[str, Any]:
@@ -76,3 +76,9 @@ def test_intervals_fall_into_bars_beside_the_exponential() -> None:
     assert intervals([], 1_000) is None
     heights = [drawn.height - y for y in expected[:3]]
     assert math.isclose(heights[1] / heights[0], math.exp(-1), rel_tol=0.02)
+
+
+def test_what_was_not_measured_is_no_point() -> None:
+    times = [60_000, 120_000, 180_000]
+    assert over_time(times, [1.0, None, 3.0]) == [(0.0, 1.0), (2.0, 3.0)]
+    assert over_time([], []) == []

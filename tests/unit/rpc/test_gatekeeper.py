@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import trio_test, wait_all_tasks_blocked
 
 from unchained.node.base.files import write_private
@@ -133,7 +134,7 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
         refused += 1
 
     async with trio.open_nursery() as nursery:
-        for number in range(9):
+        for number in range(5):
             nursery.start_soon(guess, number)
         await wait_all_tasks_blocked()
         assert runner.runs == 1
@@ -141,7 +142,58 @@ async def test_few_unknown_passwords_wait_to_be_hashed() -> None:
             await gate.caller(basic("ada:one more"))
         assert (await gate.caller(basic("__cookie__:abc"))).access is Access.FULL
         runner.gate.set()
-    assert refused == 9
+    assert refused == 5
+
+
+class Hashing:
+    """A runner whose checks end one by one, when the test lets them."""
+
+    def __init__(self) -> None:
+        self.passwords: list[str] = []
+        self.ended = trio.Event()
+
+    async def run(self, work: Callable[..., Any], *args: Any) -> Any:
+        self.passwords.append(args[0])
+        await self.ended.wait()
+        self.ended = trio.Event()
+        return work(*args)
+
+
+@pytest.mark.parametrize("flooders", [1, 3, 20])
+@trio_test
+async def test_a_flood_of_wrong_passwords_keeps_nobody_out(flooders: int) -> None:
+    runner = Hashing()
+    gate = keeper(runner=runner)
+    came_in = trio.Event()
+
+    async def flood(address: str, number: int) -> None:
+        for guess in range(1_000):
+            try:
+                await gate.caller(basic(f"ada:{number} {guess}"), address)
+            except BusyError:
+                await trio.lowlevel.checkpoint()
+            except UnauthorizedError:
+                pass
+
+    async def owner() -> None:
+        assert (await gate.caller(basic("ada:lovelace: 1"), "192.0.2.1")).access is Access.FULL
+        came_in.set()
+
+    async with trio.open_nursery() as nursery:
+        for address in range(flooders):
+            for number in range(20):
+                nursery.start_soon(flood, f"198.51.100.{address}", number)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(owner)
+        checks = 0
+        while not came_in.is_set():
+            # Of those before the owner each address has one, and one was under way.
+            assert checks <= flooders + 2
+            runner.ended.set()
+            await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
+            checks += 1
+        nursery.cancel_scope.cancel()
 
 
 def test_a_password_hash_is_text_and_back() -> None:

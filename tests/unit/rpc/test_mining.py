@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import msgspec
 import pytest
 import structlog
@@ -96,3 +98,39 @@ async def test_an_anchor_that_is_too_new_becomes_one_when_its_time_has_come() ->
         with pytest.raises(TimeTooNewError):
             await room.submit(Hex(forge.mine(far, grade=True).raw))
         nursery.cancel_scope.cancel()
+
+
+class NoThreads:
+    """The threads of RPC, all of which are taken for good."""
+
+    async def run(self, work: object, *args: object) -> object:
+        raise AssertionError("the threads of RPC are for reading")
+
+
+@pytest.mark.real_time
+async def test_a_benchmark_has_threads_of_its_own_and_all_at_once() -> None:
+    chain, _ = await open_room(Watch(True), REG.birth_ms)
+    at_once: set[int] = set()
+    all_here = threading.Barrier(6)
+
+    class Backend:
+        name = "together"
+
+        def argon2id(self, *args: object, **kwargs: object) -> bytes:
+            if threading.get_ident() not in at_once:
+                at_once.add(threading.get_ident())
+                all_here.wait(60)
+            return bytes(32)
+
+    room = MiningRoom(
+        chain,
+        pool=None,
+        payout=None,
+        synced=Watch(True),
+        backend=Backend(),
+        runner=NoThreads(),  # type: ignore[arg-type]
+        clock=TrioClock(REG.birth_ms),
+    )
+    found = await room.benchmark(seconds=0.1, threads=6)
+    assert found.threads == 6
+    assert len(at_once) == 6

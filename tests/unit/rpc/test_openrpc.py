@@ -10,6 +10,7 @@ from typing import Any
 from trio.testing import trio_test
 
 from tests.framework.rpc_server import SampleRoom
+from unchained.node.base.parameter_words import PARAMETER_WORDS
 from unchained.node.base.vocabulary import RENAMINGS, Named
 from unchained.node.rpc.core import document
 from unchained.node.rpc.core.errors import FAMILIES
@@ -135,3 +136,20 @@ def test_what_is_an_amount_is_not_called_a_value() -> None:
         if member == "value" and "Amount" in repr(schema)
     ]
     assert amounts == []
+
+
+def test_every_parameter_has_a_description() -> None:
+    described = describe(Registry(*ROOMS, Discovery), version="0")
+    bare = [
+        f"{method['name']}: {parameter['name']}"
+        for method in described["methods"]
+        for parameter in method["params"]
+        if not parameter.get("description")
+    ]
+    assert bare == []
+
+
+def test_every_word_for_parameters_is_used() -> None:
+    described = describe(Registry(*ROOMS, Discovery), version="0")
+    names = {p["name"] for method in described["methods"] for p in method["params"]}
+    assert set(PARAMETER_WORDS) - names == set()

@@ -101,6 +101,7 @@ class Browser:
             "query_string": query.encode(),
             "headers": [(k.encode(), v.encode("latin-1")) for k, v in sent.items()],
             "client": (client, 5),
+            "state": {},
         }
         out: list[Message] = []
         given = [{"type": "http.request", "body": body, "more_body": False}]
@@ -219,7 +220,7 @@ async def test_every_answer_carries_the_policy() -> None:
         assert headers["content-security-policy"] == POLICY
         assert headers["x-frame-options"] == "DENY"
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
@@ -249,14 +250,14 @@ async def test_methods_are_called_with_read_access_whoever_looks() -> None:
         ("/mempool/1", 404, "there is no such page"),
         ("/static/../site.py", 404, ""),
         ("/static/nothing.js", 404, "there is no such file"),
-        ("/search", 400, "search for a height"),
+        ("/search?q=", 400, "search for a height"),
         ("/search?q=" + "x" * 200, 400, "at most 160 characters"),
         ("/search?q=1&q=2", 400, "once at most"),
         ("/search?" + "&".join(f"a{n}=1" for n in range(20)), 400, "not encoded as"),
         ("/search?q=%ff", 400, "not encoded as"),
         ("/search?q=" + "x" * 2000, 413, "at most 1024 bytes"),
-        ("/tree?first=-1", 400, "first is a height"),
-        ("/tree?last=" + "9" * 30, 400, "last is a height"),
+        ("/tree?first=-1", 400, "first is a whole number"),
+        ("/tree?last=" + "9" * 30, 400, "last is a whole number"),
     ],
 )
 async def test_bad_input_is_answered_in_one_line(path: str, status: int, said: str) -> None:
@@ -273,7 +274,13 @@ async def test_bad_input_is_answered_in_one_line(path: str, status: int, said: s
 
 async def test_methods_of_http_that_are_not_taken_are_named() -> None:
     browser = Browser()
-    for path, allow in (("/", "GET, HEAD"), ("/static/page.js", "GET, HEAD"), ("/logout", "POST")):
+    for path, allow in (
+        ("/", "GET, HEAD"),
+        ("/static/page.js", "GET, HEAD"),
+        ("/logout", "POST"),
+        ("/verify/" + "00" * 32, "POST"),
+        ("/receipt", "POST"),
+    ):
         reply = await browser.ask(path, "GET" if allow == "POST" else "POST")
         assert (reply.status, reply.headers["allow"]) == (405, allow)
     head = await browser.ask("/login", "HEAD")

@@ -167,3 +167,17 @@ def test_meta_values_have_their_size(store: KeyValueStore) -> None:
         schema.meta_number(store, schema.META_TIP)
     with pytest.raises(StoreCorruptError, match="table meta"):
         schema.meta_id(store, schema.META_NEXT_EVENT)
+
+
+@pytest.mark.parametrize("digits", ["a", "ab", "abc", "abcd", "ab" * 32])
+def test_ids_are_found_by_their_first_digits(digits: str) -> None:
+    store = MemoryStore()
+    ids = [bytes.fromhex(text.ljust(64, "0")) for text in ("aa", "abc0", "abcd", "ac", "ff")]
+    ids.append(b"\xab" * 32)
+    batch = Batch()
+    for id_ in ids:
+        batch.put(schema.COIN.key(id_), COIN)
+        batch.put(schema.TRANSFER.key(id_), b"")
+    store.write(batch, sync=False)
+    found = list(schema.COIN.ids(store, digits))
+    assert found == sorted(id_ for id_ in ids if id_.hex().startswith(digits))

@@ -129,6 +129,24 @@ def test_a_plan_needs_no_key_and_says_what_is_then_sent() -> None:
         ]
 
 
+def test_what_joins_all_coins_is_replaced_from_what_it_joins() -> None:
+    scene = Scene(3)
+    (joined,) = carry_out(scene.payer.wallet, ConsolidationOrder(Fee(1)), 0)
+    scene.chain.submit(joined.outgoing.raw)
+    scene.sync()
+    txid = joined.outgoing.txid
+    for rate in (5, 20):
+        (again,) = carry_out(scene.payer.wallet, ReplacementOrder(txid, Fee(rate)), 0)
+        scene.chain.submit(again.outgoing.raw)
+        scene.sync()
+        txid = again.outgoing.txid
+    scene.chain.mine()
+    scene.sync()
+    assert scene.payer.balance.confirmed == 3 * UNC - again.outgoing.fee
+    assert scene.payer.wallet.history_book.entry(txid).kind is HistoryKind.MOVED
+    assert len(scene.payer.wallet.store.coins()) == 1
+
+
 @pytest.mark.parametrize("fee", [Fee(1), Fee(7), Fee(exact=50_000)])
 def test_payees_may_bear_the_fee(fee: Fee) -> None:
     scene = Scene()

@@ -17,7 +17,9 @@ from unchained.node.wallet.contracts import Contract, hash_time_lock, key_of, mu
 from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.payment_request import (
+    QR_BYTES_MAX,
     PaymentRequest,
+    TooLongForQrError,
     draft_for,
     memo_for,
     parse_amount,
@@ -125,6 +127,15 @@ def test_refuses_bad_uris(uri: str) -> None:
 def test_refuses_uris_of_another_network() -> None:
     with pytest.raises(PaymentRequestError, match="expected local"):
         PaymentRequest.from_uri(LOCAL, PaymentRequest(ADDRESS).to_uri())
+
+
+def test_a_text_that_no_qr_code_holds_is_refused(tmp_path: Path) -> None:
+    qr_terminal("a" * QR_BYTES_MAX)
+    with pytest.raises(TooLongForQrError, match=r"at most 2953 characters, .* has 2954"):
+        qr_terminal("a" * (QR_BYTES_MAX + 1))
+    with pytest.raises(TooLongForQrError):
+        qr_png("a" * (QR_BYTES_MAX + 1), tmp_path / "pay.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_qr_codes(tmp_path: Path) -> None:

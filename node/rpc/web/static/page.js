@@ -23,6 +23,11 @@ if (canvas) {
   });
   follow(["coin", "anchor"], () => view.refresh(), 40);
 }
+const replay = document.getElementById("replay");
+if (replay) {
+  const { Replay } = await import("./replay.js");
+  new Replay(replay);
+}
 if (parts.length) {
   const kinds = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
   follow([...kinds], (seen) => replaceParts(seen), 700);

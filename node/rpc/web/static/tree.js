@@ -203,6 +203,8 @@ export class TreeView {
     }
     this.#canvas.dataset.drawn = String(drawn);
     this.#canvas.dataset.coins = [...this.#tree.row(this.#tree.tip.height)].reduce((sum, a) => sum + a.coins.length, 0);
+    const tip = places.get(this.#tree.tip.id);
+    this.#canvas.dataset.tip = tip ? `${Math.round(tip[0])},${Math.round(tip[1])}` : "";
     this.#canvas.dataset.height = String(this.#tree.tip.height);
     if (busy && !still.matches) this.draw();
   }

@@ -1,0 +1,46 @@
+"""What whoever has started a node wants to know next: where to ask it, where the coins are."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from contextlib import suppress
+from typing import Final
+
+from unchained.node.base.settings import Settings
+from unchained.node.rpc.core.credential_files import URL_FILE
+
+PROGRAM: Final = "unchained-node"
+
+
+class Guide:
+    """What whoever has started a node wants to know next. `payee` is filled in while the node is
+    made, `rpc` once it has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.payee = ""
+        self.rpc = ""
+        self._settings = settings
+
+    def look(self) -> None:
+        """Find where the node is asked."""
+        if self._settings.config.rpc.enabled:
+            with suppress(OSError):
+                self.rpc = (self._settings.data_dir / URL_FILE).read_text().strip()
+
+    def facts(self) -> dict[str, str]:
+        """Return what the log says of it all."""
+        found = {"rpc": self.rpc, "coins_to": self.payee, "next": self.next if self.rpc else ""}
+        return {name: text for name, text in found.items() if text}
+
+    @property
+    def next(self) -> str:
+        """What to type in another terminal."""
+        flags = ""
+        for key, flag in (("node.network", "--network"), ("node.data_dir", "--data-dir")):
+            if self._settings.origins[key].text != "default" and self._settings.value(key):
+                flags += f" {flag} {shlex.quote(str(self._settings.value(key)))}"
+        # As it was called, where a shell would not find it by its name.
+        program = PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
+        return f"{program} status{flags}"

@@ -1,0 +1,134 @@
+"""The 24 words of a wallet between a node and a person: shown to be copied, asked for again, and
+taken in from a terminal or a file with each wrong word named.
+
+They are checked here, before a node is asked, so that a slip of the pen costs one word.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import typer
+from mnemonic import Mnemonic
+
+from unchained.node.base.randomness import SYSTEM
+from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.input_file import read_file
+from unchained.node.cli.passphrases import warn_of_readers
+from unchained.node.crypto.accounts import MNEMONIC_WORDS, MnemonicError, mnemonic_seed
+
+GRID_COLUMNS: Final = 4
+WORDS_ASKED: Final = 2
+"""Words that a person is asked for, to see that they were written down."""
+MNEMONIC_FILE_BYTES_MAX: Final = 4096
+"""Bytes of a file of words: numbered and spaced as one likes, they take some 500."""
+
+_NUMBER: Final = re.compile(r"[0-9]{1,2}[.):]?")
+_NUMBERED: Final = re.compile(r"[0-9]{1,2}[.):](?=[a-z])")
+
+
+def grid(words: Sequence[str]) -> list[str]:
+    """Return the lines of a numbered grid, to be read down its columns."""
+    rows = -(-len(words) // GRID_COLUMNS)
+    cells = [f"{number:>2} {word}" for number, word in enumerate(words, 1)]
+    size = max(len(cell) for cell in cells)
+    return [
+        "   ".join(cell.ljust(size) for cell in cells[row::rows]).rstrip() for row in range(rows)
+    ]
+
+
+def show_new(mnemonic: str, *, confirm: bool) -> None:
+    """Show a new wallet's words; on a terminal as a grid, and ask for two of them if `confirm`."""
+    if not sys.stdout.isatty():
+        typer.echo(mnemonic)
+        typer.echo("write these words down: anyone who has them has the coins", err=True)
+        return
+    words = mnemonic.split()
+    typer.echo("Write these words down: anyone who has them has the coins.\n")
+    typer.echo("\n".join(grid(words)) + "\n")
+    if not confirm or not sys.stdin.isatty():
+        return
+    for number in sorted(SYSTEM.generator().sample(range(1, len(words) + 1), WORDS_ASKED)):
+        while typer.prompt(f"Word {number}").strip().lower() != words[number - 1]:
+            typer.echo(f"That is not word {number}: look again at what you wrote down.")
+    typer.echo("The words are written down. `wallet mnemonic` shows them again.")
+
+
+def read_mnemonic(file: Path | None) -> str:
+    """Return the words from a file or the input, typed visibly on a terminal.
+
+    Raises `CommandFailedError`, which names the wrong word of a file.
+    """
+    if file is not None:
+        content = read_file(file, MNEMONIC_FILE_BYTES_MAX)
+        warn_of_readers(file)
+        return _from_text(_text_of(content, str(file)), str(file))
+    if not sys.stdin.isatty():
+        raise CommandFailedError("no words: use a terminal or --mnemonic-file FILE")
+    typer.echo(
+        f"Type the {MNEMONIC_WORDS} words, as many on a line as you like; others can see them.",
+        err=True,
+    )
+    words: list[str] = []
+    while True:
+        line = typer.prompt(f"Word {len(words) + 1}", err=True)
+        given = split_words(line)
+        for word in given[: MNEMONIC_WORDS - len(words)]:
+            problem = problem_with(len(words) + 1, word)
+            if problem:
+                typer.echo(f"{problem}. Go on from there.", err=True)
+                break
+            words.append(word)
+        if len(words) == MNEMONIC_WORDS:
+            problem = _problem_with_all(words)
+            if not problem:
+                return " ".join(words)
+            typer.echo(f"{problem}. Begin again.", err=True)
+            words = []
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without the numbers before them."""
+    found = (_NUMBERED.sub("", word) for word in Mnemonic.normalize_string(text).lower().split())
+    return [word for word in found if not _NUMBER.fullmatch(word)]
+
+
+def problem_with(number: int, word: str) -> str:
+    """Return what is wrong with a word, and the nearest one; empty if it is on the list."""
+    known = Mnemonic("english").wordlist
+    if word in known:
+        return ""
+    near = get_close_matches(word, known, n=1, cutoff=0.0)
+    return f"word {number}, {word[:20]!r}, is not on the list; the nearest is {near[0]!r}"
+
+
+def _problem_with_all(words: Sequence[str]) -> str:
+    try:
+        mnemonic_seed(" ".join(words))
+    except MnemonicError as error:
+        return str(error)
+    return ""
+
+
+def _from_text(text: str, name: str) -> str:
+    words = split_words(text)
+    for number, word in enumerate(words, 1):
+        problem = problem_with(number, word)
+        if problem:
+            raise CommandFailedError(f"{name}: {problem}")
+    problem = _problem_with_all(words)
+    if problem:
+        raise CommandFailedError(f"{name}: {problem}")
+    return " ".join(words)
+
+
+def _text_of(content: bytes, name: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise CommandFailedError(f"{name} is not text in UTF-8") from None

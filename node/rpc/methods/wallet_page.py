@@ -1,0 +1,53 @@
+"""wallet.page: a link that opens the wallet's page in a browser."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from unchained.node.base.user_text import user_text
+from unchained.node.rpc.core.errors import UnavailableError
+from unchained.node.rpc.core.registry import Access, method
+
+
+@user_text(
+    """A path at this node that logs one browser in to the wallet's page, once and within so many
+    seconds."""
+)
+class PageLink(msgspec.Struct, frozen=True):
+    path: str
+    seconds: int
+
+
+class LinkMaker(Protocol):
+    """Who makes links."""
+
+    def link_path(self) -> str | None:
+        """Return the path of a fresh link, None where there is no such page."""
+
+    @property
+    def link_seconds(self) -> int:
+        """How long a link works."""
+
+
+class WalletPageRoom:
+    """The method that lets a browser in."""
+
+    def __init__(self, site: LinkMaker | None) -> None:
+        self._site = site
+
+    @method("wallet.page", Access.FULL, errors=(UnavailableError,))
+    @user_text(
+        """Return a link that opens the wallet's page in a browser, once and within a minute.
+
+        There is such a page where the node was started with the setting rpc.wallet_page.
+        """
+    )
+    async def page(self) -> PageLink:
+        path = None if self._site is None else self._site.link_path()
+        if self._site is None or path is None:
+            raise UnavailableError(
+                "this node has no wallet page: start it with rpc.wallet_page = true"
+            )
+        return PageLink(path, self._site.link_seconds)

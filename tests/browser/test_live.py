@@ -1,0 +1,96 @@
+"""What happens is shown as it comes, and nothing of the page is lost by it."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import Shown
+from tests.framework.browser import watched
+
+TREE = "#tree-canvas"
+
+
+def test_a_coin_and_an_anchor_come_without_a_reload(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        page = seen.page
+        seen.go("/")
+        page.evaluate("window.kept = true")
+        seen.until("document.getElementById('live-state').textContent === 'Live'")
+        tip = shown.client.call("chain.tip")
+        votes = tip["votes"]
+        shown.demo.coin()
+        seen.until(f"document.querySelector('{TREE}').dataset.coins > {votes}")
+        seen.until(f"document.querySelector('.ring-count').textContent == {votes + 1}")
+        anchor = shown.demo.anchor()
+        seen.until(f"document.querySelector('{TREE}').dataset.height == {tip['height'] + 1}")
+        page.wait_for_selector(f"#latest a[href='/anchor/{anchor}']")
+        assert page.evaluate("window.kept") is True
+        seen.check()
+
+
+def test_a_transfer_appears_in_the_mempool_and_leaves_it(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        seen.go("/mempool")
+        transfer = shown.demo.pay()
+        assert transfer is not None
+        row = f"#waiting a[href='/transfer/{transfer.txid.hex()}']"
+        seen.page.wait_for_selector(row)
+        shown.demo.anchor()
+        seen.page.wait_for_selector(row, state="detached")
+        seen.check()
+
+
+def test_what_is_being_looked_at_is_not_taken_away(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        seen.go("/")
+        twin = seen.page.locator("#tree-text")
+        twin.locator("summary").click()
+        link = twin.locator("a").first
+        link.focus()
+        shown.demo.coin()
+        count = shown.client.call("chain.tip")["votes"]
+        seen.until(f"document.querySelector('.ring-count').textContent == {count}")
+        assert twin.evaluate("one => one.open") is True
+        assert link.evaluate("one => one === document.activeElement") is True
+        seen.check()
+
+
+def test_the_tree_is_walked_by_keys_and_read_aloud(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        page = seen.page
+        seen.go("/tree")
+        page.locator(TREE).focus()
+        said = page.locator(f"{TREE} ~ [role=status]")
+        page.keyboard.press("End")
+        height = shown.client.call("chain.tip")["height"]
+        assert said.inner_text().startswith(f"Anchor {height},")
+        page.keyboard.press("ArrowLeft")
+        assert said.inner_text().startswith(f"Anchor {height - 1},")
+        assert "on the main chain" in said.inner_text()
+        heights = [
+            shown.client.call("chain.anchor", [won])["header"]["height"]
+            for won, _ in shown.demo.forks
+        ]
+        for _ in range(height - 1 - heights[-1]):
+            page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowDown")
+        assert "side" in said.inner_text()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/anchor/*")
+        assert "side branch" in page.locator("main").inner_text()
+        seen.check()
+
+
+def test_a_dot_that_is_clicked_leads_to_its_coin(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        page = seen.page
+        seen.go("/tree")
+        box = page.locator(TREE).bounding_box()
+        assert box is not None
+        # The tip stands in the middle of the height; its column is where its glow is.
+        place = page.locator(TREE).evaluate("one => one.dataset.tip").split(",")
+        page.mouse.move(box["x"] + float(place[0]), box["y"] + float(place[1]))
+        assert page.locator(".note").inner_text().startswith("Anchor ")
+        page.mouse.click(box["x"] + float(place[0]), box["y"] + float(place[1]))
+        page.wait_for_url("**/anchor/*")
+        seen.check()

@@ -1,0 +1,106 @@
+"""Commands are made when they are run, and not before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unchained.node.cli import main
+from unchained.node.cli.commands import LazyGroup
+
+NEVER_FOR_A_QUESTION = ("trio", "rich", "pydantic", "structlog", "numpy", "cryptography", "libp2p")
+"""Libraries of which each takes longer to import than a command that asks a node once."""
+
+COMPLETION = {
+    "_UNCHAINED_NODE_COMPLETE": "complete_bash",
+    "COMP_WORDS": "unchained-node wallet bal",
+    "COMP_CWORD": "2",
+}
+
+SCRIPT = """
+import sys
+from unchained.node.cli import main
+try:
+    main.run(sys.argv[1:])
+finally:
+    print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def imported(home: Path, *words: str, env: dict[str, str] | None = None) -> set[str]:
+    """Return what a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        env={"HOME": str(home), "PATH": os.environ["PATH"], **(env or {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--help",), ("--version",), ("wallet", "--help"), ("status", "--help")]
+)
+def test_help_and_version_import_no_library_but_the_parser(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    found = imported(tmp_path, *words)
+    assert "typer" in found
+    assert found.isdisjoint(NEVER_FOR_A_QUESTION)
+    assert found.isdisjoint({"http.client", "ssl"})
+
+
+def test_help_of_all_imports_no_command(tmp_path: Path) -> None:
+    of_commands = {
+        f"unchained.node.cli.{name}" for entry in main.COMMANDS.values() for name in entry.modules
+    }
+    assert imported(tmp_path, "--help").isdisjoint({*of_commands, "msgspec"})
+
+
+def test_completion_imports_no_library_but_the_parser(tmp_path: Path) -> None:
+    assert imported(tmp_path, env=COMPLETION).isdisjoint(NEVER_FOR_A_QUESTION)
+
+
+@pytest.mark.parametrize("words", [("status",), ("wallet", "balance"), ("peers",), ("stop",)])
+def test_a_question_to_a_node_imports_little(tmp_path: Path, words: tuple[str, ...]) -> None:
+    found = imported(tmp_path, *words)
+    assert "http.client" in found
+    assert found.isdisjoint(NEVER_FOR_A_QUESTION)
+
+
+def test_what_the_help_lists_is_what_the_commands_say_of_themselves() -> None:
+    parser = main.command_line()
+    for name, entry in main.COMMANDS.items():
+        made = parser.made(name)
+        assert made.name == name
+        text = " ".join((made.help or "").split())
+        assert text.startswith(entry.line), name
+
+
+def test_a_command_of_a_command_is_made_too() -> None:
+    wallet = main.command_line().made("wallet")
+    assert isinstance(wallet, LazyGroup)
+    multisig = wallet.made("multisig")
+    assert isinstance(multisig, LazyGroup)
+    assert [parameter.name for parameter in multisig.made("create").params][:1] == ["threshold"]
+
+
+def test_what_is_neither_text_nor_flag_is_checked_by_the_parser(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.run(["wallet", "history", "--limit", "x"]) == main.WRONG_USE
+    assert "valid integer" in capsys.readouterr().err
+    assert main.run(["wallet", "history", "--limit", "0"]) == main.WRONG_USE
+    assert "greater than or equal to 1" in capsys.readouterr().err
+
+
+def test_a_word_that_is_nearly_a_command_is_answered_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.run(["walet"]) == main.WRONG_USE
+    assert "Did you mean 'wallet'?" in capsys.readouterr().err

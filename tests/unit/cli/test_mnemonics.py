@@ -1,0 +1,160 @@
+"""The 24 words: shown to be copied, asked for again, and taken in with each wrong word named."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import typer
+
+from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.mnemonics import grid, problem_with, read_mnemonic, show_new, split_words
+from unchained.node.crypto.accounts import new_mnemonic
+
+MNEMONIC = new_mnemonic(bytes(range(32)))
+WORDS = MNEMONIC.split()
+
+
+class Terminal(io.StringIO):
+    """A person who types lines, one for each question, and what is shown meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Sequence[str] | None) -> None:
+        super().__init__()
+        self.questions: list[str] = []
+        self._answers = None if answer is None else list(answer)
+        monkeypatch.setattr("sys.stdin", self)
+        monkeypatch.setattr("sys.stdout", self)
+        monkeypatch.setattr("sys.stderr", self)
+        monkeypatch.setattr(typer, "prompt", self._ask)
+
+    def isatty(self) -> bool:
+        return True
+
+    def _ask(self, question: str, **_: object) -> str:
+        self.questions.append(question)
+        if self._answers is not None:
+            return self._answers.pop(0)
+        return WORDS[int(question.split()[1]) - 1]
+
+
+def test_the_grid_is_numbered_down_its_columns_within_80() -> None:
+    longest = grid(["disagree"] * 24)
+    assert max(len(line) for line in longest) <= 80
+    lines = grid(WORDS)
+    assert len(lines) == 6
+    found = {int(n): word for line in lines for n, word in re.findall(r"(\d+) ([a-z]+)", line)}
+    assert [found[number] for number in range(1, 25)] == WORDS
+    assert lines[0].split()[0::2] == ["1", "7", "13", "19"]
+
+
+def test_two_of_the_words_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch, None)
+    show_new(MNEMONIC, confirm=True)
+    assert len(set(terminal.questions)) == len(terminal.questions) == 2
+    assert all(line in terminal.getvalue() for line in grid(WORDS))
+
+
+def test_a_wrong_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unchained.node.cli.mnemonics.WORDS_ASKED", 1)
+    monkeypatch.setattr("random.Random.sample", lambda *_: [3])
+    terminal = Terminal(monkeypatch, ["zebra", WORDS[2].upper()])
+    show_new(MNEMONIC, confirm=True)
+    assert terminal.questions == ["Word 3", "Word 3"]
+    assert "That is not word 3" in terminal.getvalue()
+
+
+def test_nobody_is_asked_with_no_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch, None)
+    show_new(MNEMONIC, confirm=False)
+    assert terminal.questions == []
+
+
+def test_programs_get_the_words_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_new(MNEMONIC, confirm=True)
+    assert capsys.readouterr().out == f"{MNEMONIC}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MNEMONIC,
+        "\n".join(WORDS) + "\n",
+        "\n".join(f"{number}. {word}" for number, word in enumerate(WORDS, 1)),
+        "\n".join(f"{number}) {word.upper()}" for number, word in enumerate(WORDS, 1)),
+        "\n".join(f"{number}:{word}" for number, word in enumerate(WORDS, 1)),
+        "\t".join(f"{number}\t{word}" for number, word in enumerate(WORDS, 1)),
+        "\r\n".join(WORDS),
+    ],
+    ids=["line", "lines", "dots", "brackets", "colons", "tabs", "windows"],
+)
+def test_a_file_has_the_words_in_any_form(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "words"
+    file.write_bytes(text.encode())
+    file.chmod(0o600)
+    assert read_mnemonic(file) == MNEMONIC
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*WORDS[:6], "abandn", *WORDS[7:]], "word 7, 'abandn', is not on the list; .*'abandon'"),
+        (WORDS[:-1], "24 words, got 23"),
+        ([*WORDS, "zoo"], "24 words, got 25"),
+        ([*WORDS[1:], WORDS[0]], "checksum"),
+        ([], "24 words, got 0"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_by_its_word(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    file = tmp_path / "words"
+    file.write_text("\n".join(words))
+    with pytest.raises(CommandFailedError, match=said):
+        read_mnemonic(file)
+
+
+def test_a_file_that_is_no_text_or_much_too_long_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "words"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CommandFailedError, match="not text in UTF-8"):
+        read_mnemonic(file)
+    file.write_bytes(b"zoo " * 100_000)
+    with pytest.raises(CommandFailedError, match="at most 4096 bytes"):
+        read_mnemonic(file)
+    with pytest.raises(CommandFailedError, match="No such file"):
+        read_mnemonic(tmp_path / "none")
+
+
+def test_words_are_typed_in_sight_and_each_wrong_one_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = [
+        " ".join(WORDS[:5]),
+        f"{WORDS[5]} abandn {WORDS[7]}",
+        f"7. {' '.join(WORDS[6:])}",
+    ]
+    terminal = Terminal(monkeypatch, typed)
+    assert read_mnemonic(None) == MNEMONIC
+    assert terminal.questions == ["Word 1", "Word 6", "Word 7"]
+    assert "word 7, 'abandn', is not on the list; the nearest is 'abandon'" in terminal.getvalue()
+
+
+def test_words_out_of_place_are_typed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch, [" ".join([*WORDS[1:], WORDS[0]]), MNEMONIC])
+    assert read_mnemonic(None) == MNEMONIC
+    assert "checksum is wrong" in terminal.getvalue()
+    assert "Begin again" in terminal.getvalue()
+
+
+def test_no_words_without_file_or_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(MNEMONIC))
+    with pytest.raises(CommandFailedError, match="use a terminal or --mnemonic-file FILE"):
+        read_mnemonic(None)
+
+
+def test_numbers_alone_are_no_words() -> None:
+    assert split_words("1 zoo 2. yard 3)xray 24:zero") == ["zoo", "yard", "xray", "zero"]
+    assert "nearest" in problem_with(1, "\u6c34")

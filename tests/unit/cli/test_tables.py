@@ -1,0 +1,107 @@
+"""What people are shown fits their terminal, and no id or amount is broken."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from unchained.node.cli import tables
+from unchained.node.cli.tables import field_lines, short_id, table_lines
+
+COLUMNS = 80
+IDS = [f"{number:064x}"[::-1] for number in range(1, 4)]
+AMOUNT = "123456789.12345678"
+WHEN = 1_795_219_200_000
+MOMENT = "2026-11-21 00:00:00Z"
+LONG = "for the second half of the year, as agreed in the letter of the third of March"
+
+
+@pytest.fixture(autouse=True)
+def _no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def rows(**members: object) -> list[dict[str, object]]:
+    return [{"id": id_, "amount": AMOUNT, "time": WHEN, **members} for id_ in IDS]
+
+
+def whole(lines: list[str], *texts: str) -> None:
+    """See that every text stands in one piece on one line."""
+    for text in texts:
+        assert any(re.search(rf"(?<!\S){re.escape(text)}(?!\S)", line) for line in lines), text
+
+
+@pytest.mark.parametrize("label", ["", "rent", LONG, "x" * 70])
+@pytest.mark.parametrize("more", [0, 1, 3, 6])
+def test_no_id_amount_or_date_is_broken_at_80_columns(label: str, more: int) -> None:
+    extra = {f"fee_{at}": AMOUNT for at in range(more)}
+    lines = table_lines(rows(label=label, **extra), ["id", "time", "amount", *extra, "label"], 80)
+    assert all(len(line) <= COLUMNS for line in lines)
+    whole(lines, *(id_[: tables.ID_DIGITS] for id_ in IDS), AMOUNT, MOMENT)
+
+
+def test_texts_are_folded_before_a_table_is_given_up() -> None:
+    lines = table_lines(rows(label=LONG), ["id", "time", "amount", "label"], COLUMNS)
+    assert lines[0].split() == ["id", "time", "amount", "label"]
+    assert len(lines) > 1 + len(IDS)
+
+
+def test_rows_too_wide_for_a_table_stand_below_one_another() -> None:
+    extra = {f"fee_{at}": AMOUNT for at in range(6)}
+    lines = table_lines(rows(**extra), ["id", *extra], COLUMNS)
+    assert [line.split()[0] for line in lines if line.startswith("id")] == ["id"] * len(IDS)
+
+
+def test_numbers_and_amounts_stand_at_the_right() -> None:
+    lines = table_lines(
+        [{"n": 1, "fee": "1.00000000"}, {"n": 200, "fee": "30.00000000"}], ["n", "fee"], COLUMNS
+    )
+    assert lines == ["  n          fee", "  1   1.00000000", "200  30.00000000"]
+
+
+def test_ids_are_short_and_nothing_else_is() -> None:
+    peer = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
+    assert short_id(IDS[0]) == IDS[0][:12]
+    assert short_id(peer) == peer[:16]
+    address = "lunc1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s5k4n9z"
+    for text in (address, IDS[0][:63], ("ab" * 32).upper(), f"/ip4/1.2.3.4/tcp/1/p2p/{peer}"):
+        assert short_id(text) == text
+    cells = table_lines(
+        [{"address": f"/ip4/1.2.3.4/tcp/1/p2p/{peer}", "peer": peer}], ["peer", "address"], COLUMNS
+    )
+    assert cells[1].split() == [peer[:16], "/ip4/1.2.3.4/tcp/1"]
+
+
+def test_a_value_is_whole_in_a_list_of_fields() -> None:
+    lines = field_lines(
+        [("tip", IDS[0], ""), ("a rather long title of it", IDS[1], ""), ("memo", LONG, "")],
+        COLUMNS,
+    )
+    whole(lines, IDS[0], IDS[1])
+    assert all(len(line) <= COLUMNS for line in lines)
+
+
+def test_letters_that_are_twice_as_wide_count_twice() -> None:
+    lines = table_lines(
+        [{"label": "\u6c34\u706b", "n": 1}, {"label": "ab", "n": 2}], ["label", "n"], 80
+    )
+    assert lines[1].index("1") + 2 == lines[2].index("2")
+
+
+@pytest.mark.parametrize("name", ["time", "tip_time", "tip_time_ms", "time_ms", "anchor.time_ms"])
+def test_a_moment_is_a_date(name: str) -> None:
+    assert tables.shown(name, WHEN) == MOMENT
+
+
+def test_a_duration_has_a_unit() -> None:
+    assert tables.shown("uptime_ms", 65_000) == "1 min 5 s"
+
+
+def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm")
+    assert tables.styled("x", tables.RED) == "\x1b[31mx\x1b[0m"
+    assert tables.styled("x", "") == "x"
+    monkeypatch.setenv("TERM", "dumb")
+    assert tables.styled("x", tables.RED) == "x"
