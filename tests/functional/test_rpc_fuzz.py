@@ -81,7 +81,7 @@ class Process:
     def request_stop(self, _reason: str) -> None:
         self.stops += 1
 
-    def set_log_level(self, level: LogLevel) -> None:
+    def set_log_level(self, level: LogLevel, *_: Any, **__: Any) -> None:
         self.log_level = level
 
 
