@@ -35,7 +35,14 @@ curl -u "$(cat DATA_DIRECTORY/rpc.cookie)" http://127.0.0.1:PORT/rpc \\
   `Authorization: Bearer TOKEN`), `mine` ones for that in the file that the setting
   `rpc.mining_token_file` names (likewise), `full` ones for the cookie in `rpc.cookie` (HTTP basic
   authentication, made anew at every start) or the configured user and password. `rpc.token`
-  and `rpc.cookie` lie in the data directory. Stronger credentials do for weaker methods.
+  and `rpc.cookie` lie in the data directory. Stronger credentials do for weaker methods. Who opens
+  the Unix socket `rpc.socket` there needs none: it is the node's own user's alone.
+- **Tokens** give rights to one wallet, by scopes (`read`, `invoice`, `spend` up to a daily limit):
+  `token.create`. They are shown as `Authorization: Bearer TOKEN`, or as the password of the user
+  `__token__`. A method that a token may call says which scope it takes; `wallet` means the token's
+  own where it is left out.
+- **Older clients**: requests without `"jsonrpc": "2.0"` are answered in the form of JSON-RPC 1.0,
+  and `POST /` is answered like `/rpc`. Members of a request that are not known are ignored.
 - **The Host header** names the machine itself (`localhost`, a loopback address, the address
   listened on) or a configured name. Requests of other origins' web pages are refused.
 - `GET /events?since=SEQUENCE` streams the node's log as server-sent events, from the entry after
@@ -73,6 +80,8 @@ def main() -> None:
 
 def _method(method: dict[str, Any]) -> list[str]:
     flags = [f"access: `{method['x-access']}`"]
+    if "x-scope" in method:
+        flags.append(f"tokens with the scope `{method['x-scope']}`")
     if method.get("x-long-poll"):
         flags.append("waits for something to happen")
     lines = [f"### {method['name']}\n", f"{method['summary']}\n"]

@@ -78,6 +78,8 @@ def _method(found: Method, schemas: Any) -> dict[str, Any]:
     made["result"] = {"name": "result", "schema": next(schemas)}
     made["errors"] = [{"$ref": f"#/components/errors/{family.family}"} for family in found.errors]
     made["x-access"] = found.access.name.lower()
+    if found.scope is not None:
+        made["x-scope"] = str(found.scope)
     if found.long_poll:
         made["x-long-poll"] = True
     return made
