@@ -176,15 +176,16 @@ class TokenBook:
         rights = WalletRights(found.wallet, frozenset(found.scopes), _Allowance(self, found.id))
         return Caller(Access.PUBLIC, rights)
 
-    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> None:
-        """Count a transfer against a token's limit. Raises `SpendingLimitError`."""
+    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> bool:
+        """Count a transfer against a token's limit; return whether it had not been counted before.
+        Raises `SpendingLimitError`."""
         with self._lock:
             token = self._tokens.get(token_id)
             if token is None:
                 raise SpendingLimitError(amount, 0, 0)
             counting = {entry.txid: entry for entry in self._counting(token)}
             if txid.hex() in counting:
-                return
+                return False
             former = counting.get(replaced.hex())
             more = amount if former is None else max(amount - former.amount, 0)
             spent = sum(entry.counted for entry in counting.values())
@@ -192,6 +193,7 @@ class TokenBook:
                 raise SpendingLimitError(more, spent, token.daily_limit)
             entry = Spent(txid.hex(), amount, more, self._clock.now_ms())
             self._put(msgspec.structs.replace(token, spent=(*counting.values(), entry)))
+        return True
 
     def release(self, token_id: str, txid: bytes) -> None:
         """Count a transfer no more."""
@@ -223,9 +225,10 @@ class _Allowance:
         self._book = book
         self._id = token_id
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
-        """Count a transfer before it is signed. Raises `SpendingLimitError`."""
-        self._book.reserve(self._id, txid, amount, replaced)
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+        """Count a transfer before it is signed; return whether it had not been counted before.
+        Raises `SpendingLimitError`."""
+        return self._book.reserve(self._id, txid, amount, replaced)
 
     def release(self, txid: bytes) -> None:
         """Count a transfer no more."""
