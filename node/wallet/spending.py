@@ -71,10 +71,9 @@ def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:
     Raises `SpendingLimitError`.
     """
     call = _CALL.get()
-    if call is not None:
-        # Signed by an earlier call it may be in other hands already, whatever comes of this one.
-        if call.allowance.reserve(txid, amount, replaced):
-            call.unsent.add(txid)
+    # Signed by an earlier call it may be in other hands already, whatever comes of this one.
+    if call is not None and call.allowance.reserve(txid, amount, replaced):
+        call.unsent.add(txid)
 
 
 def note_sent(txid: bytes) -> None:

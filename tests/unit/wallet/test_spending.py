@@ -85,9 +85,14 @@ def test_what_was_signed_before_counts_on_when_a_later_call_fails(purse: Purse) 
     with spending.limited_by(counting):
         purse.wallet.sign(prepared.unsigned)
     before = dict(counting.counted)
-    with pytest.raises(InsufficientFundsError), spending.limited_by(counting):
-        purse.wallet.sign(prepared.unsigned)
-        raise InsufficientFundsError(1, 0)
+
+    def sign_and_fail() -> None:
+        with spending.limited_by(counting):
+            purse.wallet.sign(prepared.unsigned)
+            raise InsufficientFundsError(1, 0)
+
+    with pytest.raises(InsufficientFundsError):
+        sign_and_fail()
     assert counting.counted == before != {}
 
 
