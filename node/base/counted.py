@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from unchained.node.base.user_text import user_text
+
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -23,18 +25,18 @@ class Counted(Protocol):
         """Return the snapshot, a frozen value."""
 
 
-class ChannelStatistics(msgspec.Struct, frozen=True, gc=False):
+@user_text(
     """How full a queue between tasks is, and what it has lost since the start. `capacity` 0: of
     several queues together."""
-
+)
+class ChannelStatistics(msgspec.Struct, frozen=True, gc=False):  # noqa: D101 - user_text
     used: int
     capacity: int
     lost: int = 0
 
 
-class ThreadStatistics(msgspec.Struct, frozen=True, gc=False):
-    """Worker threads of one kind: those at work, those allowed, and the work that waits."""
-
+@user_text("Worker threads of one kind: those at work, those allowed, and the work that waits.")
+class ThreadStatistics(msgspec.Struct, frozen=True, gc=False):  # noqa: D101 - user_text
     busy: int
     limit: int
     waiting: int

@@ -11,6 +11,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.latency import Latency, LatencyStatistics
+from unchained.node.base.user_text import user_text
 
 BLOCKING_S = 0.050
 """A task step that takes longer than this holds up mining jobs, peers and the terminal."""
@@ -31,9 +32,8 @@ class BlockingTask(msgspec.Struct, frozen=True, gc=False):
     longest_ms: float
 
 
-class SlowStep(msgspec.Struct, frozen=True, gc=False):
-    """One step that held the loop too long, and how long ago it ended, in seconds."""
-
+@user_text("One step that held the loop too long, and how long ago it ended, in seconds.")
+class SlowStep(msgspec.Struct, frozen=True, gc=False):  # noqa: D101 - user_text
     task: str
     ms: float
     ago_s: float
