@@ -16,7 +16,7 @@ from unchained.node.wallet.errors import (
     StillUnlockedError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import wallet_path
+from unchained.node.wallet.keystore import new_wallet_path, wallet_path
 from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
 from unchained.node.wallet.wallet_follower import WalletFollower
 
@@ -122,7 +122,7 @@ class WalletKeeper(WalletFollower):
     async def rename(self, name: str, to: str) -> None:
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
         `StillUnlockedError`, `NoSuchWalletError`, OSError."""
-        old, new = wallet_path(self._directory, name), wallet_path(self._directory, to)
+        old, new = wallet_path(self._directory, name), new_wallet_path(self._directory, to)
         self._check_locked(name)
         was_open = name in self._open
         if not was_open and name not in self._closed:

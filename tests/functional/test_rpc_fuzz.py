@@ -86,13 +86,21 @@ class Process:
 
 
 class Endless:
-    """An allowance without end."""
+    """A token without limit or end."""
 
     def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
         """Count nothing."""
 
     def release(self, txid: bytes) -> None:
         """Count nothing."""
+
+    def stands(self) -> bool:
+        """Return True."""
+        return True
+
+    async def wait_revoked(self) -> None:
+        """Never return."""
+        await trio.sleep_forever()
 
 
 class NoSeries:
@@ -240,7 +248,7 @@ class Fuzz:
             return NODE_OWNER
         scopes = frozenset(self._rng.sample(list(Scope), self._rng.randint(1, 3)))
         wallet = self._rng.choice(("default", "a", "none"))
-        return Caller(Access.PUBLIC, WalletRights(wallet, scopes, Endless()))
+        return Caller(Access.PUBLIC, WalletRights(wallet, scopes, Endless(), Endless()))
 
     async def _ask(self, name: str, params: dict[str, Any]) -> Any:
         request = {"jsonrpc": "2.0", "id": 0, "method": name, "params": params}

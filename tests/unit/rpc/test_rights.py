@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.openrpc import Discovery
@@ -24,7 +25,7 @@ OF_NO_WALLET = {"chain.params", "chain.tip", "mempool.fee_estimate", "wallet.lis
 
 
 class Endless:
-    """An allowance without end."""
+    """A token without limit or end."""
 
     def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
         """Count nothing."""
@@ -32,9 +33,17 @@ class Endless:
     def release(self, txid: bytes) -> None:
         """Count nothing."""
 
+    def stands(self) -> bool:
+        """Return True."""
+        return True
+
+    async def wait_revoked(self) -> None:
+        """Never return."""
+        await trio.sleep_forever()
+
 
 def bearer(*scopes: Scope, wallet: str = "shop") -> Caller:
-    return Caller(Access.PUBLIC, WalletRights(wallet, frozenset(scopes), Endless()))
+    return Caller(Access.PUBLIC, WalletRights(wallet, frozenset(scopes), Endless(), Endless()))
 
 
 def has_wallet(found: Method) -> bool:
