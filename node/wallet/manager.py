@@ -45,6 +45,7 @@ from unchained.node.wallet.orders import (
     carry_out,
     made_before,
     note,
+    note_again,
     plan,
 )
 from unchained.node.wallet.plan import Prepared
@@ -351,6 +352,10 @@ class WalletManager(WalletKeeper):
         def record(wallet: Wallet) -> Noted:
             merged = merge_files(files, self.network)
             proven = merged.finish(self.network)
+            known = wallet.store.outgoing_or_none(proven.sized.txid)
+            if known is not None:
+                # until the node has taken it again it stands as it did: replaced, abandoned, paid
+                return Noted(proven, known, is_known=True)
             return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
 
         async with self._sending(name) as entry:
@@ -419,13 +424,16 @@ class WalletManager(WalletKeeper):
             is_new = await self._link.submit(noted.proven)
         except TransferRefusedError:
             self.refused += 1
-            await self._forget(self._entry(name), outgoing.txid)
+            if not noted.is_known:
+                await self._forget(self._entry(name), outgoing.txid)
             raise
         spending.note_sent(outgoing.txid)
         if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
             # sent by somebody else long ago: no anchor that is still to be read includes it
             await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
             return msgspec.structs.replace(outgoing, height=height)
+        if noted.is_known:
+            outgoing = await self.call(name, lambda wallet: note_again(wallet, noted))
         self.sent += 1
         self._log.info(
             "wallet.sent",

@@ -18,6 +18,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import AccountRef, Outgoing, Payee
 from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.unsigned import UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
 
 JOINS_MAX: Final = 20
@@ -135,6 +136,8 @@ class Noted(msgspec.Struct, frozen=True):
 
     proven: ProvenTransfer
     outgoing: Outgoing
+    is_known: bool = False
+    """Whether the wallet has it from an earlier time, and keeps it whatever comes."""
 
 
 class RefusedTransfer(msgspec.Struct, frozen=True):
@@ -224,6 +227,20 @@ def note(wallet: Wallet, prepared: Prepared, now_ms: int) -> Noted:
     `WatchOnlyError`."""
     proven = wallet.finish(prepared)
     return Noted(proven, _record(wallet, prepared, proven.sized, now_ms))
+
+
+def note_again(wallet: Wallet, noted: Noted) -> Outgoing:
+    """Expect a transfer of an earlier time once more, since others have it: what it is for stays
+    as it was noted."""
+    known = noted.outgoing
+    return wallet.record(
+        noted.proven,
+        known.created_ms,
+        payees=known.payees,
+        proven_payees=[UnsignedPayee(it.index, "", it.shared) for it in known.secrets],
+        change=known.change,
+        replaces=known.replaces,
+    )
 
 
 def _record(wallet: Wallet, prepared: Prepared, sized: SizedTransfer, now_ms: int) -> Outgoing:

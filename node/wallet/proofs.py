@@ -3,9 +3,11 @@ something."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from unchained.node.consensus.coin_proof import CoinProof
+from unchained.node.crypto.addresses import OutputPlace
 from unchained.node.crypto.keys import CIPHERTEXT_SIZE
 from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.transfer import Transfer
@@ -16,7 +18,7 @@ from unchained.node.wallet.errors import (
     ReserveProofError,
 )
 from unchained.node.wallet.link import CoinProver
-from unchained.node.wallet.payment_request import payee_of
+from unchained.node.wallet.payment_request import memo_for, payee_of
 from unchained.node.wallet.receipts import make_receipt
 from unchained.node.wallet.records import AccountRef, Origin, PaymentSecret
 from unchained.node.wallet.reserve_proof import (
@@ -86,17 +88,28 @@ def _only(
     """Return those of the secrets that show payments to some payees. Raises `ReceiptError` for one
     to whom no payment could be shown."""
     sent = wallet.store.outgoing(txid)
-    paid = [at for at in range(len(sent.payees) + (sent.change is not None)) if at != sent.change]
-    places: dict[str, set[int]] = {}
-    for at, paid_one in zip(paid, sent.payees, strict=True):
-        places.setdefault(paid_one.payee, set()).add(at)
-    kept = {secret.index: secret for secret in secrets}
+    transfer, network = Transfer.from_bytes(sent.raw), wallet.network
+    paid = Counter(paid_one.payee for paid_one in sent.payees)
+    shared = {secret.index: secret.shared for secret in secrets}
     chosen: set[int] = set()
     for payee in payees:
-        found = places.get(payee)
-        if found is None:
+        if payee not in paid:
             raise ReceiptError(f"transfer {txid.hex()} does not pay {payee[:40]}")
-        if payee_of(wallet.network, payee).note_size and not found <= kept.keys():
+        # As whoever reads the receipt finds them: the order of the payees says nothing of where
+        # change stands.
+        found = {
+            at
+            for at, output in enumerate(transfer.outputs)
+            if memo_for(
+                network,
+                payee,
+                OutputPlace(transfer.inputs[0].coin_id, at),
+                output,
+                shared.get(at, b""),
+            )
+            is not None
+        }
+        if payee_of(network, payee).note_size and len(found) < paid[payee]:
             raise ReceiptError(
                 f"what shows that transfer {txid.hex()} pays {payee[:40]}… was not kept"
             )

@@ -18,9 +18,10 @@ from unchained.node.wallet.errors import WalletError
 class Allowance(Protocol):
     """What one caller may still spend. Amounts in grains. Called from any thread."""
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
         """Count what a transfer takes out of the wallet, before it is signed; what it counted for
-        already, and what the transfer `replaced` did, is not counted again.
+        already, and what the transfer `replaced` did, is not counted again. Return whether it had
+        not been counted before.
 
         Raises `SpendingLimitError` where it is too much: then nothing is counted.
         """
@@ -70,8 +71,8 @@ def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:
     Raises `SpendingLimitError`.
     """
     call = _CALL.get()
-    if call is not None:
-        call.allowance.reserve(txid, amount, replaced)
+    # Signed by an earlier call it may be in other hands already, whatever comes of this one.
+    if call is not None and call.allowance.reserve(txid, amount, replaced):
         call.unsent.add(txid)
 
 

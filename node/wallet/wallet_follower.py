@@ -144,6 +144,7 @@ class WalletFollower:
         self._closed: set[str] = set()
         self._wake = trio.Event()
         self._stretching = trio.Lock()
+        self._moving = trio.Lock()
         self._deadlines_changed = trio.Event()
         self.names: Watch[frozenset[str]] = Watch(frozenset())
         """The names of the open wallets."""
@@ -344,10 +345,14 @@ class WalletFollower:
     # Wallets
 
     async def open(self, name: str) -> None:
-        """Open a wallet, locked; nothing if it is open.
+        """Open a wallet, locked; nothing if it is open. Waits while wallets' files are moved.
 
         Raises `NoSuchWalletError`, `WalletError`.
         """
+        async with self._moving:
+            await self._open_now(name)
+
+    async def _open_now(self, name: str) -> None:
         if name in self._open:
             return
         try:
@@ -356,9 +361,6 @@ class WalletFollower:
             )
         except FileNotFoundError:
             raise NoSuchWalletError(name) from None
-        if name in self._open:
-            wallet.close()
-            return
         self._open[name] = OpenWallet(wallet)
         self._closed.discard(name)
         self.names.set(frozenset(self._open))

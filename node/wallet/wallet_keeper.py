@@ -89,6 +89,10 @@ class WalletKeeper(WalletFollower):
 
     async def contents(self, name: str) -> WalletContents:
         """Return what a wallet has, open or closed. Raises `NoSuchWalletError`."""
+        async with self._moving:
+            return await self._contents(name)
+
+    async def _contents(self, name: str) -> WalletContents:
         async with self._opened(name):
             return await self.call(name, WalletContents.of)
 
@@ -97,7 +101,7 @@ class WalletKeeper(WalletFollower):
         """Open a wallet for a moment, if it is closed."""
         is_closed = name in self._closed
         if is_closed:
-            await self.open(name)
+            await self._open_now(name)
         try:
             yield
         finally:
@@ -109,13 +113,14 @@ class WalletKeeper(WalletFollower):
 
         Raises `NotConfirmedError`, `StillUnlockedError`, `NoSuchWalletError`, OSError.
         """
-        self._check_locked(name)
-        if confirm != name:
-            raise NotConfirmedError(name)
-        contents = await self.contents(name)
-        await self._close_for_good(name)
-        await self._runner.run(_remove, wallet_path(self._directory, name))
-        self._closed.discard(name)
+        async with self._moving:
+            self._check_locked(name)
+            if confirm != name:
+                raise NotConfirmedError(name)
+            contents = await self._contents(name)
+            await self._close_for_good(name)
+            await self._runner.run(_remove, wallet_path(self._directory, name))
+            self._closed.discard(name)
         self._log.info("wallet.deleted", wallet=name)
         return contents
 
@@ -123,23 +128,24 @@ class WalletKeeper(WalletFollower):
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
         `StillUnlockedError`, `NoSuchWalletError`, OSError."""
         old, new = wallet_path(self._directory, name), new_wallet_path(self._directory, to)
-        self._check_locked(name)
-        was_open = name in self._open
-        if not was_open and name not in self._closed:
-            raise NoSuchWalletError(name)
-        await self._close_for_good(name)
-        try:
-            await self._runner.run(_move, old, new)
-        except FileExistsError:
-            raise WalletExistsError(to) from None
-        else:
-            self._closed.discard(name)
-            name = to
-        finally:
-            if was_open:
-                await self.open(name)
+        async with self._moving:
+            self._check_locked(name)
+            was_open = name in self._open
+            if not was_open and name not in self._closed:
+                raise NoSuchWalletError(name)
+            await self._close_for_good(name)
+            try:
+                await self._runner.run(_move, old, new)
+            except FileExistsError:
+                raise WalletExistsError(to) from None
             else:
-                self._closed.add(name)
+                self._closed.discard(name)
+                name = to
+            finally:
+                if was_open:
+                    await self._open_now(name)
+                else:
+                    self._closed.add(name)
 
     def _check_locked(self, name: str) -> None:
         entry = self._open.get(name)

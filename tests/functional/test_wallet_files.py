@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
@@ -134,3 +137,28 @@ async def test_a_wallet_is_called_otherwise(tmp_path: Path) -> None:
             node.wallets.wallet("d")
         await node.wallets.open("d")
         assert await total(node, "d") == held
+
+
+async def test_of_moves_at_once_one_is_made(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        wallets = node.wallets
+        for _ in range(8):
+            await wallets.create("a", "pass")
+            moved: list[str] = []
+
+            async def attempt(kind: str, move: Awaitable[object], moved: list[str] = moved) -> None:
+                with suppress(NoSuchWalletError):
+                    await move
+                    moved.append(kind)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(attempt, "b", wallets.rename("a", "b"))
+                nursery.start_soon(attempt, "c", wallets.rename("a", "c"))
+                nursery.start_soon(attempt, "gone", wallets.delete("a", "a"))
+                nursery.start_soon(attempt, "open", wallets.open("a"))
+            (made,) = [kind for kind in moved if kind != "open"]
+            left = {made} - {"gone"}
+            assert {found.name for found in await wallets.wallets() if found.info} == left
+            assert {name.partition(".")[0] for name in os.listdir(tmp_path)} == left
+            for name in left:
+                await wallets.delete(name, name)

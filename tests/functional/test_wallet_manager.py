@@ -19,6 +19,7 @@ from unchained.node.base.runner import ThreadRunner
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.wallet import plan, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
@@ -44,6 +45,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
 from unchained.storage.kv import Snapshot
@@ -359,6 +361,44 @@ async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
             assert found.height == 4
         with pytest.raises(NoSuchTransferError):
             await node.wallets.abandon("a", sent.txid)
+
+
+async def test_what_is_sent_again_and_refused_stays_as_it_was(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").paycode(), UNC // 10, b"order 7")]
+        sent = await node.wallets.send("a", to, request_id="order 7")
+        spends = Transfer.from_bytes(sent.raw)
+        coins = await node.wallets.call(
+            "a", lambda a: a.store.coins_by_id([spent.coin_id for spent in spends.inputs])
+        )
+        copy = Unsigned(
+            spends.chain_id,
+            spends.lock_height,
+            spends.fee,
+            spends.inputs,
+            tuple(coin.value for coin in coins),
+            spends.outputs,
+            spends.signatures,
+            spends.preimages,
+        ).to_file()
+        # known to the node: what it is for is not forgotten
+        again = await node.wallets.broadcast("a", [copy])
+        assert (again.payees, again.secrets, again.change) == (
+            sent.payees,
+            sent.secrets,
+            sent.change,
+        )
+        await node.wallets.bump_fee("a", sent.txid, Fee(20, allow_high=True))
+        await node.mine()
+        await node.settle()
+        with pytest.raises(TransferRefusedError):
+            await node.wallets.broadcast("a", [copy])
+        kept = await node.wallets.call("a", lambda a: a.store.outgoing(sent.txid))
+        assert kept.state is OutgoingState.REPLACED
+        # asked again, the order is not paid a second time
+        assert (await node.wallets.send("a", to, request_id="order 7")).txid == sent.txid
 
 
 async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:

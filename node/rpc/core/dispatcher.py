@@ -59,6 +59,9 @@ class CallLimits:
     """Calls that run at once."""
     queued: int = 64
     """Calls that wait for their turn; beyond, callers are asked to come back."""
+    token_calls: int = 4
+    """Calls of wallets' tokens that run at once: they take no place of the node's owner."""
+    token_queued: int = 16
     long_polls: int = 32
     call_seconds: float = 30.0
 
@@ -118,6 +121,7 @@ class Dispatcher:
             (ProtocolError, from_protocol),
         )
         self._calls = _Room(trio.CapacityLimiter(limits.calls), limits.queued)
+        self._token_calls = _Room(trio.CapacityLimiter(limits.token_calls), limits.token_queued)
         self._polls = _Room(trio.CapacityLimiter(limits.long_polls), 0)
         self._tallies: dict[str, _Tally] = {}
         self.latency = Latency()
@@ -221,7 +225,7 @@ class Dispatcher:
         began = trio.current_time()
         tally.calls += 1
         try:
-            async with _Admission(self._polls if method.long_poll else self._calls):
+            async with _Admission(self._room_for(method, caller)):
                 limit = method.timeout or self._limits.call_seconds
                 with trio.move_on_after(limit) as scope, caller.acting():
                     if method.long_poll:
@@ -243,6 +247,11 @@ class Dispatcher:
             tally.seconds += took
             if not method.long_poll:
                 self.latency.note(took)
+
+    def _room_for(self, method: Method, caller: Caller) -> _Room:
+        if method.long_poll:
+            return self._polls
+        return self._calls if caller.rights is None else self._token_calls
 
     def _explain(self, method: Method, error: Exception) -> RpcError:
         for kind, translate in self._translations:

@@ -80,12 +80,15 @@ class EventStreams:
         streams: int,
         heartbeat_seconds: float,
         log: FilteringBoundLogger,
+        access: Access = Access.READ,
     ) -> None:
+        """`access` is what the node's own log asks of a caller."""
         self._source = source
         self._wallets = wallets
         self._limit = streams
         self._heartbeat = heartbeat_seconds
         self._log = log
+        self._access = access
         self._open = 0
 
     @property
@@ -103,7 +106,7 @@ class EventStreams:
         try:
             wallet, since = _asked(scope)
             if wallet is None:
-                caller_of(scope).check_access(Access.READ)
+                caller_of(scope).check_access(self._access)
             else:
                 caller_of(scope).check_wallet(wallet, TokenScope.READ)
         except (UnauthorizedError, ForbiddenError) as error:

@@ -141,8 +141,11 @@ class Server:
             registry, limits=settings.calls, log=log, translations=translations
         )
         self._streams = None if events is None else _streams(events, wallet_events, settings, log)
-        # Apart, so that who needs no credentials takes no place of those who have them.
-        self._site_streams = None if events is None else _streams(events, None, settings, log)
+        # Apart, so that who needs no credentials takes no place of those who have them. Whom the
+        # page shows it to is for the page to say.
+        self._site_streams = (
+            None if events is None else _streams(events, None, settings, log, Access.PUBLIC)
+        )
         self._site = site
         self._readiness = readiness
         calls = _Calls(self._dispatcher, settings)
@@ -429,6 +432,7 @@ def _streams(
     wallets: WalletEventSource | None,
     settings: RpcSettings,
     log: FilteringBoundLogger,
+    access: Access = Access.READ,
 ) -> EventStreams:
     return EventStreams(
         events,
@@ -436,6 +440,7 @@ def _streams(
         streams=settings.streams,
         heartbeat_seconds=settings.heartbeat_seconds,
         log=log,
+        access=access,
     )
 
 

@@ -7,8 +7,10 @@ it is for, and what it has spent in the last 24 hours; the token itself is shown
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
+import os
 import re
 import threading
 from collections.abc import Iterable
@@ -104,6 +106,8 @@ class TokenBook:
         self._lock = threading.Lock()
         self._tokens = {token.id: token for token in _read(path)}
         self._watches: set[_Watch] = set()
+        # Another lock, for it is taken in the event loop: not held while the file is written.
+        self._watching = threading.Lock()
 
     def create(
         self, wallet: str, scopes: Iterable[Scope], *, daily_limit: int = 0, label: str = ""
@@ -130,8 +134,7 @@ class TokenBook:
 
     def tokens(self) -> list[Token]:
         """Return all tokens, the oldest first."""
-        with self._lock:
-            return sorted(self._tokens.values(), key=lambda token: (token.created_ms, token.id))
+        return sorted(self._tokens.values(), key=lambda token: (token.created_ms, token.id))
 
     def spent(self, token: Token) -> int:
         """Return the grains that a token has spent in the last 24 hours."""
@@ -171,8 +174,8 @@ class TokenBook:
         match = _TOKEN.fullmatch(text)
         if match is None:
             return None
-        with self._lock:
-            found = self._tokens.get(match[1])
+        # Without the lock: it is held while the file is written, and the event loop asks here.
+        found = self._tokens.get(match[1])
         digest = hashlib.sha256(bytes.fromhex(match[2])).hexdigest()
         if found is None or not hmac.compare_digest(digest, found.digest):
             return None
@@ -192,25 +195,26 @@ class TokenBook:
     async def wait_revoked(self, token_id: str, wallet: str) -> None:
         """Return once there is no such token for that wallet."""
         watch = _Watch(token_id, wallet, trio.Event(), trio.lowlevel.current_trio_token())
-        with self._lock:
-            if not self.stands(token_id, wallet):
-                return
+        with self._watching:
             self._watches.add(watch)
         try:
-            await watch.revoked.wait()
+            # Looked at after the watch was set, as it is looked for after tokens have changed.
+            if self.stands(token_id, wallet):
+                await watch.revoked.wait()
         finally:
-            with self._lock:
+            with self._watching:
                 self._watches.discard(watch)
 
-    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> None:
-        """Count a transfer against a token's limit. Raises `SpendingLimitError`."""
+    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> bool:
+        """Count a transfer against a token's limit; return whether it had not been counted before.
+        Raises `SpendingLimitError`."""
         with self._lock:
             token = self._tokens.get(token_id)
             if token is None:
                 raise SpendingLimitError(amount, 0, 0)
             counting = {entry.txid: entry for entry in self._counting(token)}
             if txid.hex() in counting:
-                return
+                return False
             former = counting.get(replaced.hex())
             more = amount if former is None else max(amount - former.amount, 0)
             spent = sum(entry.counted for entry in counting.values())
@@ -218,6 +222,7 @@ class TokenBook:
                 raise SpendingLimitError(more, spent, token.daily_limit)
             entry = Spent(txid.hex(), amount, more, self._clock.now_ms())
             self._put(msgspec.structs.replace(token, spent=(*counting.values(), entry)))
+        return True
 
     def release(self, token_id: str, txid: bytes) -> None:
         """Count a transfer no more."""
@@ -236,14 +241,19 @@ class TokenBook:
         self._write(self._tokens | {token.id: token})
 
     def _write(self, tokens: dict[str, Token]) -> None:
-        """Write the file, then take it for true. The caller holds the lock."""
-        content = msgspec.json.encode(_File(_VERSION, tuple(tokens.values())))
-        write_private(self._path, msgspec.json.format(content))
+        """Write the file, then take it for true: another `dict` each time, so that who reads needs
+        no lock. The caller holds the lock."""
+        content = msgspec.json.format(msgspec.json.encode(_File(_VERSION, tuple(tokens.values()))))
+        if len(content) > FILE_BYTES_MAX:
+            # It could not be read again, and the node would not start.
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
+        write_private(self._path, content)
         self._tokens = tokens
-        # A watch is taken off, under the lock, before its loop ends.
-        for watch in self._watches:
-            if not self.stands(watch.token_id, watch.wallet):
-                watch.loop.run_sync_soon(watch.revoked.set)
+        with self._watching:
+            # A watch is taken off before its loop ends.
+            for watch in self._watches:
+                if not self.stands(watch.token_id, watch.wallet):
+                    watch.loop.run_sync_soon(watch.revoked.set)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,9 +290,10 @@ class _Allowance:
         self._book = book
         self._id = token_id
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
-        """Count a transfer before it is signed. Raises `SpendingLimitError`."""
-        self._book.reserve(self._id, txid, amount, replaced)
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+        """Count a transfer before it is signed; return whether it had not been counted before.
+        Raises `SpendingLimitError`."""
+        return self._book.reserve(self._id, txid, amount, replaced)
 
     def release(self, txid: bytes) -> None:
         """Count a transfer no more."""

@@ -105,7 +105,8 @@ class TokenRoom:
 
     @method("token.revoke", Access.FULL, errors=(NotFoundError,))
     @user_text(
-        "Let a token let nobody in any more. Streams of events and sessions of browsers end with it."
+        """Let a token let nobody in any more. Streams of events and sessions of browsers end with
+        it."""
     )
     async def revoke(self, token: TokenId) -> list[TokenInfo]:
         if not await self._runner.run(lambda: self._tokens.revoke(token)):

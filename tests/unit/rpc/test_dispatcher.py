@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import trio_test, wait_all_tasks_blocked
 
+from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_raw import call
 from tests.framework.rpc_server import SampleRoom, captured
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher, read_json
@@ -161,6 +162,22 @@ async def test_long_polls_are_counted_apart_and_end_with_their_caller() -> None:
         assert (await ask(made, call("test.echo", [1])))["result"] == 1
         gone.set()
     assert room.waiting == 0
+
+
+@trio_test
+async def test_calls_of_tokens_take_no_place_of_the_owners() -> None:
+    room = SampleRoom()
+    made, _ = dispatcher(room, calls=1, queued=0, token_calls=2, token_queued=1)
+    bearer = Caller(Access.PUBLIC, endless_rights("shop"))
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(made.answer, call("test.wait"), bearer)
+        await wait_all_tasks_blocked()
+        assert room.waiting == 2
+        answer = await made.answer(call("test.echo", [1]), bearer)
+        assert msgspec.json.decode(answer.body)["error"]["data"]["error"] == "BUSY"
+        assert (await ask(made, call("test.echo", [1])))["result"] == 1
+        nursery.cancel_scope.cancel()
 
 
 @trio_test

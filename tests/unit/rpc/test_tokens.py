@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from unchained.node.rpc.core.registry import Access, Scope
+from unchained.node.rpc.http import tokens
 from unchained.node.rpc.http.tokens import (
     PREFIX,
     SPENDING_DAY_MS,
@@ -132,8 +133,9 @@ def test_what_is_spent_counts_for_a_day_and_across_restarts(kept: Book) -> None:
 
 def test_one_transfer_counts_once_and_not_when_it_was_refused(kept: Book) -> None:
     spender = kept.spender()
-    for _ in range(3):
-        kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    assert kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    for _ in range(2):
+        assert not kept.book.reserve(spender, txid(1), 6 * UNC, b"")
     kept.book.release(spender, txid(1))
     kept.book.reserve(spender, txid(2), 10 * UNC, b"")
 
@@ -223,6 +225,26 @@ def test_nothing_is_reserved_that_could_not_be_written(
     with pytest.raises(OSError, match="No space"):
         kept.book.reserve(spender, txid(1), 1, b"")
     assert kept.book.spent(kept.book.tokens()[0]) == 0
+
+
+def test_no_file_is_written_that_could_not_be_read(
+    kept: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spender = kept.spender()
+    monkeypatch.setattr(tokens, "FILE_BYTES_MAX", kept.path.stat().st_size + 300)
+    kept.book.reserve(spender, txid(1), 1, b"")
+    for number in (2, 3):
+        with pytest.raises(OSError, match="too large"):
+            kept.book.reserve(spender, txid(number), 1, b"")
+    book = kept.open()
+    assert book.spent(book.tokens()[0]) == 1
+
+
+def test_who_asks_does_not_wait_for_the_file(kept: Book) -> None:
+    _, secret = kept.book.create("shop", [Scope.READ])
+    with kept.book._lock:
+        assert kept.book.caller(secret) is not None
+        assert len(kept.book.tokens()) == 1
 
 
 def test_tokens_go_with_their_wallet(kept: Book) -> None:

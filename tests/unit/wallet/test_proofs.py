@@ -12,7 +12,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.crypto.addresses import Paycode, encode_paycode
 from unchained.node.wallet.errors import BadPaymentError, ReceiptError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.proofs import prove_payment
+from unchained.node.wallet.proofs import _only, prove_payment
 from unchained.node.wallet.receipts import VerifiedReceipt, verify_receipt
 from unchained.node.wallet.records import Payee
 
@@ -103,6 +103,19 @@ def test_the_payer_shows_one_payee_and_not_the_others(scene: Scene) -> None:
     assert nobody.secrets == ()
     with pytest.raises(ReceiptError, match="does not pay"):
         scene.receipt(scene.a, [scene.a.wallet.address()])
+
+
+def test_one_payee_of_a_transfer_that_came_back_from_its_signers(scene: Scene) -> None:
+    wallet = scene.a.wallet
+    while True:  # where the change stands is drawn
+        prepared = wallet.spender.pay([scene.payees[0], scene.payees[3]], Fee(1))
+        if prepared.change == 0:
+            break
+    unsigned = wallet.sign(prepared.unsigned)
+    sent = wallet.record(unsigned.finish(REG), 0, proven_payees=unsigned.payees)
+    chosen = _only(wallet, sent.txid, sent.secrets, [scene.payees[3].payee])
+    assert [secret.index for secret in chosen] == [2]
+    wallet.store.forget_outgoing(sent.txid)
 
 
 def test_the_payee_shows_that_he_was_paid(scene: Scene) -> None:

@@ -24,12 +24,15 @@ class Counting:
         self.counted: dict[bytes, int] = {}
         self.replaced: list[bytes] = []
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+        if bytes(txid) in self.counted:
+            return False
         spent = sum(self.counted.values())
         if spent + amount > self.limit:
             raise SpendingLimitError(amount, spent, self.limit)
         self.counted[bytes(txid)] = amount
         self.replaced.append(bytes(replaced))
+        return True
 
     def release(self, txid: bytes) -> None:
         del self.counted[bytes(txid)]
@@ -74,6 +77,23 @@ def test_a_file_that_is_signed_counts_as_well(purse: Purse) -> None:
     with spending.limited_by(counting):
         purse.wallet.sign(prepared.unsigned)
     assert list(counting.counted.values()) == [UNC // 10 + prepared.unsigned.fee]
+
+
+def test_what_was_signed_before_counts_on_when_a_later_call_fails(purse: Purse) -> None:
+    prepared = pay(purse, UNC // 10)
+    counting = Counting()
+    with spending.limited_by(counting):
+        purse.wallet.sign(prepared.unsigned)
+    before = dict(counting.counted)
+
+    def sign_and_fail() -> None:
+        with spending.limited_by(counting):
+            purse.wallet.sign(prepared.unsigned)
+            raise InsufficientFundsError(1, 0)
+
+    with pytest.raises(InsufficientFundsError):
+        sign_and_fail()
+    assert counting.counted == before != {}
 
 
 def test_a_replacement_names_what_it_replaces(purse: Purse) -> None:
