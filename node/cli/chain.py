@@ -45,11 +45,11 @@ def tip(node: Asker) -> None:
 
 @asking(app, "anchor")
 @user_text("Show an anchor and its body.")
-def anchor(node: Asker, which: AnchorArgument) -> None:
-    if _is_height(which):
-        node.show_fields(node.call("chain.anchor_at", height=int(which)))
+def anchor(node: Asker, anchor: AnchorArgument) -> None:
+    if _is_height(anchor):
+        node.show_fields(node.call("chain.anchor_at", height=int(anchor)))
     else:
-        node.show_fields(node.call("chain.anchor", anchor=which))
+        node.show_fields(node.call("chain.anchor", anchor=anchor))
 
 
 def _is_height(which: str) -> bool:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from typing import Final
+
+_COMMANDS: Final = {"see net.peers": "peers"}
+"""Commands that are not called after the method that a hint names."""
+
+_PAYMENT_MEMBER: Final = {"payee": "PAYEE", "amount": "UNC", "memo": "--memo"}
+"""What the members of the parameter `payments` are called on the command line."""
 
 
 class CommandWords:
@@ -16,13 +23,19 @@ class CommandWords:
 
     def translate(self, method: str, text: str) -> str:
         """Return what the node said of a method, said of the command."""
+        if self._command == "rpc":
+            return text  # who names a method knows its words
         called = self._called()
-        text = text.removeprefix(f"{method}: ")
+        text = _in_plain_words(text.removeprefix(f"{method}: "))
         # ``Expected `int` - at `fee_rate` `` names a parameter for certain; so does a name of two
         # words, and one in quotes. A single word may be the word alone.
         at = re.fullmatch(r"(.*) - at `([a-z_0-9]+)((?:[.\[].*)?)`", text)
         if at is not None and at[2] in called:
-            return f"{called[at[2]]}{at[3]}: {at[1][:1].lower()}{at[1][1:]}"
+            return f"{called[at[2]]}{at[3] or ''}: {_begun_small(at[1])}"
+        payment = re.fullmatch(r"(.*) - at `payments\[([0-9]+)\]\.(payee|amount|memo)`", text)
+        if payment is not None:
+            which = f" of payment {int(payment[2]) + 1}" if payment[2] != "0" else ""
+            return f"{_PAYMENT_MEMBER[payment[3]]}{which}: {_begun_small(payment[1])}"
 
         def named(found: re.Match[str]) -> str:
             return called.get(found[1] or found[2], found[0])
@@ -46,3 +59,21 @@ class CommandWords:
             else:
                 called[parameter.name] = getattr(mark, "metavar", None) or parameter.name.upper()
         return called
+
+
+def _in_plain_words(text: str) -> str:
+    """Return a text in which what a parameter's type asks for is said without its notation, and a
+    method that is a hint is said as the command that asks it."""
+
+    def command(found: re.Match[str]) -> str:
+        return f"see `{_COMMANDS.get(found[0], f'{found[1]} {found[2]}').replace('_', '-')}`"
+
+    text = re.sub(r"\bsee ([a-z]+)\.([a-z_]+)", command, text)
+    text = re.sub(
+        r"`str` matching regex '\^\[0-9a-f\]\{([0-9]+)\}\$'", r"\1 lower-case hex digits", text
+    )
+    return text.replace("`str` of length >= 1", "a text that is not empty")
+
+
+def _begun_small(text: str) -> str:
+    return f"{text[:1].lower()}{text[1:]}"

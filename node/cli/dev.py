@@ -13,7 +13,7 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
-from unchained.node.cli.options import DataDirOption, settings_from
+from unchained.node.cli.options import settings_from
 from unchained.node.rpc.core.credential_files import URL_FILE
 
 if TYPE_CHECKING:
@@ -61,7 +61,15 @@ def dev_directory() -> Path:
 )
 def dev(
     context: typer.Context,
-    data_dir: DataDirOption = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Keep the chain there from one start to the next. Default: begin anew in "
+            "~/.unchained/dev.",
+        ),
+    ] = None,
     interval: Annotated[
         float | None,
         typer.Option(

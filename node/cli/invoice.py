@@ -95,16 +95,18 @@ def invoices(
 
 @asking(app, "get-invoice")
 @user_text("Show one invoice and the payments to it.")
-def get_invoice(node: Asker, which: InvoiceArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    _show(node, node.call("wallet.get_invoice", invoice=which, wallet=wallet))
+def get_invoice(
+    node: Asker, invoice: InvoiceArgument, wallet: WalletOption = DEFAULT_WALLET
+) -> None:
+    _show(node, node.call("wallet.get_invoice", invoice=invoice, wallet=wallet))
 
 
 @asking(app, "cancel-invoice")
 @user_text("Expect nothing more for an invoice that is not paid.")
 def cancel_invoice(
-    node: Asker, which: InvoiceArgument, wallet: WalletOption = DEFAULT_WALLET
+    node: Asker, invoice: InvoiceArgument, wallet: WalletOption = DEFAULT_WALLET
 ) -> None:
-    _show(node, node.call("wallet.cancel_invoice", invoice=which, wallet=wallet))
+    _show(node, node.call("wallet.cancel_invoice", invoice=invoice, wallet=wallet))
 
 
 def _show(node: Asker, found: dict[str, Any]) -> None:

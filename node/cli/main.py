@@ -49,7 +49,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "wallet": Command(
         ("wallet", "pay", "sign", "contract", "invoice", "history", "proofs", "keeping"),
-        "Keep wallets: receive, look, back up.",
+        "Keep wallets: receive, look, pay, back up.",
     ),
     "mine": Command(("mine", "advise"), "Look after the node's miner."),
     "chain": Command(("chain",), "Look at the chain, or carry it in a file."),

@@ -67,8 +67,9 @@ def short_id(text: str) -> str:
 
 def print_fields(result: Mapping[str, Any]) -> None:
     """Print names and values, a nested object's under its own name; colours on a terminal."""
-    rows = list(_flat(result))
-    if sys.stdout.isatty():
+    tty = sys.stdout.isatty()
+    rows = list(_flat(result, numbered=not tty))
+    if tty:
         titled = [(_title(name), value, _colour(name, value)) for name, value in rows]
         typer.echo("\n".join(field_lines(titled, width())))
     else:
@@ -251,13 +252,18 @@ def duration(ms: int) -> str:
     return " ".join(parts[:2])
 
 
-def _flat(result: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def _flat(
+    result: Mapping[str, Any], prefix: str = "", *, numbered: bool
+) -> Iterable[tuple[str, str]]:
+    """Yield names and values; unless `numbered`, the one object of a list goes without its
+    number."""
     for name, value in result.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}.", numbered=numbered)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             for index, item in enumerate(value):
-                yield from _flat(item, f"{prefix}{name}.{index}.")
+                place = f"{index}." if numbered or len(value) > 1 else ""
+                yield from _flat(item, f"{prefix}{name}.{place}", numbered=numbered)
         else:
             yield prefix + name, shown(name, value)
 

@@ -19,7 +19,7 @@ from unchained.node.cli.passphrases import (
 )
 from unchained.node.cli.progress import Show, progress
 
-app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, back up.")
+app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, pay, back up.")
 
 SLOW_ANSWER_S: Final = 180.0
 """How long an answer may take for which the node stretches a passphrase or makes transfers."""

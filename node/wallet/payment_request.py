@@ -100,7 +100,10 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     """
     value, memo = payee.value, payee.memo
     if not DUST <= value <= MAX_AMOUNT:
-        raise BadPaymentError(f"a payment is at least {DUST} grains, got {value}")
+        raise BadPaymentError(
+            f"a payment is between {shortest(DUST)} and {shortest(MAX_AMOUNT)} UNC, "
+            f"got {shortest(value)}"
+        )
     if len(memo) > MAX_MEMO:
         raise BadPaymentError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
     text = payee.payee

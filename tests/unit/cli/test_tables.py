@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -105,3 +106,27 @@ def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatc
     assert tables.styled("x", "") == "x"
     monkeypatch.setenv("TERM", "dumb")
     assert tables.styled("x", tables.RED) == "x"
+
+
+@pytest.mark.parametrize(
+    ("payees", "terminal", "names"),
+    [
+        (1, True, ["txid", "payees.payee"]),
+        (2, True, ["txid", "payees.0.payee", "payees.1.payee"]),
+        (1, False, ["txid", "payees.0.payee"]),
+    ],
+)
+def test_the_one_object_of_a_list_has_no_number_on_a_terminal(
+    payees: int,
+    terminal: bool,
+    names: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", str(COLUMNS))
+    tables.print_fields({"txid": IDS[0], "payees": [{"payee": IDS[1]}] * payees})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[0] not in IDS] == names
+    if payees == 1:
+        assert all(len(line.split()) == 2 for line in lines)

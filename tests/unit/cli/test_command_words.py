@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from unchained.node.cli import invoice, pay, token
+from unchained.node.cli.command_words import CommandWords
+
+
+def _words(name: str, function: object) -> CommandWords:
+    signature = inspect.signature(function, eval_str=True)  # type: ignore[arg-type]
+    return CommandWords(name, list(signature.parameters.values())[1:])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Expected `str` of length >= 1 - at `payments[0].payee`", "PAYEE: expected a text"),
+        ("'x' is no amount - at `payments[0].amount`", "UNC: 'x' is no amount"),
+        ("'x' is no amount - at `payments[2].amount`", "UNC of payment 3: 'x' is no amount"),
+        ("too long - at `payments[0].memo`", "--memo: too long"),
+        ("Expected `int` - at `fee_rate`", "--fee-rate: expected `int`"),
+    ],
+)
+def test_what_is_wrong_with_a_payment_is_said_of_the_arguments(said: str, shown: str) -> None:
+    assert _words("send", pay.send).translate("wallet.send", said).startswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "said", "shown"),
+    [
+        (
+            _words("get-invoice", invoice.get_invoice),
+            "wallet.get_invoice",
+            "Expected `str` matching regex '^[0-9a-f]{16}$' - at `invoice`",
+            "expected 16 lower-case hex digits",
+        ),
+        (
+            _words("revoke", token.revoke),
+            "token.revoke",
+            "Expected `str` matching regex '^[0-9a-f]{16}$' - at `token`",
+            "expected 16 lower-case hex digits",
+        ),
+    ],
+)
+def test_an_id_that_is_none_is_told_without_a_pattern(
+    words: CommandWords, method: str, said: str, shown: str
+) -> None:
+    assert words.translate(method, said) == f"ID: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("there is no anchor at height 9: see chain.tip", "see `chain tip`"),
+        ("set it, or see chain.set_aside", "see `chain set-aside`"),
+        ("no peer 12D3 is connected: see net.peers", "see `peers`"),
+        ("there is no token 00: see token.list", "see `token list`"),
+    ],
+)
+def test_a_hint_names_the_command(said: str, shown: str) -> None:
+    assert CommandWords("anchor", ()).translate("chain.anchor_at", said).endswith(shown)
+
+
+def test_what_is_said_of_a_method_that_was_named_stays_as_it_is() -> None:
+    words = CommandWords("rpc", ())
+    for method, said in (
+        ("nosuch", "there is no method 'nosuch': rpc.discover lists the methods"),
+        ("chain.tip", "chain.tip has 0 parameters, not 1: it takes none"),
+    ):
+        assert words.translate(method, said) == said
