@@ -181,7 +181,7 @@ def test_errors_say_what_to_do(shell: Shell) -> None:
     cookie = shell.home.data_dir() / "rpc.cookie"
     right = cookie.read_text()
     cookie.write_text("__cookie__:" + "0" * 64)
-    assert "is this the data directory of the node" in shell.fails("chain", "tip")
+    assert "is this the data directory of the node" in shell.fails("chain", "tip", "--rpc", url)
     cookie.write_text(right)
 
 

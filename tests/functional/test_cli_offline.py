@@ -156,7 +156,7 @@ def test_from_the_words_to_the_same_keys(online: Person) -> None:
 
 def test_what_takes_a_node_says_so(online: Person) -> None:
     offline = OfflineMachine(online.home, "third")
-    assert "the node is not running" in offline.fails("wallet", "balance")
+    assert "no node of network reg is running" in offline.fails("wallet", "balance")
     assert "no wallet is named 'none'" in offline.fails("wallet", "address", "-w", "none")
     offline.json("wallet", "create")
     assert "is there already" in offline.fails("wallet", "create")
