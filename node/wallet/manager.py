@@ -32,6 +32,7 @@ from unchained.node.wallet.keystore import (
     save_new,
     wallet_names,
 )
+from unchained.node.wallet.open_wallet import OpenWallet
 from unchained.node.wallet.orders import (
     ConsolidationOrder,
     Gathered,
@@ -53,7 +54,6 @@ from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
 from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
-from unchained.node.wallet.wallet_follower import OpenWallet
 from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema
@@ -118,6 +118,7 @@ class WalletManager(WalletKeeper):
                 allow_empty=allow_empty,
                 randomness=self._randomness,
             )
+            self._take_name(name)
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
 
@@ -132,7 +133,12 @@ class WalletManager(WalletKeeper):
         """
         exported = WatchExport.from_text(text, self.network)
         keystore = Keystore.watch(self.network, exported.accounts, exported.birth)
-        await self._runner.run(save_new, keystore, self._directory, name)
+
+        def make() -> None:
+            self._take_name(name)
+            save_new(keystore, self._directory, name)
+
+        await self._runner.run(make)
         await self.open(name)
 
     async def wallets(self) -> list[WalletStatus]:
