@@ -102,7 +102,8 @@ def test_tokens_go_with_a_wallets_name_and_another_wallets_do_not(kept: Book) ->
     kept.book.rename_wallet("shop", "new")
     for book in (kept.book, kept.open()):
         caller = book.caller(secret)
-        assert caller is not None and caller.rights is not None
+        assert caller is not None
+        assert caller.rights is not None
         assert caller.rights.wallet == "new"
         assert book.caller(stale) is None
 
