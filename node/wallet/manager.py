@@ -91,8 +91,8 @@ class WalletManager(WalletKeeper):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`,
-        `BadBirthError`, OSError.
+        `MnemonicError`, `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`,
+        `EmptyPassphraseError`, `BadBirthError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
@@ -118,7 +118,7 @@ class WalletManager(WalletKeeper):
                 allow_empty=allow_empty,
                 randomness=self._randomness,
             )
-            self._take_name(name)
+            self._take_name(name, is_new=mnemonic is None)
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
 
@@ -135,7 +135,7 @@ class WalletManager(WalletKeeper):
         keystore = Keystore.watch(self.network, exported.accounts, exported.birth)
 
         def make() -> None:
-            self._take_name(name)
+            self._take_name(name, is_new=False)
             save_new(keystore, self._directory, name)
 
         await self._runner.run(make)

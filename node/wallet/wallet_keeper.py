@@ -13,6 +13,7 @@ import trio
 
 from unchained.node.wallet.backup import read_backup, write_backup
 from unchained.node.wallet.errors import (
+    FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
@@ -82,14 +83,18 @@ class WalletKeeper(WalletFollower):
         wallets."""
         self._rights = rights
 
-    def _take_name(self, name: str) -> None:
+    def _take_name(self, name: str, *, is_new: bool) -> None:
         """Prepare for a wallet that is about to be made: rights to one of that name, whose files
-        somebody took away by hand, are not rights to this one. Blocks.
+        somebody took away by hand, are not rights to this one. `is_new`: no `.db` file can be its
+        own. Blocks.
 
-        Raises `WalletExistsError`, `BadWalletNameError`, OSError.
+        Raises `WalletExistsError`, `BadWalletNameError`, `FileInTheWayError`, OSError.
         """
-        if wallet_path(self._directory, name).exists():
+        path = wallet_path(self._directory, name)
+        if path.exists():
             raise WalletExistsError(name)
+        if is_new and (store := path.with_suffix(STORE_SUFFIX)).exists():
+            raise FileInTheWayError(store)
         if self._rights is not None:
             self._rights.forget_wallet(name)
 
@@ -104,13 +109,13 @@ class WalletKeeper(WalletFollower):
         """Make the wallet of a backup anew, as it was called or as `name`, and open it; return its
         name. It follows the chain from where it was.
 
-        Raises `BackupError`, `WalletExistsError`, a `KeystoreError`, OSError.
+        Raises `BackupError`, `WalletExistsError`, `FileInTheWayError`, a `KeystoreError`, OSError.
         """
 
         def make() -> str:
             backup = read_backup(path, self.network)
             chosen = backup.name.decode("ascii", "replace") if name is None else name
-            self._take_name(chosen)
+            self._take_name(chosen, is_new=True)
             backup.restore(self._directory, chosen, self.network)
             return chosen
 
@@ -165,7 +170,7 @@ class WalletKeeper(WalletFollower):
 
     async def rename(self, name: str, to: str) -> None:
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
-        `StillUnlockedError`, `NoSuchWalletError`, OSError."""
+        `FileInTheWayError`, `StillUnlockedError`, `NoSuchWalletError`, OSError."""
         old, new = wallet_path(self._directory, name), wallet_path(self._directory, to)
         async with self._moving:
             self._check_locked(name)
@@ -216,10 +221,10 @@ def _remove(path: Path) -> None:
 
 def _move(old: Path, new: Path) -> None:
     """Move a closed wallet's files: after a crash at any instant its keys are under one name at
-    least. Raises FileExistsError if something has the new name."""
+    least. Raises FileExistsError if a wallet has the new name, `FileInTheWayError`."""
     old_store, new_store = old.with_suffix(STORE_SUFFIX), new.with_suffix(STORE_SUFFIX)
-    if new_store.exists():
-        raise FileExistsError(new_store)
+    if not new.exists() and new_store.exists():
+        raise FileInTheWayError(new_store)
     os.link(old, new, follow_symlinks=False)
     moved: list[tuple[Path, Path]] = []
     try:

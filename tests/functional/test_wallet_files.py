@@ -16,6 +16,7 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.errors import (
     BackupError,
+    FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
@@ -136,6 +137,26 @@ async def test_of_moves_at_once_one_is_made(tmp_path: Path) -> None:
                 await wallets.delete(name, name)
 
 
+async def test_a_file_that_a_wallet_left_behind_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / "wallets"
+    async with wallet_node(directory).running() as node:
+        wallets = node.wallets
+        await wallets.create("a", "pass")
+        await wallets.backup("a", tmp_path / "a.backup")
+        left = directory / "b.db"
+        left.write_bytes(b"")
+        for made in (
+            wallets.create("b", "pass"),
+            wallets.restore_backup(tmp_path / "a.backup", "b"),
+            wallets.rename("a", "b"),
+        ):
+            with pytest.raises(FileInTheWayError, match=str(left)):
+                await made
+        assert [found.name for found in await wallets.wallets() if found.info] == ["a"]
+        left.unlink()
+        await wallets.rename("a", "b")
+
+
 class Rights:
     """Whoever gives rights to wallets by name; `files` are those that were there when asked."""
 
@@ -170,9 +191,8 @@ async def test_rights_to_a_name_end_before_another_wallet_has_it(tmp_path: Path)
         await wallets.import_watch("seen", view)
         await wallets.restore_backup(tmp_path / "a.backup", "copy")
         assert rights.told == [("a",), ("seen",), ("copy",)]
-        assert all(
-            name + ".wallet" not in f for (name,), f in zip(rights.told, rights.files, strict=True)
-        )
+        for (name,), files in zip(rights.told, rights.files, strict=True):
+            assert name + ".wallet" not in files
         # whose name it is already, keeps them
         for made in (
             wallets.create("a", "pass"),
