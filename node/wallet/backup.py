@@ -118,7 +118,9 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
             if isinstance(error, FileExistsError):
                 raise WalletExistsError(name) from None
             raise
-        Wallet.open(directory, name, network).close()
+        wallet = Wallet.open(directory, name, network)
+        wallet.events.rename()
+        wallet.close()
 
 
 def write_backup(wallet: Wallet, path: Path) -> int:
