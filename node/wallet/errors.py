@@ -4,6 +4,7 @@ WalletError
 ├── NoSuchWalletError             no wallet of that name
 ├── WalletClosedError             the wallet is there, but closed
 ├── WalletExistsError             a wallet of that name is there already
+├── FileInTheWayError             a file of a wallet that is gone is there already
 ├── BadWalletNameError            a name that no wallet may have
 ├── WalletLockedError             it needs the spend key: unlock the wallet
 ├── WatchOnlyError                the wallet has no spend key at all

@@ -47,11 +47,18 @@ from unchained.node.wallet.orders import (
     made_before,
     note,
     note_again,
+    note_signed,
     plan,
 )
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
-from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
+from unchained.node.wallet.records import (
+    AccountRef,
+    Outgoing,
+    Payee,
+    ScanProgress,
+    WalletInfo,
+)
 from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_keeper import WalletKeeper
@@ -348,7 +355,8 @@ class WalletManager(WalletKeeper):
         return await self.call(name, work)
 
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
-        """Send a transfer from files that signers have handed back: copies are merged.
+        """Send a transfer from files that signers have handed back: copies are merged. The wallet
+        keeps it if it spends a coin of its own or brings it one; else its `warning` says so.
 
         Raises `SigningError`, `TransferRefusedError`.
         """
@@ -356,13 +364,7 @@ class WalletManager(WalletKeeper):
         now_ms = self._clock.now_ms()
 
         def record(wallet: Wallet) -> Noted:
-            merged = merge_files(files, self.network)
-            proven = merged.finish(self.network)
-            known = wallet.store.outgoing_or_none(proven.sized.txid)
-            if known is not None:
-                # until the node has taken it again it stands as it did: replaced, abandoned, paid
-                return Noted(proven, known, is_known=True)
-            return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
+            return note_signed(wallet, merge_files(files, self.network), now_ms)
 
         async with self._sending(name) as entry:
             return await self._submit(name, await self._on(entry, record))
