@@ -46,6 +46,7 @@ from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.readiness import SyncTargets
 from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenBook
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.http.web_site import WebPage
@@ -166,10 +167,16 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         miner=miner,
         peers=peers,
     )
+    sessions = Sessions()
     site = None
     if settings.page != "off":
         site = Site(
-            settings.page, clock, parts.runner, chain.network, wallet_page=settings.wallet_page
+            settings.page,
+            clock,
+            parts.runner,
+            chain.network,
+            sessions,
+            wallet_page=settings.wallet_page,
         )
     tokens = TokenBook(parts.data_dir / TOKENS_FILE, clock)
     parts.wallets.tell_of_names(tokens)
@@ -213,6 +220,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         site=site,
         translations=TRANSLATIONS,
         tokens=tokens,
+        sessions=sessions,
     )
     counted["rpc"] = server
     return server

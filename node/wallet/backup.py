@@ -27,7 +27,7 @@ from unchained.node.wallet.errors import (
     KeystoreCorruptError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import Keystore, wallet_path
+from unchained.node.wallet.keystore import Keystore, new_wallet_path
 from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
@@ -101,7 +101,7 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         Raises `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, a `KeystoreError`,
         OSError.
         """
-        path = wallet_path(directory, name)
+        path = new_wallet_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             raise WalletExistsError(name)

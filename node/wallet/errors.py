@@ -105,7 +105,10 @@ class BadWalletNameError(WalletError):
     word = "BAD_WALLET_NAME"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} cannot name a wallet: expected 1 to 64 letters, digits, - or _")
+        super().__init__(
+            f"{name!r} cannot name a wallet: expected 1 to 64 letters, digits, - or _, "
+            "and no - at the beginning"
+        )
 
 
 class WalletLockedError(WalletError):

@@ -413,6 +413,16 @@ def wallet_path(directory: Path, name: str) -> Path:
     return directory / f"{name}{SUFFIX}"
 
 
+def new_wallet_path(directory: Path, name: str) -> Path:
+    """Return where the file of a wallet that gets its name will be. Raises `BadWalletNameError`.
+
+    A name that begins with - is one that commands of `notify.command` would read as an option.
+    """
+    if name.startswith("-"):
+        raise BadWalletNameError(name)
+    return wallet_path(directory, name)
+
+
 def wallet_names(directory: Path) -> list[str]:
     """Return the names of the wallets in a directory, in order."""
     if not directory.is_dir():
@@ -424,9 +434,9 @@ def wallet_names(directory: Path) -> list[str]:
 def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
     """Write a wallet that is not there yet; return its path.
 
-    Raises OSError, `WalletExistsError`.
+    Raises OSError, `WalletExistsError`, `BadWalletNameError`.
     """
-    path = wallet_path(directory, name)
+    path = new_wallet_path(directory, name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         # of two who make the same wallet at once one is refused

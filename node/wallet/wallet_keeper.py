@@ -19,7 +19,7 @@ from unchained.node.wallet.errors import (
     StillUnlockedError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import wallet_path
+from unchained.node.wallet.keystore import new_wallet_path, wallet_path
 from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
 from unchained.node.wallet.wallet_follower import WalletFollower
 
@@ -90,7 +90,7 @@ class WalletKeeper(WalletFollower):
 
         Raises `WalletExistsError`, `BadWalletNameError`, `FileInTheWayError`, OSError.
         """
-        path = wallet_path(self._directory, name)
+        path = new_wallet_path(self._directory, name)
         if path.exists():
             raise WalletExistsError(name)
         if is_new and (store := path.with_suffix(STORE_SUFFIX)).exists():
@@ -171,7 +171,7 @@ class WalletKeeper(WalletFollower):
     async def rename(self, name: str, to: str) -> None:
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
         `FileInTheWayError`, `StillUnlockedError`, `NoSuchWalletError`, OSError."""
-        old, new = wallet_path(self._directory, name), wallet_path(self._directory, to)
+        old, new = wallet_path(self._directory, name), new_wallet_path(self._directory, to)
         async with self._moving:
             self._check_locked(name)
             was_open = name in self._open

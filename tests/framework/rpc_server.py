@@ -25,6 +25,7 @@ from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
 from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.server import Bound, Server
+from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.http.web_site import WebPage
 
 Height = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="anchors since genesis")]
@@ -218,6 +219,7 @@ async def running(
     change: Callable[[RpcSettings], RpcSettings] = lambda settings: settings,
     pages: Iterable[WebPage] = (),
     translations: Iterable[Translation] = (),
+    sessions: Sessions | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Run a server on a free port for as long as the context lasts.
 
@@ -235,6 +237,7 @@ async def running(
         events=events,
         pages=pages,
         translations=translations,
+        sessions=sessions,
     )
     async with trio.open_nursery() as nursery:
 

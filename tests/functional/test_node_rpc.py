@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import stat
 import threading
@@ -403,7 +404,9 @@ def fetch(url: str) -> tuple[int, str]:
 def test_health_and_readiness(running: Running) -> None:
     home, _, _ = running
     url = (home.data_dir() / "rpc.url").read_text()
-    assert fetch(f"{url}/healthz") == (200, '{"status":"ok"}')
+    status, body = fetch(f"{url}/healthz")
+    health = json.loads(body)
+    assert (status, health.pop("status"), set(health)) == (200, "ok", {"turn_seconds"})
     status, body = fetch(f"{url}/readyz")
     assert status == 200
     for check in ("synced", "peers", "clock", "disk"):
@@ -579,6 +582,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
 """Parameters of methods whose required ones cannot be guessed from their types."""
 
 GUESSES: dict[str, Any] = {
+    "path": "/nowhere/file",
+    "names": ["height"],
+    "scopes": ["read"],
+    "token": "00" * 8,
+    "invoice": "00" * 8,
+    "account": 0,
+    "alias": "nobody",
+    "amount": "1.0",
+    "new_wallet": "other",
+    "message": "text",
     "height": 1,
     "prefix": "0000",
     "refund_height": 1,

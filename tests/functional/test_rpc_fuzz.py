@@ -19,6 +19,7 @@ import jsonschema
 import structlog
 import trio
 
+from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_drawer import Drawer
 from tests.framework.simulation.simnet import BACKEND, SimNet, simulate
 from tests.framework.wallets import CHEAP
@@ -31,7 +32,7 @@ from unchained.node.observe.task_tree import task_tree
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.errors import FAMILIES, InvalidParamsError
 from unchained.node.rpc.core.registry import Access, Scope
-from unchained.node.rpc.core.rights import NODE_OWNER, Caller, WalletRights
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.server import Server
@@ -83,16 +84,6 @@ class Process:
 
     def set_log_level(self, level: LogLevel, *_: Any, **__: Any) -> None:
         self.log_level = level
-
-
-class Endless:
-    """An allowance without end."""
-
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
-        """Count nothing."""
-
-    def release(self, txid: bytes) -> None:
-        """Count nothing."""
 
 
 class NoSeries:
@@ -240,7 +231,7 @@ class Fuzz:
             return NODE_OWNER
         scopes = frozenset(self._rng.sample(list(Scope), self._rng.randint(1, 3)))
         wallet = self._rng.choice(("default", "a", "none"))
-        return Caller(Access.PUBLIC, WalletRights(wallet, scopes, Endless()))
+        return Caller(Access.PUBLIC, endless_rights(wallet, *scopes))
 
     async def _ask(self, name: str, params: dict[str, Any]) -> Any:
         request = {"jsonrpc": "2.0", "id": 0, "method": name, "params": params}

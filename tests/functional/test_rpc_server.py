@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from trio.testing import trio_test
 
-from tests.framework.rpc_raw import call, raw, until
+from tests.framework.rpc_raw import RawAnswer, call, raw, until
 from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.rpc.client.client import Endpoint, UnreachableError
@@ -23,11 +23,13 @@ from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.http.asgi import caller_of
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.server import Server
+from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.http.sockets import ListenError
 from unchained.node.rpc.http.web_site import WebPage
 
@@ -63,6 +65,43 @@ async def test_the_cookie_gives_everything_and_the_token_reading(tmp_path: Path)
         assert answer.status == 401
         assert "the read-only token is not enough" in answer.json()["error"]["message"]
         assert (await client.ask(height)).status == 401
+
+
+@trio_test
+async def test_a_session_lets_its_own_pages_in_and_no_others(tmp_path: Path) -> None:
+    sessions = Sessions()
+    login = sessions.begin(NODE_OWNER, secure=False)
+    cookie = {"cookie": login.set_cookie.partition(";")[0]}
+    right = {"x-csrf-token": login.session.csrf}
+    pay = call("test.pay", [HASH, "1.5"])
+    async with running(tmp_path, sessions=sessions) as node:
+
+        async def ask(headers: dict[str, str], **request: str) -> RawAnswer:
+            async with raw(node.bound.port) as client:
+                body = None if request.get("verb") == "GET" else pay
+                return await client.ask(body, headers=headers, **request)
+
+        assert (await ask(cookie | right)).json()["result"]["value"] == "1.50000000"
+        for wrong in ({}, {"x-csrf-token": "00" * 32}, {"content-type": "text/plain"}):
+            refused = await ask(cookie | wrong)
+            assert (refused.status, refused.error()[1]) == (403, "BAD_CSRF")
+        # A form could give it in a field; what reads no forms takes it for nobody's.
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        for path in ("/rpc", "/"):
+            refused = await ask(cookie | form, path=path)
+            assert (refused.status, refused.error()[1]) == (401, "UNAUTHORIZED")
+        assert (await ask(cookie | form | right)).status == 200
+        assert (await ask(right)).status == 401
+        for wrong_type in ({"content-type": "a"}, form):
+            twice = "\r\n".join(f"{name}: {value}" for name, value in wrong_type.items())
+            doubled = await ask(cookie | {"content-type": f"text/plain\r\n{twice}"})
+            assert doubled.status == 400
+        sessions.log_out(login.session, secure=False)
+        assert (await ask(cookie | right)).status == 401
+        begun = sessions.begin(NODE_OWNER, secure=False).set_cookie.partition(";")[0]
+    # Another start knows none of them.
+    async with running(tmp_path) as node, raw(node.bound.port) as client:
+        assert (await client.ask(pay, headers={"cookie": begun} | right)).status == 401
 
 
 @trio_test
@@ -104,7 +143,9 @@ async def test_further_host_names_can_be_allowed(tmp_path: Path) -> None:
 async def test_health_and_readiness(tmp_path: Path) -> None:
     async with running(tmp_path) as node, raw(node.bound.port) as client:
         answer = await client.ask(verb="GET", path="/healthz")
-        assert (answer.status, answer.json()) == (200, {"status": "ok"})
+        health = answer.json()
+        assert (answer.status, health.pop("status")) == (200, "ok")
+        assert set(health) == {"turn_seconds"}
         answer = await client.ask(verb="GET", path="/readyz")
         assert (answer.status, answer.json()["ready"]) == (200, True)
         node.readiness.append(Readiness(False, {"synced": "412 anchors behind", "disk": "ok"}))

@@ -9,10 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import trio
 
-from tests.framework.processes import NodeHome, NodeProcess, node_home
+from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess, node_home
 from tests.framework.wallet_shell import wait_until
 from unchained.node.rpc.client.client import Client, Endpoint
+from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.credential_files import URL_FILE
 from unchained.node.rpc.core.errors import (
     ForbiddenError,
@@ -119,6 +121,33 @@ def test_a_batch_is_checked_call_by_call(shop: Shop) -> None:
 def test_the_nodes_events_are_not_a_wallets(shop: Shop) -> None:
     with pytest.raises(UnauthorizedError), shop.token("read", "invoice").events(0):
         pass
+
+
+def test_an_open_stream_of_events_ends_with_its_token(shop: Shop) -> None:
+    made, other = (
+        shop.owner.call("token.create", {"wallet": "shop", "scopes": ["read"]}) for _ in range(2)
+    )
+
+    async def follow() -> None:
+        url = (shop.home.data_dir() / URL_FILE).read_text()
+        first, second = (
+            TrioClient(Endpoint.at(url, token=token["secret"])) for token in (made, other)
+        )
+        own = shop.owner.call("wallet.address", {"wallet": "shop"})["text"]
+        with trio.fail_after(PATIENCE_S):
+            async with first.events(wallet="shop") as ended, second.events(wallet="shop") as kept:
+                revoked = {"token": made["token"]["id"]}
+                await trio.to_thread.run_sync(shop.owner.call, "token.revoke", revoked)
+                assert [event async for event in ended] == []
+                with pytest.raises(UnauthorizedError):
+                    async with first.events(wallet="shop"):
+                        pass
+                mined = {"address": own}
+                await trio.to_thread.run_sync(shop.owner.call, "mine.generate", mined)
+                assert (await anext(kept)).kind == "coin.mined"
+
+    trio.run(follow)
+    shop.mature()
 
 
 def test_a_limit_holds_for_all_ways_to_spend_and_across_restarts(shop: Shop) -> None:

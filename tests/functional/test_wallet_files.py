@@ -16,6 +16,7 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.errors import (
     BackupError,
+    BadWalletNameError,
     FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
@@ -86,6 +87,35 @@ async def test_a_wallet_goes_when_it_is_locked_and_named(tmp_path: Path) -> None
             node.wallets.wallet("a")
         await node.wallets.delete("a", "a")
         assert os.listdir(tmp_path) == []
+
+
+async def test_no_way_gives_a_wallet_a_name_that_reads_as_an_option(tmp_path: Path) -> None:
+    """`notify.command` hands the name to programs."""
+    async with wallet_node(tmp_path / "wallets").running() as node:
+        await funded(node, "a")
+        node.wallets.lock("a")
+        words = await node.wallets.create("b", "pass")
+        view = await node.wallets.call("a", Wallet.export_watch)
+        await node.wallets.backup("a", tmp_path / "a.backup")
+        ways = [
+            lambda: node.wallets.create("-x", "pass"),
+            lambda: node.wallets.create("-x", "pass", mnemonic=words),
+            lambda: node.wallets.import_watch("-x", view),
+            lambda: node.wallets.restore_backup(tmp_path / "a.backup", "-x"),
+            lambda: node.wallets.rename("a", "-x"),
+        ]
+        for way in ways:
+            with pytest.raises(BadWalletNameError, match="no - at the beginning"):
+                await way()
+        assert [found.name for found in await node.wallets.wallets()] == ["a", "b"]
+        # What has been called so before can be called otherwise.
+        await node.wallets.close("b")
+        for file in (tmp_path / "wallets").glob("b.*"):
+            file.rename(file.with_name(f"-{file.name}"))
+    async with wallet_node(tmp_path / "wallets").running() as node:
+        await node.wallets.open("-b")
+        await node.wallets.rename("-b", "b")
+        assert {found.name for found in await node.wallets.wallets()} == {"a", "b"}
 
 
 async def test_a_wallet_is_called_otherwise(tmp_path: Path) -> None:

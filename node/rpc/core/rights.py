@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import trio
 
 from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access, Method, Scope
@@ -22,13 +24,25 @@ WALLET_PARAMETER: Final = "wallet"
 """How every method calls the parameter that names a wallet."""
 
 
+class Standing(Protocol):
+    """Whether rights that a token gave are still given."""
+
+    def stands(self) -> bool:
+        """Return whether the token has not been revoked, and is for the same wallet."""
+
+    async def wait_revoked(self) -> None:
+        """Return once it does not stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class WalletRights:
-    """What a token gives: scopes of one wallet. `allowance` is what it may spend."""
+    """What a token gives: scopes of one wallet. `allowance` is what it may spend, `standing` says
+    whether it is still there."""
 
     wallet: str
     scopes: frozenset[Scope]
     allowance: Allowance
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,17 @@ class Caller:
 
     access: Access
     rights: WalletRights | None = None
+
+    def stands(self) -> bool:
+        """Return whether the rights are still given: those of a token until it is revoked."""
+        return self.rights is None or self.rights.standing.stands()
+
+    async def wait_revoked(self) -> None:
+        """Return once they are not; without a token that is never."""
+        if self.rights is None:
+            await trio.sleep_forever()
+        else:
+            await self.rights.standing.wait_revoked()
 
     def check_access(self, access: Access, what: str = "this page") -> None:
         """Raise `UnauthorizedError` where the caller has not that much access to the node."""

@@ -14,7 +14,7 @@ CALLER: Final = "unchained.caller"
 """Under which name a request's state says who asks."""
 
 SESSION: Final = "unchained.session"
-"""Under which name a request's state holds the session that it belongs to, None where to none."""
+"""Under which name it holds the session's request that it is (`SessionRequest`), None if none."""
 
 _PLAIN: Final = [
     (b"content-type", b"application/json"),

@@ -21,6 +21,7 @@ from unchained.node.rpc.core.errors import (
 )
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.registry import Scope as TokenScope
+from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.core.values import encode
 from unchained.node.rpc.http.asgi import caller_of, disconnected, header, send_error
 
@@ -96,7 +97,8 @@ class EventStreams:
         return self._open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the client or the node goes away; a client too slow is dropped."""
+        """Stream until the client or the node goes away, or the caller's token is revoked; a client
+        too slow is dropped."""
         if self._open >= self._limit:
             return await send_error(
                 send, BusyError("too many event streams are open", retry_after=30)
@@ -114,7 +116,7 @@ class EventStreams:
         self._open += 1
         try:
             async with self._log_of(wallet, since) as entries:
-                await self._stream(entries, receive, send)
+                await self._stream(entries, caller_of(scope), receive, send)
         except NotFoundError as error:
             await send_error(send, error, status=404)
         except EventsGoneError as gone:
@@ -140,7 +142,7 @@ class EventStreams:
             raise NotFoundError("this node has no wallets")
         return self._wallets.open(wallet, since)
 
-    async def _stream(self, entries: Entries, receive: Receive, send: Send) -> None:
+    async def _stream(self, entries: Entries, caller: Caller, receive: Receive, send: Send) -> None:
         await send(
             {
                 "type": "http.response.start",
@@ -166,6 +168,11 @@ class EventStreams:
                     await trio.sleep(self._heartbeat)
                     await _write(send, _HEARTBEAT)
 
+            async def end() -> None:
+                await caller.wait_revoked()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end)
             nursery.start_soon(follow)
             nursery.start_soon(beat)
             await disconnected(receive)

@@ -68,7 +68,7 @@ from unchained.node.rpc.http.gatekeeper import (
 )
 from unchained.node.rpc.http.listener import OWN_SOCKET, Listener, ListenerStatistics
 from unchained.node.rpc.http.rpc_settings import RpcSettings
-from unchained.node.rpc.http.sessions import CSRF_HEADER, PageSession, Sessions
+from unchained.node.rpc.http.sessions import CSRF_HEADER, SessionRequest, Sessions
 from unchained.node.rpc.http.sockets import is_loopback, listen, listen_at, shown, tls_context
 from unchained.node.rpc.http.tokens import TokenBook
 from unchained.node.rpc.http.web_site import SiteServices, WebPage, WebSite
@@ -84,6 +84,7 @@ _SINGLE: Final = (
     b"origin",
     b"sec-fetch-site",
     b"content-encoding",
+    b"content-type",
     CSRF_HEADER,
 )
 """Headers that two readers could read differently if they came twice."""
@@ -269,7 +270,7 @@ class Server:
             )
         return None
 
-    async def _admit(self, scope: Scope) -> tuple[Caller, PageSession | None]:
+    async def _admit(self, scope: Scope) -> tuple[Caller, SessionRequest | None]:
         """Return who asks, and the session that the request belongs to, if any.
 
         Raises the RpcError that turns it away.
@@ -296,13 +297,11 @@ class Server:
         credentials = given.get(b"authorization")
         if credentials is None and scope["state"].get(OWN_SOCKET):
             return NODE_OWNER, None
-        session = self._sessions.find(given.get(b"cookie")) if credentials is None else None
-        if session is None:
-            client = scope["client"]
-            return await self._gatekeeper.caller(credentials, client[0] if client else ""), None
-        if scope["method"] not in ("GET", "HEAD"):
-            session.check_csrf(given.get(CSRF_HEADER))
-        return session.caller, session
+        session = self._sessions.admit(scope["method"], given) if credentials is None else None
+        if session is not None and session.proven:
+            return session.session.caller, session
+        client = scope["client"]
+        return await self._gatekeeper.caller(credentials, client[0] if client else ""), session
 
     def _check_host(self, raw: bytes, server: tuple[str, int] | None) -> None:
         wrong = ForbiddenError(
@@ -331,6 +330,7 @@ class Server:
             self._gatekeeper,
             self._site_streams or _no_events,
             caller_of(scope),
+            scope["state"][SESSION],
         )
         await self._site.serve(services, scope, receive, send)
 

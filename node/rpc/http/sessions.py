@@ -1,11 +1,13 @@
-"""Sessions of web pages: a cookie in place of an Authorization header.
+"""Sessions of browsers: a cookie in place of an Authorization header.
 
-Whoever may call the node asks for a link that works once and for a minute; the browser that opens
-it gets a session with the same rights. Sessions live in memory alone: a restart ends them all. Only
-digests are kept of what opens them.
+A session begins by a token that was typed in, or by a link that works once and for a minute, and
+has the rights of whoever showed the token or asked for the link. It ends by its button, by time, or
+with the token that it was made with; sessions live in memory alone, so a restart ends them all.
+Only digests are kept of what opens them.
 
-The cookie is HttpOnly and SameSite=Strict. What changes something takes the session's CSRF token in
-a header as well, which the page has and other origins' pages have not.
+The cookie is HttpOnly and SameSite=Strict, and under TLS Secure. What changes something takes the
+session's CSRF token as well, which its pages have and other origins' pages have not: in a header,
+or, so that pages work without script, in a field of a form.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -21,13 +23,19 @@ import trio
 
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.rpc.core.errors import BusyError, ForbiddenError, UnauthorizedError
-from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.core.rights import STRANGER, Caller
 
 COOKIE: Final = "unchained_session"
 """Name of the cookie."""
 
 CSRF_HEADER: Final = b"x-csrf-token"
 """The header, in lower case, that holds the session's CSRF token."""
+
+CSRF_FIELD: Final = "csrf"
+"""The field of a form that holds it where no header does."""
+
+FORM_TYPE: Final = b"application/x-www-form-urlencoded"
+"""The media type of forms that have that field."""
 
 LINK_SECONDS: Final = 60.0
 """How long a link for logging in works."""
@@ -52,21 +60,37 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class PageSession:
-    """One browser's session. `csrf` is what its page sends along in `CSRF_HEADER`; times are on
-    Trio's clock."""
+    """One browser's session. `csrf` is what its pages send along; times are on Trio's clock."""
 
     caller: Caller
     csrf: str
     began: float
     used: float
 
-    def check_csrf(self, header: bytes | None) -> None:
-        """Raise `ForbiddenError` unless a request's CSRF header is the session's."""
-        if header is None or not hmac.compare_digest(header, self.csrf.encode()):
+    def check_csrf(self, given: bytes | None) -> None:
+        """Raise `ForbiddenError` unless what a request gives is the session's CSRF token."""
+        if given is None or not hmac.compare_digest(given, self.csrf.encode()):
             raise ForbiddenError(
-                f"a request of a session needs its CSRF token in the header {CSRF_HEADER.decode()}",
+                "a request of a session needs its CSRF token, in the header "
+                f"{CSRF_HEADER.decode()} or the field {CSRF_FIELD} of a form: load the page anew",
                 error="BAD_CSRF",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """A request with a session's cookie. `proven`: a page of the session has sent it, or it changes
+    nothing; else its form has to prove it, and until then nothing is done with the session's
+    rights."""
+
+    session: PageSession
+    proven: bool
+
+    def check_form(self, fields: Mapping[str, str]) -> None:
+        """Raise `ForbiddenError` unless a page of the session has sent this form."""
+        if not self.proven:
+            given = fields.get(CSRF_FIELD)
+            self.session.check_csrf(None if given is None else given.encode(errors="replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +119,7 @@ class Sessions:
         Raises `BusyError` while too many wait to be opened.
         """
         now = trio.current_time()
-        self._links = _kept(self._links, lambda link: link[1] > now)
+        self._links = _kept(self._links, lambda link: link[1] > now and link[0].stands())
         if len(self._links) >= LINKS_MAX:
             raise BusyError("too many links wait to be opened", retry_after=int(LINK_SECONDS))
         code = self._randomness.token_bytes(_SECRET_BYTES).hex()
@@ -105,15 +129,40 @@ class Sessions:
     def log_in(self, code: str, *, secure: bool) -> Login:
         """Begin the session that a code is for; no code works twice. `secure`: the page came over
         TLS, and the cookie shall go no other way. Raises `UnauthorizedError`."""
-        caller, until = self._links.pop(_digest(code), (None, 0.0))
-        now = trio.current_time()
-        if caller is None or until <= now:
-            raise UnauthorizedError("the link has been used, or is older than a minute")
+        caller, until = self._links.pop(_digest(code), (STRANGER, 0.0))
+        if until <= trio.current_time() or not caller.stands():
+            raise UnauthorizedError(
+                "the link has been used, or is older than a minute: `unchained-node wallet page` "
+                "gives another"
+            )
+        return self.begin(caller, secure=secure)
+
+    def begin(self, caller: Caller, *, secure: bool) -> Login:
+        """Begin a session with the rights of a caller. `secure` as in `log_in`."""
         self._make_room()
+        now = trio.current_time()
         secret, csrf = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(2))
         session = PageSession(caller, csrf, now, now)
         self._sessions[_digest(secret)] = session
         return Login(session, _cookie(secret, int(SESSION_SECONDS), secure=secure))
+
+    def admit(self, method: str, headers: Mapping[bytes, bytes]) -> SessionRequest | None:
+        """Return the session that a request by an HTTP method with these headers belongs to, None
+        where it belongs to none.
+
+        Raises `ForbiddenError` for one that would change something and was sent by no page of the
+        session; where it is a form without the header, its field is for `check_form` to check.
+        """
+        session = self.find(headers.get(b"cookie"))
+        if session is None:
+            return None
+        if method in ("GET", "HEAD"):
+            return SessionRequest(session, proven=True)
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if CSRF_HEADER not in headers and kind == FORM_TYPE:
+            return SessionRequest(session, proven=False)
+        session.check_csrf(headers.get(CSRF_HEADER))
+        return SessionRequest(session, proven=True)
 
     def find(self, cookie: bytes | None) -> PageSession | None:
         """Return the session of a request by its header `Cookie`, and note that it is in use; None
@@ -143,6 +192,8 @@ class Sessions:
 
 def _lives(session: PageSession) -> bool:
     now = trio.current_time()
+    if not session.caller.stands():
+        return False
     return now < session.began + SESSION_SECONDS and now < session.used + IDLE_SECONDS
 
 

@@ -14,10 +14,12 @@ import os
 import re
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.files import write_private
@@ -103,6 +105,9 @@ class TokenBook:
         self._randomness = randomness
         self._lock = threading.Lock()
         self._tokens = {token.id: token for token in _read(path)}
+        self._watches: set[_Watch] = set()
+        # Another lock, for it is taken in the event loop: not held while the file is written.
+        self._watching = threading.Lock()
 
     def create(
         self, wallet: str, scopes: Iterable[Scope], *, daily_limit: int = 0, label: str = ""
@@ -137,7 +142,7 @@ class TokenBook:
 
     def revoke(self, token_id: str) -> bool:
         """Forget a token; return whether there was one. Calls under way go on to their end, but
-        sign nothing more."""
+        sign nothing more; streams of events and sessions of browsers end."""
         with self._lock:
             if token_id not in self._tokens:
                 return False
@@ -173,8 +178,31 @@ class TokenBook:
         digest = hashlib.sha256(bytes.fromhex(match[2])).hexdigest()
         if found is None or not hmac.compare_digest(digest, found.digest):
             return None
-        rights = WalletRights(found.wallet, frozenset(found.scopes), _Allowance(self, found.id))
+        rights = WalletRights(
+            found.wallet,
+            frozenset(found.scopes),
+            _Allowance(self, found.id),
+            _Standing(self, found.id, found.wallet),
+        )
         return Caller(Access.PUBLIC, rights)
+
+    def stands(self, token_id: str, wallet: str) -> bool:
+        """Return whether there is such a token, for that wallet."""
+        token = self._tokens.get(token_id)
+        return token is not None and token.wallet == wallet
+
+    async def wait_revoked(self, token_id: str, wallet: str) -> None:
+        """Return once there is no such token for that wallet."""
+        watch = _Watch(token_id, wallet, trio.Event(), trio.lowlevel.current_trio_token())
+        with self._watching:
+            self._watches.add(watch)
+        try:
+            # Looked at after the watch was set, as it is looked for after tokens have changed.
+            if self.stands(token_id, wallet):
+                await watch.revoked.wait()
+        finally:
+            with self._watching:
+                self._watches.discard(watch)
 
     def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> bool:
         """Count a transfer against a token's limit; return whether it had not been counted before.
@@ -224,6 +252,38 @@ class TokenBook:
             # a full disk names no file
             raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._tokens = tokens
+        with self._watching:
+            # A watch is taken off before its loop ends.
+            for watch in self._watches:
+                if not self.stands(watch.token_id, watch.wallet):
+                    watch.loop.run_sync_soon(watch.revoked.set)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watch:
+    """Somebody who waits in a loop of Trio's for a token to be revoked."""
+
+    token_id: str
+    wallet: str
+    revoked: trio.Event
+    loop: trio.lowlevel.TrioToken
+
+
+class _Standing:
+    """Whether one token is still there, for its wallet."""
+
+    def __init__(self, book: TokenBook, token_id: str, wallet: str) -> None:
+        self._book = book
+        self._id = token_id
+        self._wallet = wallet
+
+    def stands(self) -> bool:
+        """Return whether it is."""
+        return self._book.stands(self._id, self._wallet)
+
+    async def wait_revoked(self) -> None:
+        """Return once it is not."""
+        await self._book.wait_revoked(self._id, self._wallet)
 
 
 class _Allowance:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.http.sessions import SessionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ class WebSite(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SiteServices:
-    """What the server lends its site for one request."""
+    """What the server lends its site for one request. `caller` has the rights of its session, if it
+    belongs to one and is proven to."""
 
     methods: MethodCaller
     tokens: TokenCheck
     events: ASGIApp
     caller: Caller
+    session: SessionRequest | None = None

@@ -35,7 +35,9 @@ MAX_FOUND = 16
 MAX_WAITING_LOOKED_AT = 1_000
 MAX_FORKS = 100
 
-IdPrefix = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
+IdPrefix = Annotated[
+    str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$", description="how an id begins, in hex digits")
+]
 IdKind = Literal["anchor", "coin", "transfer"]
 
 

@@ -72,7 +72,9 @@ class EventRoom:
     async def events(
         self,
         since: Sequence | None = None,
-        limit: Annotated[int, msgspec.Meta(ge=1, le=EVENTS_OF_PAGE_MAX)] = 100,
+        limit: Annotated[
+            int, msgspec.Meta(ge=1, le=EVENTS_OF_PAGE_MAX, description="how many at most")
+        ] = 100,
     ) -> EventPage:
         last = self._chain.status.value.next_event
         first = max(0, last - limit) if since is None else since

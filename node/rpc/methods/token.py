@@ -104,7 +104,10 @@ class TokenRoom:
         return [self._describe(token) for token in self._tokens.tokens()]
 
     @method("token.revoke", Access.FULL, errors=(NotFoundError,))
-    @user_text("Let a token let nobody in any more.")
+    @user_text(
+        """Let a token let nobody in any more. Streams of events and sessions of browsers end with
+        it."""
+    )
     async def revoke(self, token: TokenId) -> list[TokenInfo]:
         if not await self._runner.run(lambda: self._tokens.revoke(token)):
             raise NotFoundError(f"there is no token {token}: see token.list")

@@ -9,6 +9,8 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import UnavailableError
 from unchained.node.rpc.core.registry import Access, method
+from unchained.node.rpc.core.rights import Caller, current_caller
+from unchained.node.rpc.http.sessions import LINK_SECONDS
 
 
 @user_text(
@@ -23,12 +25,9 @@ class PageLink(msgspec.Struct, frozen=True):
 class LinkMaker(Protocol):
     """Who makes links."""
 
-    def link_path(self) -> str | None:
-        """Return the path of a fresh link, None where there is no such page."""
-
-    @property
-    def link_seconds(self) -> int:
-        """How long a link works."""
+    def link_path(self, caller: Caller) -> str | None:
+        """Return the path of a fresh link with the rights of a caller, None where there is no such
+        page. Raises `BusyError`."""
 
 
 class WalletPageRoom:
@@ -45,9 +44,9 @@ class WalletPageRoom:
         """
     )
     async def page(self) -> PageLink:
-        path = None if self._site is None else self._site.link_path()
-        if self._site is None or path is None:
+        path = None if self._site is None else self._site.link_path(current_caller())
+        if path is None:
             raise UnavailableError(
                 "this node has no wallet page: start it with rpc.wallet_page = true"
             )
-        return PageLink(path, self._site.link_seconds)
+        return PageLink(path, int(LINK_SECONDS))

@@ -20,7 +20,7 @@ wallet, which there are only with `rpc.wallet_page`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from http.cookies import CookieError, SimpleCookie
+from dataclasses import replace
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -50,15 +50,10 @@ from unchained.node.rpc.core.errors import (
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.asgi import CALLER, header
+from unchained.node.rpc.http.sessions import FORM_TYPE, Login, SessionRequest, Sessions
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
-from unchained.node.rpc.web.page_sessions import (
-    PAGE_LINK_S,
-    SESSION_HOURS,
-    SESSION_NAME,
-    PageSessions,
-)
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
 from unchained.node.rpc.web.renderer import Renderer
 from unchained.node.rpc.web.static_files import StaticFiles
@@ -147,6 +142,7 @@ class Site:
         clock: Clock,
         runner: Runner,
         network: Network,
+        sessions: Sessions,
         *,
         wallet_page: bool = False,
     ) -> None:
@@ -157,7 +153,7 @@ class Site:
         self._network = network
         self._renderer = Renderer()
         self._files = StaticFiles()
-        self._sessions = PageSessions(clock)
+        self._sessions = sessions
 
     async def serve(
         self, services: SiteServices, scope: Scope, receive: Receive, send: Send
@@ -189,12 +185,10 @@ class Site:
             return await self._log_in(services, scope, receive)
         if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
             _check_method(scope, "GET")
-            return self._let_in("/wallet", self._sessions.open_link(parts[1]))
+            return _let_in("/wallet", self._sessions.log_in(parts[1], secure=_is_secure(scope)))
         self._check_admitted(services, scope)
         if parts == ["logout"]:
-            _check_method(scope, "POST")
-            self._sessions.end(_secret_of(scope))
-            return _redirect("/", {"set-cookie": _cookie("", 0)})
+            return await self._log_out(services, scope, receive)
         if parts[:1] == ["wallet"] and self._wallet_page:
             return await self._answer_wallet(services, scope, receive, parts[1:], raw)
         reads = PageReads(services.methods)
@@ -203,14 +197,14 @@ class Site:
             query = _query_of(scope)
             if "q" in query:
                 return _redirect(await views.find(reads, query))
-            return await self._render("search.html", 200, "Search", {})
+            return await self._render("search.html", 200, "Search", {}, session=services.session)
         name = parts[0] if parts else "home"
         page = PAGES.get(name)
         if page is None or len(parts) > 1 + page.named or (page.named and len(parts) != 2):
             raise NotFoundError("there is no such page")
         if page.post:
             _check_method(scope, "POST")
-            query = await _form_of(scope, receive)
+            query = await _form_of(services, scope, receive)
         else:
             _check_method(scope, "GET", "HEAD")
             query = _query_of(scope)
@@ -219,18 +213,30 @@ class Site:
         if raw:
             body = msgspec.json.format(msgspec.json.encode(facts), indent=2)
             return Reply(200, body, "application/json")
-        return await self._render(f"{name}.html", 200, page.title, facts, path=path, page=name)
+        return await self._render(
+            f"{name}.html", 200, page.title, facts, path=path, page=name, session=services.session
+        )
 
     async def _render(
-        self, template: str, status: int, title: str, facts: views.Facts, **more: Any
+        self,
+        template: str,
+        status: int,
+        title: str,
+        facts: views.Facts,
+        *,
+        session: SessionRequest | None = None,
+        **more: Any,
     ) -> Reply:
+        """Render a page; `session`: whose it is, and whose forms it holds."""
+        has_wallets = session is not None and session.session.caller.access >= Access.FULL
         values = {
             "facts": facts,
             "title": title,
             "network": self._network.name,
             "now": self._clock.now_ms(),
             "pages": [(name, PAGES[name].title) for name in NAVIGATION]
-            + ([("wallet", "Wallet")] if "csrf" in more else []),
+            + ([("wallet", "Wallet")] if has_wallets else []),
+            "csrf": "" if session is None else session.session.csrf,
             "path": "/",
             "page": "",
             **more,
@@ -269,7 +275,10 @@ class Site:
         session."""
         if self._open_to_machine and is_of_this_machine(scope):
             return
-        if services.caller.access >= PAGE_ACCESS or self._sessions.find(_secret_of(scope)):
+        session = services.session
+        if session is not None and session.session.caller.access >= PAGE_ACCESS:
+            return  # if it is a form, that is checked where it is read
+        if services.caller.access >= PAGE_ACCESS:
             return
         raise UnauthorizedError("from here this page asks for the read token of the node")
 
@@ -278,7 +287,8 @@ class Site:
         if scope["method"] != "POST":
             message = "The page of this node asks for its read token."
             return await self._render("login.html", 200, "Log in", {}, message=message)
-        form = await _form_of(scope, receive)
+        # Of a session, if there is one, it uses nothing: another begins.
+        form = await _read_form(scope, receive)
         token = form.get("token", "").strip()
         if not token.isascii():
             raise UnauthorizedError("the token is wrong")
@@ -286,41 +296,44 @@ class Site:
         bearer = await services.tokens.caller(b"Bearer " + token.encode())
         if bearer.access < PAGE_ACCESS:
             raise UnauthorizedError("the token is a wallet's, not the read token of the node")
-        return self._let_in("/", self._sessions.begin(PAGE_ACCESS))
+        # What the token gives beyond the pages is not for a browser that was given it.
+        reader = replace(bearer, access=PAGE_ACCESS)
+        return _let_in("/", self._sessions.begin(reader, secure=_is_secure(scope)))
 
-    def _let_in(self, path: str, secret: str) -> Reply:
-        return _redirect(path, {"set-cookie": _cookie(secret, SESSION_HOURS * 3600)})
+    async def _log_out(self, services: SiteServices, scope: Scope, receive: Receive) -> Reply:
+        _check_method(scope, "POST")
+        if services.session is None:
+            return _redirect("/")
+        await _form_of(services, scope, receive)
+        gone = self._sessions.log_out(services.session.session, secure=_is_secure(scope))
+        return _redirect("/", {"set-cookie": gone})
 
-    def link_path(self) -> str | None:
-        """Return the path of a fresh link that begins a session for the wallet's pages, None where
-        there are none."""
-        return f"/open/{self._sessions.link()}" if self._wallet_page else None
-
-    @property
-    def link_seconds(self) -> int:
-        """How long a link works."""
-        return PAGE_LINK_S
+    def link_path(self, caller: Caller) -> str | None:
+        """Return the path of a fresh link that begins a session for the wallet's pages with the
+        rights of a caller, None where there are none. Raises `BusyError`."""
+        return f"/open/{self._sessions.link(caller)}" if self._wallet_page else None
 
     async def _answer_wallet(
         self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool
     ) -> Reply:
-        session = self._sessions.find(_secret_of(scope))
-        if session is None or session.access < Access.FULL:
+        session = None if services.session is None else services.session.session
+        if session is None or session.caller.access < Access.FULL:
             raise ForbiddenError(
                 "the wallet's page is opened by the link of `unchained-node wallet page`",
                 error="NO_SESSION",
             )
-        reads = PageReads(services.methods, session.access)
+        reads = PageReads(services.methods, session.caller.access)
         if parts in (["confirm"], ["send"]) and not raw:
             _check_method(scope, "POST")
-            form = await _form_of(scope, receive)
-            session.check_form(form.get("csrf", ""))
+            form = await _form_of(services, scope, receive)
             if parts == ["confirm"]:
                 view, template, title = wallet_views.confirmation, "wallet_confirm", "Send this?"
             else:
                 view, template, title = wallet_views.send, "wallet_sent", "Sent"
             facts = await view(reads, form)
-            return await self._render(f"{template}.html", 200, title, facts, csrf=session.csrf)
+            return await self._render(
+                f"{template}.html", 200, title, facts, session=services.session
+            )
         _check_method(scope, "GET", "HEAD")
         query = _query_of(scope)
         if parts == ["history.csv"]:
@@ -336,7 +349,13 @@ class Site:
             raise NotFoundError("there is no such page")
         facts = await wallet_views.overview(reads, query)
         return await self._render(
-            "wallet.html", 200, "Wallet", facts, page="wallet", path="/wallet", csrf=session.csrf
+            "wallet.html",
+            200,
+            "Wallet",
+            facts,
+            page="wallet",
+            path="/wallet",
+            session=services.session,
         )
 
 
@@ -392,12 +411,20 @@ def _fields_of(raw: bytes, most: int) -> dict[str, str]:
     return fields
 
 
-async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
+async def _form_of(services: SiteServices, scope: Scope, receive: Receive) -> dict[str, str]:
+    """Return the fields of a form; one with a session's cookie is of that session's page."""
+    form = await _read_form(scope, receive)
+    if services.session is not None:
+        services.session.check_form(form)
+    return form
+
+
+async def _read_form(scope: Scope, receive: Receive) -> dict[str, str]:
     if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
         raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
     kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if kind != b"application/x-www-form-urlencoded":
-        raise InvalidRequestError("a form is sent as application/x-www-form-urlencoded")
+    if kind != FORM_TYPE:
+        raise InvalidRequestError(f"a form is sent as {FORM_TYPE.decode()}")
     body = bytearray()
     with trio.move_on_after(FORM_SECONDS) as reading:
         more = True
@@ -414,19 +441,12 @@ async def _form_of(scope: Scope, receive: Receive) -> dict[str, str]:
     return _fields_of(bytes(body), FORM_BYTES_MAX)
 
 
-def _secret_of(scope: Scope) -> str | None:
-    given = header(scope, b"cookie")
-    if given is None:
-        return None
-    try:
-        found = SimpleCookie(given.decode("latin-1")).get(SESSION_NAME)
-    except CookieError:
-        return None
-    return None if found is None else found.value
+def _is_secure(scope: Scope) -> bool:
+    return bool(scope["scheme"] == "https")
 
 
-def _cookie(secret: str, seconds: int) -> str:
-    return f"{SESSION_NAME}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+def _let_in(path: str, login: Login) -> Reply:
+    return _redirect(path, {"set-cookie": login.set_cookie})
 
 
 def _redirect(path: str, headers: Mapping[str, str] | None = None) -> Reply:

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import trio_test, wait_all_tasks_blocked
 
+from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_raw import call
 from tests.framework.rpc_server import SampleRoom, captured
 from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher, read_json
 from unchained.node.rpc.core.errors import NotFoundError, ParseError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import NODE_OWNER, Caller, WalletRights
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 
 
 def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[str, Any]]]:
@@ -163,22 +164,11 @@ async def test_long_polls_are_counted_apart_and_end_with_their_caller() -> None:
     assert room.waiting == 0
 
 
-class Unlimited:
-    """What a token may spend that may spend everything."""
-
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
-        """Count nothing."""
-        return True
-
-    def release(self, txid: bytes) -> None:
-        """Count nothing."""
-
-
 @trio_test
 async def test_calls_of_tokens_take_no_place_of_the_owners() -> None:
     room = SampleRoom()
     made, _ = dispatcher(room, calls=1, queued=0, token_calls=2, token_queued=1)
-    bearer = Caller(Access.PUBLIC, WalletRights("shop", frozenset(), Unlimited()))
+    bearer = Caller(Access.PUBLIC, endless_rights("shop"))
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(made.answer, call("test.wait"), bearer)

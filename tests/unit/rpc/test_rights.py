@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.framework.endless_token import endless_rights
 from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.openrpc import Discovery
 from unchained.node.rpc.core.registry import Access, Method, Registry, Scope
@@ -12,7 +13,6 @@ from unchained.node.rpc.core.rights import (
     STRANGER,
     WALLET_PARAMETER,
     Caller,
-    WalletRights,
     current_caller,
 )
 from unchained.node.rpc.methods.rooms import ROOMS
@@ -23,18 +23,8 @@ OF_NO_WALLET = {"chain.params", "chain.tip", "mempool.fee_estimate", "wallet.lis
 """What tokens may call that names no wallet: of the chain alone, or filtered."""
 
 
-class Endless:
-    """An allowance without end."""
-
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> None:
-        """Count nothing."""
-
-    def release(self, txid: bytes) -> None:
-        """Count nothing."""
-
-
 def bearer(*scopes: Scope, wallet: str = "shop") -> Caller:
-    return Caller(Access.PUBLIC, WalletRights(wallet, frozenset(scopes), Endless()))
+    return Caller(Access.PUBLIC, endless_rights(wallet, *scopes))
 
 
 def has_wallet(found: Method) -> bool:

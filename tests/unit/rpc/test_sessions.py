@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 
+from unchained.node.base.clock import SystemClock
 from unchained.node.rpc.core.errors import BusyError, ForbiddenError, UnauthorizedError
-from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.sessions import (
     COOKIE,
+    CSRF_HEADER,
+    FORM_TYPE,
     IDLE_SECONDS,
     LINK_SECONDS,
     LINKS_MAX,
@@ -17,6 +22,7 @@ from unchained.node.rpc.http.sessions import (
     SESSIONS_MAX,
     Sessions,
 )
+from unchained.node.rpc.http.tokens import TokenBook
 
 
 def cookie_of(set_cookie: str) -> bytes:
@@ -30,7 +36,7 @@ async def test_a_link_opens_one_session_with_the_rights_of_who_asked() -> None:
     login = sessions.log_in(code, secure=False)
     assert login.session.caller is reader
     assert sessions.find(cookie_of(login.set_cookie)) is login.session
-    with pytest.raises(UnauthorizedError, match="has been used"):
+    with pytest.raises(UnauthorizedError, match=r"has been used.*wallet page"):
         sessions.log_in(code, secure=False)
     for wrong in ("", "00" * 32, "\udc80"):
         with pytest.raises(UnauthorizedError):
@@ -105,13 +111,90 @@ async def test_the_session_that_was_idle_longest_makes_room() -> None:
 
 async def test_what_changes_something_takes_the_csrf_token() -> None:
     sessions = Sessions()
-    session, other = (
-        sessions.log_in(sessions.link(NODE_OWNER), secure=False).session for _ in range(2)
-    )
-    session.check_csrf(session.csrf.encode())
-    for wrong in (None, b"", other.csrf.encode(), session.csrf.encode() + b"0"):
+    one, other = (sessions.log_in(sessions.link(NODE_OWNER), secure=False) for _ in range(2))
+    cookie, right = cookie_of(one.set_cookie), one.session.csrf.encode()
+    for reading in ("GET", "HEAD"):
+        read = sessions.admit(reading, {b"cookie": cookie})
+        assert read is not None
+        assert (read.session, read.proven) == (one.session, True)
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "get"):
+        for kind in (b"application/json", b"text/plain", b"multipart/form-data", None):
+            headers = {b"cookie": cookie} | ({} if kind is None else {b"content-type": kind})
+            with pytest.raises(ForbiddenError, match="CSRF"):
+                sessions.admit(method, headers)
+            written = sessions.admit(method, headers | {CSRF_HEADER: right})
+            assert written is not None
+            assert written.proven
+    wrong = (b"", other.session.csrf.encode(), right[:-1], right + b"0", "ä".encode())
+    for kind in (b"application/json", FORM_TYPE):
+        for given in wrong:
+            headers = {b"cookie": cookie, b"content-type": kind, CSRF_HEADER: given}
+            with pytest.raises(ForbiddenError, match="CSRF"):
+                sessions.admit("POST", headers)
+    assert sessions.admit("POST", {b"content-type": FORM_TYPE, CSRF_HEADER: right}) is None
+
+
+async def test_a_form_may_give_the_csrf_token_in_a_field() -> None:
+    sessions = Sessions()
+    one, other = (sessions.begin(NODE_OWNER, secure=False) for _ in range(2))
+    cookie = cookie_of(one.set_cookie)
+    for kind in (FORM_TYPE, FORM_TYPE.upper() + b"; charset=utf-8"):
+        form = sessions.admit("POST", {b"cookie": cookie, b"content-type": kind})
+        assert form is not None
+        assert not form.proven
+        form.check_form({"csrf": one.session.csrf, "other": "x"})
+        for wrong in ("", other.session.csrf, one.session.csrf[:-1], "ä", "\udc80"):
+            with pytest.raises(ForbiddenError, match="CSRF"):
+                form.check_form({"csrf": wrong})
         with pytest.raises(ForbiddenError, match="CSRF"):
-            session.check_csrf(wrong)
+            form.check_form({})
+    # What the header has proven needs no field.
+    headers = {b"cookie": cookie, b"content-type": FORM_TYPE}
+    proven = sessions.admit("POST", headers | {CSRF_HEADER: one.session.csrf.encode()})
+    assert proven is not None
+    proven.check_form({})
+
+
+@pytest.mark.parametrize("how", ["revoked", "wallet forgotten", "wallet renamed"])
+async def test_sessions_and_links_end_with_the_token_that_they_were_made_with(
+    how: str, tmp_path: Path
+) -> None:
+    book = TokenBook(tmp_path / "rpc.tokens", SystemClock())
+    token, secret = book.create("shop", [Scope.READ])
+    _, other_secret = book.create("other", [Scope.READ])
+    caller, other = book.caller(secret), book.caller(other_secret)
+    assert caller is not None
+    assert other is not None
+    sessions = Sessions()
+    link = sessions.link(caller)
+    ended, kept, owners = (
+        cookie_of(sessions.begin(who, secure=False).set_cookie)
+        for who in (caller, other, NODE_OWNER)
+    )
+    assert sessions.find(ended) is not None
+    if how == "revoked":
+        assert book.revoke(token.id)
+    elif how == "wallet forgotten":
+        book.forget_wallet("shop")
+    else:
+        # Its rights name a wallet that another one may be called by.
+        book.rename_wallet("shop", "store")
+    assert sessions.find(ended) is None
+    with pytest.raises(UnauthorizedError):
+        sessions.log_in(link, secure=False)
+    assert sessions.find(kept) is not None
+    assert sessions.find(owners) is not None
+    assert len(sessions) == 2
+
+
+async def test_only_digests_are_kept() -> None:
+    sessions = Sessions()
+    code = sessions.link(NODE_OWNER)
+    secret = cookie_of(sessions.begin(NODE_OWNER, secure=False).set_cookie).partition(b"=")[2]
+    kept = {repr(key) for rows in (sessions._links, sessions._sessions) for key in rows}
+    assert len(kept) == 2
+    for text in (code, secret.decode()):
+        assert not any(text in row or repr(bytes.fromhex(text)) == row for row in kept)
 
 
 async def test_other_cookies_are_no_session() -> None:
@@ -123,3 +206,5 @@ async def test_other_cookies_are_no_session() -> None:
     assert sessions.find(b"not" + ours) is None
     assert sessions.find(b"theme=dark; " + ours + b"; a=b") is login.session
     assert sessions.find(f"{COOKIE}={'00' * 32}".encode()) is None
+    for wrong in (ours[:-1], ours + b"0", ours.upper(), f"{COOKIE}={'ä' * 64}".encode()):
+        assert sessions.find(wrong) is None

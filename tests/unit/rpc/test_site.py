@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
+from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
 
@@ -80,7 +82,8 @@ class Browser:
 
     def __init__(self, access: PageAccess = "loopback", **results: Any) -> None:
         self.methods = Methods({name.replace("__", "."): value for name, value in results.items()})
-        self.site = Site(access, SystemClock(), InlineRunner(), REG)
+        self.sessions = Sessions()
+        self.site = Site(access, SystemClock(), InlineRunner(), REG, self.sessions)
         self.given = STRANGER
 
     async def ask(
@@ -90,16 +93,20 @@ class Browser:
         *,
         body: bytes = b"",
         client: str = "127.0.0.1",
+        scheme: str = "http",
         **headers: str,
     ) -> Reply:
         target, _, query = path.partition("?")
         sent = {"host": "127.0.0.1:8655", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        given_headers = [(k.encode(), v.encode("latin-1")) for k, v in sent.items()]
+        session = self.sessions.admit(method, dict(given_headers))
         scope: Scope = {
             "type": "http",
+            "scheme": scheme,
             "method": method,
             "path": target,
             "query_string": query.encode(),
-            "headers": [(k.encode(), v.encode("latin-1")) for k, v in sent.items()],
+            "headers": given_headers,
             "client": (client, 5),
             "state": {},
         }
@@ -112,7 +119,7 @@ class Browser:
         async def send(message: Message) -> None:
             out.append(message)
 
-        services = SiteServices(self.methods, Tokens(), events, self.given)
+        services = SiteServices(self.methods, Tokens(), events, self.given, session)
         await self.site.serve(services, scope, receive, send)
         start, *rest = out
         return Reply(
@@ -185,9 +192,52 @@ async def test_a_session_is_begun_by_the_token_kept_and_ended() -> None:
     session = cookie.split(";")[0]
     assert (await browser.ask("/live", cookie=session)).status == 200
     assert (await browser.ask("/live", cookie=session[:-1] + "x")).status == 401
-    ended = await browser.ask("/logout", "POST", cookie=session, **FORM)
+    csrf = csrf_in((await browser.ask("/search", cookie=session)).text)
+    for wrong in (b"", b"csrf=" + b"00" * 32, b"csrf=%C3%A4"):
+        refused = await browser.ask("/logout", "POST", body=wrong, cookie=session, **FORM)
+        assert refused.status == 403
+    assert (await browser.ask("/live", cookie=session)).status == 200
+    body = f"csrf={csrf}".encode()
+    ended = await browser.ask("/logout", "POST", body=body, cookie=session, **FORM)
+    assert ended.status == 303
     assert "Max-Age=0" in ended.headers["set-cookie"]
     assert (await browser.ask("/live", cookie=session)).status == 401
+
+
+def csrf_in(page: str) -> str:
+    return re.findall(r'name="csrf" value="([0-9a-f]{64})"', page)[0]
+
+
+@pytest.mark.parametrize("path", ["/verify/" + "00" * 32, "/receipt", "/logout"])
+async def test_every_form_of_a_session_is_of_its_own_pages(path: str) -> None:
+    browser = Browser("token", coin__verify=BusyError(), transfer__verify_receipt=BusyError())
+    one, other = (browser.sessions.begin(Caller(Access.READ), secure=False) for _ in range(2))
+    cookie = one.set_cookie.partition(";")[0]
+    for csrf in ("", other.session.csrf, one.session.csrf[:-1]):
+        body = f"receipt=00&csrf={csrf}".encode()
+        refused = await browser.ask(path, "POST", body=body, cookie=cookie, **FORM)
+        assert refused.status == 403
+    assert browser.methods.asked == []
+    # By the header as well, which pages with script send.
+    headers = {"x_csrf_token": one.session.csrf, "cookie": cookie, **FORM}
+    taken = await browser.ask(path, "POST", body=b"receipt=00", **headers)
+    assert taken.status == (303 if path == "/logout" else 429)
+
+
+async def test_under_tls_the_cookie_goes_no_other_way() -> None:
+    browser = Browser("token")
+    body = b"token=" + TOKEN.encode()
+    for scheme, secure in (("http", False), ("https", True)):
+        reply = await browser.ask("/login", "POST", body=body, scheme=scheme, **FORM)
+        cookie = reply.headers["set-cookie"]
+        assert ("Secure" in cookie.split("; ")) == secure
+        session = browser.sessions.find(cookie.partition(";")[0].encode())
+        assert session is not None
+        body_out = f"csrf={session.csrf}".encode()
+        ended = await browser.ask(
+            "/logout", "POST", body=body_out, scheme=scheme, cookie=cookie.partition(";")[0], **FORM
+        )
+        assert ("Secure" in ended.headers["set-cookie"].split("; ")) == secure
 
 
 async def test_a_form_of_another_page_begins_no_session() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.http import tokens
@@ -196,6 +198,34 @@ def test_a_revoked_token_spends_nothing_more(kept: Book) -> None:
     with pytest.raises(SpendingLimitError):
         caller.rights.allowance.reserve(txid(1), 1)
     caller.rights.allowance.release(txid(1))
+
+
+@pytest.mark.parametrize("how", ["revoke", "forget", "rename"])
+async def test_who_waits_hears_of_a_token_that_is_revoked(kept: Book, how: str) -> None:
+    token, secret = kept.book.create("shop", [Scope.READ])
+    _, other_secret = kept.book.create("other", [Scope.READ])
+    caller, other = kept.book.caller(secret), kept.book.caller(other_secret)
+    assert caller is not None
+    assert other is not None
+    change = {
+        "revoke": lambda: kept.book.revoke(token.id),
+        "forget": lambda: kept.book.forget_wallet("shop"),
+        "rename": lambda: kept.book.rename_wallet("shop", "store"),
+    }[how]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other.wait_revoked)
+        async with trio.open_nursery() as waiting:
+            for _ in range(2):
+                waiting.start_soon(caller.wait_revoked)
+            await trio.testing.wait_all_tasks_blocked()
+            # As the node does it, in a thread of its own.
+            await trio.to_thread.run_sync(change)
+        await caller.wait_revoked()
+        assert (caller.stands(), other.stands()) == (False, True)
+        assert len(nursery.child_tasks) == 1
+        nursery.cancel_scope.cancel()
+    kept.book.forget_wallet("other")
+    assert not other.stands()
 
 
 def test_nothing_is_reserved_that_could_not_be_written(

@@ -83,8 +83,9 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     (elsewhere / "again.wallet").unlink()
     with pytest.raises(FileInTheWayError, match=r"/again\.db is there already"):
         read_backup(path, REG).restore(elsewhere, "again", REG)
-    with pytest.raises(BadWalletNameError):
-        read_backup(path, REG).restore(elsewhere, "../again", REG)
+    for name in ("../again", "-again"):
+        with pytest.raises(BadWalletNameError):
+            read_backup(path, REG).restore(elsewhere, name, REG)
     wallet.close()
 
 

@@ -117,6 +117,17 @@ def test_names_stay_inside_the_directory(name: str, tmp_path: Path) -> None:
         wallet_path(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["-", "-x", "--help"])
+def test_no_wallet_is_given_a_name_that_reads_as_an_option(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadWalletNameError, match="no - at the beginning"):
+        save_new(keystore(), tmp_path, name)
+    assert wallet_names(tmp_path) == []
+    # One that has such a name from before can still be opened, and be called otherwise.
+    keystore().save_new(wallet_path(tmp_path, name))
+    assert wallet_names(tmp_path) == [name]
+    save_new(keystore(), tmp_path, "x-")
+
+
 def test_no_passphrase_only_when_asked_for() -> None:
     with pytest.raises(EmptyPassphraseError):
         keystore("")
