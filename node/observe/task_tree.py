@@ -70,7 +70,7 @@ def _calls(task: trio.lowlevel.Task) -> Iterator[str]:
         # Its frames run: they cannot be walked from within.
         yield "(this call)"
         return
-    for frame in stackscope.extract(task, recurse_child_tasks=False).frames:
+    for frame in stackscope.extract(task, with_contexts=False, recurse_child_tasks=False).frames:
         code = frame.pyframe.f_code
         if "/trio/" not in code.co_filename and not frame.hide:
             yield f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.lineno} {code.co_name}"
