@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.processes import PATIENCE_S, NodeHome
+from tests.framework.processes import PATIENCE_S, NodeHome, NodeProcess
 
 ROOT = Path(__file__).parents[2]
 ANCHORS, COINS = 150, 4
@@ -23,16 +23,17 @@ CALLS_MAX = 40_000
 pytestmark = pytest.mark.slow
 
 
-def started(home: NodeHome, name: str, *flags: str) -> tuple[str, ...]:
-    """Start a node whose steps are counted; return the flags that lead to it."""
+def started(home: NodeHome, name: str, *flags: str) -> tuple[NodeProcess, tuple[str, ...]]:
+    """Start a node whose steps are counted; return it, and the flags that lead to it."""
     where = ("--network", "reg", "--data-dir", str(home.data_dir(name)))
-    home.start(
+    process = home.start(
         *("-m", "tests.framework.loop_work", str(home.path / f"{name}.json")),
         *("start", "--json", *where, *flags),
         program=[sys.executable],
         env={"PYTHONPATH": str(ROOT)},
-    ).wait_event("node.started", timeout_s=3 * PATIENCE_S)
-    return where
+    )
+    process.wait_event("node.started", timeout_s=3 * PATIENCE_S)
+    return process, where
 
 
 def asked(home: NodeHome, *words: str) -> dict[str, object]:
@@ -44,7 +45,7 @@ def asked(home: NodeHome, *words: str) -> dict[str, object]:
 
 def test_no_step_of_the_loop_is_long(home: NodeHome) -> None:
     listen = ("--listen", "/ip4/127.0.0.1/tcp/0")
-    one = started(home, "one", *listen)
+    first, one = started(home, "one", *listen)
     asked(home, "wallet", "create", "--no-passphrase", *one)
     asked(home, "mine", "generate", str(ANCHORS), "--coins", str(COINS), *one)
     asked(home, "wallet", "rescan", *one)
@@ -54,13 +55,15 @@ def test_no_step_of_the_loop_is_long(home: NodeHome) -> None:
     home.run("node", "tasks", "--json", *one)
     listening = asked(home, "net", "info", *one)["addresses"]
     assert isinstance(listening, list)
-    two = started(home, "two", "--bootstrap", listening[0])
+    second, two = started(home, "two", "--bootstrap", listening[0])
     deadline = time.monotonic() + 5 * PATIENCE_S
     while asked(home, "chain", "tip", *two)["height"] != ANCHORS:
         assert time.monotonic() < deadline, "it does not catch up"
         time.sleep(0.5)
-    for where in (one, two):
+    for process, where in ((first, one), (second, two)):
         assert home.run("stop", *where).returncode == 0
+        # What it counted is written last of all, after `stop` has its answer.
+        assert process.wait() == 0
     for name in ("one", "two"):
         longest = json.loads((home.path / f"{name}.json").read_text())
         long = {task: found for task, found in longest.items() if found[0] > CALLS_MAX}
