@@ -99,15 +99,12 @@ class LocalWallets:
         self._wallets = WalletManager(
             self._directory, chain, clock=SystemClock(), runner=InlineRunner(), log=log
         )
+        self._wallets.tell_of_names(TokenBook(settings.data_dir / TOKENS_FILE, SystemClock()))
         self._methods = Registry(
             WalletRoom(self._wallets, chain),
             PaymentRoom(self._wallets),
             ProofRoom(self._wallets),
-            KeepingRoom(
-                self._wallets,
-                TokenBook(settings.data_dir / TOKENS_FILE, SystemClock()),
-                InlineRunner(),
-            ),
+            KeepingRoom(self._wallets),
             ContractRoom(self._wallets),
         )
 

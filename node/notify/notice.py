@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -13,10 +13,14 @@ Subject = Literal["wallet", "invoice", "anchor", "reorg"]
 """What notices are about, as the settings name it."""
 
 
+CHAIN_LOG: Final = "chain"
+"""What the chain's log is called; those of wallets have 16 hexadecimal digits."""
+
+
 class Notice(msgspec.Struct, frozen=True):
     """Something that happened. `event` is its dotted name; `key` names what it is about, an id in
-    hex; `wallet` is empty for what is of the chain. `sequence` is that of the wallet's log, or of
-    the chain's."""
+    hex; `wallet` is empty for what is of the chain. `sequence` is that of the wallet's log, whose
+    id is `log`, or of the chain's."""
 
     network: str
     subject: Subject
@@ -26,24 +30,24 @@ class Notice(msgspec.Struct, frozen=True):
     key: str
     height: int | None
     data: EventData
+    log: str = CHAIN_LOG
 
     @property
     def id(self) -> str:
-        """What tells this notice from every other one of the node."""
-        return f"{self.network}.{self.wallet or '-'}.{self.sequence}"
+        """What tells this notice from every other one of the node, for all time."""
+        return f"{self.network}.{self.log}.{self.sequence}"
 
     @classmethod
-    def of_wallet(cls, network: str, wallet: str, event: WalletEvent) -> Notice:
-        """Return what an entry of a wallet's log is told as."""
+    def of_wallet(cls, network: str, wallet: str, log: str, event: WalletEvent) -> Notice:
+        """Return what an entry of a wallet's log is told as; `log` is that log's id."""
         change = event.change
         if isinstance(change, InvoiceChange):
             subject: Subject = "invoice"
             key, height = change.tag.hex(), None
         else:
             subject, key, height = "wallet", change.key.hex(), change.height
-        return cls(
-            network, subject, wallet, event.sequence, change.name, key, height, event_data(event)
-        )
+        data = event_data(event)
+        return cls(network, subject, wallet, event.sequence, change.name, key, height, data, log)
 
 
 class NoticeTarget(Protocol):

@@ -120,7 +120,9 @@ class Notifier:
 
     async def _serve_wallet(self, target: NoticeTarget, name: str) -> None:
         """Serve one wallet until it is closed. Raises `WalletError`."""
-        cursor = await self._wallets.call(name, lambda wallet: wallet.events.cursor(target.name))
+        cursor, log = await self._wallets.call(
+            name, lambda wallet: (wallet.events.cursor(target.name), wallet.events.log_id)
+        )
         if cursor is None:
             # what a new or a restored wallet finds in the past is no news
             await self._wallets.wait_caught_up(name)
@@ -136,7 +138,7 @@ class Notifier:
                     async for part in parts:
                         for event in part:
                             network = self._chain.network.name
-                            await self._tell(target, Notice.of_wallet(network, name, event))
+                            await self._tell(target, Notice.of_wallet(network, name, log, event))
                             cursor = event.sequence
                             await self._note(target, name, cursor)
                         if self._wallets.last_event(name) - cursor > self._most_behind:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
-from ipaddress import ip_address
 from itertools import accumulate
 from typing import Final
 
@@ -22,6 +21,7 @@ from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.asgi import caller_of
 from unchained.node.rpc.http.web_site import WebPage
+from unchained.node.rpc.web.admission import is_of_this_machine
 
 SHORT_ID_CHARACTERS: Final = 12
 """Of an anchor's id, in exemplars."""
@@ -118,9 +118,7 @@ class MetricsPage:
         return metrics_text(self._observer.complete(statistics))
 
     def _is_open_to(self, request: Request) -> bool:
-        if self._page != "loopback" or request.client is None:
-            return False
-        return ip_address(request.client.host.partition("%")[0]).is_loopback
+        return self._page == "loopback" and is_of_this_machine(request.scope)
 
 
 def metrics_pages(observer: NodeObserver, runner: Runner, page: PageAccess) -> list[WebPage]:

@@ -179,6 +179,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
             wallet_page=settings.wallet_page,
         )
     tokens = TokenBook(parts.data_dir / TOKENS_FILE, clock)
+    parts.wallets.tell_of_names(tokens)
     rooms: list[object] = [
         node,
         ChainRoom(chain, reader, exporter, clock),
@@ -197,7 +198,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         WalletPageRoom(site),
         TokenRoom(tokens, parts.wallets, parts.runner),
         ProofRoom(parts.wallets),
-        KeepingRoom(parts.wallets, tokens, parts.runner),
+        KeepingRoom(parts.wallets),
         ContractRoom(parts.wallets),
         DbRoom(parts.store, parts.runner),
         HistoryRoom(parts.wallets, chain.queries),

@@ -23,6 +23,7 @@ from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import UInt64
 from unchained.node.wallet.errors import (
     BackupError,
+    FileInTheWayError,
     KeystoreCorruptError,
     WalletExistsError,
 )
@@ -97,19 +98,29 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.
 
-        Raises `WalletExistsError`, `BadWalletNameError`, a `KeystoreError`, OSError.
+        Raises `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, a `KeystoreError`,
+        OSError.
         """
         path = new_wallet_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             raise WalletExistsError(name)
+        store = path.with_suffix(STORE_SUFFIX)
+        try:
+            write_private(store, self.database, replace=False)
+        except FileExistsError:
+            raise FileInTheWayError(store) from None
         try:
             # the keys last: with them the wallet is there
-            write_private(path.with_suffix(STORE_SUFFIX), self.database, replace=False)
             write_private(path, self.keystore, replace=False)
-        except FileExistsError:
-            raise WalletExistsError(name) from None
-        Wallet.open(directory, name, network).close()
+        except BaseException as error:
+            store.unlink()
+            if isinstance(error, FileExistsError):
+                raise WalletExistsError(name) from None
+            raise
+        wallet = Wallet.open(directory, name, network)
+        wallet.events.rename()
+        wallet.close()
 
 
 def write_backup(wallet: Wallet, path: Path) -> int:

@@ -15,6 +15,7 @@ import msgspec
 from unchained.node.consensus.policy import replacement_fee
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.primitives.types import CoinId, Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -177,6 +178,11 @@ class ContractSpender(Spender):
         ready = [coin for coin in confirmed if not self._is_immature(coin)]
         if not ready:
             raise ContractError("the contract's coins were all minted too lately to be spent")
+        if named is None or spending.is_limited():
+            # who froze a coin may name it all the same; a token's bearer may do neither
+            ready = [coin for coin in ready if not coin.frozen]
+            if not ready:
+                raise ContractError("the contract's coins that could be spent are frozen")
         if named is not None:
             ready = _only_named(ready, named)
         worth = [coin for coin in ready if coin.value > costs.per_input]

@@ -4,6 +4,7 @@ WalletError
 ├── NoSuchWalletError             no wallet of that name
 ├── WalletClosedError             the wallet is there, but closed
 ├── WalletExistsError             a wallet of that name is there already
+├── FileInTheWayError             a file of a wallet that is gone is there already
 ├── BadWalletNameError            a name that no wallet may have
 ├── WalletLockedError             it needs the spend key: unlock the wallet
 ├── WatchOnlyError                the wallet has no spend key at all
@@ -47,6 +48,7 @@ WalletError
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from unchained.node.primitives.amounts import shortest
@@ -84,6 +86,17 @@ class WalletExistsError(WalletError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"a wallet named {name!r} is there already")
+
+
+class FileInTheWayError(WalletError):
+    """A file that belongs to no wallet is where one of a new wallet has to be."""
+
+    word = "FILE_IN_THE_WAY"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is there already, of a wallet whose keys are gone: move it away first"
+        )
 
 
 class BadWalletNameError(WalletError):

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import EventsForgottenError
 from unchained.node.wallet.records import HistoryChange, InvoiceChange, WalletEvent
@@ -15,14 +16,29 @@ EVENTS_KEPT: Final = 100_000
 """Entries of the log that are kept; the oldest go first."""
 
 _LAST: Final = "last event"
+_LOG: Final = "log"
 _change = msgspec.msgpack.Decoder(HistoryChange | InvoiceChange)
 
 
 class EventRecords:
     """The part of a wallet's file that holds its log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, randomness: Randomness = SYSTEM) -> None:
         self._database = database
+        self._randomness = randomness
+        if database.number(_LOG) is None:
+            self.rename()
+
+    @property
+    def log_id(self) -> str:
+        """What tells this log from every other one, also from one of the same wallet that began
+        anew and numbers its entries from 1 on."""
+        return f"{self._database.number(_LOG) or 0:016x}"
+
+    def rename(self) -> None:
+        """Take the log for another one from here on: it was copied from a backup, and may come to
+        tell under the same numbers of other things."""
+        self._database.put_number(_LOG, int.from_bytes(self._randomness.token_bytes(8)))
 
     @property
     def last(self) -> int:

@@ -29,6 +29,9 @@ from unchained.node.wallet.wallet_store import WalletStore
 DEFAULT_CONFIRMATIONS: Final = 32
 """Votes after which an invoice is confirmed unless it asks for another number."""
 
+UNCONFIRMED_READ: Final = 1_000
+"""Paid invoices without their votes that are read at a time."""
+
 _COLUMNS: Final = (
     "tag, created_ms, expires_ms, cancelled_ms, status, received, pending, confirmed, secret"
 )
@@ -57,6 +60,14 @@ class InvoicePayment(msgspec.Struct, frozen=True, gc=False):
     value: int
     height: int | None
     seen_ms: int
+
+
+class Unconfirmed(msgspec.Struct, frozen=True, gc=False):
+    """Paid invoices that have not had the votes that they ask for, each with the height of the
+    anchor that completed it. `after`: where to read on, None if these are the last."""
+
+    invoices: tuple[tuple[Invoice, int], ...] = ()
+    after: bytes | None = None
 
 
 class InvoiceBook:
@@ -187,13 +198,14 @@ class InvoiceBook:
         )
         return _change(msgspec.structs.replace(new, confirmed=False))
 
-    def unconfirmed(self, limit: int = 1_000) -> list[tuple[Invoice, int]]:
-        """Return paid invoices that have not had the votes that they ask for, each with the height
-        of the anchor that completed it."""
+    def unconfirmed(self, after: bytes = b"") -> Unconfirmed:
+        """Return some of the paid invoices that have not had the votes that they ask for."""
         rows = self._store.rows(
             f"""SELECT {_COLUMNS} FROM invoices
-                WHERE confirmed = 0 AND status IN (2, 3, 5) LIMIT ?""",  # noqa: S608
-            limit,
+                WHERE confirmed = 0 AND status IN (2, 3, 5) AND tag > ?
+                ORDER BY tag LIMIT ?""",  # noqa: S608
+            after,
+            UNCONFIRMED_READ,
         )
         found = []
         for row in rows:
@@ -201,7 +213,7 @@ class InvoiceBook:
             height = paid_height(invoice, self.payments(invoice.tag))
             if height is not None:
                 found.append((invoice, height))
-        return found
+        return Unconfirmed(tuple(found), rows[-1][0] if len(rows) == UNCONFIRMED_READ else None)
 
     def confirm(self, tags: Collection[bytes], now_ms: int) -> None:
         """Note that paid invoices have the votes that they ask for."""

@@ -32,6 +32,7 @@ from unchained.node.wallet.keystore import (
     save_new,
     wallet_names,
 )
+from unchained.node.wallet.open_wallet import OpenWallet
 from unchained.node.wallet.orders import (
     ConsolidationOrder,
     Gathered,
@@ -46,14 +47,20 @@ from unchained.node.wallet.orders import (
     made_before,
     note,
     note_again,
+    note_signed,
     plan,
 )
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
-from unchained.node.wallet.records import AccountRef, Outgoing, Payee, ScanProgress, WalletInfo
+from unchained.node.wallet.records import (
+    AccountRef,
+    Outgoing,
+    Payee,
+    ScanProgress,
+    WalletInfo,
+)
 from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
-from unchained.node.wallet.wallet_follower import OpenWallet
 from unchained.node.wallet.wallet_keeper import WalletKeeper
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage import schema
@@ -91,8 +98,8 @@ class WalletManager(WalletKeeper):
         """Make a wallet, open it, locked, and return its mnemonic, to be written down.
 
         With a `mnemonic` that one is restored, from height `birth` on, 0 unless given. Raises
-        `MnemonicError`, `WalletExistsError`, `BadWalletNameError`, `EmptyPassphraseError`,
-        `BadBirthError`, OSError.
+        `MnemonicError`, `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`,
+        `EmptyPassphraseError`, `BadBirthError`, OSError.
         """
         if birth is None:
             # a reorganisation may yet bring a payment below the present tip
@@ -118,6 +125,7 @@ class WalletManager(WalletKeeper):
                 allow_empty=allow_empty,
                 randomness=self._randomness,
             )
+            self._take_name(name, is_new=mnemonic is None)
             save_new(keystore, self._directory, name)
             return secret.mnemonic()
 
@@ -132,7 +140,12 @@ class WalletManager(WalletKeeper):
         """
         exported = WatchExport.from_text(text, self.network)
         keystore = Keystore.watch(self.network, exported.accounts, exported.birth)
-        await self._runner.run(save_new, keystore, self._directory, name)
+
+        def make() -> None:
+            self._take_name(name, is_new=False)
+            save_new(keystore, self._directory, name)
+
+        await self._runner.run(make)
         await self.open(name)
 
     async def wallets(self) -> list[WalletStatus]:
@@ -342,7 +355,8 @@ class WalletManager(WalletKeeper):
         return await self.call(name, work)
 
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
-        """Send a transfer from files that signers have handed back: copies are merged.
+        """Send a transfer from files that signers have handed back: copies are merged. The wallet
+        keeps it if it spends a coin of its own or brings it one; else its `warning` says so.
 
         Raises `SigningError`, `TransferRefusedError`.
         """
@@ -350,13 +364,7 @@ class WalletManager(WalletKeeper):
         now_ms = self._clock.now_ms()
 
         def record(wallet: Wallet) -> Noted:
-            merged = merge_files(files, self.network)
-            proven = merged.finish(self.network)
-            known = wallet.store.outgoing_or_none(proven.sized.txid)
-            if known is not None:
-                # until the node has taken it again it stands as it did: replaced, abandoned, paid
-                return Noted(proven, known, is_known=True)
-            return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
+            return note_signed(wallet, merge_files(files, self.network), now_ms)
 
         async with self._sending(name) as entry:
             return await self._submit(name, await self._on(entry, record))

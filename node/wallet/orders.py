@@ -15,10 +15,10 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import AccountRef, Outgoing, Payee
+from unchained.node.wallet.plan import Prepared, payees_of
+from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.spender import Spender
-from unchained.node.wallet.unsigned import UnsignedPayee
+from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
 
 JOINS_MAX: Final = 20
@@ -131,6 +131,10 @@ class Request(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+OF_OTHERS: Final = "it moves no coins of this wallet: it was sent, and is not in its history"
+"""What is said of a transfer that is sent for others."""
+
+
 class Noted(msgspec.Struct, frozen=True):
     """A transfer that is signed and noted, and about to be sent."""
 
@@ -241,6 +245,24 @@ def note_again(wallet: Wallet, noted: Noted) -> Outgoing:
         change=known.change,
         replaces=known.replaces,
     )
+
+
+def note_signed(wallet: Wallet, merged: Unsigned, now_ms: int) -> Noted:
+    """Note a transfer that its signers handed back, if it moves coins of the wallet.
+
+    Raises `SigningError` if signatures are missing.
+    """
+    proven = merged.finish(wallet.network)
+    sized = proven.sized
+    known = wallet.store.outgoing_or_none(sized.txid)
+    if known is not None:
+        # until the node has taken it again it stands as it did: replaced, abandoned, paid
+        return Noted(proven, known, is_known=True)
+    if wallet.touches(sized):
+        return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
+    note = OutgoingNote(payees_of(sized.transfer, merged.payees), None)
+    other = Outgoing.of(sized, now_ms, None, OutgoingState.WAITING, b"", note)
+    return Noted(proven, msgspec.structs.replace(other, warning=OF_OTHERS))
 
 
 def _record(wallet: Wallet, prepared: Prepared, sized: SizedTransfer, now_ms: int) -> Outgoing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -17,10 +17,11 @@ from unchained.node.primitives.transfer import (
     OUTPUT_SIZE_SURCHARGE,
     Input,
     Output,
+    Transfer,
 )
 from unchained.node.wallet.errors import BadPaymentError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.payment_request import Draft
+from unchained.node.wallet.payment_request import LOCK_PREFIX, Draft
 from unchained.node.wallet.records import Payee, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
 from unchained.node.wallet.unsigned import (
@@ -157,4 +158,17 @@ def _proven_payees(
     return tuple(
         UnsignedPayee(index, payee.payee, placed[index][1])
         for index, payee in zip(paid, payees, strict=True)
+    )
+
+
+def payees_of(
+    transfer: Transfer, named: Iterable[UnsignedPayee], own: Collection[int] = ()
+) -> tuple[Payee, ...]:
+    """Return whom a transfer pays by its outputs, those at the indexes in `own` left out: as they
+    were `named`, or by their locks."""
+    names = {payee.index: payee.payee for payee in named}
+    return tuple(
+        Payee(names.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+        for at, output in enumerate(transfer.outputs)
+        if at not in own
     )

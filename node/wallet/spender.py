@@ -24,6 +24,7 @@ from unchained.node.primitives.transfer import (
     output_id,
 )
 from unchained.node.primitives.types import Lock
+from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
@@ -252,7 +253,8 @@ class Spender:
                 (coin.account != account, f"is not of account {account}"),
                 (coin.spent_height is not None or coin.leaving, "is spent"),
                 (coin.height is None, "is not confirmed"),
-                (coin.frozen, "is frozen"),
+                # who froze it may name it all the same; a token's bearer may do neither
+                (coin.frozen and spending.is_limited(), "is frozen: a token does not spend it"),
                 (self._is_immature(coin), "is not mature"),
             ):
                 if wrong:

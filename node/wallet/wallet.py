@@ -36,15 +36,10 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.further_accounts import FurtherAccounts
 from unchained.node.wallet.history import EVERYTHING, HistoryBook, HistoryFilter
 from unchained.node.wallet.invoices import InvoiceBook
-from unchained.node.wallet.keystore import (
-    Keystore,
-    SpendSecret,
-    wallet_path,
-)
+from unchained.node.wallet.keystore import Keystore, SpendSecret, wallet_path
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.payee_book import PayeeBook
-from unchained.node.wallet.payment_request import LOCK_PREFIX
-from unchained.node.wallet.plan import Prepared
+from unchained.node.wallet.plan import Prepared, payees_of
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
 from unchained.node.wallet.records import (
     AccountRef,
@@ -108,7 +103,7 @@ class Wallet:
             seed=first.view_seed,
             randomness=randomness,
         )
-        self.events = EventRecords(self.store)
+        self.events = EventRecords(self.store, randomness)
         self.history_book = HistoryBook(self.store, self.events)
         self.invoices = InvoiceBook(self.store, self.events, randomness)
         self._load_keys()
@@ -379,17 +374,17 @@ class Wallet:
         finds = self._recogniser.transfer(sized, None, now_ms)
         if payees is None:
             own = {coin.index for coin in finds.found}
-            named = {payee.index: payee.payee for payee in proven_payees}
-            payees = [
-                Payee(named.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
-                for at, output in enumerate(sized.transfer.outputs)
-                if at not in own
-            ]
+            payees = payees_of(sized.transfer, proven_payees, own)
         secrets = tuple(
             PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared
         )
         note = OutgoingNote(tuple(payees), change, secrets)
         return self.store.put_outgoing(sized, note, finds, now_ms, replaces=replaces)
+
+    def touches(self, transfer: SizedTransfer) -> bool:
+        """Return whether a transfer spends a coin of the wallet or brings it one."""
+        finds = self._recogniser.transfer(transfer, None, 0)
+        return bool(finds.found or self.store.known_coins(finds.spends))
 
     def abandon(self, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back. It may still be included if a node has it.

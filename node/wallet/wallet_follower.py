@@ -30,9 +30,11 @@ from unchained.node.wallet.errors import (
     WalletError,
     WalletLockedError,
 )
+from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
-from unchained.node.wallet.records import Invoice, ScanProgress, WalletEvent
+from unchained.node.wallet.open_wallet import OpenWallet
+from unchained.node.wallet.records import WalletEvent
 from unchained.node.wallet.scanner import ScanStep
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import DEFAULT_COST, KdfCost
@@ -81,40 +83,6 @@ class WalletsStatistics(msgspec.Struct, frozen=True):
     rebroadcast: int
     refused: int
     listeners: ChannelStatistics
-
-
-class OpenWallet:
-    """An open wallet, with what the service keeps beside it."""
-
-    def __init__(self, wallet: Wallet) -> None:
-        self.wallet = wallet
-        self.turn = trio.Lock()
-        self.sending = trio.Lock()
-        """Held from the choice of a transfer's coins until the mempool has answered: the next may
-        spend its change."""
-        self.locks = 0
-        """How often it was locked by hand."""
-        self.deadline = math.inf
-        self.progress: ScanProgress | None = None
-        self.caught_up = trio.Event()
-        """Set once it has known all that the chain does, and when it is closed."""
-        self.failure = ""
-        self.retry_at = -math.inf
-        self.rebroadcast_at = -math.inf
-        self.last_event = wallet.events.last
-        self.news = Watch(self.last_event)
-        """The last entry of its log; set anew when it is closed."""
-        self.expiry_ms: int | None = None
-        """When the next of its invoices expires."""
-        self.unconfirmed: list[tuple[Invoice, int]] = []
-        """Invoices that wait for their votes, and the heights at which they were paid."""
-        self.refused: dict[bytes, str] = {}
-        """Transfers that the mempool would not have when they were sent again, and the rule."""
-
-    def tell(self) -> None:
-        """Wake whoever follows its log, if there is something new."""
-        if self.last_event != self.news.value:
-            self.news.set(self.last_event)
 
 
 class WalletFollower:
@@ -269,22 +237,31 @@ class WalletFollower:
         entry.unconfirmed = wallet.invoices.unconfirmed()
 
     async def _confirm(self, entry: OpenWallet) -> None:
-        """Note which paid invoices have the votes that they ask for."""
-        if entry.failure or not entry.unconfirmed:
+        """Note which paid invoices have the votes that they ask for; those that ask for more than
+        there will be do not keep the others from it."""
+        if entry.failure:
             return
-        votes = await self._link.confirmations({height for _, height in entry.unconfirmed})
-        enough = [
-            invoice.tag
-            for invoice, height in entry.unconfirmed
-            if votes.get(height, 0) >= invoice.confirmations
-        ]
-        if not enough:
-            return
-        now_ms = self._clock.now_ms()
+        found = entry.unconfirmed
         try:
-            await self._changed(entry, lambda wallet: wallet.invoices.confirm(enough, now_ms))
+            await self._confirm_of(entry, found)
+            while found.after is not None:
+                found = await self._on(entry, partial(_unconfirmed, after=found.after))
+                await self._confirm_of(entry, found)
         except WalletError as error:
             self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
+
+    async def _confirm_of(self, entry: OpenWallet, found: Unconfirmed) -> None:
+        if not found.invoices:
+            return
+        votes = await self._link.confirmations({height for _, height in found.invoices})
+        enough = [
+            invoice.tag
+            for invoice, height in found.invoices
+            if votes.get(height, 0) >= invoice.confirmations
+        ]
+        if enough:
+            now_ms = self._clock.now_ms()
+            await self._changed(entry, lambda wallet: wallet.invoices.confirm(enough, now_ms))
 
     async def _rebroadcast(self, entry: OpenWallet) -> None:
         """Send again what the mempool does not have: after a restart, an eviction, a reorg."""
@@ -496,3 +473,7 @@ class WalletFollower:
 
 def _events_since(sequence: int, wallet: Wallet) -> list[WalletEvent]:
     return wallet.events.since(sequence, EVENTS_AT_ONCE)
+
+
+def _unconfirmed(wallet: Wallet, after: bytes) -> Unconfirmed:
+    return wallet.invoices.unconfirmed(after)

@@ -6,11 +6,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
+import trio
 
 from unchained.node.wallet.backup import read_backup, write_backup
 from unchained.node.wallet.errors import (
+    FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
@@ -60,8 +63,40 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class NameRights(Protocol):
+    """Rights that go with a wallet's name. Methods block, and are called from any thread."""
+
+    def forget_wallet(self, wallet: str) -> None:
+        """End all rights to a wallet: its name is free, or another wallet's. Raises OSError."""
+
+    def rename_wallet(self, wallet: str, new: str) -> None:
+        """Let the rights to a wallet, and no others, be to its new name. Raises OSError."""
+
+
 class WalletKeeper(WalletFollower):
     """Wallets whose files can be moved. Whoever asks for it holds the wallet's turn meanwhile."""
+
+    _rights: NameRights | None = None
+
+    def tell_of_names(self, rights: NameRights) -> None:
+        """Let rights go with the names from here on. Whoever gives rights is made later than the
+        wallets."""
+        self._rights = rights
+
+    def _take_name(self, name: str, *, is_new: bool) -> None:
+        """Prepare for a wallet that is about to be made: rights to one of that name, whose files
+        somebody took away by hand, are not rights to this one. `is_new`: no `.db` file can be its
+        own. Blocks.
+
+        Raises `WalletExistsError`, `BadWalletNameError`, `FileInTheWayError`, OSError.
+        """
+        path = new_wallet_path(self._directory, name)
+        if path.exists():
+            raise WalletExistsError(name)
+        if is_new and (store := path.with_suffix(STORE_SUFFIX)).exists():
+            raise FileInTheWayError(store)
+        if self._rights is not None:
+            self._rights.forget_wallet(name)
 
     async def backup(self, name: str, path: Path) -> int:
         """Write a wallet into one file that is not there yet, read it back, and return its bytes.
@@ -74,12 +109,13 @@ class WalletKeeper(WalletFollower):
         """Make the wallet of a backup anew, as it was called or as `name`, and open it; return its
         name. It follows the chain from where it was.
 
-        Raises `BackupError`, `WalletExistsError`, a `KeystoreError`, OSError.
+        Raises `BackupError`, `WalletExistsError`, `FileInTheWayError`, a `KeystoreError`, OSError.
         """
 
         def make() -> str:
             backup = read_backup(path, self.network)
             chosen = backup.name.decode("ascii", "replace") if name is None else name
+            self._take_name(chosen, is_new=True)
             backup.restore(self._directory, chosen, self.network)
             return chosen
 
@@ -118,34 +154,51 @@ class WalletKeeper(WalletFollower):
             if confirm != name:
                 raise NotConfirmedError(name)
             contents = await self._contents(name)
-            await self._close_for_good(name)
-            await self._runner.run(_remove, wallet_path(self._directory, name))
-            self._closed.discard(name)
+            was_open = name in self._open
+            # whoever gives up waiting does not leave it half done
+            with trio.CancelScope(shield=True):
+                await self._close_for_good(name)
+                try:
+                    await self._runner.run(self._remove, name)
+                except OSError:
+                    if was_open:
+                        await self._open_now(name)
+                    raise
+                self._closed.discard(name)
         self._log.info("wallet.deleted", wallet=name)
         return contents
 
     async def rename(self, name: str, to: str) -> None:
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
-        `StillUnlockedError`, `NoSuchWalletError`, OSError."""
+        `FileInTheWayError`, `StillUnlockedError`, `NoSuchWalletError`, OSError."""
         old, new = wallet_path(self._directory, name), new_wallet_path(self._directory, to)
         async with self._moving:
             self._check_locked(name)
             was_open = name in self._open
             if not was_open and name not in self._closed:
                 raise NoSuchWalletError(name)
-            await self._close_for_good(name)
-            try:
-                await self._runner.run(_move, old, new)
-            except FileExistsError:
-                raise WalletExistsError(to) from None
-            else:
-                self._closed.discard(name)
-                name = to
-            finally:
-                if was_open:
-                    await self._open_now(name)
+            # whoever gives up waiting does not leave it half done
+            with trio.CancelScope(shield=True):
+                await self._close_for_good(name)
+                try:
+                    await self._runner.run(_move, old, new)
+                except FileExistsError:
+                    raise WalletExistsError(to) from None
                 else:
-                    self._closed.add(name)
+                    self._closed.discard(name)
+                    name, former = to, name
+                    if self._rights is not None:
+                        await self._runner.run(self._rights.rename_wallet, former, to)
+                finally:
+                    if was_open:
+                        await self._open_now(name)
+                    else:
+                        self._closed.add(name)
+
+    def _remove(self, name: str) -> None:
+        if self._rights is not None:
+            self._rights.forget_wallet(name)
+        _remove(wallet_path(self._directory, name))
 
     def _check_locked(self, name: str) -> None:
         entry = self._open.get(name)
@@ -168,16 +221,25 @@ def _remove(path: Path) -> None:
 
 def _move(old: Path, new: Path) -> None:
     """Move a closed wallet's files: after a crash at any instant its keys are under one name at
-    least. Raises FileExistsError if something has the new name."""
+    least. Raises FileExistsError if a wallet has the new name, `FileInTheWayError`."""
     old_store, new_store = old.with_suffix(STORE_SUFFIX), new.with_suffix(STORE_SUFFIX)
-    if new_store.exists():
-        raise FileExistsError(new_store)
+    if not new.exists() and new_store.exists():
+        raise FileInTheWayError(new_store)
     os.link(old, new, follow_symlinks=False)
-    for end in ("", *_BESIDE):
-        beside = old_store.with_name(old_store.name + end)
-        if beside.exists():
-            beside.rename(new_store.with_name(new_store.name + end))
-    old.unlink()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for end in ("", *_BESIDE):
+            beside = old_store.with_name(old_store.name + end)
+            if beside.exists():
+                target = new_store.with_name(new_store.name + end)
+                beside.rename(target)
+                moved.append((beside, target))
+        old.unlink()
+    except OSError:
+        for beside, target in reversed(moved):
+            target.rename(beside)
+        new.unlink()
+        raise
     _sync(old.parent)
 
 

@@ -32,6 +32,7 @@ from unchained.node.observe.alerts import ALERTS
 from unchained.node.observe.node_observer import NodeObserver, process_statistics
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.rpc.core.registry import Access, Registry
+from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.readiness import ReadinessCheck
 from unchained.node.rpc.http.server import RpcSettings, Server
@@ -283,11 +284,11 @@ async def test_calls_that_fail_inside_the_node(tmp_path: Path) -> None:
         sound = call("test.echo", {"value": 1})
         broken = call("test.unlock", {"passphrase": "x"})
         recorder = recorder_of("UnchainedRpcErrors", observer)
-        await server._dispatcher.answer(sound, Access.FULL)
+        await server._dispatcher.answer(sound, Caller(Access.FULL))
         await recorder.watch(60)
         recorder.break_now()
         for _ in range(BY_NAME["UnchainedRpcErrors"].within_s // 60):
-            await server._dispatcher.answer(broken, Access.FULL)
+            await server._dispatcher.answer(broken, Caller(Access.FULL))
             await recorder.watch(60)
         await recorder.through_healing()
         check_rule(recorder, tmp_path)

@@ -197,6 +197,23 @@ def test_a_limit_holds_for_all_ways_to_spend_and_across_restarts(shop: Shop) -> 
         pay(spender, "0.1")
 
 
+def test_a_token_is_for_no_other_wallet_of_its_wallets_name(shop: Shop) -> None:
+    new = {"passphrase": "", "no_passphrase": True, "wallet": "till"}
+    shop.owner.call("wallet.create", new, seconds=60)
+    made = shop.owner.call("token.create", {"wallet": "till", "scopes": ["read"]})
+    bearer = shop.bearer(made["secret"])
+    with pytest.raises(WalletRefusedError, match="is there already"):
+        shop.owner.call("wallet.create", new, seconds=60)
+    assert bearer.call("wallet.balance")
+    shop.owner.call("wallet.close", {"wallet": "till"})
+    for path in (shop.home.data_dir() / "wallets").glob("till.*"):
+        path.unlink()
+    shop.owner.call("wallet.create", new, seconds=60)
+    with pytest.raises(UnauthorizedError):
+        bearer.call("wallet.balance")
+    shop.owner.call("wallet.delete", {"wallet": "till", "confirm": "till"})
+
+
 def test_tokens_by_the_command_line(shop: Shop) -> None:
     where = ("--network", "reg", "--data-dir", str(shop.home.data_dir()))
     run = shop.home.run

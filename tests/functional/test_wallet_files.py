@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.wallet.errors import (
     BackupError,
     BadWalletNameError,
+    FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
@@ -162,3 +165,131 @@ async def test_of_moves_at_once_one_is_made(tmp_path: Path) -> None:
             assert {name.partition(".")[0] for name in os.listdir(tmp_path)} == left
             for name in left:
                 await wallets.delete(name, name)
+
+
+async def test_a_file_that_a_wallet_left_behind_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / "wallets"
+    async with wallet_node(directory).running() as node:
+        wallets = node.wallets
+        await wallets.create("a", "pass")
+        await wallets.backup("a", tmp_path / "a.backup")
+        left = directory / "b.db"
+        left.write_bytes(b"")
+        for made in (
+            wallets.create("b", "pass"),
+            wallets.restore_backup(tmp_path / "a.backup", "b"),
+            wallets.rename("a", "b"),
+        ):
+            with pytest.raises(FileInTheWayError, match=str(left)):
+                await made
+        assert [found.name for found in await wallets.wallets() if found.info] == ["a"]
+        left.unlink()
+        await wallets.rename("a", "b")
+
+
+class Rights:
+    """Whoever gives rights to wallets by name; `files` are those that were there when asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.told: list[tuple[str, ...]] = []
+        self.files: list[list[str]] = []
+        self.error: OSError | None = None
+
+    def _note(self, *told: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.told.append(told)
+        self.files.append(sorted(path.name for path in self._directory.glob("*.wallet")))
+
+    def forget_wallet(self, wallet: str) -> None:
+        self._note(wallet)
+
+    def rename_wallet(self, wallet: str, new: str) -> None:
+        self._note(wallet, new)
+
+
+async def test_rights_to_a_name_end_before_another_wallet_has_it(tmp_path: Path) -> None:
+    directory = tmp_path / "wallets"
+    async with wallet_node(directory).running() as node:
+        wallets = node.wallets
+        rights = Rights(directory)
+        wallets.tell_of_names(rights)
+        await wallets.create("a", "pass")
+        await wallets.backup("a", tmp_path / "a.backup")
+        view = await wallets.call("a", Wallet.export_watch)
+        await wallets.import_watch("seen", view)
+        await wallets.restore_backup(tmp_path / "a.backup", "copy")
+        assert rights.told == [("a",), ("seen",), ("copy",)]
+        for (name,), files in zip(rights.told, rights.files, strict=True):
+            assert name + ".wallet" not in files
+        # whose name it is already, keeps them
+        for made in (
+            wallets.create("a", "pass"),
+            wallets.import_watch("a", view),
+            wallets.restore_backup(tmp_path / "a.backup"),
+        ):
+            with pytest.raises(WalletExistsError):
+                await made
+        assert len(rights.told) == 3
+        await wallets.rename("copy", "other")
+        await wallets.delete("other", "other")
+        assert rights.told[3:] == [("copy", "other"), ("other",)]
+        assert "other.wallet" in rights.files[-1]
+
+
+async def test_a_wallet_whose_files_cannot_be_moved_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await funded(node, "a")
+        node.wallets.lock("a")
+        held = await total(node, "a")
+        files = set(os.listdir(tmp_path))
+
+        def fail(path: Path, *_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", fail)
+            with pytest.raises(OSError, match="No space left"):
+                await node.wallets.delete("a", "a")
+        assert await total(node, "a") == held
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", fail)
+            with pytest.raises(OSError, match="No space left"):
+                await node.wallets.rename("a", "b")
+        assert await total(node, "a") == held
+        assert {name for name in os.listdir(tmp_path) if name.endswith((".wallet", ".db"))} == {
+            name for name in files if name.endswith((".wallet", ".db"))
+        }
+
+
+async def test_a_move_whose_caller_gave_up_is_whole(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        names = node.wallets.names
+        await node.wallets.create("a", "pass")
+
+        async def give_up_while_it_is_closed(move: Awaitable[object]) -> bool:
+            gave_up = False
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    nonlocal gave_up
+                    await names.wait_for(lambda open_now: not open_now)
+                    gave_up = True
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await trio.testing.wait_all_tasks_blocked()
+                await move
+                nursery.cancel_scope.cancel()
+            return gave_up
+
+        assert await give_up_while_it_is_closed(node.wallets.rename("a", "b"))
+        (found,) = await node.wallets.wallets()
+        assert (found.name, found.info is not None) == ("b", True)
+        assert await give_up_while_it_is_closed(node.wallets.delete("b", "b"))
+        assert await node.wallets.wallets() == []
+        with pytest.raises(NoSuchWalletError):
+            node.wallets.wallet("b")

@@ -363,6 +363,31 @@ async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
             await node.wallets.abandon("a", sent.txid)
 
 
+async def test_what_moves_no_coins_of_a_wallet_is_sent_and_not_kept(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        for name in ("b", "c"):
+            await wallet(node, name)
+        to = [Payee(node.wallets.wallet("b").address(), UNC, b"")]
+        prepared = await node.wallets.call("a", lambda a: a.spender.pay(to, Fee()))
+        signed = await node.wallets.call("a", lambda a: a.sign(prepared.unsigned).to_file())
+        sent = await node.wallets.broadcast("c", [signed])
+        assert "no coins of this wallet" in sent.warning
+        assert UNC in [payee.value for payee in sent.payees]
+        await node.settle()
+        assert await node.wallets.call("c", lambda c: c.store.outgoing_or_none(sent.txid)) is None
+        assert await node.wallets.call("c", lambda c: c.history()) == []
+        (waiting,) = await node.wallets.call("b", lambda b: b.history())
+        assert waiting.key == sent.txid
+        # its own it keeps, whoever has sent it before
+        again = await node.wallets.broadcast("a", [signed])
+        assert again.warning == ""
+        assert await node.wallets.call("a", lambda a: a.store.outgoing_or_none(sent.txid))
+        await node.mine()
+        assert (await node.wallets.broadcast("c", [signed])).height == 4
+        assert await node.wallets.call("c", lambda c: c.history()) == []
+
+
 async def test_what_is_sent_again_and_refused_stays_as_it_was(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         await wallet(node, "a", 3)

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.framework.wallet_node import WalletNode, wallet_node
+from unchained.node.wallet import invoices
 from unchained.node.wallet.errors import EventsForgottenError, NoSuchWalletError
 from unchained.node.wallet.invoices import invoice_request
 from unchained.node.wallet.records import Invoice, InvoiceStatus, Payee, WalletEvent
@@ -73,6 +74,21 @@ async def test_an_invoice_is_paid_confirmed_and_told(tmp_path: Path) -> None:
         assert names(node, "shop") == expected
         found = node.wallets.wallet("shop").invoices.get(invoice.tag)
         assert (found.status, found.confirmed) == (InvoiceStatus.PAID, True)
+
+
+async def test_invoices_that_ask_for_too_many_votes_hold_no_others_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invoices, "UNCONFIRMED_READ", 1)
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 9)
+        await wallet(node, "shop")
+        asked = [await ask(node, "shop", None, count) for count in (10**6, 1, 10**6, 1, 10**6, 1)]
+        for invoice in asked:
+            await pay(node, "a", "shop", invoice)
+        await node.mine(4)
+        book = node.wallets.wallet("shop").invoices
+        assert [book.get(it.tag).confirmed for it in asked] == 3 * [False, True]
 
 
 async def test_an_invoice_expires_by_itself(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ async def test_an_anchor_is_handed_in_on_a_template_whose_transfer_has_left(way:
         header = CoinHeader.from_bytes(bytes(template.header))
         anchor = solve(header, SIM, True)
         handed_in = await room.submit(Hex(anchor.raw))
-        assert (handed_in.outcome, handed_in.anchor) == ("accepted", True)
+        assert (handed_in.status, handed_in.anchor) == ("accepted", True)
         await assert_it_counts_everywhere(scene, anchor, way)
         await go_on(scene)
 

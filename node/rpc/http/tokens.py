@@ -157,17 +157,16 @@ class TokenBook:
                 self._write(kept)
 
     def rename_wallet(self, wallet: str, new: str) -> None:
-        """Let the tokens of a wallet stay its own under another name."""
+        """Let the tokens of a wallet stay its own under another name. Those that there are for that
+        name already were for a wallet that is gone, and are revoked."""
         with self._lock:
-            if any(token.wallet == wallet for token in self._tokens.values()):
-                self._write(
-                    {
-                        key: msgspec.structs.replace(token, wallet=new)
-                        if token.wallet == wallet
-                        else token
-                        for key, token in self._tokens.items()
-                    }
-                )
+            renamed = {
+                key: msgspec.structs.replace(token, wallet=new) if token.wallet == wallet else token
+                for key, token in self._tokens.items()
+                if token.wallet != new
+            }
+            if renamed != self._tokens:
+                self._write(renamed)
 
     def caller(self, text: str) -> Caller | None:
         """Return what the bearer of a token may do, None if there is no such token."""
@@ -247,7 +246,11 @@ class TokenBook:
         if len(content) > FILE_BYTES_MAX:
             # It could not be read again, and the node would not start.
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
-        write_private(self._path, content)
+        try:
+            write_private(self._path, content)
+        except OSError as error:
+            # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._tokens = tokens
         with self._watching:
             # A watch is taken off before its loop ends.

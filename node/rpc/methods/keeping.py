@@ -8,12 +8,11 @@ from typing import Annotated
 
 import msgspec
 
-from unchained.node.base.runner import Runner
+from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.user_text import user_text
-from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
+from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError, short
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
-from unchained.node.rpc.http.tokens import TokenBook
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     Label,
@@ -121,10 +120,8 @@ class AccountInfo(msgspec.Struct, frozen=True):
 class KeepingRoom:
     """Methods that look after a wallet's files and names."""
 
-    def __init__(self, wallets: WalletManager, tokens: TokenBook, runner: Runner) -> None:
+    def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
-        self._tokens = tokens
-        self._runner = runner
 
     @method("wallet.backup", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text(
@@ -174,16 +171,19 @@ class KeepingRoom:
     ) -> Contents:
         if dry_run:
             return Contents.of(wallet, await self._wallets.contents(wallet))
-        contents = await self._wallets.delete(wallet, confirm)
-        # Another wallet may be given its name.
-        await self._runner.run(self._tokens.forget_wallet, wallet)
+        try:
+            contents = await self._wallets.delete(wallet, confirm)
+        except OSError as error:
+            raise files_failed(error, wallet) from None
         return Contents.of(wallet, contents)
 
     @method("wallet.rename", Access.FULL, timeout=KEEPING_S, errors=(WalletRefusedError,))
     @user_text("Call a wallet otherwise. It has to be locked.")
     async def rename(self, wallet: WalletName, new_wallet: WalletName) -> WalletEntry:
-        await self._wallets.rename(wallet, new_wallet)
-        await self._runner.run(self._tokens.rename_wallet, wallet, new_wallet)
+        try:
+            await self._wallets.rename(wallet, new_wallet)
+        except OSError as error:
+            raise files_failed(error, wallet) from None
         return await self._info(new_wallet)
 
     async def _info(self, wallet: str) -> WalletEntry:
@@ -279,3 +279,9 @@ def absolute_path(path: str) -> Path:
 def file_failed(error: OSError, path: Path) -> WalletRefusedError:
     """Return what a caller is told whose file cannot be read or written."""
     return WalletRefusedError(f"{path}: {error.strerror}", error="FILE_ERROR")
+
+
+def files_failed(error: OSError, wallet: str) -> WalletRefusedError:
+    """Return what a caller is told where the files of a wallet cannot be moved."""
+    line = short(os_error_line(error))
+    return WalletRefusedError(f"the files of wallet {wallet}: {line}", error="FILE_ERROR")

@@ -267,7 +267,12 @@ class PaymentRoom:
         )
 
     @method("wallet.broadcast", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
-    @user_text("Send a transfer from files that signers handed back; their signatures are joined.")
+    @user_text(
+        """Send a transfer from files that signers handed back; their signatures are joined.
+
+        One that moves no coins of the wallet is sent and not kept, and `warning` says so.
+        """
+    )
     async def broadcast(
         self,
         files: Annotated[list[Hex], msgspec.Meta(min_length=1, max_length=16)],

@@ -309,10 +309,10 @@ class Libp2pTransport:
                 self._addresses = self._announce or tuple(announced(self._bound, self.id))
                 self._switchboard.begin(nursery)
                 nursery.start_soon(self._handshakes.run)
-                doors = [ThrottledListener(listener, self) for listener in listeners]
-                nursery.start_soon(
-                    partial(trio.serve_listeners, self._inbound, doors, handler_nursery=nursery)
-                )
+                # A call for each: one call for none, where a node only dials, raises.
+                serve = partial(trio.serve_listeners, self._inbound, handler_nursery=nursery)
+                for listener in listeners:
+                    nursery.start_soon(serve, [ThrottledListener(listener, self)])
                 task_status.started()
                 await trio.sleep_forever()
         finally:

@@ -15,6 +15,7 @@ TESTS = (
     "consensus/test_transition.py",
     "consensus/test_transfers.py",
     "chain/test_core.py",
+    "chain/test_main_chain.py",
 )
 """Where each rule is raised, by name."""
 

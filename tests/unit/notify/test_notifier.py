@@ -87,6 +87,34 @@ async def test_tells_of_wallets_anchors_and_reorganisations(tmp_path: Path) -> N
         assert len({notice.id for notice in heard.notices}) == len(heard.notices)
 
 
+async def test_a_wallet_made_or_restored_anew_repeats_no_id(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path / "wallets").running() as node:
+        heard = Heard()
+        wallets = node.wallets
+        async with telling(node, heard):
+            await wallets.create("a", "pass")
+            await node.mine(1, "a")
+            await wallets.backup("a", tmp_path / "a.backup")
+            await node.mine(1, "a")
+            await wallets.delete("a", "a")
+            await wallets.restore_backup(tmp_path / "a.backup")
+            await node.mine(1, "a")
+            await wallets.delete("a", "a")
+            await wallets.create("a", "pass")
+            await node.mine(1, "a")
+        numbers = [notice.sequence for notice in heard.notices if notice.wallet]
+        assert len(set(numbers)) < len(numbers)
+        assert len({notice.id for notice in heard.notices}) == len(heard.notices)
+
+
+async def test_a_renamed_wallets_log_goes_on_under_its_ids(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await node.wallets.create("a", "pass")
+        log = node.wallets.wallet("a").events.log_id
+        await node.wallets.rename("a", "b")
+        assert node.wallets.wallet("b").events.log_id == log
+
+
 async def test_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
     node = wallet_node(tmp_path)
     heard = Heard()

@@ -22,7 +22,10 @@ from unchained.node.notify.url_target import (
     UrlTarget,
 )
 
-NOTICE = Notice("reg", "invoice", "shop", 7, "invoice.paid", "ab" * 8, None, {"status": "paid"})
+LOG = "0123456789abcdef"
+NOTICE = Notice(
+    "reg", "invoice", "shop", 7, "invoice.paid", "ab" * 8, None, {"status": "paid"}, LOG
+)
 URL = "http://shop.example/hook"
 
 
@@ -52,7 +55,7 @@ async def test_sends_json_that_is_signed() -> None:
     assert await target(posts).deliver(NOTICE)
     ((_, headers, body),) = posts.sent
     assert json.loads(body) == {
-        "id": "reg.shop.7",
+        "id": "reg.0123456789abcdef.7",
         "event": "invoice.paid",
         "network": "reg",
         "wallet": "shop",
@@ -62,7 +65,7 @@ async def test_sends_json_that_is_signed() -> None:
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.digest(b"s" * 32, signed, hashlib.sha256)).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
-    assert headers["webhook-id"] == "reg.shop.7"
+    assert headers["webhook-id"] == "reg.0123456789abcdef.7"
     posts = Posts(200)
     assert await target(posts, None).deliver(NOTICE)
     assert "webhook-signature" not in posts.sent[0][1]

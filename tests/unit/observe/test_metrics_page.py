@@ -20,12 +20,13 @@ SAMPLES_ALONE_MAX = 400
 SAMPLES_MAX = 2_000
 
 
-def request(client: str | None, access: Access) -> Request:
+def request(client: str | None, access: Access, headers: dict[str, str] | None = None) -> Request:
+    given = {"host": "127.0.0.1:8811"} | (headers or {})
     scope: dict[str, Any] = {
         "type": "http",
         "method": "GET",
         "path": "/metrics",
-        "headers": [],
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         "client": None if client is None else (client, 4000),
         "state": {CALLER: Caller(access)},
     }
@@ -105,3 +106,24 @@ async def test_who_may_see_it(page: Any, client: str | None, access: Access, sta
         else:
             assert answer.headers["content-type"].startswith("application/openmetrics-text")
             assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "192.0.2.7"},
+        {"forwarded": "for=192.0.2.7"},
+        {"x-real-ip": "192.0.2.7"},
+        {"via": "1.1 proxy"},
+        {"host": "node.example"},
+    ],
+)
+async def test_who_asks_through_a_proxy_is_not_this_machine(headers: dict[str, str]) -> None:
+    async with simulate(24) as net:
+        node = net.node()
+        await node.start()
+        page = MetricsPage(observer_of(node), InlineRunner(), "loopback")
+        answer = await page.answer(request("127.0.0.1", Access.PUBLIC, headers))
+        assert answer.status_code == 401
+        answer = await page.answer(request("127.0.0.1", Access.READ, headers))
+        assert answer.status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import threading
 from pathlib import Path
@@ -21,6 +23,7 @@ from unchained.node.rpc.http.tokens import (
     TokenError,
     TooManyTokensError,
 )
+from unchained.node.rpc.node_server import TRANSLATIONS
 from unchained.node.wallet.errors import SpendingLimitError
 
 UNC = 10**8
@@ -93,6 +96,18 @@ def test_nothing_else_lets_anybody_in(kept: Book) -> None:
     last = "0" if one[-1] != "0" else "1"
     for wrong in ("", PREFIX, mixed, one[:-1], one[:-1] + last, one + "0", one.upper(), "é"):
         assert kept.book.caller(wrong) is None
+
+
+def test_tokens_go_with_a_wallets_name_and_another_wallets_do_not(kept: Book) -> None:
+    _, stale = kept.book.create("new", [Scope.READ])
+    _, secret = kept.book.create("shop", [Scope.READ])
+    kept.book.rename_wallet("shop", "new")
+    for book in (kept.book, kept.open()):
+        caller = book.caller(secret)
+        assert caller is not None
+        assert caller.rights is not None
+        assert caller.rights.wallet == "new"
+        assert book.caller(stale) is None
 
 
 @pytest.mark.parametrize(
@@ -260,3 +275,19 @@ def test_tokens_go_with_their_wallet(kept: Book) -> None:
     for book in (kept.book, kept.open()):
         assert book.caller(one) is None
         assert book.caller(two) is not None
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    kept: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, secret = kept.book.create("shop", [Scope.READ])
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        kept.book.revoke(made.id)
+    (answer,) = [translate(caught.value) for kind, translate in TRANSLATIONS if kind is OSError]
+    assert answer.message == f"{kept.path}: No space left on device"
+    assert kept.book.caller(secret) is not None

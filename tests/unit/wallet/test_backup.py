@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import stat
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 
 from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG
+from unchained.node.wallet import backup
 from unchained.node.wallet.backup import Backup, read_backup, write_backup
 from unchained.node.wallet.contracts import hash_time_lock
 from unchained.node.wallet.errors import (
     BackupError,
     BadWalletNameError,
+    FileInTheWayError,
     WalletExistsError,
     WrongPassphraseError,
 )
@@ -77,12 +81,34 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     with pytest.raises(WalletExistsError):
         read_backup(path, REG).restore(elsewhere, "again", REG)
     (elsewhere / "again.wallet").unlink()
-    with pytest.raises(WalletExistsError):
+    with pytest.raises(FileInTheWayError, match=r"/again\.db is there already"):
         read_backup(path, REG).restore(elsewhere, "again", REG)
     for name in ("../again", "-again"):
         with pytest.raises(BadWalletNameError):
             read_backup(path, REG).restore(elsewhere, name, REG)
     wallet.close()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EEXIST])
+def test_where_the_keys_cannot_be_written_nothing_is_left(
+    wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    path, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
+    write_backup(wallet, path)
+    wallet.close()
+    write = backup.write_private
+
+    def fail_for_keys(path: Path, content: bytes, *, replace: bool = True) -> None:
+        if path.suffix == ".wallet":
+            raise OSError(error, os.strerror(error), str(path))
+        write(path, content, replace=replace)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "write_private", fail_for_keys)
+        with pytest.raises((OSError, WalletExistsError)):
+            read_backup(path, REG).restore(elsewhere, "again", REG)
+    assert os.listdir(elsewhere) == []
+    read_backup(path, REG).restore(elsewhere, "again", REG)
 
 
 def test_only_a_sound_file_is_taken(wallet: Wallet, tmp_path: Path) -> None:

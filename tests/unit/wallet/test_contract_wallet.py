@@ -97,6 +97,24 @@ def test_a_multisig_receives_and_is_spent() -> None:
         contract_history(scene.a.wallet, bytes(32))
 
 
+def test_a_frozen_coin_of_a_contract_stays_unless_it_is_named() -> None:
+    scene = Scene(2)
+    a, b = (party.wallet for party in scene.parties)
+    made = hash_time_lock(REG, b.address(), a.address(), 30)
+    lock = scene.add(made.contract, made.preimage)
+    for _ in range(2):
+        scene.a.pay(made.contract.to_text(), UNC // 2)
+        scene.mine()
+    frozen, free = (coin.coin_id for coin in b.store.coins_at(lock))
+    b.store.freeze(frozen, frozen=True)
+    assert [it.coin_id for it in b.claim(lock, Fee(1)).unsigned.inputs] == [free]
+    named = b.claim(lock, Fee(1), coins=[frozen])
+    assert [it.coin_id for it in named.unsigned.inputs] == [frozen]
+    b.store.freeze(free, frozen=True)
+    with pytest.raises(ContractError, match="frozen"):
+        b.claim(lock, Fee(1))
+
+
 def test_a_claimed_swap_in_words() -> None:
     scene = Scene(2)
     a, b = (party.wallet for party in scene.parties)

@@ -29,6 +29,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.spending import limited_by
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
@@ -120,7 +121,17 @@ def test_spends_the_change_of_its_own_waiting_transfers() -> None:
     assert scene.b.balance.confirmed == 3 * (UNC // 10)
 
 
-def test_frozen_coins_stay() -> None:
+class NoLimit:
+    """What a token may spend that may spend everything."""
+
+    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+        return True
+
+    def release(self, txid: bytes) -> None:
+        """Nothing is counted."""
+
+
+def test_frozen_coins_stay_unless_they_are_named() -> None:
     scene = Scene(2)
     store = scene.a.wallet.store
     first, second = store.coins()
@@ -129,7 +140,11 @@ def test_frozen_coins_stay() -> None:
     spender, to = scene.a.wallet.spender, scene.b.wallet.address()
     with pytest.raises(InsufficientFundsError):
         spender.pay([Payee(to, UNC * 3 // 2, b"")], Fee(1))
-    with pytest.raises(NoSuchCoinError, match="frozen"):
+    prepared = spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
+    assert [spent.coin_id for spent in prepared.unsigned.inputs] == [first.coin_id]
+    (prepared,) = spender.sweep(to, Fee(1), coins=[first.coin_id])
+    assert [spent.coin_id for spent in prepared.unsigned.inputs] == [first.coin_id]
+    with limited_by(NoLimit()), pytest.raises(NoSuchCoinError, match="frozen: a token"):
         spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[first.coin_id])
     prepared = spender.pay([Payee(to, UNC // 2, b"")], Fee(1), coins=[second.coin_id])
     assert [spent.coin_id for spent in prepared.unsigned.inputs] == [second.coin_id]

@@ -1,0 +1,46 @@
+"""A wallet that is open, and how far the service has come with it."""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from unchained.node.base.fanout import Watch
+from unchained.node.wallet.invoices import Unconfirmed
+from unchained.node.wallet.records import ScanProgress
+from unchained.node.wallet.wallet import Wallet
+
+
+class OpenWallet:
+    """An open wallet, with what the service keeps beside it."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self.wallet = wallet
+        self.turn = trio.Lock()
+        self.sending = trio.Lock()
+        """Held from the choice of a transfer's coins until the mempool has answered: the next may
+        spend its change."""
+        self.locks = 0
+        """How often it was locked by hand."""
+        self.deadline = math.inf
+        self.progress: ScanProgress | None = None
+        self.caught_up = trio.Event()
+        """Set once it has known all that the chain does, and when it is closed."""
+        self.failure = ""
+        self.retry_at = -math.inf
+        self.rebroadcast_at = -math.inf
+        self.last_event = wallet.events.last
+        self.news = Watch(self.last_event)
+        """The last entry of its log; set anew when it is closed."""
+        self.expiry_ms: int | None = None
+        """When the next of its invoices expires."""
+        self.unconfirmed = Unconfirmed()
+        """The first of the invoices that wait for their votes."""
+        self.refused: dict[bytes, str] = {}
+        """Transfers that the mempool would not have when they were sent again, and the rule."""
+
+    def tell(self) -> None:
+        """Wake whoever follows its log, if there is something new."""
+        if self.last_event != self.news.value:
+            self.news.set(self.last_event)
