@@ -70,7 +70,7 @@ class NoParts:
 
 
 class Process:
-    """The process around the node, which does nothing and counts how often it shall stop."""
+    """The process around the node, which keeps levels and counts how often it shall stop."""
 
     log_level: LogLevel = "info"
     setting_rows: Sequence[tuple[str, str, str]] = (("node.network", '"reg"', "default"),)
@@ -78,12 +78,19 @@ class Process:
 
     def __init__(self) -> None:
         self.stops = 0
+        self._levels: dict[str, str] = {}
 
     def request_stop(self, _reason: str) -> None:
         self.stops += 1
 
-    def set_log_level(self, level: LogLevel, *_: Any, **__: Any) -> None:
-        self.log_level = level
+    def set_log_level(self, level: LogLevel, subsystem: str | None = None) -> None:
+        if subsystem is None:
+            self._levels.clear()
+        else:
+            self._levels[subsystem] = level
+
+    def log_levels(self) -> Mapping[str, str]:
+        return self._levels
 
 
 class NoSeries:

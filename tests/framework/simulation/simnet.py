@@ -364,5 +364,6 @@ async def simulate(
     finally:
         structlog.reset_defaults()
     for event in errors:
-        print(event.pop("exception", ""))
+        trace = event.pop("exception", "")
+        print(event, trace, sep="\n")
     assert not errors
