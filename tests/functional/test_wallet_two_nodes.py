@@ -228,6 +228,8 @@ def test_a_reorganisation_undoes_a_payment_and_does_it_again(pair: Pair) -> None
 
 def test_a_fresh_machine_finds_every_coin_from_the_words_alone(pair: Pair) -> None:
     fresh = Person(pair.ann.home, "fresh")
+    for person in (pair.ann, pair.bob):
+        pair.mine(person)
     address = pair.ann.client().call("net.info")["addresses"][0]
     node = fresh.start(*LISTEN, "--bootstrap", address)
     words = fresh.home.path / "words"
