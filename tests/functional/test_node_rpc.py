@@ -582,7 +582,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 """Parameters of methods whose required ones cannot be guessed from their types."""
 
 GUESSES: dict[str, Any] = {
-    "path": "/nowhere/file",
+    "path": "/dev/null/file",
     "names": ["height"],
     "scopes": ["read"],
     "token": "00" * 8,
