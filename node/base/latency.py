@@ -34,15 +34,6 @@ class LatencyStatistics(msgspec.Struct, frozen=True, gc=False):
         count = self.count - before.count
         return (self.seconds - before.seconds) / count if count > 0 else None
 
-    def share_above_since(self, before: LatencyStatistics, bound_s: float) -> float | None:
-        """Return which share of what was noted since an earlier snapshot took longer than one of
-        the bounds; None where nothing was noted."""
-        first = self.bounds_s.index(bound_s) + 1
-        count = self.count - before.count
-        return (
-            (sum(self.counts[first:]) - sum(before.counts[first:])) / count if count > 0 else None
-        )
-
 
 NOTHING_NOTED: Final = LatencyStatistics(BOUNDS_S, (0,) * (len(BOUNDS_S) + 1), 0.0)
 """Where nothing is measured."""

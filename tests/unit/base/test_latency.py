@@ -19,18 +19,15 @@ def test_a_bound_belongs_to_its_class_and_what_is_longer_has_one_too() -> None:
     assert found.count == 5
 
 
-def test_the_mean_and_the_share_above_a_bound_are_of_what_came_since() -> None:
+def test_the_mean_is_of_what_came_since() -> None:
     latency = Latency((0.1, 1.0))
     latency.note(100.0)
     before = latency.statistics()
     assert latency.statistics().mean_since(before) is None
-    assert latency.statistics().share_above_since(before, 0.1) is None
     for seconds in (0.05, 0.05, 0.5, 3.4):
         latency.note(seconds)
     now = latency.statistics()
     assert now.mean_since(before) == pytest.approx(1.0)
-    assert now.share_above_since(before, 0.1) == pytest.approx(0.5)
-    assert now.share_above_since(before, 1.0) == pytest.approx(0.25)
 
 
 def test_what_fails_is_counted_too() -> None:
