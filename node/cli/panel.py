@@ -149,7 +149,9 @@ def _figures(view: View) -> Table:
         ("epoch", _epoch(view)),
         ("network", _network(view)),
         ("machine", _machine(view.node.miner, view.node.control)),
-        ("ask", f"{view.rpc}   {view.next}" if view.rpc else "no RPC"),
+        # A line of its own: the way to the program may be long, and it is to be copied.
+        ("page", view.rpc or "-"),
+        ("ask", view.next if view.rpc else "no RPC"),
     ):
         table.add_row(name, shown)
     return table

@@ -58,7 +58,8 @@ def fits(shown: str) -> None:
 def test_the_first_hour(home: NodeHome) -> None:
     start, status, balance, create, send = commands()
     with typed(home, start) as panel:
-        panel.wait_text(r"ask +http://127\.0\.0\.1:\d+ +\S*unchained-node status")
+        panel.wait_text(r"page +http://127\.0\.0\.1:\d+")
+        panel.wait_text(r"ask +\S*unchained-node status")
         panel.wait_text(r"UNC earned, in wallet mining")
 
         shown = told(home, status)
