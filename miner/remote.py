@@ -14,10 +14,10 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.miner.errors import MinerError
+from unchained.miner.errors import BadJobError, MinerError
 from unchained.miner.jobs import Job, Solution
 from unchained.miner.pool import MiningPool
-from unchained.node.primitives.coin import NONCE_OFFSET
+from unchained.node.primitives.coin import HEADER_SIZE, NONCE_OFFSET
 
 RETRY_DELAY_S_MIN: Final = 1.0
 RETRY_DELAY_S_MAX: Final = 30.0
@@ -72,7 +72,7 @@ class RemoteNode(Protocol):
     async def template(self, after: bytes | None) -> Work:
         """Return work; with `after` wait for other work than that, for about a minute.
 
-        Raises NodeUnavailableError.
+        Raises NodeUnavailableError, for work as well that is not what was asked for.
         """
 
     async def submit(self, coin: bytes) -> None:
@@ -143,7 +143,8 @@ class RemoteMiner:
             node = self._nodes[self._at]
             try:
                 work = await node.template(after)
-            except NodeUnavailableError as error:
+                job = self._job(work)
+            except (NodeUnavailableError, BadJobError) as error:
                 self._log.warning("miner.node_lost", node=node.name, why=str(error))
                 self._note_refusal(isinstance(error, CredentialsRefusedError), str(error))
                 self._answers = False
@@ -162,7 +163,7 @@ class RemoteMiner:
             self._answers, after = True, work.id
             self._refusals[self._at] = 0
             delay, failed = RETRY_DELAY_S_MIN, 0
-            self._issue(work, node)
+            self._issue(job, node)
 
     def _note_refusal(self, refused: bool, why: str) -> None:
         self._refusals[self._at] = self._refusals[self._at] + 1 if refused else 0
@@ -170,10 +171,12 @@ class RemoteMiner:
             names = ", ".join(node.name for node in self._nodes)
             raise NotAdmittedError(f"{names}: {why}")
 
-    def _issue(self, work: Work, node: RemoteNode) -> None:
-        self._templates += 1
+    def _job(self, work: Work) -> Job:
+        """Return the next job, made of a template. Raises `BadJobError`."""
+        if len(work.header) != HEADER_SIZE:
+            raise BadJobError("header", f"{HEADER_SIZE} bytes", len(work.header))
         start = int.from_bytes(work.header[NONCE_OFFSET:], "big")
-        job = Job(
+        return Job(
             number=self._next_job,
             header_prefix=work.header[:NONCE_OFFSET],
             target=work.target,
@@ -182,6 +185,9 @@ class RemoteMiner:
             nonce_start=start // 2,
             nonce_count=2**63,
         )
+
+    def _issue(self, job: Job, node: RemoteNode) -> None:
+        self._templates += 1
         self._next_job += 1
         self._jobs[job.number] = node
         while len(self._jobs) > JOBS_REMEMBERED:

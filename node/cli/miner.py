@@ -36,7 +36,14 @@ from unchained.node.base.services import root_cause, stop_on_signals
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.options import JsonOption
-from unchained.node.consensus.params import MAIN
+from unchained.node.consensus.params import MAIN, NETWORKS, Network
+from unchained.node.crypto.addresses import (
+    OtherNetworkError,
+    PayeeError,
+    address_lock,
+    decode_address,
+)
+from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
 from unchained.node.rpc.client.endpoint import ClientError, Endpoint
 from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import (
@@ -54,10 +61,16 @@ SUBMIT_S: Final = 30.0
 REPORT_S: Final = 60.0
 SHOW_S: Final = 1.0
 
+_BY_CHAIN_ID: Final = {network.chain_id: network for network in NETWORKS.values()}
+
 
 def add_to(root: typer.Typer) -> None:
     """Add the command."""
     root.command("miner")(miner)
+
+
+class BadWorkError(ValueError):
+    """What a node gives is no work for this miner; the message is one line."""
 
 
 class RemoteTemplate(msgspec.Struct, frozen=True):
@@ -69,14 +82,30 @@ class RemoteTemplate(msgspec.Struct, frozen=True):
     mem_kib: int
 
 
+def network_of(address: str) -> Network:
+    """Return the network that an address is of. Raises `PayeeError` where it is of none."""
+    for network in NETWORKS.values():
+        try:
+            decode_address(network, address)
+        except OtherNetworkError:
+            continue
+        return network
+    raise OtherNetworkError("the address is of no network that is known here")
+
+
 class RpcNode:
-    """A node behind its RPC. The credentials are read anew for each call: a cookie changes."""
+    """A node behind its RPC. The credentials are read anew for each call: a cookie changes.
+
+    What it answers, it or who stands between, is not believed where that can be checked: the
+    network is one that there is, the memory is that network's, and the coins pay `address`.
+    """
 
     def __init__(self, url: str, token_file: Path | None, address: str | None) -> None:
-        # A malformed URL is refused at once.
+        """Raises ValueError for a malformed URL or address."""
         self._url = url
         self._token_file = token_file
         self._address = address
+        self._network = None if address is None else network_of(address)
         self.name = Endpoint.at(url).netloc
 
     def _client(self) -> TrioClient:
@@ -97,16 +126,37 @@ class RpcNode:
             found = await self._client().call(
                 "mine.template", given, into=RemoteTemplate, seconds=TEMPLATE_S
             )
-            return Work(
-                bytes.fromhex(found.id),
-                bytes.fromhex(found.header),
-                int(found.target, 16),
-                found.mem_kib,
-            )
+            header = bytes.fromhex(found.header)
+            target = int(found.target, 16)
+            self._check(header, target, found.mem_kib)
+            return Work(bytes.fromhex(found.id), header, target, found.mem_kib)
         except UnauthorizedError as error:
             raise CredentialsRefusedError(self._refusal(error)) from None
         except (ClientError, RpcError, OSError, ValueError) as error:
             raise NodeUnavailableError(str(error)) from None
+
+    def _check(self, raw: bytes, target: int, mem_kib: int) -> None:
+        """Raise `BadWorkError` for work of no network, or that gives no coin, or pays another."""
+        if len(raw) != HEADER_SIZE:
+            raise BadWorkError(f"it gives a header of {len(raw)} bytes, expected {HEADER_SIZE}")
+        header = CoinHeader.from_bytes(raw)
+        network = _BY_CHAIN_ID.get(header.chain_id)
+        if network is None:
+            raise BadWorkError(f"it gives work of chain {header.chain_id:#010x}, which is unknown")
+        if mem_kib != network.mem_kib:
+            raise BadWorkError(
+                f"it asks for {mem_kib} KiB of memory, network {network.name} for {network.mem_kib}"
+            )
+        if target > header.target:
+            raise BadWorkError("it gives a target that the header's own does not allow")
+        if self._network is None or self._address is None:
+            return
+        if network is not self._network:
+            raise BadWorkError(
+                f"it gives work of network {network.name}, the address is of {self._network.name}"
+            )
+        if header.lock != address_lock(decode_address(network, self._address)):
+            raise BadWorkError("it gives work that pays another address than that of --address")
 
     def _refusal(self, error: UnauthorizedError) -> str:
         if self._token_file is None:
@@ -159,6 +209,8 @@ def miner(
 ) -> None:
     try:
         nodes = [RpcNode(url, token_file, address) for url in connect]
+    except PayeeError as error:
+        raise typer.BadParameter(str(error), param_hint="--address") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--connect") from None
     if token_file is not None and not token_file.is_file():

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from unchained.node.wallet.database import Database
+from unchained.node.wallet.errors import NoSuchCoinError
 
 _KNOWN: Final[Mapping[str, Sequence[str]]] = {
     "coin": ("SELECT 1 FROM coins WHERE coin_id = ?",),
@@ -45,6 +46,12 @@ class UserRecords(Database):
             for key, secret in rows
             if wanted in _text.decode(self.sealer.unseal(secret, key)).casefold()
         ]
+
+    def check_not_frozen(self, coin_ids: Sequence[bytes]) -> None:
+        """Raise `NoSuchCoinError` where the user keeps one of some coins back."""
+        for coin_id in coin_ids:
+            if self.rows("SELECT 1 FROM frozen WHERE coin_id = ?", coin_id):
+                raise NoSuchCoinError(f"coin {coin_id.hex()} is frozen: a token does not spend it")
 
     def knows(self, kind: str, key: bytes) -> bool:
         """Return whether there is such a coin, transfer (by its txid) or contract (by its lock)."""

@@ -331,9 +331,11 @@ class Wallet:
     def sign(self, unsigned: Unsigned, *, replaces: bytes = b"") -> Unsigned:
         """Add the signatures that the wallet's keys can give; what it takes out of the wallet
         counts against the limit of whoever asks, `replaces` being the txid of a transfer whose
-        place it takes. Raises `WalletLockedError`, `WatchOnlyError`, `SpendingLimitError`."""
+        place it takes. Who has a limit spends no frozen coin. Raises `WalletLockedError`,
+        `WatchOnlyError`, `SpendingLimitError`, `NoSuchCoinError`."""
         self._unlocked()
         if spending.is_limited():
+            self.store.check_not_frozen([spent.coin_id for spent in unsigned.inputs])
             sized = SizedTransfer.of(unsigned.transfer())
             back = sum(
                 coin.value

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import itertools
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,8 +38,12 @@ SPENDING_DAY_MS: Final = 24 * 60 * 60 * 1000
 TOKENS_MAX: Final = 1_000
 """Tokens that there can be at a time."""
 
-FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Bytes of the file that are read."""
+FILE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of the file that are read: so many that each token can hold all that it may."""
+
+SPENT_EACH_MAX: Final = 96
+"""Transfers of a token, the last ones, that are kept one by one; those before are kept as one for
+each hour. No bearer fills the file of all."""
 
 PREFIX: Final = "unct_"
 """What a token begins with, so that scanners for leaked secrets know it."""
@@ -49,6 +54,7 @@ _TOKEN: Final = re.compile(
     rf"{PREFIX}([0-9a-f]{{{2 * _ID_BYTES}}})([0-9a-f]{{{2 * _SECRET_BYTES}}})"
 )
 _VERSION: Final = 1
+_HOUR_MS: Final = 60 * 60 * 1000
 
 
 class TokenError(ValueError):
@@ -67,7 +73,7 @@ class Spent(msgspec.Struct, frozen=True):
     """What a transfer takes out of a wallet, in grains, and when it was signed, in ms since 1970.
 
     `counted` is what it adds to what counts already: of a transfer and the one that it replaces
-    only one can be mined.
+    only one can be mined. Without a `txid` it stands for all of one hour, at the time of the last.
     """
 
     txid: str
@@ -211,16 +217,18 @@ class TokenBook:
             token = self._tokens.get(token_id)
             if token is None:
                 raise SpendingLimitError(amount, 0, 0)
-            counting = {entry.txid: entry for entry in self._counting(token)}
-            if txid.hex() in counting:
+            kept = self._counting(token)
+            counting = {entry.txid: entry for entry in kept if entry.txid}
+            if txid.hex() in counting or not amount:
+                # What takes nothing out counts nothing: it is not kept.
                 return False
             former = counting.get(replaced.hex())
             more = amount if former is None else max(amount - former.amount, 0)
-            spent = sum(entry.counted for entry in counting.values())
+            spent = sum(entry.counted for entry in kept)
             if spent + more > token.daily_limit:
                 raise SpendingLimitError(more, spent, token.daily_limit)
             entry = Spent(txid.hex(), amount, more, self._clock.now_ms())
-            self._put(msgspec.structs.replace(token, spent=(*counting.values(), entry)))
+            self._put(msgspec.structs.replace(token, spent=_bounded([*kept, entry])))
         return True
 
     def release(self, token_id: str, txid: bytes) -> None:
@@ -230,7 +238,8 @@ class TokenBook:
             if token is None:
                 return
             kept = tuple(e for e in self._counting(token) if e.txid != txid.hex())
-            self._put(msgspec.structs.replace(token, spent=kept))
+            if kept != token.spent:
+                self._put(msgspec.structs.replace(token, spent=kept))
 
     def _counting(self, token: Token) -> list[Spent]:
         since = self._clock.now_ms() - SPENDING_DAY_MS
@@ -241,7 +250,11 @@ class TokenBook:
 
     def _write(self, tokens: dict[str, Token]) -> None:
         """Write the file, then take it for true: another `dict` each time, so that who reads needs
-        no lock. The caller holds the lock."""
+        no lock. What has expired goes. The caller holds the lock."""
+        tokens = {
+            key: msgspec.structs.replace(token, spent=tuple(self._counting(token)))
+            for key, token in tokens.items()
+        }
         content = msgspec.json.format(msgspec.json.encode(_File(_VERSION, tuple(tokens.values()))))
         if len(content) > FILE_BYTES_MAX:
             # It could not be read again, and the node would not start.
@@ -301,6 +314,18 @@ class _Allowance:
     def release(self, txid: bytes) -> None:
         """Count a transfer no more."""
         self._book.release(self._id, txid)
+
+
+def _bounded(spent: Sequence[Spent]) -> tuple[Spent, ...]:
+    """Return entries, the oldest first, of which the older ones are joined by the hour: then they
+    count a little longer, and again where they are signed or replaced again, never less."""
+    older, last = spent[:-SPENT_EACH_MAX], spent[-SPENT_EACH_MAX:]
+    joined = []
+    for _, group in itertools.groupby(older, key=lambda entry: entry.time_ms // _HOUR_MS):
+        entries = list(group)
+        counted = sum(entry.counted for entry in entries)
+        joined.append(Spent("", counted, counted, max(entry.time_ms for entry in entries)))
+    return (*joined, *last)
 
 
 def _read(path: Path) -> tuple[Token, ...]:

@@ -53,6 +53,7 @@ class FakeNode:
         self.asked: list[tuple[float, bytes | None]] = []
         self.coins: list[bytes] = []
         self.tried = 0
+        self.work = Work(name.encode(), HEADER, 2**250, 8)
 
     async def template(self, after: bytes | None) -> Work:
         self.asked.append((trio.current_time(), after))
@@ -65,7 +66,7 @@ class FakeNode:
             await trio.sleep(50)
             if not self.up:
                 raise NodeUnavailableError("went down")
-        return Work(self.name.encode(), HEADER, 2**250, 8)
+        return self.work
 
     async def submit(self, coin: bytes) -> None:
         self.tried += 1
@@ -195,6 +196,25 @@ async def test_a_node_that_is_down_may_admit_the_miner_yet() -> None:
         down.up = True
         await trio.sleep(2 * RETRY_DELAY_S_MAX)
         assert pool.jobs[-1] is not None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Work(b"a", HEADER[:10], 2**250, 8),
+        Work(b"a", HEADER + b"x", 2**250, 8),
+        Work(b"a", HEADER, -1, 8),
+        Work(b"a", HEADER, 2**250, 2**40),
+    ],
+    ids=["short", "long", "target", "memory"],
+)
+async def test_a_node_that_gives_no_job_is_one_that_cannot_be_asked(bad: Work) -> None:
+    lying, sound = FakeNode("lying"), FakeNode("sound")
+    lying.work = bad
+    async with mining_for([lying, sound]) as (pool, miner):
+        await trio.sleep(1)
+        assert miner.statistics().node == "sound"
+        assert [job.number for job in pool.jobs if job is not None] == [1]
 
 
 class Restarted(FakeNode):

@@ -16,8 +16,10 @@ import trio.testing
 from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.http import tokens
 from unchained.node.rpc.http.tokens import (
+    FILE_BYTES_MAX,
     PREFIX,
     SPENDING_DAY_MS,
+    SPENT_EACH_MAX,
     TOKENS_MAX,
     TokenBook,
     TokenError,
@@ -253,6 +255,46 @@ def test_no_file_is_written_that_could_not_be_read(
             kept.book.reserve(spender, txid(number), 1, b"")
     book = kept.open()
     assert book.spent(book.tokens()[0]) == 1
+
+
+def test_what_takes_nothing_out_is_not_kept(kept: Book) -> None:
+    """A token of limit 0 would fill the file of all of them by signing such transfers."""
+    spender = kept.spender(limit=0)
+    before = kept.path.read_bytes()
+    for number in range(3):
+        assert not kept.book.reserve(spender, txid(number), 0, b"")
+        kept.book.release(spender, txid(number))
+    assert kept.path.read_bytes() == before
+    kept.book.revoke(spender)
+    with pytest.raises(SpendingLimitError):
+        kept.book.reserve(spender, txid(9), 0, b"")
+
+
+def test_however_often_a_token_spends_the_file_of_all_can_be_read(
+    kept: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "write_private", lambda path, content: written.append(content))
+    written: list[bytes] = []
+    limit = 2**63
+    spender = kept.spender(limit)
+    signed = 6 * SPENT_EACH_MAX
+    for number in range(signed):
+        # a day's transfers, of the largest amounts that there can be
+        kept.book.reserve(spender, txid(number), limit // signed, b"")
+        kept.clock.ms += SPENDING_DAY_MS // signed
+    (token,) = kept.book.tokens()
+    # the first of them are older than a day; of the hours before the last ones one entry is kept
+    assert token.spent[-1].txid == txid(signed - 1).hex()
+    assert [entry.txid for entry in token.spent].count("") <= 24
+    assert len(token.spent) <= SPENT_EACH_MAX + 25
+    assert kept.book.spent(token) >= (signed - 1) * (limit // signed)
+    assert len(written[-1]) * TOKENS_MAX < FILE_BYTES_MAX
+    with pytest.raises(SpendingLimitError):
+        kept.book.reserve(spender, txid(signed), limit // 100, b"")
+    kept.clock.ms += SPENDING_DAY_MS
+    assert kept.book.spent(token) == 0
+    kept.book.create("other", [Scope.SPEND])
+    assert not any(token.spent for token in kept.book.tokens()), "what has expired is kept"
 
 
 def test_who_asks_does_not_wait_for_the_file(kept: Book) -> None:

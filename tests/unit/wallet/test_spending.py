@@ -7,7 +7,7 @@ import trio
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.wallet import spending
-from unchained.node.wallet.errors import InsufficientFundsError, SpendingLimitError
+from unchained.node.wallet.errors import InsufficientFundsError, NoSuchCoinError, SpendingLimitError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
@@ -77,6 +77,19 @@ def test_a_file_that_is_signed_counts_as_well(purse: Purse) -> None:
     with spending.limited_by(counting):
         purse.wallet.sign(prepared.unsigned)
     assert list(counting.counted.values()) == [UNC // 10 + prepared.unsigned.fee]
+
+
+def test_who_has_a_limit_spends_no_frozen_coin_whatever_way(purse: Purse) -> None:
+    prepared = pay(purse, UNC // 10)
+    for spent in prepared.unsigned.inputs:
+        purse.wallet.store.freeze(spent.coin_id, frozen=True)
+    counting = Counting()
+    for spend in (purse.wallet.finish, lambda made: purse.wallet.sign(made.unsigned)):
+        with spending.limited_by(counting), pytest.raises(NoSuchCoinError, match="is frozen"):
+            spend(prepared)
+    assert counting.counted == {}
+    # who froze it may spend it all the same
+    assert purse.wallet.sign(prepared.unsigned).missing() == 0
 
 
 def test_what_was_signed_before_counts_on_when_a_later_call_fails(purse: Purse) -> None:
