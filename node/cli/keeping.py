@@ -152,7 +152,24 @@ def payee_add(
 @user_text("Show the payees of the address book.")
 def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.payee_list", wallet=wallet)
-    node.show_rows(found, ["alias", "fingerprint", "label"], "nobody yet")
+    columns = ["alias", "fingerprint", "label", "confirmed"]
+    if all(payee["confirmed"] for payee in found):
+        columns.remove("confirmed")
+    node.show_rows(found, columns, "nobody yet")
+
+
+@asking(payee_app, "confirm")
+@user_text(
+    """Let a payee who came out of a backup be paid by his name: others may have altered the backup,
+    so compare the fingerprint with his own first (`wallet payee list`)."""
+)
+def payee_confirm(node: Asker, alias: AliasArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
+    found = node.call("wallet.payee_confirm", alias=alias, wallet=wallet)
+
+    def human() -> None:
+        typer.echo(f"{harmless(found['alias'])}: fingerprint {found['fingerprint']}, confirmed")
+
+    node.show(found, human)
 
 
 @asking(payee_app, "remove")

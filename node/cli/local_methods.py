@@ -26,6 +26,7 @@ LOCAL_METHODS: Final = frozenset(
         "wallet.mnemonic",
         "wallet.name_account",
         "wallet.payee_add",
+        "wallet.payee_confirm",
         "wallet.payee_list",
         "wallet.payee_remove",
         "wallet.rename",

@@ -5,11 +5,17 @@
 
 The `.db` file goes whole: labels, payees, contracts, invoices, and what was paid to whom. Of keys
 nothing more is in clear than in the `.wallet` file; whoever has a backup sees what the wallet has.
+
+The checksum finds damage, and proves nothing: whoever can write where a backup lies can alter the
+`.db` in it, for the view key, under which that is sealed, is in clear beside it. So its layout has
+to be this program's own, and its payees are paid by name only once they are confirmed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,13 +27,16 @@ from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import UInt64
+from unchained.node.wallet.database import check_layout
 from unchained.node.wallet.errors import (
     BackupError,
     FileInTheWayError,
     KeystoreCorruptError,
+    StoreDamagedError,
     WalletExistsError,
 )
 from unchained.node.wallet.keystore import Keystore, new_wallet_path
+from unchained.node.wallet.payee_book import UNCONFIRM
 from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
@@ -92,22 +101,26 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
             Keystore.from_bytes(backup.keystore, network, "the wallet in the backup")
         except KeystoreCorruptError as error:
             raise BackupError(str(error)) from None
-        _check_image(backup.database)
-        return backup
+        with _opened(backup.database):
+            return backup
 
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.
 
-        Raises `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, a `KeystoreError`,
-        OSError.
+        Its payees are unconfirmed then. Raises `WalletExistsError`, `FileInTheWayError`,
+        `BadWalletNameError`, `BackupError`, a `KeystoreError`, OSError.
         """
         path = new_wallet_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             raise WalletExistsError(name)
         store = path.with_suffix(STORE_SUFFIX)
+        with _opened(self.database) as database:
+            database.execute(UNCONFIRM)
+            database.commit()
+            image = database.serialize()
         try:
-            write_private(store, self.database, replace=False)
+            write_private(store, image, replace=False)
         except FileExistsError:
             raise FileInTheWayError(store) from None
         try:
@@ -128,11 +141,13 @@ def write_backup(wallet: Wallet, path: Path) -> int:
     its bytes. Raises `BackupError`, OSError."""
     backup = Backup.of(wallet)
     content = backup.to_file()
+    if len(content) > BACKUP_BYTES_MAX:
+        raise BackupError(f"a backup has at most {BACKUP_BYTES_MAX} bytes, got {len(content)}")
     try:
         write_private(path, content, replace=False)
     except FileExistsError:
         raise BackupError(f"{path} is there already: name another file") from None
-    if Backup.from_file(path.read_bytes(), wallet.network) != backup:
+    if read_backup(path, wallet.network) != backup:
         raise BackupError(f"{path} does not read as written: do not rely on it")
     return len(content)
 
@@ -146,20 +161,25 @@ def read_backup(path: Path, network: Network) -> Backup:
     return Backup.from_file(path.read_bytes(), network)
 
 
-def _check_image(image: bytes) -> None:
-    """Read all of a database's content. Raises `BackupError`."""
+@contextlib.contextmanager
+def _opened(image: bytes) -> Iterator[sqlite3.Connection]:
+    """Open a database in memory, once its layout is checked and all of its content was read. Raises
+    `BackupError`."""
     if not image.startswith(_SQLITE_HEAD):
         raise BackupError("the wallet's .db in the backup is none")
-    database = sqlite3.connect(":memory:")
-    try:
-        database.deserialize(image)
-        (verdict,) = database.execute("PRAGMA quick_check").fetchone()
-    except sqlite3.Error as error:
-        raise BackupError(f"the wallet's .db in the backup cannot be read: {error}") from None
-    finally:
-        database.close()
-    if verdict != "ok":
-        raise BackupError(f"the wallet's .db in the backup is damaged: {verdict}")
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        try:
+            database.deserialize(image)
+            if not check_layout(database):
+                raise BackupError("the wallet's .db in the backup is empty")
+            (verdict,) = database.execute("PRAGMA quick_check").fetchone()
+        except sqlite3.Error as error:
+            raise BackupError(f"the wallet's .db in the backup cannot be read: {error}") from None
+        except StoreDamagedError as error:
+            raise BackupError(f"in the backup {error}") from None
+        if verdict != "ok":
+            raise BackupError(f"the wallet's .db in the backup is damaged: {verdict}")
+        yield database
 
 
 _DECODER: CanonicalDecoder[Backup] = CanonicalDecoder(Backup, max_size=BACKUP_BYTES_MAX)

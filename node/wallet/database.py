@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
 from unchained.node.wallet.tables import (
     SCHEMA,
+    SCHEMAS,
     TO_VERSION_2,
     TO_VERSION_3,
     WALLET_DB_VERSION,
@@ -50,6 +52,39 @@ def _spent_by(transfer: Transfer) -> int:
     return transfer.fee + sum(output.value for output in transfer.outputs)
 
 
+@functools.cache
+def _objects_of(version: int) -> frozenset[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMAS[version])
+        return _objects(db)
+
+
+def _objects(db: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
+    """Return what a database is made of; how its text was broken into lines is of no account."""
+    rows = db.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
+    return frozenset((*row[:3], " ".join(row[3].split())) for row in rows)
+
+
+def check_layout(db: sqlite3.Connection) -> int:
+    """Return the version of a wallet's file, 0 of one that holds nothing yet, before anything in it
+    is changed: it has the tables, indexes and triggers of that version and nothing else, for what
+    else there is would run with every change. Raises `StoreDamagedError`, sqlite3.Error."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version not in SCHEMAS:
+        raise StoreDamagedError(
+            f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
+            f"{DAMAGED_HINT}"
+        )
+    different = _objects(db) ^ _objects_of(version)
+    if different:
+        kind, name, *_ = min(different)
+        raise StoreDamagedError(
+            f"the wallet's .db file was altered: its {kind} {name[:64]!r} is not that of layout "
+            f"{version}: {DAMAGED_HINT}"
+        )
+    return version
+
+
 class Database:
     """The file of one wallet. `network_id` names the chain, `owner` the wallet: both are checked.
 
@@ -82,7 +117,11 @@ class Database:
                 check_same_thread=False,
                 cached_statements=256,
             )
-            self._open(network_id, owner)
+            try:
+                self._open(network_id, owner)
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.DatabaseError as error:
             raise StoreDamagedError(f"{path}: {error}: {DAMAGED_HINT}") from None
 
@@ -99,29 +138,23 @@ class Database:
 
     def _open(self, network_id: bytes, owner: bytes) -> None:
         db = self._db
+        version = check_layout(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
         db.create_function("spends", 2, self._spends, deterministic=True)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")
             with self.transaction():
                 self._put("network", network_id)
                 self._put("owner", owner)
-        elif version in _TO_PRESENT:
-            if self._get("owner") == owner:
-                with self.transaction():
-                    for change in _TO_PRESENT[version]:
-                        db.execute(change)
-                    if version == 1:
-                        self._put("network", network_id)
-                    db.execute(f"PRAGMA user_version = {WALLET_DB_VERSION}")
-        elif version != WALLET_DB_VERSION:
-            raise StoreDamagedError(
-                f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
-                f"{DAMAGED_HINT}"
-            )
+        elif version in _TO_PRESENT and self._get("owner") == owner:
+            with self.transaction():
+                for change in _TO_PRESENT[version]:
+                    db.execute(change)
+                if version == 1:
+                    self._put("network", network_id)
+                db.execute(f"PRAGMA user_version = {WALLET_DB_VERSION}")
         for name, expected in (("network", network_id), ("owner", owner)):
             if self._get(name) != expected:
                 raise StoreDamagedError(f"the wallet's .db file has another {name}: {DAMAGED_HINT}")

@@ -40,6 +40,7 @@ WalletError
 ├── ReserveProofError             a reserve proof that cannot be made or does not hold
 ├── PayeeBookError              a name that is none, or that is taken
 ├── NoSuchPayeeError              nobody in the address book is called so
+├── UnconfirmedPayeeError         whoever had the backup in hand may have written the payee
 ├── BackupError                   a backup that cannot be made, or of which no wallet can be made
 ├── StillUnlockedError            a wallet that is to go and is unlocked
 ├── NotConfirmedError             a wallet that is to go, and nobody confirmed its name
@@ -389,6 +390,18 @@ class NoSuchPayeeError(WalletError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"nobody in the address book is called {name[:40]!r}")
+
+
+class UnconfirmedPayeeError(WalletError):
+    """The payee came out of a backup, which others may have altered."""
+
+    word = "PAYEE_UNCONFIRMED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:40]!r} came out of a backup, which whoever had it in hand can have altered: "
+            "compare the fingerprint with the payee's own and confirm it"
+        )
 
 
 class BackupError(WalletError):

@@ -87,9 +87,7 @@ class EventRecords:
         if sequence < self.last and (not rows or rows[0][0] != sequence + 1):
             raise EventsForgottenError(sequence, self.last)
         return [
-            WalletEvent(
-                number, time_ms, _change.decode(database.sealer.unseal(secret, _bound_to(number)))
-            )
+            WalletEvent(number, time_ms, database.sealer.unseal(secret, _bound_to(number), _change))
             for number, time_ms, secret in rows
         ]
 

@@ -268,7 +268,7 @@ class InvoiceBook:
 
     def _invoice(self, row: Any) -> Invoice:
         key, created, expires, cancelled, status, received, pending, confirmed, secret = row
-        terms = _terms.decode(self._store.sealer.unseal(secret, key))
+        terms = self._store.sealer.unseal(secret, key, _terms)
         return Invoice(
             terms.tag,
             terms.account,

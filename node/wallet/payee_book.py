@@ -16,6 +16,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.wallet.errors import (
     NoSuchPayeeError,
     PayeeBookError,
+    UnconfirmedPayeeError,
 )
 from unchained.node.wallet.payment_request import payee_of
 from unchained.node.wallet.records import Payee
@@ -29,16 +30,24 @@ PAYEES_MAX: Final = 4_096
 
 _NAME: Final = re.compile(r"[^\W\d_](?:[\w .'-]{0,38}[\w.])?")
 _PAYEE: Final = "payee"
+_UNCONFIRMED: Final = "unconfirmed payee"
+_KINDS: Final = "kind IN ('payee', 'unconfirmed payee')"
+
+UNCONFIRM: Final = "UPDATE OR REPLACE labels SET kind = 'unconfirmed payee' WHERE kind = 'payee'"
+"""What a backup's payees become: whoever had the backup in hand can have written them, for what
+seals them follows from the view key, which stands in it in clear."""
 
 _entry = msgspec.msgpack.Decoder(tuple[str, str, str])
 
 
 class NamedPayee(msgspec.Struct, frozen=True, gc=False):
-    """A payee of the address book: what he is called, whom to pay, and what the user notes."""
+    """A payee of the address book: what he is called, whom to pay, and what the user notes.
+    Unconfirmed, he came out of a backup, and is not paid by his name."""
 
     name: str
     payee: str
     label: str
+    confirmed: bool = True
 
 
 def checked_name(name: str) -> str:
@@ -71,9 +80,9 @@ class PayeeBook:
         payee_of(self._network, payee)
         store, key = self._store, self._key(entry.name)
         with store.transaction():
-            if store.rows("SELECT 1 FROM labels WHERE kind = ? AND key = ?", _PAYEE, key):
+            if store.rows(f"SELECT 1 FROM labels WHERE {_KINDS} AND key = ?", key):  # noqa: S608
                 raise PayeeBookError(f"{entry.name!r} is in the address book already: remove it")
-            (count,) = store.rows("SELECT count(*) FROM labels WHERE kind = ?", _PAYEE)[0]
+            (count,) = store.rows(f"SELECT count(*) FROM labels WHERE {_KINDS}")[0]  # noqa: S608
             if count >= PAYEES_MAX:
                 raise PayeeBookError(f"an address book has at most {PAYEES_MAX} payees")
             sealed = store.sealer.seal((entry.name, entry.payee, entry.label), key)
@@ -83,34 +92,52 @@ class PayeeBook:
     def remove(self, name: str) -> None:
         """Forget a payee's name. Raises `NoSuchPayeeError`."""
         key = self._key(checked_name(name))
-        if not self._store.run("DELETE FROM labels WHERE kind = ? AND key = ?", _PAYEE, key):
+        if not self._store.run(f"DELETE FROM labels WHERE {_KINDS} AND key = ?", key):  # noqa: S608
             raise NoSuchPayeeError(name)
+
+    def confirm(self, name: str) -> NamedPayee:
+        """Take a payee who came out of a backup for who he is, and return him. Raises
+        `NoSuchPayeeError`."""
+        self._store.run(
+            "UPDATE labels SET kind = ? WHERE kind = ? AND key = ?",
+            _PAYEE,
+            _UNCONFIRMED,
+            self._key(checked_name(name)),
+        )
+        return self.find(name)
 
     def entries(self) -> list[NamedPayee]:
         """Return the payees, by name."""
-        rows = self._store.rows("SELECT key, secret FROM labels WHERE kind = ?", _PAYEE)
-        unseal = self._store.sealer.unseal
-        found = [NamedPayee(*_entry.decode(unseal(secret, key))) for key, secret in rows]
-        return sorted(found, key=lambda entry: entry.name.casefold())
+        rows = self._store.rows(f"SELECT kind, key, secret FROM labels WHERE {_KINDS}")  # noqa: S608
+        return sorted((self._read(*row) for row in rows), key=lambda entry: entry.name.casefold())
+
+    def _read(self, kind: str, key: bytes, secret: bytes) -> NamedPayee:
+        name, payee, label = self._store.sealer.unseal(secret, key, _entry)
+        return NamedPayee(name, payee, label, kind == _PAYEE)
 
     def find(self, name: str) -> NamedPayee:
         """Return a payee by name, in whatever case. Raises `NoSuchPayeeError`."""
         key = self._key(name)
-        rows = self._store.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", _PAYEE, key)
+        rows = self._store.rows(
+            f"SELECT kind, key, secret FROM labels WHERE {_KINDS} AND key = ?",  # noqa: S608
+            key,
+        )
         if not rows:
             raise NoSuchPayeeError(name)
-        return NamedPayee(*_entry.decode(self._store.sealer.unseal(rows[0][0], key)))
+        return self._read(*rows[0])
 
     def names(self) -> dict[str, str]:
-        """Return what payees are called, by what is paid."""
-        return {entry.payee: entry.name for entry in reversed(self.entries())}
+        """Return what payees are called, by what is paid; but those that are not confirmed."""
+        return {entry.payee: entry.name for entry in reversed(self.entries()) if entry.confirmed}
 
     def resolve(self, payee: Payee) -> Payee:
         """Return a payee with what his name stands for, if he is named by one. Raises
-        `NoSuchPayeeError`."""
+        `NoSuchPayeeError`, `UnconfirmedPayeeError`."""
         if not looks_like_name(payee.payee):
             return payee
         found = self.find(payee.payee)
+        if not found.confirmed:
+            raise UnconfirmedPayeeError(found.name)
         return msgspec.structs.replace(payee, payee=found.payee, name=found.name)
 
     def _key(self, name: str) -> bytes:

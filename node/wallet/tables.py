@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.wallet.errors import StoreDamagedError
+
+T = TypeVar("T")
 
 WALLET_DB_VERSION: Final = 3
 """Goes up with every change of layout."""
@@ -153,8 +156,7 @@ in the same transaction, and what is marked is worked out anew later: no way in 
 The statuses are those of `HistoryStatus` and `InvoiceStatus`; the tag of a coin and of an invoice
 is a pseudonym that shows nothing without the view key."""
 
-SCHEMA: Final = f"""
-{";".join(_REQUESTS)};
+_FIRST: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE anchors (height INTEGER PRIMARY KEY, id BLOB NOT NULL);
 CREATE TABLE coins (
@@ -205,10 +207,19 @@ CREATE TABLE contracts (
     created_ms INTEGER NOT NULL,
     preimage BLOB NOT NULL
 ) WITHOUT ROWID;
-{";".join(_HISTORY)};
 """
+
+SCHEMA: Final = ";".join((*_REQUESTS, _FIRST, *_HISTORY)) + ";"
 """Every table. A `secret` column is a sealed MessagePack value; all else is on the chain or says
 nothing about its owner but that these coins are his."""
+
+SCHEMAS: Final[Mapping[int, str]] = {
+    0: "",
+    1: _FIRST,
+    2: ";".join((*_REQUESTS, _FIRST)),
+    WALLET_DB_VERSION: SCHEMA,
+}
+"""What a file holds by its version; that of a file that is made has none yet."""
 
 TO_VERSION_2: Final = (
     *_REQUESTS,
@@ -260,11 +271,13 @@ class Sealer:
         nonce = self._randomness.token_bytes(12)
         return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(value), bound_to)
 
-    def unseal(self, sealed: bytes, bound_to: bytes) -> bytes:
-        """Return the MessagePack bytes that were sealed. Raises `StoreDamagedError`."""
+    def unseal(self, sealed: bytes, bound_to: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
+        """Return the value that was sealed; whoever has the view key can seal any bytes. Raises
+        `StoreDamagedError`."""
         try:
-            return self._cipher.decrypt(sealed[:12], sealed[12:], bound_to)
-        except (InvalidTag, ValueError):
+            raw = self._cipher.decrypt(sealed[:12], sealed[12:], bound_to)
+            return decoder.decode(raw)
+        except (InvalidTag, ValueError, msgspec.MsgspecError):
             raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
                 "put back a backup of its .db file, or move it away and rescan"

@@ -34,7 +34,7 @@ class UserRecords(Database):
         rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", kind, key)
         if not rows:
             return ""
-        return _text.decode(self.sealer.unseal(rows[0][0], key))
+        return self.sealer.unseal(rows[0][0], key, _text)
 
     def labelled(self, text: str) -> list[bytes]:
         """Return the ids of coins and transfers whose labels have a text in them, in whatever
@@ -44,7 +44,7 @@ class UserRecords(Database):
         return [
             key
             for key, secret in rows
-            if wanted in _text.decode(self.sealer.unseal(secret, key)).casefold()
+            if wanted in self.sealer.unseal(secret, key, _text).casefold()
         ]
 
     def check_not_frozen(self, coin_ids: Sequence[bytes]) -> None:
@@ -87,7 +87,7 @@ class UserRecords(Database):
         """Return lock, condition, salt and known preimage of each watched condition, by age."""
         rows = self.rows("SELECT lock, secret, preimage FROM contracts ORDER BY created_ms, lock")
         return [
-            (lock, *_condition_and_salt.decode(self.sealer.unseal(secret, lock)), preimage)
+            (lock, *self.sealer.unseal(secret, lock, _condition_and_salt), preimage)
             for lock, secret, preimage in rows
         ]
 

@@ -46,8 +46,8 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
         """Look at a wallet."""
         balance, info = wallet.balance(), wallet.info()
         rows = wallet.store.rows
-        (payees,) = rows("SELECT count(*) FROM labels WHERE kind = 'payee'")[0]
-        (labels,) = rows("SELECT count(*) FROM labels WHERE kind != 'payee'")[0]
+        (payees,) = rows("SELECT count(*) FROM labels WHERE kind LIKE '%payee'")[0]
+        (labels,) = rows("SELECT count(*) FROM labels WHERE kind NOT LIKE '%payee'")[0]
         (contracts,) = rows("SELECT count(*) FROM contracts")[0]
         (invoices,) = rows("SELECT count(*) FROM invoices")[0]
         return cls(

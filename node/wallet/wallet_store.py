@@ -292,7 +292,7 @@ class WalletStore(UserRecords):
 
     def _coin(self, row: Any) -> WalletCoin:
         coin_id = row[0]
-        salt, tag, memo = _salt_tag_memo.decode(self.sealer.unseal(row[13], coin_id))
+        salt, tag, memo = self.sealer.unseal(row[13], coin_id, _salt_tag_memo)
         return WalletCoin(
             CoinId(coin_id),
             row[1],
@@ -465,7 +465,7 @@ class WalletStore(UserRecords):
 
     def _outgoing(self, row: Any) -> Outgoing:
         sized = SizedTransfer.from_bytes(row[2], Wid(row[1]))
-        note = _outgoing_note.decode(self.sealer.unseal(row[7], row[0]))
+        note = self.sealer.unseal(row[7], row[0], _outgoing_note)
         return Outgoing.of(sized, row[3], row[4], OutgoingState(row[5]), row[6], note)
 
     def outgoing_or_none(self, txid: bytes) -> Outgoing | None:

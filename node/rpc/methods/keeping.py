@@ -94,18 +94,21 @@ class WrittenBackup(msgspec.Struct, frozen=True):
 
 @user_text(
     """A payee of the address book. Compare the `fingerprint`, which stands for all of `payee`, with
-    the one that the payee shows."""
+    the one that the payee shows. One that is not `confirmed` came out of a backup, which others may
+    have altered: he is not paid by his name before wallet.payee_confirm."""
 )
 class PayeeInfo(msgspec.Struct, frozen=True):
     alias: str
     payee: str
     fingerprint: str
     label: str
+    confirmed: bool
 
     @classmethod
     def of(cls, entry: NamedPayee) -> PayeeInfo:
         """Describe a payee."""
-        return cls(entry.name, entry.payee, fingerprint_of(entry.payee), entry.label)
+        fingerprint = fingerprint_of(entry.payee)
+        return cls(entry.name, entry.payee, fingerprint, entry.label, entry.confirmed)
 
 
 @user_text("An account of a wallet, what it is called and what it has.")
@@ -143,7 +146,10 @@ class KeepingRoom:
     @user_text(
         """Make the wallet of a backup anew, as it was called or as `wallet`, and open it, locked.
 
-        Its passphrase is the one that it had. It follows the chain from where it was.
+        Its passphrase is the one that it had. It follows the chain from where it was. Whoever had
+        the backup in hand can have altered names, labels and contracts in it, and shown addresses
+        are proven by the first unlocking alone: payees are paid by name only after
+        wallet.payee_confirm.
         """
     )
     async def restore_backup(self, path: FilePath, wallet: WalletName | None = None) -> WalletEntry:
@@ -213,6 +219,16 @@ class KeepingRoom:
     async def payee_list(self, wallet: WalletName = DEFAULT_WALLET) -> list[PayeeInfo]:
         entries = await self._wallets.call(wallet, lambda opened: _book(opened).entries())
         return [PayeeInfo.of(entry) for entry in entries]
+
+    @method("wallet.payee_confirm", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Let a payee who came out of a backup be paid by his name again, and return him: compare
+        his fingerprint with his own before."""
+    )
+    async def payee_confirm(self, alias: Alias, wallet: WalletName = DEFAULT_WALLET) -> PayeeInfo:
+        return PayeeInfo.of(
+            await self._wallets.call(wallet, lambda opened: _book(opened).confirm(alias))
+        )
 
     @method("wallet.payee_remove", Access.FULL, errors=(WalletRefusedError,))
     @user_text("Forget a payee's name.")

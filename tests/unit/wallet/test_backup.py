@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -20,11 +22,17 @@ from unchained.node.wallet.errors import (
     BackupError,
     BadWalletNameError,
     FileInTheWayError,
+    NoSuchPayeeError,
+    PayeeBookError,
+    StoreDamagedError,
+    UnconfirmedPayeeError,
     WalletExistsError,
     WrongPassphraseError,
 )
 from unchained.node.wallet.keystore import Keystore, new_secret, save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
+from unchained.node.wallet.records import Payee
+from unchained.node.wallet.tables import Sealer
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
@@ -71,7 +79,9 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     assert [entry.label for entry in again.history() if entry.label] == ["May"]
     assert again.contracts() == wallet.contracts()
     assert again.contracts()[0].preimage is not None
-    assert PayeeBook(again.store, REG).entries() == PayeeBook(wallet.store, REG).entries()
+    book = PayeeBook(again.store, REG)
+    assert not book.entries()[0].confirmed
+    assert [book.confirm("landlord")] == PayeeBook(wallet.store, REG).entries() == book.entries()
     assert again.address("savings") == wallet.address(1)
     assert again.store.last_anchor() == wallet.store.last_anchor()
     again.close()
@@ -139,4 +149,115 @@ def test_only_a_sound_file_is_taken(wallet: Wallet, tmp_path: Path) -> None:
         changed = msgspec.structs.replace(sound, **broken)
         with pytest.raises(BackupError, match=why):
             Backup.from_file(changed.to_file(), REG)
+    wallet.close()
+
+
+def altered(wallet: Wallet, path: Path, sql: str) -> None:
+    """Write a wallet's backup as whoever has it in hand may alter it: the view key is in clear."""
+    write_backup(wallet, path)
+    backup = Backup.from_file(path.read_bytes(), REG)
+    sealer = Sealer(Keystore.from_bytes(backup.keystore, REG).accounts[0].view_seed)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(backup.database)
+        rows = database.execute("SELECT key FROM labels WHERE kind LIKE '%payee'").fetchall()
+        for (key,) in rows:
+            secret = sealer.seal(("landlord", wallet.address(), ""), key)
+            database.execute("UPDATE labels SET secret = ? WHERE key = ?", (secret, key))
+        database.executescript(sql)
+        image = database.serialize()
+    path.write_bytes(msgspec.structs.replace(backup, database=image).to_file())
+
+
+def test_a_payee_of_a_backup_is_paid_by_name_once_he_is_confirmed(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    path = tmp_path / "backup"
+    # also where he is there twice, as the one and as the other
+    altered(
+        wallet,
+        path,
+        """INSERT INTO labels SELECT 'unconfirmed payee', key, secret FROM labels
+            WHERE kind = 'payee'""",
+    )
+    wallet.close()
+    read_backup(path, REG).restore(tmp_path / "elsewhere", "again", REG)
+    again = Wallet.open(tmp_path / "elsewhere", "again", REG)
+    book = PayeeBook(again.store, REG)
+    with pytest.raises(UnconfirmedPayeeError, match="'landlord' came out of a backup"):
+        book.resolve(Payee("Landlord", 1, b""))
+    assert book.names() == {}, "a summary would call a stranger by the payee's name"
+    with pytest.raises(PayeeBookError, match="is in the address book already"):
+        book.add("landlord", again.paycode())
+    assert book.confirm("LANDLORD").confirmed
+    assert book.resolve(Payee("Landlord", 1, b"")).payee == again.address()
+    with pytest.raises(NoSuchPayeeError):
+        book.confirm("nobody")
+    book.remove("landlord")
+    assert book.entries() == []
+    again.close()
+
+
+def test_sql_of_somebody_elses_is_neither_restored_nor_opened(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    wallet.close()
+    store = tmp_path / "wallets" / "w.db"
+    sound = store.read_bytes()
+    for number, sql in enumerate(
+        (
+            "CREATE TRIGGER evil AFTER INSERT ON anchors BEGIN DELETE FROM coins; END",
+            "CREATE VIEW evil AS SELECT 1",
+            "CREATE TABLE evil (a)",
+            "CREATE INDEX evil ON coins (abs(value))",
+            "DROP TRIGGER coins_insert",
+            "ALTER TABLE labels ADD COLUMN evil GENERATED ALWAYS AS (hex(secret))",
+            "ALTER TABLE frozen RENAME TO evil; CREATE VIEW frozen AS SELECT coin_id FROM evil",
+            "PRAGMA user_version = 2",
+            "PRAGMA user_version = 0",
+            "PRAGMA user_version = 9",
+        )
+    ):
+        store.write_bytes(sound)
+        path = tmp_path / f"{number}.backup"
+        opened = Wallet.open(tmp_path / "wallets", "w", REG)
+        altered(opened, path, sql)
+        opened.close()
+        with pytest.raises(BackupError, match=r"in the backup the wallet's \.db file"):
+            read_backup(path, REG)
+        with contextlib.closing(sqlite3.connect(store)) as database:
+            database.executescript(sql)
+        with pytest.raises(StoreDamagedError, match=r"altered|has layout 9"):
+            Wallet.open(tmp_path / "wallets", "w", REG)
+
+
+def test_what_is_sealed_and_malformed_is_damage(wallet: Wallet) -> None:
+    """Whoever alters a backup has the key that seals: it is no bug of this program."""
+    store = wallet.store
+    store.run("UPDATE labels SET secret = ?", store.sealer.seal(7, b"key"))
+    store.run("UPDATE labels SET key = ? WHERE kind = 'payee'", b"key")
+    with pytest.raises(StoreDamagedError):
+        PayeeBook(store, REG).entries()
+    wallet.close()
+
+
+def test_of_an_empty_database_no_wallet_is_made(wallet: Wallet, tmp_path: Path) -> None:
+    backup = Backup.of(wallet)
+    wallet.close()
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("PRAGMA user_version = 0")
+        database.execute("CREATE TABLE a (b)")
+        database.execute("DROP TABLE a")
+        image = database.serialize()
+    raw = msgspec.structs.replace(backup, database=image).to_file()
+    with pytest.raises(BackupError, match="is empty"):
+        Backup.from_file(raw, REG)
+
+
+def test_no_backup_is_reported_that_is_too_large_to_be_read(
+    wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "BACKUP_BYTES_MAX", 1_000)
+    with pytest.raises(BackupError, match="at most 1000 bytes"):
+        write_backup(wallet, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
     wallet.close()
