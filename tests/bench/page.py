@@ -33,8 +33,9 @@ PACE_S: Final = 0.1
 DRAWN_GOAL_MS: Final = 250.0
 FRAMES: Final = 240
 FRAME_GOAL_MS: Final = 20.0
-DRAWN_MAX: Final = 16 * (FRESH + 1)
-"""Coins that are in view at most, however long the chain is."""
+DRAWN_MAX: Final = 16 * (FRESH + 1) + COINS
+"""Coins that are in view at most, however long the chain is: of each epoch a few, and of the last
+one all that were handed in before."""
 SETTLE_S: Final = 10.0
 IDLE_S: Final = 60.0
 SCRAPE_EVERY_S: Final = 15.0

@@ -345,7 +345,7 @@ async def test_how_long_a_peer_takes_to_answer_is_known_once_it_has() -> None:
         far = LinkModel(latency=0.4, jitter=0.0)
         world.weather.set_link(node.transport.id, other.transport.id, far)
         await node.start()
-        await world.until(lambda: node.manager.peers(), 60)
+        await world.until(node.manager.peers, 60)
         assert node.manager.peers()[0].latency_s is None
         await world.until(lambda: node.manager.peers()[0].latency_s, 60)
         assert 0.8 <= (node.manager.peers()[0].latency_s or 0) < 2.0
