@@ -251,9 +251,8 @@ class Relay:
         check_coin_alone(coin, self._chain.network)
         check_anchor_grade(coin, self._chain.network)
         check_body_root(coin, header.body_root())
-        with self._take_in_hand(_anchor_key(coin.id)) as in_hand:
-            with span("anchor", coin.id):
-                return in_hand.settle(await self._take_anchor(peer, coin, header))
+        with self._take_in_hand(_anchor_key(coin.id)) as in_hand, span("anchor", coin.id):
+            return in_hand.settle(await self._take_anchor(peer, coin, header))
 
     async def _take_anchor(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:
         outcome = await self._submit_coin(peer, coin)
