@@ -29,13 +29,14 @@ from unchained.node.rpc.client.endpoint import Endpoint
 ANCHORS: Final = 10_000
 FRESH: Final = 4
 COINS: Final = 200
+COINS_OF_EPOCH: Final = 16
+"""Coins handed in before an anchor is: as many as an epoch of `main` has on average."""
 PACE_S: Final = 0.1
 DRAWN_GOAL_MS: Final = 250.0
 FRAMES: Final = 240
 FRAME_GOAL_MS: Final = 20.0
-DRAWN_MAX: Final = 16 * (FRESH + 1) + COINS
-"""Coins that are in view at most, however long the chain is: of each epoch a few, and of the last
-one all that were handed in before."""
+DRAWN_MAX: Final = 16 * (COINS_OF_EPOCH + 1)
+"""Coins that are in view at most, however long the chain is."""
 SETTLE_S: Final = 10.0
 IDLE_S: Final = 60.0
 SCRAPE_EVERY_S: Final = 15.0
@@ -115,20 +116,31 @@ def _lay(directory: Path) -> None:
 def _drawn(browser: Browser, url: str, client: Client) -> list[float]:
     demo = DemoChain(client, epochs=1)
     handed_in = []
+    height, coins = client.call("chain.tip")["height"], 0
     with watched(browser, url) as seen:
         seen.go("/")
         seen.page.evaluate(WATCH)
-        before = client.call("chain.tip")["votes"]
         for _ in range(COINS):
+            if coins == COINS_OF_EPOCH:
+                demo.anchor()
+                height, coins = height + 1, 0
+                time.sleep(PACE_S)
             demo.coin()
-            handed_in.append(demo.handed_in_ms)
+            coins += 1
+            handed_in.append(((height, coins), demo.handed_in_ms))
             time.sleep(PACE_S)
-        seen.until(f"document.getElementById('tree-canvas').dataset.coins >= {before + COINS}")
-        shown: list[list[float]] = json.loads(seen.page.evaluate("JSON.stringify(window.drawn)"))
-    times = []
-    for number, since in enumerate(handed_in, before + 1):
-        times.append(next(at for coins, _, at in shown if coins >= number) - since)
-    return times
+        last = "document.getElementById('tree-canvas').dataset"
+        seen.until(f"{last}.height == {height} && {last}.coins == {coins}")
+        shown = json.loads(seen.page.evaluate("JSON.stringify(window.drawn)"))
+    return [
+        next(at for place, at in _placed(shown) if place >= wanted) - since
+        for wanted, since in handed_in
+    ]
+
+
+def _placed(shown: list[list[int]]) -> list[tuple[tuple[int, int], float]]:
+    """Return up to which height and which of its coins the tree was drawn, and when."""
+    return [((height, coins), float(at)) for coins, height, at in shown]
 
 
 def _frames(browser: Browser, url: str) -> list[float]:

@@ -4,6 +4,7 @@ const CHUNK = 64;
 const CHUNKS_KEPT = 40;
 const KINDS = ["anchor", "fresh", "late", "stray", "candidate"];
 const POP_MS = 450;
+const WHOLE_MS = 1000;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -12,6 +13,7 @@ export class NodeTree {
   #chunks = new Map();
   #rows = new Map();
   #loading = false;
+  #whole = -Infinity;
   tip = { height: 0, id: "" };
   top = 0;
   lowest = 0;
@@ -48,17 +50,21 @@ export class NodeTree {
   }
 
   // Asks anew for what may have changed: the last heights, which are all that a coin or an anchor
-  // touches as a rule. What is kept of others goes where they do not join on.
+  // touches as a rule, and now and then some more. What is kept of others goes where they do not join
+  // on. Returns whether some more were asked for.
   async refresh() {
     const before = this.tip.height;
-    const { first } = await this.#ask("");
+    const whole = before < 3 || performance.now() - this.#whole > WHOLE_MS;
+    const { first, last } = await this.#ask(whole ? "" : `?first=${before - 3}&last=${before + CHUNK}`);
+    if (whole) this.#whole = performance.now();
     const main = (height) => this.row(height).find((anchor) => anchor.status === "main");
     const [lowest, below] = [main(first), main(first - 1)];
-    if (first > before + 1 || (lowest && below && lowest.parent !== below.id)) {
+    if (first > before + 1 || this.tip.height > last || (lowest && below && lowest.parent !== below.id)) {
       for (const at of this.#chunks.keys()) this.#forget(at);
       for (const height of this.#rows.keys()) if (height < first) this.#rows.delete(height);
       await this.#ask("");
     }
+    return whole;
   }
 
   async #ask(heights) {
@@ -113,7 +119,7 @@ export function placeLanes(tree, first, last) {
 }
 
 export class TreeView {
-  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #pinned = true; #middle = 0;
+  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
   #chosen = null; #started = false; #column = 92; #wide = 0; #high = 0; #note; #said;
 
   constructor(canvas, tree = new NodeTree()) {
@@ -143,7 +149,9 @@ export class TreeView {
   get tree() { return this.#tree; }
 
   async refresh() {
-    await this.#tree.refresh();
+    const whole = await this.#tree.refresh();
+    clearTimeout(this.#later);
+    if (!whole) this.#later = setTimeout(() => this.refresh().catch(() => {}), WHOLE_MS);
     const asked = new URLSearchParams(location.search).get("last");
     if (!this.#started && asked) { this.#pinned = false; this.#middle = Number(asked) - this.#columns() / 2 + 1; }
     this.#started = true;
