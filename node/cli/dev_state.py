@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from unchained.node.base.files import private_file
 from unchained.node.base.os_errors import os_error_line
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.consensus.params import REG
@@ -88,15 +89,16 @@ def save(chain: Path, data_dir: Path, file: Path) -> None:
 
     Raises OSError.
     """
-    made = file.with_name(f".{file.name}.new")
     try:
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        # nothing seals the keys of these wallets
+        with (
+            private_file(file) as made,
+            zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
             archive.write(chain, CHAIN)
             for wallet in sorted((data_dir / WALLETS_NAME).glob(f"*{WALLET_SUFFIX}")):
                 archive.write(wallet, f"{WALLETS_NAME}/{wallet.name}")
-        made.replace(file)
     finally:
-        made.unlink(missing_ok=True)
         chain.unlink(missing_ok=True)
 
 
@@ -111,8 +113,7 @@ def load(file: Path, data_dir: Path) -> Path:
             (data_dir / WALLETS_NAME).mkdir(mode=0o700, exist_ok=True)
             for member in wanted:
                 target = data_dir / member.filename
-                with archive.open(member) as packed, target.open("wb") as out:
-                    target.chmod(0o600)
+                with archive.open(member) as packed, private_file(target) as out:
                     shutil.copyfileobj(packed, out)
         for path in (data_dir / WALLETS_NAME).glob(f"*{WALLET_SUFFIX}"):
             Keystore.load(path, REG)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import NotifyConfig
-from unchained.node.base.files import write_private
+from unchained.node.base.files import read_private, write_private
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.notify.command_target import CommandTarget
 from unchained.node.notify.notice import NoticeTarget
@@ -54,10 +53,7 @@ def notify_secret(path: Path) -> bytes:
         with suppress(FileExistsError):
             if not path.exists():
                 write_private(path, SYSTEM.token_bytes(32).hex().encode() + b"\n", replace=False)
-        with path.open("rb") as file:
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise NotifySecretError(f"{path}: others can read it: chmod 600 it")
-            content = file.read(SECRET_BYTES_MAX + 1).strip()
+        content = read_private(path, SECRET_BYTES_MAX).strip()
     except OSError as error:
         raise NotifySecretError(f"{path}: {error.strerror}") from None
     if not SECRET_BYTES_MIN <= len(content) <= SECRET_BYTES_MAX:

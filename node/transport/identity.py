@@ -11,11 +11,12 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.peer.id import ID
 
-from unchained.node.base.files import write_private
+from unchained.node.base.files import read_private, write_private
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport.contract import BadIdentityError, PeerId
 
 IDENTITY_FILE_HEADER: Final = "unchained identity 1"
+KEY_FILE_BYTES_MAX: Final = 1_024
 _FORM = re.compile(rf"{IDENTITY_FILE_HEADER}\n([0-9a-f]{{64}})\n?\Z")
 
 
@@ -38,7 +39,7 @@ class Identity:
 
         Raises `BadIdentityError` with one line that names the file and what is wrong."""
         try:
-            text = path.read_text("ascii")
+            text = read_private(path, KEY_FILE_BYTES_MAX, close=True).decode("ascii")
         except FileNotFoundError:
             return cls._create(path)
         except (OSError, ValueError) as error:
@@ -49,11 +50,6 @@ class Identity:
                 f"{path} is no identity key: expected {IDENTITY_FILE_HEADER!r} and a line of "
                 "64 hex digits; restore it, or move it away to be given another identity"
             )
-        try:
-            if path.stat().st_mode & 0o077:
-                path.chmod(0o600)
-        except OSError as error:
-            raise BadIdentityError(f"cannot protect {path}: {_why(error)}") from None
         return cls.from_seed(bytes.fromhex(found[1]))
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.base.files import write_private
+from unchained.node.base.files import read_private, write_private
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, BadIdentityError
 from unchained.node.transport.libp2p.listener import dial_problem
@@ -28,6 +28,7 @@ RETRY_LAST_S: Final = 300.0
 REMOVE_S: Final = 5.0
 """Seconds that the service has to be removed when the node stops."""
 PASSWORD_BYTES_MAX: Final = 1_024
+KEY_FILE_BYTES_MAX: Final = 1_024
 _KEY = re.compile(r"ED25519-V3:[A-Za-z0-9+/]{86}==\Z")
 
 
@@ -65,8 +66,7 @@ class TorPlace:
         if self.password_file is None:
             return None
         try:
-            with self.password_file.open("rb") as file:
-                text = file.read(PASSWORD_BYTES_MAX).decode()
+            text = read_private(self.password_file, PASSWORD_BYTES_MAX).decode()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise OnionKeyError(f"cannot read {self.password_file}: {why}") from None
@@ -166,9 +166,7 @@ class OnionService:
 def _read_key(path: Path) -> str:
     """Return the key that is kept, "" if there is none yet. Raises `OnionKeyError`."""
     try:
-        text = path.read_text("ascii").strip()
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
+        text = read_private(path, KEY_FILE_BYTES_MAX, close=True).decode("ascii").strip()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:

@@ -425,15 +425,22 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         link = asked.stdout.strip()
         assert link.startswith(url + "/open/"), asked.stderr
         status, _, headers = fetch(link)
-        assert (status, headers["location"]) == (303, "/wallet")
+        place = headers["location"]
+        assert status == 303
+        assert re.fullmatch("/wallet/[0-9a-f]{64}", place)
         assert "HttpOnly" in headers["set-cookie"]
         assert fetch(link)[0] == 401
         cookie = headers["set-cookie"].split(";")[0]
-        status, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        status, page, _ = fetch(url + place + "?wallet=one", Cookie=cookie)
         assert status == 200
         assert own in page
+        # The cookie, which goes to every port of this host, opens no wallet, and learns no key.
+        for path in ("/wallet", "/wallet/history.csv", "/wallet/" + "0" * 64):
+            assert fetch(url + path, Cookie=cookie)[0] == 403
+        assert place not in fetch(url + "/", Cookie=cookie)[1]
+        assert fetch(url + place)[0] == 403
         csrf = re.findall(r'name="csrf" value="([0-9a-f]{64})"', page)[0]
-        status, picture, headers = fetch(url + "/wallet/qr.svg?wallet=one", Cookie=cookie)
+        status, picture, headers = fetch(url + place + "/qr.svg?wallet=one", Cookie=cookie)
         assert (status, headers["content-type"]) == (200, "image/svg+xml")
         assert picture.count("<path") >= 1
 
@@ -449,35 +456,36 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
             ({"wallet": "two"}, 409),
             ({"payee": ""}, 400),
         ):
-            status, page, _ = send_form(url + "/wallet/confirm", {**form, **change}, cookie)
+            status, page, _ = send_form(url + place + "/confirm", {**form, **change}, cookie)
             assert status == said, (change, page)
             assert "<img src=x" not in page
-        status, page, _ = send_form(url + "/wallet/confirm", form, cookie)
+        status, page, _ = send_form(url + place + "/confirm", form, cookie)
         assert status == 200, page
         assert PAYEE in page
         assert "0.5" in page
         assert client.call("mempool.list") == []
         file = re.findall(r'name="file" value="([0-9a-f]+)"', page)[0]
         confirmed = {"csrf": csrf, "wallet": "one", "file": file}
-        assert send_form(url + "/wallet/send", confirmed, cookie)[0] == 409
+        assert send_form(url + place + "/send", confirmed, cookie)[0] == 409
         wrong = {**confirmed, "passphrase": "wrong"}
-        assert send_form(url + "/wallet/send", wrong, cookie)[0] == 409
+        assert send_form(url + place + "/send", wrong, cookie)[0] == 409
         right = {**confirmed, "passphrase": "right"}
-        status, page, _ = send_form(url + "/wallet/send", right, cookie)
+        status, page, _ = send_form(url + place + "/send", right, cookie)
         assert status == 200, page
         assert client.call("wallet.info", {"wallet": "one"})["locked"]
         (waiting,) = client.call("mempool.list")
         assert waiting["txid"] in page
         client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])
         client.call("mine.generate", {"address": own})
-        wait_until(lambda: HOSTILE in fetch_csv(url, cookie))
-        _, page, _ = fetch(url + "/wallet?wallet=one", Cookie=cookie)
+        wait_until(lambda: HOSTILE in fetch_csv(url + place, cookie))
+        _, page, _ = fetch(url + place + "?wallet=one", Cookie=cookie)
         assert "&lt;img src=x" in page
         assert "<img src=x" not in page
         assert send_form(url + "/logout", {"csrf": csrf}, cookie)[0] == 303
-        assert fetch(url + "/wallet", Cookie=cookie)[0] == 403
+        assert fetch(url + place, Cookie=cookie)[0] == 403
         said = json.dumps(node.events)
-        for secret in (link.rpartition("/")[2], cookie.partition("=")[2], csrf, "right"):
+        secrets = (link.rpartition("/")[2], place.rpartition("/")[2], cookie.partition("=")[2])
+        for secret in (*secrets, csrf, "right"):
             assert secret not in said
         assert node.stop() == 0
 
@@ -496,7 +504,7 @@ def send_form(url: str, fields: dict[str, str], cookie: str) -> tuple[int, str, 
 
 
 def fetch_csv(url: str, cookie: str) -> str:
-    return fetch(url + "/wallet/history.csv?wallet=one", Cookie=cookie)[1].replace('""', '"')
+    return fetch(url + "/history.csv?wallet=one", Cookie=cookie)[1].replace('""', '"')
 
 
 def wait_until(holds: Any) -> None:

@@ -18,6 +18,7 @@ from trio.testing import trio_test
 from tests.framework.rpc_raw import RawAnswer, call, raw, until
 from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
 from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.files import write_private
 from unchained.node.rpc.client.client import Endpoint, UnreachableError
 from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
@@ -73,15 +74,18 @@ async def test_a_session_lets_its_own_pages_in_and_no_others(tmp_path: Path) -> 
     login = sessions.begin(NODE_OWNER, secure=False)
     cookie = {"cookie": login.set_cookie.partition(";")[0]}
     right = {"x-csrf-token": login.session.csrf}
-    pay = call("test.pay", [HASH, "1.5"])
+    height, pay = call("test.height", [1]), call("test.pay", [HASH, "1.5"])
     async with running(tmp_path, sessions=sessions) as node:
 
         async def ask(headers: dict[str, str], **request: str) -> RawAnswer:
             async with raw(node.bound.port) as client:
-                body = None if request.get("verb") == "GET" else pay
+                body = None if request.get("verb") == "GET" else height
                 return await client.ask(body, headers=headers, **request)
 
-        assert (await ask(cookie | right)).json()["result"]["value"] == "1.50000000"
+        assert (await ask(cookie | right)).json()["result"] == 2
+        async with raw(node.bound.port) as client:
+            # Its cookie goes to every port of this host: it reads, and no more, whoever began it.
+            assert (await client.ask(pay, headers=cookie | right)).status == 401
         for wrong in ({}, {"x-csrf-token": "00" * 32}, {"content-type": "text/plain"}):
             refused = await ask(cookie | wrong)
             assert (refused.status, refused.error()[1]) == (403, "BAD_CSRF")
@@ -101,7 +105,7 @@ async def test_a_session_lets_its_own_pages_in_and_no_others(tmp_path: Path) -> 
         begun = sessions.begin(NODE_OWNER, secure=False).set_cookie.partition(";")[0]
     # Another start knows none of them.
     async with running(tmp_path) as node, raw(node.bound.port) as client:
-        assert (await client.ask(pay, headers={"cookie": begun} | right)).status == 401
+        assert (await client.ask(height, headers={"cookie": begun} | right)).status == 401
 
 
 @trio_test
@@ -401,7 +405,7 @@ async def test_a_stale_data_directory_is_taken_over(tmp_path: Path) -> None:
 
 @trio_test
 async def test_a_token_file_of_rubbish_stops_the_start(tmp_path: Path) -> None:
-    (tmp_path / "rpc.token").write_text("x")
+    write_private(tmp_path / "rpc.token", b"x")
     _, log = captured()
     server = Server(
         registry(SampleRoom(), version="0"),

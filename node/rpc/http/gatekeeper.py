@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from unchained.node.base.files import write_private
+from unchained.node.base.files import read_private, write_private
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner
 from unchained.node.rpc.core.credential_files import COOKIE_FILE, URL_FILE
@@ -40,6 +40,7 @@ TOKEN_USER: Final = "__token__"  # noqa: S105 - a name for those who can send no
 _COOKIE_USER: Final = "__cookie__"
 _SECRET_BYTES: Final = 32
 _TOKEN: Final = re.compile(r"[0-9a-f]{64}")
+_TOKEN_FILE_BYTES_MAX: Final = 1024
 _MAX_HEADER: Final = 1024
 _SCRYPT_LOG_N: Final = 15
 _SCRYPT_R: Final = 8
@@ -222,14 +223,19 @@ def cookie_file(directory: Path, url: str) -> Iterator[str]:
 def token_file(path: Path) -> str:
     """Return the token in a file, made if there is none. Nodes that share the file share it.
 
-    Raises TokenError if the file holds something else, OSError where it cannot be had.
+    Raises TokenError if the file holds something else, OSError where it cannot be had or others
+    can read it.
     """
     try:
-        token = path.read_text(errors="replace").strip()
+        token = _token_in(path)
     except FileNotFoundError:
         with suppress(FileExistsError):
             write_private(path, SYSTEM.token_bytes(_SECRET_BYTES).hex().encode(), replace=False)
-        token = path.read_text(errors="replace").strip()
+        token = _token_in(path)
     if _TOKEN.fullmatch(token) is None:
         raise TokenError(f"{path} holds no token of 64 hex digits: delete it to get another")
     return token
+
+
+def _token_in(path: Path) -> str:
+    return read_private(path, _TOKEN_FILE_BYTES_MAX).decode(errors="replace").strip()

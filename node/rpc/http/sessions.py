@@ -1,7 +1,10 @@
 """Sessions of browsers: a cookie in place of an Authorization header.
 
 A session begins by a token that was typed in, or by a link that works once and for a minute, and
-has the rights of whoever showed the token or asked for the link. It ends by its button, by time, or
+reads what whoever showed the token or asked for the link may read. More than that its cookie gives
+to nobody: a browser sends it to whatever listens on another port of the same host, too (RFC 6265,
+section 8.5). The wallet's pages ask for a second secret besides, which is in their path and goes
+nowhere else. A session ends by its button, by time, or
 with the token that it was made with; sessions live in memory alone, so a restart ends them all.
 Only digests are kept of what opens them.
 
@@ -16,13 +19,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import trio
 
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.rpc.core.errors import BusyError, ForbiddenError, UnauthorizedError
+from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import STRANGER, Caller
 
 COOKIE: Final = "unchained_session"
@@ -60,12 +64,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class PageSession:
-    """One browser's session. `csrf` is what its pages send along; times are on Trio's clock."""
+    """One browser's session. `owner` is who began it; `csrf` is what its pages send along;
+    `wallet_key` is in the path of the wallet's pages, empty where it has none; times are on Trio's
+    clock."""
 
-    caller: Caller
+    owner: Caller
     csrf: str
     began: float
     used: float
+    wallet_key: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """What its requests may do: read what its owner may."""
+        return replace(self.owner, access=min(self.owner.access, Access.READ))
+
+    def opens_wallets(self, key: str) -> bool:
+        """Return whether a request with its cookie, for a path with this key, is of a wallet's page
+        of its own."""
+        if not self.wallet_key:
+            return False
+        return hmac.compare_digest(key.encode(errors="replace"), self.wallet_key.encode())
 
     def check_csrf(self, given: bytes | None) -> None:
         """Raise `ForbiddenError` unless what a request gives is the session's CSRF token."""
@@ -114,7 +133,7 @@ class Sessions:
         return len(_kept(self._sessions, _lives))
 
     def link(self, caller: Caller) -> str:
-        """Return a code that opens one session with the rights of a caller, within a minute.
+        """Return a code that opens one session of a caller's, within a minute.
 
         Raises `BusyError` while too many wait to be opened.
         """
@@ -138,11 +157,12 @@ class Sessions:
         return self.begin(caller, secure=secure)
 
     def begin(self, caller: Caller, *, secure: bool) -> Login:
-        """Begin a session with the rights of a caller. `secure` as in `log_in`."""
+        """Begin a session of a caller's. `secure` as in `log_in`."""
         self._make_room()
         now = trio.current_time()
-        secret, csrf = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(2))
-        session = PageSession(caller, csrf, now, now)
+        secret, csrf, key = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(3))
+        wallet_key = key if caller.access >= Access.FULL else ""
+        session = PageSession(caller, csrf, now, now, wallet_key)
         self._sessions[_digest(secret)] = session
         return Login(session, _cookie(secret, int(SESSION_SECONDS), secure=secure))
 
@@ -192,7 +212,7 @@ class Sessions:
 
 def _lives(session: PageSession) -> bool:
     now = trio.current_time()
-    if not session.caller.stands():
+    if not session.owner.stands():
         return False
     return now < session.began + SESSION_SECONDS and now < session.used + IDLE_SECONDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -16,16 +17,17 @@ PAGE_ACCESS: Final = Access.READ
 
 
 class PageReads:
-    """Calls methods for one page; results come as plain JSON values. `access` is more than `read`
-    for the wallet's pages alone, in a session that was begun for them."""
+    """Calls methods for one page; results come as plain JSON values. Above `read` are those alone
+    that the page needs and names in `also`: the wallet's, in a session that was begun for them."""
 
-    def __init__(self, methods: MethodCaller, access: Access = PAGE_ACCESS) -> None:
+    def __init__(self, methods: MethodCaller, also: Collection[str] = ()) -> None:
         self._methods = methods
-        self._access = access
+        self._also = also
 
     async def get(self, name: str, **params: Any) -> Any:
         """Return a method's result. Raises an RpcError."""
-        return msgspec.json.decode(await self._methods.result(name, params, Caller(self._access)))
+        caller = Caller(Access.FULL if name in self._also else PAGE_ACCESS)
+        return msgspec.json.decode(await self._methods.result(name, params, caller))
 
     async def find(self, name: str, **params: Any) -> Any:
         """Return a method's result, None where the node does not have it."""

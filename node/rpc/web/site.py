@@ -10,7 +10,8 @@
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
-    /wallet…                     balance, receiving, sending; in a session begun by /open/CODE
+    /wallet/KEY…                 balance, receiving, sending; in the session begun by /open/CODE
+                                 that was told the key
     /static/NAME                 scripts, styles and pictures
 
 Everything is complete without script. No page calls a method above `read`, but for those of the
@@ -47,10 +48,15 @@ from unchained.node.rpc.core.errors import (
     UnavailableError,
     WalletRefusedError,
 )
-from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.asgi import CALLER, header
-from unchained.node.rpc.http.sessions import FORM_TYPE, Login, SessionRequest, Sessions
+from unchained.node.rpc.http.sessions import (
+    FORM_TYPE,
+    Login,
+    PageSession,
+    SessionRequest,
+    Sessions,
+)
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
@@ -185,7 +191,8 @@ class Site:
             return await self._log_in(services, scope, receive)
         if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
             _check_method(scope, "GET")
-            return _let_in("/wallet", self._sessions.log_in(parts[1], secure=_is_secure(scope)))
+            login = self._sessions.log_in(parts[1], secure=_is_secure(scope))
+            return _let_in(_wallet_path(login.session), login)
         self._check_admitted(services, scope)
         if parts == ["logout"]:
             return await self._log_out(services, scope, receive)
@@ -228,14 +235,14 @@ class Site:
         **more: Any,
     ) -> Reply:
         """Render a page; `session`: whose it is, and whose forms it holds."""
-        has_wallets = session is not None and session.session.caller.access >= Access.FULL
         values = {
             "facts": facts,
             "title": title,
             "network": self._network.name,
             "now": self._clock.now_ms(),
-            "pages": [(name, PAGES[name].title) for name in NAVIGATION]
-            + ([("wallet", "Wallet")] if has_wallets else []),
+            "pages": [(name, PAGES[name].title) for name in NAVIGATION],
+            # Told to its own pages alone: any other is shown to whoever has the cookie.
+            "wallet_path": "",
             "csrf": "" if session is None else session.session.csrf,
             "path": "/",
             "page": "",
@@ -309,20 +316,21 @@ class Site:
         return _redirect("/", {"set-cookie": gone})
 
     def link_path(self, caller: Caller) -> str | None:
-        """Return the path of a fresh link that begins a session for the wallet's pages with the
-        rights of a caller, None where there are none. Raises `BusyError`."""
+        """Return the path of a fresh link that begins a caller's session for the wallet's pages,
+        None where there are none. Raises `BusyError`."""
         return f"/open/{self._sessions.link(caller)}" if self._wallet_page else None
 
     async def _answer_wallet(
         self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool
     ) -> Reply:
         session = None if services.session is None else services.session.session
-        if session is None or session.caller.access < Access.FULL:
+        if session is None or not parts or not session.opens_wallets(parts[0]):
             raise ForbiddenError(
                 "the wallet's page is opened by the link of `unchained-node wallet page`",
                 error="NO_SESSION",
             )
-        reads = PageReads(services.methods, session.caller.access)
+        reads = PageReads(services.methods, wallet_views.METHODS)
+        path, parts = _wallet_path(session), parts[1:]
         if parts in (["confirm"], ["send"]) and not raw:
             _check_method(scope, "POST")
             form = await _form_of(services, scope, receive)
@@ -332,7 +340,7 @@ class Site:
                 view, template, title = wallet_views.send, "wallet_sent", "Sent"
             facts = await view(reads, form)
             return await self._render(
-                f"{template}.html", 200, title, facts, session=services.session
+                f"{template}.html", 200, title, facts, session=services.session, wallet_path=path
             )
         _check_method(scope, "GET", "HEAD")
         query = _query_of(scope)
@@ -354,7 +362,7 @@ class Site:
             "Wallet",
             facts,
             page="wallet",
-            path="/wallet",
+            wallet_path=path,
             session=services.session,
         )
 
@@ -439,6 +447,10 @@ async def _read_form(scope: Scope, receive: Receive) -> dict[str, str]:
     if reading.cancelled_caught:
         raise TimedOutError(f"the form did not arrive within {FORM_SECONDS:g} s")
     return _fields_of(bytes(body), FORM_BYTES_MAX)
+
+
+def _wallet_path(session: PageSession) -> str:
+    return f"/wallet/{session.wallet_key}"
 
 
 def _is_secure(scope: Scope) -> bool:

@@ -17,6 +17,22 @@ from unchained.node.rpc.core.errors import InvalidParamsError
 from unchained.node.rpc.web.reads import PageReads
 from unchained.node.rpc.web.views import Facts
 
+METHODS: Final = frozenset(
+    {
+        "wallet.address",
+        "wallet.balance",
+        "wallet.broadcast",
+        "wallet.history",
+        "wallet.info",
+        "wallet.list",
+        "wallet.lock",
+        "wallet.prepare",
+        "wallet.sign",
+        "wallet.unlock",
+    }
+)
+"""All that these pages call; no other method is open to them."""
+
 HISTORY_SHOWN: Final = 50
 ROWS_AT_ONCE: Final = 1_000
 HISTORY_ROWS_MAX: Final = 100_000

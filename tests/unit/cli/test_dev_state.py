@@ -49,8 +49,12 @@ def test_a_state_is_saved_and_loaded(tmp_path: Path) -> None:
         dev_state.empty(directory)
     dev_state.make_wallets(here)
     (here / "x.chain").write_bytes(b"the chain")
+    (tmp_path / ".state.new").symlink_to(tmp_path / "victim")
     dev_state.save(here / "x.chain", here, file)
     assert not (here / "x.chain").exists()
+    assert not (tmp_path / "victim").exists(), "a link of somebody else's was followed"
+    # its wallets have no passphrase
+    assert file.stat().st_mode & 0o777 == 0o600
     assert dev_state.load(file, there).read_bytes() == b"the chain"
     for wallet in dev_state.dev_wallets():
         paths = [wallet_path(place / WALLETS_NAME, wallet.name) for place in (here, there)]

@@ -258,6 +258,15 @@ def test_the_token_is_kept(tmp_path: Path) -> None:
     assert "guess me" not in str(caught.value)
 
 
+@pytest.mark.parametrize("others", [0o004, 0o020, 0o040])
+def test_a_token_that_others_may_have_read_is_none(tmp_path: Path, others: int) -> None:
+    path = tmp_path / "mining.token"
+    token_file(path)
+    path.chmod(0o600 | others)
+    with pytest.raises(PermissionError, match="others can read it: chmod 600 it"):
+        token_file(path)
+
+
 def test_nodes_that_start_at_once_share_one_token(tmp_path: Path) -> None:
     path = tmp_path / "mining.token"
     with ThreadPoolExecutor(8) as threads:

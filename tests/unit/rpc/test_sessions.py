@@ -29,18 +29,31 @@ def cookie_of(set_cookie: str) -> bytes:
     return set_cookie.partition(";")[0].encode()
 
 
-async def test_a_link_opens_one_session_with_the_rights_of_who_asked() -> None:
+async def test_a_link_opens_one_session() -> None:
     sessions = Sessions()
     reader = Caller(Access.READ)
     code = sessions.link(reader)
     login = sessions.log_in(code, secure=False)
-    assert login.session.caller is reader
+    assert login.session.caller == reader
     assert sessions.find(cookie_of(login.set_cookie)) is login.session
     with pytest.raises(UnauthorizedError, match=r"has been used.*wallet page"):
         sessions.log_in(code, secure=False)
     for wrong in ("", "00" * 32, "\udc80"):
         with pytest.raises(UnauthorizedError):
             sessions.log_in(wrong, secure=False)
+
+
+async def test_a_session_reads_and_opens_wallets_by_its_own_key_alone() -> None:
+    """The cookie goes to every port of the host: alone it is worth what the read token is."""
+    sessions = Sessions()
+    one, other = (sessions.begin(NODE_OWNER, secure=False).session for _ in range(2))
+    reader = sessions.begin(Caller(Access.READ), secure=False).session
+    for session in (one, other, reader):
+        assert session.caller == Caller(Access.READ)
+    assert one.opens_wallets(one.wallet_key)
+    for wrong in (other.wallet_key, one.csrf, one.wallet_key[:-1], "", "ä", "\udc80"):
+        assert not one.opens_wallets(wrong)
+    assert not reader.opens_wallets("")
 
 
 async def test_a_link_works_for_a_minute() -> None:

@@ -1,15 +1,47 @@
-"""The wallet's page gives all of a history."""
+"""The wallet's pages call what they name, and give all of a history."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+import pytest
 
-from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import Caller
+from unchained.node.rpc.core.errors import UnauthorizedError
+from unchained.node.rpc.core.openrpc import Discovery
+from unchained.node.rpc.core.registry import Access, Registry
+from unchained.node.rpc.core.rights import NODE_OWNER, Caller
+from unchained.node.rpc.http.sessions import Sessions
+from unchained.node.rpc.methods.rooms import ROOMS
 from unchained.node.rpc.web.reads import PageReads
-from unchained.node.rpc.web.wallet_views import ROWS_AT_ONCE, history_csv
+from unchained.node.rpc.web.wallet_views import METHODS, ROWS_AT_ONCE, history_csv
+
+NODE = Registry(*ROOMS, Discovery)
+
+
+class Gate:
+    """Answers every method that its caller may call."""
+
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        caller.authorize(NODE[name], params)
+        return b"1"
+
+
+async def test_above_read_a_session_opens_what_the_wallets_pages_name_and_nothing_else() -> None:
+    pages, session = PageReads(Gate(), METHODS), Sessions().begin(NODE_OWNER, secure=False).session
+    for found in NODE.values():
+        if found.access <= Access.READ:
+            session.caller.authorize(found, {})
+            continue
+        # by its cookie alone, at the RPC
+        with pytest.raises(UnauthorizedError):
+            session.caller.authorize(found, {})
+        if found.name in METHODS:
+            assert await pages.get(found.name) == 1
+        else:
+            with pytest.raises(UnauthorizedError):
+                await pages.get(found.name)
+    assert {name for name in METHODS if NODE[name].access is Access.FULL} == METHODS
 
 
 class Methods:
@@ -26,7 +58,7 @@ class Methods:
 async def test_all_rows_come() -> None:
     count = 2 * ROWS_AT_ONCE + 3
     rows = [{"id": f"{number:064x}"} for number in range(count)]
-    raw = await history_csv(PageReads(Methods(rows), Access.FULL), {"wallet": "w"})
+    raw = await history_csv(PageReads(Methods(rows), METHODS), {"wallet": "w"})
     assert [line.rpartition(",")[2] for line in raw.decode().splitlines()[1:]] == [
         row["id"] for row in rows
     ]

@@ -112,6 +112,10 @@ async def test_a_service_is_set_up_announced_and_removed_and_keeps_its_address(
 async def test_a_password_lets_in_as_well(tor: FakeTor, tmp_path: Path) -> None:
     tor.methods, tor.password = "HASHEDPASSWORD", 'se\\\\cr\\"et'
     file = tmp_path / "password"
+    file.touch(0o644)
+    with pytest.raises(OnionKeyError, match="others can read it: chmod 600 it"):
+        TorPlace.parse("127.0.0.1:1", str(file)).password()
+    file.chmod(0o600)
     file.write_text('se\\cr"et\n')
     async with serving(tor, tmp_path, str(file)) as (_, log):
         await log.until("net.onion_service")
