@@ -191,7 +191,8 @@ class WalletManager(WalletSender):
     async def _bid_again(self, entry: OpenWallet) -> None:
         """Make claims again that a refund has driven out of the mempool, for more, as far as the
         fee does not look like a mistake; that takes a wallet that is unlocked."""
-        name, not_bid = entry.wallet.name, {}
+        name = entry.wallet.name
+        not_bid: dict[bytes, str] = {}
         try:
             for txid, lock in await self._on(entry, lambda opened: driven_out(opened.store)):
                 try:
