@@ -35,9 +35,10 @@ from unchained.node.wallet.errors import (
     StoreDamagedError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import Keystore, new_wallet_path
+from unchained.node.wallet.keystore import Keystore
+from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
 from unchained.node.wallet.payee_book import UNCONFIRM
-from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
 BACKUP_NAME: Final = b"UNCHAINED-BACKUP"
@@ -110,10 +111,8 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         Its payees are unconfirmed then. Raises `WalletExistsError`, `FileInTheWayError`,
         `BadWalletNameError`, `BackupError`, a `KeystoreError`, OSError.
         """
-        path = new_wallet_path(directory, name)
+        path = free_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            raise WalletExistsError(name)
         store = path.with_suffix(STORE_SUFFIX)
         with _opened(self.database) as database:
             database.execute(UNCONFIRM)

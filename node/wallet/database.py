@@ -43,6 +43,8 @@ DAMAGED_HINT: Final = (
 _TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
 """What brings a file of an earlier layout to the present one."""
 
+_IDENTITY: Final = ("network", "owner")
+
 SPENT_KEPT: Final = 4_096
 """Transfers of which it is kept in memory what they spend."""
 
@@ -69,7 +71,7 @@ def check_layout(db: sqlite3.Connection) -> int:
     """Return the version of a wallet's file, 0 of one that holds nothing yet, before anything in it
     is changed: it has the tables, indexes and triggers of that version and nothing else, for what
     else there is would run with every change. Raises `StoreDamagedError`, sqlite3.Error."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version not in SCHEMAS:
         raise StoreDamagedError(
             f"the wallet's .db file has layout {version}, expected {WALLET_DB_VERSION}: "
@@ -83,6 +85,22 @@ def check_layout(db: sqlite3.Connection) -> int:
             f"{version}: {DAMAGED_HINT}"
         )
     return version
+
+
+def is_of_wallet(path: Path, network_id: bytes, owner: bytes) -> bool:
+    """Return whether a file is that of a wallet on a network, and can be read; it is left as it
+    is."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as db:
+            check_layout(db)
+            found = dict(db.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", _IDENTITY))
+    except (sqlite3.DatabaseError, StoreDamagedError):
+        return False
+    # files of the first layout do not name their network
+    network = found.get("network", network_id)
+    return (network, found.get("owner")) == (network_id, owner)
 
 
 class Database:

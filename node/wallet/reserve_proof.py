@@ -111,8 +111,14 @@ class ReserveProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
 
     def to_file(self) -> bytes:
-        """Return the file's content."""
-        return RESERVE_PROOF_NAME + bytes((RESERVE_PROOF_VERSION,)) + encode(self)
+        """Return the file's content. Raises `ReserveProofError` where nobody would read it."""
+        content = encode(self)
+        if len(content) > RESERVE_PROOF_BYTES_MAX:
+            raise ReserveProofError(
+                f"the proof has {len(content)} bytes, expected at most {RESERVE_PROOF_BYTES_MAX}: "
+                "join the coins first"
+            )
+        return RESERVE_PROOF_NAME + bytes((RESERVE_PROOF_VERSION,)) + content
 
     @classmethod
     def from_file(cls, raw: bytes) -> ReserveProof:

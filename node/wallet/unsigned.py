@@ -58,8 +58,9 @@ UNSIGNED_NAME: Final = b"UNCHAINED-UNSIGNED"
 UNSIGNED_VERSION: Final = 2
 """Of files that are written."""
 
-UNSIGNED_BYTES_MAX: Final = 2 * MAX_TRANSFER_ENCODED
-"""Bytes of a file that is looked at."""
+UNSIGNED_BYTES_MAX: Final = 4 * MAX_TRANSFER_ENCODED
+"""Bytes of a file that is written and looked at: that of a transfer as large as there can be, with
+the paycodes that it pays."""
 
 Sign = Callable[[KeyHash], SpendKey | None]
 """Gives the spend key of a key hash, or None where it is somebody else's."""
@@ -98,8 +99,14 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
     payees: tuple[UnsignedPayee, ...] = ()
 
     def to_file(self) -> bytes:
-        """Return the file's content."""
-        return UNSIGNED_NAME + bytes((UNSIGNED_VERSION,)) + encode(self)
+        """Return the file's content. Raises `SigningError` where no signer would read it."""
+        content = encode(self)
+        if len(content) > UNSIGNED_BYTES_MAX:
+            raise SigningError(
+                f"the unsigned transfer has {len(content)} bytes, expected at most "
+                f"{UNSIGNED_BYTES_MAX}: pay fewer payees at a time"
+            )
+        return UNSIGNED_NAME + bytes((UNSIGNED_VERSION,)) + content
 
     @classmethod
     def from_file(cls, raw: bytes, network: Network) -> Unsigned:

@@ -17,8 +17,8 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import RawAnswer, call, raw, until
 from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
-from unchained.node.base.runner import ThreadRunner
 from unchained.node.base.files import write_private
+from unchained.node.base.runner import ThreadRunner
 from unchained.node.rpc.client.client import Endpoint, UnreachableError
 from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
