@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Final
 
 import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.history import short_words
+from unchained.node.cli.tables import moment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     AccountOption,
@@ -29,6 +32,11 @@ INVOICE_COLUMNS: Final = (
     "label",
     "id",
 )
+
+TERMINAL_COLUMNS: Final = ("made", "status", "amount", "received", "label", "id")
+"""What fits a terminal of 80 columns; `wallet get-invoice` shows all of one invoice."""
+
+DAY: Final = len("2026-11-29")
 
 InvoiceArgument = Annotated[str, typer.Argument(metavar="ID", help="An invoice's id.")]
 
@@ -90,7 +98,19 @@ def invoices(
     offset: OffsetOption = 0,
 ) -> None:
     found = node.call("wallet.invoices", wallet=wallet, status=status, limit=limit, offset=offset)
-    node.show_rows(found, INVOICE_COLUMNS, "no invoices: `wallet invoice` makes one")
+    if node.json or not sys.stdout.isatty():
+        rows, columns = found, INVOICE_COLUMNS
+    else:
+        rows = [
+            {
+                **row,
+                "made": moment(row["created_time"])[:DAY],
+                "label": short_words(row["label"]),
+            }
+            for row in found
+        ]
+        columns = TERMINAL_COLUMNS
+    node.show_rows(rows, columns, "no invoices: `wallet invoice` makes one")
 
 
 @asking(app, "get-invoice")
