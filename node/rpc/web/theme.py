@@ -15,10 +15,10 @@ Theme = Literal["auto", "light", "dark"]
 
 THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
 
-COOKIE: Final = "unchained_theme"
+THEME_COOKIE: Final = "unchained_theme"
 KEPT_S: Final = 365 * 24 * 3_600
 
-_COOKIE: Final = re.compile(rf"(?:^|;\s*){COOKIE}=(light|dark)(?:;|$)")
+_COOKIE: Final = re.compile(rf"(?:^|;\s*){THEME_COOKIE}=(light|dark)(?:;|$)")
 _PATH: Final = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?")
 """A path of this site, not `//HOST` nor what a browser takes for it."""
 
@@ -40,7 +40,7 @@ def theme_cookie(theme: str, *, secure: bool) -> str:
         )
     age = 0 if theme == "auto" else KEPT_S
     ending = "; Secure" if secure else ""
-    return f"{COOKIE}={theme}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{ending}"
+    return f"{THEME_COOKIE}={theme}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{ending}"
 
 
 def place_of(scope: Scope) -> str:
