@@ -34,8 +34,8 @@ ITEM: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
@@ -128,7 +128,6 @@ def test_the_history_is_a_table_at_80_columns(note: str, payee: dict[str, str]) 
     assert "2026-11-21 00:00" in lines[1]
 
 
-@pytest.mark.usefixtures("no_colours")
 def test_invoices_are_a_table_at_80_columns() -> None:
     row = {
         "made": "2026-11-21",
