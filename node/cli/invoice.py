@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -23,7 +24,7 @@ from unchained.node.cli.wallet import (
     show_receiving,
 )
 
-INVOICE_COLUMNS: Final = (
+INVOICE_COLUMNS: Final[Sequence[str]] = (
     "created_time",
     "status",
     "amount",
@@ -33,7 +34,7 @@ INVOICE_COLUMNS: Final = (
     "id",
 )
 
-TERMINAL_COLUMNS: Final = ("made", "status", "amount", "received", "label", "id")
+TERMINAL_COLUMNS: Final[Sequence[str]] = ("made", "status", "amount", "received", "label", "id")
 """What fits a terminal of 80 columns; `wallet get-invoice` shows all of one invoice."""
 
 DAY: Final = len("2026-11-29")
