@@ -154,9 +154,10 @@ class _DevNode:
 
             client = TrioClient(Endpoint.of(self._directory), timeout=MINE_S)
             wallets = dev_wallets()
-            if node.chain.status.value.height == 0:
-                await _fund(client, wallets)
-            await _introduce(client, wallets)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_introduce, client, wallets)
+                if node.chain.status.value.height == 0:
+                    nursery.start_soon(_fund, client, wallets)
             await self._say(client, wallets)
             task_status.started()
             try:

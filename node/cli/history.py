@@ -24,7 +24,7 @@ from unchained.node.cli.wallet import (
 from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
-TERMINAL_COLUMNS: Final = ("when", "kind", "amount", "details", "votes", "id")
+HISTORY_COLUMNS_ON_TERMINAL: Final = ("when", "kind", "amount", "details", "votes", "id")
 """What fits a terminal of 80 columns; `wallet transfer` shows all of one entry."""
 PAGE: Final = 1_000
 TOO_LARGE: Final = "TOO_LARGE"
@@ -168,7 +168,7 @@ def transfer(
 
 
 def _columns() -> Sequence[str]:
-    return TERMINAL_COLUMNS if sys.stdout.isatty() else HISTORY_COLUMNS
+    return HISTORY_COLUMNS_ON_TERMINAL if sys.stdout.isatty() else HISTORY_COLUMNS
 
 
 def _pages(node: Asker, wanted: dict[str, object], limit: int | None, after: str | None) -> Pages:

@@ -34,7 +34,14 @@ INVOICE_COLUMNS: Final[Sequence[str]] = (
     "id",
 )
 
-TERMINAL_COLUMNS: Final[Sequence[str]] = ("made", "status", "amount", "received", "label", "id")
+INVOICE_COLUMNS_ON_TERMINAL: Final[Sequence[str]] = (
+    "made",
+    "status",
+    "amount",
+    "received",
+    "label",
+    "id",
+)
 """What fits a terminal of 80 columns; `wallet get-invoice` shows all of one invoice."""
 
 DAY: Final = len("2026-11-29")
@@ -110,7 +117,7 @@ def invoices(
             }
             for row in found
         ]
-        columns = TERMINAL_COLUMNS
+        columns = INVOICE_COLUMNS_ON_TERMINAL
     node.show_rows(rows, columns, "no invoices: `wallet invoice` makes one")
 
 

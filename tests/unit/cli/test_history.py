@@ -121,7 +121,7 @@ def test_the_history_is_a_table_at_80_columns(note: str, payee: dict[str, str]) 
         _row(ITEM | paid | {"amount": "-1234.50000000", "fee": "0.00000310", "memos": []}),
         _row(waiting | paid | {"status": "waiting"}),
     ]
-    lines = table_lines(rows, history.TERMINAL_COLUMNS, 80)
+    lines = table_lines(rows, history.HISTORY_COLUMNS_ON_TERMINAL, 80)
     assert lines[0].split() == ["when", "kind", "amount", "details", "votes", "id"]
     assert all(len(line) <= 80 for line in lines)
     assert payee.get("alias", payee["payee"][:6]) in "\n".join(lines)
@@ -137,7 +137,7 @@ def test_invoices_are_a_table_at_80_columns() -> None:
         "label": "order 7, to be fetched",
         "id": "0011223344556677",
     }
-    lines = table_lines([row], invoice.TERMINAL_COLUMNS, 80)
-    assert lines[0].split() == list(invoice.TERMINAL_COLUMNS)
+    lines = table_lines([row], invoice.INVOICE_COLUMNS_ON_TERMINAL, 80)
+    assert lines[0].split() == list(invoice.INVOICE_COLUMNS_ON_TERMINAL)
     assert all(len(line) <= 80 for line in lines)
     assert row["id"] in lines[1]
