@@ -21,18 +21,21 @@ _HOARDS: Final = {"alone": -8.0, "show": 3.0, "lists": "first", "hoards": True}
 PLAN: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(30_000, delay=0.001, miners=16)),
     Row("honest", Parameters(8_000, delay=0.01, miners=16)),
-    Row("honest", Parameters(4_000, delay=0.05, miners=16)),
-    Row("honest", Parameters(10_000, delay=0.001, miners=16, zipf=True)),
-    Row("honest", Parameters(8_000, delay=0.01, miners=16, zipf=True)),
-    Row("honest", Parameters(4_000, delay=0.05, miners=16, zipf=True)),
-    Row("honest", Parameters(2_000, delay=0.005, miners=48, neighbours=6)),
-    *(Row("withholding", Parameters(6_000, share=share)) for share in (0.1, 0.2, 0.25, 0.33, 0.4)),
-    *(Row("withholding", Parameters(1_500, share=share, **_HOARDS)) for share in (0.25, 0.33, 0.4)),
+    Row("honest", Parameters(3_000, delay=0.05, miners=16)),
+    Row("honest", Parameters(5_000, delay=0.001, miners=16, zipf=True)),
+    Row("honest", Parameters(5_000, delay=0.01, miners=16, zipf=True)),
+    Row("honest", Parameters(3_000, delay=0.05, miners=16, zipf=True)),
+    Row("honest", Parameters(600, delay=0.005, miners=48, neighbours=6)),
     *(
-        Row("withholding", Parameters(1_000, share=share, retarget=True, **_HOARDS))
+        Row("withholding", Parameters(size, share=share))
+        for share, size in ((0.1, 6_000), (0.2, 3_000), (0.25, 3_000), (0.33, 3_000), (0.4, 3_000))
+    ),
+    *(Row("withholding", Parameters(1_000, share=share, **_HOARDS)) for share in (0.25, 0.33, 0.4)),
+    *(
+        Row("withholding", Parameters(500, share=share, retarget=True, **_HOARDS))
         for share in (0.33, 0.4)
     ),
-    Row("withholding", Parameters(600, share=0.25, attackers=2, **_HOARDS)),
+    Row("withholding", Parameters(400, share=0.25, attackers=2, **_HOARDS)),
     Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
     Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
     *(
