@@ -160,7 +160,9 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
     tally = run_epochs(world, parameters.size)
     share, income, orphans = Sums(), Sums(), Sums()
     for part in tally.parts:
-        share.add(part.share([count]))
+        # What it found beyond its share is luck, and the same luck would pay an honest miner.
+        luck = part.found[count] / part.found.total() - parameters.share
+        share.add(part.share([count]) - luck)
         orphans.add_cases(part.kinds[CoinKind.STRAY], part.coins)
     subsidies = sum(part.grains[count] for part in tally.parts) / world.network.subsidy
     epochs = tally.last_ms / world.network.epoch_ms
@@ -195,10 +197,14 @@ def with_attacker(
     return [row] * honest_miners + [[apart] * len(row)] * attackers
 
 
+LEAST_PART: Final = 20
+"""Epochs of a part, so that each branch that is shown at once lies in few of them."""
+
+
 def run_epochs(world: World, epochs: int) -> Tally:
     """Run until the first miner has so many epochs for good."""
-    tally = Tally(world, world.miners[0].view, max(1, epochs // PARTS))
-    parts = min(PARTS, epochs)
+    parts = max(1, min(PARTS, epochs // LEAST_PART))
+    tally = Tally(world, world.miners[0].view, epochs // parts)
     world.run(lambda: len(tally.parts) < parts)
     return tally
 

@@ -10,8 +10,11 @@ import msgspec
 Z: Final = 1.96
 """Standard deviations of a normal interval of 95 %."""
 
-T_FEW: Final = 2.093
-"""The same of Student's t with 19 degrees of freedom: a run is cut into 20 parts."""
+T_FEW: Final = (
+    12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23,
+    2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09,
+)  # fmt: skip
+"""The same of Student's t with 1 to 19 degrees of freedom."""
 
 PARTS: Final = 20
 """Parts of a long run whose shares are compared to know how sure their mean is."""
@@ -54,7 +57,7 @@ class Sums(msgspec.Struct):
         if n == 1:
             return mean, mean
         spread = math.sqrt(max(0.0, (self.squares - n * mean * mean) / (n - 1)) / n)
-        half = (T_FEW if n <= PARTS else Z) * spread
+        half = (T_FEW[n - 2] if n - 2 < len(T_FEW) else Z) * spread
         return mean - half, mean + half
 
 

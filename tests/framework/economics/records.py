@@ -17,6 +17,9 @@ ROOT: Final = Path(__file__).parents[3]
 DATA: Final = ROOT / "docs/data/consensus-simulation.json"
 DOCUMENT: Final = ROOT / "docs/consensus-simulation.md"
 PLOT: Final = ROOT / "docs/consensus-simulation-{}.svg"
+PLOTTED: Final = ("honest", "withholding", "race")
+"""Experiments whose figures a picture shows more of than a table."""
+
 BEGIN, END = "<!-- figures of {} -->", "<!-- end of figures -->"
 
 
@@ -69,7 +72,7 @@ def tables(outcomes: dict[str, Outcome], plan: Sequence[Row]) -> dict[str, str]:
         outcome = outcomes.get(key_of(row))
         if outcome is not None:
             found.setdefault(row.name, []).extend(_lines(row, outcome))
-    head = "| | figure | measured (95 %) | model |\n|---|---|---|---|\n"
+    head = "| what; epochs or attempts, CPU time | figure | measured (95 %) | model |\n|---|---|---|---|\n"
     return {name: head + "\n".join(lines) for name, lines in found.items()}
 
 
@@ -90,7 +93,7 @@ def describe(row: Row) -> str:
 
 
 def _lines(row: Row, outcome: Outcome) -> Iterator[str]:
-    first = f"{describe(row)}; {row.parameters.size:,}"
+    first = f"{describe(row)}; {row.parameters.size:,} in {outcome.cpu_s:.0f} s"
     for figure in outcome.figures:
         yield f"| {first} | {figure.name} | {figure.text()} | {figure.model_text()} |"
         first = ""
@@ -113,7 +116,7 @@ def plots(outcomes: dict[str, Outcome], plan: Sequence[Row]) -> dict[str, str]:
     found: dict[str, list[Group]] = {}
     for row in plan:
         outcome = outcomes.get(key_of(row))
-        if outcome is None:
+        if outcome is None or row.name not in PLOTTED:
             continue
         for figure in outcome.figures:
             if figure.model is not None and figure.sums.count > 0:

@@ -399,6 +399,8 @@ class Part:
         self.grains: Counter[int] = Counter()
         """By miner."""
         self.kinds: Counter[CoinKind] = Counter()
+        self.found: Counter[int] = Counter()
+        """Coins that each miner found meanwhile, wherever they went."""
 
     @property
     def coins(self) -> int:
@@ -417,6 +419,7 @@ class Tally:
         self._length = epochs
         self._part = Part()
         self.parts: list[Part] = []
+        self._before: Counter[int] = Counter()
         self.last_ms = 0
         """The time of the last anchor, since genesis."""
         view.on_final = self._add
@@ -432,6 +435,9 @@ class Tally:
                 part.grains[int.from_bytes(mint.lock, "big")] += mint.value
                 part.kinds[mint.kind] += 1
             if part.epochs == self._length:
+                for miner in world.miners:
+                    part.found[miner.index] = miner.coins_found - self._before[miner.index]
+                    self._before[miner.index] = miner.coins_found
                 self.parts.append(part)
                 self._part = Part()
         if node.height % 16 == 0:
