@@ -72,7 +72,8 @@ def tables(outcomes: dict[str, Outcome], plan: Sequence[Row]) -> dict[str, str]:
         outcome = outcomes.get(key_of(row))
         if outcome is not None:
             found.setdefault(row.name, []).extend(_lines(row, outcome))
-    head = "| what; epochs or attempts, CPU time | figure | measured (95 %) | model |\n|---|---|---|---|\n"
+    head = "| what; epochs or attempts, CPU time | figure | measured (95 %) | model |\n"
+    head += "|---|---|---|---|\n"
     return {name: head + "\n".join(lines) for name, lines in found.items()}
 
 
