@@ -131,7 +131,7 @@ def test_a_miner_elsewhere_knows_the_node_by_its_certificate(home: NodeHome) -> 
     work = trio.run(known.template, None)
     assert len(work.header) == 166
     unknown = RpcNode(url_of(home), cookie, ADDRESS)
-    with pytest.raises(NodeUnavailableError, match="certificate"):
+    with pytest.raises(NodeUnavailableError, match=r"is not trusted.*--rpc-certificate"):
         trio.run(unknown.template, None)
     for wrong, why in ((home.path / "none.pem", "No such file"), (cookie, "no certificates")):
         done = home.run(
