@@ -86,6 +86,7 @@ class ChainService:
         backend: ProofOfWork,
         log: FilteringBoundLogger,
         running: Running,
+        after_bulk: Callable[[], None],
     ) -> None:
         self.network = core.network
         self._clock = clock
@@ -107,6 +108,7 @@ class ChainService:
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._steps = StepCounts(core.network.epoch_ms, self.status.value.tip_time)
         self._in_bulk = 0
+        self._after_bulk = after_bulk
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
 
     @classmethod
@@ -121,10 +123,11 @@ class ChainService:
         verifiers: int,
         backend: ProofOfWork,
         log: FilteringBoundLogger,
+        after_bulk: Callable[[], None] = lambda: None,
     ) -> ChainService:
         """Open the chain of a store, and follow the winner if it is not connected yet.
 
-        Raises a `StoreError`.
+        `after_bulk` is called in the writer's thread when `bulk` ends. Raises a `StoreError`.
         """
         running = Running()
         now_ms = clock.now_ms()
@@ -145,6 +148,7 @@ class ChainService:
             backend=backend,
             log=log,
             running=running,
+            after_bulk=after_bulk,
         )
 
     # The service
@@ -242,6 +246,7 @@ class ChainService:
             self._in_bulk -= 1
             with trio.CancelScope(shield=True):
                 await self._call(ChainCore.end_bulk)
+                await self._call(lambda _core: self._after_bulk())
 
     async def may_undo(self, fork_height: int, winner: CoinId, lead: int) -> bool:
         """Return whether this node follows by itself a better branch that leaves its main chain at

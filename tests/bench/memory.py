@@ -21,6 +21,7 @@ from unchained.miner.jobs import Job
 from unchained.miner.pool import MiningPool
 from unchained.node.app import build
 from unchained.node.base.clock import SystemClock
+from unchained.node.base.heap import share_one_heap
 from unchained.node.base.logs import open_logs
 from unchained.node.base.services import Supervisor
 from unchained.node.base.settings import load
@@ -137,6 +138,7 @@ async def _workers() -> tuple[list[float], list[float]]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "node":
+        share_one_heap()  # as `unchained-node start` does
         Path(sys.argv[3]).mkdir()
         print(trio.run(_connect, Path(sys.argv[2]), Path(sys.argv[3])))
     else:
