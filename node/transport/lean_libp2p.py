@@ -130,7 +130,11 @@ class _DeferredClass:
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         """Return a method of the class, to be called."""
-        return lambda *arguments: getattr(self._module.load(self._name), name)(*arguments)
+
+        def method(*arguments: object) -> object:
+            return getattr(self._module.load(self._name), name)(*arguments)
+
+        return method
 
     def __instancecheck__(self, instance: object) -> bool:
         return self._module.has_run and isinstance(instance, self._module.load(self._name))
