@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import Final, Protocol
 
 _M_ARENA_MAX: Final = -8
 """Of glibc's malloc.h."""
@@ -20,11 +20,29 @@ def share_one_heap() -> None:
         set_option(_M_ARENA_MAX, 1)
 
 
-def give_memory_back() -> None:
-    """Give the system what is free in the heap: call it when heavy work is over, in a thread.
+class Heap(Protocol):
+    """What holds memory that nobody uses at present."""
 
-    By itself glibc gives back what is free at the heap's end alone. Takes milliseconds.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    def give_back(self) -> None:
+        """Give the system what is free: called when heavy work is over, in a thread."""
+
+
+class SharedHeap:
+    """That of the process."""
+
+    def give_back(self) -> None:
+        """Give the system what is free, within milliseconds: by itself glibc gives back what is
+        free at the heap's end alone."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+class HeapLeftAlone:
+    """One that others use as well: of simulated nodes, which share a process."""
+
+    def give_back(self) -> None:
+        """Do nothing."""
+
+
+LEFT_ALONE: Final = HeapLeftAlone()
