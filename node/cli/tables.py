@@ -225,7 +225,7 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, int) and last.endswith("_ms"):
         return duration(value)
     if isinstance(value, float):
-        return f"{value:,.1f}"
+        return f"{value:,.1f} ms" if last.endswith("_ms") else f"{value:,.1f}"
     if isinstance(value, list):
         return ", ".join(shown("", item) for item in value) or "-"
     return harmless(str(value))

@@ -97,6 +97,7 @@ def test_a_moment_is_a_date(name: str) -> None:
 
 def test_a_duration_has_a_unit() -> None:
     assert tables.shown("uptime_ms", 65_000) == "1 min 5 s"
+    assert tables.shown("latency_ms", 37.25) == "37.2 ms"
 
 
 def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
