@@ -12,6 +12,7 @@ from tests.framework.torture.kills import Survival
 from tests.framework.torture.report import PartReport, Shown
 from tests.framework.torture.world import PATIENCE_S, one_line, world
 from unchained.node.rpc.client.client import ClientError, Endpoint
+from unchained.node.rpc.core.errors import RpcError
 
 DESCRIPTORS = (64, 16, 80, 63, 72, 96)
 MEMORY_MIB = (1_024, 400, 1_200, 1_023, 1_100, 2_000)
@@ -68,6 +69,8 @@ class LimitPart(Survival):
         try:
             victim.process.wait_event("node.started", timeout_s=30)
             self.report.counts[f"{what}: started"] += 1
+            with contextlib.suppress(ClientError, RpcError):
+                self.world.unlock()
             load = self.load()
             load.begin()
             with contextlib.ExitStack() as held, contextlib.suppress(OSError, ClientError):
