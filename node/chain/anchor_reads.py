@@ -223,6 +223,10 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
 def main_weight(view: ChainView, height: int) -> MainWeight:
     """Return what the main chain has above a height, at the cost of one path of its history."""
     tip = view.tree.tip
+    if height > tip.height:
+        # Whoever asks has seen a main chain that reached further, before it was left for a shorter
+        # one.
+        return MainWeight(0, 0, False, [tip.context.child_target])
     # Protocol §4: "their sums are the work and the coins before it"
     work = _work_through(view, tip.height) - _work_through(view, height)
     depth = tip.height - height

@@ -173,6 +173,8 @@ def _line(failure: BaseException, expected: tuple[type[Exception], ...], log_fil
     cause = root_cause(failure)
     if isinstance(cause, expected):
         return " ".join(str(cause).split())
+    if isinstance(cause, MemoryError):
+        return "out of memory: nothing that was acknowledged is lost"
     service = next(
         (e.service for e in _chain(failure) if isinstance(e, ServiceFailedError)), "node"
     )

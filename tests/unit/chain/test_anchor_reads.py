@@ -125,6 +125,16 @@ def test_the_weights_are_those_of_the_headers(old: OldBranch) -> None:
     assert not weight.is_deep
 
 
+def test_nothing_of_the_main_chain_is_above_a_height_that_it_has_left(old: OldBranch) -> None:
+    # Whoever walked a peer's headers on a longer chain, and weighs them on a shorter one.
+    tip = old.core.tip
+    for height in (tip.height + 1, tip.height + 40):
+        weight = main_weight(old.core.view, height)
+        assert (weight.work, weight.depth, weight.is_deep) == (0, 0, False)
+        assert weight.targets == [tip.context.child_target]
+    assert main_weight(old.core.view, tip.height) == weight
+
+
 def test_bodies_are_asked_for_as_far_as_the_targets_allow(old: OldBranch) -> None:
     found = []
     for anchor in old.branch:
