@@ -153,13 +153,17 @@ class Server:
         self._stream_places = StreamPlaces(settings.streams)
 
         def streams(wallets: WalletEventSource | None, access: Access) -> EventStreams | None:
-            return events and EventStreams(
-                events,
-                wallets,
-                places=self._stream_places,
-                heartbeat_seconds=settings.heartbeat_seconds,
-                log=log,
-                access=access,
+            return (
+                None
+                if events is None
+                else EventStreams(
+                    events,
+                    wallets,
+                    places=self._stream_places,
+                    heartbeat_seconds=settings.heartbeat_seconds,
+                    log=log,
+                    access=access,
+                )
             )
 
         self._streams = streams(wallet_events, Access.READ)

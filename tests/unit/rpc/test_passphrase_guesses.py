@@ -23,14 +23,16 @@ def guess(guesses: PassphraseGuesses, caller: Caller, wallet: str = "shop") -> N
 async def test_a_days_guesses_of_a_token_are_few() -> None:
     guesses = PassphraseGuesses()
     tried = 0
+    waits: list[int] = []
     for _ in range(24 * 60 * 60):
         try:
             guess(guesses, BEARER)
         except WrongPassphraseError:
             tried += 1
         except BusyError as error:
-            assert 1 <= int(str(error.data["retry_after"])) <= WAIT_LAST_S + 1
+            waits.append(int(str(error.data["retry_after"])))
         await trio.sleep(1)
+    assert 1 <= min(waits) <= max(waits) <= WAIT_LAST_S + 1
     assert tried < 10 + 24 * 60 * 60 / WAIT_LAST_S
     # Neither the owner waits for that, nor another wallet's token.
     for caller, wallet in ((NODE_OWNER, "shop"), (BEARER, "till")):
