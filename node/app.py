@@ -232,7 +232,7 @@ async def build(
         may_be_alone = network.name in LONE_NETWORKS or config.mining.alone
         if config.network.listen or config.network.bootstrap or config.network.seeds:
             peers = await trio.to_thread.run_sync(
-                _make_network,
+                make_network,
                 config.network,
                 data_dir,
                 chain,
@@ -346,7 +346,7 @@ async def build(
     )
 
 
-def _make_network(
+def make_network(
     config: NetworkConfig,
     data_dir: Path,
     chain: ChainService,
@@ -356,7 +356,7 @@ def _make_network(
     runner: ThreadRunner,
     may_be_alone: bool,
 ) -> NodeNetwork:
-    """Return what joins the node to others. Raises `BadIdentityError`, `CannotListenError`,
+    """Return what joins a node to others. Raises `BadIdentityError`, `CannotListenError`,
     `CannotSecureError`, `BadAddressError` or `BadAsmapError`."""
     # Only here: libp2p takes as much memory as all the rest, and a node may be alone.
     from unchained.node.peers.asmap import Asmap

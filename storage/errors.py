@@ -73,4 +73,9 @@ class BadBackupError(StoreError):
 
 
 class NotRepairableError(StoreError):
-    """What is left of the store cannot be made whole."""
+    """What is left of the store cannot be made whole. `kept`: where its damaged files were put,
+    None if no file was damaged."""
+
+    def __init__(self, message: str, *, path: Path | None = None, kept: Path | None = None) -> None:
+        super().__init__(message, path=path)
+        self.kept = kept

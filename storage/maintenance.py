@@ -20,13 +20,18 @@ from unchained.storage.errors import (
     NotRepairableError,
     StoreCorruptError,
     StoreMissingError,
+    StoreUnreadableError,
 )
 from unchained.storage.kv import Batch, KeyValueStore, Reader
 from unchained.storage.leveldb import LevelStore, repair_files
 from unchained.storage.lock import DirectoryLock, os_failure
+from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, prepare
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.rebuild import Rebuilt, rebuild
+
+REMAINS_NAME: Final = f"{STORE_NAME}.remains"
+"""Where the rest of a damaged store lies while the chain is made anew from it."""
 
 _REMOVED: Final = ".removed"
 """What the name of a store ends with while it is being removed."""
@@ -119,14 +124,62 @@ def repair(directory: Path, network: Network, report: Report = silent) -> Repair
         kept = None
         if not _readable(path):
             kept = _keep(path)
-            repair_files(path)
-        store = LevelStore(path)
-        try:
-            return _put_right(store, network, kept, directory, report)
-        finally:
-            store.close()
+        return _put_right(path, network, kept, directory, report)
     finally:
         lock.release()
+
+
+class Apart:
+    """What is left of a store that cannot be made whole, put out of the way of a new one.
+
+    What a remake that was cut off has left is gone on with, and so is the store that was being
+    made. Damaged files are kept, unless that has been done: in `kept`. Raises a `StoreError`; then
+    nothing is lost.
+    """
+
+    def __init__(self, directory: Path, kept: Path | None = None) -> None:
+        self._directory = directory
+        self._path = directory / REMAINS_NAME
+        self.kept = kept
+        """Where the damaged files are; None if a remake that was cut off has kept them."""
+        path = directory / STORE_NAME
+        lock = DirectoryLock(directory)
+        try:
+            if not self._path.is_dir():
+                self.kept = kept or _keep(path)
+                path.rename(self._path)
+            elif path.is_dir() and not _readable(path):
+                self.kept = _keep(path)
+                shutil.rmtree(path)
+            _sync_directory(directory)
+        except OSError as error:
+            raise os_failure(error, path) from None
+        finally:
+            lock.release()
+        self.reader: KeyValueStore = self._opened()
+
+    def _opened(self) -> KeyValueStore:
+        try:
+            return LevelStore(self._path)
+        except (StoreCorruptError, StoreMissingError, StoreUnreadableError):
+            return MemoryStore()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.reader.close()
+
+    def remove(self) -> None:
+        """Remove what has been taken over; the damaged files that were kept stay."""
+        self.close()
+        try:
+            shutil.rmtree(self._path)
+        except OSError as error:
+            raise os_failure(error, self._path) from None
+
+
+def is_apart(directory: Path) -> bool:
+    """Return whether a remake was cut off."""
+    return (directory / REMAINS_NAME).is_dir()
 
 
 class Removal:
@@ -176,18 +229,24 @@ def reset(directory: Path) -> int:
 
 
 def _put_right(
-    store: KeyValueStore, network: Network, kept: Path | None, directory: Path, report: Report
+    path: Path, network: Network, kept: Path | None, directory: Path, report: Report
 ) -> Repaired:
     try:
-        prepare(store, network, create=False, path=directory)
-        rebuilt = rebuild(store, network, report)
-    except (StoreCorruptError, StoreMissingError) as error:
+        if kept is not None:
+            repair_files(path)
+        with closing(LevelStore(path)) as store:
+            prepare(store, network, create=False, path=directory)
+            rebuilt = rebuild(store, network, report)
+            return Repaired(kept, rebuilt, check(store, network, report))
+    except (StoreCorruptError, StoreMissingError, StoreUnreadableError) as error:
         where = f", the damaged files are in {kept}" if kept else ""
         raise NotRepairableError(
-            f"{directory}: too much is lost{where} ({error}): restore a backup or sync anew",
+            f"{directory}: too much is lost{where} ({error})",
             path=directory,
+            kept=kept,
         ) from None
-    return Repaired(kept, rebuilt, check(store, network, report))
+    except NotRepairableError as error:
+        raise NotRepairableError(str(error), path=directory, kept=kept) from None
 
 
 def _readable(path: Path) -> bool:

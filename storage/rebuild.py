@@ -25,6 +25,7 @@ from unchained.storage import schema
 from unchained.storage.errors import NotRepairableError, StoreCorruptError
 from unchained.storage.kv import Batch, Getter, KeyValueStore
 from unchained.storage.leaves import anchor_nodes, coin_leaves
+from unchained.storage.leveldb import REPAIR_HINT
 from unchained.storage.pages import FinishedPages, history_pages, state_pages
 from unchained.storage.progress import Report, counted, silent
 from unchained.storage.schema import CoinHistory, OwnedCoin, TransferPlace
@@ -36,7 +37,7 @@ UNFINISHED_REBUILD: Final = b"rebuild"
 _BATCH: Final = 4_096
 """Changes per batch."""
 
-_LOST: Final = "restore a backup, or sync anew into another --data-dir"
+_LOST: Final = REPAIR_HINT
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from structlog.contextvars import bound_contextvars
 
-Subject = Literal["service", "anchor", "transfer", "peer"]
+Subject = Literal["service", "anchor", "coin", "transfer", "peer"]
 
 
 def span(subject: Subject, name: object) -> AbstractContextManager[None]:

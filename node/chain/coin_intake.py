@@ -122,6 +122,7 @@ class CoinIntake:
 
     async def _hold_orphan(self, held: HeldCoin) -> Held:
         parent = held.coin.parent
+        self._log.debug("coin.held", id=held.coin.id, parent=parent, why="its parent is unknown")
         self._orphans.hold(held)
         # The parent may have been validated after the coin was and before it was held.
         if not await self._writer.call(lambda core: core.is_awaited(parent)):
@@ -134,6 +135,8 @@ class CoinIntake:
         return not is_far and self._early.has_room(held.peer)
 
     def _hold_early(self, held: HeldCoin) -> None:
+        coin = held.coin
+        self._log.debug("coin.held", id=coin.id, parent=coin.parent, why="its time is to come")
         self._early.hold(held, held.coin.header.time - self._network.future_limit_ms)
         self._early_changed.set()
 

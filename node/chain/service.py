@@ -42,11 +42,13 @@ from unchained.node.chain.results import (
 )
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.chain.step_counts import StepCounts
+from unchained.node.chain.step_log import log_step
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter, Operation, Running
 from unchained.node.consensus.errors import BadMixError, ProtocolError
 from unchained.node.consensus.params import Network
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer, ValidatedTransfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.body import Body
@@ -180,42 +182,8 @@ class ChainService:
             for anchor_id in step.barren:
                 self._recent.pop(anchor_id, None)
                 self._intake.note_barren(anchor_id)
-            self._log_step(step)
+            log_step(self._log, step, self._transfers, in_bulk=self._in_bulk > 0)
             self.changes.send(step)
-
-    def _log_step(self, step: Changes) -> None:
-        for height, anchor_id in step.disconnected:
-            self._log.info("anchor.disconnected", height=height, id=anchor_id.hex())
-        # In bulk a line for each would push all else out of the log.
-        for anchor in step.connected[-1:] if self._in_bulk else step.connected:
-            self._log.info(
-                "anchor.connected",
-                height=anchor.coin.height,
-                id=anchor.coin.id.hex(),
-                fresh=anchor.fresh,
-                late=anchor.late,
-                stray=anchor.stray,
-                transfers=anchor.transfers,
-            )
-        # In bulk the anchors that are connected say enough.
-        for coin in () if self._in_bulk else [counted.coin for counted in step.counted]:
-            self._log.debug("anchor.counted", height=coin.height, id=coin.id, parent=coin.parent)
-        for anchor_id, error in step.dead:
-            self._log.warning("anchor.dead", **_broken(anchor_id, error))
-        for anchor_id, error in step.ruled_out:
-            self._log.warning("anchor.invalid", **_broken(anchor_id, error))
-        for anchor_id, is_aside in step.aside:
-            if is_aside:
-                self._log.warning("anchor.set_aside", id=anchor_id.hex())
-            else:
-                self._log.warning("anchor.taken_back", id=anchor_id.hex())
-        if step.refused is not None:
-            self._log.error(
-                "chain.reorg_refused",
-                fork_height=step.refused.fork_height,
-                depth=step.refused.depth,
-                winner=step.refused.winner.hex(),
-            )
 
     async def _expire(self) -> None:
         while True:
@@ -328,7 +296,13 @@ class ChainService:
         proof having been looked at; one that is too new, and at most two limits ahead, when it
         has been proven. The sender hears what it breaks when it can be validated.
         """
-        return await self._intake.submit(coin, sender=sender)
+        coin_id = coin.coin.id if isinstance(coin, ProvenCoin) else coin.id
+        with span("coin", coin_id):
+            try:
+                return await self._intake.submit(coin, sender=sender)
+            except ProtocolError as error:
+                self._log.debug("coin.rejected", id=coin_id, rule=error.name, why=str(error))
+                raise
 
     async def submit_mined(
         self, coin: Coin | ProvenCoin, template: Template | None
@@ -430,6 +404,17 @@ class ChainService:
         Raises the `ProtocolError` that it breaks, or the `PolicyError` for which it is not
         relayed. What the chain does not allow is refused before any signature is looked at.
         """
+        wid = transfer.sized.wid if isinstance(transfer, ProvenTransfer) else wid_of(transfer)
+        with span("transfer", wid):
+            try:
+                return await self._take_transfer(transfer, hidden, shown)
+            except (ProtocolError, PolicyError) as error:
+                self._log.debug("transfer.rejected", id=wid, rule=error.name, why=str(error))
+                raise
+
+    async def _take_transfer(
+        self, transfer: bytes | ProvenTransfer, hidden: bool, shown: Shown
+    ) -> Outcome:
         now_ms = self._clock.now_ms()
         if isinstance(transfer, ProvenTransfer):
             self._transfers.remember(transfer.sized.wid, ValidatedTransfer.of(transfer))
@@ -488,7 +473,3 @@ class ChainService:
         unknown = [item for item in transfers.items() if self._transfers.verdict(item[0]) is None]
         for wid, found in (await self._verification.validate(unknown)).items():
             self._transfers.remember(wid, found)
-
-
-def _broken(anchor_id: CoinId, error: ProtocolError) -> dict[str, str]:
-    return {"id": anchor_id.hex(), "rule": error.name, "why": str(error)}

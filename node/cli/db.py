@@ -23,12 +23,14 @@ from unchained.node.cli.options import (
     DataDirOption,
     JsonOption,
     NetworkOption,
+    about,
     settings_from,
 )
 from unchained.node.cli.questions import ask_yes
 
 if TYPE_CHECKING:
     from unchained.node.base.settings import Settings
+    from unchained.node.consensus.params import Network
     from unchained.storage.check import CheckReport
     from unchained.storage.kv import KeyValueStore
     from unchained.storage.progress import Progress, Report
@@ -56,31 +58,67 @@ def check(
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Put right what can be; keep damaged files.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Put right what can be, and ask peers for what is gone; keep damaged files.",
+        ),
     ] = False,
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option("--bootstrap", metavar="ADDRESS", help=about("network.bootstrap")),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.params import NETWORKS
     from unchained.storage.check import check as check_store
-    from unchained.storage.maintenance import repair as repair_store
 
-    settings = _settings(network, data_dir, config)
+    settings = _settings(network, data_dir, config, bootstrap)
     with _progress() as report:
         rules = NETWORKS[settings.config.node.network]
         if repair:
-            done = repair_store(settings.data_dir, rules, report)
-            found = done.report
-            facts: dict[str, object] = {
-                "kept": None if done.kept is None else str(done.kept),
-                "rebuilt": msgspec.to_builtins(done.rebuilt),
-            }
+            found, facts, whole = _repair(settings, rules, report)
         else:
             with _opened(settings) as store:
                 found = check_store(store, rules, report)
-            facts = {}
+            facts, whole = {}, found.sound
     _show_report(found, facts, json=json)
-    if not found.sound:
+    if not whole:
         raise typer.Exit(1)
+
+
+def _repair(
+    settings: Settings, rules: Network, report: Report
+) -> tuple[CheckReport, dict[str, object], bool]:
+    """Put a store right, in place or by making its chain anew; return what is found then, what was
+    done, and whether nothing is missing."""
+    from unchained.storage.errors import NotRepairableError
+    from unchained.storage.leveldb import REPAIR_HINT
+    from unchained.storage.maintenance import is_apart
+    from unchained.storage.maintenance import repair as repair_store
+
+    kept: Path | None = None
+    if not is_apart(settings.data_dir):
+        try:
+            done = repair_store(settings.data_dir, rules, report)
+        except NotRepairableError as error:
+            kept = error.kept
+            why = str(error).removesuffix(f": {REPAIR_HINT}")
+            typer.echo(f"{why}: the chain is made anew", err=True)
+        else:
+            kept = done.kept
+            if done.report.sound:
+                facts: dict[str, object] = {
+                    "kept": None if kept is None else str(kept),
+                    "rebuilt": msgspec.to_builtins(done.rebuilt),
+                }
+                return done.report, facts, True
+    # Only here: it brings the chain and the network.
+    from unchained.node.cli.db_remake import remake
+
+    remade = remake(settings, kept, report)
+    facts = {name: getattr(remade, name) for name in remade.__struct_fields__ if name != "report"}
+    return remade.report, facts, remade.whole
 
 
 def _show_report(found: CheckReport, facts: dict[str, object], *, json: bool) -> None:
@@ -151,10 +189,16 @@ def backup(
     node.show(shown, lambda: typer.echo(f"{target}: {entries:,} entries, {size:,} bytes"))
 
 
-def _settings(network: str | None, data_dir: str | None, config: Path | None) -> Settings:
-    flags = {
+def _settings(
+    network: str | None,
+    data_dir: str | None,
+    config: Path | None,
+    bootstrap: list[str] | None = None,
+) -> Settings:
+    flags: dict[str, tuple[str, object | None]] = {
         "node.network": ("--network", network),
         "node.data_dir": ("--data-dir", data_dir),
+        "network.bootstrap": ("--bootstrap", bootstrap or None),
     }
     return settings_from(flags, config=config)
 

@@ -65,7 +65,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 @user_text(
     "Print the log from the data directory, those set aside before it first; with --anchor, "
-    "--transfer or --peer what it tells of one of these."
+    "--coin, --transfer or --peer what it tells of one of these."
 )
 def logs(
     network: NetworkOption = None,
@@ -78,6 +78,7 @@ def logs(
         str | None,
         typer.Option("--anchor", metavar="ID", help="Of this anchor; its start does."),
     ] = None,
+    coin: Annotated[str | None, typer.Option("--coin", metavar="ID", help="Of this coin.")] = None,
     transfer: Annotated[
         str | None, typer.Option("--transfer", metavar="ID", help="Of this transfer.")
     ] = None,
@@ -97,7 +98,8 @@ def logs(
             f'"{level}" given, expected one of {", ".join(LEVELS)}', param_hint="--level"
         )
     ids = []
-    for field, given in (("anchor", anchor), ("transfer", transfer), ("peer", peer)):
+    wanted = {"anchor": anchor, "coin": coin, "transfer": transfer, "peer": peer}
+    for field, given in wanted.items():
         if given is not None and len(given) < ID_CHARACTERS_MIN:
             raise typer.BadParameter(
                 f'"{given}" given, expected an id or its first {ID_CHARACTERS_MIN} characters',

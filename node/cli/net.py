@@ -27,7 +27,7 @@ def add_to(root: typer.Typer) -> None:
 @user_text("Show the connected peers.")
 def peers(node: Asker) -> None:
     found = node.call("net.peers")
-    columns = ["peer", "outbound", "height", "connected_ms", "security", "address"]
+    columns = ["peer", "outbound", "height", "connected_ms", "latency_ms", "security", "address"]
     rows = [peer | {"security": _link(peer)} for peer in found]
     empty = "no peers"
     if not found and not node.json:

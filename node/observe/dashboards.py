@@ -73,6 +73,7 @@ BOARDS: Final[Mapping[str, tuple[Panel, ...]]] = {
         _one("Criteria", "unchained_ready_criterion$NODE", legend="{{instance}} {{criterion}}"),
         _one("Peers", "unchained_peers$NODE", legend="{{instance}} {{direction}}"),
         _one("Peers on another chain", "unchained_peers_apart$NODE"),
+        _quantiles("Peers' answers", "unchained_peers_latency_seconds"),
         _one("Bans", "unchained_peers_banned$NODE"),
         _one("Clocks of the peers", "unchained_peers_clock_offset_seconds$NODE", "s"),
         _rate("Traffic", "unchained_network_bytes_total", "Bps", "{{instance}} {{direction}}"),

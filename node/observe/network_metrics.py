@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from unchained.node.observe.metric import Metric, counter, gauge
+from unchained.node.observe.metric import Metric, counter, gauge, histogram
 
 NETWORK_METRICS: Final[tuple[Metric, ...]] = (
     # Peers
@@ -54,6 +54,12 @@ NETWORK_METRICS: Final[tuple[Metric, ...]] = (
         "clock_offset_s",
         "By how much the peers' clocks are ahead of this one, their median; missing while few.",
         "seconds",
+    ),
+    histogram(
+        "peers_latency",
+        "network.peers.latency",
+        "Time that peers took to answer when they were asked how they stand.",
+        sampled="when a peer has answered, each four times a minute at most",
     ),
     # Gossip and requests
     counter(

@@ -66,6 +66,7 @@ SERIES: Final[tuple[Series, ...]] = (
     _level("peers_known", "network.peers.book.tried", "addresses that are good", "addresses"),
     _level("bans", "network.peers.bans", "bans that hold"),
     _level("clock_offset", "clock_offset_s", "peers' clocks ahead of this one", "s"),
+    _mean("peer_latency", "network.peers.latency", "time for a peer to answer"),
     _rate("gossip_received", "network.transport.gossip_received", "messages received"),
     _rate("gossip_duplicates", "network.transport.gossip_duplicates", "messages received again"),
     _rate("gossip_rejected", "network.transport.gossip_rejected", "messages rejected"),

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
+from unchained.node.base.latency import Latency
 from unchained.node.base.runner import Runner
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
@@ -69,8 +70,8 @@ class _Peer:
     """What the manager knows of one connected peer."""
 
     __slots__ = (
-        "clock_offset_ms", "greeted", "identified", "info", "news", "poke", "round_trip_s",
-        "scope", "silent", "status", "told_at", "visit",
+        "clock_offset_ms", "greeted", "identified", "info", "latency_s", "news", "poke",
+        "round_trip_s", "scope", "silent", "status", "told_at", "visit",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -85,6 +86,8 @@ class _Peer:
         """Set once it has said what it is, or will not."""
         self.round_trip_s = math.inf
         """The shortest time that it took to send its status."""
+        self.latency_s: float | None = None
+        """That of the last time."""
         self.news: dict[News, float] = {}
         """Trio's time at which it last was the first to bring something."""
         self.poke = trio.Event()
@@ -172,6 +175,7 @@ class PeerManager:
             )
         if self.book.left_out:
             log.info("peer.addresses_left_out", held=len(self.book), left_out=self.book.left_out)
+        self._latency = Latency()
         self._nursery: trio.Nursery | None = None
         self._clock_warned_at = float("-inf")
         self._secret = rng.randbytes(32)
@@ -226,6 +230,7 @@ class PeerManager:
                 peer.info.security,
                 peer.status,
                 peer.clock_offset_ms,
+                peer.latency_s,
             )
             for peer in self._peers.values()
         ]
@@ -248,6 +253,7 @@ class PeerManager:
             claimed_height=max((status.height for status in statuses), default=0),
             bans_made=self.reputation.bans_made,
             clock_offset_ms=self.clock_offset_ms(),
+            latency=self._latency.statistics(),
         )
 
     def clock_offset_ms(self) -> int | None:
@@ -413,7 +419,9 @@ class PeerManager:
         peer.silent = 0
         if not self._take_status(peer, status):
             return False
-        peer.round_trip_s = min(peer.round_trip_s, trio.current_time() - asked_at)
+        peer.latency_s = trio.current_time() - asked_at
+        self._latency.note(peer.latency_s)
+        peer.round_trip_s = min(peer.round_trip_s, peer.latency_s)
         halfway_ms = (asked_ms + self._clock.now_ms()) // 2
         peer.clock_offset_ms = status.clock - halfway_ms
         self._watch_clocks()

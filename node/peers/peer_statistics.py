@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from unchained.node.base.latency import LatencyStatistics
 from unchained.node.peers.address_book import BookStatistics
 from unchained.node.transport.contract import LinkSecurity, PeerId, PeerInfo
 from unchained.node.wire.messages import Status
@@ -21,7 +22,8 @@ class Connected(Protocol):
 
 
 class PeerView(msgspec.Struct, frozen=True):
-    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours."""
+    """A peer, for display. `clock_offset_ms` is what its clock is ahead of ours, `latency_s` how
+    long it took to answer when it was asked last how it stands, None before that."""
 
     peer: PeerId
     address: str
@@ -31,6 +33,7 @@ class PeerView(msgspec.Struct, frozen=True):
     security: LinkSecurity
     status: Status | None
     clock_offset_ms: int | None
+    latency_s: float | None
 
 
 class PeerStatistics(msgspec.Struct, frozen=True):
@@ -52,3 +55,5 @@ class PeerStatistics(msgspec.Struct, frozen=True):
     bans_made: int
     clock_offset_ms: int | None
     """The median of the outbound peers' offsets, None while there are too few."""
+    latency: LatencyStatistics
+    """How long peers took to answer when they were asked how they stand."""

@@ -19,6 +19,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.fanout import Lost, Subscription
+from unchained.node.base.spans import span
 from unchained.node.chain.results import Changes, Held, Outcome, Package
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.coins import check_coin_alone, parse_coin
@@ -250,7 +251,7 @@ class Relay:
         check_coin_alone(coin, self._chain.network)
         check_anchor_grade(coin, self._chain.network)
         check_body_root(coin, header.body_root())
-        with self._take_in_hand(_anchor_key(coin.id)) as in_hand:
+        with self._take_in_hand(_anchor_key(coin.id)) as in_hand, span("anchor", coin.id):
             return in_hand.settle(await self._take_anchor(peer, coin, header))
 
     async def _take_anchor(self, peer: PeerId, coin: Coin, header: AnchorHeader) -> Verdict:

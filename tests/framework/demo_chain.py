@@ -37,6 +37,8 @@ class DemoChain:
         """The two anchors of each fork."""
         self.strays: list[str] = []
         """Coins bound to anchors that lost."""
+        self.handed_in_ms = 0.0
+        """When the last coin was made and went to the node, by the machine's clock."""
 
     def lay(self) -> None:
         """Lay all epochs."""
@@ -120,5 +122,6 @@ class DemoChain:
             number = int.from_bytes(coin.id, "big")
             if number <= header.target and grade == (number <= GRADE):
                 break
+        self.handed_in_ms = time.time() * 1000
         self._client.call("mine.submit", [coin.raw.hex()])
         return coin.id.hex()

@@ -7,8 +7,8 @@ import pytest
 
 from tests.framework.processes import NodeHome, NodeProcess
 
-WARM_COINS = 12
-MORE_COINS = 24
+WARM_COINS = 8
+MORE_COINS = 16
 NODE_MAY_GROW = 6 * 1024 * 1024
 """Bytes: anchors and coins that are kept by design, and what the allocator has not given back."""
 WORKER_MAY_GROW = 512 * 1024

@@ -17,7 +17,7 @@ from unchained.node.mining.payout import MINING_WALLET
 from unchained.node.wallet.keystore import Keystore
 
 SEED = 3
-KILLS = 10
+KILLS = 6
 
 
 def start(home: NodeHome, *arguments: str) -> NodeProcess:

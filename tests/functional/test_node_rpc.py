@@ -543,6 +543,7 @@ def test_two_nodes_meet_part_and_are_banned(home: NodeHome) -> None:
                 break
     peer = ours.call("net.peers")[0]
     assert (peer["peer"], peer["outbound"]) == (their_id, False)
+    wait_until(lambda: all(one["latency_ms"] > 0 for one in ours.call("net.peers")))
     assert ours.call("node.status")["peers"] == 1
 
     bans = ours.call("net.ban", {"peer": their_id, "minutes": 5, "reason": "noise"})

@@ -47,11 +47,13 @@ class EventLog:
 
     @asynccontextmanager
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
-        """Follow the log. A number that lies ahead is of another store's log:
-        raises `EventsGoneError`, as for a log that begins later."""
+        """Follow the log. A number that lies ahead is of another store's log, and one before its
+        beginning of a store that was made anew: raises `EventsGoneError`."""
         end = self._chain.status.value.next_event
-        if since is not None and since > end:
-            raise EventsGoneError(1)
+        if since is not None:
+            oldest = await self._reader.run(_oldest)
+            if since > end or since < oldest:
+                raise EventsGoneError(oldest + 1)
         async with aclosing(self._follow(end if since is None else since)) as entries:
             yield entries
 
@@ -71,6 +73,14 @@ class EventLog:
 
 def _read(store: Reader, first: int) -> list[tuple[int, Event]]:
     return list(schema.EVENT.scan(store, first, first + EVENTS_AT_ONCE - 1))
+
+
+def _oldest(store: Reader) -> int:
+    """Return the number of the first event, or of the one that will be the first."""
+    first = next(schema.EVENT.scan(store), None)
+    if first is not None:
+        return first[0]
+    return schema.meta_number(store, schema.META_NEXT_EVENT) or 0
 
 
 def _entry(number: int, event: Event) -> LogEntry:

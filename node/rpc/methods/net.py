@@ -61,7 +61,8 @@ class NetInfo(msgspec.Struct, frozen=True):
 @user_text(
     """A connected peer. `tip`, `height` and `work` (its chain's, 32 bytes) are what it said last;
     `connected_ms` ago the connection was made. `security` is how it is encrypted and by which key
-    exchange; without `post_quantum`, who records it may read it one day."""
+    exchange; without `post_quantum`, who records it may read it one day. `latency_ms` is how long
+    it took to answer when we asked last, null before that."""
 )
 class Peer(msgspec.Struct, frozen=True):
     peer: str
@@ -75,6 +76,7 @@ class Peer(msgspec.Struct, frozen=True):
     tip: Hash | None
     work: Hash | None
     clock_offset_ms: int | None
+    latency_ms: float | None
 
 
 @user_text(
@@ -242,4 +244,5 @@ def _describe(peer: PeerView, now: float) -> Peer:
         None if status is None else Hash(status.tip),
         None if status is None else shown_target(int.from_bytes(status.work, "big")),
         peer.clock_offset_ms,
+        None if peer.latency_s is None else round(peer.latency_s * 1000, 1),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 from unchained.node.rpc.core.errors import InvalidParamsError, NotFoundError, short
@@ -36,6 +37,7 @@ SERIES_SHOWN: Final = (
     "deepest_reorg",
     "side_anchors",
     "peers_greeted",
+    "peer_latency",
     "bytes_received",
     "memory",
 )
@@ -81,6 +83,7 @@ async def home(reads: PageReads, _argument: str, _query: Mapping[str, str]) -> F
     facts["history"] = await _history(reads, facts["chain"]["height"], ANCHORS_SHOWN * 6)
     facts["hash_rate"] = hash_rate(facts["history"])
     facts["peers"] = await _peers(reads)
+    facts["latency_ms"] = _median_latency(facts["peers"] or ())
     facts["mining"] = await _mining(reads)
     return facts
 
@@ -249,6 +252,11 @@ async def _peers(reads: PageReads) -> list[Facts] | None:
     if found is None:
         return None
     return [{key: peer[key] for key in _PEER_FACTS if key in peer} for peer in found]
+
+
+def _median_latency(found: Sequence[Mapping[str, Any]]) -> float | None:
+    known = [peer["latency_ms"] for peer in found if peer.get("latency_ms") is not None]
+    return round(median(known), 1) if known else None
 
 
 async def mining(reads: PageReads, _argument: str, _query: Mapping[str, str]) -> Facts:

@@ -54,6 +54,7 @@ def test_the_story_of_one_anchor(directory: Path, capsys: Capture) -> None:
 
 def test_by_peer_level_and_subsystem(directory: Path, capsys: Capture) -> None:
     assert shown(capsys, directory, "--peer", "12D3Koo") == ["sync.scan_failed"]
+    assert shown(capsys, directory, "--coin", "cd" * 6) == ["anchor.connected"]
     assert shown(capsys, directory, "--level", "warning") == ["peer.banned"]
     assert shown(capsys, directory, "--subsystem", "chain") == ["chain.opened"]
 

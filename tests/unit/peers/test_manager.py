@@ -11,6 +11,7 @@ import pytest
 import structlog
 import trio
 
+from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
 from tests.unit.peers.test_address_book import onion
 from unchained.node.base.clock import TrioClock
@@ -335,6 +336,28 @@ async def test_outbound_clocks_are_compared_and_a_difference_is_reported_loudly(
         await trio.sleep(300)
         assert len(world.logged("net.clock_off")) == 1
         assert len(node.dialled()) == 3
+
+
+async def test_how_long_a_peer_takes_to_answer_is_known_once_it_has() -> None:
+    async with a_world() as world:
+        (other,) = await world.peers("20.1.0.1")
+        node = Peer(world, "30.1.0.1", bootstrap=(other.transport.address,))
+        far = LinkModel(latency=0.4, jitter=0.0)
+        world.weather.set_link(node.transport.id, other.transport.id, far)
+        await node.start()
+        await world.until(node.manager.peers, 60)
+        assert node.manager.peers()[0].latency_s is None
+        await world.until(lambda: node.manager.peers()[0].latency_s, 60)
+        assert 0.8 <= (node.manager.peers()[0].latency_s or 0) < 2.0
+        world.weather.set_link(node.transport.id, other.transport.id, LinkModel(0.01, jitter=0.0))
+        # What is asked every quarter of a minute anyway says it: nothing is asked for its sake.
+        await world.until(lambda: (node.manager.peers()[0].latency_s or 1.0) < 0.8, 60)
+        noted = node.manager.statistics().latency
+        assert noted.count >= 2
+        assert noted.seconds >= 0.8
+        # Of who asks us we know it from the greeting.
+        (view,) = other.manager.peers()
+        assert view.latency_s is not None
 
 
 async def test_bans_are_on_disk_at_once() -> None:

@@ -31,7 +31,7 @@ from unchained.storage.errors import (
 )
 from unchained.storage.kv import Batch, KeyValueStore
 from unchained.storage.leveldb import LevelStore
-from unchained.storage.maintenance import backup, repair, reset, stats
+from unchained.storage.maintenance import Apart, backup, is_apart, repair, reset, stats
 from unchained.storage.memory import MemoryStore
 from unchained.storage.open import STORE_NAME, open_store, prepare
 from unchained.storage.pages import state_pages
@@ -760,3 +760,58 @@ def test_damaged_files_that_cannot_be_kept_are_left_alone(
     with pytest.raises(StoreFullError):
         repair(tmp_path, LOCAL)
     assert sorted(p.name for p in (tmp_path / STORE_NAME).iterdir()) == before
+
+
+def test_what_is_left_is_put_apart_and_the_damaged_files_are_kept(tmp_path: Path) -> None:
+    compacted(tmp_path)
+    for table in (tmp_path / STORE_NAME).glob("*.ldb"):
+        table.unlink()
+    with pytest.raises(NotRepairableError) as caught:
+        repair(tmp_path, LOCAL)
+    kept = caught.value.kept
+    assert kept is not None
+    assert not is_apart(tmp_path)
+    apart = Apart(tmp_path, kept)
+    assert apart.kept == kept
+    assert is_apart(tmp_path)
+    assert not (tmp_path / STORE_NAME).exists()
+    assert dict(apart.reader.items()) == {}
+    apart.remove()
+    assert not is_apart(tmp_path)
+    assert kept.is_dir()
+
+
+def test_a_remake_that_was_cut_off_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
+    stored(tmp_path)
+    store = open_store(tmp_path, LOCAL, create=False)
+    rows = dict(store.items())
+    store.close()
+    apart = Apart(tmp_path)
+    # No file was damaged, and all of them are kept as well.
+    assert apart.kept == tmp_path / f"{STORE_NAME}.damaged-1"
+    assert dict(apart.reader.items()) == rows
+    apart.close()
+    # The store that was being made is damaged in its turn.
+    compacted(tmp_path)
+    for table in (tmp_path / STORE_NAME).glob("*.ldb"):
+        table.unlink()
+    again = Apart(tmp_path)
+    assert again.kept == tmp_path / f"{STORE_NAME}.damaged-2"
+    assert not (tmp_path / STORE_NAME).exists()
+    assert dict(again.reader.items()) == rows
+    again.close()
+    # A sound one is gone on with.
+    stored(tmp_path)
+    once_more = Apart(tmp_path)
+    assert (tmp_path / STORE_NAME).exists()
+    assert once_more.kept is None
+    once_more.remove()
+
+
+def test_nothing_is_put_apart_while_a_node_has_it_open(tmp_path: Path) -> None:
+    stored(tmp_path)
+    store = open_store(tmp_path, LOCAL, create=False)
+    with pytest.raises(StoreLockedError):
+        Apart(tmp_path)
+    store.close()
+    assert not is_apart(tmp_path)

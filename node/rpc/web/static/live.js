@@ -9,9 +9,10 @@ const KINDS = {
 const followers = [];
 let source = null;
 
-// Calls `act` with the set of kinds that were seen, at most once in so many ms, one call at a time.
-export function follow(kinds, act, ms) {
-  followers.push({ kinds: new Set(kinds), act, ms, seen: new Set(), timer: null, busy: false });
+// Calls `act` with the set of kinds that were seen: `wait` ms after the first, at most once in `every`
+// ms, one call at a time.
+export function follow(kinds, act, every, wait) {
+  followers.push({ kinds: new Set(kinds), act, every, wait, seen: new Set(), timer: null, busy: false, last: -Infinity });
   if (!source) open();
 }
 
@@ -33,12 +34,14 @@ function note(kind) {
 
 function plan(follower) {
   if (follower.timer !== null || follower.busy || document.hidden) return;
-  follower.timer = setTimeout(() => run(follower), follower.ms);
+  const due = follower.last + follower.every - performance.now();
+  follower.timer = setTimeout(() => run(follower), Math.max(follower.wait, due));
 }
 
 async function run(follower) {
   follower.timer = null;
   follower.busy = true;
+  follower.last = performance.now();
   const seen = follower.seen;
   follower.seen = new Set();
   try {

@@ -21,7 +21,7 @@ if (canvas) {
   canvas.addEventListener("choose", ({ detail: { anchor, coin } }) => {
     location.href = coin ? `/coin/${coin.id}` : `/anchor/${anchor.id}`;
   });
-  follow(["coin", "anchor"], () => view.refresh(), 40);
+  follow(["coin", "anchor"], () => view.refresh(), 40, 0);
 }
 const replay = document.getElementById("replay");
 if (replay) {
@@ -30,7 +30,7 @@ if (replay) {
 }
 if (parts.length) {
   const kinds = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
-  follow([...kinds], (seen) => replaceParts(seen), 700);
+  follow([...kinds], (seen) => replaceParts(seen), 700, 100);
 }
 
 async function replaceParts(seen) {

@@ -36,7 +36,7 @@ class PlayedTree {
   get length() { return this.#events.length; }
   row(height) { return this.#rows.get(height) || []; }
   async load() { return false; }
-  async refresh() {}
+  async refresh() { return true; }
   event(at) { return this.#events[at]; }
 
   seek(position) {

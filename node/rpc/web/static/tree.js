@@ -4,6 +4,7 @@ const CHUNK = 64;
 const CHUNKS_KEPT = 40;
 const KINDS = ["anchor", "fresh", "late", "stray", "candidate"];
 const POP_MS = 450;
+const WHOLE_MS = 1000;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -11,41 +12,63 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 export class NodeTree {
   #chunks = new Map();
   #rows = new Map();
+  #loading = false;
+  #whole = -Infinity;
   tip = { height: 0, id: "" };
   top = 0;
   lowest = 0;
 
   row(height) { return this.#rows.get(height) || []; }
 
-  // Makes sure that heights are there; returns whether anything was loaded.
+  // Makes sure that heights are there; returns whether anything was loaded. One load at a time: who
+  // scrolls past many heights asks for those where the view is when the last load has ended.
   async load(first, last) {
+    if (this.#loading) return false;
     const wanted = [];
     for (let at = Math.floor(Math.max(0, first) / CHUNK); at <= Math.floor(Math.max(0, last) / CHUNK); at++) {
       const kept = this.#chunks.get(at);
       if (kept) { this.#chunks.delete(at); this.#chunks.set(at, kept); } else if (at * CHUNK <= this.top) wanted.push(at);
     }
-    for (const at of wanted) {
-      this.#chunks.set(at, true);
-      await this.#ask(at * CHUNK, at * CHUNK + CHUNK - 1);
+    this.#loading = true;
+    try {
+      for (const at of wanted) {
+        await this.#ask(`?first=${at * CHUNK}&last=${at * CHUNK + CHUNK - 1}`);
+        this.#chunks.set(at, true);
+      }
+    } finally {
+      this.#loading = false;
     }
-    while (this.#chunks.size > CHUNKS_KEPT) {
-      const [at] = this.#chunks.keys();
-      this.#chunks.delete(at);
-      for (let height = at * CHUNK; height < (at + 1) * CHUNK; height++) this.#rows.delete(height);
+    for (const at of [...this.#chunks.keys()].slice(0, Math.max(0, this.#chunks.size - CHUNKS_KEPT))) {
+      if (at < Math.floor(this.tip.height / CHUNK) - 1) this.#forget(at);
     }
     return wanted.length > 0;
   }
 
-  // Asks anew for what may have changed: all that a coin or an anchor near the tip touches.
-  async refresh() {
-    const first = Math.max(0, this.tip.height - 23);
-    await this.#ask(first, null);
-    this.#chunks.set(Math.floor(this.tip.height / CHUNK), true);
+  #forget(at) {
+    this.#chunks.delete(at);
+    for (let height = at * CHUNK; height < (at + 1) * CHUNK; height++) this.#rows.delete(height);
   }
 
-  async #ask(first, last) {
-    const end = last === null ? "" : `&last=${last}`;
-    const answer = await fetch(`/tree.json?first=${first}${end}`);
+  // Asks anew for what may have changed: the last heights, which are all that a coin or an anchor
+  // touches as a rule, and now and then some more. What is kept of others goes where they do not join
+  // on. Returns whether some more were asked for.
+  async refresh() {
+    const before = this.tip.height;
+    const whole = before < 3 || performance.now() - this.#whole > WHOLE_MS;
+    const { first, last } = await this.#ask(whole ? "" : `?first=${before - 3}&last=${before + CHUNK}`);
+    if (whole) this.#whole = performance.now();
+    const main = (height) => this.row(height).find((anchor) => anchor.status === "main");
+    const [lowest, below] = [main(first), main(first - 1)];
+    if (first > before + 1 || this.tip.height > last || (lowest && below && lowest.parent !== below.id)) {
+      for (const at of this.#chunks.keys()) this.#forget(at);
+      for (const height of this.#rows.keys()) if (height < first) this.#rows.delete(height);
+      await this.#ask("");
+    }
+    return whole;
+  }
+
+  async #ask(heights) {
+    const answer = await fetch(`/tree.json${heights}`);
     if (!answer.ok) throw new Error(`tree: ${answer.status}`);
     const { tree } = await answer.json();
     this.tip = { height: tree.height, id: tree.tip };
@@ -65,14 +88,18 @@ export class NodeTree {
       }
       this.#rows.set(height, anchors);
     }
-    this.top = Math.max(tree.last, tree.height, last === null ? 0 : this.top);
-    placeLanes(this, first, this.top);
+    this.top = Math.max(tree.last, tree.height, heights ? this.top : 0);
+    placeLanes(this, tree.first, tree.last);
+    return tree;
   }
 }
 
-// Gives each anchor beside the main chain a lane, the same as its parent's where that is beside too.
+// Gives each anchor beside the main chain a lane, the same as its parent's where that is beside too;
+// above the last height as far as that moves any.
 export function placeLanes(tree, first, last) {
-  for (let height = first; height <= last; height++) {
+  let moved = true;
+  for (let height = first; height <= last || (moved && tree.row(height).length); height++) {
+    const before = tree.row(height).map((anchor) => anchor.lane);
     const below = new Map(tree.row(height - 1).map((anchor) => [anchor.id, anchor]));
     const taken = new Set([0]);
     const rest = [];
@@ -87,11 +114,12 @@ export function placeLanes(tree, first, last) {
       while (taken.has(lane)) lane = lane > 0 ? -lane : 1 - lane;
       taken.add(anchor.lane = lane);
     }
+    moved = tree.row(height).some((anchor, at) => anchor.lane !== before[at]);
   }
 }
 
 export class TreeView {
-  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #pinned = true; #middle = 0;
+  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
   #chosen = null; #started = false; #column = 92; #wide = 0; #high = 0; #note; #said;
 
   constructor(canvas, tree = new NodeTree()) {
@@ -121,7 +149,9 @@ export class TreeView {
   get tree() { return this.#tree; }
 
   async refresh() {
-    await this.#tree.refresh();
+    const whole = await this.#tree.refresh();
+    clearTimeout(this.#later);
+    if (!whole) this.#later = setTimeout(() => this.refresh().catch(() => {}), WHOLE_MS);
     const asked = new URLSearchParams(location.search).get("last");
     if (!this.#started && asked) { this.#pinned = false; this.#middle = Number(asked) - this.#columns() / 2 + 1; }
     this.#started = true;
@@ -202,7 +232,7 @@ export class TreeView {
       for (const anchor of row) busy = this.#anchor(anchor, places, now, row.length > 1) || busy;
     }
     this.#canvas.dataset.drawn = String(drawn);
-    this.#canvas.dataset.coins = [...this.#tree.row(this.#tree.tip.height)].reduce((sum, a) => sum + a.coins.length, 0);
+    this.#canvas.dataset.coins = [...this.#tree.row(this.#tree.tip.height)].reduce((sum, a) => sum + a.votes, 0);
     const tip = places.get(this.#tree.tip.id);
     this.#canvas.dataset.tip = tip ? `${Math.round(tip[0])},${Math.round(tip[1])}` : "";
     this.#canvas.dataset.height = String(this.#tree.tip.height);

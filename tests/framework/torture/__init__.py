@@ -1,0 +1,1 @@
+"""Real processes and real disks, tortured: `scripts/torture` (docs/testing.md)."""
