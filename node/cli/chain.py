@@ -91,7 +91,7 @@ def supply(
 
 
 @asking(app, "difficulty-history", table=True)
-@user_text("Show target and time of the main chain's anchors.")
+@user_text("Show target, time and fees of the main chain's anchors.")
 def difficulty_history(
     node: Asker,
     first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0)] = 1,
@@ -99,7 +99,7 @@ def difficulty_history(
     step: Annotated[int, typer.Option("--step", min=1, help="Every so many anchors.")] = 1,
 ) -> None:
     found = node.call("chain.difficulty_history", first=first, last=last, step=step)
-    node.show_rows(found, ["height", "time", "n_total", "work", "target"], "no anchors")
+    node.show_rows(found, ["height", "time", "n_total", "fees", "work", "target"], "no anchors")
 
 
 @asking(app, "export")

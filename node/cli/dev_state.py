@@ -20,9 +20,9 @@ from unchained.node.wallet.keystore import (
     WALLETS_NAME,
     Keystore,
     SpendSecret,
-    save_new,
     wallet_path,
 )
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet_file import KdfCost
 
 MARKER: Final = "dev"
@@ -64,7 +64,7 @@ def make_wallets(data_dir: Path) -> None:
         if not wallet_path(data_dir / WALLETS_NAME, wallet.name).exists():
             secret = SpendSecret.of(wallet.words)
             keystore = Keystore.create(REG, secret, "", cost=_COST, allow_empty=True)
-            save_new(keystore, data_dir / WALLETS_NAME, wallet.name)
+            save_new(keystore, data_dir / WALLETS_NAME, wallet.name, may_have_store=True)
 
 
 def empty(data_dir: Path) -> None:

@@ -29,7 +29,7 @@ from unchained.node.cli.wallet import (
 
 if TYPE_CHECKING:
     from unchained.node.consensus.params import Network
-    from unchained.node.wallet.receipts import VerifiedReceipt
+    from unchained.node.wallet.receipts import ShownPayment, VerifiedReceipt
 
 MessageArgument = Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
 
@@ -134,6 +134,7 @@ def verify_receipt(
                 "output": payment.index,
                 "amount": Amount(payment.value).unc(),
                 "memo": _text(payment.memo),
+                "found_without_receipt": _is_found(found, payment),
             }
             for payment in payments
         ]
@@ -144,7 +145,18 @@ def verify_receipt(
     for payment in facts.get("payments", ()):
         memo = f", memo {harmless(payment['memo'])}" if payment["memo"] else ""
         typer.echo(f"It pays {payment['amount']} UNC to {shortened(harmless(payee or ''))}{memo}.")
+        if payment["found_without_receipt"] is None:
+            typer.echo(
+                "Nobody else can spend that. Whether the payee's wallet finds it is not shown: a "
+                "payer can seal the note so that it does not. The payee's wallet has the word."
+            )
     print_fields({name: value for name, value in facts.items() if name != "payments"})
+
+
+def _is_found(found: VerifiedReceipt, payment: ShownPayment) -> bool | None:
+    """Return whether the payee's wallet finds a payment for certain, None where that is not shown:
+    to find what pays a paycode takes a note that its view key opens, which nobody else can tell."""
+    return None if found.outputs[payment.index].note else True
 
 
 def _receipt_verdict(found: VerifiedReceipt) -> str:

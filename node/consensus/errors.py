@@ -352,7 +352,7 @@ class DuplicateInputError(TransferError):
 
 
 class BadNoteError(TransferError):
-    """A note is neither empty nor 1,104 to 1,360 bytes long."""
+    """A note is neither empty nor 1,360 bytes long."""
 
     name = "BAD_NOTE"
 

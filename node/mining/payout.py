@@ -14,9 +14,9 @@ from unchained.node.wallet.keystore import (
     DEFAULT_WALLET,
     Keystore,
     new_secret,
-    save_new,
     wallet_path,
 )
+from unchained.node.wallet.new_wallet import save_new
 
 MINING_WALLET: Final = "mining"
 """The wallet that a node makes for what it mines before it has a default wallet."""
@@ -119,4 +119,6 @@ def new_mining_wallet(directory: Path, network: Network, birth: int) -> WatchAcc
         save_new(keystore, directory, MINING_WALLET)
     except OSError as error:
         raise PayoutError(f"{directory}: {error.strerror}") from None
+    except WalletError as error:
+        raise PayoutError(f"payout: {error}") from None
     return keystore.accounts[0].account(network.chain_id)

@@ -107,15 +107,16 @@ class MetricsPage:
         """Return the metrics, or why not, in one line."""
         if caller_of(request.scope).access < Access.READ and not self._is_open_to(request):
             return Response("this page needs the read-only token\n", 401, media_type="text/plain")
+        # The loop is held for the snapshot alone: the library too is loaded in the thread.
+        statistics = self._observer.statistics()
+        text, media_type = await self._runner.run(self._render, statistics)
+        return Response(text, headers={"cache-control": "no-store"}, media_type=media_type)
+
+    def _render(self, statistics: NodeStatistics) -> tuple[bytes, str]:
+        text = metrics_text(self._observer.complete(statistics))
         from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
-        # The loop is held for the snapshot alone.
-        statistics = self._observer.statistics()
-        text = await self._runner.run(self._render, statistics)
-        return Response(text, headers={"cache-control": "no-store"}, media_type=CONTENT_TYPE_LATEST)
-
-    def _render(self, statistics: NodeStatistics) -> bytes:
-        return metrics_text(self._observer.complete(statistics))
+        return text, CONTENT_TYPE_LATEST
 
     def _is_open_to(self, request: Request) -> bool:
         return self._page == "loopback" and is_of_this_machine(request.scope)

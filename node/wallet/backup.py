@@ -27,8 +27,9 @@ from unchained.node.wallet.errors import (
     KeystoreCorruptError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import Keystore, new_wallet_path
-from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.keystore import Keystore
+from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
+from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
 BACKUP_NAME: Final = b"UNCHAINED-BACKUP"
@@ -101,10 +102,8 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         Raises `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, a `KeystoreError`,
         OSError.
         """
-        path = new_wallet_path(directory, name)
+        path = free_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            raise WalletExistsError(name)
         store = path.with_suffix(STORE_SUFFIX)
         try:
             write_private(store, self.database, replace=False)

@@ -14,7 +14,8 @@ import msgspec
 
 from unchained.node.consensus.policy import replacement_fee
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
-from unchained.node.primitives.types import CoinId, Txid
+from unchained.node.primitives.transfer import Transfer
+from unchained.node.primitives.types import CoinId, Lock, Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
@@ -46,17 +47,19 @@ class Rivals(msgspec.Struct, frozen=True, gc=False):
     bids: WaitingBids = WaitingBids((), ())
 
 
+_RIVAL: Final = """uses.txid IN (SELECT txid FROM waiting)
+            AND uses.txid NOT IN (SELECT txid FROM outgoing)"""
+
 NOBODY: Final = Rivals()
 """Nobody else spends the coins."""
 
 
 def rivals_at(store: WalletStore, lock: bytes) -> Rivals:
-    """Return who else is about to spend the coins under a lock."""
+    """Return who else is about to spend the coins under a lock. The coins that a transfer of the
+    wallet spends which they have driven out are contested as well: what replaces it spends them."""
     rows = store.rows(
-        """SELECT coin_id, uses.txid FROM uses JOIN coins USING (coin_id)
-           JOIN waiting ON waiting.txid = uses.txid
-           WHERE lock = ? AND uses.txid NOT IN (SELECT txid FROM outgoing)
-           ORDER BY coin_id""",
+        f"""SELECT coin_id, uses.txid FROM uses JOIN coins USING (coin_id)
+            WHERE lock = ? AND {_RIVAL} ORDER BY coin_id""",  # noqa: S608
         lock,
     )
     coins = [CoinId(coin_id) for coin_id, _ in rows]
@@ -66,11 +69,37 @@ def rivals_at(store: WalletStore, lock: bytes) -> Rivals:
             AND outgoing.height IS NULL AND state = 0 LIMIT 1""",  # noqa: S608
         *coins,
     )
+    with_own = store.rows(
+        "SELECT coin_id FROM uses JOIN coins USING (coin_id) WHERE uses.txid = ? AND lock = ?",
+        own[0][0] if own else b"",
+        lock,
+    )
     return Rivals(
-        frozenset(coins),
+        frozenset([*coins, *(CoinId(coin_id) for (coin_id,) in with_own)]),
         tuple(dict.fromkeys(Txid(txid) for _, txid in rows)),
         own[0][0] if own else b"",
     )
+
+
+def driven_out(store: WalletStore) -> list[tuple[Txid, Lock]]:
+    """Return the claims of the wallet that transfers of others have driven out of the mempool, each
+    with its contract's lock. A rival that pays the wallet itself, as a copy of it elsewhere may
+    send, drives nothing out."""
+    rows = store.rows(
+        f"""SELECT DISTINCT outgoing.txid, lock, outgoing.raw, outgoing.created_ms
+            FROM contracts JOIN coins USING (lock)
+            JOIN uses AS own USING (coin_id) JOIN outgoing ON outgoing.txid = own.txid
+            JOIN uses ON uses.coin_id = own.coin_id
+            WHERE outgoing.height IS NULL AND state = 0
+            AND outgoing.txid NOT IN (SELECT txid FROM waiting)
+            AND {_RIVAL} AND uses.txid NOT IN (SELECT txid FROM coins WHERE account >= 0)
+            ORDER BY outgoing.created_ms""",  # noqa: S608
+    )
+    return [
+        (Txid(txid), Lock(lock))
+        for txid, lock, raw, _ in rows
+        if Transfer.from_bytes(raw).preimages
+    ]
 
 
 class ContractSpender(Spender):

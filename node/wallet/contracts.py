@@ -1,15 +1,12 @@
 """Conditions that the wallet shares with others: m of n keys, and hash-time-locks (Protocol §8.1).
 
 A contract is a condition and the salt of its lock. All who are party to it need both, so that they
-see its coins and can spend them; the text that carries them spends nothing.
-
-    text = "contract:" ‖ base64url without padding of (MessagePack array ‖ checksum, 4 bytes)
+see its coins and can spend them; the text that carries them (`checked_text`, of a MessagePack
+array) spends nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -31,6 +28,7 @@ from unchained.node.primitives.conditions import (
 from unchained.node.primitives.errors import BadConditionError, NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import U64_MAX, Bytes32, KeyHash, Lock, UInt64
+from unchained.node.wallet.checked_text import CheckedText, MalformedTextError
 from unchained.node.wallet.errors import ContractError
 
 CONTRACT_PREFIX: Final = "contract:"
@@ -42,7 +40,7 @@ CONTRACT_CHARS_MAX: Final = 4_096
 PREIMAGE_SIZE: Final = 32
 """Bytes of the preimage of a hash-time-lock."""
 
-_CHECKSUM: Final = HashContext("wallet contract")
+_TEXT: Final = CheckedText(CONTRACT_PREFIX, HashContext("wallet contract"))
 
 
 class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -64,25 +62,18 @@ class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def to_text(self) -> str:
         """Return the text that the other parties need."""
-        raw = encode(self)
-        raw += _CHECKSUM(raw)[:4]
-        return CONTRACT_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return _TEXT.write(encode(self))
 
     @classmethod
     def from_text(cls, text: str, network: Network) -> Contract:
         """Read a text. Raises `ContractError`."""
-        body = text.removeprefix(CONTRACT_PREFIX)
-        if body == text or len(text) > CONTRACT_CHARS_MAX:
+        if len(text) > CONTRACT_CHARS_MAX:
             raise ContractError(f"not a contract: expected {CONTRACT_PREFIX}…")
         try:
-            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
-            raw = base64.b64decode(padded, b"-_", validate=True)
-            if _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
-                raise ContractError("the contract's checksum is wrong: mistyped or cut")
-            contract = _DECODER.decode(raw[:-4])
+            contract = _DECODER.decode(_TEXT.read(text))
             terms = contract.terms
-        except (binascii.Error, UnicodeEncodeError):
-            raise ContractError("a contract is base64url without padding") from None
+        except MalformedTextError as error:
+            raise ContractError(f"not a contract: {error}") from None
         except (NonCanonicalError, BadConditionError) as error:
             raise ContractError(f"the contract is malformed: {error}") from None
         if contract.chain_id != network.chain_id:

@@ -41,6 +41,8 @@ DAMAGED_HINT: Final = (
 _TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
 """What brings a file of an earlier layout to the present one."""
 
+_IDENTITY: Final = ("network", "owner")
+
 SPENT_KEPT: Final = 4_096
 """Transfers of which it is kept in memory what they spend."""
 
@@ -48,6 +50,21 @@ SPENT_KEPT: Final = 4_096
 def _spent_by(transfer: Transfer) -> int:
     """Return what the coins have to be worth that a transfer spends, in grains."""
     return transfer.fee + sum(output.value for output in transfer.outputs)
+
+
+def is_of_wallet(path: Path, network_id: bytes, owner: bytes) -> bool:
+    """Return whether a file is that of a wallet on a network, and can be read; it is left as it
+    is."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as db:
+            found = dict(db.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", _IDENTITY))
+    except sqlite3.DatabaseError:
+        return False
+    # files of the first layout do not name their network
+    network = found.get("network", network_id)
+    return (network, found.get("owner")) == (network_id, owner)
 
 
 class Database:

@@ -29,8 +29,10 @@ WalletError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
 │   ├── InsufficientFundsError    the coins do not suffice
+│   ├── FundsUntoldError          the same, told to whom may not know what there is
 │   ├── SpendingLimitError        more than whoever asks may spend in a day
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
+│   ├── CoinsUntoldError          the same, told to whom may not know what there is
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
 ├── ContractError                 a condition shared with others that is malformed or does not apply
 ├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
@@ -59,6 +61,10 @@ class WalletError(Exception):
     programs."""
 
     word: ClassVar[str] = "WALLET_ERROR"
+
+    def without_amounts(self) -> WalletError:
+        """Return what is told to whoever may spend and not know what the wallet has."""
+        return self
 
 
 class NoSuchWalletError(WalletError):
@@ -306,6 +312,16 @@ class InsufficientFundsError(SpendingError):
         self.needed = needed
         self.available = available
 
+    def without_amounts(self) -> WalletError:
+        """Return that the coins do not suffice, and no more."""
+        return FundsUntoldError("the wallet's coins do not suffice for the transfer")
+
+
+class FundsUntoldError(SpendingError):
+    """The coins do not suffice, said to whom may not know what there is."""
+
+    word = "INSUFFICIENT_FUNDS"
+
 
 class SpendingLimitError(SpendingError):
     """It is more than whoever asks may spend. Amounts in grains."""
@@ -332,6 +348,18 @@ class ConsolidationNeededError(SpendingError):
         )
         self.needed = needed
         self.most = most
+
+    def without_amounts(self) -> WalletError:
+        """Return that the wallet needs consolidating, and no more."""
+        return CoinsUntoldError(
+            "the transfer takes more coins than one holds: consolidate the wallet first"
+        )
+
+
+class CoinsUntoldError(SpendingError):
+    """One transfer does not hold enough coins, said to whom may not know what there is."""
+
+    word = "TOO_MANY_COINS"
 
 
 class NothingToDoError(SpendingError):

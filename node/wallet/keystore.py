@@ -44,7 +44,6 @@ from unchained.node.wallet.errors import (
     KeystoreCorruptError,
     NoSuchAccountError,
     OtherNetworkWalletError,
-    WalletExistsError,
     WatchOnlyError,
     WrongPassphraseError,
 )
@@ -190,9 +189,16 @@ class Keystore(msgspec.Struct, frozen=True):
         )
 
     @classmethod
-    def watch(cls, network: Network, accounts: tuple[WatchKeys, ...], birth: int = 0) -> Keystore:
+    def watch(
+        cls,
+        network: Network,
+        accounts: tuple[WatchKeys, ...],
+        birth: int = 0,
+        further: tuple[WatchKeys, ...] = (),
+    ) -> Keystore:
         """Make a watch-only wallet of what another wallet exported."""
-        clear = ClearPart(network.chain_id, birth, accounts, KdfCost(32, 1, 1), bytes(16), 0)
+        cost = KdfCost(32, 1, 1)
+        clear = ClearPart(network.chain_id, birth, accounts, cost, bytes(16), 0, further)
         return cls(network, WalletFile(clear, bytes(12), b""))
 
     @classmethod
@@ -429,21 +435,6 @@ def wallet_names(directory: Path) -> list[str]:
         return []
     found = (path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
     return sorted(name for name in found if _NAME.fullmatch(name))
-
-
-def save_new(keystore: Keystore, directory: Path, name: str) -> Path:
-    """Write a wallet that is not there yet; return its path.
-
-    Raises OSError, `WalletExistsError`, `BadWalletNameError`.
-    """
-    path = new_wallet_path(directory, name)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # of two who make the same wallet at once one is refused
-        keystore.save_new(path)
-    except FileExistsError:
-        raise WalletExistsError(name) from None
-    return path
 
 
 def new_secret(randomness: Randomness = SYSTEM) -> SpendSecret:

@@ -1,72 +1,51 @@
-"""The wallets of one node: made, restored, rescanned, and what they send.
+"""The wallets of one node: made, restored, rescanned, and what they are party to and can prove.
 
 Callers ask the manager for a wallet by its name, from any task.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import trio
 
-from unchained.node.consensus.policy import MIN_FEE_RATE
-from unchained.node.primitives.types import Txid
-from unchained.node.wallet import spending
-from unchained.node.wallet.contract_spender import rivals_at
+from unchained.node.wallet.contract_spender import driven_out, rivals_at
 from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     BadBirthError,
-    StillWaitingError,
+    ContractError,
+    SpendingError,
     TransferRefusedError,
+    WalletError,
+    WalletLockedError,
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
     new_secret,
-    save_new,
     wallet_names,
 )
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.open_wallet import OpenWallet
-from unchained.node.wallet.orders import (
-    ConsolidationOrder,
-    Gathered,
-    Noted,
-    PaymentOrder,
-    RefusedTransfer,
-    ReplacementOrder,
-    Request,
-    SpendingOrder,
-    SweepOrder,
-    carry_out,
-    made_before,
-    note,
-    note_again,
-    note_signed,
-    plan,
-)
-from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import (
-    AccountRef,
     Outgoing,
-    Payee,
     ScanProgress,
     WalletInfo,
 )
-from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
-from unchained.node.wallet.wallet_keeper import WalletKeeper
+from unchained.node.wallet.wallet_sender import WalletSender
 from unchained.node.wallet.watch_export import WatchExport
-from unchained.storage import schema
 
-FEE_TARGET: Final = 2
-"""Anchors within which a transfer should be included unless something else is asked for."""
+_REASONS_NOT_TO_BID: Final = (
+    WalletLockedError,
+    SpendingError,
+    ContractError,
+    TransferRefusedError,
+)
 
 
 class WalletStatus(msgspec.Struct, frozen=True):
@@ -79,7 +58,7 @@ class WalletStatus(msgspec.Struct, frozen=True):
     failure: str
 
 
-class WalletManager(WalletKeeper):
+class WalletManager(WalletSender):
     """The wallets of a directory. `run` has to run for them to follow the chain and to lock."""
 
     # Making
@@ -125,8 +104,8 @@ class WalletManager(WalletKeeper):
                 allow_empty=allow_empty,
                 randomness=self._randomness,
             )
-            self._take_name(name, is_new=mnemonic is None)
-            save_new(keystore, self._directory, name)
+            self._take_name(name, keystore if mnemonic is not None else None)
+            save_new(keystore, self._directory, name, may_have_store=mnemonic is not None)
             return secret.mnemonic()
 
         words = await self.stretch(make)
@@ -136,14 +115,15 @@ class WalletManager(WalletKeeper):
     async def import_watch(self, name: str, text: str) -> None:
         """Make a watch-only wallet of another one's exported view, and open it.
 
-        Raises `KeystoreCorruptError`, `WalletExistsError`, `BadWalletNameError`, OSError.
+        Raises `KeystoreCorruptError`, `WalletExistsError`, `FileInTheWayError`,
+        `BadWalletNameError`, OSError.
         """
         exported = WatchExport.from_text(text, self.network)
-        keystore = Keystore.watch(self.network, exported.accounts, exported.birth)
+        keystore = Keystore.watch(self.network, exported.accounts, exported.birth, exported.further)
 
         def make() -> None:
-            self._take_name(name, is_new=False)
-            save_new(keystore, self._directory, name)
+            self._take_name(name, keystore)
+            save_new(keystore, self._directory, name, may_have_store=True)
 
         await self._runner.run(make)
         await self.open(name)
@@ -173,124 +153,7 @@ class WalletManager(WalletKeeper):
         """Give up reading again; what has been found stays."""
         await self.call(name, Wallet.cancel_rescan)
 
-    # Sending
-
-    async def fee(
-        self,
-        rate: int | None = None,
-        exact: int | None = None,
-        *,
-        target: int = FEE_TARGET,
-        allow_high: bool = False,
-    ) -> Fee:
-        """Return a fee as asked for, or such that the transfer should be included within `target`
-        anchors."""
-        least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
-        estimate = max(least, await self._link.fee_rate(target))
-        return Fee(estimate if rate is None else rate, exact, estimate, allow_high)
-
-    async def plan(self, name: str, order: SpendingOrder) -> list[Prepared]:
-        """Return what an order would send now. Raises what carrying it out does."""
-        now_ms = self._clock.now_ms()
-        return await self.call(name, lambda wallet: plan(wallet, order, now_ms))
-
-    async def send(
-        self,
-        name: str,
-        payees: Sequence[Payee],
-        fee: Fee | None = None,
-        *,
-        account: AccountRef = 0,
-        coins: Sequence[bytes] | None = None,
-        subtract_fee: bool = False,
-        request_id: str | None = None,
-    ) -> Outgoing:
-        """Pay, and return the transfer that the node has taken.
-
-        Where one transfer does not hold enough coins, others join some first. Under one
-        `request_id` it pays once: asked again, it returns that transfer as it stands. Cancelled
-        before the node has taken it, it is sent all the same. Raises `SpendingError`,
-        `WalletLockedError`, `WatchOnlyError`, `RequestReusedError`, `TransferRefusedError` (then
-        the coins are free again).
-        """
-        order = PaymentOrder(
-            tuple(payees),
-            fee or await self.fee(),
-            account,
-            None if coins is None else tuple(coins),
-            subtract_fee,
-        )
-        request = None if request_id is None else Request(request_id, order.digest())
-        return await self._dispatch(name, order, request)
-
-    async def sweep(
-        self,
-        name: str,
-        to: str,
-        fee: Fee | None = None,
-        *,
-        account: AccountRef = 0,
-        memo: bytes = b"",
-        coins: Sequence[bytes] | None = None,
-    ) -> Gathered:
-        """Pay an account's coins, all or those named, to one payee, in as many transfers as it
-        takes. Raises what `send` does if not one was taken."""
-        chosen = fee or await self.fee()
-        named = None if coins is None else tuple(coins)
-        return await self._gather(name, account, SweepOrder(to, chosen, account, memo, named))
-
-    async def consolidate(
-        self,
-        name: str,
-        fee: Fee | None = None,
-        *,
-        account: AccountRef = 0,
-        below: int | None = None,
-    ) -> Gathered:
-        """Join an account's coins, the smallest first, into few. Raises what `send` does if not
-        one was taken."""
-        chosen = fee or await self.fee()
-        return await self._gather(name, account, ConsolidationOrder(chosen, account, below))
-
-    async def _gather(self, name: str, account: AccountRef, order: SpendingOrder) -> Gathered:
-        """Make, sign and note all transfers in one piece of work, so that nothing else spends
-        their coins, then send them."""
-        now_ms = self._clock.now_ms()
-        sent, refused, error = [], [], None
-        async with self._sending(name) as entry:
-            for noted in await self._on(entry, lambda wallet: carry_out(wallet, order, now_ms)):
-                try:
-                    sent.append(await self._submit(name, noted))
-                except TransferRefusedError as refusal:
-                    error = refusal
-                    refused.append(RefusedTransfer(noted.outgoing.txid, refusal.rule, str(refusal)))
-        if error is not None and not sent:
-            raise error
-        after = await self.call(name, lambda wallet: wallet.balance(account))
-        return Gathered(tuple(sent), tuple(refused), after.confirmed - after.frozen)
-
-    async def bump_fee(self, name: str, txid: bytes, fee: Fee) -> Outgoing:
-        """Replace a waiting transfer by one that pays more."""
-        return await self._dispatch(name, ReplacementOrder(txid, fee))
-
-    async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
-        """Take the coins of a waiting transfer back that the mempool does not have; return the
-        waiting transfers that are given up with it.
-
-        Raises `NoSuchTransferError`, `StillWaitingError`.
-        """
-
-        def work(wallet: Wallet) -> tuple[Txid, ...]:
-            outgoing = wallet.store.outgoing(txid)
-            with self._link.snapshot() as view:
-                if schema.MEMPOOL.get(view, outgoing.wid) is not None:
-                    # it would be mined, and whatever spends its coins anew refused
-                    raise StillWaitingError(txid)
-            return wallet.abandon(txid)
-
-        entry = self._entry(name)
-        async with entry.sending:
-            return await self._changed(entry, work)
+    # Contracts
 
     async def claim(
         self,
@@ -319,6 +182,35 @@ class WalletManager(WalletKeeper):
                 urgent_rate=urgent_rate,
             ),
         )
+
+    async def _tend(self, entry: OpenWallet) -> None:
+        await super()._tend(entry)
+        if not entry.failure:
+            await self._bid_again(entry)
+
+    async def _bid_again(self, entry: OpenWallet) -> None:
+        """Make claims again that a refund has driven out of the mempool, for more, as far as the
+        fee does not look like a mistake; that takes a wallet that is unlocked."""
+        name = entry.wallet.name
+        not_bid: dict[bytes, str] = {}
+        try:
+            for txid, lock in await self._on(entry, lambda opened: driven_out(opened.store)):
+                try:
+                    await self.claim(name, lock)
+                except (
+                    WalletLockedError,
+                    SpendingError,
+                    ContractError,
+                    TransferRefusedError,
+                ) as no:
+                    not_bid[txid] = str(no)
+                    if entry.not_bid.get(txid) != not_bid[txid]:
+                        self._log.warning(
+                            "wallet.not_bid_again", wallet=name, txid=txid.hex(), why=str(no)
+                        )
+        except WalletError as error:
+            self._log.warning("wallet.not_bid_again", wallet=name, why=str(error))
+        entry.not_bid = not_bid
 
     async def refund(
         self,
@@ -354,113 +246,7 @@ class WalletManager(WalletKeeper):
 
         return await self.call(name, work)
 
-    async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
-        """Send a transfer from files that signers have handed back: copies are merged. The wallet
-        keeps it if it spends a coin of its own or brings it one; else its `warning` says so.
-
-        Raises `SigningError`, `TransferRefusedError`.
-        """
-
-        now_ms = self._clock.now_ms()
-
-        def record(wallet: Wallet) -> Noted:
-            return note_signed(wallet, merge_files(files, self.network), now_ms)
-
-        async with self._sending(name) as entry:
-            return await self._submit(name, await self._on(entry, record))
-
-    @asynccontextmanager
-    async def _sending(self, name: str) -> AsyncIterator[OpenWallet]:
-        """Be the only one who sends from a wallet. What was noted and not sent, since the caller
-        gave up, is sent again at once."""
-        entry = self._entry(name)
-        async with entry.sending:
-            try:
-                yield entry
-            except trio.Cancelled:
-                self._hurry(entry)
-                raise
-
-    def _hurry(self, entry: OpenWallet) -> None:
-        """Have sent at once what the mempool does not have."""
-        entry.rebroadcast_at = -math.inf
-        self._wake.set()
-
-    async def _send_one(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
-        """Make, sign and note a transfer in one piece of work, then send it."""
-        now_ms = self._clock.now_ms()
-
-        def work(wallet: Wallet) -> Noted:
-            with wallet.store.transaction():
-                return note(wallet, make(wallet), now_ms)
-
-        async with self._sending(name) as entry:
-            return await self._submit(name, await self._on(entry, work))
-
-    async def _dispatch(
-        self, name: str, order: SpendingOrder, request: Request | None = None
-    ) -> Outgoing:
-        """Make, sign and note what an order takes in one piece of work, then send it."""
-        now_ms = self._clock.now_ms()
-
-        def work(wallet: Wallet) -> tuple[list[Noted], Outgoing | None]:
-            known = None if request is None else made_before(wallet, request)
-            return ([], known) if known else (carry_out(wallet, order, now_ms, request), None)
-
-        async with self._sending(name) as entry:
-            noted, known = await self._on(entry, work)
-            if known is not None:
-                # in case that whoever asked first gave up before it was sent
-                self._hurry(entry)
-                return known
-            sent = []
-            for at, step in enumerate(noted):
-                try:
-                    sent.append(await self._submit(name, step))
-                except TransferRefusedError:
-                    # what builds on the one that was refused is not sent
-                    for unsent in reversed(noted[at + 1 :]):
-                        await self._forget(entry, unsent.outgoing.txid)
-                    raise
-        *joined, outgoing = sent
-        txids = tuple(step.txid for step in joined)
-        return msgspec.structs.replace(outgoing, joined=txids)
-
-    async def _submit(self, name: str, noted: Noted) -> Outgoing:
-        outgoing = noted.outgoing
-        try:
-            is_new = await self._link.submit(noted.proven)
-        except TransferRefusedError:
-            self.refused += 1
-            if not noted.is_known:
-                await self._forget(self._entry(name), outgoing.txid)
-            raise
-        spending.note_sent(outgoing.txid)
-        if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
-            # sent by somebody else long ago: no anchor that is still to be read includes it
-            await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
-            return msgspec.structs.replace(outgoing, height=height)
-        if noted.is_known:
-            outgoing = await self.call(name, lambda wallet: note_again(wallet, noted))
-        self.sent += 1
-        self._log.info(
-            "wallet.sent",
-            wallet=name,
-            txid=outgoing.txid.hex(),
-            fee=outgoing.fee,
-            size=outgoing.size,
-        )
-        return outgoing
-
-    async def _forget(self, entry: OpenWallet, txid: Txid) -> None:
-        spending.note_refused(txid)
-        await self._on(entry, lambda wallet: wallet.store.forget_outgoing(txid))
-
-    def _included_at(self, txid: Txid) -> int | None:
-        """Return the height at which the main chain includes a transfer, None if it does not."""
-        with self._link.snapshot() as view:
-            place = schema.TXID.get(view, txid)
-        return None if place is None else place.height
+    # Proofs
 
     async def receipt(
         self, name: str, txid: bytes, *, anchors: int = 64, payees: Sequence[str] | None = None

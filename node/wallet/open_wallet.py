@@ -39,6 +39,8 @@ class OpenWallet:
         """The first of the invoices that wait for their votes."""
         self.refused: dict[bytes, str] = {}
         """Transfers that the mempool would not have when they were sent again, and the rule."""
+        self.not_bid: dict[bytes, str] = {}
+        """Claims that others drove out of the mempool and that were not made again, and why."""
 
     def tell(self) -> None:
         """Wake whoever follows its log, if there is something new."""

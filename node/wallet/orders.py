@@ -13,10 +13,12 @@ from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Txid
+from unchained.node.wallet import spending
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.plan import Prepared, payees_of
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
+from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
@@ -49,6 +51,8 @@ class PaymentOrder(msgspec.Struct, frozen=True):
 
     def prepare(self, spender: Spender) -> list[Prepared]:
         """Return one transfer."""
+        # before coins are looked for: whether they would do is not for who may not spend so much
+        spending.check(spender.to_others(self.payees))
         return [
             spender.pay(
                 self.payees,
@@ -198,14 +202,15 @@ def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
 
 
 def made_before(wallet: Wallet, request: Request) -> Outgoing | None:
-    """Return what a request led to if it was made before. Raises `RequestReusedError`."""
+    """Return what a request led to if it was made before: the transfer that stands for it by now,
+    where it was replaced. Raises `RequestReusedError`."""
     found = wallet.store.request(request.id)
     if found is None:
         return None
     digest, txid = found
     if digest != request.digest:
         raise RequestReusedError(request.id, txid)
-    return wallet.store.outgoing(txid)
+    return standing(wallet.store, txid)
 
 
 def _joined(wallet: Wallet, order: SpendingOrder, keep: _NoteJoin) -> Sequence[Prepared]:

@@ -1,4 +1,5 @@
-"""What a transfer that replaces a waiting one has to pay, and what goes with the one replaced."""
+"""What a transfer that replaces a waiting one has to pay, what goes with the one replaced, and
+which one stands in its place."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from unchained.node.primitives.transfer import Transfer, output_id
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.errors import BadPaymentError
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import Outgoing
+from unchained.node.wallet.records import Outgoing, OutgoingState
 from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
@@ -26,6 +27,20 @@ def check_replaces(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared
             f"a fee of {shortest(unsigned.fee)} UNC does not replace one of {shortest(old.fee)}: "
             f"it takes {shortest(least)}, a rate of {-(-least // size)} grains per byte"
         )
+
+
+def standing(store: WalletStore, txid: bytes) -> Outgoing:
+    """Return a transfer of the wallet, or the one that stands in its place since it was replaced.
+    Raises `NoSuchTransferError`."""
+    found = store.outgoing(txid)
+    while found.state is OutgoingState.REPLACED and found.height is None:
+        rows = store.rows(
+            "SELECT txid FROM outgoing WHERE replaces = ? ORDER BY created_ms DESC", found.txid
+        )
+        if not rows:
+            break
+        found = store.outgoing(rows[0][0])
+    return found
 
 
 def with_descendants(store: WalletStore, old: Outgoing) -> list[Outgoing]:

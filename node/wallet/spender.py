@@ -16,7 +16,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import Paycode
+from unchained.node.crypto.addresses import Paycode, address_lock
 from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
@@ -107,6 +107,18 @@ class Spender:
         return Draft(value, paycode)
 
     # Payments
+
+    def to_others(self, payees: Sequence[Payee]) -> int:
+        """Return how many grains some payees get that are none of the wallet's accounts. Raises
+        `BadPaymentError`."""
+        keys = {account.key_hash for account in self._accounts.values()}
+        own = {address_lock(key) for key in keys}
+        drafts = [draft_for(self._network, payee) for payee in self._resolved(payees)]
+        return sum(
+            draft.value
+            for draft in drafts
+            if not (draft.to.key_hash in keys if isinstance(draft.to, Paycode) else draft.to in own)
+        )
 
     def pay(
         self,

@@ -26,6 +26,9 @@ class Allowance(Protocol):
         Raises `SpendingLimitError` where it is too much: then nothing is counted.
         """
 
+    def check(self, amount: int) -> None:
+        """Raise `SpendingLimitError` where so much more would be too much."""
+
     def release(self, txid: bytes) -> None:
         """Count a transfer no more: it has not been sent, and nobody else has it."""
 
@@ -63,6 +66,17 @@ def limited_by(allowance: Allowance | None) -> Iterator[None]:
 def is_limited() -> bool:
     """Return whether whoever asks may spend so much and no more."""
     return _CALL.get() is not None
+
+
+def check(amount: int) -> None:
+    """Raise `SpendingLimitError` where whoever asks may not spend so much more.
+
+    Asked before coins are looked for: whether there are enough of them for what he may not spend
+    is none of his business.
+    """
+    call = _CALL.get()
+    if call is not None:
+        call.allowance.check(amount)
 
 
 def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -38,6 +37,7 @@ from unchained.node.wallet.history import EVERYTHING, HistoryBook, HistoryFilter
 from unchained.node.wallet.invoices import InvoiceBook
 from unchained.node.wallet.keystore import Keystore, SpendSecret, wallet_path
 from unchained.node.wallet.link import RecentTransfers
+from unchained.node.wallet.new_wallet import STORE_SUFFIX
 from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.plan import Prepared, payees_of
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
@@ -59,9 +59,6 @@ from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
-
-STORE_SUFFIX: Final = ".db"
-"""What the file of what a wallet knows is called after the wallet's name."""
 
 
 class WalletPayout:
@@ -245,8 +242,9 @@ class Wallet:
 
     def export_watch(self) -> str:
         """Return what a watch-only copy of this wallet is made of."""
-        keystore = self.keystore
-        return WatchExport(self.network.chain_id, keystore.birth, self._further.shown()).to_text()
+        keystore, shown = self.keystore, self._further.shown()
+        further = tuple(keys for keys in keystore.further if keys.index > shown[-1].index)
+        return WatchExport(self.network.chain_id, keystore.birth, shown, further).to_text()
 
     # The chain
 

@@ -158,10 +158,14 @@ class WalletFollower:
             if more:
                 continue
             for entry in list(self._open.values()):
-                await self._rebroadcast(entry)
-                await self._confirm(entry)
+                await self._tend(entry)
             with trio.move_on_after(self._until_next()):
                 await self._wake.wait()
+
+    async def _tend(self, entry: OpenWallet) -> None:
+        """Do what a wallet needs once it has read the chain to its end."""
+        await self._rebroadcast(entry)
+        await self._confirm(entry)
 
     def _until_next(self) -> float:
         """Return the seconds until something is due that no event announces."""
@@ -462,6 +466,8 @@ class WalletFollower:
         entry.wallet.hold_secret(secret)
         entry.deadline = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)
         self._deadlines_changed.set()
+        # what waited for the key
+        self._wake.set()
 
     def lock(self, name: str) -> None:
         """Drop a wallet's spend keys at once."""

@@ -13,18 +13,15 @@ import trio
 
 from unchained.node.wallet.backup import read_backup, write_backup
 from unchained.node.wallet.errors import (
-    FileInTheWayError,
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
     WalletExistsError,
 )
-from unchained.node.wallet.keystore import new_wallet_path, wallet_path
-from unchained.node.wallet.wallet import STORE_SUFFIX, Wallet
+from unchained.node.wallet.keystore import Keystore, wallet_path
+from unchained.node.wallet.new_wallet import BESIDE_STORE, STORE_SUFFIX, free_path
+from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import WalletFollower
-
-_BESIDE = ("-wal", "-shm")
-"""What SQLite may leave beside a file."""
 
 
 class WalletContents(msgspec.Struct, frozen=True, gc=False):
@@ -83,18 +80,13 @@ class WalletKeeper(WalletFollower):
         wallets."""
         self._rights = rights
 
-    def _take_name(self, name: str, *, is_new: bool) -> None:
+    def _take_name(self, name: str, own: Keystore | None = None) -> None:
         """Prepare for a wallet that is about to be made: rights to one of that name, whose files
-        somebody took away by hand, are not rights to this one. `is_new`: no `.db` file can be its
-        own. Blocks.
+        somebody took away by hand, are not rights to this one. `own` as `free_path` has it. Blocks.
 
         Raises `WalletExistsError`, `BadWalletNameError`, `FileInTheWayError`, OSError.
         """
-        path = new_wallet_path(self._directory, name)
-        if path.exists():
-            raise WalletExistsError(name)
-        if is_new and (store := path.with_suffix(STORE_SUFFIX)).exists():
-            raise FileInTheWayError(store)
+        free_path(self._directory, name, own)
         if self._rights is not None:
             self._rights.forget_wallet(name)
 
@@ -115,7 +107,7 @@ class WalletKeeper(WalletFollower):
         def make() -> str:
             backup = read_backup(path, self.network)
             chosen = backup.name.decode("ascii", "replace") if name is None else name
-            self._take_name(chosen, is_new=True)
+            self._take_name(chosen)
             backup.restore(self._directory, chosen, self.network)
             return chosen
 
@@ -171,9 +163,10 @@ class WalletKeeper(WalletFollower):
     async def rename(self, name: str, to: str) -> None:
         """Call a wallet otherwise. Raises `WalletExistsError`, `BadWalletNameError`,
         `FileInTheWayError`, `StillUnlockedError`, `NoSuchWalletError`, OSError."""
-        old, new = wallet_path(self._directory, name), new_wallet_path(self._directory, to)
+        old = wallet_path(self._directory, name)
         async with self._moving:
             self._check_locked(name)
+            new = await self._runner.run(free_path, self._directory, to)
             was_open = name in self._open
             if not was_open and name not in self._closed:
                 raise NoSuchWalletError(name)
@@ -213,7 +206,7 @@ class WalletKeeper(WalletFollower):
 def _remove(path: Path) -> None:
     """Remove a wallet's files: its keys last, so that a crash leaves a wallet that can be read."""
     store = path.with_suffix(STORE_SUFFIX)
-    for beside in (*(store.with_name(store.name + end) for end in _BESIDE), store):
+    for beside in (*(store.with_name(store.name + end) for end in BESIDE_STORE), store):
         beside.unlink(missing_ok=True)
     path.unlink()
     _sync(path.parent)
@@ -221,14 +214,12 @@ def _remove(path: Path) -> None:
 
 def _move(old: Path, new: Path) -> None:
     """Move a closed wallet's files: after a crash at any instant its keys are under one name at
-    least. Raises FileExistsError if a wallet has the new name, `FileInTheWayError`."""
+    least. Raises FileExistsError if a wallet has the new name."""
     old_store, new_store = old.with_suffix(STORE_SUFFIX), new.with_suffix(STORE_SUFFIX)
-    if not new.exists() and new_store.exists():
-        raise FileInTheWayError(new_store)
     os.link(old, new, follow_symlinks=False)
     moved: list[tuple[Path, Path]] = []
     try:
-        for end in ("", *_BESIDE):
+        for end in ("", *BESIDE_STORE):
             beside = old_store.with_name(old_store.name + end)
             if beside.exists():
                 target = new_store.with_name(new_store.name + end)

@@ -1,12 +1,13 @@
-"""What a watch-only copy of a wallet is made of, as text.
+"""What a watch-only copy of a wallet is made of, as text (`checked_text`) of a MessagePack array.
 
-text = "watch:" ‖ base64url without padding of (MessagePack array ‖ checksum, 4 bytes)
+No watch key leads to another account's: each account has keys of its own, from the words. So the
+text of a restored wallet also holds the watch keys of the accounts that it may turn out to have,
+and a copy finds them as that wallet does; a wallet that was not restored has no further accounts
+until one is added to it, and then exports another text.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Final
 
 import msgspec
@@ -16,40 +17,51 @@ from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.types import UInt64
+from unchained.node.wallet.checked_text import CheckedText, MalformedTextError
 from unchained.node.wallet.errors import KeystoreCorruptError
 from unchained.node.wallet.wallet_file import MAX_ACCOUNTS, WatchKeys
 
 WATCH_PREFIX: Final = "watch:"
 """What the text of an exported view of a wallet begins with."""
 
-_CHECKSUM: Final = HashContext("wallet watch")
+_TEXT: Final = CheckedText(WATCH_PREFIX, HashContext("wallet watch"))
+_ARRAY_OF_THREE: Final = 0x93
+"""How MessagePack begins an array without `further`."""
 
 
-class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a watch-only wallet is made of. It sees everything and spends nothing: keep it to
-    yourself. `birth` is a height below which there are no coins."""
+class WatchExportCore(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a text holds of a wallet that has no further accounts to look for."""
 
     chain_id: UInt64
     birth: UInt64
     accounts: Annotated[tuple[WatchKeys, ...], msgspec.Meta(min_length=1, max_length=MAX_ACCOUNTS)]
 
+
+class WatchExport(WatchExportCore, array_like=True, frozen=True, gc=False):
+    """What a watch-only wallet is made of. It sees everything and spends nothing: keep it to
+    yourself. `birth` is a height below which there are no coins; `further` are accounts that it may
+    turn out to have."""
+
+    further: Annotated[tuple[WatchKeys, ...], msgspec.Meta(max_length=MAX_ACCOUNTS)] = ()
+
     def to_text(self) -> str:
         """Return the text to be imported."""
-        raw = encode(self)
-        raw += _CHECKSUM(raw)[:4]
-        return WATCH_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        if self.further:
+            return _TEXT.write(encode(self))
+        return _TEXT.write(encode(WatchExportCore(self.chain_id, self.birth, self.accounts)))
 
     @classmethod
     def from_text(cls, text: str, network: Network) -> WatchExport:
         """Read a text. Raises `KeystoreCorruptError`."""
-        body = text.removeprefix(WATCH_PREFIX)
         try:
-            padded = body.encode("ascii") + b"=" * (-len(body) % 4)
-            raw = base64.b64decode(padded, b"-_", validate=True)
-            if body == text or _CHECKSUM(raw[:-4])[:4] != raw[-4:]:
-                raise KeystoreCorruptError("not an exported view of a wallet: mistyped or cut")
-            exported = _EXPORT.decode(raw[:-4])
-        except (binascii.Error, UnicodeEncodeError, NonCanonicalError):
+            raw = _TEXT.read(text)
+            if raw[:1] == bytes((_ARRAY_OF_THREE,)):
+                exported = cls(*msgspec.structs.astuple(_CORE.decode(raw)))
+            else:
+                exported = _EXPORT.decode(raw)
+        except MalformedTextError as error:
+            raise KeystoreCorruptError(f"not an exported view of a wallet: {error}") from None
+        except NonCanonicalError:
             raise KeystoreCorruptError("not an exported view of a wallet: malformed") from None
         if exported.chain_id != network.chain_id:
             raise KeystoreCorruptError(f"the view is of another network, expected {network.name}")
@@ -59,4 +71,5 @@ class WatchExport(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return "<WatchExport>"
 
 
+_CORE: CanonicalDecoder[WatchExportCore] = CanonicalDecoder(WatchExportCore, max_size=1 << 20)
 _EXPORT: CanonicalDecoder[WatchExport] = CanonicalDecoder(WatchExport, max_size=1 << 20)

@@ -16,7 +16,8 @@ from unchained.node.crypto.keys import encapsulate
 from unchained.node.primitives.transfer import Input, Output, Signature, Transfer
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.keystore import Keystore, new_secret, save_new
+from unchained.node.wallet.keystore import Keystore, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.recogniser import FoundCoin
 from unchained.node.wallet.records import Origin, Payee
 from unchained.node.wallet.wallet import Wallet

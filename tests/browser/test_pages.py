@@ -136,3 +136,28 @@ def test_nothing_moves_for_those_who_do_not_want_it(shown: Shown, browser: Brows
         style = "getComputedStyle(document.querySelector('nav a')).transitionDuration"
         assert seen.page.evaluate(style) == "0s"
         seen.check()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_theme_is_chosen_against_the_browsers_own(
+    shown: Shown, browser: Browser, script: bool
+) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    options = {"color_scheme": "light", "java_script_enabled": script}
+    with watched(browser, shown.url, **options) as seen:
+        page = seen.page
+        seen.go("/charts")
+        light = page.locator("body").evaluate(f"() => {ground}")
+        page.get_by_role("button", name="Dark").click()
+        page.wait_for_url("**/charts")
+        dark = page.locator("body").evaluate(f"() => {ground}")
+        assert dark != light
+        seen.go("/")
+        assert page.locator("body").evaluate(f"() => {ground}") == dark
+        if script:
+            assert seen.violations() == []
+        seen.shoot(f"home-chosen-dark-{'script' if script else 'plain'}")
+        page.get_by_role("button", name="As the browser").click()
+        page.wait_for_url(seen.url + "/")
+        assert page.locator("body").evaluate(f"() => {ground}") == light
+        seen.check()

@@ -32,6 +32,12 @@ def promtool() -> str | None:
     return os.environ.get("UNCHAINED_PROMTOOL") or shutil.which("promtool")
 
 
+def prometheus() -> str | None:
+    """Return where Prometheus itself is: its package holds both."""
+    beside = Path(promtool() or "").with_name("prometheus")
+    return str(beside) if beside.is_file() else shutil.which("prometheus")
+
+
 def names_in(expression: str) -> set[str]:
     """Return the metrics that a query names, histograms without their ending."""
     found = set(re.findall(r"\bunchained_\w+", expression))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from tests.framework.slow import (
@@ -73,6 +74,17 @@ class ModelAnchor:
         return self.coin.id
 
 
+@dataclass
+class ModelMemory:
+    """What models of one network can tell one another, for it never changes, by anchor."""
+
+    state_roots: dict[bytes, bytes] = field(default_factory=dict)
+    """After it."""
+    child_targets: dict[bytes, int] = field(default_factory=dict)
+    passed: set[bytes] = field(default_factory=set)
+    """Those whose bodies have passed §5.2."""
+
+
 class CoinStory(NamedTuple):
     """What the main chain did with a coin.
 
@@ -117,7 +129,7 @@ def work(target: int) -> int:
 
 
 class Model:
-    """All of it is worked out by the constructor."""
+    """What counts is worked out by the constructor, what wins when it is first asked for."""
 
     def __init__(
         self,
@@ -125,11 +137,14 @@ class Model:
         known: Known,
         *,
         root: bytes | None = None,
-        roots: dict[bytes, bytes] | None = None,
+        memory: ModelMemory | None = None,
+        now_ms: int | None = None,
     ) -> None:
-        """`root`: an anchor below which the main chain cannot change any more. `roots`: state
-        roots by the anchor that they follow, to share between models of one network."""
-        self._roots = {} if roots is None else roots
+        """`root`: an anchor below which the main chain cannot change any more. `now_ms`: what the
+        clock shows, None for a time at which nothing is too new."""
+        self._root = root
+        self._now_ms = now_ms
+        self._memory = ModelMemory() if memory is None else memory
         self.network = network
         self.known = known
         self.by_id: dict[bytes, Coin] = {coin.id: coin for coin in known.coins}
@@ -143,17 +158,28 @@ class Model:
         self.invalid: dict[bytes, str] = {}
         """Anchors that break a rule of §5.2 by themselves, with its name."""
         self.dead: dict[bytes, str] = {}
-        """Anchors that the choice came to and that fail §5.3, with the rule."""
+        """Anchors that the choice came to and that fail §5.3, with the rule: once it is made."""
         self._grow(genesis)
         self._weigh()
+
+    @property
+    def tip(self) -> ModelAnchor:
+        """The anchor that wins."""
+        return self._chosen[0]
+
+    @property
+    def state(self) -> State:
+        """The state after the tip."""
+        return self._chosen[1]
+
+    @cached_property
+    def _chosen(self) -> tuple[ModelAnchor, State]:
         while True:
-            self.tip = self._descend(self.anchors[root] if root else genesis)
+            tip = self._descend(self.anchors[self._root] if self._root else self.genesis)
             try:
-                self.state = self._replay(self.tip)
+                return tip, self._replay(tip)
             except _AnchorBroken as broken:
                 self.dead[broken.anchor.id] = broken.name
-            else:
-                break
 
     # Which anchors count: §5.2
 
@@ -170,13 +196,15 @@ class Model:
                 body = self.known.bodies.get(coin.id)
                 if body is None:
                     continue
-                try:
-                    self._check(coin, body, parent)
-                except NotYet:
-                    continue
-                except Broken as broken:
-                    self.invalid[coin.id] = str(broken)
-                    continue
+                if coin.id not in self._memory.passed:
+                    try:
+                        self.check_body(coin, body, parent)
+                    except NotYet:
+                        continue
+                    except Broken as broken:
+                        self.invalid[coin.id] = str(broken)
+                        continue
+                    self._memory.passed.add(coin.id)
                 child = self._child(coin, body, parent)
                 parent.children.append(child)
                 self.anchors[child.id] = child
@@ -189,20 +217,30 @@ class Model:
     def _child(self, coin: Coin, body: Body, parent: ModelAnchor) -> ModelAnchor:
         child = ModelAnchor(coin, body, [*parent.chain, parent])
         child.n_total = parent.n_total + len(body.fresh) + len(body.uncles) + 1
-        chain = [*child.chain, child]
-        first = chain[1]
-        network = self.network
-        child.target = network.target0
-        if network.tau_ms:
-            slow = SlowNetwork(
-                network.target0, network.max_target, network.epoch_ms, self._k, network.tau_ms
-            )
-            child.target = slow_child_target(
-                slow, coin.header.time - first.coin.header.time, child.n_total - first.n_total
-            )
+        targets = self._memory.child_targets
+        if child.id not in targets:
+            targets[child.id] = self._child_target(child)
+        child.target = targets[child.id]
         return child
 
-    def _alone(self, coin: Coin) -> str | None:
+    def _child_target(self, anchor: ModelAnchor) -> int:
+        network, first = self.network, [*anchor.chain, anchor][1]
+        if network.tau_ms == 0:
+            return network.target0
+        slow = SlowNetwork(
+            network.target0, network.max_target, network.epoch_ms, self._k, network.tau_ms
+        )
+        elapsed_ms = anchor.coin.header.time - first.coin.header.time
+        return slow_child_target(slow, elapsed_ms, anchor.n_total - first.n_total)
+
+    def is_too_new(self, coin: Coin, limits: int = 1) -> bool:
+        """Return whether a coin is more than so many FUTURE_LIMIT ahead of the clock."""
+        if self._now_ms is None:
+            return False
+        return coin.header.time > self._now_ms + limits * self.network.future_limit_ms
+
+    def alone(self, coin: Coin) -> str | None:
+        """Return the rule of §3.3 that a coin breaks by itself, but for the mix."""
         header = coin.header
         if header.version != 1:
             return "BAD_VERSION"
@@ -212,7 +250,8 @@ class Model:
             return "HIGH_HASH"
         return None
 
-    def _against(self, coin: Coin, parent: ModelAnchor) -> str | None:
+    def against(self, coin: Coin, parent: ModelAnchor) -> str | None:
+        """Return the rule of §3.3 that a coin breaks against the anchor that it is bound to."""
         header = coin.header
         if header.height != parent.height + 1:
             return "BAD_HEIGHT"
@@ -226,12 +265,14 @@ class Model:
 
     def _passes(self, coin: Coin, parent: ModelAnchor) -> bool:
         return (
-            self._alone(coin) is None
-            and self._against(coin, parent) is None
+            self.alone(coin) is None
+            and self.against(coin, parent) is None
             and coin.id not in self.known.forged
+            and not self.is_too_new(coin)
         )
 
-    def _check(self, anchor: Coin, body: Body, parent: ModelAnchor) -> None:
+    def check_body(self, anchor: Coin, body: Body, parent: ModelAnchor) -> None:
+        """Check a body by §5.2. Raises `Broken`, and `NotYet` where something is not known."""
         chain = [*parent.chain, parent]
         most = 16 * self._k
         if len(body.fresh) > most or len(body.uncles) > most:
@@ -279,7 +320,7 @@ class Model:
         self._check_listed(coin, anchor, included)
         if coin.parent != parent.id:
             raise Broken("FRESH_WRONG_PARENT")
-        broken = self._alone(coin) or self._against(coin, parent)
+        broken = self.alone(coin) or self.against(coin, parent)
         if broken:
             raise Broken(broken)
 
@@ -296,7 +337,7 @@ class Model:
         if 1 <= coin.height <= len(chain) and chain[coin.height - 1].id == coin.parent:
             if not 1 <= j <= self.network.window:
                 raise Broken("UNCLE_OUT_OF_WINDOW")
-            broken = self._alone(coin) or self._against(coin, chain[coin.height - 1])
+            broken = self.alone(coin) or self.against(coin, chain[coin.height - 1])
             if broken:
                 raise Broken(broken)
             return
@@ -318,7 +359,7 @@ class Model:
             raise Broken("TIME_NOT_AFTER_PARENT")
         if int.from_bytes(coin.id, "big") > targets[coin.height]:
             raise Broken("UNCLE_HIGH_HASH")
-        broken = self._alone(coin)
+        broken = self.alone(coin)
         if broken:
             raise Broken(broken)
 
@@ -405,9 +446,10 @@ class Model:
 
     def _root_before(self, anchor: ModelAnchor, state: State) -> bytes:
         parent_id = anchor.chain[-1].id
-        if parent_id not in self._roots:
-            self._roots[parent_id] = state.state_root()
-        return self._roots[parent_id]
+        roots = self._memory.state_roots
+        if parent_id not in roots:
+            roots[parent_id] = state.state_root()
+        return roots[parent_id]
 
     def _transfer(self, sized: SizedTransfer, height: int, state: State) -> None:
         transfer = sized.transfer

@@ -62,6 +62,7 @@ def test_a_receipt_says_whom_it_pays(person: Person) -> None:
         "output": 0,
         "amount": "1.50000000",
         "memo": "order 7",
+        "found_without_receipt": None,
     }
     assert (found["anchors_on_top"], found["txid"]) == (1, sent["txid"])
     said = stranger.run("verify-receipt", file, "--payee", paycode).stdout
@@ -69,6 +70,7 @@ def test_a_receipt_says_whom_it_pays(person: Person) -> None:
     assert "1 anchors and at least 1 votes on top" in said
     assert "It pays 1.50000000 UNC to " in said
     assert "shows nothing of what came after" in said
+    assert "Whether the payee's wallet finds it is not shown" in said
     assert "does not show that it pays" in stranger.declines(
         "verify-receipt", file, "--payee", address
     )

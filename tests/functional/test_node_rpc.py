@@ -136,6 +136,8 @@ def test_forks_difficulty_and_params(running: Running) -> None:
     points = client.call("chain.difficulty_history", {"first": 1, "step": 2})
     assert [point["height"] for point in points] == list(range(1, tip["height"] + 1, 2))
     assert {point["target"] for point in points} == {f"{REG.target0:064x}"}
+    for point in client.call("chain.difficulty_history"):
+        assert point["fees"] == client.call("chain.anchor_at", [point["height"]])["fees"]
     params = client.call("chain.params")
     assert params["subsidy"] == "1.00000000"
     assert params["chain_id"] == REG.chain_id

@@ -153,7 +153,7 @@ def test_an_open_stream_of_events_ends_with_its_token(shop: Shop) -> None:
 def test_a_limit_holds_for_all_ways_to_spend_and_across_restarts(shop: Shop) -> None:
     shop.owner.call("wallet.unlock", {"passphrase": "", "wallet": "shop"}, seconds=60)
     made = shop.owner.call(
-        "token.create", {"wallet": "shop", "scopes": ["spend"], "daily_limit": "2.0"}
+        "token.create", {"wallet": "shop", "scopes": ["spend", "read"], "daily_limit": "2.0"}
     )
     token_id, spender = made["token"]["id"], shop.bearer(made["secret"])
 
@@ -195,6 +195,39 @@ def test_a_limit_holds_for_all_ways_to_spend_and_across_restarts(shop: Shop) -> 
     assert shop.owner.call("token.revoke", {"token": token_id}) is not None
     with pytest.raises(UnauthorizedError, match="wrong, or revoked"):
         pay(spender, "0.1")
+
+
+def test_a_token_that_spends_alone_does_not_learn_what_there_is(shop: Shop) -> None:
+    shop.owner.call("wallet.unlock", {"passphrase": "", "wallet": "shop"}, seconds=60)
+    spender = shop.token("spend", daily_limit="1000.0")
+    pay = {"payments": [{"payee": PAYEE, "amount": "500.0"}], "allow_high_fee": True}
+    coin = shop.owner.call("wallet.coins", {"wallet": "shop"})[0]["id"]
+    with pytest.raises(WalletRefusedError) as caught:
+        spender.call("wallet.send", pay, seconds=60)
+    told = caught.value
+    assert (told.error, told.message) == (
+        "INSUFFICIENT_FUNDS",
+        "the wallet's coins do not suffice for the transfer",
+    )
+    assert set(told.data) == {"error"}
+    for method, params in (
+        ("wallet.send", {**pay, "dry_run": True}),
+        ("wallet.send", {**pay, "coins": [coin]}),
+        ("wallet.sweep", {"payee": PAYEE}),
+        ("wallet.consolidate", {"dry_run": True}),
+        ("wallet.prepare", pay),
+        ("wallet.balance", {}),
+    ):
+        with pytest.raises(ForbiddenError, match="scope read"):
+            spender.call(method, params, seconds=60)
+    pay["payments"] = [{"payee": PAYEE, "amount": "0.01"}]
+    assert spender.call("wallet.send", pay, seconds=60)["status"] == "waiting"
+    with pytest.raises(WalletRefusedError, match=r"500.* UNC can be spent"):
+        shop.owner.call(
+            "wallet.send",
+            {**pay, "wallet": "shop", "payments": [{"payee": PAYEE, "amount": "500.0"}]},
+            seconds=60,
+        )
 
 
 def test_a_token_is_for_no_other_wallet_of_its_wallets_name(shop: Shop) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
+from unchained.node.primitives.transfer import Transfer
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Rivals
 from unchained.node.wallet.contracts import HashTimeLock, hash_time_lock
 from unchained.node.wallet.errors import ContractError, HighFeeError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.records import Outgoing, OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
@@ -96,30 +97,96 @@ async def test_a_claim_replaces_a_refund_that_waits(tmp_path: Path) -> None:
         assert lost.state is OutgoingState.CONFLICT
 
 
-async def test_a_claim_that_was_driven_out_comes_back(tmp_path: Path) -> None:
+async def bid_against(node: WalletNode, made: HashTimeLock, fee: Fee) -> Transfer:
+    """Let alice take the refund in spite of bob's claim that waits, as a hostile wallet would."""
+    lock = made.contract.lock
+    rival = await node.wallets.call(
+        "alice",
+        lambda a: a.spender.from_contract(made.contract, fee, rivals=_all_coins(a, lock)),
+    )
+    proven = await node.wallets.call("alice", lambda a: a.finish(rival))
+    assert await node.chain.submit_transfer(proven)
+    return proven.sized.transfer
+
+
+def not_bid_again(node: WalletNode) -> list[str]:
+    return [line for line in node.captured.lines if "wallet.not_bid_again" in line]
+
+
+def _waiting(wallet: Wallet) -> list[Outgoing]:
+    return wallet.store.waiting_outgoing()
+
+
+async def waiting_claim(node: WalletNode) -> Outgoing:
+    (found,) = await node.wallets.call("bob", _waiting)
+    return found
+
+
+async def test_a_claim_that_was_driven_out_is_bid_again_by_itself(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         made = await swap(node, 2)
-        lock = made.contract.lock
-        first = await node.wallets.claim("bob", lock)
+        first = await node.wallets.claim("bob", made.contract.lock)
         await node.settle()
-
-        # alice's wallet sees the claim, and bids against it as a hostile one would
-        rivals = await node.wallets.call(
-            "alice",
-            lambda a: a.spender.from_contract(
-                made.contract, Fee(rate=4, allow_high=True), rivals=_all_coins(a, lock)
-            ),
-        )
-        proven = await node.wallets.call("alice", lambda a: a.finish(rivals))
-        assert await node.chain.submit_transfer(proven)
-        await node.settle()
-        second = await node.wallets.claim("bob", lock)
-        assert second.fee > proven.sized.transfer.fee > first.fee
-        assert second.replaces == first.txid
+        paid = [first.fee]
+        for rate in (4, 16):
+            rival = await bid_against(node, made, Fee(rate=rate, allow_high=True))
+            await node.settle()
+            again = await waiting_claim(node)
+            assert again.fee > rival.fee > paid[-1]
+            paid.append(again.fee)
         await node.mine(1)
-        assert (await node.wallets.call("bob", lambda bob: bob.balance().confirmed)) > 0
+        assert (await node.wallets.call("bob", lambda b: b.balance().confirmed)) == UNC - paid[-1]
         kept = await node.wallets.call("bob", lambda bob: bob.store.outgoing(first.txid))
         assert kept.state is OutgoingState.REPLACED
+
+
+async def test_what_keeps_a_claim_from_being_bid_again_is_said_once(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 2)
+        first = await node.wallets.claim("bob", made.contract.lock)
+        await node.settle()
+        node.wallets.lock("bob")
+        await bid_against(node, made, Fee(rate=4, allow_high=True))
+        await node.settle()
+        assert (await waiting_claim(node)).txid == first.txid
+        await node.wallets.call("bob", lambda bob: bob.balance())
+        await node.wallets.rescan("bob")
+        await node.settle()
+        (line,) = not_bid_again(node)
+        assert f"wallet='bob' txid='{first.txid.hex()}'" in line
+        assert "locked" in line
+        # in time it is still won
+        await node.wallets.unlock("bob", "pass", 60)
+        await node.settle()
+        assert (await waiting_claim(node)).replaces == first.txid
+
+
+async def test_a_bid_ends_where_the_fee_looks_like_a_mistake(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 2)
+        first = await node.wallets.claim("bob", made.contract.lock)
+        await node.settle()
+        await bid_against(node, made, Fee(exact=UNC // 8, allow_high=True))
+        await node.settle()
+        assert (await waiting_claim(node)).txid == first.txid
+        (line,) = not_bid_again(node)
+        assert "allow_high_fee" in line
+
+
+async def test_copies_of_a_wallet_do_not_bid_against_each_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path / "wallets").running() as node:
+        made = await swap(node, 2)
+        lock = made.contract.lock
+        await node.wallets.backup("bob", tmp_path / "copy")
+        await node.wallets.restore_backup(tmp_path / "copy", "copy")
+        await node.wallets.unlock("copy", "pass", 86_400)
+        await node.wallets.claim("bob", lock)
+        await node.settle()
+        other = await node.wallets.claim("copy", lock)
+        await node.settle()
+        assert (await node.wallets.call("copy", lambda w: w.store.unheard())) == []
+        assert [o.txid for o in await node.wallets.call("copy", _waiting)] == [other.txid]
+        assert not_bid_again(node) == []
 
 
 async def test_no_claim_pays_what_looks_like_a_mistake(tmp_path: Path) -> None:

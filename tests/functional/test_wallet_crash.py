@@ -13,7 +13,8 @@ import pytest
 
 from tests.framework.wallets import CHEAP
 from unchained.node.consensus.params import REG
-from unchained.node.wallet.keystore import Keystore, new_secret, save_new
+from unchained.node.wallet.keystore import Keystore, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet import Wallet
 
 VALUE = 1_000

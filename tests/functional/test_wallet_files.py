@@ -187,6 +187,38 @@ async def test_a_file_that_a_wallet_left_behind_is_named(tmp_path: Path) -> None
         await wallets.rename("a", "b")
 
 
+async def test_keys_are_not_written_beside_a_file_of_another_wallet(tmp_path: Path) -> None:
+    directory = tmp_path / "wallets"
+    async with wallet_node(directory).running() as node:
+        wallets = node.wallets
+        words = await wallets.create("a", "pass")
+        await wallets.create("b", "pass")
+        view = await wallets.call("a", Wallet.export_watch)
+        await wallets.call("a", lambda a: PayeeBook(a.store, REG).add("me", a.address()).name)
+        for name in ("a", "b"):
+            await wallets.close(name)
+            (directory / f"{name}.wallet").unlink()
+        foreign, halved = directory / "b.db", directory / "c.db"
+        halved.write_bytes(foreign.read_bytes()[:5000])
+        before = foreign.read_bytes()
+        for left in (foreign, halved):
+            for way in (
+                wallets.create(left.stem, "pass", mnemonic=words),
+                wallets.import_watch(left.stem, view),
+            ):
+                with pytest.raises(FileInTheWayError, match=str(left)):
+                    await way
+            assert not left.with_suffix(".wallet").exists()
+        assert foreign.read_bytes() == before
+        # beside its own file the keys are made again, and what no words bring back is there
+        await wallets.create("a", "pass", mnemonic=words)
+        assert await wallets.call("a", lambda a: PayeeBook(a.store, REG).names()) != {}
+        stray = directory / "d.db-wal"
+        stray.touch()
+        with pytest.raises(FileInTheWayError, match=str(stray)):
+            await wallets.create("d", "pass")
+
+
 class Rights:
     """Whoever gives rights to wallets by name; `files` are those that were there when asked."""
 

@@ -415,15 +415,32 @@ async def test_what_is_sent_again_and_refused_stays_as_it_was(tmp_path: Path) ->
             sent.secrets,
             sent.change,
         )
-        await node.wallets.bump_fee("a", sent.txid, Fee(20, allow_high=True))
+        bumped = await node.wallets.bump_fee("a", sent.txid, Fee(20, allow_high=True))
         await node.mine()
         await node.settle()
         with pytest.raises(TransferRefusedError):
             await node.wallets.broadcast("a", [copy])
         kept = await node.wallets.call("a", lambda a: a.store.outgoing(sent.txid))
         assert kept.state is OutgoingState.REPLACED
-        # asked again, the order is not paid a second time
-        assert (await node.wallets.send("a", to, request_id="order 7")).txid == sent.txid
+        # asked again, the order is not paid a second time, and what pays it is named
+        named = await node.wallets.send("a", to, request_id="order 7")
+        assert (named.txid, named.height, named.replaces) == (bumped.txid, 4, sent.txid)
+
+
+async def test_a_request_names_whichever_of_its_transfers_is_included(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await wallet(node, "b")
+        to = [Payee(node.wallets.wallet("b").paycode(), UNC // 10, b"order 7")]
+        first = await node.wallets.send("a", to, request_id="order 7")
+        second = await node.wallets.bump_fee("a", first.txid, Fee(20, allow_high=True))
+        third = await node.wallets.bump_fee("a", second.txid, Fee(40, allow_high=True))
+        named = await node.wallets.send("a", to, request_id="order 7")
+        assert (named.txid, named.replaces) == (third.txid, second.txid)
+        # another node's miner may have known of the first alone
+        await node.wallets.call("a", lambda a: a.store.include(first.txid, 4))
+        named = await node.wallets.send("a", to, request_id="order 7")
+        assert (named.txid, named.height) == (first.txid, 4)
 
 
 async def test_only_what_the_wallet_knows_has_a_label(tmp_path: Path) -> None:

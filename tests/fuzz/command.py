@@ -19,6 +19,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.failures import keep_failure
 from tests.fuzz.targets import LARGEST, FuzzTarget, NotTotalError, all_targets
 
 KEPT_MAX = 48
@@ -91,7 +92,9 @@ def fuzz(target: FuzzTarget, seconds: float) -> int:
         options = [f"-max_total_time={int(seconds)}", f"-max_len={LARGEST}"]
         ran = _under_atheris(target, [*options, f"-artifact_prefix={folder}/", str(found)])
         if ran.returncode:
-            raise NotTotalError((ran.stdout + ran.stderr)[-4_000:])
+            crashes = sorted(Path(folder).glob("crash-*"))
+            raw = crashes[0].read_bytes() if crashes else b""
+            raise NotTotalError((ran.stdout + ran.stderr)[-4_000:], raw)
         # libFuzzer keeps what reaches something new, and makes it smaller where it can.
         inputs = [path.read_bytes() for path in found.iterdir()]
     kept = sorted((raw for raw in inputs if len(raw) <= KEPT_BYTES_MAX), key=len)[:KEPT_MAX]
@@ -125,6 +128,8 @@ def main(arguments: Sequence[str]) -> int:
             kept = fuzz(targets[name], options.hours * 3_600)
         except NotTotalError as error:
             print(f"{name}: {error}", flush=True)
+            path = keep_failure(targets[name], error.raw)
+            print(f"{name}: the smallest input is in {path}; move it to tests/regressions/ to keep")
             return 1
         print(f"{name}: {kept} inputs kept", flush=True)
     return 0

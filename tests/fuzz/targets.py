@@ -10,7 +10,7 @@ import io
 import json
 import lzma
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,12 @@ from typing import Any, Final
 
 from cryptography import x509
 
+from tests.framework.programs.network import run
+from tests.framework.programs.steps import Program
 from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.vectors import VECTORS, load, unhex
 from tests.framework.wire_document import EXCHANGES, Chain, examples
+from tests.fuzz.programs import written
 from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
 from unchained.node.consensus.coin_proof import CoinProof, NotACoinProofError
@@ -62,16 +65,29 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 LARGEST: Final = 1 << 16
 """Bytes of an input at most; the bounds of the decoders themselves have tests of their own."""
 
+PROGRAMS_DRAWN: Final = 3
+"""Programs that a test draws: each takes a fifth of a second."""
+
 _WITHIN_CERTIFICATES: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class NotTotalError(Exception):
-    """A decoder raised what it does not refuse with, or gave back other bytes than it read."""
+    """A decoder raised what it does not refuse with, or gave back other bytes than it read: these
+    are `raw`."""
+
+    def __init__(self, message: str, raw: bytes) -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+def _bytes_of(raw: bytes) -> Sequence[bytes]:
+    return [raw[at : at + 1] for at in range(len(raw))]
 
 
 @dataclass(frozen=True, slots=True)
 class FuzzTarget:
-    """A decoder, the errors that it refuses with, and what it accepts for certain."""
+    """A decoder, the errors that it refuses with, and what it accepts for certain. `parts` are what
+    an input that fails is made smaller by; `draws` is how many a test draws."""
 
     name: str
     decode: Callable[[bytes], Any]
@@ -79,20 +95,27 @@ class FuzzTarget:
     seeds: Callable[[], Iterable[bytes]]
     encode: Callable[[Any], bytes] | None = field(default=None)
     """For a canonical decoder: the bytes of what it read."""
+    parts: Callable[[bytes], Sequence[bytes]] = field(default=_bytes_of)
+    draws: int = field(default=60)
 
     def check(self, raw: bytes) -> bool:
         """Return whether the decoder accepts some bytes. Raises `NotTotalError`."""
+        return not isinstance(self.outcome(raw), self.refusals)
+
+    def outcome(self, raw: bytes) -> Any:
+        """Return what the decoder reads, or the error that it refuses with. Raises
+        `NotTotalError`."""
         try:
             value = self.decode(raw)
         except self.refusals as error:
             if not str(error) or "\n" in str(error):
-                raise NotTotalError(f"{self.name} refuses in other than one line") from error
-            return False
+                raise NotTotalError(f"{self.name} refuses in other than one line", raw) from error
+            return error
         except Exception as error:
-            raise NotTotalError(f"{self.name} of {raw.hex()}: {error!r}") from error
+            raise NotTotalError(f"{self.name} of {raw.hex()}: {error!r}", raw) from error
         if self.encode is not None and (again := self.encode(value)) != raw:
-            raise NotTotalError(f"{self.name} of {raw.hex()} gives back {again.hex()}")
-        return True
+            raise NotTotalError(f"{self.name} of {raw.hex()} gives back {again.hex()}", raw)
+        return value
 
     def corpus(self) -> list[bytes]:
         """Return the inputs that are kept, in order."""
@@ -145,7 +168,9 @@ def _exported() -> Iterator[bytes]:
     with lzma.open(VECTORS / "exports.tar.xz") as packed, tarfile.open(fileobj=packed) as tar:
         member = tar.extractfile("exports/reg-same-body.bin")
         assert member is not None, "the known answers hold it"
-        yield member.read()[:12_000]
+        chain = member.read()[:12_000]
+    head, frame = chain[:21], chain[21 : 25 + int.from_bytes(chain[21:25], "big")]
+    yield from (chain, head, head + frame[:3], head + b"\xff" * 4, head + frame + frame)
 
 
 def _read_export(raw: bytes) -> int:
@@ -375,6 +400,15 @@ def all_targets() -> dict[str, FuzzTarget]:
                 (BadFrameError,),
                 lambda: (READY + bytes(FRAME_SIZE - len(READY)),),
                 Frame.to_bytes,
+            ),
+            FuzzTarget(
+                "program",
+                lambda raw: run(Program.from_bytes(raw)),
+                (),
+                lambda: (program.to_bytes() for program in written().values()),
+                None,
+                Program.parts,
+                PROGRAMS_DRAWN,
             ),
             *_wire_targets(),
             *_table_targets(),

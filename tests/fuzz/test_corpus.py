@@ -9,7 +9,6 @@ from tests.fuzz.command import draw, main
 from tests.fuzz.targets import FuzzTarget, NotTotalError, all_targets
 
 TARGETS = all_targets()
-DRAWN = 60
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -19,7 +18,7 @@ def test_a_decoder_is_total_on_its_corpus(name: str) -> None:
     assert seeds, "a target begins with something"
     for raw in (b"", *seeds, *target.corpus()):
         target.check(raw)
-    draw(target, DRAWN, seed=1)
+    draw(target, target.draws, seed=1)
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if TARGETS[name].encode is not None])

@@ -20,7 +20,7 @@ from tests.framework.chains import (
     tree_of,
 )
 from tests.framework.forge import Forge
-from tests.framework.model import Model
+from tests.framework.model import Model, ModelMemory
 from tests.framework.trees import RandomTree
 from unchained.node.consensus.params import REG, Network
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -66,14 +66,14 @@ def run_case(
     running = Running()
     feeder = Feeder(open_core(MemoryStore(disk), network, running.more), forge.now_ms)
     order = order_of(tree, rng)
-    roots: dict[bytes, bytes] = {}
+    memory = ModelMemory()
 
     def check() -> None:
         model = Model(
             network,
             feeder.known(tree.known()),
             root=feeder.core.tree.root.id,
-            roots=roots,
+            memory=memory,
         )
         assert_equal_to_model(feeder.core, model)
 
@@ -100,7 +100,7 @@ def run_case(
     check()
     if network.max_reorg < REG.max_reorg:
         return
-    complete = Model(network, tree.known(), roots=roots)
+    complete = Model(network, tree.known(), memory=memory)
     assert feeder.core.tip.id == complete.tip.id
     for anchor in tree.anchors[1:]:
         known = complete.invalid.get(anchor.id)

@@ -81,7 +81,7 @@ def main() -> None:
 def _method(method: dict[str, Any]) -> list[str]:
     flags = [f"access: `{method['x-access']}`"]
     if "x-scope" in method:
-        flags.append(f"tokens with the scope `{method['x-scope']}`")
+        flags.append(f"tokens with the scope `{method['x-scope']}`{_reading(method)}")
     if method.get("x-long-poll"):
         flags.append("waits for something to happen")
     lines = [f"### {method['name']}\n", f"{method['summary']}\n"]
@@ -104,6 +104,16 @@ def _method(method: dict[str, Any]) -> list[str]:
     if errors:
         lines.append("Raises " + ", ".join(f"[{name}](#errors)" for name in errors) + ".\n")
     return lines
+
+
+def _reading(method: dict[str, Any]) -> str:
+    """Return when a token needs the scope read besides."""
+    reads = method.get("x-reads", False)
+    if not reads:
+        return ""
+    if reads is True:
+        return " and `read`"
+    return " (with " + " or ".join(f"`{name}`" for name in reads) + " also `read`)"
 
 
 def _schemas(schemas: dict[str, Any]) -> list[str]:

@@ -85,6 +85,8 @@ def _method(found: Method, schemas: Any) -> dict[str, Any]:
     made["x-access"] = found.access.name.lower()
     if found.scope is not None:
         made["x-scope"] = str(found.scope)
+    if found.reads:
+        made["x-reads"] = found.reads if isinstance(found.reads, bool) else list(found.reads)
     if found.long_poll:
         made["x-long-poll"] = True
     return made

@@ -63,6 +63,7 @@ class Mark:
     name: str
     access: Access
     scope: Scope | None
+    reads: bool | tuple[str, ...]
     timeout: float | None
     long_poll: bool
     errors: tuple[type[RpcError], ...]
@@ -73,6 +74,7 @@ def method(
     access: Access,
     *,
     scope: Scope | None = None,
+    reads: bool | tuple[str, ...] = False,
     timeout: float | None = None,
     long_poll: bool = False,
     errors: Iterable[type[RpcError]] = (),
@@ -80,12 +82,14 @@ def method(
     """Mark an async function as the method `name`.
 
     scope: what a token of a wallet has to have to call it; None: such tokens do not. A method with
-    a scope touches no wallet but the one that its parameter `wallet` names. timeout: seconds, where
+    a scope touches no wallet but the one that its parameter `wallet` names. reads: its answer shows
+    what the wallet has, always or where one of these parameters is given: a token needs the scope
+    read besides. timeout: seconds, where
     the server's own limit is not right. long_poll: the method waits for something to happen; it is
     counted apart and cancelled when its caller goes away. errors: families that it raises of its
     own accord, for the documentation. What it does is said by `user_text`, the decorator below.
     """
-    mark = Mark(name, access, scope, timeout, long_poll, tuple(errors))
+    mark = Mark(name, access, scope, reads, timeout, long_poll, tuple(errors))
 
     def apply(function: F) -> F:
         setattr(function, _MARK, mark)
@@ -111,6 +115,7 @@ class Method:
     name: str
     access: Access
     scope: Scope | None
+    reads: bool | tuple[str, ...]
     timeout: float | None
     long_poll: bool
     errors: tuple[type[RpcError], ...]
@@ -122,6 +127,12 @@ class Method:
     """A parameter is a secret: the texts of its failures are kept out of the log."""
     _function: Callable[..., Awaitable[Any]]
     _struct: type[msgspec.Struct]
+
+    def shows_holdings(self, params: Mapping[str, Any]) -> bool:
+        """Return whether a call with these parameters, by name, shows what the wallet has."""
+        if isinstance(self.reads, bool):
+            return self.reads
+        return any(params.get(name) not in (None, False) for name in self.reads)
 
     async def call(self, params: Mapping[str, Any] | list[Any]) -> Any:
         """Check `params` (by name or by position) and run the method.
@@ -284,6 +295,7 @@ def _describe(
         name=mark.name,
         access=mark.access,
         scope=mark.scope,
+        reads=mark.reads,
         timeout=mark.timeout,
         long_poll=mark.long_poll,
         errors=mark.errors,

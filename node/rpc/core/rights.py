@@ -18,6 +18,7 @@ import trio
 
 from unchained.node.rpc.core.errors import ForbiddenError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access, Method, Scope
+from unchained.node.wallet.errors import WalletError
 from unchained.node.wallet.spending import Allowance, limited_by
 
 WALLET_PARAMETER: Final = "wallet"
@@ -25,13 +26,14 @@ WALLET_PARAMETER: Final = "wallet"
 
 
 class Standing(Protocol):
-    """Whether rights that a token gave are still given."""
+    """Whether rights are still given that can be taken back: those of a token until it is revoked
+    or its wallet is another one, those of a browser's session until it ends."""
 
     def stands(self) -> bool:
-        """Return whether the token has not been revoked, and is for the same wallet."""
+        """Return whether they are."""
 
     async def wait_revoked(self) -> None:
-        """Return once it does not stand."""
+        """Return once they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,12 @@ class WalletRights:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as far as it matters: what he may do. `rights` None where no token was shown;
-    `is_known`: he has shown something."""
+    """Who asks, as far as it matters: what he may do. `rights` None where no token was shown,
+    `session` where he is not a browser's; `is_known`: he has shown something."""
 
     access: Access
     rights: WalletRights | None = None
+    session: Standing | None = None
     is_known: bool = True
 
     @property
@@ -59,16 +62,25 @@ class Caller:
         """How much he is trusted, for what is scarce: 0 for who has shown nothing."""
         return 0 if not self.is_known else 1 + self.access
 
+    def _standings(self) -> list[Standing]:
+        rights = [] if self.rights is None else [self.rights.standing]
+        return rights if self.session is None else [*rights, self.session]
+
     def stands(self) -> bool:
-        """Return whether the rights are still given: those of a token until it is revoked."""
-        return self.rights is None or self.rights.standing.stands()
+        """Return whether what he may do is still given to him."""
+        return all(standing.stands() for standing in self._standings())
 
     async def wait_revoked(self) -> None:
-        """Return once they are not; without a token that is never."""
-        if self.rights is None:
-            await trio.sleep_forever()
-        else:
-            await self.rights.standing.wait_revoked()
+        """Return once it is not; without a token and a session that is never."""
+        async with trio.open_nursery() as nursery:
+
+            async def end(standing: Standing) -> None:
+                await standing.wait_revoked()
+                nursery.cancel_scope.cancel()
+
+            for standing in self._standings():
+                nursery.start_soon(end, standing)
+            nursery.start_soon(trio.sleep_forever)
 
     def check_access(self, access: Access, what: str = "this page") -> None:
         """Raise `UnauthorizedError` where the caller has not that much access to the node."""
@@ -117,7 +129,14 @@ class Caller:
         self.check_wallet(
             named.setdefault(WALLET_PARAMETER, rights.wallet), method.scope, method.name
         )
+        if method.shows_holdings(named):
+            self._check_scope(Scope.READ, method.name + _with(method.reads))
         return named
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the caller may know what the wallet has that he asks of."""
+        return self.rights is None or Scope.READ in self.rights.scopes
 
     def _check_scope(self, scope: Scope, what: str) -> None:
         assert self.rights is not None, "asked of callers with a token"
@@ -131,12 +150,18 @@ class Caller:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Let what is called inside know its caller, and count what it signs against his limit."""
+        """Let what is called inside know its caller, and count what it signs against his limit.
+
+        What a wallet refuses does not tell what it has to whom may not know."""
         token = _CALLER.set(self)
         try:
             limited = None if self.rights is None else self.rights.allowance
             with limited_by(limited):
                 yield
+        except WalletError as error:
+            if self.may_read:
+                raise
+            raise error.without_amounts() from None
         finally:
             _CALLER.reset(token)
 
@@ -153,6 +178,10 @@ _CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=STRANGER)
 def current_caller() -> Caller:
     """Return who has made the call that is being answered; nobody outside of one."""
     return _CALLER.get()
+
+
+def _with(reads: bool | tuple[str, ...]) -> str:
+    return "" if isinstance(reads, bool) else f" with {' or '.join(reads)}"
 
 
 def _needs(access: Access) -> str:

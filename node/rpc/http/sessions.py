@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import trio
@@ -62,12 +62,39 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class PageSession:
-    """One browser's session. `csrf` is what its pages send along; times are on Trio's clock."""
+    """One browser's session. `owner` is who began it; `csrf` is what its pages send along; times
+    are on Trio's clock."""
 
-    caller: Caller
+    owner: Caller
     csrf: str
     began: float
     used: float
+    _ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def caller(self) -> Caller:
+        """What its requests may do: what its owner may, until it ends."""
+        return replace(self.owner, session=self)
+
+    def end(self) -> None:
+        """Let it stand no more; so do streams that its pages have opened."""
+        self._ended.set()
+
+    def stands(self) -> bool:
+        """Return whether it has not ended: by its button, by time, or with its owner's token."""
+        if self._ended.is_set() or not self.owner.stands():
+            return False
+        return trio.current_time() < self._deadline
+
+    @property
+    def _deadline(self) -> float:
+        return min(self.began + SESSION_SECONDS, self.used + IDLE_SECONDS)
+
+    async def wait_revoked(self) -> None:
+        """Return once it does not stand; its owner's token apart, which has a wait of its own."""
+        while not self._ended.is_set() and trio.current_time() < self._deadline:
+            with trio.move_on_at(self._deadline):
+                await self._ended.wait()
 
     def check_csrf(self, given: bytes | None) -> None:
         """Raise `ForbiddenError` unless what a request gives is the session's CSRF token."""
@@ -113,7 +140,7 @@ class Sessions:
 
     def __len__(self) -> int:
         """Return how many sessions there are."""
-        return len(_kept(self._sessions, _lives))
+        return len(_kept(self._sessions, PageSession.stands))
 
     def link(self, caller: Caller) -> str:
         """Return a code that opens one session with the rights of a caller, within a minute.
@@ -175,7 +202,7 @@ class Sessions:
             return None
         key = _digest(match[1])
         session = self._sessions.get(key)
-        if session is None or not _lives(session):
+        if session is None or not session.stands():
             self._sessions.pop(key, None)
             return None
         session.used = trio.current_time()
@@ -183,25 +210,18 @@ class Sessions:
 
     def log_out(self, session: PageSession, *, secure: bool) -> str:
         """End a session, and return the value of `Set-Cookie` that makes the browser forget it."""
-        self._sessions = _kept(self._sessions, lambda kept: kept is not session)
+        session.end()
+        self._sessions = _kept(self._sessions, PageSession.stands)
         return _cookie("", 0, secure=secure)
 
     def _make_room(self, access: Access) -> None:
-        self._sessions = _kept(self._sessions, _lives)
-        if len(self._sessions) < SESSIONS_MAX:
+        rows = self._sessions = _kept(self._sessions, PageSession.stands)
+        if len(rows) < SESSIONS_MAX:
             return
-        rows = self._sessions
         least = min(rows, key=lambda key: (rows[key].caller.access, rows[key].used))
         if rows[least].caller.access > access:
             raise BusyError("too many are logged in", retry_after=int(IDLE_SECONDS))
-        del rows[least]
-
-
-def _lives(session: PageSession) -> bool:
-    now = trio.current_time()
-    if not session.caller.stands():
-        return False
-    return now < session.began + SESSION_SECONDS and now < session.used + IDLE_SECONDS
+        rows.pop(least).end()
 
 
 def _kept(rows: dict[bytes, T], keep: Callable[[T], bool]) -> dict[bytes, T]:

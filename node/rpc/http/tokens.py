@@ -223,6 +223,13 @@ class TokenBook:
             self._put(msgspec.structs.replace(token, spent=(*counting.values(), entry)))
         return True
 
+    def check(self, token_id: str, amount: int) -> None:
+        """Raise `SpendingLimitError` where a token may not spend so many more grains."""
+        token = self._tokens.get(token_id)
+        spent, limit = (0, 0) if token is None else (self.spent(token), token.daily_limit)
+        if spent + amount > limit:
+            raise SpendingLimitError(amount, spent, limit)
+
     def release(self, token_id: str, txid: bytes) -> None:
         """Count a transfer no more."""
         with self._lock:
@@ -297,6 +304,10 @@ class _Allowance:
         """Count a transfer before it is signed; return whether it had not been counted before.
         Raises `SpendingLimitError`."""
         return self._book.reserve(self._id, txid, amount, replaced)
+
+    def check(self, amount: int) -> None:
+        """Raise `SpendingLimitError` where the token may not spend so many more grains."""
+        self._book.check(self._id, amount)
 
     def release(self, txid: bytes) -> None:
         """Count a transfer no more."""

@@ -150,13 +150,17 @@ class Supply(msgspec.Struct, frozen=True):
     pool: Amount
 
 
-@user_text("The difficulty that an anchor was mined at.")
+@user_text(
+    """The difficulty that an anchor was mined at. `fees` is what its transfers paid, null below the
+    heights whose state is kept."""
+)
 class DifficultyPoint(msgspec.Struct, frozen=True):
     height: int
     time: int
     n_total: int
     target: Hash
     work: str
+    fees: Amount | None
 
 
 @user_text("""An id that begins so, and what it is the id of.""")
@@ -290,7 +294,7 @@ class ChainRoom:
 
     @method("chain.difficulty_history", Access.READ, errors=(InvalidParamsError,))
     @user_text(
-        """Return target and time of the main chain's anchors, every `step`th of a range.
+        """Return target, time and fees of the main chain's anchors, every `step`th of a range.
 
         `last` left out means the tip. At most 2,000 points: raise `step` for a longer range.
         """
@@ -308,7 +312,8 @@ class ChainRoom:
                 f"the range has {len(heights)} points, at most {MAX_POINTS} are returned: "
                 f"raise step to {len(heights) * step // MAX_POINTS + 1}"
             )
-        return await self._reader.run(lambda store: _difficulty(store, heights))
+        subsidy = self._chain.network.subsidy
+        return await self._reader.run(lambda store: _difficulty(store, heights, subsidy))
 
     @method("chain.find", Access.READ)
     @user_text(
@@ -421,12 +426,12 @@ def _params(network: Network, genesis_id: bytes) -> Params:
     )
 
 
-def _difficulty(store: Reader, heights: range) -> list[DifficultyPoint]:
+def _difficulty(store: Reader, heights: range, subsidy: int) -> list[DifficultyPoint]:
     points = []
     for height in heights:
         anchor_id = schema.HEIGHT.get(store, height)
         raw = None if anchor_id is None else schema.COIN.get(store, anchor_id)
-        if raw is None:
+        if anchor_id is None or raw is None:
             # The chain has become shorter since the call came in.
             break
         header = Coin.from_bytes(raw).header
@@ -437,9 +442,20 @@ def _difficulty(store: Reader, heights: range) -> list[DifficultyPoint]:
                 header.n_total,
                 shown_target(header.target),
                 str(work(header.target)),
+                _fees_at(store, height, anchor_id, subsidy),
             )
         )
     return points
+
+
+def _fees_at(store: Reader, height: int, anchor_id: bytes, subsidy: int) -> Amount | None:
+    """Return the fees of all transfers of an anchor, from the pool before and after it."""
+    after, before = schema.STATE.get(store, height), schema.STATE.get(store, height - 1)
+    own = schema.HISTORY.get(store, anchor_id)
+    if after is None or before is None or own is None:
+        return None
+    # Protocol §5.4: the fees go into the pool, and a share of it to the anchor's own coin.
+    return Amount(after.pool + own.value - subsidy - before.pool)
 
 
 def _ids(store: Reader, prefix: str) -> dict[Hash, IdKind]:

@@ -9,7 +9,7 @@ import msgspec
 
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, RefusedError, WalletRefusedError
-from unchained.node.rpc.core.registry import Access, Scope, method
+from unchained.node.rpc.core.registry import Access, F, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.parameters import MAX_NUMBER
 from unchained.node.rpc.methods.wallet_shapes import (
@@ -35,7 +35,7 @@ from unchained.node.wallet.contracts import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import DEFAULT_WALLET
-from unchained.node.wallet.manager import FEE_TARGET, WalletManager
+from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.orders import (
     ConsolidationOrder,
     PaymentOrder,
@@ -47,11 +47,20 @@ from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import AccountRef, Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_sender import FEE_TARGET
 
 PAY_S = 120.0
 """Large transfers take their time to be made, signed and taken in."""
 
 _REFUSALS = (WalletRefusedError, RefusedError, InvalidParamsError)
+
+
+def _spends(name: str, *, reads: bool | tuple[str, ...] = False) -> Callable[[F], F]:
+    """Mark a method that moves coins, or makes ready to; of `reads` see `method`."""
+    return method(
+        name, Access.FULL, scope=Scope.SPEND, reads=reads, timeout=PAY_S, errors=_REFUSALS
+    )
+
 
 Payments = Annotated[list[Payment], msgspec.Meta(min_length=1, max_length=255)]
 CoinIds = Annotated[list[Hash], msgspec.Meta(max_length=1024)]
@@ -84,7 +93,7 @@ class PaymentRoom:
     def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
 
-    @method("wallet.send", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.send", reads=("dry_run", "coins"))
     @user_text(
         """Pay from an unlocked wallet, and return the transfer that the node has taken.
 
@@ -134,7 +143,7 @@ class PaymentRoom:
         )
         return Sent.of(sent)
 
-    @method("wallet.sweep", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.sweep", reads=True)
     @user_text(
         """Pay all of an account's coins to one payee, in as many transfers as it takes.
 
@@ -165,7 +174,7 @@ class PaymentRoom:
         )
         return GatheredInfo.of(made)
 
-    @method("wallet.consolidate", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.consolidate", reads=True)
     @user_text("Join an account's coins, the smallest first, into few.")
     async def consolidate(
         self,
@@ -193,7 +202,7 @@ class PaymentRoom:
         before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
-    @method("wallet.bump_fee", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.bump_fee", reads=("dry_run",))
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
     async def bump_fee(
         self,
@@ -226,7 +235,7 @@ class PaymentRoom:
         lost = await self._wallets.abandon(wallet, bytes(txid))
         return Abandoned(txid, tuple(map(Hash, lost)))
 
-    @method("wallet.prepare", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.prepare", reads=True)
     @user_text("Make a transfer to be signed elsewhere; nothing is taken from the wallet yet.")
     async def prepare(
         self,
@@ -246,7 +255,7 @@ class PaymentRoom:
             lambda opened: opened.spender.pay(payees, chosen, account=account, coins=wanted),
         )
 
-    @method("wallet.sign", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.sign", reads=True)
     @user_text(
         """Add the signatures of an unlocked wallet to a file of wallet.prepare or of another
         signer."""
@@ -266,7 +275,7 @@ class PaymentRoom:
             lambda opened: _unsigned(opened, Unsigned.from_file(bytes(file), opened.network)),
         )
 
-    @method("wallet.broadcast", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.broadcast", reads=True)
     @user_text(
         """Send a transfer from files that signers handed back; their signatures are joined.
 
@@ -328,9 +337,7 @@ class PaymentRoom:
             wallet, multisig(self._wallets.network, threshold, parties), label, None
         )
 
-    @method(
-        "wallet.multisig_prepare", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS
-    )
+    @_spends("wallet.multisig_prepare", reads=True)
     @user_text(
         """Make a transfer of what an m-of-n holds, to be signed by its parties.
 
@@ -388,7 +395,7 @@ class PaymentRoom:
         )
         return await self._add(wallet, made.contract, label, made.preimage)
 
-    @method("wallet.htlc_claim", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.htlc_claim", reads=("coins",))
     @user_text(
         """Take what a hash-time-lock holds, by the preimage given or known.
 
@@ -414,7 +421,7 @@ class PaymentRoom:
             )
         )
 
-    @method("wallet.htlc_refund", Access.FULL, scope=Scope.SPEND, timeout=PAY_S, errors=_REFUSALS)
+    @_spends("wallet.htlc_refund", reads=("coins",))
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
     async def htlc_refund(
         self,

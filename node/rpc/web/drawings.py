@@ -18,6 +18,10 @@ GAP: Final = 0.16
 """The share of a place on the ring that stays empty beside its coin."""
 
 
+BARS_MIN: Final = 8
+"""For how many bars there is room at least: a few are not drawn as wide as the box."""
+
+
 class RingPiece(msgspec.Struct, frozen=True):
     """A coin on the ring of its epoch: a path, how wide it is drawn, and what it is."""
 
@@ -129,6 +133,27 @@ def steps(sizes: Sequence[tuple[float, float]], width: int = 640, height: int = 
     return plot(corners, width, height)
 
 
+def bars(counts: Sequence[Sequence[int]], width: int = 640, height: int = 160) -> list[Bar]:
+    """Return a bar for each (number, how often it came), side by side."""
+    step = width / max(BARS_MIN, len(counts))
+    top = max((count for _, count in counts), default=0) or 1
+    return [
+        _bar(place, step, count / top * (height - 12), height, count, str(number))
+        for place, (number, count) in enumerate(counts)
+    ]
+
+
+def _bar(place: int, step: float, tall: float, height: int, count: int, label: str) -> Bar:
+    return Bar(
+        round(place * step + 2, 1),
+        round(height - tall, 1),
+        round(step - 4, 1),
+        round(tall, 1),
+        count,
+        label,
+    )
+
+
 def intervals(
     lengths_ms: Sequence[float], mean_ms: float, width: int = 640, height: int = 180, bins: int = 16
 ) -> Histogram | None:
@@ -144,19 +169,12 @@ def intervals(
     wanted = [len(lengths_ms) * (shares[i] - shares[i + 1]) for i in range(bins)]
     top = max(*counts, *wanted)
     step = width / bins
-    bars = [
-        Bar(
-            round(i * step + 2, 1),
-            round(height - count / top * (height - 12), 1),
-            round(step - 4, 1),
-            round(count / top * (height - 12), 1),
-            count,
-            f"{i * wide / 1000:.0f} s",
-        )
+    found = [
+        _bar(i, step, count / top * (height - 12), height, count, f"{i * wide / 1000:.0f} s")
         for i, count in enumerate(counts)
     ]
     curve = "M" + "L".join(
         f"{(i + 0.5) * step:.1f} {height - value / top * (height - 12):.1f}"
         for i, value in enumerate(wanted)
     )
-    return Histogram(width, height, bars, curve)
+    return Histogram(width, height, found, curve)

@@ -42,6 +42,7 @@ class Renderer:
             "ring": drawings.ring,
             "plot": drawings.plot,
             "steps": drawings.steps,
+            "bars": drawings.bars,
             "intervals": drawings.intervals,
             "points": drawings.points,
             "over_time": drawings.over_time,

@@ -10,6 +10,7 @@
     any of these with .json      the same facts, raw
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
+    /theme                       a form: light, dark, or as the browser asks
     /wallet…                     balance, receiving, sending; in a session begun by /open/CODE
     /static/NAME                 scripts, styles and pictures
 
@@ -57,6 +58,7 @@ from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
 from unchained.node.rpc.web.renderer import Renderer
 from unchained.node.rpc.web.static_files import StaticFiles
+from unchained.node.rpc.web.theme import THEMES, place_of, theme_cookie, theme_of, way_back
 from unchained.node.wallet.payment_request import qr_svg
 
 FORM_BYTES_MAX: Final = 256 * 1024
@@ -171,7 +173,7 @@ class Site:
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)
         except RpcError as error:
-            reply = await self._refuse(error, raw)
+            reply = await self._refuse(error, scope, raw)
         await _send(reply, scope, send)
 
     async def _answer(
@@ -181,6 +183,12 @@ class Site:
         if parts[:1] == ["static"] and len(parts) == 2:
             _check_method(scope, "GET", "HEAD")
             return self._static(parts[1], scope)
+        if parts == ["theme"]:
+            _check_method(scope, "POST")
+            # It changes nothing but this browser's own cookie, so it takes no session's token.
+            form = await _read_form(scope, receive)
+            kept = theme_cookie(form.get("theme", ""), secure=_is_secure(scope))
+            return _redirect(way_back(form.get("back", "/")), {"set-cookie": kept})
         if parts == ["login"]:
             return await self._log_in(services, scope, receive)
         if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
@@ -197,7 +205,9 @@ class Site:
             query = _query_of(scope)
             if "q" in query:
                 return _redirect(await views.find(reads, query))
-            return await self._render("search.html", 200, "Search", {}, session=services.session)
+            return await self._render(
+                scope, "search.html", 200, "Search", {}, session=services.session
+            )
         name = parts[0] if parts else "home"
         page = PAGES.get(name)
         if page is None or len(parts) > 1 + page.named or (page.named and len(parts) != 2):
@@ -214,11 +224,19 @@ class Site:
             body = msgspec.json.format(msgspec.json.encode(facts), indent=2)
             return Reply(200, body, "application/json")
         return await self._render(
-            f"{name}.html", 200, page.title, facts, path=path, page=name, session=services.session
+            scope,
+            f"{name}.html",
+            200,
+            page.title,
+            facts,
+            path=path,
+            page=name,
+            session=services.session,
         )
 
     async def _render(
         self,
+        scope: Scope,
         template: str,
         status: int,
         title: str,
@@ -237,6 +255,9 @@ class Site:
             "pages": [(name, PAGES[name].title) for name in NAVIGATION]
             + ([("wallet", "Wallet")] if has_wallets else []),
             "csrf": "" if session is None else session.session.csrf,
+            "theme": theme_of(scope),
+            "themes": THEMES,
+            "here": place_of(scope),
             "path": "/",
             "page": "",
             **more,
@@ -244,7 +265,7 @@ class Site:
         body = await self._runner.run(self._renderer.render, template, values)
         return Reply(status, body, "text/html; charset=utf-8")
 
-    async def _refuse(self, error: RpcError, raw: bool) -> Reply:
+    async def _refuse(self, error: RpcError, scope: Scope, raw: bool) -> Reply:
         status = status_of(error)
         headers = {"allow": str(error.data["allow"])} if "allow" in error.data else {}
         if "retry_after" in error.data:
@@ -253,10 +274,12 @@ class Site:
             body = msgspec.json.encode({"error": error.error, "message": error.message})
             return Reply(status, body, "application/json", headers)
         if isinstance(error, UnauthorizedError):
-            reply = await self._render("login.html", status, "Log in", {}, message=error.message)
+            reply = await self._render(
+                scope, "login.html", status, "Log in", {}, message=error.message
+            )
         else:
             facts = {"message": error.message, "status": status}
-            reply = await self._render("error.html", status, "Not found", facts)
+            reply = await self._render(scope, "error.html", status, "Not found", facts)
         return msgspec.structs.replace(reply, headers=headers)
 
     def _static(self, name: str, scope: Scope) -> Reply:
@@ -286,7 +309,7 @@ class Site:
         _check_method(scope, "GET", "HEAD", "POST")
         if scope["method"] != "POST":
             message = "The page of this node asks for its read token."
-            return await self._render("login.html", 200, "Log in", {}, message=message)
+            return await self._render(scope, "login.html", 200, "Log in", {}, message=message)
         # Of a session, if there is one, it uses nothing: another begins.
         form = await _read_form(scope, receive)
         token = form.get("token", "").strip()
@@ -332,7 +355,7 @@ class Site:
                 view, template, title = wallet_views.send, "wallet_sent", "Sent"
             facts = await view(reads, form)
             return await self._render(
-                f"{template}.html", 200, title, facts, session=services.session
+                scope, f"{template}.html", 200, title, facts, session=services.session
             )
         _check_method(scope, "GET", "HEAD")
         query = _query_of(scope)
@@ -349,6 +372,7 @@ class Site:
             raise NotFoundError("there is no such page")
         facts = await wallet_views.overview(reads, query)
         return await self._render(
+            scope,
             "wallet.html",
             200,
             "Wallet",

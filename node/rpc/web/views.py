@@ -5,6 +5,7 @@ Addresses of peers are no part of any page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
@@ -281,7 +282,7 @@ async def network(reads: PageReads, _argument: str, _query: Mapping[str, str]) -
 
 
 async def charts(reads: PageReads, _argument: str, _query: Mapping[str, str]) -> Facts:
-    """Difficulty, coins per epoch and intervals of the main chain."""
+    """Difficulty, coins per epoch, intervals and fees of the main chain, and branches that lost."""
     tip = await reads.get("chain.tip")
     params = await reads.get("chain.params")
     history = await _history(reads, tip["height"], HISTORY_POINTS)
@@ -292,8 +293,14 @@ async def charts(reads: PageReads, _argument: str, _query: Mapping[str, str]) ->
         "epochs": epochs_of(history),
         "hash_rate": hash_rate(history),
         "params": params,
-        "ends": await reads.get("chain.forks"),
+        "lost": lost_branches(await reads.get("chain.forks")),
     }
+
+
+def lost_branches(ends: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Return how many branches beside the main chain have each number of anchors, from one on."""
+    counts = Counter(end["length"] for end in ends if end["status"] != "main")
+    return [[length, counts[length]] for length in range(1, max(counts, default=0) + 1)]
 
 
 async def _history(reads: PageReads, height: int, points: int) -> list[Facts]:
@@ -303,12 +310,13 @@ async def _history(reads: PageReads, height: int, points: int) -> list[Facts]:
 
 
 def epochs_of(history: Sequence[Mapping[str, Any]]) -> list[Facts]:
-    """Return how many coins each epoch had and how long it took."""
+    """Return how many coins each epoch had, how long it took and what fees its anchor brought."""
     return [
         {
             "height": after["height"],
             "coins": after["n_total"] - before["n_total"],
             "interval_ms": after["time"] - before["time"],
+            "fees": after["fees"],
         }
         for before, after in pairwise(history)
     ]

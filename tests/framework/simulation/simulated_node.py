@@ -34,8 +34,9 @@ from unchained.node.primitives.coin import CoinHeader
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
-from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret, save_new
+from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet_file import KdfCost
 from unchained.storage import schema
 from unchained.storage.errors import StoreCorruptError, StoreError

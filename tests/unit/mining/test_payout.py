@@ -20,9 +20,9 @@ from unchained.node.wallet.keystore import (
     DEFAULT_WALLET,
     Keystore,
     new_secret,
-    save_new,
     wallet_path,
 )
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet_file import KdfCost
 
 PARENT = CoinId(bytes(32))
@@ -91,6 +91,13 @@ def test_a_wallet_of_another_network_or_damaged_is_named(tmp_path: Path) -> None
     wallet_path(tmp_path, DEFAULT_WALLET).write_bytes(b"")
     with pytest.raises(PayoutError, match=r"default\.wallet is no wallet file"):
         wallet_account(tmp_path, REG)
+
+
+def test_no_mining_wallet_is_made_beside_the_file_of_one_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "mining.db").touch()
+    with pytest.raises(PayoutError, match=r"mining\.db is there already.*move it away first"):
+        new_mining_wallet(tmp_path, REG, 0)
+    assert not (tmp_path / "mining.wallet").exists()
 
 
 def test_nobody_at_first(tmp_path: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from tests.framework.observed import observer_of
 from tests.framework.simulation.simnet import simulate
+from unchained.node.base.clock import SystemClock
+from unchained.node.base.logs import Logs
+from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.runner import InlineRunner
 from unchained.node.observe.metrics_page import MetricsPage, metrics_text
 from unchained.node.rpc.core.registry import Access
@@ -18,6 +24,7 @@ from unchained.node.rpc.http.asgi import CALLER
 
 SAMPLES_ALONE_MAX = 400
 SAMPLES_MAX = 2_000
+LIBRARY = "prometheus_client"
 
 
 def request(client: str | None, access: Access, headers: dict[str, str] | None = None) -> Request:
@@ -79,6 +86,56 @@ async def test_a_hundred_and_twenty_eight_peers_do_not_add_samples_without_end()
         text = metrics_text(observer.statistics())
         assert sum(map(len, samples(text).values())) <= SAMPLES_MAX
         assert len(text.splitlines()) < alone + 64
+
+
+class ThreadAlone:
+    """A runner that sees whether the library was loaded before its thread came to it."""
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []
+
+    async def run(self, work: Any, *args: Any) -> Any:
+        self.before.append(any(name.startswith(LIBRARY) for name in sys.modules))
+        return work(*args)
+
+
+async def test_the_first_scrape_holds_the_loop_no_longer_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(LIBRARY)]:
+        monkeypatch.delitem(sys.modules, name)
+    async with simulate(25) as net:
+        node = net.node()
+        await node.start()
+        runner = ThreadAlone()
+        page = MetricsPage(observer_of(node), runner, "loopback")
+        answer = await page.answer(request("127.0.0.1", Access.PUBLIC))
+        assert (answer.status_code, runner.before) == (200, [False])
+
+
+async def test_whatever_grows_by_what_peers_do_is_bounded_by_the_metric() -> None:
+    """Every mapping of the snapshot is blown up, whoever may be able to make it grow."""
+    async with simulate(26) as net:
+        nodes = await net.grow(2)
+        await net.mingle(nodes, 1)
+        observer = observer_of(nodes[0])
+        observer.loop = LoopMonitor(Logs([], SystemClock()).log)
+        observer.log = Logs([], SystemClock())
+        full = blown_up(observer.complete(observer.statistics()))
+        assert sum(map(len, samples(metrics_text(full)).values())) <= SAMPLES_MAX
+
+
+def blown_up(value: Any) -> Any:
+    """Return a snapshot in which each mapping of names to numbers has 500 more entries."""
+    if isinstance(value, Mapping):
+        grown = {key: blown_up(item) for key, item in value.items()}
+        if grown and all(type(key) is str and type(n) is int for key, n in grown.items()):
+            grown |= {f"more{number}": 1 for number in range(500)}
+        return grown
+    if not isinstance(value, msgspec.Struct):
+        return value
+    fields = {name: blown_up(getattr(value, name)) for name in value.__struct_fields__}
+    return msgspec.structs.replace(value, **fields)
 
 
 @pytest.mark.parametrize(

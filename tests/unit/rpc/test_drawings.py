@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unchained.node.rpc.web.drawings import intervals, over_time, plot, ring, steps
+from unchained.node.rpc.web.drawings import bars, intervals, over_time, plot, ring, steps
+from unchained.node.rpc.web.views import lost_branches
 
 
 def coin(luck: float = 1.0, kind: str = "fresh") -> dict[str, Any]:
@@ -82,3 +83,22 @@ def test_what_was_not_measured_is_no_point() -> None:
     times = [60_000, 120_000, 180_000]
     assert over_time(times, [1.0, None, 3.0]) == [(0.0, 1.0), (2.0, 3.0)]
     assert over_time([], []) == []
+
+
+def test_bars_stand_side_by_side_and_as_high_as_they_count() -> None:
+    found = bars([(1, 4), (2, 0), (3, 2)], 800, 112)
+    assert [bar.label for bar in found] == ["1", "2", "3"]
+    assert [bar.height for bar in found] == [100, 0, 50]
+    assert [bar.x for bar in found] == [2, 102, 202]
+    assert bars([]) == []
+
+
+def test_branches_that_lost_are_counted_by_their_length_without_gaps() -> None:
+    ends = [
+        {"status": "main", "length": 0},
+        {"status": "side", "length": 1},
+        {"status": "side", "length": 3},
+        {"status": "dead", "length": 1},
+    ]
+    assert lost_branches(ends) == [[1, 2], [2, 0], [3, 1]]
+    assert lost_branches(ends[:1]) == []

@@ -16,6 +16,11 @@ from unchained.node.rpc.core.rights import (
     current_caller,
 )
 from unchained.node.rpc.methods.rooms import ROOMS
+from unchained.node.wallet.errors import (
+    ConsolidationNeededError,
+    InsufficientFundsError,
+    WalletError,
+)
 
 NODE = Registry(*ROOMS, Discovery)
 SCOPED = [found for found in NODE.values() if found.scope is not None]
@@ -61,6 +66,11 @@ def test_each_method_for_each_scope(found: Method) -> None:
         caller = bearer(scope)
         if found.access is Access.PUBLIC:
             assert caller.authorize(found, {}) == {}
+        elif found.scope is scope and found.reads is True and scope is not Scope.READ:
+            with pytest.raises(ForbiddenError, match="needs a token with the scope read;"):
+                caller.authorize(found, {})
+            caller = bearer(scope, Scope.READ)
+            assert caller.authorize(found, {}) == {WALLET_PARAMETER: "shop"}
         elif found.scope is scope:
             given = caller.authorize(found, {})
             assert given == ({WALLET_PARAMETER: "shop"} if has_wallet(found) else {})
@@ -87,6 +97,52 @@ def test_another_wallet_is_refused_as_one_that_is_not_there(found: Method) -> No
     own = caller.authorize(found, [*([None] * at), "shop"])
     assert isinstance(own, dict)
     assert own[WALLET_PARAMETER] == "shop"
+
+
+SPENDING = [found for found in SCOPED if found.scope is Scope.SPEND]
+SAYS_NO_AMOUNT = {
+    "wallet.abandon",
+    "wallet.bump_fee",
+    "wallet.htlc_claim",
+    "wallet.htlc_refund",
+    "wallet.lock",
+    "wallet.send",
+    "wallet.unlock",
+}
+"""What moves coins and answers nothing that its caller did not know, some parameters apart."""
+
+
+def test_who_may_spend_alone_is_not_shown_what_there_is() -> None:
+    assert {found.name for found in SPENDING if found.reads is not True} == SAYS_NO_AMOUNT
+    for found in SPENDING:
+        names = {parameter.name for parameter in found.parameters}
+        if found.name not in SAYS_NO_AMOUNT:
+            continue
+        reads = found.reads if isinstance(found.reads, tuple) else ()
+        assert set(reads) == names & {"dry_run", "coins"}, found.name
+        for name in reads:
+            with pytest.raises(ForbiddenError, match=f"{name}.* needs a token with the scope read"):
+                bearer(Scope.SPEND).authorize(found, {name: True})
+            for given in (True, []):
+                bearer(Scope.SPEND, Scope.READ).authorize(found, {name: given})
+            for left_out in (None, False):
+                bearer(Scope.SPEND).authorize(found, {name: left_out})
+
+
+@pytest.mark.parametrize(
+    "refusal", [InsufficientFundsError(7_000, 12_345), ConsolidationNeededError(7_000, 12_345)]
+)
+def test_a_refusal_tells_no_amount_to_whom_may_not_read(refusal: WalletError) -> None:
+    for caller, told in (
+        (NODE_OWNER, True),
+        (bearer(Scope.SPEND, Scope.READ), True),
+        (bearer(Scope.SPEND), False),
+    ):
+        with pytest.raises(WalletError) as caught, caller.acting():
+            raise refusal
+        assert ("0.00012345" in str(caught.value)) is told
+        assert caught.value.word == refusal.word
+        assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, not told)
 
 
 def test_a_page_of_a_wallet_asks_the_same() -> None:

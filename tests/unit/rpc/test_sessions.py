@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from unchained.node.base.clock import SystemClock
 from unchained.node.rpc.core.errors import BusyError, ForbiddenError, UnauthorizedError
@@ -34,7 +35,7 @@ async def test_a_link_opens_one_session_with_the_rights_of_who_asked() -> None:
     reader = Caller(Access.READ)
     code = sessions.link(reader)
     login = sessions.log_in(code, secure=False)
-    assert login.session.caller is reader
+    assert login.session.owner is reader
     assert sessions.find(cookie_of(login.set_cookie)) is login.session
     with pytest.raises(UnauthorizedError, match=r"has been used.*wallet page"):
         sessions.log_in(code, secure=False)
@@ -227,3 +228,43 @@ async def test_other_cookies_are_no_session() -> None:
     assert sessions.find(f"{COOKIE}={'00' * 32}".encode()) is None
     for wrong in (ours[:-1], ours + b"0", ours.upper(), f"{COOKIE}={'ä' * 64}".encode()):
         assert sessions.find(wrong) is None
+
+
+async def test_what_a_session_has_open_ends_with_it() -> None:
+    sessions = Sessions()
+
+    async def begun() -> tuple[Caller, bytes]:
+        login = sessions.begin(NODE_OWNER, secure=False)
+        return login.session.caller, cookie_of(login.set_cookie)
+
+    ended: list[str] = []
+
+    async def follow(name: str, caller: Caller) -> None:
+        await caller.wait_revoked()
+        assert not caller.stands()
+        ended.append(name)
+
+    async with trio.open_nursery() as nursery:
+        left, cookie = await begun()
+        idle, _ = await begun()
+        used, used_cookie = await begun()
+        for name, caller in (("left", left), ("idle", idle), ("used", used)):
+            assert caller.stands()
+            assert caller.access is NODE_OWNER.access
+            nursery.start_soon(follow, name, caller)
+        await trio.testing.wait_all_tasks_blocked()
+        session = sessions.find(cookie)
+        assert session is not None
+        sessions.log_out(session, secure=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == ["left"]
+        for _ in range(3):
+            await trio.sleep(IDLE_SECONDS / 2)
+            assert sessions.find(used_cookie) is not None
+        assert ended == ["left", "idle"]
+        for _ in range(SESSIONS_MAX):
+            await trio.sleep(1)
+            sessions.begin(NODE_OWNER, secure=False)
+        await trio.testing.wait_all_tasks_blocked()
+        # it made room
+        assert ended == ["left", "idle", "used"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -420,3 +421,39 @@ async def test_peers_are_shown_without_their_addresses() -> None:
     assert reply.status == 200
     assert "192.0.2" not in reply.text
     assert "12D3Koo" in reply.text
+
+
+async def test_a_theme_is_chosen_without_script_and_kept() -> None:
+    browser = Browser()
+    page = (await browser.ask("/search?x=1")).text
+    assert (
+        '<link rel="stylesheet" href="/static/dark.css" media="(prefers-color-scheme: dark)">'
+        in page
+    )
+    assert 'name="back" value="/search?x=1"' in page
+    for theme, linked, scheme in (("dark", True, "dark"), ("light", False, "light")):
+        body = f"theme={theme}&back=%2Fsearch%3Fx%3D1".encode()
+        reply = await browser.ask("/theme", "POST", body=body, **FORM)
+        assert (reply.status, reply.headers["location"]) == (303, "/search?x=1")
+        cookie = reply.headers["set-cookie"]
+        assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+        page = (await browser.ask("/nothing", cookie=cookie.partition(";")[0])).text
+        assert ('href="/static/dark.css">' in page) == linked
+        assert f'name="color-scheme" content="{scheme}"' in page
+        assert f'value="{theme}" aria-pressed="true"' in page
+    reply = await browser.ask("/theme", "POST", body=b"theme=auto", **FORM)
+    assert (reply.headers["location"], "Max-Age=0" in reply.headers["set-cookie"]) == ("/", True)
+    wrong = await browser.ask("/theme", "POST", body=b"theme=<b>", **FORM)
+    assert (wrong.status, "set-cookie" in wrong.headers) == (400, False)
+    odd = await browser.ask("/nothing", cookie="unchained_theme=<script>; x=y")
+    assert 'value="auto" aria-pressed="true"' in odd.text
+
+
+@pytest.mark.parametrize(
+    "back",
+    ["//evil.example", "/\\evil.example", "https://evil.example", "", "x", "/a\r\nb: c", "/ä"],
+)
+async def test_a_theme_leads_to_no_other_site(back: str) -> None:
+    body = urlencode({"theme": "dark", "back": back}).encode()
+    reply = await Browser().ask("/theme", "POST", body=body, **FORM)
+    assert (reply.status, reply.headers["location"]) == (303, "/")

@@ -23,7 +23,8 @@ from unchained.node.wallet.errors import (
     WalletExistsError,
     WrongPassphraseError,
 )
-from unchained.node.wallet.keystore import Keystore, new_secret, save_new
+from unchained.node.wallet.keystore import Keystore, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.wallet import Wallet
 

@@ -6,10 +6,15 @@ import pytest
 
 from tests.framework.restored_wallets import UNC, Past, restored
 from tests.framework.wallets import cheap_wallet
+from unchained.node.consensus.params import REG
 from unchained.node.wallet.errors import NoSuchAccountError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.further_accounts import ACCOUNT_GAP
+from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.records import Payee
+from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
+from unchained.node.wallet.watch_export import WatchExport
 
 
 def test_accounts_come_back_with_what_they_have() -> None:
@@ -24,10 +29,22 @@ def test_accounts_come_back_with_what_they_have() -> None:
     again.unlock("pass")
     prepared = again.spender.pay([Payee(again.address(), UNC // 100, b"")], Fee(1), account=12)
     past.chain.submit(again.finish(prepared).sized.raw)
-    assert (
-        again.export_watch()
-        == past.read(cheap_wallet(secret=past.secret, accounts=13)).export_watch()
-    )
+    exported = WatchExport.from_text(again.export_watch(), REG)
+    assert [keys.index for keys in exported.accounts] == list(range(13))
+    assert [keys.index for keys in exported.further] == list(range(13, MAX_ACCOUNTS))
+
+
+def test_a_watch_only_copy_finds_what_the_wallet_finds() -> None:
+    past = Past([0, 16, 9, 4])
+    text = restored(past.secret).export_watch()
+    exported = WatchExport.from_text(text, REG)
+    copied = Keystore.watch(REG, exported.accounts, exported.birth, exported.further)
+    watch = past.read(Wallet("watch", REG, copied, None))
+    assert watch.info().accounts == tuple(range(17))
+    assert watch.balance() == past.old.balance
+    # one that nobody restored has no account but those that it was made with, nor has its copy
+    plain = cheap_wallet(secret=past.secret, accounts=2)
+    assert WatchExport.from_text(plain.export_watch(), REG).further == ()
 
 
 def test_coins_that_came_before_an_account_was_watched_are_found() -> None:

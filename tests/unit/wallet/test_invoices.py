@@ -13,7 +13,8 @@ from unchained.node.consensus.policy import DUST
 from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.invoices import invoice_request, paid_height
-from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret, save_new
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.records import Invoice, InvoiceStatus, Outgoing
 from unchained.node.wallet.wallet import Wallet

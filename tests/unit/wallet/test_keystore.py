@@ -32,10 +32,10 @@ from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
     new_secret,
-    save_new,
     wallet_names,
     wallet_path,
 )
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet_file import DEFAULT_COST, MAX_ACCOUNTS
 from unchained.node.wallet.watch_export import WatchExport
 

@@ -20,7 +20,8 @@ from unchained.node.wallet.errors import (
     WrongPassphraseError,
 )
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret, save_new
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.records import Origin
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
@@ -315,8 +316,10 @@ def test_says_when_its_file_is_damaged_or_anothers(tmp_path: Path) -> None:
     (tmp_path / "w.db").unlink()
     Wallet.open(tmp_path, "w", REG).close()
     (tmp_path / "w.wallet").unlink()
+    # put there by hand: what makes wallets looks first
+    Keystore.create(REG, new_secret(), "pass", cost=CHEAP).save_new(tmp_path / "w.wallet")
     with pytest.raises(StoreDamagedError, match="another owner"):
-        open_file(tmp_path)
+        Wallet.open(tmp_path, "w", REG)
 
 
 def test_a_failure_inside_a_transaction_leaves_nothing(tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ class NoLimit:
     def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
         return True
 
+    def check(self, amount: int) -> None:
+        """Nothing is too much."""
+
     def release(self, txid: bytes) -> None:
         """Nothing is counted."""
 

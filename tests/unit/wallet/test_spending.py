@@ -7,8 +7,9 @@ import trio
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.wallet import spending
-from unchained.node.wallet.errors import InsufficientFundsError, SpendingLimitError
+from unchained.node.wallet.errors import InsufficientFundsError, SpendingError, SpendingLimitError
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
 
@@ -33,6 +34,11 @@ class Counting:
         self.counted[bytes(txid)] = amount
         self.replaced.append(bytes(replaced))
         return True
+
+    def check(self, amount: int) -> None:
+        spent = sum(self.counted.values())
+        if spent + amount > self.limit:
+            raise SpendingLimitError(amount, spent, self.limit)
 
     def release(self, txid: bytes) -> None:
         del self.counted[bytes(txid)]
@@ -161,3 +167,25 @@ async def test_worker_threads_count_for_the_task_that_waits_for_them() -> None:
     with spending.limited_by(counting):
         await trio.to_thread.run_sync(spending.reserve, b"1", 5)
     assert counting.counted == {b"1": 5}
+
+
+def test_above_the_limit_nobody_learns_whether_there_is_so_much(purse: Purse) -> None:
+    """One answer for what the wallet has and what it has not, so that asking finds no balance."""
+    own = purse.wallet.address()
+
+    def answer(value: int, to: str = PAYEE) -> type[Exception] | None:
+        order = PaymentOrder((Payee(to, value, b""),), Fee(1))
+        try:
+            with spending.limited_by(Counting(UNC)):
+                order.prepare(purse.wallet.spender)
+        except SpendingError as error:
+            return type(error)
+        return None
+
+    assert purse.balance.confirmed == 8 * UNC
+    assert {answer(value * UNC) for value in (2, 7, 9, 1000)} == {SpendingLimitError}
+    assert answer(UNC // 2) is None
+    # what comes back to the wallet does not count, by address or paycode
+    for to in (own, purse.wallet.paycode()):
+        assert answer(2 * UNC, to) is None
+        assert answer(9 * UNC, to) is InsufficientFundsError

@@ -1,0 +1,65 @@
+"""Where a wallet's files come to lie when it gets its name: made, restored, or called otherwise.
+
+Everyone who gives a wallet a name asks here first, before anything is written: keys beside a `.db`
+file of somebody else make a wallet that cannot be opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.wallet.database import is_of_wallet
+from unchained.node.wallet.errors import FileInTheWayError, WalletExistsError
+from unchained.node.wallet.keystore import Keystore, new_wallet_path
+
+STORE_SUFFIX: Final = ".db"
+"""What the file of what a wallet knows is called after the wallet's name."""
+
+BESIDE_STORE: Final = ("-wal", "-shm")
+"""What SQLite may leave beside that file."""
+
+
+def free_path(directory: Path, name: str, own: Keystore | None = None) -> Path:
+    """Return where the file of a wallet that gets this name will be.
+
+    A `.db` file may lie there already if it is that of the wallet `own`, whose keys are made again.
+    Raises `BadWalletNameError`, `WalletExistsError`, `FileInTheWayError`.
+    """
+    path = new_wallet_path(directory, name)
+    if path.is_symlink() or path.exists():
+        raise WalletExistsError(name)
+    store = path.with_suffix(STORE_SUFFIX)
+    if store.is_symlink() or store.exists():
+        if own is None or not _is_of(store, own):
+            raise FileInTheWayError(store)
+        return path
+    for end in BESIDE_STORE:
+        if (beside := store.with_name(store.name + end)).exists():
+            # SQLite would take what it holds for the new file's
+            raise FileInTheWayError(beside)
+    return path
+
+
+def save_new(
+    keystore: Keystore, directory: Path, name: str, *, may_have_store: bool = False
+) -> Path:
+    """Write a wallet that is not there yet; return its path. `may_have_store`: its `.db` file may
+    be there from before.
+
+    Raises OSError, `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`.
+    """
+    path = free_path(directory, name, keystore if may_have_store else None)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # of two who make the same wallet at once one is refused
+        keystore.save_new(path)
+    except FileExistsError:
+        raise WalletExistsError(name) from None
+    return path
+
+
+def _is_of(store: Path, keystore: Keystore) -> bool:
+    owner = keystore.accounts[0].key_hash
+    return is_of_wallet(store, genesis_of(keystore.network).id, owner)

@@ -1,0 +1,137 @@
+"""`scripts/attack`: plays a policy against the product's consensus, and says what it pays."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tests.framework.economics.experiments import EXPERIMENTS, SIZES, Parameters
+from tests.framework.economics.figures import Outcome
+from tests.framework.economics.plan import PLAN, SMALL, Row
+from tests.framework.economics.records import key_of, load, save, write_document
+from tests.framework.economics.search import Thresholds, search
+
+
+def tell(outcome: Outcome) -> str:
+    """Return what an outcome says, a figure on each line."""
+    words = [f"{name} {value}" for name, value in outcome.parameters.items()]
+    lines = [f"{outcome.name}: {', '.join(words)}"]
+    for figure in outcome.figures:
+        model = f"   model {figure.model_text()}" if figure.model is not None else ""
+        lines.append(f"  {figure.name:<44} {figure.text()}{model}")
+    lines += [f"  {name:<44} {count:,}" for name, count in outcome.counts.items()]
+    lines.append(f"  {'CPU':<44} {outcome.cpu_s:.1f} s = {outcome.cpu_s / 3600:.4f} h")
+    return "\n".join(lines)
+
+
+def run(row: Row) -> Outcome:
+    """Run a row."""
+    return EXPERIMENTS[row.name](row.parameters, row.seed)
+
+
+def run_for(row: Row, hours: float) -> Outcome:
+    """Run a row again and again, with one seed after another, and add up what they give."""
+    ends_at = time.monotonic() + 3600 * hours
+    outcome = run(row)
+    while time.monotonic() < ends_at:
+        row = row._replace(seed=row.seed + 1)
+        outcome.merge(run(row))
+    return outcome
+
+
+def look_for_thresholds(parameters: Parameters, generations: int, seed: int) -> None:
+    """Print the best thresholds of each generation of a search."""
+
+    def pays(thresholds: Thresholds, seed: int) -> float:
+        tried = msgspec.structs.replace(parameters, **thresholds)
+        return run(Row("withholding", tried, seed)).figures[0].sums.mean
+
+    for number, found in enumerate(search(pays, generations, seed), 1):
+        words = " ".join(f"{name}={value}" for name, value in found.thresholds.items())
+        print(f"generation {number}: {100 * found.paid:.2f} % by {words}", flush=True)
+
+
+def record(names: Sequence[str], afresh: bool) -> None:
+    """Run the plan's rows that are not recorded yet, or all of them, and write the document."""
+    wanted = {key_of(row): row for row in (*PLAN, *SMALL)}
+    for key, row in wanted.items():
+        if (not names or row.name in names) and (afresh or key not in load()):
+            outcome = run(row)
+            print(tell(outcome), flush=True)
+            # Others may have recorded something meanwhile.
+            kept = {key: outcome for key, outcome in load().items() if key in wanted}
+            save(kept | {key: outcome})
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/attack",
+        description="Play a policy against the consensus of the node; "
+        "see docs/consensus-simulation.md.",
+    )
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(EXPERIMENTS)}")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hours", type=float, help="go on for so long, seed after seed")
+    parser.add_argument("--record", action="store_true", help="run what the document still lacks")
+    parser.add_argument("--afresh", action="store_true", help="with --record: also what it has")
+    parser.add_argument("--document", action="store_true", help="write its tables and plots alone")
+    parser.add_argument(
+        "--search",
+        type=int,
+        metavar="GENERATIONS",
+        help="withholding: look for the thresholds that pay most; all of 12 runs",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    for field in msgspec.structs.fields(Parameters):
+        _add_option(parser, field)
+    arguments = parser.parse_args(words)
+    unknown = [name for name in arguments.name if name not in EXPERIMENTS]
+    if unknown:
+        parser.error(f"no experiment {unknown[0]}: expected one of {', '.join(EXPERIMENTS)}")
+    if arguments.hours is not None and arguments.hours <= 0:
+        parser.error("--hours takes a number above 0")
+    if arguments.record or arguments.document:
+        if arguments.record:
+            record(arguments.name, arguments.afresh)
+        write_document(PLAN)
+        return 0
+    if not arguments.name:
+        parser.error("which experiment? or --record")
+    for name in arguments.name:
+        given = {
+            field.name: getattr(arguments, field.name)
+            for field in msgspec.structs.fields(Parameters)
+            if getattr(arguments, field.name) is not None
+        }
+        parameters = Parameters(**{"size": SIZES[name], **given})
+        wrong = parameters.fault()
+        if wrong:
+            parser.error(wrong)
+        if arguments.search is not None:
+            if name != "withholding" or arguments.search < 1:
+                parser.error("--search takes 1 generation or more, of withholding")
+            look_for_thresholds(parameters, arguments.search, arguments.seed)
+            continue
+        row = Row(name, parameters, arguments.seed)
+        outcome = run(row) if arguments.hours is None else run_for(row, arguments.hours)
+        print(msgspec.json.encode(outcome).decode() if arguments.json else tell(outcome))
+    return 0
+
+
+def _add_option(parser: argparse.ArgumentParser, field: Any) -> None:
+    flag = "--" + field.name.replace("_", "-")
+    kind = field.type
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", default=None)
+    else:
+        parser.add_argument(flag, type=kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

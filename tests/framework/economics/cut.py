@@ -1,0 +1,118 @@
+"""A network cut in halves; and a miner that hears both, and keeps votes back until later."""
+
+from __future__ import annotations
+
+from tests.framework.economics.withholding import score_of
+from tests.framework.economics.world import Find, Miner, View, World
+from unchained.node.chain.tree import AnchorNode
+from unchained.node.consensus.fork_choice import work
+from unchained.node.primitives.types import CoinId
+
+
+class Halves:
+    """Two halves of the honest nodes that hear nothing of each other until a time."""
+
+    def __init__(self, world: World, honest: int, until: float) -> None:
+        self.until = until
+        self._half = honest // 2
+        self._honest = honest
+        world.links = self
+
+    def arrival(self, sender: int, receiver: int, now: float, delay: float) -> float:
+        """Return when a message comes."""
+        if max(sender, receiver) >= self._honest:
+            return now + delay
+        apart = (sender < self._half) != (receiver < self._half)
+        return max(now, self.until) + delay if apart else now + delay
+
+
+class Bomber(Miner):
+    """Votes in secret for both branches of a cut network; afterwards throws its votes in.
+
+    "bomb": all that it has for the branch that trails, at once, to one half of the nodes. "juggle":
+    no more than turns the choice, as soon as the leader leads by `patience`, so long as it can.
+    """
+
+    def __init__(self, world: World, index: int, mode: str, patience: float) -> None:
+        super().__init__(world, index, kept=96)
+        self.mode = mode
+        self.patience = patience
+        self.public = View(world, kept=96)
+        self.secret: dict[CoinId, list[Find]] = {}
+        """By the branch's first anchor."""
+        self.rivals: tuple[AnchorNode, ...] = ()
+        self.turns = 0
+        self.last_turn = 0.0
+
+    def found(self, number: int) -> None:
+        branches = self._branches()
+        if branches:
+            # What it has least votes for.
+            goal = min(branches, key=lambda one: len(self.secret.get(one[0], ())))[1]
+        else:
+            goal = self.public.tip
+        self.view.move_to(self._own(goal))
+        find = self.world.mine(self.view, self, number)
+        assert find is not None, "every draw is a coin where the target never moves"
+        self.view.add(find)
+        first = self._first(goal)
+        if first is None:
+            self.public.add(find)
+            self.world.tell(self.index, find)
+        else:
+            self.secret.setdefault(first, []).append(find)
+        self.act()
+
+    def receive(self, find: Find) -> None:
+        self.view.add(find)
+        if self.public.add(find):
+            self.public.move_to(self.public.tree.choose())
+        self.act()
+
+    def act(self) -> None:
+        """Throw in what turns the choice, or wait."""
+        if not self.rivals:
+            return
+        scores = {one.id: score_of(self.public.tree, one) for one in self.rivals}
+        behind, ahead = sorted(self.rivals, key=lambda one: scores[one.id])
+        unit = work(self.world.network.target0)
+        lead = (scores[ahead.id] - scores[behind.id]) / unit
+        have = self.secret.get(behind.id, [])
+        need = int(lead // 2) + 1
+        if len(have) < need or (self.mode == "juggle" and lead < self.patience):
+            return
+        thrown = have[:] if self.mode == "bomb" else have[:need]
+        del have[: len(thrown)]
+        for find in thrown:
+            self.public.add(find)
+            half = [miner for miner in self.world.miners[:-1] if miner.index % 2 == 0]
+            self.world.send(half, find, self.world.delays[self.index][0])
+        self.turns += 1
+        self.last_turn = self.world.now
+        if self.mode == "bomb":
+            self.rivals = ()
+
+    def arm(self) -> None:
+        """Begin: the network is whole again."""
+        tree = self.public.tree
+        best = sorted(tree.root.children, key=lambda one: -score_of(tree, one))
+        self.rivals = tuple(best[:2]) if len(best) > 1 else ()
+        self.act()
+
+    def _branches(self) -> list[tuple[CoinId, AnchorNode]]:
+        tips = {miner.view.tip.id: miner.view.tip for miner in self.world.miners[:-1]}
+        firsts = {self._first(tip): tip for tip in tips.values()}
+        found = [(first, tip) for first, tip in firsts.items() if first is not None]
+        return found if len(found) > 1 else []
+
+    def _own(self, node: AnchorNode) -> AnchorNode:
+        found = self.view.tree.get(node.id)
+        assert found is not None, "it hears everything at once"
+        return found
+
+    @staticmethod
+    def _first(tip: AnchorNode) -> CoinId | None:
+        step = tip
+        while step.height > 1 and step.parent is not None:
+            step = step.parent
+        return step.id if step.height == 1 else None

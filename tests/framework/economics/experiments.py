@@ -1,0 +1,462 @@
+"""The experiments by name: each plays one policy from a seed, and says what it measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+from tests.framework.economics.cut import Bomber, Halves
+from tests.framework.economics.figures import PARTS, Figure, Outcome, Sums
+from tests.framework.economics.race import Attempt, Luck, Racer, leanings
+from tests.framework.economics.scores import CHOICES
+from tests.framework.economics.snipe import Sniper, income
+from tests.framework.economics.withholding import Thresholds, Withholding
+from tests.framework.economics.world import Miner, Tally, World, steady
+from unchained.node.consensus.mints import CoinKind
+from unchained.node.consensus.params import MAIN
+
+
+class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an experiment is told. `delay` in T; `size`: epochs, or attempts."""
+
+    size: int
+    share: float = 0.0
+    delay: float = 0.01
+    miners: int = 4
+    """Honest nodes, of one hash power each."""
+    neighbours: int = 0
+    """Of honest nodes alone: how many each has, so that `delay` is that of a hop; 0: all."""
+    attackers: int = 1
+    """Withholding miners of so much each, who do not know each other."""
+    zipf: bool = False
+    """Whether the n-th of them has an n-th of the first one's power instead."""
+    retarget: bool = False
+    """Whether the difficulty moves, by the rules of main; else it stays what the power is for."""
+    score: str = "shipping"
+    tilt: float = 0.0
+    """The share up to which a racer's luck leans, 0 for none: rare events are seen oftener, and
+    counted for less."""
+    alone: float = 1000.0
+    show: float = 3.0
+    give_up: float = 0.0
+    lists: str = "own"
+    hoards: bool = False
+    length: float = 8.0
+    """T for which the network is cut in halves."""
+    watched: float = 12.0
+    """T after the cut for which it is watched."""
+    patience: float = 8.0
+    """Of a sniper: how far behind it gives up. Of a juggler: how far the leader may get ahead."""
+
+    def fault(self) -> str:
+        """Return what is wrong with them, nothing if they will do."""
+        if not 0 <= self.share < 1:
+            return "--share takes a part of the hash power, 0 to 1"
+        if self.attackers < 1 or self.share * self.attackers >= 1:
+            return "--attackers takes 1 or more, who together have less than all the power"
+        if self.delay < 0 or self.size < 1 or self.miners < 1:
+            return "--delay takes 0 or more, --size 1 or more, --miners 1 or more"
+        if self.lists not in ("own", "first", "all"):
+            return "--lists takes own, first or all"
+        if self.score not in CHOICES:
+            return f"--score takes one of {', '.join(CHOICES)}"
+        if not 0 <= self.tilt < 1:
+            return "--tilt takes a part of the hash power, 0 to 1"
+        return ""
+
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.alone, self.show, self.give_up, self.lists, self.hoards)
+
+
+Experiment = Callable[[Parameters, int], Outcome]
+
+
+def network_of(parameters: Parameters, seed: int, shares: Sequence[float]) -> World:
+    """Return a world on main's parameters."""
+    ease = 4 if parameters.retarget else 1
+    return World(MAIN if parameters.retarget else steady(), seed, shares, ease)
+
+
+def honest(parameters: Parameters, seed: int) -> Outcome:
+    """Everybody keeps the rules: how often epochs fork, how many coins come late."""
+    began = time.process_time()
+    count = parameters.miners
+    powers = [1 / rank if parameters.zipf else 1.0 for rank in range(1, count + 1)]
+    world = network_of(parameters, seed, powers)
+    world.miners = [Miner(world, index) for index in range(count)]
+    world.delays = _apart(parameters, seed)
+    tally = run_epochs(world, parameters.size)
+    forks, late, stray = Sums(), Sums(), Sums()
+    for part in tally.parts:
+        forks.add_cases(part.forks, part.epochs)
+        late.add_cases(part.kinds[CoinKind.LATE], part.coins)
+        stray.add_cases(part.kinds[CoinKind.STRAY], part.coins)
+    model = {0.001: (0.0008, 0.0016), 0.01: (0.0084, 0.016), 0.05: (0.042, 0.077)}
+    of_forks, of_late = (
+        (None, None) if parameters.neighbours else model.get(parameters.delay, (None, None))
+    )
+    pace = Sums()
+    pace.add(tally.last_ms / (parameters.size * world.network.epoch_ms))
+    return outcome_of(
+        "honest",
+        parameters,
+        world,
+        began,
+        [
+            Figure("epochs with a fork", forks, model=of_forks),
+            Figure("coins that come late", late, model=of_late),
+            Figure("coins that stray", stray),
+            Figure("epoch", pace, "T"),
+        ],
+    )
+
+
+def _apart(parameters: Parameters, seed: int) -> list[list[float]]:
+    """Return the delays between honest nodes, ms: the same, or so many for each hop on the way
+    where a node has only some neighbours."""
+    count, delay = parameters.miners, parameters.delay * MAIN.epoch_ms
+    if not parameters.neighbours:
+        return [[delay] * count for _ in range(count)]
+    # A ring, which joins all, and chords by chance.
+    rng = Random(seed)
+    joined = [{(one - 1) % count, (one + 1) % count} for one in range(count)]
+    for one in range(count):
+        while len(joined[one]) < min(parameters.neighbours, count - 1):
+            other = rng.randrange(count)
+            if other != one:
+                joined[one].add(other)
+                joined[other].add(one)
+    return [[delay * hops for hops in _hops(joined, one)] for one in range(count)]
+
+
+def _hops(joined: Sequence[set[int]], start: int) -> list[int]:
+    hops, edge, reached = {start: 0}, [start], 0
+    while edge:
+        reached += 1
+        edge = [two for one in edge for two in sorted(joined[one]) if two not in hops]
+        hops.update(dict.fromkeys(edge, reached))
+    return [hops[one] for one in range(len(joined))]
+
+
+MODEL_SHARES: Final = {0.1: 0.101, 0.2: 0.202, 0.25: 0.254, 0.33: 0.356, 0.4: 0.496}
+"""Share of coins of an optimised withholding miner, by the model of Protocol §13."""
+
+
+def withholding(parameters: Parameters, seed: int) -> Outcome:
+    """A miner keeps anchors and coins back, or others' coins out of its own anchors."""
+    began = time.process_time()
+    count, attackers = parameters.miners, parameters.attackers
+    rest = (1 - parameters.share * attackers) / count
+    powers = [rest] * count + [parameters.share] * attackers
+    world = network_of(parameters, seed, powers)
+    world.miners = [Miner(world, index) for index in range(count)]
+    playing = [Withholding(world, count + one, parameters.thresholds()) for one in range(attackers)]
+    world.miners.extend(playing)
+    world.delays = with_attacker(world, parameters.delay, count, attackers)
+    tally = run_epochs(world, parameters.size)
+    share, income, orphans = Sums(), Sums(), Sums()
+    for part in tally.parts:
+        # What it found beyond its share is luck, and the same luck would pay an honest miner.
+        luck = part.found[count] / part.found.total() - parameters.share
+        share.add(part.share([count]) - luck)
+        orphans.add_cases(part.kinds[CoinKind.STRAY], part.coins)
+    subsidies = sum(part.grains[count] for part in tally.parts) / world.network.subsidy
+    epochs = tally.last_ms / world.network.epoch_ms
+    income.add(subsidies / epochs / world.network.coins_per_epoch)
+    return outcome_of(
+        "withholding",
+        parameters,
+        world,
+        began,
+        [
+            Figure(
+                "share of all grains",
+                share,
+                model=MODEL_SHARES.get(parameters.share) if attackers == 1 else None,
+            ),
+            Figure("income, of all that T pays at rest", income),
+            Figure("coins that stray", orphans),
+        ],
+        {
+            "branches shown": sum(one.shown for one in playing),
+            "branches given up": sum(one.given_up for one in playing),
+        },
+    )
+
+
+def with_attacker(
+    world: World, delay: float, honest_miners: int, attackers: int = 1
+) -> list[list[float]]:
+    """Return delays among honest nodes and attackers, who are last and hear at once."""
+    apart = delay * world.network.epoch_ms
+    row = [apart] * honest_miners + [0.0] * attackers
+    return [row] * honest_miners + [[apart] * len(row)] * attackers
+
+
+LEAST_PART: Final = 20
+"""Epochs of a part, so that each branch that is shown at once lies in few of them."""
+
+
+def run_epochs(world: World, epochs: int) -> Tally:
+    """Run until the first miner has so many epochs for good."""
+    parts = max(1, min(PARTS, epochs // LEAST_PART))
+    tally = Tally(world, world.miners[0].view, epochs // parts)
+    world.run(lambda: len(tally.parts) < parts)
+    return tally
+
+
+def outcome_of(
+    name: str,
+    parameters: Parameters,
+    world: World,
+    began: float,
+    figures: list[Figure],
+    counts: dict[str, int] | None = None,
+) -> Outcome:
+    """Return an outcome, with what is counted in every world."""
+    assert world.too_deep == 0, "nothing forks below what views keep"
+    depths = [one.depth for one in world.undone]
+    return Outcome(
+        name,
+        msgspec.to_builtins(parameters),
+        figures,
+        {
+            "coins found": world.coins,
+            "reorganisations": len(depths),
+            "most anchors undone": max(depths, default=0),
+            "most votes undone": max((one.votes for one in world.undone), default=0),
+            **(counts or {}),
+        },
+        time.process_time() - began,
+    )
+
+
+MODEL_RACES: Final = {
+    (0.25, 16): 5.0e-3,
+    (0.25, 32): 2.4e-4,
+    (0.25, 64): 3e-6,
+    (0.33, 16): 0.055,
+    (0.33, 32): 0.012,
+    (0.33, 64): 1.1e-3,
+}
+"""Payments undone by a private branch, by share and votes, at a delay of .01 T."""
+
+MODEL_INCLUDED: Final = 0.12
+"""The same of a quarter after 32 votes where the chain is chosen by included work alone."""
+
+DEPTHS: Final = (16, 32, 64)
+FAR_BEHIND: Final = 16.0
+"""Votes behind which a racer gives up: a third of the power comes back from there once in 2**16."""
+
+
+def race(parameters: Parameters, seed: int) -> Outcome:
+    """A private branch beside an anchor that pays somebody."""
+    began = time.process_time()
+    sums = {depth: Sums() for depth in DEPTHS}
+    choice = CHOICES[parameters.score]
+    count, share = parameters.miners, parameters.share
+    among = leanings(share, parameters.tilt)
+    first: World | None = None
+    coins = 0
+    for attempt in range(parameters.size):
+        shares = [(1 - share) / count] * count + [share]
+        world = network_of(parameters, (seed << 32) + attempt, shares)
+        world.miners = [Miner(world, index) for index in range(count)]
+        for miner in world.miners:
+            miner.choice = choice
+        racer = Racer(world, count, choice)
+        world.miners.append(racer)
+        world.delays = with_attacker(world, parameters.delay, count)
+        luck = Luck(world, share, among, attempt % len(among))
+        if parameters.tilt:
+            world.draw = luck.draw
+        played = Attempt(world, racer, DEPTHS, luck)
+        world.run(lambda played=played: played.is_going(FAR_BEHIND))  # type: ignore[misc]
+        for depth in DEPTHS:
+            sums[depth].add(played.undone.get(depth, 0.0))
+        coins += world.coins
+        first = first or world
+    assert first is not None
+    model: dict[tuple[float, int], float] = MODEL_RACES if parameters.score == "shipping" else {}
+    if parameters.score == "included":
+        model = {(0.25, 32): MODEL_INCLUDED}
+    return Outcome(
+        "race",
+        msgspec.to_builtins(parameters),
+        [
+            Figure(f"undone after {depth} votes", sums[depth], "p", model.get((share, depth)))
+            for depth in DEPTHS
+        ],
+        {"coins found": coins},
+        time.process_time() - began,
+    )
+
+
+def cut(parameters: Parameters, seed: int) -> Outcome:
+    """Two halves of the network hear nothing of each other for `length` T: how soon they agree."""
+    return _healing("cut", parameters, seed, None)
+
+
+def bomb(parameters: Parameters, seed: int) -> Outcome:
+    """The same, and a miner that heard both halves throws the votes in that it kept back: all that
+    it has for the branch that trails, at once, to half of the nodes."""
+    return _healing("bomb", parameters, seed, "bomb")
+
+
+def juggle(parameters: Parameters, seed: int) -> Outcome:
+    """The same, but that it throws in no more than turns the choice, as often as it can."""
+    return _healing("juggle", parameters, seed, "juggle")
+
+
+HEALED_WITHIN: Final = 2.0
+"""T within which a cut network agrees, by the model."""
+
+
+def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> Outcome:
+    began = time.process_time()
+    taken, within, turns = Sums(), Sums(), Sums()
+    counts = {"coins found": 0, "most anchors undone": 0, "most votes undone": 0}
+    for attempt in range(parameters.size):
+        world, bomber, epoch = _halves(parameters, (seed << 32) + attempt, mode)
+        length, after = parameters.length * epoch, parameters.watched * epoch
+        start = last = length
+        world.run(lambda world=world, end=length: world.now < end)  # type: ignore[misc]
+        if bomber is not None:
+            # Everybody has heard everything and agrees when it begins.
+            start = last = length + 2 * parameters.delay * epoch
+            world.at(start, bomber.arm)
+        while world.now < length + after:
+            world.run(_one_event(world))
+            firsts = {_first_id(miner) for miner in world.miners[: parameters.miners]}
+            if len(firsts) > 1:
+                last = max(last, world.now)
+            if bomber is not None:
+                last = max(last, bomber.last_turn)
+        taken.add((last - start) / epoch)
+        within.add_cases(last - start <= HEALED_WITHIN * epoch, 1)
+        turns.add(0 if bomber is None else bomber.turns)
+        counts["coins found"] += world.coins
+        for key, values in (
+            ("most anchors undone", [one.depth for one in world.undone]),
+            ("most votes undone", [one.votes for one in world.undone]),
+        ):
+            counts[key] = max(counts[key], max(values, default=0))
+    figures = [
+        Figure("until all agree for good", taken, "T"),
+        Figure("within 2 T", within, model=1.0 if name != "juggle" else None),
+    ]
+    if mode is not None:
+        figures.append(Figure("times that it turned the choice", turns, ""))
+    return Outcome(
+        name, msgspec.to_builtins(parameters), figures, counts, time.process_time() - began
+    )
+
+
+def _halves(
+    parameters: Parameters, seed: int, mode: str | None
+) -> tuple[World, Bomber | None, float]:
+    count, share = parameters.miners, parameters.share if mode is not None else 0.0
+    shares = [(1 - share) / count] * count + ([share] if mode is not None else [])
+    world = network_of(parameters, seed, shares)
+    world.miners = [Miner(world, index, kept=96) for index in range(count)]
+    epoch = float(world.network.epoch_ms)
+    world.delays = with_attacker(world, parameters.delay, count)
+    Halves(world, count, parameters.length * epoch)
+    if mode is None:
+        world.delays = [row[:count] for row in world.delays[:count]]
+        return world, None, epoch
+    world.relays = mode is not None
+    bomber = Bomber(world, count, mode, parameters.patience)
+    world.miners.append(bomber)
+    return world, bomber, epoch
+
+
+def _first_id(miner: Miner) -> bytes:
+    first = miner.view.tree.main_at(1)
+    return b"" if first is None else first.id
+
+
+def _one_event(world: World) -> Callable[[], bool]:
+    """Return what lets a world run until something has happened."""
+    before = world.happened
+    return lambda: world.happened == before
+
+
+def snipe(parameters: Parameters, seed: int) -> Outcome:
+    """A miner tries to replace an anchor that has taken its part of the pool of fees."""
+    began = time.process_time()
+    lost, won, coins = Sums(), Sums(), 0
+    for attempt in range(parameters.size):
+        (mined, fees), (mined_honestly, fees_honestly) = (
+            _sniped(parameters, (seed << 32) + attempt, patience)
+            for patience in (parameters.patience, None)
+        )
+        lost.add(mined_honestly - mined)
+        won.add(fees - fees_honestly)
+        coins += 1
+    pays = Sums()
+    if won.total > 0:
+        pays.add(lost.total / won.total)
+    model = 21.0 if parameters.share == 0.25 else None
+    return Outcome(
+        "snipe",
+        msgspec.to_builtins(parameters),
+        [
+            Figure("loses", lost, "subsidies"),
+            Figure("wins, of the pool", won),
+            Figure("pays from a pool of", pays, "subsidies", model),
+        ],
+        {"attempts": coins},
+        time.process_time() - began,
+    )
+
+
+SNIPING_T: Final = 6.0
+"""T for which a sniper's income is watched."""
+
+
+def _sniped(parameters: Parameters, seed: int, patience: float | None) -> tuple[float, float]:
+    count, share = parameters.miners, parameters.share
+    world = network_of(parameters, seed, [(1 - share) / count] * count + [share])
+    world.miners = [Miner(world, index, kept=96) for index in range(count)]
+    world.delays = with_attacker(world, parameters.delay, count)
+    sniper = Sniper(world, count, patience, parameters.hoards)
+    sniper.view.kept = sniper.public.kept = 96
+    world.miners.append(sniper)
+    world.run(lambda: sniper.public.tip.height == 0)
+    if world.finds[sniper.public.tip.id].miner == count:
+        # Its own anchor: there is nothing to snipe.
+        return 0.0, 0.0
+    until = world.now + SNIPING_T * world.network.epoch_ms
+    world.run(lambda: world.now < until)
+    sniper.stop()
+    settled = until + 3 * world.network.epoch_ms
+    world.run(lambda: world.now < settled)
+    return income(world, count, world.network.birth_ms + int(until), share)
+
+
+EXPERIMENTS: Final[dict[str, Experiment]] = {
+    "honest": honest,
+    "withholding": withholding,
+    "race": race,
+    "cut": cut,
+    "bomb": bomb,
+    "juggle": juggle,
+    "snipe": snipe,
+}
+"""All of them, by the name that `scripts/attack` takes."""
+
+SIZES: Final[dict[str, int]] = {
+    "honest": 2_000,
+    "withholding": 2_000,
+    "race": 500,
+    "cut": 20,
+    "bomb": 20,
+    "juggle": 20,
+    "snipe": 500,
+}
+"""Epochs or attempts where nobody says how many."""

@@ -1,0 +1,70 @@
+"""What docs/consensus-simulation.md shows: the recorded runs, each with its seed."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from tests.framework.economics.experiments import Parameters
+
+
+class Row(NamedTuple):
+    """One run of an experiment. Its place in the list has no meaning."""
+
+    name: str
+    parameters: Parameters
+    seed: int = 1
+
+
+_HOARDS: Final = {"alone": -8.0, "show": 3.0, "lists": "first", "hoards": True}
+"""The best thresholds found of a miner that keeps its anchors back, of a third and more."""
+
+PLAN: Final[tuple[Row, ...]] = (
+    Row("honest", Parameters(30_000, delay=0.001, miners=16)),
+    Row("honest", Parameters(8_000, delay=0.01, miners=16)),
+    Row("honest", Parameters(3_000, delay=0.05, miners=16)),
+    Row("honest", Parameters(5_000, delay=0.001, miners=16, zipf=True)),
+    Row("honest", Parameters(5_000, delay=0.01, miners=16, zipf=True)),
+    Row("honest", Parameters(3_000, delay=0.05, miners=16, zipf=True)),
+    Row("honest", Parameters(600, delay=0.005, miners=48, neighbours=6)),
+    *(
+        Row("withholding", Parameters(size, share=share))
+        for share, size in ((0.1, 6_000), (0.2, 3_000), (0.25, 3_000), (0.33, 3_000), (0.4, 3_000))
+    ),
+    *(Row("withholding", Parameters(1_000, share=share, **_HOARDS)) for share in (0.25, 0.33, 0.4)),
+    *(
+        Row("withholding", Parameters(500, share=share, retarget=True, **_HOARDS))
+        for share in (0.33, 0.4)
+    ),
+    Row("withholding", Parameters(400, share=0.25, attackers=2, **_HOARDS)),
+    Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
+    Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
+    *(
+        Row("race", Parameters(300, share=0.25, score=score))
+        for score in ("longest", "included", "ghost")
+    ),
+    *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
+    *(
+        Row(name, Parameters(12, share=0.25, miners=16, length=length))
+        for name in ("bomb", "juggle")
+        for length in (8.0, 32.0)
+    ),
+    Row("snipe", Parameters(1_500, share=0.25, patience=0.0)),
+    Row("snipe", Parameters(1_000, share=0.25, patience=0.0, hoards=True)),
+)
+"""Everything that `scripts/attack --record` runs, for docs/data/consensus-simulation.json."""
+
+SMALL: Final[tuple[Row, ...]] = (
+    Row("honest", Parameters(40, delay=0.05, miners=6)),
+    Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3)),
+    Row("withholding", Parameters(40, share=0.4, **_HOARDS)),
+    Row("race", Parameters(12, share=0.33, tilt=0.5)),
+    *(
+        Row("race", Parameters(4, share=0.33, score=one))
+        for one in ("longest", "included", "ghost")
+    ),
+    Row("cut", Parameters(2, miners=6)),
+    Row("bomb", Parameters(2, share=0.25, miners=6)),
+    Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),
+    Row("snipe", Parameters(12, share=0.25, patience=0.0)),
+)
+"""Runs of a moment, one of each policy: a test asks that they give what is recorded."""

@@ -1,0 +1,155 @@
+"""Keeps anchors back until they undo others' work; or only leaves out others' coins."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.framework.economics.world import Find, Miner, View, World
+from unchained.node.chain.template import Template
+from unchained.node.chain.tree import AnchorNode, AnchorTree
+from unchained.node.consensus.fork_choice import count_plain, score, vote_work, work
+from unchained.node.primitives.body import Body
+from unchained.node.primitives.types import CoinId
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """When a withholding miner acts, in coins that count once in a score (a vote counts twice).
+
+    It shows its branch once it leads another by at most `show`, or, while there is no other, once
+    it leads what the next public anchor would begin with by at most `alone`; it gives up once it
+    is more than `give_up` behind. Between, it mines on in secret. `alone` of some hundreds keeps
+    nothing back.
+    """
+
+    alone: float
+    show: float = 2
+    give_up: float = 0
+    lists: str = "own"
+    """Which coins its anchors list: "own" alone; "all"; or "first", all in the first anchor of a
+    branch, whose score they raise, and its own in those above."""
+    hoards: bool = False
+    """Whether it keeps its coins on the public tip for its own anchor, until somebody finds one."""
+
+
+def score_of(tree: AnchorTree, node: AnchorNode) -> int:
+    """Return what `tree.scores()` says of an anchor, without summing up the whole tree."""
+    sub = sum(one.votes * vote_work(one.context.child_target) for one in tree.subtree(node))
+    return score(sub, node.validated.plain_fresh, node.coin.header.target)
+
+
+class Withholding(Miner):
+    """A miner that sees at once what anybody finds, and shows its own when it likes.
+
+    `view` has all that it knows, its own secrets too; `public` what everybody knows, or will when
+    the messages have come.
+    """
+
+    def __init__(self, world: World, index: int, thresholds: Thresholds) -> None:
+        super().__init__(world, index)
+        self.thresholds = thresholds
+        self.public = View(world)
+        self.secret: list[Find] = []
+        self.shown = 0
+        self.given_up = 0
+
+    def body(self, template: Template) -> Body:
+        branching = template.parent != self.public.tip.id
+        lists = self.thresholds.lists
+        if lists == "all" or (lists == "first" and not branching):
+            return template.body
+        kept = template.body
+        own = self._own(kept.uncles)
+        branch = self.view.branch_of(self.view.tip)
+        while True:
+            # A stray needs its parent listed; that of a late coin is an anchor of this chain.
+            rest = [
+                one
+                for one in own
+                if (parent := self.world.finds[one].coin.parent) in own
+                or branch.included(parent) is not None
+            ]
+            if len(rest) == len(own):
+                break
+            own = rest
+        return msgspec.structs.replace(kept, fresh=tuple(self._own(kept.fresh)), uncles=tuple(own))
+
+    def _own(self, ids: tuple[bytes, ...]) -> list[CoinId]:
+        found = map(CoinId, ids)
+        return [one for one in found if self.world.finds[one].miner == self.index]
+
+    def found(self, number: int) -> None:
+        find = self.world.mine(self.view, self, number)
+        if find is None:
+            return
+        self.view.add(find)
+        branching = find.coin.parent != self.public.tip.id
+        if find.body is None and not branching and not self.thresholds.hoards:
+            self.public.add(find)
+            self.world.tell(self.index, find)
+        else:
+            self.secret.append(find)
+            if find.body is not None:
+                node = self.view.tree.get(find.coin.id)
+                assert node is not None
+                self.view.move_to(node)
+        self.decide()
+
+    def receive(self, find: Find) -> None:
+        self.view.add(find)
+        if self.public.add(find):
+            self.public.move_to(self.public.tree.choose())
+        self.decide()
+
+    def decide(self) -> None:
+        """Show, wait or give up."""
+        if self.public.tree.get(self.view.tip.id) is not None:
+            # It has no branch of its own.
+            if self.public.tip is not self.public.tree.get(self.view.tip.id):
+                self._show()
+            return
+        fork = self._fork()
+        lead, contested = self.lead(fork)
+        if (0 < lead <= self.thresholds.show) if contested else lead <= self.thresholds.alone:
+            self.shown += 1
+            self._show()
+        elif contested and lead < -self.thresholds.give_up:
+            self.given_up += 1
+            self._show()
+
+    def _fork(self) -> AnchorNode:
+        """Return the lowest anchor of the own branch that is not on the public main chain."""
+        step = self.view.tip
+        while step.parent is not None:
+            below = self.public.tree.get(step.parent.id)
+            if below is not None and below.on_main:
+                break
+            step = step.parent
+        return step
+
+    def lead(self, own: AnchorNode) -> tuple[float, bool]:
+        """Return by how much the own branch leads, and whether there is another to lead.
+
+        Without another, it leads what the next public anchor would begin with.
+        """
+        assert own.parent is not None
+        beside = self.public.tree.get(own.parent.id)
+        assert beside is not None
+        unit = work(own.coin.header.target)
+        mine = score_of(self.view.tree, own)
+        others = [child for child in beside.children if child.id != own.id]
+        if others:
+            best = max(score_of(self.public.tree, child) for child in others)
+            return (mine - best) / unit, True
+        plain = count_plain(list(beside.bound), own.coin.header.target, self.world.network)
+        return mine / unit - plain, False
+
+    def _show(self) -> None:
+        """Tell all that was kept back, and go on from where everybody does."""
+        for find in self.secret:
+            self.public.add(find)
+            self.world.tell(self.index, find)
+        self.secret.clear()
+        self.public.move_to(self.public.tree.choose())
+        goal = self.view.tree.get(self.public.tip.id)
+        assert goal is not None
+        self.view.move_to(goal)

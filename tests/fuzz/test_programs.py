@@ -1,0 +1,87 @@
+"""Programs of networks: the production and the plain reading of the protocol come to the same end,
+and where one of them is changed, that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.framework.programs.network import DisagreementError, run
+from tests.framework.programs.steps import Program
+from tests.fuzz.failures import keep_failure, load
+from tests.fuzz.programs import programs, written
+from tests.fuzz.replay import replay
+from tests.fuzz.targets import all_targets
+from unchained.node.consensus import coins, policy
+from unchained.node.primitives.errors import ProtocolError
+
+TARGETS = all_targets()
+
+
+@given(st.binary(max_size=700))
+def test_any_bytes_are_a_program(raw: bytes) -> None:
+    program = Program.from_bytes(raw)
+    assert Program.from_bytes(program.to_bytes()) == program
+    assert Program.from_text(str(program)) == program
+
+
+@settings(max_examples=12, database=None, phases=(Phase.generate, Phase.shrink))
+@given(programs())
+def test_programs_that_are_drawn(program: Program) -> None:
+    run(program)
+
+
+def test_the_same_program_says_the_same() -> None:
+    program = written()["forks"]
+    assert run(program) == run(program)
+
+
+def named(base: type[Exception]) -> Iterator[str]:
+    """Yield the names of all rules below a class."""
+    for kind in base.__subclasses__():
+        if "name" in vars(kind):
+            yield kind.name  # type: ignore[attr-defined]
+        yield from named(kind)
+
+
+def test_the_corpus_reaches_every_error_of_consensus() -> None:
+    names = replay(TARGETS.values())
+    rules = {*named(ProtocolError), *named(policy.PolicyError)}
+    assert len(rules) > 50
+    assert rules - names == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "program"),
+    [
+        ("consensus.coins.check_time_after_parent", "forged-coins"),
+        ("consensus.transition.check_listed_time", "listed-coins"),
+        ("consensus.transition.check_history_root", "forged-bodies"),
+        ("consensus.transfers.check_signatures", "connected"),
+        ("chain.mempool.mempool.check_dust", "mempool"),
+    ],
+)
+def test_a_rule_that_is_not_asked_is_told(rule: str, program: str) -> None:
+    with (
+        patch(f"unchained.node.{rule}", lambda *_: None),
+        pytest.raises(DisagreementError, match="the protocol"),
+    ):
+        run(written()[program])
+
+
+def test_a_failure_is_written_as_a_program_that_fails_too(tmp_path: Path) -> None:
+    target = TARGETS["program"]
+    with patch.object(coins, "check_time_after_parent", lambda *_: None):
+        raw = written()["forged-coins"].to_bytes()
+        path = keep_failure(target, raw, tmp_path)
+        assert path.read_text().splitlines() == ["target program", "network 0", "coin fault=11"]
+        found, again = load(path, TARGETS)
+        assert found is target
+        with pytest.raises(Exception, match="TIME_NOT_AFTER_PARENT"):
+            target.check(again)
+    target.check(again)

@@ -1,0 +1,161 @@
+"""Attacks on the product's consensus: the recorded figures come out again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.framework.economics.command import main, run, run_for
+from tests.framework.economics.experiments import (
+    EXPERIMENTS,
+    SIZES,
+    Parameters,
+    network_of,
+    with_attacker,
+)
+from tests.framework.economics.figures import Figure, Outcome, Sums
+from tests.framework.economics.plan import PLAN, SMALL, Row
+from tests.framework.economics.records import (
+    DOCUMENT,
+    PLOT,
+    comparable,
+    key_of,
+    load,
+    plots,
+    tables,
+    with_tables,
+)
+from tests.framework.economics.scores import CHOICES
+from tests.framework.economics.search import POPULATION, search
+from tests.framework.economics.search import Thresholds as Sought
+from tests.framework.economics.withholding import Thresholds, Withholding, score_of
+from tests.framework.economics.world import Miner
+
+
+@pytest.mark.parametrize("row", SMALL, ids=key_of)
+def test_a_small_run_of_each_policy_gives_exactly_what_is_recorded(row: Row) -> None:
+    assert comparable(run(row)) == comparable(load()[key_of(row)])
+
+
+def test_every_experiment_has_a_small_run_a_recorded_one_and_a_size() -> None:
+    names = set(EXPERIMENTS)
+    assert {row.name for row in SMALL} == {row.name for row in PLAN} == set(SIZES) == names
+
+
+def test_the_document_and_its_plots_say_what_is_recorded() -> None:
+    outcomes = load()
+    assert {key_of(row) for row in (*PLAN, *SMALL)} == set(outcomes)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert with_tables(text, tables(outcomes, PLAN)) == text
+    for name, picture in plots(outcomes, PLAN).items():
+        path = PLOT.with_name(PLOT.name.format(name))
+        assert path.read_text(encoding="utf-8") == picture
+        assert f"({path.name})" in text
+
+
+def test_a_document_without_a_place_for_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for the figures of race"):
+        with_tables("nothing", {"race": "| |"})
+
+
+def test_what_a_policy_compares_are_the_trees_own_scores() -> None:
+    parameters = Parameters(0, share=0.4, delay=0.05)
+    world = network_of(parameters, 3, [0.3, 0.3, 0.4])
+    world.miners = [Miner(world, 0), Miner(world, 1)]
+    attacker = Withholding(world, 2, Thresholds(-8, 3, 4, "first", hoards=True))
+    world.miners.append(attacker)
+    world.delays = with_attacker(world, 0.05, 2)
+    forked = 0
+    for stop in range(1, 60):
+        world.run(lambda stop=stop: world.coins < 8 * stop)  # type: ignore[misc]
+        tree = attacker.view.tree
+        scores = tree.scores()
+        assert {one: score_of(tree, tree.nodes[one]) for one in scores} == scores
+        forked += any(len(node.children) > 1 for node in tree.nodes.values())
+    assert forked > 0
+    assert attacker.shown + attacker.given_up > 0
+
+
+def test_runs_of_several_seeds_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def one(parameters: Parameters, seed: int) -> Outcome:
+        seeds.append(seed)
+        sums = Sums()
+        sums.add_cases(1, 4)
+        return Outcome("honest", {}, [Figure("found", sums)], {"coins": 4, "most undone": seed})
+
+    times = iter((0.0, 1.0, 2.0, 3601.0))
+    monkeypatch.setitem(EXPERIMENTS, "honest", one)
+    monkeypatch.setattr("tests.framework.economics.command.time.monotonic", lambda: next(times))
+    outcome = run_for(Row("honest", Parameters(4), 7), 1.0)
+    assert seeds == [7, 8, 9]
+    assert (outcome.figures[0].sums.count, outcome.figures[0].sums.mean) == (12, 0.25)
+    assert outcome.counts == {"coins": 12, "most undone": 9}
+
+
+def test_a_search_comes_to_what_pays_most() -> None:
+    def pays(thresholds: Sought, seed: int) -> float:
+        far = abs(float(thresholds["alone"]) + 9) + abs(float(thresholds["give_up"]) - 6)
+        return 0.5 - far / 100 + 0.1 * (thresholds["lists"] == "first")
+
+    best = search(pays, 12, 1)[-1]
+    assert best.thresholds["lists"] == "first"
+    assert best.paid > 0.58
+    assert search(pays, 3, 1) == search(pays, 3, 1)
+
+
+def test_a_search_prints_the_best_of_each_generation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = []
+
+    def one(parameters: Parameters, seed: int) -> Outcome:
+        tried.append(seed)
+        sums = Sums()
+        sums.add(0.4 + parameters.give_up / 1000)
+        return Outcome("withholding", {}, [Figure("share", sums)], {})
+
+    monkeypatch.setitem(EXPERIMENTS, "withholding", one)
+    assert main(["withholding", "--share", ".4", "--search", "2", "--seed", "5"]) == 0
+    assert tried == [5] * POPULATION + [6] * POPULATION
+    assert capsys.readouterr().out.count("generation") == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nothing"],
+        [],
+        ["honest", "--hours", "0"],
+        ["honest", "--share", "1"],
+        ["honest", "--size", "0"],
+        ["race", "--score", "best"],
+        ["race", "--tilt", "1"],
+        ["withholding", "--lists", "some"],
+        ["race", "--search", "3"],
+        ["withholding", "--search", "0"],
+        ["withholding", "--share", ".5", "--attackers", "2"],
+    ],
+)
+def test_what_cannot_be_played_is_refused_in_a_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_run_is_told_with_the_models_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["honest", "--size", "20", "--delay", "0.05", "--miners", "4"]) == 0
+    told = capsys.readouterr().out
+    assert "epochs with a fork" in told
+    assert "model 4.20 %" in told
+
+
+def test_every_score_chooses_the_only_chain() -> None:
+    world = network_of(Parameters(0), 5, [1.0])
+    world.miners = [Miner(world, 0)]
+    world.delays = [[0.0]]
+    tree = world.miners[0].view.tree
+    world.run(lambda: tree.tip.height < 3)
+    assert {choice(tree) for choice in CHOICES.values()} == {tree.tip}
