@@ -57,6 +57,23 @@ class DirectoryLock:
             self._fd = None
 
 
+def is_held(directory: Path) -> bool:
+    """Return whether some process holds a directory's lock, which is left as it is."""
+    try:
+        fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
 def os_failure(error: OSError, path: Path) -> StoreError:
     """Return what a failure of the file system means for a person, in one line."""
     text = os.strerror(error.errno) if error.errno else str(error)

@@ -72,11 +72,25 @@ def ease_switches() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def freeze_imports() -> None:
-    """Keep the garbage collector off what is there already: call it once all is imported.
+def rest_collector() -> None:
+    """Let the garbage collector rest while a node is imported and made, until `freeze_made`: next
+    to nothing of that is garbage, and it looks through all of it again and again."""
+    gc.disable()
 
-    What has been imported lives as long as the process. Each full collection looked through all
-    of it: 80 ms or more, in which no thread of the process runs.
+
+def freeze_imports() -> None:
+    """Keep the garbage collector off what is there already: call it once all is imported, and
+    before the event loop runs.
+
+    What has been imported lives as long as the process. A full collection looks through all of it:
+    80 ms or more, in which no thread of the process runs.
     """
     gc.collect()
     gc.freeze()
+
+
+def freeze_made() -> None:
+    """Keep the garbage collector off what the node is made of as well, and let it work from here
+    on. It does not collect first: that would hold the event loop up."""
+    gc.freeze()
+    gc.enable()

@@ -27,6 +27,8 @@ from unchained.node.cli.options import (
     settings_from,
 )
 from unchained.node.cli.tables import print_fields, print_rows
+from unchained.storage.errors import StoreLockedError
+from unchained.storage.lock import is_held
 
 if TYPE_CHECKING:
     from unchained.node.cli.local_wallets import LocalWallets
@@ -190,7 +192,11 @@ class Asker:
         if self._wallets is None:
             from unchained.node.cli.local_wallets import LocalWallets
 
-            self._wallets = LocalWallets(settings_from(self.flags, config=None))
+            settings = settings_from(self.flags, config=None)
+            try:
+                self._wallets = LocalWallets(settings)
+            except StoreLockedError:
+                raise CommandFailedError(_busy(settings.data_dir)) from None
         return self._wallets
 
     @property
@@ -302,6 +308,8 @@ class Asker:
         if self.remote:
             return f"no node answers at {self._url}"
         settings = settings_from(self.flags, config=None)
+        if is_held(settings.data_dir):
+            return _busy(settings.data_dir)
         network = settings.config.node.network
         others = [
             f"one of {other} runs (--network {other})"
@@ -362,6 +370,14 @@ class Asker:
         names others. Raises `typer.BadParameter`."""
         chosen = columns if self._columns is None else _chosen(self._columns, rows)
         self.show(rows, lambda: print_rows(rows, chosen, empty))
+
+
+def _busy(directory: Path) -> str:
+    """Return what to say where nobody answers, but somebody has the data directory."""
+    return (
+        f"the node in {directory} is starting or stopping, or another command has its files: try "
+        "again in a moment"
+    )
 
 
 def _chosen(wanted: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:

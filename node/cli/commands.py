@@ -8,7 +8,7 @@ takes longer than most commands.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, cast
@@ -17,6 +17,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_command_name, get_group
 from typer.models import CommandInfo
+
+from unchained.node.cli.wallet_help import WALLET_SECTIONS
+
+SECTIONS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {"wallet": WALLET_SECTIONS}
+"""Groups of so many commands that their help lists them by what they are for."""
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
@@ -72,7 +77,10 @@ class _Line(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are made when they are needed."""
+    """A group whose commands are made when they are needed. With `sections` the help lists them
+    under these titles, each with the names of its commands."""
+
+    sections: Mapping[str, Sequence[str]] = {}
 
     def add_line(self, name: str, line: str, make: Make) -> None:
         """Add a command by its name, its line in the help, and what makes it."""
@@ -81,6 +89,24 @@ class LazyGroup(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, the help's among them."""
         return _eased(super().get_params(ctx))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands of the help."""
+        if not self.sections:
+            return super().format_commands(ctx, formatter)
+        grouped = [name for names in self.sections.values() for name in names]
+        others = [name for name in self.commands if name not in grouped]
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in (*self.sections.items(), ("Others", others)):
+            rows = [
+                (name, self.commands[name].get_short_help_str(limit))
+                for name in names
+                if name in self.commands
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=max(map(len, self.commands)) + 2)
+        return None
 
     def made(self, name: str) -> Any:
         """Return one command of the group as the parser runs it."""
@@ -125,6 +151,7 @@ def _lazy(app: typer.Typer, name: str) -> LazyGroup:
     )
     bare.registered_callback = app.registered_callback
     group = cast(LazyGroup, get_group(bare))
+    group.sections = SECTIONS.get(name, {})
     for info in app.registered_commands:
         line = " ".join((inspect.getdoc(info.callback) or "").partition("\n\n")[0].split())
         group.add_line(_name(info), line, partial(_plain, info))

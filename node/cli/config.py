@@ -20,6 +20,7 @@ from unchained.node.cli.options import (
     settings_from,
     show_one,
 )
+from unchained.node.cli.tables import print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a file to change them.")
 
@@ -74,13 +75,11 @@ def show(
         for name, value, origin in rows:
             print_json({"key": name, "value": value, "origin": origin})
     elif sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("key", "value", "from", box=None)
-        for name, value, origin in rows:
-            table.add_row(name, toml_value(value), origin, style="dim" * (origin == "default"))
-        Console().print(table)
+        shown = [
+            {"key": name, "value": toml_value(value), "from": origin}
+            for name, value, origin in rows
+        ]
+        print_rows(shown, ("key", "value", "from"), "")
     else:
         for name, value, origin in rows:
             typer.echo(f"{name} = {toml_value(value)}  # {origin}")

@@ -13,6 +13,7 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.guide import program
 from unchained.node.cli.options import settings_from
 from unchained.node.rpc.core.credential_files import URL_FILE
 
@@ -153,8 +154,10 @@ class _DevNode:
 
             client = TrioClient(Endpoint.of(self._directory), timeout=MINE_S)
             wallets = dev_wallets()
-            if node.chain.status.value.height == 0:
-                await _fund(client, wallets)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_introduce, client, wallets)
+                if node.chain.status.value.height == 0:
+                    nursery.start_soon(_fund, client, wallets)
             await self._say(client, wallets)
             task_status.started()
             try:
@@ -181,8 +184,9 @@ class _DevNode:
             f"ready: {url}; in another terminal:",
             f"  export UNCHAINED_NODE__NETWORK={NETWORK} "
             f"UNCHAINED_NODE__DATA_DIR={shlex.quote(str(self._directory))}",
-            "  unchained-node wallet balance",
-            "  unchained-node dev mine 3",
+            f"  {program()} wallet balance",
+            f"  {program()} wallet send bob 1",
+            f"  {program()} dev mine 3",
         ]
         typer.echo("\n".join(lines))
         sys.stdout.flush()
@@ -214,6 +218,17 @@ async def _fund(client: TrioClient, wallets: list[DevWallet]) -> None:
         paid = {"anchors": FUNDING_ANCHORS, "coins": FUNDING_COINS, "address": wallet.address}
         await client.call("mine.generate", paid)
     await client.call("mine.generate", {"anchors": 1})
+
+
+async def _introduce(client: TrioClient, wallets: list[DevWallet]) -> None:
+    """Let each wallet pay the others by their names."""
+    for wallet in wallets:
+        listed = await client.call("wallet.payee_list", {"wallet": wallet.name})
+        known = {entry["alias"] for entry in listed}
+        for other in wallets:
+            if other is not wallet and other.name not in known:
+                named = {"wallet": wallet.name, "alias": other.name, "payee": other.address}
+                await client.call("wallet.payee_add", named)
 
 
 def short_words(words: str) -> str:

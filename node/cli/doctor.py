@@ -18,6 +18,7 @@ import typer
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.guide import hint
 from unchained.node.cli.options import settings_from
 
 if TYPE_CHECKING:
@@ -219,6 +220,6 @@ def _print(found: list[Finding]) -> None:
     for finding in found:
         sign, colour = _SIGNS[finding.verdict]
         line = typer.style(sign, fg=colour) if sys.stdout.isatty() else sign
-        typer.echo(f"{line}  {finding.name:{width}}  {harmless(finding.says)}")
+        typer.echo(f"{line}  {finding.name:{width}}  {hint(harmless(finding.says))}")
         if finding.do:
-            typer.echo(f"{'':{width + 6}}-> {finding.do}")
+            typer.echo(f"{'':{width + 6}}-> {hint(finding.do)}")

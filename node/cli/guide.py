@@ -14,6 +14,17 @@ from unchained.node.rpc.core.credential_files import URL_FILE
 PROGRAM: Final = "unchained-node"
 
 
+def program() -> str:
+    """Return what to type for this program: as it was called, where a shell would not find it by
+    its name."""
+    return PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
+
+
+def hint(text: str) -> str:
+    """Return a text with commands such that they can be typed: `unchained-node …` in backticks."""
+    return text.replace(f"`{PROGRAM} ", f"`{program()} ")
+
+
 class Guide:
     """What whoever has started a node wants to know next. `payee` is filled in while the node is
     made, `rpc` once it has started."""
@@ -41,6 +52,4 @@ class Guide:
         for key, flag in (("node.network", "--network"), ("node.data_dir", "--data-dir")):
             if self._settings.origins[key].text != "default" and self._settings.value(key):
                 flags += f" {flag} {shlex.quote(str(self._settings.value(key)))}"
-        # As it was called, where a shell would not find it by its name.
-        program = PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
-        return f"{program} status{flags}"
+        return f"{program()} status{flags}"

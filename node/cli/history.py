@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
@@ -13,6 +13,7 @@ import typer
 from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.tables import moment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     LimitOption,
@@ -23,9 +24,16 @@ from unchained.node.cli.wallet import (
 from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
+HISTORY_COLUMNS_ON_TERMINAL: Final = ("when", "kind", "amount", "details", "votes", "id")
+"""What fits a terminal of 80 columns; `wallet transfer` shows all of one entry."""
 PAGE: Final = 1_000
 TOO_LARGE: Final = "TOO_LARGE"
 """The node's word for an answer above its limit."""
+
+ENDS: Final = 12
+"""Characters of a payee that a terminal of 80 columns has room for."""
+
+MINUTES: Final = len("2026-11-29 12:00")
 
 SHOWN_PAYEE: Final = 44
 """Characters of a payee that a table shows: a whole address or the ends of what is longer."""
@@ -106,7 +114,7 @@ def history(
         days = _days(node, wanted, None if everything else limit)
         rows = sorted([*rows, *days], key=lambda row: row["order"], reverse=True)
         rows = rows if everything else rows[:limit]
-    node.show_rows(rows, HISTORY_COLUMNS, "nothing yet")
+    node.show_rows(rows, _columns(), "nothing yet")
 
 
 @asking(app, "mined", table=True)
@@ -134,7 +142,7 @@ def history_since(
 
     def human() -> None:
         rows = [_row(item) for item in found["entries"]]
-        node.show_rows(rows, (*HISTORY_COLUMNS, "status"), "nothing new")
+        node.show_rows(rows, (*_columns(), "status"), "nothing new")
         typer.echo(f"next: {found['next']}{' (there is more)' if found['more'] else ''}", err=True)
 
     node.show(found, human)
@@ -157,6 +165,10 @@ def transfer(
     for name in ("coins", "spent"):
         shown[name] = [{"id": coin["id"], "amount": coin["amount"]} for coin in found[name]]
     node.show_fields({name: value for name, value in shown.items() if value not in (None, [])})
+
+
+def _columns() -> Sequence[str]:
+    return HISTORY_COLUMNS_ON_TERMINAL if sys.stdout.isatty() else HISTORY_COLUMNS
 
 
 def _pages(node: Asker, wanted: dict[str, object], limit: int | None, after: str | None) -> Pages:
@@ -193,12 +205,15 @@ def _days(node: Asker, wanted: dict[str, object], limit: int | None) -> Iterator
             yield {
                 "order": (False, day["last_height"], day["time"]),
                 "time": day["time"],
+                "when": day["day"],
                 "kind": "mined",
                 "amount": f"+{day['amount']}",
                 "fee": "",
                 "payee": "",
                 "note": f"{coins}, heights {day['first_height']} to {day['last_height']}",
+                "details": coins,
                 "confirmations": "",
+                "votes": "",
                 "id": "",
             }
         offset += size
@@ -217,15 +232,21 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     payees = [_shortened(payee["payee"]) for payee in item["payees"]]
     notes = [item["label"], *item["memos"], *(f"invoice {one}" for one in item["invoices"])]
     notes += [payee["memo"] for payee in item["payees"]]
+    noted = "; ".join(note for note in notes if note)
+    details = [", ".join(shortest_payee(payee) for payee in item["payees"]), *notes]
+    confirmations = "waiting" if item["status"] == "waiting" else item["confirmations"]
     return {
         "order": (height is None, height or 0, item.get("time", 0)),
         "time": item.get("time", ""),
+        "when": moment(item["time"])[:MINUTES] if item.get("time") else "",
         "kind": item["kind"],
         "amount": amount if amount.startswith("-") else f"+{amount}",
         "fee": item.get("fee", ""),
         "payee": ", ".join(payees),
-        "note": "; ".join(note for note in notes if note),
-        "confirmations": "waiting" if item["status"] == "waiting" else item["confirmations"],
+        "note": noted,
+        "details": "; ".join(short_words(text) for text in dict.fromkeys(details) if text),
+        "confirmations": confirmations,
+        "votes": confirmations,
         "status": item["status"],
         "id": item["id"],
     }
@@ -234,6 +255,19 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
 def _shortened(payee: str) -> str:
     half = SHOWN_PAYEE // 2
     return payee if len(payee) <= 2 * SHOWN_PAYEE else f"{payee[:half]}…{payee[-half:]}"
+
+
+def shortest_payee(payee: Mapping[str, Any]) -> str:
+    """Return what the address book calls a payee, or his ends."""
+    name, text = payee.get("alias"), payee["payee"]
+    if name:
+        return str(name)
+    return text if len(text) <= ENDS else f"{text[: ENDS // 2]}…{text[-(ENDS // 2 - 1) :]}"
+
+
+def short_words(text: str) -> str:
+    """Return a text whose words have room in a column of a terminal of 80."""
+    return " ".join(word if len(word) <= ENDS else f"{word[: ENDS - 1]}…" for word in text.split())
 
 
 def _moment(text: str | None, option: str) -> int | None:

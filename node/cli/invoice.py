@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.history import short_words
+from unchained.node.cli.tables import moment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     AccountOption,
@@ -20,7 +24,7 @@ from unchained.node.cli.wallet import (
     show_receiving,
 )
 
-INVOICE_COLUMNS: Final = (
+INVOICE_COLUMNS: Final[Sequence[str]] = (
     "created_time",
     "status",
     "amount",
@@ -29,6 +33,18 @@ INVOICE_COLUMNS: Final = (
     "label",
     "id",
 )
+
+INVOICE_COLUMNS_ON_TERMINAL: Final[Sequence[str]] = (
+    "made",
+    "status",
+    "amount",
+    "received",
+    "label",
+    "id",
+)
+"""What fits a terminal of 80 columns; `wallet get-invoice` shows all of one invoice."""
+
+DAY: Final = len("2026-11-29")
 
 InvoiceArgument = Annotated[str, typer.Argument(metavar="ID", help="An invoice's id.")]
 
@@ -90,7 +106,19 @@ def invoices(
     offset: OffsetOption = 0,
 ) -> None:
     found = node.call("wallet.invoices", wallet=wallet, status=status, limit=limit, offset=offset)
-    node.show_rows(found, INVOICE_COLUMNS, "no invoices: `wallet invoice` makes one")
+    if node.json or not sys.stdout.isatty():
+        rows, columns = found, INVOICE_COLUMNS
+    else:
+        rows = [
+            {
+                **row,
+                "made": moment(row["created_time"])[:DAY],
+                "label": short_words(row["label"]),
+            }
+            for row in found
+        ]
+        columns = INVOICE_COLUMNS_ON_TERMINAL
+    node.show_rows(rows, columns, "no invoices: `wallet invoice` makes one")
 
 
 @asking(app, "get-invoice")

@@ -160,12 +160,13 @@ def _report(error: Exception) -> int:
     from unchained.node.base.os_errors import os_error_line
     from unchained.node.base.settings import ConfigError
     from unchained.node.cli.asker import CommandFailedError
+    from unchained.node.cli.guide import hint
     from unchained.storage.errors import StoreError
 
     if isinstance(error, ConfigError):
-        return _fail(str(error), WRONG_USE)
+        return _fail(hint(str(error)), WRONG_USE)
     if isinstance(error, StoreError | CommandFailedError):
-        return _fail(str(error), FAILED)
+        return _fail(hint(str(error)), FAILED)
     if isinstance(error, BrokenPipeError):
         # Whoever read what was printed has enough, as `head` does.
         return FAILED

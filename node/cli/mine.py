@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -32,13 +33,13 @@ def status(node: Asker) -> None:
 @asking(app, "start")
 @user_text("Let the miner go on after `mine stop`.")
 def start(node: Asker) -> None:
-    _show(node, node.call("mine.start"))
+    _show_line(node, node.call("mine.start"))
 
 
 @asking(app, "stop")
 @user_text("Let the miner pause until `mine start`, or until the node starts again.")
 def stop(node: Asker) -> None:
-    _show(node, node.call("mine.stop"))
+    _show_line(node, node.call("mine.stop"))
 
 
 @asking(app, "set-workers")
@@ -162,11 +163,21 @@ def generate(
     node.show(found, human)
 
 
+def _show_line(node: Asker, found: dict[str, Any]) -> None:
+    """Say in a line how the miner stands; `mine status` says all of it."""
+    pauses = ", ".join(found["pauses"])
+    node.show(found, lambda: typer.echo(f"the miner: {found['status']} {pauses}".rstrip()))
+
+
 def _show(node: Asker, found: dict[str, Any]) -> None:
     def human() -> None:
         # What to expect is a page of its own: `mine advise`.
         left_out = ("workers", "advice")
-        print_fields({name: value for name, value in found.items() if name not in left_out})
+        shown = {name: value for name, value in found.items() if name not in left_out}
+        if sys.stdout.isatty():
+            # what was found before is in the wallet
+            shown = {("found_since_start" if n == "harvest" else n): v for n, v in shown.items()}
+        print_fields(shown)
         if found["workers"]:
             columns = [
                 "worker",

@@ -34,7 +34,7 @@ from unchained.node.base.logs import Terminal, open_logs
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import root_cause, stop_on_signals
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.asker import CertificateOption, CommandFailedError
 from unchained.node.cli.options import JsonOption
 from unchained.node.consensus.params import MAIN
 from unchained.node.rpc.client.endpoint import ClientError, Endpoint
@@ -72,22 +72,36 @@ class RemoteTemplate(msgspec.Struct, frozen=True):
 class RpcNode:
     """A node behind its RPC. The credentials are read anew for each call: a cookie changes."""
 
-    def __init__(self, url: str, token_file: Path | None, address: str | None) -> None:
-        # A malformed URL is refused at once.
+    def __init__(
+        self,
+        url: str,
+        token_file: Path | None,
+        address: str | None,
+        certificate: Path | None = None,
+    ) -> None:
+        """Take where the node is, what lets the miner in, and whom it mines for. Raises ValueError
+        for a URL that is none, UnreachableError for a file without certificates."""
         self._url = url
         self._token_file = token_file
         self._address = address
-        self.name = Endpoint.at(url).netloc
+        self._certificate = certificate
+        endpoint = self._endpoint()
+        if certificate is not None:
+            endpoint.tls()
+        self.name = endpoint.netloc
+
+    def _endpoint(self, token: str | None = None) -> Endpoint:
+        endpoint = Endpoint.at(self._url, token=token)
+        return endpoint if self._certificate is None else endpoint.trusting(self._certificate)
 
     def _client(self) -> TrioClient:
-        endpoint = Endpoint.at(self._url)
         if self._token_file is None:
-            return TrioClient(endpoint)
+            return TrioClient(self._endpoint())
         text = self._token_file.read_text(encoding="utf-8").strip()
         user, colon, password = text.partition(":")
         if colon:
-            return TrioClient(endpoint.with_password(user, password))
-        return TrioClient(Endpoint.at(self._url, token=text))
+            return TrioClient(self._endpoint().with_password(user, password))
+        return TrioClient(self._endpoint(text))
 
     async def template(self, after: bytes | None) -> Work:
         """Return work, or other work than that named by `after` once there is some."""
@@ -130,7 +144,7 @@ def miner(
         typer.Option(
             "--connect",
             metavar="URL",
-            help="A node's RPC, as http://host:port; more than once: the next when one fails.",
+            help="A node's RPC, as http(s)://host:port; more than once: the next when one fails.",
         ),
     ],
     token_file: Annotated[
@@ -141,6 +155,7 @@ def miner(
             help="File with the credentials: a node's rpc.mining_token_file, or USER:PASSWORD.",
         ),
     ] = None,
+    certificate: CertificateOption = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", min=1, max=1024, help="Worker processes."),
@@ -158,9 +173,11 @@ def miner(
     json: JsonOption = False,
 ) -> None:
     try:
-        nodes = [RpcNode(url, token_file, address) for url in connect]
+        nodes = [RpcNode(url, token_file, address, certificate) for url in connect]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--connect") from None
+    except ClientError as error:
+        raise typer.BadParameter(str(error), param_hint="--rpc-certificate") from None
     if token_file is not None and not token_file.is_file():
         raise typer.BadParameter(f"{token_file}: no such file", param_hint="--token-file")
     # MEM is known only with the first template; no network needs more than the main one's.

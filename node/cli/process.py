@@ -18,7 +18,7 @@ from unchained.node.base.log_file import FileLimits
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.process_parts import ProcessParts
-from unchained.node.base.runner import ease_switches, freeze_imports
+from unchained.node.base.runner import ease_switches, freeze_imports, freeze_made
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import (
     Service,
@@ -129,6 +129,7 @@ def run_node(
     Raises ConfigError if the data directory cannot be used.
     """
     ease_switches()
+    freeze_imports()
     data_dir = prepare_data_dir(settings.data_dir)
     clock = SystemClock()
     log_file = data_dir / LOG_NAME
@@ -213,7 +214,7 @@ async def _main(
         )
         nursery.start_soon(manager.watch)
         services = await compose(process)
-        freeze_imports()
+        freeze_made()
         late.supervisor = Supervisor(
             services,
             log=log,

@@ -117,9 +117,10 @@ def run_until_stopped(
 ) -> int:
     """Run a node in this process; return the exit code. Raises ConfigError."""
     # Only here, since it takes longer than most other commands altogether.
-    from unchained.node.base.runner import one_thread_for_numpy
+    from unchained.node.base.runner import one_thread_for_numpy, rest_collector
 
     one_thread_for_numpy()
+    rest_collector()
     from unchained.miner.errors import MinerError
     from unchained.node.app import build
     from unchained.node.cli.process import run_node

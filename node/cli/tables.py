@@ -33,6 +33,10 @@ COLUMN_GAP: Final = "  "
 TIMES: Final = frozenset({"time", "time_ms"})
 """Members that are moments in ms since the Unix epoch."""
 
+NUMBERED: Final = frozenset({"accounts", "found_accounts"})
+"""Members that are lists of numbers, in order and without gaps."""
+
+_SUM: Final = re.compile(r"[+-]?[0-9]+\.[0-9]{8}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _PEER: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{40,60}")
 _GOOD: Final = frozenset({"ok", "main", "mining", "unspent", "included", "yes", "running"})
@@ -70,7 +74,9 @@ def print_fields(result: Mapping[str, Any]) -> None:
     tty = sys.stdout.isatty()
     rows = list(_flat(result, numbered=not tty))
     if tty:
-        titled = [(_title(name), value, _colour(name, value)) for name, value in rows]
+        titled = [
+            (_title(name), _worded(name, value), _colour(name, value)) for name, value in rows
+        ]
         typer.echo("\n".join(field_lines(titled, width())))
     else:
         for name, value in rows:
@@ -86,8 +92,12 @@ def field_lines(rows: Iterable[tuple[str, str, str]], columns: int) -> list[str]
         head = styled(title + " " * (left - _width(title)), CYAN)
         first, *others = _folded(value, columns - left - len(COLUMN_GAP)) or [""]
         if not others and _width(first) > columns - left - len(COLUMN_GAP):
-            # One word that does not fit: on a line of its own it can be copied whole.
-            lines += [head.rstrip(), styled(first, colour)]
+            # One word that does not fit: beside its title where there is room without the column's
+            # space, else on a line of its own. In one piece it can be copied.
+            beside = _width(title) + len(COLUMN_GAP) + _width(first) <= columns
+            head = styled(title, CYAN)
+            apart = [head + COLUMN_GAP + styled(first, colour)]
+            lines += apart if beside else [head, styled(first, colour)]
             continue
         lines.append(head + COLUMN_GAP + styled(first, colour))
         lines += [" " * (left + len(COLUMN_GAP)) + styled(more, colour) for more in others]
@@ -207,9 +217,22 @@ def _cell(column: str, value: object) -> str:
     return address if address and _PEER.fullmatch(peer) else short_id(text)
 
 
+def _worded(name: str, text: str) -> str:
+    """Return a field's value as people read it: sums with their unit, numbers of accounts as
+    such."""
+    if _SUM.fullmatch(text):
+        return f"{text} UNC"
+    if name in NUMBERED and text != "-":
+        numbers = text.split(", ")
+        ends = numbers if len(numbers) < 3 else [numbers[0], numbers[-1]]
+        joined = (" to " if len(numbers) > 2 else " and ").join(ends)
+        return f"{len(numbers)} (number{'s' * (len(numbers) > 1)} {joined})"
+    return text
+
+
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
-        return re.fullmatch(r"[+-]?[0-9]+\.[0-9]{8}", value) is not None
+        return _SUM.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -225,7 +248,7 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, int) and last.endswith("_ms"):
         return duration(value)
     if isinstance(value, float):
-        return f"{value:,.1f}"
+        return f"{value:,.1f} ms" if last.endswith("_ms") else f"{value:,.1f}"
     if isinstance(value, list):
         return ", ".join(shown("", item) for item in value) or "-"
     return harmless(str(value))

@@ -25,9 +25,11 @@ def add_to(root: typer.Typer) -> None:
 def create(
     node: Asker,
     scopes: Annotated[
-        list[str],
-        typer.Argument(metavar="read|invoice|spend...", help="What it lets its bearer do."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="SCOPE...", help="What it lets its bearer do: read, invoice, spend."
+        ),
+    ] = None,
     wallet: Annotated[
         str, typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet.")
     ] = "default",
@@ -37,6 +39,12 @@ def create(
     ] = None,
     label: Annotated[str, typer.Option("--label", metavar="TEXT", help="For token list.")] = "",
 ) -> None:
+    if not scopes:
+        raise typer.BadParameter(
+            "name what it lets its bearer do: read (see what the wallet has), invoice (ask for "
+            "payments), spend (pay, with --daily-limit)",
+            param_hint="SCOPE",
+        )
     found = node.call(
         "token.create", wallet=wallet, scopes=scopes, daily_limit=daily_limit, label=label
     )

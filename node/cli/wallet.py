@@ -18,6 +18,7 @@ from unchained.node.cli.passphrases import (
     read_secret,
 )
 from unchained.node.cli.progress import Show, progress
+from unchained.node.cli.questions import ask_yes
 
 app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, pay, back up.")
 
@@ -442,7 +443,14 @@ def _has_read(found: dict[str, Any], show: Show) -> bool:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a command was asked for. Raises `CommandFailedError`."""
+    """Write a file that a command was asked for; on a terminal whoever asks is asked before one is
+    replaced. Raises `CommandFailedError`."""
+    if (
+        path.exists()
+        and sys.stdin.isatty()
+        and not ask_yes(f"{path} is there already. Replace it?")
+    ):
+        raise CommandFailedError(f"not written: {path} is there already")
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from playwright.sync_api import Browser
@@ -34,8 +35,19 @@ def step(seen: Watched, position: int) -> str:
     return seen.page.locator("#replay-step").inner_text()
 
 
+def log_of(shown: Shown) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = shown.client.call("chain.events", {"since": 0, "limit": 4096})[
+        "events"
+    ]
+    return found
+
+
 def test_every_moment_of_the_log_has_the_tip_that_it_had(shown: Shown, browser: Browser) -> None:
-    log = shown.client.call("chain.events", {"since": 0, "limit": 4096})["events"]
+    log = log_of(shown)
+    # Which of two anchors wins is up to their ids.
+    while all(event["kind"] != "anchor.disconnected" for event in log):
+        shown.demo.fork()
+        log = log_of(shown)
     tips = [0]
     for event in log:
         change = {"anchor.connected": 0, "anchor.disconnected": -1}.get(event["kind"])
@@ -49,6 +61,17 @@ def test_every_moment_of_the_log_has_the_tip_that_it_had(shown: Shown, browser: 
         for position in (len(log), undone, undone - 1, undone + 3, 0, 1, len(log) // 2, len(log)):
             said = step(seen, position)
             assert said.endswith(f"tip at height {tips[position]}"), (position, said)
+        won, lost = shown.demo.forks[0]
+        forked = [event["id"] for event in log].index(lost) + 1
+        step(seen, max(forked, [event["id"] for event in log].index(won) + 1) + 2)
+        seen.until(
+            "[...document.querySelectorAll('#replay-rivals section')].filter("
+            "(one) => one.textContent.includes('listed by it alone')).length === 2"
+        )
+        rivals = seen.page.locator("#replay-rivals").inner_text()
+        assert won[:7] in rivals
+        assert lost[:7] in rivals
+        step(seen, len(log))
         seen.page.locator("#replay-at").focus()
         seen.page.keyboard.press("ArrowLeft")
         assert f"{len(log) - 1:,} of {len(log):,}" in seen.page.locator("#replay-step").inner_text()
@@ -75,6 +98,8 @@ def recording(shown: Shown) -> dict[str, object]:
         if coin["kind"] != "anchor"
     ]
     main = [one for one in anchors if one["status"] == "main"]
+    beside = {one["height"] for one in anchors if one["status"] != "main"}
+    won = [one for one in main if one["height"] in beside and one["coins"]]
     events = [
         event
         for at, one in enumerate(main)
@@ -94,7 +119,10 @@ def recording(shown: Shown) -> dict[str, object]:
         "network": network,
         "nodes": [RecordedNode("n0"), RecordedNode("n1")],
         "coins": coins,
-        "bodies": [RecordedBody(main[0]["id"], [], [], [])],
+        "bodies": [
+            RecordedBody(main[0]["id"], [], [], []),
+            *(RecordedBody(one["id"], [one["coins"][0]["id"]], [], []) for one in won),
+        ],
         "events": events,
     }
 
@@ -103,6 +131,7 @@ def test_a_recording_of_a_simulation_is_opened_from_a_file(
     shown: Shown, browser: Browser, tmp_path: Path
 ) -> None:
     made = recording(shown)
+    anchors = shown.client.call("chain.tree", {"first": 0, "last": 20})["anchors"]
     file = tmp_path / "storm.json"
     file.write_bytes(msgspec.json.encode(made))
     with watched(browser, shown.url) as seen:
@@ -119,6 +148,21 @@ def test_a_recording_of_a_simulation_is_opened_from_a_file(
         assert "fault <b>partition</b>" in step(seen, len(own))
         assert "tip at height 3" in step(seen, 6)
         assert "tip at height 2" in step(seen, 5)
+        # Whoever sees the fork sees both of its anchors, and what each lists alone.
+        lost = next(one for one in anchors if one["status"] != "main")
+        won = next(one for one in anchors if one["height"] == lost["height"] and one != lost)
+        at = next(n for n, event in enumerate(own, 1) if event["data"].get("id") == won["id"])
+        step(seen, at + 1)
+        seen.until("document.querySelectorAll('#replay-rivals section').length === 2")
+        one, other = seen.page.locator("#replay-rivals section").all()
+        assert won["id"][:7] in one.inner_text()
+        assert lost["id"][:7] in other.inner_text()
+        assert (
+            "1, of which 1 are listed by it alone: " + won["coins"][0]["id"][:7] in one.inner_text()
+        )
+        assert "its body is unknown" in other.inner_text()
+        assert seen.violations() == []
+        seen.shoot("replay-rivals")
         seen.page.select_option("#replay-node", "n1")
         seen.until("document.getElementById('replay-at').max === '2'")
         seen.check()
@@ -136,6 +180,7 @@ def test_a_file_that_is_no_recording_is_refused_in_one_line(
         (json.dumps({**made, "nodes": 5}), "it has no list of nodes"),
         (json.dumps({**made, "network": None}), "it names no network"),
         (json.dumps({**made, "coins": [{"id": "00"}]}), "a coin of it is malformed"),
+        (json.dumps({**made, "bodies": [{"anchor": "00"}]}), "a body of it is malformed"),
         (json.dumps({**made, "events": [None]}), "an event of it is malformed"),
     ]
     with watched(browser, shown.url) as seen:

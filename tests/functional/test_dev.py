@@ -61,8 +61,7 @@ def test_anchors_come_for_transfers_and_on_demand(home: NodeHome) -> None:
     with dev(home):
         builder = Builder(home)
         before = builder.height()
-        bob = builder.run("wallet", "address", "-w", "bob")["text"]
-        sent = builder.run("wallet", "send", bob, "1.5")
+        sent = builder.run("wallet", "send", "bob", "1.5")
         # `dev mine` finds its node by itself.
         done = home.run("dev", "mine", "3", "--json")
         assert len(json.loads(done.stdout)["anchors"]) == 3

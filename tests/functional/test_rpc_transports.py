@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import jsonrpcclient
 import pytest
+import trio
 from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.framework.forge import spend_key
 from tests.framework.processes import NodeHome, node_home
+from unchained.miner.remote import NodeUnavailableError
+from unchained.node.cli.miner import RpcNode
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.addresses import encode_address
 from unchained.node.rpc.client.client import Client, Endpoint
@@ -120,6 +123,23 @@ def test_the_command_line_takes_the_socket(home: NodeHome) -> None:
         os.rename(kept, cookie)
     by_url = ("--rpc", f"unix:{home.data_dir() / SOCKET_FILE}")
     assert home.run("chain", "tip", *by_url).returncode == 0
+
+
+def test_a_miner_elsewhere_knows_the_node_by_its_certificate(home: NodeHome) -> None:
+    cookie, pem = home.data_dir() / COOKIE_FILE, home.path / "rpc.pem"
+    known = RpcNode(url_of(home), cookie, ADDRESS, pem)
+    work = trio.run(known.template, None)
+    assert len(work.header) == 166
+    unknown = RpcNode(url_of(home), cookie, ADDRESS)
+    with pytest.raises(NodeUnavailableError, match=r"is not trusted.*--rpc-certificate"):
+        trio.run(unknown.template, None)
+    for wrong, why in ((home.path / "none.pem", "No such file"), (cookie, "no certificates")):
+        done = home.run(
+            *("miner", "--connect", url_of(home), "--rpc-certificate", str(wrong)),
+            *("--token-file", str(cookie)),
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert why in done.stderr
 
 
 def test_curl_and_openssl_speak_tls_with_it(home: NodeHome) -> None:

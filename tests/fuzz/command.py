@@ -1,7 +1,7 @@
 """The command line of the fuzzer: scripts/fuzz.
 
-Coverage decides what is worth keeping where `atheris` (libFuzzer for Python) can be had; otherwise
-Hypothesis draws changes of the corpus, blindly, and the command says so.
+What an input reaches decides whether it is worth keeping: by `atheris` (libFuzzer for Python) where
+that can be had, otherwise by a loop in plain Python, many times slower, and the command says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.failures import keep_failure
-from tests.fuzz.targets import LARGEST, FuzzTarget, NotTotalError, all_targets
+from tests.fuzz.growing import KINDS, changed, grow
+from tests.fuzz.target import LARGEST, FuzzTarget, NotTotalError
+from tests.fuzz.targets import all_targets
 
 KEPT_MAX = 48
 """Inputs of one target that the repository holds, the shortest."""
@@ -31,25 +33,9 @@ KEPT_BYTES_MAX = 1_024
 def mutations(corpus: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     """Return a strategy of inputs one to four changes away from the corpus."""
     places = st.integers(0, LARGEST)
-    change = st.tuples(st.sampled_from(("set", "insert", "delete", "cut", "repeat")), places)
+    change = st.tuples(st.sampled_from(KINDS), places)
     changes = st.lists(st.tuples(change, st.binary(min_size=1, max_size=9)), min_size=1, max_size=4)
-    return st.builds(_changed, st.sampled_from(sorted(set(corpus)) or [b""]), changes)
-
-
-def _changed(raw: bytes, changes: Sequence[tuple[tuple[str, int], bytes]]) -> bytes:
-    for (kind, place), data in changes:
-        at = place % (len(raw) + 1)
-        if kind == "set":
-            raw = raw[:at] + data + raw[at + len(data) :]
-        elif kind == "insert":
-            raw = raw[:at] + data + raw[at:]
-        elif kind == "delete":
-            raw = raw[:at] + raw[at + len(data) :]
-        elif kind == "repeat":
-            raw = raw[:at] + raw[max(0, at - len(data)) :]
-        else:
-            raw = raw[:at]
-    return raw[:LARGEST]
+    return st.builds(changed, st.sampled_from(sorted(set(corpus)) or [b""]), changes)
 
 
 def draw(target: FuzzTarget, inputs: int, seed: int) -> None:
@@ -72,18 +58,16 @@ def draw(target: FuzzTarget, inputs: int, seed: int) -> None:
     hypothesis.seed(seed)(check)()
 
 
-def fuzz(target: FuzzTarget, seconds: float) -> int:
-    """Fuzz one target for some seconds; return how many inputs its corpus has afterwards.
+def fuzz(target: FuzzTarget, seconds: float, *, plain: bool = False) -> int:
+    """Fuzz one target for some seconds; return how many inputs its corpus has afterwards. `plain`:
+    without `atheris`, even where there is one.
 
-    Raises `NotTotalError`; then the input stands in the message.
+    Raises `NotTotalError`.
     """
-    if importlib.util.find_spec("atheris") is None:
-        print(f"{target.name}: no atheris for this Python, so by Hypothesis alone", flush=True)
-        end, seed = time.monotonic() + seconds, 0
-        while time.monotonic() < end:
-            draw(target, 2_000, seed)
-            seed += 1
-        return len(target.corpus())
+    if plain or importlib.util.find_spec("atheris") is None:
+        if not plain:
+            print(f"{target.name}: no atheris for this Python, so by plain Python", flush=True)
+        return _keep(target, [*target.corpus(), *grow(target, seconds, seed=time.time_ns())])
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "found")
         found.mkdir()
@@ -97,7 +81,12 @@ def fuzz(target: FuzzTarget, seconds: float) -> int:
             raise NotTotalError((ran.stdout + ran.stderr)[-4_000:], raw)
         # libFuzzer keeps what reaches something new, and makes it smaller where it can.
         inputs = [path.read_bytes() for path in found.iterdir()]
-    kept = sorted((raw for raw in inputs if len(raw) <= KEPT_BYTES_MAX), key=len)[:KEPT_MAX]
+    return _keep(target, inputs)
+
+
+def _keep(target: FuzzTarget, inputs: Iterable[bytes]) -> int:
+    short = {raw for raw in inputs if len(raw) <= KEPT_BYTES_MAX}
+    kept = sorted(short, key=lambda raw: (len(raw), raw))[:KEPT_MAX]
     target.keep(kept)
     return len(kept)
 
@@ -116,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="targets (default: all)")
     parser.add_argument("--hours", type=float, default=1 / 60, metavar="H", help="for each target")
     parser.add_argument("--list", action="store_true", help="print the targets' names")
+    parser.add_argument("--plain", action="store_true", help="without atheris")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in targets]
     if unknown:
@@ -125,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for name in options.names or targets:
         try:
-            kept = fuzz(targets[name], options.hours * 3_600)
+            kept = fuzz(targets[name], options.hours * 3_600, plain=options.plain)
         except NotTotalError as error:
             print(f"{name}: {error}", flush=True)
             path = keep_failure(targets[name], error.raw)

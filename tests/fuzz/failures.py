@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.framework.programs.steps import Program
 from tests.framework.simulation.shrink import shrink
-from tests.fuzz.targets import FuzzTarget, NotTotalError
+from tests.fuzz.target import FuzzTarget, NotTotalError
 
 FAILURES: Final = Path("out", "fuzz")
 """Where a failure is written."""

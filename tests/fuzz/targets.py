@@ -1,19 +1,12 @@
-"""Every decoder that reads what somebody else wrote, as a target for fuzzing.
-
-A target is total: for whatever bytes it returns a value or raises one of the errors that it
-refuses with. A canonical one also gives back, from what it read, the very bytes.
-"""
+"""Every decoder that reads what somebody else wrote, as a target for fuzzing."""
 
 from __future__ import annotations
 
 import io
-import json
 import lzma
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -23,17 +16,27 @@ from tests.framework.programs.steps import Program
 from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.vectors import VECTORS, load, unhex
 from tests.framework.wire_document import EXCHANGES, Chain, examples
+from tests.fuzz.answer_targets import answer_targets
 from tests.fuzz.programs import written
+from tests.fuzz.target import FuzzTarget
 from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
-from unchained.node.consensus.coin_proof import CoinProof, NotACoinProofError
+from unchained.node.consensus.coin_proof import (
+    CoinProof,
+    CoinProofError,
+    NotACoinProofError,
+    network_of,
+    verify_coin_proof,
+)
 from unchained.node.consensus.coins import parse_coin
 from unchained.node.consensus.params import MAIN, REG
 from unchained.node.consensus.transfers import check_transfer_alone, decode_transfer
 from unchained.node.crypto.addresses import PayeeError, decode_address, decode_paycode
 from unchained.node.crypto.history_range import HistoryProof
+from unchained.node.crypto.pow import default_backend
 from unchained.node.crypto.state_range import StateProof
 from unchained.node.peers.asmap import Asmap, BadAsmapError
+from unchained.node.primitives.amounts import grains_of, shortest
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.conditions import parse_condition
@@ -59,78 +62,10 @@ from unchained.node.wire.errors import AnswerError
 from unchained.storage import schema
 from unchained.storage.errors import StoreCorruptError
 
-CORPUS: Final = Path(__file__).parent / "corpus"
-"""A file for each target: its corpus, as a JSON list of hex strings."""
-
-LARGEST: Final = 1 << 16
-"""Bytes of an input at most; the bounds of the decoders themselves have tests of their own."""
-
 PROGRAMS_DRAWN: Final = 3
 """Programs that a test draws: each takes a fifth of a second."""
 
 _WITHIN_CERTIFICATES: Final = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class NotTotalError(Exception):
-    """A decoder raised what it does not refuse with, or gave back other bytes than it read: these
-    are `raw`."""
-
-    def __init__(self, message: str, raw: bytes) -> None:
-        super().__init__(message)
-        self.raw = raw
-
-
-def _bytes_of(raw: bytes) -> Sequence[bytes]:
-    return [raw[at : at + 1] for at in range(len(raw))]
-
-
-@dataclass(frozen=True, slots=True)
-class FuzzTarget:
-    """A decoder, the errors that it refuses with, and what it accepts for certain. `parts` are what
-    an input that fails is made smaller by; `draws` is how many a test draws."""
-
-    name: str
-    decode: Callable[[bytes], Any]
-    refusals: tuple[type[Exception], ...]
-    seeds: Callable[[], Iterable[bytes]]
-    encode: Callable[[Any], bytes] | None = field(default=None)
-    """For a canonical decoder: the bytes of what it read."""
-    parts: Callable[[bytes], Sequence[bytes]] = field(default=_bytes_of)
-    draws: int = field(default=60)
-
-    def check(self, raw: bytes) -> bool:
-        """Return whether the decoder accepts some bytes. Raises `NotTotalError`."""
-        return not isinstance(self.outcome(raw), self.refusals)
-
-    def outcome(self, raw: bytes) -> Any:
-        """Return what the decoder reads, or the error that it refuses with. Raises
-        `NotTotalError`."""
-        try:
-            value = self.decode(raw)
-        except self.refusals as error:
-            if not str(error) or "\n" in str(error):
-                raise NotTotalError(f"{self.name} refuses in other than one line", raw) from error
-            return error
-        except Exception as error:
-            raise NotTotalError(f"{self.name} of {raw.hex()}: {error!r}", raw) from error
-        if self.encode is not None and (again := self.encode(value)) != raw:
-            raise NotTotalError(f"{self.name} of {raw.hex()} gives back {again.hex()}", raw)
-        return value
-
-    def corpus(self) -> list[bytes]:
-        """Return the inputs that are kept, in order."""
-        path = CORPUS / f"{self.name}.json"
-        return [unhex(text) for text in json.loads(path.read_text())] if path.exists() else []
-
-    def keep(self, inputs: Iterable[bytes]) -> None:
-        """Replace the corpus."""
-        CORPUS.mkdir(exist_ok=True)
-        rows = ",\n".join(f' "{raw.hex()}"' for raw in sorted(set(inputs), key=_size_first))
-        (CORPUS / f"{self.name}.json").write_text(f"[\n{rows}\n]\n")
-
-
-def _size_first(raw: bytes) -> tuple[int, bytes]:
-    return len(raw), raw
 
 
 def _text(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -179,6 +114,11 @@ def _read_export(raw: bytes) -> int:
     return sum(1 for _ in read_packages(file, REG))
 
 
+def _verify_coin_proof(raw: bytes) -> object:
+    proof = CoinProof.from_file(raw)
+    return verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
+
+
 def _check_transfer(raw: bytes) -> object:
     sized = decode_transfer(raw)
     check_transfer_alone(sized.transfer, REG)
@@ -193,14 +133,22 @@ def _wire_targets() -> Iterator[FuzzTarget]:
             f"request-{name}",
             exchange.decode_request,
             (ProtocolError,),
-            lambda request=request: (encode(request),),  # type: ignore[misc]
+            lambda request=request, exchange=exchange: (  # type: ignore[misc]
+                encode(request),
+                encode((*request, *request)) if isinstance(request, tuple) else b"",
+                bytes(min(1_024, exchange.limits.max_request + 1)),
+            ),
             encode,
         )
         yield FuzzTarget(
             f"answer-{name}",
             exchange.decode_answer,
             (ProtocolError, AnswerError),
-            lambda exchange=exchange, answer=answer: (exchange.answer(answer),),  # type: ignore[misc]
+            lambda exchange=exchange, answer=answer: (  # type: ignore[misc]
+                exchange.answer(answer),
+                b"\1",
+                b"\1 ",
+            ),
             exchange.answer,
         )
 
@@ -209,7 +157,7 @@ def _table_targets() -> Iterator[FuzzTarget]:
     for table in schema.TABLES:
         key = table.prefix + bytes(table.key_size or 1)
         yield FuzzTarget(
-            f"table-{table.name}",
+            f"table-{table.name.replace(' ', '-')}",
             lambda raw, table=table, key=key: table.decode(key, raw),  # type: ignore[misc]
             (StoreCorruptError,),
             lambda: (b"", bytes(8), bytes(49), encode((0, b"", 0))),
@@ -219,7 +167,7 @@ def _table_targets() -> Iterator[FuzzTarget]:
 def _read_certificate(raw: bytes) -> object:
     try:
         certificate = x509.load_der_x509_certificate(raw)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         # OpenSSL is who reads it on a link, and refuses more.
         return None
     return peer_of(certificate, _WITHIN_CERTIFICATES)
@@ -305,6 +253,21 @@ def all_targets() -> dict[str, FuzzTarget]:
                 (NotACoinProofError,),
                 _field("proof_files", "proofs", "file"),
                 CoinProof.to_file,
+            ),
+            FuzzTarget(
+                "proven-coin",
+                _verify_coin_proof,
+                (CoinProofError,),
+                lambda: (
+                    *_field("proof_files", "proofs", "file")(),
+                    *_field("proof_files", "refused", "file")(),
+                ),
+            ),
+            FuzzTarget(
+                "amount",
+                _text(lambda text: shortest(grains_of(text))),
+                (ValueError,),
+                lambda: (b"1.5", b"0.00000001", b"92233720368.54775807", b"92233720368.54775808"),
             ),
             FuzzTarget("export", _read_export, (ProtocolError, ImportFailedError), _exported),
             FuzzTarget(
@@ -411,6 +374,7 @@ def all_targets() -> dict[str, FuzzTarget]:
                 PROGRAMS_DRAWN,
             ),
             *_wire_targets(),
+            *answer_targets(),
             *_table_targets(),
         )
     }

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from tests.fuzz.command import draw, main
-from tests.fuzz.targets import FuzzTarget, NotTotalError, all_targets
+from tests.fuzz.target import FuzzTarget, NotTotalError
+from tests.fuzz.targets import all_targets
 
 TARGETS = all_targets()
 

@@ -154,6 +154,13 @@ def is_refusal(error: BaseException) -> bool:
 
 def unreachable(end: Endpoint, error: Exception | None) -> UnreachableError:
     """Return the error for a connection that failed, or that ended without an answer."""
+    # Trio says that the stream is broken, and what broke it as the cause.
+    for found in (error, getattr(error, "__cause__", None)):
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return UnreachableError(
+                f"the certificate of {end.netloc} is not trusted ({found.verify_message}): name "
+                "its file by --rpc-certificate"
+            )
     reason = getattr(error, "strerror", None) or (short(str(error)) if error else "")
     return UnreachableError(f"no answer from {end.netloc}: {reason or 'the connection was closed'}")
 

@@ -119,9 +119,16 @@ async def _stream(end: Endpoint) -> trio.abc.Stream:
     if end.socket is not None:
         return await trio.open_unix_socket(end.socket)
     if end.secure:
-        return await trio.open_ssl_over_tcp_stream(
+        stream = await trio.open_ssl_over_tcp_stream(
             end.host, end.port, ssl_context=end.tls(), https_compatible=True
         )
+        try:
+            # here, so that what is wrong with a certificate is not taken for a closed connection
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
     return await trio.open_tcp_stream(end.host, end.port)
 
 
@@ -143,6 +150,8 @@ class _Exchange:
         except OSError as error:
             if is_refusal(error):
                 raise NodeNotRunningError from None
+            raise unreachable(end, error) from None
+        except trio.BrokenResourceError as error:
             raise unreachable(end, error) from None
         made = cls(stream, end)
         try:

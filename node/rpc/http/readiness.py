@@ -119,10 +119,12 @@ class ReadinessCheck:
         if self._chain.status.value.refused is not None:
             return "a better chain waits for the operator: see chain.reorg_refused in the log"
         if self._synced.value:
-            return OK
+            return f"{OK}: height {self._chain.status.value.height:,}"
         if self._peers is not None and not len(self._peers.greeted()):
             return "not known: no peer of this network has answered yet"
-        return "the chain is behind that of the peers"
+        lag = 0 if self._sync_targets is None else self._sync_targets.lag
+        more = f": {lag:,} anchors to fetch" if lag else ""
+        return f"the chain is behind that of the peers{more}"
 
     def _peer_count(self) -> str:
         if self._peers is None:
@@ -143,7 +145,7 @@ class ReadinessCheck:
             return f"the tip is {ahead_ms // 1000} s ahead of this machine's clock"
         if now_ms < network.birth_ms:
             return "this machine's clock is before the network's birth"
-        return OK
+        return f"{OK}: the tip is {max(-ahead_ms, 0) / 1000:,.0f} s old"
 
     def _disk(self) -> tuple[int | None, str]:
         try:
@@ -152,12 +154,14 @@ class ReadinessCheck:
             return None, f"the data directory cannot be read: {error.strerror}"
         if free < LEAST_FREE_BYTES:
             return free, f"{free >> 20} MiB free, expected {LEAST_FREE_BYTES >> 20} or more"
-        return free, OK
+        return free, f"{OK}: {free >> 20:,} MiB free"
 
 
 def _offset(offset_s: float | None) -> str:
-    if offset_s is None or offset_s <= CLOCK_OFFSET_S:
-        return OK
+    if offset_s is None:
+        return f"{OK}: no peer has told its time"
+    if offset_s <= CLOCK_OFFSET_S:
+        return f"{OK}: within {offset_s:.1f} s of the peers'"
     return f"this machine's clock and those of the peers are {offset_s:.0f} s apart"
 
 

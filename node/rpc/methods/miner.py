@@ -35,9 +35,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    """What became of the coins found: `included` by the anchor of their own epoch, `late` or
-    `stray` by a later one, `waiting` for it, or `lost`: the chain went on without them. `earned`
-    with fees."""
+    """What became of the coins found since the node started: `included` by the anchor of their own
+    epoch, `late` or `stray` by a later one, `waiting` for it, or `lost`: the chain went on without
+    them. `earned` with fees; what was found before is in the wallet."""
 )
 class Harvested(msgspec.Struct, frozen=True):
     included: int

@@ -11,7 +11,7 @@ import msgspec
 
 from tests.framework.economics.cut import Bomber, Halves
 from tests.framework.economics.figures import PARTS, Figure, Outcome, Sums
-from tests.framework.economics.race import Attempt, Luck, Racer, leanings
+from tests.framework.economics.race import Attempt, Balance, Balancer, Luck, Racer, leanings
 from tests.framework.economics.scores import CHOICES
 from tests.framework.economics.snipe import Sniper, income
 from tests.framework.economics.withholding import Thresholds, Withholding
@@ -50,7 +50,8 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     watched: float = 12.0
     """T after the cut for which it is watched."""
     patience: float = 8.0
-    """Of a sniper: how far behind it gives up. Of a juggler: how far the leader may get ahead."""
+    """Of a sniper: how far behind it gives up. Of a juggler and a balancer: how far the leader may
+    get ahead."""
 
     def fault(self) -> str:
         """Return what is wrong with them, nothing if they will do."""
@@ -255,6 +256,25 @@ FAR_BEHIND: Final = 16.0
 
 def race(parameters: Parameters, seed: int) -> Outcome:
     """A private branch beside an anchor that pays somebody."""
+    model: dict[tuple[float, int], float] = MODEL_RACES if parameters.score == "shipping" else {}
+    if parameters.score == "included":
+        model = {(0.25, 32): MODEL_INCLUDED}
+    return _payments("race", parameters, seed, Racer, Attempt, model)
+
+
+def balance(parameters: Parameters, seed: int) -> Outcome:
+    """Two branches that the attacker keeps level, by votes that it keeps back."""
+    return _payments("balance", parameters, seed, Balancer, Balance, {(0.25, 32): 1e-4})
+
+
+def _payments(
+    name: str,
+    parameters: Parameters,
+    seed: int,
+    policy: type[Racer],
+    attempt_of: type[Attempt | Balance],
+    model: dict[tuple[float, int], float],
+) -> Outcome:
     began = time.process_time()
     sums = {depth: Sums() for depth in DEPTHS}
     choice = CHOICES[parameters.score]
@@ -268,24 +288,23 @@ def race(parameters: Parameters, seed: int) -> Outcome:
         world.miners = [Miner(world, index) for index in range(count)]
         for miner in world.miners:
             miner.choice = choice
-        racer = Racer(world, count, choice)
+        racer = policy(world, count, choice)
+        if isinstance(racer, Balancer):
+            racer.patience = parameters.patience
         world.miners.append(racer)
         world.delays = with_attacker(world, parameters.delay, count)
         luck = Luck(world, share, among, attempt % len(among))
         if parameters.tilt:
             world.draw = luck.draw
-        played = Attempt(world, racer, DEPTHS, luck)
+        played = attempt_of(world, racer, DEPTHS, luck)  # type: ignore[arg-type]
         world.run(lambda played=played: played.is_going(FAR_BEHIND))  # type: ignore[misc]
         for depth in DEPTHS:
             sums[depth].add(played.undone.get(depth, 0.0))
         coins += world.coins
         first = first or world
     assert first is not None
-    model: dict[tuple[float, int], float] = MODEL_RACES if parameters.score == "shipping" else {}
-    if parameters.score == "included":
-        model = {(0.25, 32): MODEL_INCLUDED}
     return Outcome(
-        "race",
+        name,
         msgspec.to_builtins(parameters),
         [
             Figure(f"undone after {depth} votes", sums[depth], "p", model.get((share, depth)))
@@ -443,6 +462,7 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
     "honest": honest,
     "withholding": withholding,
     "race": race,
+    "balance": balance,
     "cut": cut,
     "bomb": bomb,
     "juggle": juggle,
@@ -454,6 +474,7 @@ SIZES: Final[dict[str, int]] = {
     "honest": 2_000,
     "withholding": 2_000,
     "race": 500,
+    "balance": 500,
     "cut": 20,
     "bomb": 20,
     "juggle": 20,

@@ -42,6 +42,7 @@ PLAN: Final[tuple[Row, ...]] = (
         Row("race", Parameters(300, share=0.25, score=score))
         for score in ("longest", "included", "ghost")
     ),
+    Row("balance", Parameters(2_000, share=0.25, tilt=0.5, patience=20.0)),
     *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
     *(
         Row(name, Parameters(12, share=0.25, miners=16, length=length))
@@ -62,6 +63,7 @@ SMALL: Final[tuple[Row, ...]] = (
         Row("race", Parameters(4, share=0.33, score=one))
         for one in ("longest", "included", "ghost")
     ),
+    Row("balance", Parameters(12, share=0.4, tilt=0.5)),
     Row("cut", Parameters(2, miners=6)),
     Row("bomb", Parameters(2, share=0.25, miners=6)),
     Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 860, 30, 400, 30, 64, 44
+WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 1110, 30, 650, 30, 64, 44
 MEASURED, MODEL = "#0b62a4", "#c4501b"
 
 

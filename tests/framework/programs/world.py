@@ -12,7 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.framework.forge import BACKEND, Forge, Forged, key_condition, key_lock, spend_key
+from tests.framework.forge import (
+    BACKEND,
+    Forge,
+    Forged,
+    Member,
+    key_condition,
+    key_lock,
+    spend_key,
+)
 from tests.framework.model import slow_body_root
 from tests.framework.programs.steps import Operation, Step
 from tests.framework.programs.toy_signatures import toy_signature, verify_toy
@@ -121,6 +129,7 @@ TRANSFER_FAULTS: Final = (
     "trailing byte",
     "dust",
     "unknown input",
+    "early",
 )
 
 
@@ -211,7 +220,7 @@ class World:
     def _header(
         self, parent: Forged, step: Step, faults: Sequence[str], body: Body | None, key: int
     ) -> CoinHeader:
-        time = parent.time + 1 + step["time"] * self.network.epoch_ms // 32
+        time = parent.time + 1 + self._later_ms(step["time"])
         plain = next((coin for coin in reversed(self.coins) if coin.id not in self.bodies), None)
         wrong: dict[str, dict[str, Any]] = {
             "version": {"version": 2},
@@ -237,6 +246,13 @@ class World:
         for fault in faults:
             fields |= wrong.get(fault, {})
         return _replace(self.forge.header(parent), **fields)
+
+    def _later_ms(self, operand: int) -> int:
+        """Return how long after its parent something is mined: up to seven epochs, or, by the last
+        operands, up to three hours."""
+        if operand < 224:
+            return operand * self.network.epoch_ms // 32
+        return (operand - 223) * 360_000
 
     def _mine(self, header: CoinHeader, luck: str, faults: Sequence[str]) -> Coin:
         target, k = header.target, self.network.coins_per_epoch
@@ -422,6 +438,10 @@ class World:
                 carried.append(raw)
                 for one in sized.transfer.inputs:
                     del unspent[CoinId(one.coin_id)]
+                for index, output in enumerate(sized.transfer.outputs):
+                    unspent[output_id(sized.txid, index)] = Member(
+                        output.value, output.lock, parent.height + 1, minted=False
+                    )
         return carried
 
     def _transfer(self, step: Step) -> None:
@@ -571,6 +591,7 @@ def _wrong_transfer(transfer: Transfer, faults: Sequence[str]) -> Transfer:
             "lock height": {"lock_height": 200},
             "salt": {"inputs": tuple(_replace(one, salt=MADE_UP) for one in transfer.inputs)},
             "fee": {"fee": transfer.fee + 1},
+            "early": {"lock_height": 0, "preimages": ()},
             "unused preimage": {"preimages": tuple(sorted({*transfer.preimages, MADE_UP}))},
             "large": {"outputs": tuple(_replace(one, note=bytes(300_000)) for one in first_out)},
             "dust": {

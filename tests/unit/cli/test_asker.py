@@ -11,8 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.guide import hint
+from unchained.node.cli.wallet import write_output
 from unchained.node.rpc.core.credential_files import URL_FILE
 from unchained.node.rpc.core.errors import InvalidParamsError
+from unchained.storage.lock import DirectoryLock
 
 COIN, OTHER = "ab12" + "0" * 60, "ab13" + "0" * 60
 PEER = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
@@ -164,3 +167,40 @@ def test_a_node_that_was_killed_is_no_running_one(
     (left / URL_FILE).write_text("http://127.0.0.1:1")
     (left / "rpc.cookie").write_text("__cookie__:00")
     assert not Asker(None, None, None, json=False)._runs("test")
+
+
+@pytest.mark.parametrize("method", ["wallet.restore_backup", "wallet.list", "chain.tip"])
+def test_a_node_that_starts_is_said_to(tmp_path: Path, method: str) -> None:
+    lock = DirectoryLock(tmp_path)
+    try:
+        node = Asker("reg", str(tmp_path), None, json=False)
+        with pytest.raises(CommandFailedError, match=r"is starting or stopping.*in a moment"):
+            node.call(method)
+    finally:
+        lock.release()
+    with pytest.raises(CommandFailedError, match="start it with"):
+        node.call("chain.tip")
+
+
+def test_a_hint_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["/opt/my node/bin/unchained-node", "status"])
+    assert hint("start it with `unchained-node start`; `wallet create`") == (
+        "start it with `'/opt/my node/bin/unchained-node' start`; `wallet create`"
+    )
+
+
+def test_on_a_terminal_a_file_is_replaced_by_who_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "receipt"
+    write_output(file, b"first")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, holds in ((False, b"first"), (True, b"second")):
+        monkeypatch.setattr("unchained.node.cli.wallet.ask_yes", lambda _, says=answer: says)
+        if answer:
+            write_output(file, b"second")
+        else:
+            with pytest.raises(CommandFailedError, match="is there already"):
+                write_output(file, b"second")
+        assert file.read_bytes() == holds

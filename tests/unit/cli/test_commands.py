@@ -11,6 +11,7 @@ import pytest
 
 from unchained.node.cli import main
 from unchained.node.cli.commands import LazyGroup
+from unchained.node.cli.wallet_help import WALLET_SECTIONS
 
 NEVER_FOR_A_QUESTION = ("trio", "rich", "pydantic", "structlog", "numpy", "cryptography", "libp2p")
 """Libraries of which each takes longer to import than a command that asks a node once."""
@@ -104,3 +105,16 @@ def test_a_word_that_is_nearly_a_command_is_answered_with_it(
 ) -> None:
     assert main.run(["walet"]) == main.WRONG_USE
     assert "Did you mean 'wallet'?" in capsys.readouterr().err
+
+
+def test_the_help_of_wallet_lists_each_command_once_under_what_it_is_for() -> None:
+    group = main.command_line().made("wallet")
+    listed = [name for names in WALLET_SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(group.commands)
+
+
+def test_a_token_is_for_something_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["token", "create"]) == main.WRONG_USE
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "spend (pay, with --daily-limit)" in said

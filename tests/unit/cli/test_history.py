@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import typer
 
+from unchained.node.cli import history, invoice
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.history import _csv, _json, _moment, _pages, _row
+from unchained.node.cli.tables import table_lines
 
 ITEM: dict[str, Any] = {
     "id": "ab" * 32,
@@ -30,6 +32,11 @@ ITEM: dict[str, Any] = {
     "height": 9,
     "time": 1_795_219_200_500,
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
 
 
 class Node:
@@ -94,3 +101,43 @@ def test_times_are_read_in_utc() -> None:
     for wrong in ("yesterday", "1960-01-01", "2026-13-01", "9" * 99):
         with pytest.raises(typer.BadParameter):
             _moment(wrong, "--since")
+
+
+@pytest.mark.parametrize(
+    "note", ["", "rent", "for the second half of the year, as agreed", "x" * 70]
+)
+@pytest.mark.parametrize(
+    "payee",
+    [
+        {"payee": "lunc1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s5k4n9z"},
+        {"payee": "A" * 1_700},
+        {"payee": "lunc1x", "alias": "bob"},
+    ],
+)
+def test_the_history_is_a_table_at_80_columns(note: str, payee: dict[str, str]) -> None:
+    paid = {"payees": [payee | {"memo": note, "amount": "1.00000000"}], "label": note}
+    waiting = {name: value for name, value in ITEM.items() if name not in ("height", "time")}
+    rows = [
+        _row(ITEM | paid | {"amount": "-1234.50000000", "fee": "0.00000310", "memos": []}),
+        _row(waiting | paid | {"status": "waiting"}),
+    ]
+    lines = table_lines(rows, history.HISTORY_COLUMNS_ON_TERMINAL, 80)
+    assert lines[0].split() == ["when", "kind", "amount", "details", "votes", "id"]
+    assert all(len(line) <= 80 for line in lines)
+    assert payee.get("alias", payee["payee"][:6]) in "\n".join(lines)
+    assert "2026-11-21 00:00" in lines[1]
+
+
+def test_invoices_are_a_table_at_80_columns() -> None:
+    row = {
+        "made": "2026-11-21",
+        "status": "partly_paid",
+        "amount": "12.50000000",
+        "received": "2.50000000",
+        "label": "order 7, to be fetched",
+        "id": "0011223344556677",
+    }
+    lines = table_lines([row], invoice.INVOICE_COLUMNS_ON_TERMINAL, 80)
+    assert lines[0].split() == list(invoice.INVOICE_COLUMNS_ON_TERMINAL)
+    assert all(len(line) <= 80 for line in lines)
+    assert row["id"] in lines[1]

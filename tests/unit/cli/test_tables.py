@@ -83,6 +83,35 @@ def test_a_value_is_whole_in_a_list_of_fields() -> None:
     assert all(len(line) <= COLUMNS for line in lines)
 
 
+def test_an_id_stands_beside_its_title_where_there_is_room() -> None:
+    lines = field_lines(
+        [("txid", IDS[0], ""), ("outputs.0.lock", IDS[1], ""), ("outputs.0.amount", "1.5", "")],
+        COLUMNS,
+    )
+    assert lines == [
+        f"txid  {IDS[0]}",
+        f"outputs.0.lock  {IDS[1]}",
+        "outputs.0.amount  1.5",
+    ]
+
+
+def test_a_person_is_told_units_and_how_many_accounts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {"confirmed": "5.00000000", "accounts": [0], "found_accounts": []}
+    tables.print_fields(shown)
+    assert capsys.readouterr().out == "confirmed 5.00000000\naccounts 0\nfound_accounts -\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for accounts, said in (
+        ([0], "1 (number 0)"),
+        ([0, 1], "2 (numbers 0 and 1)"),
+        ([0, 1, 2, 3], "4 (numbers 0 to 3)"),
+    ):
+        tables.print_fields(shown | {"accounts": accounts})
+        lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+        assert lines[:2] == [["confirmed", "5.00000000 UNC"], ["accounts", said]]
+
+
 def test_letters_that_are_twice_as_wide_count_twice() -> None:
     lines = table_lines(
         [{"label": "\u6c34\u706b", "n": 1}, {"label": "ab", "n": 2}], ["label", "n"], 80
@@ -97,6 +126,7 @@ def test_a_moment_is_a_date(name: str) -> None:
 
 def test_a_duration_has_a_unit() -> None:
     assert tables.shown("uptime_ms", 65_000) == "1 min 5 s"
+    assert tables.shown("latency_ms", 37.25) == "37.2 ms"
 
 
 def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 // Plays a log of events on the tree: that of the node, or of one node of a recorded simulation.
 import { TreeView, placeLanes } from "./tree.js";
+import { showRivals } from "./rivals.js";
 
 const PAGE = 4096;
 const EVENTS_MAX = 120000;
@@ -191,12 +192,13 @@ export function checkRecording(value) {
   const hash = /^[0-9a-f]{64}$/;
   if (!hash.test(value.network.genesis)) throw wrong("it names no genesis");
   for (const coin of value.coins) if (!coin || !hash.test(coin.id) || !hash.test(coin.parent) || !hash.test(coin.target)) throw wrong("a coin of it is malformed");
+  for (const body of value.bodies) if (!body || !hash.test(body.anchor) || ["fresh", "uncles", "transfers"].some((list) => !Array.isArray(body[list]) || !body[list].every((id) => hash.test(id)))) throw wrong("a body of it is malformed");
   for (const one of value.events) if (!one || typeof one.kind !== "string" || typeof one.node !== "string" || typeof one.data !== "object" || !one.data) throw wrong("an event of it is malformed");
   return value;
 }
 
 export class Replay {
-  #view; #tree; #timer = 0; #canvas; #at; #play; #step; #speed; #recording = null;
+  #view; #tree; #timer = 0; #canvas; #at; #play; #step; #speed; #rivals; #recording = null; #bodies = null;
 
   constructor(section) {
     this.#canvas = document.getElementById("replay-canvas");
@@ -204,6 +206,7 @@ export class Replay {
     this.#play = document.getElementById("replay-play");
     this.#step = document.getElementById("replay-step");
     this.#speed = document.getElementById("replay-speed");
+    this.#rivals = document.getElementById("replay-rivals");
     this.#at.addEventListener("input", () => { this.#stop(); this.#seek(Number(this.#at.value)); });
     this.#play.addEventListener("click", () => (this.#timer ? this.#stop() : this.#start()));
     document.getElementById("replay-file").addEventListener("change", (event) => this.#open(event.target.files[0]));
@@ -235,6 +238,7 @@ export class Replay {
       let value;
       try { value = JSON.parse(await file.text()); } catch { throw new Error("Not a recording of a simulation: it is not JSON."); }
       this.#recording = checkRecording(value);
+      this.#bodies = new Map(value.bodies.map((body) => [body.anchor, body]));
       const names = this.#recording.nodes.map((one) => String(one.name));
       const list = document.getElementById("replay-node");
       list.replaceChildren(...names.map((name) => new Option(name, name)));
@@ -254,6 +258,7 @@ export class Replay {
     this.#step.textContent = `${position.toLocaleString("en")} of ${this.#tree.length.toLocaleString("en")}: ${what}; tip at height ${this.#tree.tip.height.toLocaleString("en")}`;
     this.#at.setAttribute("aria-valuetext", this.#step.textContent);
     this.#canvas.dataset.position = String(position);
+    showRivals(this.#rivals, this.#tree, this.#bodies);
     this.#view.moveTo(Infinity);
   }
 
