@@ -17,15 +17,18 @@ PAGE_ACCESS: Final = Access.READ
 
 class PageReads:
     """Calls methods for one page; results come as plain JSON values. `access` is more than `read`
-    for the wallet's pages alone, in a session that was begun for them."""
+    for the wallet's pages alone, in a session that was begun for them. `is_known`: who looks at it
+    has shown something; else his calls take the places of those who have not."""
 
-    def __init__(self, methods: MethodCaller, access: Access = PAGE_ACCESS) -> None:
+    def __init__(
+        self, methods: MethodCaller, access: Access = PAGE_ACCESS, *, is_known: bool = True
+    ) -> None:
         self._methods = methods
-        self._access = access
+        self._caller = Caller(access, is_known=is_known)
 
     async def get(self, name: str, **params: Any) -> Any:
         """Return a method's result. Raises an RpcError."""
-        return msgspec.json.decode(await self._methods.result(name, params, Caller(self._access)))
+        return msgspec.json.decode(await self._methods.result(name, params, self._caller))
 
     async def find(self, name: str, **params: Any) -> Any:
         """Return a method's result, None where the node does not have it."""

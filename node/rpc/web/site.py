@@ -168,7 +168,7 @@ class Site:
             if path == "/live" and scope["method"] == "GET":
                 self._check_admitted(services, scope)
                 # Who is let in sees the chain's log, and no wallet's.
-                scope["state"][CALLER] = Caller(PAGE_ACCESS)
+                scope["state"][CALLER] = Caller(PAGE_ACCESS, is_known=services.caller.is_known)
                 await services.events(scope, receive, send)
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)
@@ -199,7 +199,7 @@ class Site:
             return await self._log_out(services, scope, receive)
         if parts[:1] == ["wallet"] and self._wallet_page:
             return await self._answer_wallet(services, scope, receive, parts[1:], raw)
-        reads = PageReads(services.methods)
+        reads = PageReads(services.methods, is_known=services.caller.is_known)
         if parts == ["search"]:
             _check_method(scope, "GET", "HEAD")
             query = _query_of(scope)
