@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.config import NetworkConfig
 from unchained.node.base.fanout import Watch
+from unchained.node.base.heap import SharedHeap
 from unchained.node.base.node_threads import NodeThreads
 from unchained.node.base.ports import (
     DEFAULT_PORTS,
@@ -221,6 +222,7 @@ async def build(
             verifiers=cores,
             backend=default_backend(),
             log=log,
+            heap=SharedHeap(),
         )
         if config.mining.enabled and not pays:
             birth = max(chain.status.value.height - network.max_reorg, 0)

@@ -12,8 +12,9 @@ from unchained.node.crypto.state_range import StateRange
 from unchained.storage.kv import Batch, Getter, Reader
 from unchained.storage.tables import PageTable
 
-UPPER_PAGES_MAX: Final = 8_192
-"""Pages above the lowest level that a range takes into memory when a store is opened, 8 MB."""
+UPPER_PAGES_MAX: Final = 5_120
+"""Pages above the lowest level that a range takes into memory when a store is opened, 5 MB: fewer
+than it keeps (`ranges.CLEAN_BYTES_MAX`)."""
 
 _LEAVES_AT_ONCE: Final = 4_096
 """Leaves after which finished pages are given out."""

@@ -175,9 +175,24 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tor_password_file: Annotated[
         str,
         Meta(
-            description="File with the password of Tor's control port; empty: its cookie is used."
+            description="File with the password of Tor's control port, which takes "
+            "network.tor_trusted; empty: its cookie is used."
         ),
     ] = ""
+    tor_cookie_file: Annotated[
+        str,
+        Meta(
+            description="File that Tor writes its cookie to, where only Tor can write; empty: one "
+            "of those of Tor's packages."
+        ),
+    ] = ""
+    tor_trusted: Annotated[
+        bool,
+        Meta(
+            description="Who answers at network.tor_control is told the password and the onion "
+            "service's key without a proof that it is Tor."
+        ),
+    ] = False
     only: Annotated[
         tuple[Literal["onion", "ipv4", "ipv6"], ...],
         Meta(description="Kinds of network that peers are dialled in; empty: all."),

@@ -7,8 +7,9 @@ from typing import Final
 
 from unchained.node.base.token_bucket import TokenBucket
 
-LIMITED: Final = ("net.", "peer.")
-"""What the names of such events begin with."""
+LIMITED: Final = ("library.", "net.", "peer.", "relay.", "rpc.", "sync.not_", "sync.scan_")
+"""What the names of such events begin with: what peers cause, and clients with or without
+credentials."""
 LINES_BURST: Final = 500
 LINES_PER_S: Final = 0.1
 """Lines of one event at once, and then per second."""

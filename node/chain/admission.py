@@ -90,6 +90,14 @@ class Admission:
         home = self._tree.get(coin.parent)
         return (home is not None and coin.id in home.bound) or self.awaits(coin)
 
+    def knows(self, coin: Coin) -> bool:
+        """Return whether a coin is stored, so that its proof need not be verified again."""
+        home = self._tree.get(coin.parent)
+        if home is not None and home.status is AnchorStatus.COUNTS:
+            # What is bound to it is at hand: for a coin that is news, no store need be asked.
+            return self.has(coin)
+        return self._archive.knows(coin.id)
+
     def awaits(self, coin: Coin) -> bool:
         """Return whether a coin is stored and no vote (yet)."""
         return coin.id in self._others.get(coin.parent, ())
@@ -309,6 +317,7 @@ class Admission:
             if others:
                 bound[node.id] = others
             record = there(schema.ANCHOR.get(store, node.id), f"anchor {node.id.hex()}")
+            node.connected_running_ms = record.connected_running_ms
             self._tree.recall_votes(node, record.votes)
         heapq.heapify(self._due)
         for parent_id, coins in bound.items():

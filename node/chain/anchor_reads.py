@@ -223,6 +223,10 @@ def branch_ends(view: ChainView, limit: int) -> list[BranchEnd]:
 def main_weight(view: ChainView, height: int) -> MainWeight:
     """Return what the main chain has above a height, at the cost of one path of its history."""
     tip = view.tree.tip
+    if height > tip.height:
+        # Whoever asks has seen a main chain that reached further, before it was left for a shorter
+        # one.
+        return MainWeight(0, 0, False, [tip.context.child_target])
     # Protocol §4: "their sums are the work and the coins before it"
     work = _work_through(view, tip.height) - _work_through(view, height)
     depth = tip.height - height
@@ -348,16 +352,17 @@ def confirmations(view: ChainView, heights: Iterable[int]) -> dict[int, int]:
 
 def anchors_above(
     view: ChainView, known: Sequence[CoinId], tip_id: CoinId, limit: int
-) -> list[tuple[Coin, Body]] | None:
+) -> list[tuple[Coin, Body | None]] | None:
     """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the first
-    of `known` that is on it: at most `limit`. None if there is no such tip."""
+    of `known` that is on it: at most `limit`. None if there is no such tip. The bodies of those
+    below the tree are left to who asks: they are in the store, and to read them takes long."""
     tip = view.tree.get(tip_id)
     if tip is None or tip.status is not AnchorStatus.COUNTS:
         return None
     fork = view.tree.fork_point(tip)
     path = view.tree.path(fork, tip)
     start = _start_height(view, known, {node.id: node for node in path}, fork.height)
-    found: list[tuple[Coin, Body]] = []
+    found: list[tuple[Coin, Body | None]] = []
     for height in range(start + 1, min(tip.height, start + limit) + 1):
         above = height - fork.height
         node = path[above - 1] if above > 0 else view.tree.main_at(height)
@@ -365,10 +370,9 @@ def anchors_above(
             found.append((node.coin, node.validated.body))
             continue
         coin = view.archive.main_anchor(height)
-        body = None if coin is None else view.archive.body(coin.id)
-        if coin is None or body is None:
+        if coin is None:
             break
-        found.append((coin, body))
+        found.append((coin, None))
     return found
 
 

@@ -180,7 +180,7 @@ class ChainCore:
             return Outcome.KNOWN
         # A coin may be known for a body that lists it, and have been no vote until its parent
         # counted; its mix has been verified then.
-        if not self.archive.knows(coin.id):
+        if not self.admission.knows(coin):
             return NeedsProof((coin,))
         return self._accept(vote)
 
@@ -198,7 +198,7 @@ class ChainCore:
         Raises a `CoinError`.
         """
         home = self.tree.get(coin.parent)
-        is_known = self.archive.knows(coin.id)
+        is_known = self.admission.knows(coin)
         if is_known and (
             home is None or home.status is not AnchorStatus.COUNTS or coin.id in home.bound
         ):
@@ -269,7 +269,7 @@ class ChainCore:
             self._main.rule_out(node, error)
             self.journal.flush()
             raise
-        news = [mint.coin for mint in mints[1:] if not self.archive.knows(mint.coin.id)]
+        news = [mint.coin for mint in mints[1:] if not self.admission.knows(mint.coin)]
         return _Passed(node, mints, news)
 
     def _count(self, passed: _Passed, package: Package, *, choose: bool) -> Outcome:

@@ -128,7 +128,7 @@ class LiveQueries:
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> list[tuple[Coin, Body]] | None:
+    ) -> list[tuple[Coin, Body | None]] | None:
         return await self._reader.read(
             partial(anchor_reads.anchors_above, known=known, tip_id=tip_id, limit=limit)
         )

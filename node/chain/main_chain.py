@@ -149,6 +149,7 @@ class MainChain:
     def _put_record(self, node: AnchorNode, connected_running_ms: int = 0) -> None:
         body = b"" if node.validation is None else node.validated.body.to_bytes()
         votes = node.votes if node.forgotten else 0
+        node.connected_running_ms = connected_running_ms
         record = AnchorRecord(
             node.coin.raw, body, node.status, votes, connected_running_ms, node.marks
         )

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from unchained.node.chain.admission import Admission
 from unchained.node.chain.branch import Archive
 from unchained.node.chain.ledger import Ledger
@@ -25,6 +23,7 @@ from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.storage import schema
 from unchained.storage.presence import there
+from unchained.storage.schema import AnchorRecord
 
 TREE_ANCHORS_MAX: Final = 8_192
 """Anchors in a lowered tree, on all branches: what bounds the memory that a deep branch takes."""
@@ -109,6 +108,7 @@ class ReorgWindow:
         root = self._tree.lower_root(coin, validated)
         # Stored as bound again too, so that the tree is as deep if it is opened again.
         self._admission.restore(root, [there(self._archive.coin(i), i.hex()) for i in bound])
+        root.connected_running_ms = record.connected_running_ms
         self._tree.recall_votes(root, record.votes)
 
     def _listed_children(self, anchor_id: CoinId, height: int) -> list[CoinId]:
@@ -150,8 +150,15 @@ class ReorgWindow:
         """
         old, lost = self._tree.advance_root()
         batch, admission = self._ledger.batch, self._admission
-        record = there(schema.ANCHOR.get(self._ledger.view, old.id), f"anchor {old.id.hex()}")
-        retired = msgspec.structs.replace(record, votes=old.votes, marks=old.marks)
+        # Nothing is read for it: long syncs retire as many anchors as they connect.
+        retired = AnchorRecord(
+            old.coin.raw,
+            old.validated.body.to_bytes(),
+            old.status,
+            old.votes,
+            old.connected_running_ms,
+            old.marks,
+        )
         batch.put(schema.ANCHOR.key(old.id), schema.ANCHOR.encode(retired))
         for node in (old, *lost):
             self._drop_bound(node.id, [*node.bound, *admission.forget(node.id)])
@@ -166,9 +173,12 @@ class ReorgWindow:
 
     def _drop_bound(self, anchor_id: CoinId, coins: Sequence[CoinId]) -> None:
         batch, view = self._ledger.batch, self._ledger.view
+        root = self._tree.root
+        listed = {root.id, *root.validated.body.fresh}
         for coin_id in coins:
             batch.delete(schema.BOUND.key(anchor_id, coin_id))
-            on_chain = schema.HISTORY.get(view, coin_id) is not None
+            # Most are of the next anchor of the main chain, where nothing need be looked up.
+            on_chain = coin_id in listed or schema.HISTORY.get(view, coin_id) is not None
             if not on_chain and not self._tree.is_listed(coin_id):
                 batch.delete(schema.COIN.key(coin_id))
                 self._archive.forget(coin_id)

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Broadcast, Watch
+from unchained.node.base.heap import LEFT_ALONE, Heap
 from unchained.node.base.runner import Runner
 from unchained.node.base.spans import span
 from unchained.node.chain.chain_intake import ChainIntake
@@ -88,6 +89,7 @@ class ChainService:
         backend: ProofOfWork,
         log: FilteringBoundLogger,
         running: Running,
+        heap: Heap,
     ) -> None:
         self.network = core.network
         self._clock = clock
@@ -109,6 +111,7 @@ class ChainService:
         self._clock_watch = ClockWatch(self._writer, self.status, clock=clock, log=log)
         self._steps = StepCounts(core.network.epoch_ms, self.status.value.tip_time)
         self._in_bulk = 0
+        self._heap = heap
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
 
     @classmethod
@@ -123,10 +126,11 @@ class ChainService:
         verifiers: int,
         backend: ProofOfWork,
         log: FilteringBoundLogger,
+        heap: Heap = LEFT_ALONE,
     ) -> ChainService:
         """Open the chain of a store, and follow the winner if it is not connected yet.
 
-        Raises a `StoreError`.
+        The end of `bulk` gives back what is free in the `heap`. Raises a `StoreError`.
         """
         running = Running()
         now_ms = clock.now_ms()
@@ -147,6 +151,7 @@ class ChainService:
             backend=backend,
             log=log,
             running=running,
+            heap=heap,
         )
 
     # The service
@@ -210,6 +215,7 @@ class ChainService:
             self._in_bulk -= 1
             with trio.CancelScope(shield=True):
                 await self._call(ChainCore.end_bulk)
+                await self._call(lambda _core: self._heap.give_back())
 
     async def may_undo(self, fork_height: int, winner: CoinId, lead: int) -> bool:
         """Return whether this node follows by itself a better branch that leaves its main chain at

@@ -89,6 +89,7 @@ class AnchorNode:
         "bound",
         "children",
         "coin",
+        "connected_running_ms",
         "forgotten",
         "height",
         "id",
@@ -117,6 +118,7 @@ class AnchorNode:
         self.votes = 0
         self.forgotten = 0
         """Votes whose coins have left this node, of an anchor that had left the tree."""
+        self.connected_running_ms = 0
         self.sub = 0
         self._pending = 0
         self.on_main = False

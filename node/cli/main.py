@@ -156,6 +156,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(error: Exception) -> int:
+    if isinstance(error, MemoryError):
+        return _fail("out of memory", FAILED)
     # Imported only for a command that failed: help and completion have no use for them.
     from unchained.node.base.os_errors import os_error_line
     from unchained.node.base.settings import ConfigError

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.config import declared_keys, toml_value
+from unchained.node.base.heap import share_one_heap
 from unchained.node.base.log_file import FileLimits
 from unchained.node.base.logs import LogOutput, Logs, forward_libraries, open_logs
 from unchained.node.base.loop_monitor import LoopMonitor
@@ -129,6 +130,7 @@ def run_node(
     Raises ConfigError if the data directory cannot be used.
     """
     ease_switches()
+    share_one_heap()
     freeze_imports()
     data_dir = prepare_data_dir(settings.data_dir)
     clock = SystemClock()
@@ -171,6 +173,8 @@ def _line(failure: BaseException, expected: tuple[type[Exception], ...], log_fil
     cause = root_cause(failure)
     if isinstance(cause, expected):
         return " ".join(str(cause).split())
+    if isinstance(cause, MemoryError):
+        return "out of memory: nothing that was acknowledged is lost"
     service = next(
         (e.service for e in _chain(failure) if isinstance(e, ServiceFailedError)), "node"
     )

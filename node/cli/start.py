@@ -115,10 +115,12 @@ class MoreOfNode(Protocol):
 def run_until_stopped(
     settings: Settings, *, json: bool, panel: bool, more: MoreOfNode | None = None
 ) -> int:
-    """Run a node in this process; return the exit code. Raises ConfigError."""
+    """Run a node in this process; return the exit code. Raises ConfigError, CommandFailedError."""
     # Only here, since it takes longer than most other commands altogether.
     from unchained.node.base.runner import one_thread_for_numpy, rest_collector
+    from unchained.node.cli.resource_limits import make_room
 
+    make_room()
     one_thread_for_numpy()
     rest_collector()
     from unchained.miner.errors import MinerError

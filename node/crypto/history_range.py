@@ -13,7 +13,6 @@ from typing import Annotated, Final
 import msgspec
 
 from unchained.node.crypto.ranges import (
-    CLEAN_PAGES_MAX,
     MAX_PEAKS,
     RANGE_SIBLINGS_MAX,
     PagedRange,
@@ -212,7 +211,7 @@ class HistoryRange(PagedRange):
     __slots__ = ()
 
     def __init__(
-        self, source: PageSource, count: int, *, clean_pages_max: int = CLEAN_PAGES_MAX
+        self, source: PageSource, count: int, *, clean_pages_max: int | None = None
     ) -> None:
         super().__init__(
             source,

@@ -36,8 +36,9 @@ MAX_PEAKS: Final = 64
 RANGE_SIBLINGS_MAX: Final = 63
 """Most siblings of a path: the height of the highest mountain."""
 
-CLEAN_PAGES_MAX: Final = 16_384
-"""Pages that a range keeps in memory although the store has them, unless told otherwise."""
+CLEAN_BYTES_MAX: Final = 6 << 20
+"""Bytes of pages that a range keeps in memory although the store has them, unless told
+otherwise."""
 
 
 class RangeCorruptError(Exception):
@@ -155,14 +156,15 @@ class PagedRange:
         width: int,
         join: Join,
         page_height: int,
-        clean_pages_max: int = CLEAN_PAGES_MAX,
+        clean_pages_max: int | None = None,
     ) -> None:
         nodes = (2 << page_height) - 2
         self._source = source
         self._width = width
         self._join = join
         self._height = page_height
-        self._clean_max = clean_pages_max
+        whole = CLEAN_BYTES_MAX // (width * nodes)
+        self._clean_max = whole if clean_pages_max is None else clean_pages_max
         self._unpack = Struct(f"{width}s" * nodes).unpack
         self._blank = bytes(width * nodes)
         self._count = count

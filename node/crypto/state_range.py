@@ -9,7 +9,6 @@ from typing import Annotated, Final
 import msgspec
 
 from unchained.node.crypto.ranges import (
-    CLEAN_PAGES_MAX,
     MAX_PEAKS,
     RANGE_SIBLINGS_MAX,
     Join,
@@ -100,7 +99,7 @@ class StateRange(PagedRange):
     __slots__ = ()
 
     def __init__(
-        self, source: PageSource, count: int, *, clean_pages_max: int = CLEAN_PAGES_MAX
+        self, source: PageSource, count: int, *, clean_pages_max: int | None = None
     ) -> None:
         super().__init__(
             source,

@@ -25,6 +25,7 @@ from unchained.node.transport.contract import (
     Transport,
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
+from unchained.node.wire.limits import MAX_ADDRESS
 from unchained.node.wire.messages import ADDRESSES_EXCHANGE, Addresses, AddressesRequest
 
 ADDRESSES_OF_INBOUND_MAX: Final = 8
@@ -176,9 +177,13 @@ def is_worth_keeping(text: str, own: PeerId, told_by_ip: str | None) -> bool:
 
 def fit_to_send(texts: Sequence[str], asked_by_ip: str | None) -> list[str]:
     """Return the addresses that mean something to the peer that asks, each once: those of a private
-    network mean nothing outside it."""
+    network mean nothing outside it, and one longer than an answer may hold would be a fault."""
     public_only = asked_by_ip is None or is_public(asked_by_ip)
-    return [text for text in dict.fromkeys(texts) if not public_only or _is_public(text)]
+    return [
+        text
+        for text in dict.fromkeys(texts)
+        if len(text) <= MAX_ADDRESS and (not public_only or _is_public(text))
+    ]
 
 
 def _is_public(text: str) -> bool:

@@ -56,6 +56,10 @@ class Exchanges:
         )
         return exchange.decode_answer(raw)
 
+    def group_of(self, peer: PeerId) -> str:
+        """Return by what a peer's questions are counted."""
+        return self._reputation.group_of(peer)
+
     def serve(
         self,
         exchange: Exchange[A],
@@ -67,7 +71,7 @@ class Exchanges:
         rate = KeyedTokenBuckets(limits.burst, limits.per_second)
 
         async def answer(peer: PeerId, raw: bytes) -> bytes:
-            if not rate.take(self._reputation.group_of(peer), trio.current_time()):
+            if not rate.take(self.group_of(peer), trio.current_time()):
                 # Protocol §11: the excess costs the asker a little, so that it cannot go on
                 self._reputation.penalize(peer, Penalty.COST, f"{exchange.name}: too often", ms=1.0)
                 return refusal(Code.BUSY)

@@ -8,90 +8,146 @@ bodies is computed here all the same.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import trio
+
 from unchained.node.base.runner import Runner
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
+from unchained.node.relay.peer_turns import PeerTurns
 from unchained.storage import schema
 from unchained.storage.kv import Getter, KeyValueStore
 
+MAX_HEIGHT: Final = 1 << 62
+"""Above every height."""
 HEADERS_KEPT: Final = 4_096
-"""Headers kept at hand, some 4 MB: those that several peers ask for one after the other."""
+"""Headers kept at hand, some 4 MB: those that several peers ask for one after the other. What was
+asked for longest ago goes first."""
+
+
+IDS_BURST: Final = 1 << 17
+"""Ids of bodies that are hashed for one asker at once, for headers that are not at hand."""
+IDS_PER_S: Final = 100_000.0
+"""The same per second: some fifth of a core."""
+IDS_AT_A_TIME: Final = 1 << 14
+"""After so many the next asker has his turn: some 30 ms."""
+_HEADER_IDS: Final = 8
+"""What a header costs beside the ids of its body, in ids."""
 
 
 class HeaderSource:
-    """Gives headers from a locator on. `runner` has one thread: what is kept is its alone."""
+    """Gives headers from a locator on. `runner` has one thread: what is kept is its alone. Askers
+    take turns at it, and whoever has most of them made anew waits."""
 
     def __init__(self, queries: ChainQueries, store: KeyValueStore, runner: Runner) -> None:
         self._queries = queries
         self._store = store
         self._runner = runner
         self._kept: OrderedDict[CoinId, AnchorHeader] = OrderedDict()
+        self._turns = PeerTurns(1)
+        self._hashed = KeyedTokenBuckets(IDS_BURST, IDS_PER_S)
 
     async def headers_above(
-        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
+        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int, asker: str = ""
     ) -> list[AnchorHeader] | None:
         """Return the headers of the chain that ends in a tip (None: our own), lowest first, above
-        the first of `known` that is on it: at most `limit`. None if there is no such tip.
+        the first of `known` that is on it: at most `limit`. None if there is no such tip. `asker`:
+        by what they are counted.
 
         Raises a `StoreError`.
         """
-        found = await self._runner.run(partial(self._stored, known, tip_id, limit))
-        if found is not None or tip_id is None:
-            return found
-        anchors = await self._queries.anchors_above(known, tip_id, limit)
-        if anchors is None:
-            return None
-        branch = anchors
-        return await self._runner.run(lambda: [self._header(*anchor) for anchor in branch])
-
-    def _stored(
-        self, known: Sequence[CoinId], tip_id: CoinId | None, limit: int
-    ) -> list[AnchorHeader] | None:
-        """Return the headers up to an anchor of the main chain, None if it is not on that."""
         with self._store.snapshot() as snapshot:
-            last: int | None = None
-            if tip_id is not None and (last := _main_height(snapshot, tip_id)) is None:
+            page = _Page()
+            await self._in_turn(asker, page, partial(self._begin, snapshot, page, known, tip_id))
+            if page.anchors is None and tip_id is not None:
+                page.anchors = await self._queries.anchors_above(known, tip_id, limit)
+            if page.anchors is None:
                 return None
-            start = 0
-            for anchor_id in known:
-                height = _main_height(snapshot, anchor_id)
-                if height is not None and (last is None or height <= last):
-                    start = height
-                    break
-            found: list[AnchorHeader] = []
-            for height in range(start + 1, start + limit + 1):
-                if last is not None and height > last:
-                    break
-                header = self._main_header(snapshot, height)
-                if header is None:
-                    break
-                found.append(header)
-            return found
+            page.left = min(limit, len(page.anchors))
+            while page.left > 0:
+                await self._in_turn(asker, page, partial(self._read_some, snapshot, page))
+        return page.found
 
-    def _main_header(self, store: Getter, height: int) -> AnchorHeader | None:
-        anchor_id = schema.HEIGHT.get(store, height)
-        kept = None if anchor_id is None else self._kept.get(anchor_id)
-        if kept is not None or anchor_id is None:
-            return kept
-        record = schema.ANCHOR.get(store, anchor_id)
-        if record is None or not record.body:
+    async def _in_turn(self, asker: str, page: _Page, work: Callable[[], None]) -> None:
+        """Do a part of the work for an asker, once what he was given before is paid for."""
+        await trio.sleep(self._hashed.spend(asker, trio.current_time(), 0))
+        async with self._turns.turn(asker):
+            await self._runner.run(work)
+        self._hashed.spend(asker, trio.current_time(), page.owed)
+        page.owed = 0
+
+    def _begin(
+        self, snapshot: Getter, page: _Page, known: Sequence[CoinId], tip_id: CoinId | None
+    ) -> None:
+        """Find which heights of the main chain are asked for, if its tip is on that."""
+        last: int | None = None
+        if tip_id is not None and (last := _main_height(snapshot, tip_id)) is None:
+            return
+        start = 0
+        for anchor_id in known:
+            height = _main_height(snapshot, anchor_id)
+            if height is not None and (last is None or height <= last):
+                start = height
+                break
+        page.anchors = range(start + 1, MAX_HEIGHT if last is None else last + 1)
+
+    def _read_some(self, snapshot: Getter, page: _Page) -> None:
+        """Read the next headers, as many as may be made in one turn."""
+        assert page.anchors is not None, "there is such a tip"
+        while page.left > 0 and page.owed < IDS_AT_A_TIME:
+            header = self._header(snapshot, page, page.anchors[len(page.found)])
+            if header is None:
+                page.left = 0
+                return
+            page.found.append(header)
+            page.left -= 1
+
+    def _header(
+        self, store: Getter, page: _Page, anchor: int | tuple[Coin, Body | None]
+    ) -> AnchorHeader | None:
+        """Return the header of an anchor, of the main chain by its height; None if it or its body
+        is not there."""
+        if isinstance(anchor, int):
+            anchor_id = schema.HEIGHT.get(store, anchor)
+            coin, body = None, None
+        else:
+            coin, body = anchor
+            anchor_id = coin.id
+        if anchor_id is None:
             return None
-        return self._header(Coin.from_bytes(record.coin), Body.from_bytes(record.body))
-
-    def _header(self, coin: Coin, body: Body) -> AnchorHeader:
-        header = self._kept.get(coin.id)
-        if header is None:
-            header = self._kept[coin.id] = AnchorHeader.of(coin, body)
-            if len(self._kept) > HEADERS_KEPT:
-                self._kept.popitem(last=False)
+        header = self._kept.get(anchor_id)
+        if header is not None:
+            self._kept.move_to_end(anchor_id)
+            return header
+        if body is None:
+            record = schema.ANCHOR.get(store, anchor_id)
+            if record is None or not record.body:
+                return None
+            coin, body = Coin.from_bytes(record.coin), Body.from_bytes(record.body)
+        assert coin is not None, "it comes with its body"
+        page.owed += _HEADER_IDS + len(body.fresh) + len(body.uncles) + len(body.transfers)
+        header = self._kept[anchor_id] = AnchorHeader.of(coin, body)
+        if len(self._kept) > HEADERS_KEPT:
+            self._kept.popitem(last=False)
         return header
+
+
+class _Page:
+    """An answer in the making: which anchors it is of, heights of the main chain or those of a
+    branch, how many are left, and what has not been charged yet."""
+
+    def __init__(self) -> None:
+        self.anchors: Sequence[int | tuple[Coin, Body | None]] | None = None
+        self.found: list[AnchorHeader] = []
+        self.left = 0
+        self.owed = 0
 
 
 def _main_height(store: Getter, anchor_id: CoinId) -> int | None:

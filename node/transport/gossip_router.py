@@ -12,10 +12,9 @@ and data, whichever peer sends it. A message is forwarded only after its validat
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from unchained.node.transport.contract import (
     MessageId,
@@ -34,6 +33,7 @@ from unchained.node.transport.gossip_limits import (
 )
 from unchained.node.transport.gossip_peer import GossipPeer
 from unchained.node.transport.message_id import message_id
+from unchained.node.transport.seen_ids import SeenIds
 from unchained.node.transport.validation_queue import ValidationJob, ValidationQueue
 
 MESH_PEERS: Final = 6
@@ -46,13 +46,15 @@ LAZY_PEERS: Final = 6
 """Further peers that are only sent ids, once per heartbeat."""
 GRAFT_BACKOFF_S: Final = 60
 """After a prune, a peer is not grafted again for so long."""
-SEEN_KEPT_S: Final = 300.0
-SEEN_MAX: Final = 1 << 16
 HISTORY_HEARTBEATS: Final = 5
 """Heartbeats during which a forwarded message can be asked for."""
 ADVERTISED_HEARTBEATS: Final = 3
 """Heartbeats during which its id is sent."""
 CACHE_BYTES_MAX: Final = 16 << 20
+CACHE_ENTRY_BYTES: Final = 160
+"""What a message in the cache takes beside its data."""
+CACHE_ALONE_MAX: Final = IDS_PER_HEARTBEAT_MAX
+"""Messages kept while nobody is connected: who comes next is told of no more."""
 ASK_AGAIN_S: Final = 3.0
 """An id that was asked of one peer is not asked of another meanwhile."""
 UNWANTED_BYTES_MIN: Final = 1024
@@ -110,10 +112,13 @@ class _Topic:
     backoff: dict[PeerId, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Seen:
-    until: float
-    forwarded: bool = False
+class _Cached(NamedTuple):
+    """A message that can be asked for."""
+
+    topic: str
+    data: bytes
+    beat: int
+    """The heartbeat that it was forwarded after."""
 
 
 @dataclass(slots=True)
@@ -155,11 +160,12 @@ class GossipRouter:
         self._rng = rng
         self._topics: dict[str, _Topic] = {}
         self._peers: dict[PeerId, GossipPeer] = {}
-        self._seen: OrderedDict[MessageId, _Seen] = OrderedDict()
+        self._seen = SeenIds()
         self._in_flight: dict[MessageId, dict[PeerId, None]] = {}
-        self._cache: dict[MessageId, tuple[str, bytes]] = {}
+        self._cache: dict[MessageId, _Cached] = {}
+        """Oldest first."""
         self._cache_bytes = 0
-        self._history: deque[list[MessageId]] = deque([[]])
+        self._beats = 0
         self._asked: dict[MessageId, _Asked] = {}
         self.counters = GossipCounters()
 
@@ -201,11 +207,12 @@ class GossipRouter:
         if len(data) > state.limits.max_size:
             raise ValueError(f"{len(data)} bytes for {topic}: at most {state.limits.max_size}")
         mid = message_id(topic, data)
-        seen = self._seen.get(mid)
-        if seen is not None and seen.forwarded:
+        if self._seen.was_sent_on(mid):
             return mid
         self.counters.published += 1
-        self._remember(mid, now)
+        if self._peers:
+            # Alone it reaches nobody: it may be published again, and nobody sends it back.
+            self._seen.add(mid, now)
         self._forward(state, ValidationJob(topic, data, mid, PeerId("")), state.mesh, ())
         return mid
 
@@ -254,7 +261,7 @@ class GossipRouter:
             self.counters.ignored += 1
             if verdict is Verdict.DEFER:
                 # Protocol §11: "that of a coin held for its time is not remembered"
-                self._seen.pop(job.id, None)
+                self._seen.forget(job.id)
         else:
             self.counters.rejected += 1
             self._accuser.accuse(job.peer, Misbehaviour.REJECTED_GOSSIP, "rejected", job.topic)
@@ -269,12 +276,11 @@ class GossipRouter:
             self._advertise(name, topic)
         for peer in self._peers.values():
             peer.missed = False
-        self._history.appendleft([])
-        while len(self._history) > HISTORY_HEARTBEATS:
-            for mid in self._history.pop():
-                self._evict(mid)
-        while self._seen and next(iter(self._seen.values())).until <= now:
-            self._seen.popitem(last=False)
+        self._beats += 1
+        last = self._beats - HISTORY_HEARTBEATS
+        for mid in [mid for mid, it in self._cache.items() if it.beat <= last]:
+            self._evict(mid)
+        self._seen.forget_old(now)
 
     def _forget_asked(self, now: float) -> None:
         while self._asked:
@@ -361,7 +367,7 @@ class GossipRouter:
             if mid in self._in_flight:
                 self._in_flight[mid][peer] = None
             return
-        self._remember(mid, now)
+        self._seen.add(mid, now)
         self._in_flight[mid] = {peer: None}
         self._came(mid)
         if len(data) >= UNWANTED_BYTES_MIN:
@@ -374,25 +380,19 @@ class GossipRouter:
 
     def _forget(self, job: ValidationJob) -> None:
         self._in_flight.pop(job.id, None)
-        self._seen.pop(job.id, None)
-
-    def _remember(self, mid: MessageId, now: float) -> None:
-        self._seen.pop(mid, None)
-        self._seen[mid] = _Seen(now + SEEN_KEPT_S)
-        if len(self._seen) > SEEN_MAX:
-            self._seen.popitem(last=False)
+        self._seen.forget(job.id)
 
     def _forward(
         self, topic: _Topic, job: ValidationJob, to: Iterable[PeerId], have: Iterable[PeerId]
     ) -> None:
         mid = job.id
-        if mid in self._seen:
-            self._seen[mid].forwarded = True
+        self._seen.sent_on(mid)
         if mid not in self._cache:
-            self._cache[mid] = (job.topic, job.data)
-            self._cache_bytes += len(job.data)
-            self._history[0].append(mid)
-            while self._cache_bytes > CACHE_BYTES_MAX:
+            self._cache[mid] = _Cached(job.topic, job.data, self._beats)
+            self._cache_bytes += len(job.data) + CACHE_ENTRY_BYTES
+            while self._cache_bytes > CACHE_BYTES_MAX or (
+                not self._peers and len(self._cache) > CACHE_ALONE_MAX
+            ):
                 self._evict(next(iter(self._cache)))
         rpc = Rpc(messages=((job.topic, job.data),))
         holders = set(have)
@@ -411,7 +411,7 @@ class GossipRouter:
         cached = self._cache.pop(mid, None)
         if cached is None:
             return
-        self._cache_bytes -= len(cached[1])
+        self._cache_bytes -= len(cached.data) + CACHE_ENTRY_BYTES
         for peer in self._peers.values():
             peer.sends.pop(mid, None)
 
@@ -432,7 +432,7 @@ class GossipRouter:
                 known.wastes(1)
                 continue
             known.sends[mid] = sends + 1
-            self._push(peer, known, Rpc(messages=(cached,)))
+            self._push(peer, known, Rpc(messages=(cached[:2],)))
 
     def _repair(self, name: str, topic: _Topic, now: float) -> None:
         topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}
@@ -465,13 +465,19 @@ class GossipRouter:
         return self._rng.sample(candidates, min(count, len(candidates)))
 
     def _advertise(self, name: str, topic: _Topic) -> None:
-        recent = [mid for window in list(self._history)[:ADVERTISED_HEARTBEATS] for mid in window]
-        ids = [mid for mid in recent if mid in self._cache and self._cache[mid][0] == name]
+        ids: list[MessageId] = []
+        for mid, cached in reversed(self._cache.items()):
+            if cached.beat <= self._beats - ADVERTISED_HEARTBEATS:
+                break
+            if cached.topic == name:
+                ids.append(mid)
+                if len(ids) == IDS_PER_HEARTBEAT_MAX:
+                    break
         if not ids:
             return
         others = [peer for peer in topic.members if peer not in topic.mesh]
         lazy = self._rng.sample(others, min(LAZY_PEERS, len(others)))
         lazy += [peer for peer in topic.mesh if self._peers[peer].missed]
-        rpc = Rpc(have=((name, tuple(ids[-IDS_PER_HEARTBEAT_MAX:])),))
+        rpc = Rpc(have=((name, tuple(ids)),))
         for peer in lazy:
             self._carrier.send_gossip(peer, rpc)

@@ -18,7 +18,13 @@ from unchained.node.base.files import read_private, write_private
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, BadIdentityError
 from unchained.node.transport.libp2p.listener import dial_problem
-from unchained.node.transport.tor_control import NEW_KEY, TOR_TIMEOUT_S, TorControl, TorError
+from unchained.node.transport.tor_control import (
+    NEW_KEY,
+    TOR_TIMEOUT_S,
+    USUAL_COOKIE_FILES,
+    TorControl,
+    TorError,
+)
 
 ONION_KEY_NAME: Final = "onion-key"
 """File of the data directory with the key of the onion service."""
@@ -48,17 +54,30 @@ class OnionDoor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TorPlace:
-    """Where Tor's control port is, and the file of its password if it is to have one."""
+    """Where Tor's control port is, the file of its password if it is to have one, and that of its
+    cookie where it is none of the usual ones. `is_trusted`: Tor need not prove to be Tor."""
 
     host: str
     port: int
     password_file: Path | None = None
+    cookie_file: Path | None = None
+    is_trusted: bool = False
 
     @classmethod
-    def parse(cls, text: str, password_file: str = "") -> TorPlace:
+    def parse(
+        cls,
+        text: str,
+        password_file: str = "",
+        *,
+        cookie_file: str = "",
+        is_trusted: bool = False,
+    ) -> TorPlace:
         """Read ``HOST:PORT``."""
         host, _, port = text.rpartition(":")
-        return cls(host.strip("[]"), int(port), Path(password_file) if password_file else None)
+        password, cookie = (
+            Path(file).expanduser() if file else None for file in (password_file, cookie_file)
+        )
+        return cls(host.strip("[]"), int(port), password, cookie, is_trusted)
 
     def password(self) -> str | None:
         """Return the first line of the file; None if there is none to read. Raises
@@ -112,7 +131,12 @@ class OnionService:
         """Have the service until the connection to Tor ends. Raises `TorError`."""
         async with await self._connect() as stream:
             control = TorControl(stream)
-            await control.authenticate(self._password)
+            named = self._tor.cookie_file
+            await control.authenticate(
+                self._password,
+                cookie_files=USUAL_COOKIE_FILES if named is None else (named,),
+                is_trusted=self._tor.is_trusted,
+            )
             onion = await control.add_onion(
                 self._key or NEW_KEY, self._port, self._door.onion_target()
             )

@@ -2,7 +2,9 @@
 
 Who answers there is believed nothing: every line and every reply is bounded, every wait has its
 end, and the cookie, which proves to Tor that we may read its files, is shown to nobody. Tor has to
-prove first that it has it too (SAFECOOKIE).
+prove first that it has it too (SAFECOOKIE), and the cookie has to lie where Tor alone can write:
+anybody could prove to have a file of his own. Without that proof no password and no key is told,
+unless the operator trusts who answers.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hmac
 import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +29,16 @@ TOR_TIMEOUT_S: Final = 15.0
 COOKIE_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 NEW_KEY: Final = "NEW:ED25519-V3"
+USUAL_COOKIE_FILES: Final = (
+    Path("/run/tor/control.authcookie"),
+    Path("/var/run/tor/control.authcookie"),
+    Path("/var/lib/tor/control_auth_cookie"),
+    Path("/usr/local/var/lib/tor/control_auth_cookie"),
+    Path("/opt/homebrew/var/lib/tor/control_auth_cookie"),
+    Path("~/.tor/control_auth_cookie"),
+)
+"""Where packages of Tor have it write its cookie: nobody but Tor, root and our own user can put a
+file there."""
 _SERVER_KEY: Final = b"Tor safe cookie authentication server-to-controller hash"
 _CLIENT_KEY: Final = b"Tor safe cookie authentication controller-to-server hash"
 _LINE = re.compile(r"([0-9]{3})([ +-])(.*)")
@@ -56,13 +69,33 @@ class TorControl:
         self._stream = stream
         self._in = bytearray()
 
-    async def authenticate(self, password: str | None) -> None:
-        """Be let in: by a password, if there is one, by the cookie, or, where Tor wants neither, by
-        nothing. Raises `TorError`."""
+    async def authenticate(
+        self,
+        password: str | None = None,
+        *,
+        cookie_files: Collection[Path] = USUAL_COOKIE_FILES,
+        is_trusted: bool = False,
+    ) -> None:
+        """Be let in by the cookie, which has to lie in one of these files. Where who answers is
+        trusted: by a password, if there is one, by a cookie that lies anywhere, or, where Tor wants
+        neither, by nothing. Raises `TorError`."""
         info = await self._ask("PROTOCOLINFO 1")
         found = _found(_METHODS, info)
         methods = found.split(",") if found else []
-        if password is not None:
+        if not is_trusted:
+            if "SAFECOOKIE" not in methods:
+                raise TorError(
+                    "it does not prove that it is Tor (CookieAuthentication 1 in its torrc lets "
+                    "it): it is told no password and no key, unless network.tor_trusted is set"
+                )
+            file = _found(_COOKIE_FILE, info)
+            if file and not await trio.to_thread.run_sync(_is_one_of, file, cookie_files):
+                raise TorError(
+                    f"its cookie lies in an unusual place, {_unquoted(file)}: anybody could say "
+                    "that; if it is Tor's, name it in network.tor_cookie_file"
+                )
+            await self._show_cookie(file)
+        elif password is not None:
             await self._ask(f'AUTHENTICATE "{_quoted(password)}"')
         elif "NULL" in methods:
             await self._ask("AUTHENTICATE")
@@ -76,7 +109,7 @@ class TorControl:
     async def _show_cookie(self, file: str) -> None:
         if not file:
             raise TorError("it wants its cookie, and does not say in which file that is")
-        path = Path(re.sub(r"\\(.)", r"\1", file))
+        path = Path(_unquoted(file))
         cookie = await trio.to_thread.run_sync(_read_cookie, path)
         ours = SYSTEM.token_bytes(NONCE_BYTES)
         told = "\n".join(await self._ask(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}"))
@@ -163,6 +196,18 @@ def _read_cookie(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no file's name"
         raise TorError(f"cannot read Tor's cookie {path}: {why}") from None
+
+
+def _is_one_of(file: str, known: Collection[Path]) -> bool:
+    try:
+        said = Path(_unquoted(file)).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TorError(f"its cookie is in no file: {type(error).__name__}") from None
+    return said in {path.expanduser().resolve() for path in known}
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _quoted(text: str) -> str:

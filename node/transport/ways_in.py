@@ -36,7 +36,12 @@ def ways_in_of(
     if config.port_mapping == "auto" and network not in LONE_NETWORKS and not config.proxy:
         ways["port mapping"] = PortMapping(UpnpGateway(), transport, log)
     if config.tor_control:
-        tor = TorPlace.parse(config.tor_control, config.tor_password_file)
+        tor = TorPlace.parse(
+            config.tor_control,
+            config.tor_password_file,
+            cookie_file=config.tor_cookie_file,
+            is_trusted=config.tor_trusted,
+        )
         port = DEFAULT_PORTS[network].peers
         ways["onion service"] = OnionService(tor, data_dir, port, transport.onion, log)
     return ways

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import NO_TAG, OutputPlace, address_lock, open_note
+from unchained.node.crypto.addresses import NO_TAG, NOTE_SIZE, OutputPlace, address_lock, open_note
 from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
 from unchained.node.primitives.hashing import COIN_HASH
 from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer, output_id
 from unchained.node.primitives.types import ZERO32, CoinId, Lock, Txid
-from unchained.node.wallet.note_filter import Note, NoteFilter
 from unchained.node.wallet.records import Origin
+
+if TYPE_CHECKING:
+    from unchained.node.wallet.note_filter import Note, NoteFilter
 
 _Match = tuple[int, Origin, bytes, bytes, bytes]
 """Account, origin, salt, tag and memo of an output."""
@@ -70,7 +72,8 @@ class Recogniser:
         self, accounts: Mapping[int, WatchAccount], contracts: Mapping[bytes, bytes]
     ) -> None:
         self._accounts = tuple(accounts.items())
-        self._filters = {index: NoteFilter(account) for index, account in self._accounts}
+        self._filters: dict[int, NoteFilter] = {}
+        """Of accounts that have been looked for."""
         self._known: dict[bytes, tuple[int, Origin, bytes]] = {
             lock: (CONTRACT_ACCOUNT, Origin.CONTRACT, salt) for lock, salt in contracts.items()
         }
@@ -165,13 +168,24 @@ class Recogniser:
             for at, (_, lock, _) in enumerate(notes)
             if lock in self._known
         }
+        if all(len(note) != NOTE_SIZE for _, _, note in notes):
+            return matches
         for index, account in self._accounts:
-            for at in self._filters[index].candidates(notes):
+            for at in self._filter(index, account).candidates(notes):
                 opened = open_note(account.view, account.key_hash, *notes[at])
                 if opened is not None and at not in matches:
                     tag, memo = opened.tag or NO_TAG, opened.memo or b""
                     matches[at] = (index, Origin.PAYCODE, opened.salt, tag, memo)
         return matches
+
+    def _filter(self, index: int, account: WatchAccount) -> NoteFilter:
+        found = self._filters.get(index)
+        if found is None:
+            # Only here: it brings NumPy, 10 MB that a node without a paid wallet does without.
+            from unchained.node.wallet.note_filter import NoteFilter
+
+            found = self._filters[index] = NoteFilter(account)
+        return found
 
 
 def _output(

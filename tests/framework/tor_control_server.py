@@ -62,6 +62,7 @@ class FakeTor:
             return said.encode()
         if name == "AUTHENTICATE":
             wanted = f'"{self.password}"' if self.password else self._proof
+            wanted = "" if self.methods == "NULL" else wanted
             return b"250 OK\r\n" if rest == wanted else b"515 Authentication failed\r\n"
         if name == "ADD_ONION":
             key = rest.split()[0]

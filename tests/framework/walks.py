@@ -43,7 +43,8 @@ from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher
+from unchained.node.rpc.core.call_places import CallLimits
+from unchained.node.rpc.core.dispatcher import Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.methods.payment import PaymentRoom

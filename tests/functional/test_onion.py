@@ -27,6 +27,7 @@ from unchained.node.transport.tor_control import TorControl, TorError
 
 PATIENCE_S = 60.0
 PORT = 4011
+COOKIE = "control_auth_cookie"
 HERE = "/ip4/127.0.0.1/tcp/0"
 
 
@@ -62,9 +63,10 @@ def tor_port(tmp_path: Path) -> Iterator[int]:
 
 
 def test_a_node_sets_up_its_onion_service_by_tor_and_keeps_the_address(
-    home: NodeHome, tor_port: int
+    home: NodeHome, tor_port: int, tmp_path: Path
 ) -> None:
-    control = ("--set", f"network.tor_control=127.0.0.1:{tor_port}")
+    place = {"tor_control": f"127.0.0.1:{tor_port}", "tor_cookie_file": tmp_path / "tor" / COOKIE}
+    control = [word for name in place for word in ("--set", f"network.{name}={place[name]}")]
     told = set()
     for _ in range(2):
         node = home.start("--network", "reg", "--listen", HERE, *control)
@@ -89,7 +91,7 @@ def test_a_node_sets_up_its_onion_service_by_tor_and_keeps_the_address(
 async def service_of(tor_port: int, key: str) -> str:
     async with await trio.open_tcp_stream("127.0.0.1", tor_port) as stream:
         control = TorControl(stream)
-        await control.authenticate(None)
+        await control.authenticate(is_trusted=True)
         onion = await control.add_onion(key, PORT, "127.0.0.1:9")
         with pytest.raises(TorError, match="it answers ADD_ONION with 550"):
             await control.add_onion(key, PORT, "127.0.0.1:9")

@@ -15,7 +15,7 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_raw import PATIENCE, RawClient, call, raw, until
 from tests.framework.rpc_server import RunningServer, running
-from unchained.node.rpc.core.dispatcher import CallLimits
+from unchained.node.rpc.core.call_places import CallLimits
 from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.http.listener import HttpLimits
 from unchained.node.rpc.http.rpc_settings import RpcSettings
@@ -34,6 +34,18 @@ async def attacked(directory: Path, **limits: float) -> AsyncIterator[RunningSer
         yield node
         assert await node.client.call("test.echo", ["honest"]) == "honest"
         assert not [entry for entry in node.log if entry["level"] == "error"]
+
+
+def owner(directory: Path) -> dict[str, str]:
+    """Return the credentials of the node's owner."""
+    cookie = (directory / "rpc.cookie").read_bytes()
+    return {"authorization": "Basic " + base64.b64encode(cookie).decode()}
+
+
+def long_calls(node: RunningServer) -> int:
+    """Return how many calls of `test.long` there were."""
+    found = node.server.statistics().methods.get("test.long")
+    return 0 if found is None else found.calls
 
 
 @asynccontextmanager
@@ -353,7 +365,7 @@ async def test_a_slow_body_is_answered_and_closed(tmp_path: Path) -> None:
 @trio_test
 async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     async with attacked(tmp_path, write_seconds=0.2) as node, raw(node.bound.port) as client:
-        asking = client.request(call("test.long", [8_000_000]))
+        asking = client.request(call("test.long", [8_000_000]), headers=owner(tmp_path))
         await client.send(asking)
         await until(lambda: any(entry["event"] == "rpc.slow_client" for entry in node.log))
         assert len(await client.closed()) < 8_000_000
@@ -465,6 +477,67 @@ async def test_clients_that_send_slowly_do_not_lock_others_out(tmp_path: Path) -
 
 
 @trio_test
+async def test_clients_that_do_not_read_do_not_lock_others_out(tmp_path: Path) -> None:
+    async with attacked(tmp_path, connections=8) as node, AsyncExitStack() as stack:
+        for number in range(8):
+            slow = await stack.enter_async_context(raw(node.bound.port))
+            # The first has credentials: it goes last.
+            credentials = owner(tmp_path) if number == 0 else {}
+            size = 8_000_000 if number == 0 else 1_000_000
+            asking = slow.request(call("test.long", [size]), headers=credentials)
+            await slow.send(asking * 20)
+            if number == 0:
+                known = slow
+        await until(lambda: node.server.statistics().connections.connections == 8)
+        await until(lambda: long_calls(node) >= 8)
+        for _ in range(20):
+            assert await node.client.call("test.echo", [1]) == 1
+        statistics = node.server.statistics().connections
+        assert statistics.evicted > 0
+        assert statistics.turned_away == 0
+        assert len((await known.answer()).json()["result"]) == 8_000_000
+
+
+@trio_test
+async def test_answers_that_nobody_takes_have_one_budget(tmp_path: Path) -> None:
+    async with (
+        attacked(tmp_path, unsent_bytes=40_000_000) as node,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(12):
+            slow = await stack.enter_async_context(raw(node.bound.port))
+            await slow.send(slow.request(call("test.long", [8_000_000]), headers=owner(tmp_path)))
+        await until(lambda: node.server.statistics().connections.evicted > 0)
+        await until(lambda: long_calls(node) == 12)
+        assert node.server.statistics().connections.unsent_bytes <= 40_000_000
+        assert await node.client.call("test.echo", [1]) == 1
+
+
+@trio_test
+async def test_the_owners_socket_has_places_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "own"
+
+    def change(settings: RpcSettings) -> RpcSettings:
+        return replace(settings, socket=path, http=replace(HttpLimits(), connections=2))
+
+    async with (
+        running(tmp_path, change=change) as node,
+        raw(node.bound.port) as first,
+        raw(node.bound.port) as second,
+    ):
+        for client in (first, second):
+            await client.send(client.request(call("test.wait")))
+        await until(lambda: node.room.waiting == 2)
+        async with raw(node.bound.port) as third:
+            assert (await third.answer()).status == 503
+        for _ in range(3):
+            async with await trio.open_unix_socket(str(path)) as stream:
+                client = RawClient(stream, "localhost")
+                assert (await client.ask(HONEST)).json()["result"] == "honest"
+        node.room.gate.set()
+
+
+@trio_test
 async def test_beyond_busy_connections_others_are_asked_to_come_back(tmp_path: Path) -> None:
     async with (
         attacked(tmp_path, connections=2) as node,
@@ -497,9 +570,9 @@ async def test_a_queue_of_calls_has_an_end(tmp_path: Path) -> None:
         nursery.start_soon(wait)
         await until(lambda: node.room.waiting == 1)
         async with raw(node.bound.port) as queued, raw(node.bound.port) as refused:
-            await queued.send(queued.request(HONEST))
+            await queued.send(queued.request(HONEST, headers=owner(tmp_path)))
             await trio.testing.wait_all_tasks_blocked(0.05)
-            answer = await refused.ask(HONEST)
+            answer = await refused.ask(HONEST, headers=owner(tmp_path))
             assert (answer.status, *answer.error()) == (429, -32004, "BUSY")
             assert answer.headers["retry-after"] == "1"
             assert answer.json()["error"]["data"]["retry_after"] == 1

@@ -256,6 +256,13 @@ async def test_quiet_streams_beat_and_have_a_limit(tmp_path: Path) -> None:
                 await client.until(b": still here\n\n")
             answer = await second.ask(verb="GET", path="/events", headers=token(node))
             assert (answer.status, *answer.error()) == (429, -32004, "BUSY")
+            async with raw(node.bound.port) as third:
+                # Whoever has less takes no place of the owner.
+                cookie = base64.b64encode((tmp_path / "rpc.cookie").read_bytes()).decode()
+                owner = {"authorization": f"Basic {cookie}"}
+                await third.send(third.request(verb="GET", path="/events", headers=owner))
+                await third.until(b": still here\n\n")
+                assert node.server.statistics().streams == 2
         await until(lambda: node.events.readers == 0)
         assert node.server.statistics().streams == 0
 

@@ -85,7 +85,7 @@ def fuzz(target: FuzzTarget, seconds: float, *, plain: bool = False) -> int:
 
 
 def _keep(target: FuzzTarget, inputs: Iterable[bytes]) -> int:
-    short = {raw for raw in inputs if len(raw) <= KEPT_BYTES_MAX}
+    short = {raw for raw in inputs if len(raw) <= KEPT_BYTES_MAX}.difference(target.seeds())
     kept = sorted(short, key=lambda raw: (len(raw), raw))[:KEPT_MAX]
     target.keep(kept)
     return len(kept)

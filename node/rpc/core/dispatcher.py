@@ -15,8 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.latency import Latency
 from unchained.node.primitives.errors import ProtocolError
+from unchained.node.rpc.core.call_places import CallLimits, CallPlaces
 from unchained.node.rpc.core.errors import (
-    BusyError,
     InternalError,
     InvalidParamsError,
     InvalidRequestError,
@@ -27,7 +27,7 @@ from unchained.node.rpc.core.errors import (
     from_protocol,
     short,
 )
-from unchained.node.rpc.core.registry import Method, Registry
+from unchained.node.rpc.core.registry import Access, Method, Registry
 from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.core.values import encode
 
@@ -43,27 +43,6 @@ Gone = Callable[[], Awaitable[None]]
 
 Translation = tuple[type[Exception], Callable[[Any], RpcError]]
 """An exception of another room, and how to answer for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """Bounds on requests and calls."""
-
-    body_bytes: int = 2 * 1024 * 1024
-    answer_bytes: int = 8 * 1024 * 1024
-    """Of a whole answer, a batch's included."""
-    depth: int = 32
-    """Arrays and objects inside one another."""
-    batch: int = 100
-    calls: int = 16
-    """Calls that run at once."""
-    queued: int = 64
-    """Calls that wait for their turn; beyond, callers are asked to come back."""
-    token_calls: int = 4
-    """Calls of wallets' tokens that run at once: they take no place of the node's owner."""
-    token_queued: int = 16
-    long_polls: int = 32
-    call_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +72,6 @@ class _Tally:
     words: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class _Room:
-    """Admits at most `limiter` calls, and `queued` waiting ones."""
-
-    limiter: trio.CapacityLimiter
-    queued: int
-    waiting: int = field(default=0)
-
-
 class Dispatcher:
     """Reads requests, runs methods, writes answers. One per server."""
 
@@ -120,9 +90,7 @@ class Dispatcher:
             *translations,
             (ProtocolError, from_protocol),
         )
-        self._calls = _Room(trio.CapacityLimiter(limits.calls), limits.queued)
-        self._token_calls = _Room(trio.CapacityLimiter(limits.token_calls), limits.token_queued)
-        self._polls = _Room(trio.CapacityLimiter(limits.long_polls), 0)
+        self._places = CallPlaces(limits)
         self._tallies: dict[str, _Tally] = {}
         self.latency = Latency()
         """How long calls take, those that wait for something to happen left out."""
@@ -140,8 +108,8 @@ class Dispatcher:
         }
 
     def queue(self) -> ChannelStatistics:
-        """Return how many calls wait for their turn."""
-        return ChannelStatistics(self._calls.waiting, self._calls.queued)
+        """Return how many calls of the node's owner wait for their turn."""
+        return self._places.queue()
 
     async def answer(self, body: bytes, caller: Caller, gone: Gone = trio.sleep_forever) -> Answer:
         """Return the answer to a request's body from a caller.
@@ -168,8 +136,9 @@ class Dispatcher:
         reply, error = await self._handle(request, caller, gone)
         if reply is None:
             return Answer(204, b"")
-        if len(reply) > self._limits.answer_bytes:
-            error = self._too_long()
+        limit = self._answer_bytes(caller)
+        if len(reply) > limit:
+            error = _too_long(limit)
             reply = _failure(error, request)
         if error is None:
             return Answer(200, reply)
@@ -185,16 +154,17 @@ class Dispatcher:
             )
         replies: list[bytes] = []
         size = 0
+        most = self._answer_bytes(caller)
         for request in requests:
-            if size > self._limits.answer_bytes:
-                reply: bytes | None = _failure(self._too_long(), request)
+            if size > most:
+                reply: bytes | None = _failure(_too_long(most), request)
             else:
                 reply, _ = await self._handle(request, caller, gone)
             if reply is None:
                 continue
-            if size + len(reply) > self._limits.answer_bytes:
-                size = self._limits.answer_bytes + 1
-                reply = _failure(self._too_long(), request)
+            if size + len(reply) > most:
+                size = most + 1
+                reply = _failure(_too_long(most), request)
             else:
                 size += len(reply)
             replies.append(reply)
@@ -225,7 +195,7 @@ class Dispatcher:
         began = trio.current_time()
         tally.calls += 1
         try:
-            async with _Admission(self._room_for(method, caller)):
+            async with self._places.place(caller, is_long_poll=method.long_poll):
                 limit = method.timeout or self._limits.call_seconds
                 with trio.move_on_after(limit) as scope, caller.acting():
                     if method.long_poll:
@@ -248,10 +218,9 @@ class Dispatcher:
             if not method.long_poll:
                 self.latency.note(took)
 
-    def _room_for(self, method: Method, caller: Caller) -> _Room:
-        if method.long_poll:
-            return self._polls
-        return self._calls if caller.rights is None else self._token_calls
+    def _answer_bytes(self, caller: Caller) -> int:
+        is_public = caller.rights is None and caller.access is Access.PUBLIC
+        return self._limits.public_answer_bytes if is_public else self._limits.answer_bytes
 
     def _explain(self, method: Method, error: Exception) -> RpcError:
         for kind, translate in self._translations:
@@ -266,14 +235,14 @@ class Dispatcher:
         )
         return InternalError(f"{method.name} failed inside the node: see rpc.failed in its log")
 
-    def _too_long(self) -> TooLargeError:
-        limit = self._limits.answer_bytes
-        return TooLargeError(f"the answer is above {limit} bytes: ask for less", limit=limit)
-
 
 def refusal(error: RpcError) -> Answer:
     """Return the answer to a request that fails as a whole."""
     return Answer(error.status, _failure(error, {"jsonrpc": _VERSION}), _retry_after(error))
+
+
+def _too_long(limit: int) -> TooLargeError:
+    return TooLargeError(f"the answer is above {limit} bytes: ask for less", limit=limit)
 
 
 def frames(error: BaseException) -> str:
@@ -418,29 +387,6 @@ def _sole(error: Exception) -> Exception:
 def _retry_after(error: RpcError) -> int | None:
     after = error.data.get("retry_after")
     return after if isinstance(after, int) else None
-
-
-class _Admission:
-    """A place among the running calls, waited for if few enough wait already."""
-
-    def __init__(self, room: _Room) -> None:
-        self._room = room
-
-    async def __aenter__(self) -> None:
-        room = self._room
-        try:
-            return room.limiter.acquire_on_behalf_of_nowait(self)
-        except trio.WouldBlock:
-            if room.waiting >= room.queued:
-                raise BusyError from None
-        room.waiting += 1
-        try:
-            return await room.limiter.acquire_on_behalf_of(self)
-        finally:
-            room.waiting -= 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self._room.limiter.release_on_behalf_of(self)
 
 
 async def _unless_gone(method: Method, params: Mapping[str, Any] | list[Any], gone: Gone) -> Any:

@@ -50,11 +50,17 @@ class WalletRights:
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as far as it matters: what he may do. `rights` None where no token was shown,
-    `session` where he is not a browser's."""
+    `session` where he is not a browser's; `is_known`: he has shown something."""
 
     access: Access
     rights: WalletRights | None = None
     session: Standing | None = None
+    is_known: bool = True
+
+    @property
+    def trust(self) -> int:
+        """How much he is trusted, for what is scarce: 0 for who has shown nothing."""
+        return 0 if not self.is_known else 1 + self.access
 
     def _standings(self) -> list[Standing]:
         rights = [] if self.rights is None else [self.rights.standing]
@@ -163,7 +169,7 @@ class Caller:
 NODE_OWNER: Final = Caller(Access.FULL)
 """Who may do everything."""
 
-STRANGER: Final = Caller(Access.PUBLIC)
+STRANGER: Final = Caller(Access.PUBLIC, is_known=False)
 """Who has shown nothing."""
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=STRANGER)

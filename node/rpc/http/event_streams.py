@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -25,7 +26,10 @@ from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.core.values import encode
 from unchained.node.rpc.http.asgi import caller_of, disconnected, header, send_error
 
+_KINDS: Final = ("owner", "known", "token", "stranger")
 _HEARTBEAT: Final = b": still here\n\n"
+STREAMS_OF_A_WALLET: Final = 4
+"""Streams that all tokens of one wallet have open together."""
 _MAX_SEQUENCE: Final = 2**63 - 1
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=encode)
 
@@ -69,6 +73,37 @@ class EventSource(Protocol):
         """
 
 
+class StreamPlaces:
+    """How many streams are open: `each` to the owner, to the read-only and the miners' token, to
+    tokens of wallets, and to everybody else. Nobody takes the places of another."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._open: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return sum(self._open[kind] for kind in _KINDS)
+
+    def has_room(self, caller: Caller) -> bool:
+        """Return whether a caller may have one more."""
+        return all(
+            self._open[lane] < (self._each if lane in _KINDS else STREAMS_OF_A_WALLET)
+            for lane in _lanes_of(caller)
+        )
+
+    @contextmanager
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Hold a place of a caller's."""
+        lanes = Counter(_lanes_of(caller))
+        self._open += lanes
+        try:
+            yield
+        finally:
+            self._open -= lanes
+
+
 class EventStreams:
     """The ASGI endpoint of the event stream. One per server."""
 
@@ -77,7 +112,7 @@ class EventStreams:
         source: EventSource,
         wallets: WalletEventSource | None = None,
         *,
-        streams: int,
+        places: StreamPlaces,
         heartbeat_seconds: float,
         log: FilteringBoundLogger,
         access: Access = Access.READ,
@@ -85,21 +120,15 @@ class EventStreams:
         """`access` is what the node's own log asks of a caller."""
         self._source = source
         self._wallets = wallets
-        self._limit = streams
+        self._places = places
         self._heartbeat = heartbeat_seconds
         self._log = log
         self._access = access
-        self._open = 0
-
-    @property
-    def open(self) -> int:
-        """How many streams are open."""
-        return self._open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client or the node goes away, or the caller's token is revoked; a client
         too slow is dropped."""
-        if self._open >= self._limit:
+        if not self._places.has_room(caller_of(scope)):
             return await send_error(
                 send, BusyError("too many event streams are open", retry_after=30)
             )
@@ -113,10 +142,10 @@ class EventStreams:
             return await send_error(send, error, close=True)
         except InvalidParamsError as error:
             return await send_error(send, error, status=400)
-        self._open += 1
         try:
-            async with self._log_of(wallet, since) as entries:
-                await self._stream(entries, caller_of(scope), receive, send)
+            with self._places.place(caller_of(scope)):
+                async with self._log_of(wallet, since) as entries:
+                    await self._stream(entries, caller_of(scope), receive, send)
         except NotFoundError as error:
             await send_error(send, error, status=404)
         except EventsGoneError as gone:
@@ -129,8 +158,6 @@ class EventStreams:
                 ),
                 status=410,
             )
-        finally:
-            self._open -= 1
         return None
 
     def _log_of(
@@ -178,6 +205,15 @@ class EventStreams:
             await disconnected(receive)
             nursery.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _lanes_of(caller: Caller) -> tuple[str, ...]:
+    """Return whose places a caller's stream takes: his kind's, and those of his token's wallet."""
+    if caller.rights is not None:
+        return "token", f"wallet {caller.rights.wallet}"
+    if not caller.is_known:
+        return ("stranger",)
+    return ("owner",) if caller.access is Access.FULL else ("known",)
 
 
 def render(entry: LogEntry) -> bytes:

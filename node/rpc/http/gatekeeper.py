@@ -135,7 +135,7 @@ class Gatekeeper:
         self._runner = runner
         self._user = None if user is None else self._digest(user)
         self._password = password
-        self._anonymous = Caller(anonymous)
+        self._anonymous = Caller(anonymous, is_known=False)
         self._tokens = tokens
         self._known: bytes | None = None
         self._turns = PasswordTurns()

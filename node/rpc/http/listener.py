@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,9 @@ from unchained.node.rpc.core.dispatcher import frames
 OWN_SOCKET: Final = "unchained.own_socket"
 """In the state of requests that came by the socket that the node's owner alone can open."""
 
+CONNECTION: Final = "unchained.connection"
+"""In the state of every request: its connection, for the gate to say who has come by it."""
+
 _PIECE: Final = 64 * 1024
 _APP_QUEUE: Final = 10
 _LINGER_SECONDS: Final = 2.0
@@ -58,6 +61,10 @@ class HttpLimits:
     """Bounds on connections and their pace. Times are in seconds."""
 
     connections: int = 64
+    own_connections: int = 16
+    """By the owner's socket: places of their own."""
+    unsent_bytes: int = 64 * 1024 * 1024
+    """Of answers that clients have not taken yet, all connections together."""
     header_bytes: int = 16 * 1024
     header_seconds: float = 10.0
     """From the connection, or from the answer before, until a request's header is there."""
@@ -71,12 +78,14 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True)
 class ListenerStatistics:
-    """Connections open now, and since the start: taken, evicted while idle, turned away."""
+    """Connections open now, and since the start: taken, evicted while they waited for their
+    client, turned away. `unsent_bytes` are of answers that clients have not taken yet."""
 
     connections: int
     accepted: int
     evicted: int
     turned_away: int
+    unsent_bytes: int
 
 
 class Listener:
@@ -88,13 +97,18 @@ class Listener:
         self._log = log
         self._config = _silent_config(limits)
         self._open: dict[_Connection, None] = {}
+        self._open_own: dict[_Connection, None] = {}
         self._accepted = 0
         self._evicted = 0
         self._turned_away = 0
 
     def statistics(self) -> ListenerStatistics:
         """Return a snapshot."""
-        return ListenerStatistics(len(self._open), self._accepted, self._evicted, self._turned_away)
+        every = [*self._open, *self._open_own]
+        unsent = sum(one.unsent for one in every)
+        return ListenerStatistics(
+            len(every), self._accepted, self._evicted, self._turned_away, unsent
+        )
 
     async def serve(
         self,
@@ -135,22 +149,32 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         is_own: bool = False,
     ) -> None:
+        opened = self._open_own if is_own else self._open
         try:
-            if not self._make_room():
+            if not self._make_room(
+                opened, self._limits.own_connections if is_own else self._limits.connections
+            ):
                 self._turned_away += 1
-                self._log.warning("rpc.turned_away", connections=len(self._open))
+                self._log.warning("rpc.turned_away", connections=len(opened))
                 with trio.move_on_after(1):
                     await stream.send_all(_FULL)
                 return
             self._accepted += 1
             connection = _Connection(
-                stream, self._app, self._config, self._limits, self._log, tls, is_own
+                stream,
+                self._app,
+                self._config,
+                self._limits,
+                self._log,
+                tls,
+                is_own,
+                self,
             )
-            self._open[connection] = None
+            opened[connection] = None
             try:
                 await connection.run()
             finally:
-                self._open.pop(connection, None)
+                opened.pop(connection, None)
         except OSError:
             return
         except trio.BrokenResourceError:
@@ -158,20 +182,35 @@ class Listener:
         finally:
             stream.socket.close()
 
-    def _make_room(self) -> bool:
-        """Return whether one more fits, if need be by evicting the connection that its client has
-        kept waiting longest: one without a request, else one whose request is not whole yet, so
-        that clients that send slowly keep nobody out."""
-        if len(self._open) < self._limits.connections:
+    def _make_room(self, opened: dict[_Connection, None], most: int) -> bool:
+        """Return whether one more fits, if need be by evicting one that waits for its client: for a
+        request, for the rest of one, or for an answer to be taken."""
+        if len(opened) < most:
             return True
-        waiting = [connection for connection in self._open if connection.waits_since < math.inf]
-        if not waiting:
-            return False
-        oldest = min(waiting, key=lambda one: (one.idle_since == math.inf, one.waits_since))
-        oldest.abort()
-        self._open.pop(oldest)
-        self._evicted += 1
-        return True
+        evicted = self._evict(one for one in opened if one.waits_since < math.inf)
+        if evicted is not None:
+            del opened[evicted]
+        return evicted is not None
+
+    def bound_unsent(self) -> None:
+        """Evict who has not taken his answers until what is held for all of them fits."""
+        every = [*self._open, *self._open_own]
+        unsent = sum(one.unsent for one in every)
+        while unsent > self._limits.unsent_bytes:
+            evicted = self._evict(one for one in every if one.unsent)
+            if evicted is None:
+                return
+            unsent -= evicted.unsent
+            evicted.unsent = 0
+
+    def _evict(self, waiting: Iterable[_Connection]) -> _Connection | None:
+        """End the connection that its client has kept waiting longest, of those whose credentials
+        give least, and return it; None if there is none."""
+        found = min(waiting, key=lambda one: (one.trust, one.waits_since), default=None)
+        if found is not None:
+            found.abort()
+            self._evicted += 1
+        return found
 
 
 class _Http1(H11Protocol):
@@ -217,11 +256,19 @@ class _Connection:
         log: FilteringBoundLogger,
         tls: ssl.SSLContext | None,
         is_own: bool,
+        listener: Listener,
     ) -> None:
         self.idle_since = trio.current_time()
         """Since when no request is under way, on Trio's clock; infinite while one is."""
         self.body_since = math.inf
         """Since when a request has its header but not all of its body; else infinite."""
+        self.blocked_since = math.inf
+        """Since when a piece of an answer waits for the client to take it; else infinite."""
+        self.unsent = 0
+        """Bytes of the answer that is being sent."""
+        self.trust = 0
+        """What the credentials of the last request give, more being kept longer."""
+        self._listener = listener
         self._plain = stream
         # The handshake is made by the first read, and so within the time for a request's header.
         self._stream: trio.abc.Stream = (
@@ -243,7 +290,7 @@ class _Connection:
             config,
             WorkerContext(None),
             self,
-            ConnectionState({OWN_SOCKET: True} if is_own else {}),
+            ConnectionState({CONNECTION: self} | ({OWN_SOCKET: True} if is_own else {})),
             tls is not None,
             _address(stream.socket.getpeername()),
             _address(stream.socket.getsockname()),
@@ -252,8 +299,9 @@ class _Connection:
 
     @property
     def waits_since(self) -> float:
-        """Since when the client owes something: a request, or the rest of one; else infinite."""
-        return min(self.idle_since, self.body_since)
+        """Since when the client owes something: a request, the rest of one, or to take what was
+        sent; else infinite."""
+        return min(self.idle_since, self.body_since, self.blocked_since)
 
     def abort(self) -> None:
         """End the connection and whatever it runs, at once."""
@@ -324,15 +372,22 @@ class _Connection:
         async with self._sending:
             if self._ending:
                 return None
-            for start in range(0, len(view), _PIECE):
-                try:
+            self.unsent = len(view)
+            try:
+                for start in range(0, len(view), _PIECE):
+                    self.blocked_since = trio.current_time()
+                    if start == 0:
+                        self._listener.bound_unsent()
                     with trio.fail_after(self._limits.write_seconds):
                         await self._stream.send_all(view[start : start + _PIECE])
-                except trio.TooSlowError:
-                    self._log.info("rpc.slow_client")
-                    return self.abort()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return self.abort()
+            except trio.TooSlowError:
+                self._log.info("rpc.slow_client")
+                return self.abort()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return self.abort()
+            finally:
+                self.blocked_since = math.inf
+                self.unsent = 0
         return None
 
     async def _end(self) -> None:

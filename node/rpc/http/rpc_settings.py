@@ -7,8 +7,8 @@ from pathlib import Path
 
 from unchained.node.base.config import PageAccess, RpcConfig
 from unchained.node.base.ports import AUTO, rpc_place
+from unchained.node.rpc.core.call_places import CallLimits
 from unchained.node.rpc.core.credential_files import SOCKET_FILE
-from unchained.node.rpc.core.dispatcher import CallLimits
 from unchained.node.rpc.http.gatekeeper import PasswordHash
 from unchained.node.rpc.http.listener import HttpLimits
 from unchained.node.rpc.http.sockets import ListenError, fits_socket

@@ -60,13 +60,23 @@ from unchained.node.rpc.http.asgi import (
     send_error,
 )
 from unchained.node.rpc.http.criterion import ReadinessSource
-from unchained.node.rpc.http.event_streams import EventSource, EventStreams, WalletEventSource
+from unchained.node.rpc.http.event_streams import (
+    EventSource,
+    EventStreams,
+    StreamPlaces,
+    WalletEventSource,
+)
 from unchained.node.rpc.http.gatekeeper import (
     Gatekeeper,
     cookie_file,
     token_file,
 )
-from unchained.node.rpc.http.listener import OWN_SOCKET, Listener, ListenerStatistics
+from unchained.node.rpc.http.listener import (
+    CONNECTION,
+    OWN_SOCKET,
+    Listener,
+    ListenerStatistics,
+)
 from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.sessions import CSRF_HEADER, SessionRequest, Sessions
 from unchained.node.rpc.http.sockets import is_loopback, listen, listen_at, shown, tls_context
@@ -140,12 +150,25 @@ class Server:
         self._dispatcher = Dispatcher(
             registry, limits=settings.calls, log=log, translations=translations
         )
-        self._streams = None if events is None else _streams(events, wallet_events, settings, log)
-        # Apart, so that who needs no credentials takes no place of those who have them. Whom the
-        # page shows it to is for the page to say.
-        self._site_streams = (
-            None if events is None else _streams(events, None, settings, log, Access.PUBLIC)
-        )
+        self._stream_places = StreamPlaces(settings.streams)
+
+        def streams(wallets: WalletEventSource | None, access: Access) -> EventStreams | None:
+            return (
+                None
+                if events is None
+                else EventStreams(
+                    events,
+                    wallets,
+                    places=self._stream_places,
+                    heartbeat_seconds=settings.heartbeat_seconds,
+                    log=log,
+                    access=access,
+                )
+            )
+
+        self._streams = streams(wallet_events, Access.READ)
+        # Whom the page shows it to is for the page to say.
+        self._site_streams = streams(None, Access.PUBLIC)
         self._site = site
         self._readiness = readiness
         calls = _Calls(self._dispatcher, settings)
@@ -177,7 +200,7 @@ class Server:
         """Return a snapshot."""
         return RpcStatistics(
             self._listener.statistics(),
-            sum(streams.open for streams in (self._streams, self._site_streams) if streams),
+            self._stream_places.open,
             self._requests,
             dict(self._rejected),
             self._dispatcher.statistics(),
@@ -251,7 +274,9 @@ class Server:
             caller, session = await self._admit(scope)
         except RpcError as error:
             self._reject(scope, error)
+            scope["state"][CONNECTION].trust = 0
             return await send_error(send, error, close=True)
+        scope["state"][CONNECTION].trust = caller.trust
         scope["state"][CALLER] = caller
         scope["state"][SESSION] = session
         try:
@@ -425,23 +450,6 @@ class _PostRoute(Route):
         if scope["type"] == "http" and scope["method"] != "POST":
             return Match.NONE, {}
         return super().matches(scope)
-
-
-def _streams(
-    events: EventSource,
-    wallets: WalletEventSource | None,
-    settings: RpcSettings,
-    log: FilteringBoundLogger,
-    access: Access = Access.READ,
-) -> EventStreams:
-    return EventStreams(
-        events,
-        wallets,
-        streams=settings.streams,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        log=log,
-        access=access,
-    )
 
 
 def _json(status: int, value: object) -> Response:

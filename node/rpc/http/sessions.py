@@ -51,7 +51,8 @@ SESSION_SECONDS: Final = 12 * 60 * 60.0
 """How long a session lasts at most."""
 
 SESSIONS_MAX: Final = 64
-"""Sessions that there can be at a time: the one that was idle longest makes room."""
+"""Sessions that there can be at a time: the one that was idle longest makes room, of those that
+give least, and never for one that gives less."""
 
 LINKS_MAX: Final = 64
 """Links that wait to be opened at a time."""
@@ -178,8 +179,9 @@ class Sessions:
         return self.begin(caller, secure=secure)
 
     def begin(self, caller: Caller, *, secure: bool) -> Login:
-        """Begin a session of a caller's. `secure` as in `log_in`."""
-        self._make_room()
+        """Begin a session of a caller's. `secure` as in `log_in`. Raises `BusyError` while all others
+        are of callers with more rights."""
+        self._make_room(caller.access)
         now = trio.current_time()
         secret, csrf, key = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(3))
         wallet_key = key if caller.access >= Access.FULL else ""
@@ -225,11 +227,14 @@ class Sessions:
         self._sessions = _kept(self._sessions, PageSession.stands)
         return _cookie("", 0, secure=secure)
 
-    def _make_room(self) -> None:
-        self._sessions = _kept(self._sessions, PageSession.stands)
-        if len(self._sessions) >= SESSIONS_MAX:
-            idle = min(self._sessions, key=lambda key: self._sessions[key].used)
-            self._sessions.pop(idle).end()
+    def _make_room(self, access: Access) -> None:
+        rows = self._sessions = _kept(self._sessions, PageSession.stands)
+        if len(rows) < SESSIONS_MAX:
+            return
+        least = min(rows, key=lambda key: (rows[key].owner.access, rows[key].used))
+        if rows[least].owner.access > access:
+            raise BusyError("too many are logged in", retry_after=int(IDLE_SECONDS))
+        rows.pop(least).end()
 
 
 def _kept(rows: dict[bytes, T], keep: Callable[[T], bool]) -> dict[bytes, T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -120,6 +120,10 @@ class OwnedPage(msgspec.Struct, frozen=True):
     next: Hash | None
 
 
+OWNED_READ_MAX: Final = 20_000
+"""Coins of a lock that one call reads, those that it leaves out among them."""
+
+
 class CoinRoom:
     """Methods about single coins."""
 
@@ -172,7 +176,8 @@ class CoinRoom:
         """Return the coins under the lock of an address, or under a lock.
 
         What was received by paycode or mined to an account is under locks of its own each: only
-        the wallet finds those.
+        the wallet finds those. One call reads 20000 coins at most, spent ones among them: a page
+        may have few coins, or none, and still a `next`.
         """
     )
     async def owned_by(
@@ -320,7 +325,13 @@ def _owned(
     store: Reader, lock: Lock, with_spent: bool, after: bytes | None, limit: int
 ) -> OwnedPage:
     found: list[Owned] = []
+    read = 0
+    last = after
     for coin_id, owned in schema.OWNER.scan(store, lock, after or b""):
+        if read == OWNED_READ_MAX:
+            return OwnedPage(Hash(lock), found, _hash(last))
+        read += 1
+        last = coin_id
         spent = schema.UNSPENT.get(store, coin_id) is None
         if spent and not with_spent:
             continue

@@ -12,6 +12,7 @@ from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.rights import current_caller
 from unchained.node.rpc.core.values import Amount, Hash, Secret
 from unchained.node.rpc.methods.parameters import Height, Limit, Offset
+from unchained.node.rpc.methods.passphrase_guesses import PassphraseGuesses
 from unchained.node.rpc.methods.votes import Confirmations, votes_at
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
@@ -43,6 +44,7 @@ class WalletRoom:
     def __init__(self, wallets: WalletManager, queries: Confirmations) -> None:
         self._wallets = wallets
         self._queries = queries
+        self._guesses = PassphraseGuesses()
 
     @method("wallet.list", Access.FULL, scope=Scope.READ)
     @user_text("Return the wallets of the node, open or not.")
@@ -153,14 +155,21 @@ class WalletRoom:
         timeout=SLOW_METHOD_S,
         errors=(WalletRefusedError,),
     )
-    @user_text("Let a wallet sign for some seconds, a week at most.")
+    @user_text(
+        """Let a wallet sign for some seconds, a week at most.
+
+        By a token: after a wrong passphrase the wallet's tokens wait a second, and twice as long
+        after each further one (BUSY).
+        """
+    )
     async def unlock(
         self,
         passphrase: Secret,
         wallet: WalletName = DEFAULT_WALLET,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
     ) -> WalletEntry:
-        await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
+        with self._guesses.attempt(wallet):
+            await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
         return await self.info(wallet)
 
     @method("wallet.lock", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))

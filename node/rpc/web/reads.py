@@ -18,15 +18,21 @@ PAGE_ACCESS: Final = Access.READ
 
 class PageReads:
     """Calls methods for one page; results come as plain JSON values. Above `read` are those alone
-    that the page needs and names in `also`: the wallet's, in a session that was begun for them."""
+    that the page needs and names in `also`: the wallet's, in a session that was begun for them.
+    `is_known`: who looks at it has shown something; else his calls take the places of those who
+    have not."""
 
-    def __init__(self, methods: MethodCaller, also: Collection[str] = ()) -> None:
+    def __init__(
+        self, methods: MethodCaller, also: Collection[str] = (), *, is_known: bool = True
+    ) -> None:
         self._methods = methods
         self._also = also
+        self._is_known = is_known
 
     async def get(self, name: str, **params: Any) -> Any:
         """Return a method's result. Raises an RpcError."""
-        caller = Caller(Access.FULL if name in self._also else PAGE_ACCESS)
+        access = Access.FULL if name in self._also else PAGE_ACCESS
+        caller = Caller(access, is_known=self._is_known)
         return msgspec.json.decode(await self._methods.result(name, params, caller))
 
     async def find(self, name: str, **params: Any) -> Any:

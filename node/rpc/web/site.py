@@ -24,10 +24,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl
 
 import msgspec
-import trio
 from starlette.types import Receive, Scope, Send
 
 from unchained.node.base.clock import Clock
@@ -44,7 +42,6 @@ from unchained.node.rpc.core.errors import (
     RefusedError,
     RpcError,
     TimedOutError,
-    TooLargeError,
     UnauthorizedError,
     UnavailableError,
     WalletRefusedError,
@@ -52,7 +49,6 @@ from unchained.node.rpc.core.errors import (
 from unchained.node.rpc.core.rights import Caller
 from unchained.node.rpc.http.asgi import CALLER, header
 from unchained.node.rpc.http.sessions import (
-    FORM_TYPE,
     Login,
     PageSession,
     SessionRequest,
@@ -61,16 +57,13 @@ from unchained.node.rpc.http.sessions import (
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web import views, wallet_views
 from unchained.node.rpc.web.admission import check_is_no_other_site, is_of_this_machine
+from unchained.node.rpc.web.forms import query_of, read_form
 from unchained.node.rpc.web.reads import PAGE_ACCESS, PageReads
 from unchained.node.rpc.web.renderer import Renderer
 from unchained.node.rpc.web.static_files import StaticFiles
 from unchained.node.rpc.web.theme import THEMES, place_of, theme_cookie, theme_of, way_back
 from unchained.node.wallet.payment_request import qr_svg
 
-FORM_BYTES_MAX: Final = 256 * 1024
-QUERY_BYTES_MAX: Final = 1024
-QUERY_FIELDS_MAX: Final = 8
-FORM_SECONDS: Final = 20.0
 JSON: Final = ".json"
 
 POLICY: Final = (
@@ -174,7 +167,7 @@ class Site:
             if path == "/live" and scope["method"] == "GET":
                 self._check_admitted(services, scope)
                 # Who is let in sees the chain's log, and no wallet's.
-                scope["state"][CALLER] = Caller(PAGE_ACCESS)
+                scope["state"][CALLER] = Caller(PAGE_ACCESS, is_known=services.caller.is_known)
                 await services.events(scope, receive, send)
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)
@@ -192,7 +185,7 @@ class Site:
         if parts == ["theme"]:
             _check_method(scope, "POST")
             # It changes nothing but this browser's own cookie, so it takes no session's token.
-            form = await _read_form(scope, receive)
+            form = await read_form(scope, receive)
             kept = theme_cookie(form.get("theme", ""), secure=_is_secure(scope))
             return _redirect(way_back(form.get("back", "/")), {"set-cookie": kept})
         if parts == ["login"]:
@@ -206,10 +199,10 @@ class Site:
             return await self._log_out(services, scope, receive)
         if parts[:1] == ["wallet"] and self._wallet_page:
             return await self._answer_wallet(services, scope, receive, parts[1:], raw)
-        reads = PageReads(services.methods)
+        reads = PageReads(services.methods, is_known=services.caller.is_known)
         if parts == ["search"]:
             _check_method(scope, "GET", "HEAD")
-            query = _query_of(scope)
+            query = query_of(scope)
             if "q" in query:
                 return _redirect(await views.find(reads, query))
             return await self._render(
@@ -224,7 +217,7 @@ class Site:
             query = await _form_of(services, scope, receive)
         else:
             _check_method(scope, "GET", "HEAD")
-            query = _query_of(scope)
+            query = query_of(scope)
         argument = parts[1] if page.named else ""
         facts = await page.view(reads, argument, query)
         if raw:
@@ -318,7 +311,7 @@ class Site:
             message = "The page of this node asks for its read token."
             return await self._render(scope, "login.html", 200, "Log in", {}, message=message)
         # Of a session, if there is one, it uses nothing: another begins.
-        form = await _read_form(scope, receive)
+        form = await read_form(scope, receive)
         token = form.get("token", "").strip()
         if not token.isascii():
             raise UnauthorizedError("the token is wrong")
@@ -372,7 +365,7 @@ class Site:
                 wallet_path=path,
             )
         _check_method(scope, "GET", "HEAD")
-        query = _query_of(scope)
+        query = query_of(scope)
         if parts == ["history.csv"]:
             body = await wallet_views.history_csv(reads, query)
             name = {"content-disposition": 'attachment; filename="history.csv"'}
@@ -426,57 +419,12 @@ def _check_method(scope: Scope, *allowed: str) -> None:
         raise InvalidRequestError(f"this page takes {allow} alone", error="BAD_METHOD", allow=allow)
 
 
-def _query_of(scope: Scope) -> dict[str, str]:
-    return _fields_of(bytes(scope["query_string"]), QUERY_BYTES_MAX)
-
-
-def _fields_of(raw: bytes, most: int) -> dict[str, str]:
-    """Return the fields of a query or a form. Raises TooLargeError, InvalidParamsError."""
-    if len(raw) > most:
-        raise TooLargeError(f"at most {most} bytes are read here", limit=most)
-    try:
-        pairs = parse_qsl(
-            raw.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=QUERY_FIELDS_MAX,
-        )
-    except ValueError:
-        raise InvalidParamsError("the fields are not encoded as a form's are") from None
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise InvalidParamsError("a field is given once at most")
-    return fields
-
-
 async def _form_of(services: SiteServices, scope: Scope, receive: Receive) -> dict[str, str]:
     """Return the fields of a form; one with a session's cookie is of that session's page."""
-    form = await _read_form(scope, receive)
+    form = await read_form(scope, receive)
     if services.session is not None:
         services.session.check_form(form)
     return form
-
-
-async def _read_form(scope: Scope, receive: Receive) -> dict[str, str]:
-    if header(scope, b"sec-fetch-site") is None and header(scope, b"origin") is None:
-        raise ForbiddenError("a form says where it comes from", error="BAD_ORIGIN")
-    kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if kind != FORM_TYPE:
-        raise InvalidRequestError(f"a form is sent as {FORM_TYPE.decode()}")
-    body = bytearray()
-    with trio.move_on_after(FORM_SECONDS) as reading:
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidRequestError("the form was not sent whole")
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > FORM_BYTES_MAX:
-                raise TooLargeError(f"a form has at most {FORM_BYTES_MAX} bytes")
-    if reading.cancelled_caught:
-        raise TimedOutError(f"the form did not arrive within {FORM_SECONDS:g} s")
-    return _fields_of(bytes(body), FORM_BYTES_MAX)
 
 
 def _wallet_path(session: PageSession) -> str:

@@ -349,7 +349,7 @@ async def find(reads: PageReads, query: Mapping[str, str]) -> str:
         return f"/anchor/{int(text)}"
     if not _is_hash(text.lower()):
         # An address; what is none is refused in words.
-        page = await reads.get("coin.owned_by", address=text, limit=1)
+        page = await reads.get("coin.owned_by", address=text, spent=True, limit=1)
         return f"/lock/{page['lock']}"
     wanted = text.lower()
     for name, parameter, path in (

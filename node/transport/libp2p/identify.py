@@ -37,6 +37,8 @@ AGENT: Final = f"unchained-node/{importlib.metadata.version('unchained')}"
 
 IDENTIFY_BYTES_MAX: Final = 8 << 10
 """Bytes of what a peer says of itself."""
+OBSERVED_BYTES_MAX: Final = 320
+"""Of these, bytes that are left for where a peer is seen: of a name the longest."""
 TAKEN_S: Final = 10.0
 """A peer that asks who we are must have taken the answer after so long."""
 PROTOCOLS_MAX: Final = 256
@@ -82,19 +84,24 @@ def own_message(
 
 @lru_cache(maxsize=16)
 def _same_for_all(key: bytes, protocols: tuple[str, ...], listening: tuple[str, ...]) -> bytes:
-    """Return what every peer is told, but for where we see it."""
-    addresses = [Address.parse(text) for text in listening]
-    return identify_pb2.Identify(
+    """Return what every peer is told, but for where we see it: of the addresses as many as it
+    reads."""
+    message = identify_pb2.Identify(
         protocol_version=PROTOCOL_VERSION,
         agent_version=AGENT,
         public_key=key,
-        listen_addrs=[
-            multiaddress(address)
-            for address in addresses
-            if address.is_name or is_public(address.ip)
-        ],
         protocols=list(protocols),
-    ).SerializeToString()
+    )
+    left = IDENTIFY_BYTES_MAX - OBSERVED_BYTES_MAX - message.ByteSize()
+    for address in map(Address.parse, listening):
+        if not address.is_name and not is_public(address.ip):
+            continue
+        raw = multiaddress(address)
+        left -= 1 + len(varint(len(raw))) + len(raw)
+        if left < 0:
+            break
+        message.listen_addrs.append(raw)
+    return message.SerializeToString()
 
 
 async def introduce(stream: MuxedStream, message: bytes) -> None:

@@ -35,6 +35,10 @@ PLAN: Final[tuple[Row, ...]] = (
         Row("withholding", Parameters(500, share=share, retarget=True, **_HOARDS))
         for share in (0.33, 0.4)
     ),
+    *(
+        Row("withholding", Parameters(800, share=share, delay=0.0, **_HOARDS | {"show": 2.0}))
+        for share in (0.33, 0.4)
+    ),
     Row("withholding", Parameters(400, share=0.25, attackers=2, **_HOARDS)),
     Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
     Row("race", Parameters(2_000, share=0.33, tilt=0.5)),

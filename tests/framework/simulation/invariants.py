@@ -31,7 +31,8 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.conditions import KeyCondition, parse_condition
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.transport.gossip_router import CACHE_BYTES_MAX, SEEN_MAX
+from unchained.node.transport.gossip_router import CACHE_BYTES_MAX
+from unchained.node.transport.seen_ids import SEEN_MAX
 from unchained.node.wallet.errors import NoSuchTransferError
 from unchained.node.wallet.records import HistoryEntry, HistoryStatus, OutgoingState
 from unchained.node.wallet.wallet import Wallet

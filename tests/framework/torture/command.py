@@ -13,9 +13,15 @@ from typing import Final
 
 import msgspec
 
+from tests.framework.torture.clocks import JUMPS_S, run_clocks
 from tests.framework.torture.damage import STORE_CASES, WALLET_CASES, run_damage
+from tests.framework.torture.disks import CASES as DISK_CASES
+from tests.framework.torture.disks import run_disks
 from tests.framework.torture.kills import run_kills
+from tests.framework.torture.limits import CASES as LIMIT_CASES
+from tests.framework.torture.limits import run_limits
 from tests.framework.torture.report import PartReport
+from tests.framework.torture.soak import run_soak
 from unchained.node.base.randomness import SYSTEM
 
 PARTS: Final[dict[str, tuple[int, Callable[[PartReport, int], None], str]]] = {
@@ -25,6 +31,10 @@ PARTS: Final[dict[str, tuple[int, Callable[[PartReport, int], None], str]]] = {
         run_damage,
         "damaged files of the store and of wallets",
     ),
+    "disk": (4 * len(DISK_CASES), run_disks, "disks that get full or read-only"),
+    "limit": (len(LIMIT_CASES), run_limits, "few descriptors, little memory"),
+    "clock": (2 * len(JUMPS_S), run_clocks, "clocks that jump, by libfaketime"),
+    "soak": (60, run_soak, "minutes of work with flat memory, threads, descriptors and tasks"),
 }
 """By name: how often it is done where nothing is said, what does it, and what that is."""
 
@@ -42,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
         help="; ".join(f"{name}: {what}" for name, (_, _, what) in PARTS.items())
         + ". All, if none is named",
     )
-    made.add_argument("--times", type=int, metavar="N", help="how often, in each part")
+    made.add_argument(
+        "--times", type=int, metavar="N", help="how often in each part; of soak the minutes"
+    )
     made.add_argument("--seed", type=int, help="draw what is done from this seed")
     made.add_argument("--json", type=Path, metavar="FILE", help="write a report")
     return made
@@ -62,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     for name in chosen.parts or PARTS:
         times, work, what = PARTS[name]
         count = times if chosen.times is None else chosen.times
-        print(f"{name}: {count} times, {what}; --seed {seed}", flush=True)
+        print(f"{name}: {count} {what}; --seed {seed}", flush=True)
         report = PartReport(name, seed)
         began = time.monotonic()
         work(report, count)
@@ -79,7 +91,8 @@ def summary(report: PartReport) -> str:
     """Return what a part saw, for people."""
     lines = [f"{report.part}: {report.seconds:g} s, {len(report.failures)} failures"]
     lines += [f"  {count:>7,} {what}" for what, count in sorted(report.counts.items())]
-    lines += [f"  {name}: {fact}" for name, fact in report.facts.items()]
+    shown = {name: fact for name, fact in report.facts.items() if name != "samples"}
+    lines += [f"  {name}: {fact}" for name, fact in shown.items()]
     for failure in report.failures:
         where = "" if failure.kept is None else f" (files: {failure.kept})"
         lines.append(f"  FAILED {failure.case}: {failure.what}{where}")

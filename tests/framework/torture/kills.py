@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from tests.framework.network import until
 from tests.framework.torture.report import PartReport, Shown
-from tests.framework.torture.world import PATIENCE_S, World, world
+from tests.framework.torture.world import PATIENCE_S, WALLETS, World, world
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.client.client import ClientError
 from unchained.node.rpc.core.errors import RpcError
@@ -28,6 +28,8 @@ ANCHORS = 24
 LONGEST_S = 1.5
 """Seconds after the load has begun in which a node is killed."""
 REORG_DEPTH_MAX = 3
+FAILURES_MAX = 10
+"""Failures after which a part ends: one often follows from the one before."""
 
 
 class Acknowledged:
@@ -49,15 +51,13 @@ class Load:
         self._acknowledged = acknowledged
         self._rng = random.Random(seed)
         self._ended = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(what, work))
-            for what, work in (
-                ("mined", self._mine),
-                ("paid", self._pay),
-                ("reorganised", self._reorganise),
-                ("synced", self._sync),
-            )
+        self._works: list[tuple[str, Callable[[], None]]] = [
+            ("mined", self._mine),
+            ("paid", self._pay),
+            ("reorganised", self._reorganise),
+            ("synced", self._sync),
         ]
+        self._threads = [threading.Thread(target=self._ask, args=work) for work in self._works]
 
     def begin(self) -> None:
         for thread in self._threads:
@@ -70,17 +70,27 @@ class Load:
             thread.join()
 
     def _ask(self, what: str, work: Callable[[], None]) -> None:
-        counts = self._acknowledged.counts
         while not self._ended.is_set():
-            try:
-                work()
-                counts[what] = counts.get(what, 0) + 1
-            except RpcError as error:
-                # A reorganisation has taken the coins away, or a wallet reads: asked again.
-                counts[f"refused: {error.error}"] = counts.get(f"refused: {error.error}", 0) + 1
-            except (ClientError, OSError):
-                counts["cut off"] = counts.get("cut off", 0) + 1
+            if not self._try(what, work):
                 return
+
+    def ask_once(self, rng: random.Random) -> None:
+        """Ask for one thing, by chance."""
+        self._try(*rng.choice(self._works))
+
+    def _try(self, what: str, work: Callable[[], None]) -> bool:
+        """Ask for something; return whether there is still somebody to ask."""
+        counts = self._acknowledged.counts
+        try:
+            work()
+            counts[what] = counts.get(what, 0) + 1
+        except RpcError as error:
+            # A reorganisation has taken the coins away, or a wallet reads: asked again.
+            counts[f"refused: {error.error}"] = counts.get(f"refused: {error.error}", 0) + 1
+        except (ClientError, OSError):
+            counts["cut off"] = counts.get("cut off", 0) + 1
+            return False
+        return True
 
     def _mine(self) -> None:
         self._acknowledged.anchors += self._world.mine(self._world.victim, 1)
@@ -104,88 +114,109 @@ class Load:
         self._world.mine(self._world.well, 1)
 
 
-class KillPart:
-    """Kills of one node, one after the other, its files kept from each to the next."""
+class Survival:
+    """A node under load to which something happens again and again, its files kept from each time
+    to the next: what has to hold then."""
 
     def __init__(self, it: World, report: PartReport) -> None:
-        self._world = it
-        self._report = report
-        self._rng = random.Random(report.seed)
-        self._acknowledged = Acknowledged()
+        self.world = it
+        self.report = report
+        self.rng = random.Random(report.seed)
+        self.acknowledged = Acknowledged()
         self._looked_at = 0
 
-    def run(self, kills: int) -> None:
-        """Kill the node so many times."""
-        if not self._world.addresses:
-            self._world.begin(ANCHORS)
-        shown = Shown(self._report.part, kills)
-        for number in range(1, kills + 1):
-            self._kill(number)
-            shown.show(number, f"{len(self._acknowledged.anchors)} anchors acknowledged")
-            if len(self._report.failures) > 10:
-                break
-        for what, count in self._acknowledged.counts.items():
-            self._report.counts[what] = count
-        self._report.counts["anchors acknowledged"] = len(self._acknowledged.anchors)
-        self._report.counts["transfers acknowledged"] = len(self._acknowledged.transfers)
+    def begin(self) -> None:
+        """Give both nodes a chain, if they have none."""
+        if not self.world.addresses:
+            self.world.begin(ANCHORS)
 
-    def _kill(self, number: int) -> None:
-        it, report = self._world, self._report
-        wait_s = self._rng.uniform(0, LONGEST_S)
-        load = Load(it, self._acknowledged, self._rng.randrange(2**32))
-        load.begin()
-        time.sleep(wait_s)  # the instant is what is varied
-        it.victim.kill()
-        load.end()
-        report.counts["kills"] += 1
-        case = f"kill {number}, {wait_s * 1000:.0f} ms after the load began"
-        for wrong in self._look():
-            report.fail(case, wrong, it.victim.data_dir)
-        it.victim.start()
-        try:
-            self._go_on()
-        except (AssertionError, ClientError) as error:
-            report.fail(case, error, it.victim.data_dir)
+    def load(self) -> Load:
+        """Return load that is to be begun."""
+        return Load(self.world, self.acknowledged, self.rng.randrange(2**32))
 
-    def _look(self) -> list[str]:
-        """Return what is wrong with the store that a kill has left."""
+    def fail(self, case: str, what: object) -> None:
+        """Note that something did not hold."""
+        self.report.fail(case, what, self.world.victim.data_dir)
+
+    def look(self, case: str) -> None:
+        """Look at the store that is left: it is sound, and knows what was acknowledged."""
         try:
             with contextlib.closing(
-                open_store(self._world.victim.data_dir, REG, create=False)
+                open_store(self.world.victim.data_dir, REG, create=False)
             ) as store:
                 found = check(store, REG)
-                if not found.sound:
-                    return list(found.problems[:3])
-                return [
-                    f"acknowledged anchor {anchor} is gone"
-                    for anchor in self._acknowledged.anchors
-                    if store.get(schema.ANCHOR.key(bytes.fromhex(anchor))) is None
-                    and store.get(schema.COIN.key(bytes.fromhex(anchor))) is None
-                ]
+                for problem in found.problems[:3]:
+                    self.fail(case, problem)
+                for anchor in self.acknowledged.anchors:
+                    if store.get(schema.COIN.key(bytes.fromhex(anchor))) is None:
+                        self.fail(case, f"acknowledged anchor {anchor} is gone")
         except StoreError as error:
-            return [str(error)]
+            self.fail(case, error)
 
-    def _go_on(self) -> None:
-        """Let the node come back, and its wallets be right."""
-        it = self._world
-        it.unlock()
-        while self._acknowledged.aside:
-            it.victim.call("chain.take_back", anchor=self._acknowledged.aside.pop())
-        until(lambda: it.victim.tip() == it.well.tip(), "of one mind", within_s=PATIENCE_S)
-        it.settle()
-        wrong = it.check_sums()
-        assert wrong is None, wrong
-        for txid in self._acknowledged.transfers[self._looked_at :]:
-            self._report.counts[self._fate(txid)] += 1
-        self._looked_at = len(self._acknowledged.transfers)
+    def go_on(self, case: str) -> None:
+        """Let the node come back; its peer's tip is its own then, and its wallets are right."""
+        it = self.world
+        try:
+            it.victim.start()
+            it.unlock()
+            while self.acknowledged.aside:
+                it.victim.call("chain.take_back", anchor=self.acknowledged.aside.pop())
+            until(lambda: it.victim.tip() == it.well.tip(), "of one mind", within_s=PATIENCE_S)
+            it.settle()
+            wrong = it.check_sums()
+            assert wrong is None, wrong
+            for txid in self.acknowledged.transfers[self._looked_at :]:
+                self.report.counts[self._fate(txid)] += 1
+            self._looked_at = len(self.acknowledged.transfers)
+        except (AssertionError, ClientError) as error:
+            self.fail(case, error)
 
     def _fate(self, txid: str) -> str:
         """Return what became of an acknowledged payment: some wallet has to know of it."""
-        for wallet in ("till", "purse"):
+        for wallet in WALLETS:
             with contextlib.suppress(RpcError):
-                found = self._world.victim.call("wallet.transfer", wallet=wallet, txid=txid)
+                found = self.world.victim.call("wallet.transfer", wallet=wallet, txid=txid)
                 return f"payment {found['entry']['status']}"
         raise AssertionError(f"acknowledged payment {txid} is in no wallet")
+
+    def count(self) -> None:
+        """Put what was asked and answered into the report."""
+        for what, count in self.acknowledged.counts.items():
+            self.report.counts[what] = count
+        self.report.counts["anchors acknowledged"] = len(self.acknowledged.anchors)
+        self.report.counts["transfers acknowledged"] = len(self.acknowledged.transfers)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether there is no use in going on."""
+        return len(self.report.failures) > FAILURES_MAX
+
+
+class KillPart(Survival):
+    """Kills of one node, one after the other."""
+
+    def run(self, kills: int) -> None:
+        """Kill the node so many times."""
+        self.begin()
+        shown = Shown(self.report.part, kills)
+        for number in range(1, kills + 1):
+            self._kill(number)
+            self.count()
+            shown.show(number, f"{len(self.acknowledged.anchors)} anchors acknowledged")
+            if self.is_hopeless:
+                break
+
+    def _kill(self, number: int) -> None:
+        wait_s = self.rng.uniform(0, LONGEST_S)
+        load = self.load()
+        load.begin()
+        time.sleep(wait_s)  # the instant is what is varied
+        self.world.victim.kill()
+        load.end()
+        self.report.counts["kills"] += 1
+        case = f"kill {number}, {wait_s * 1000:.0f} ms after the load began"
+        self.look(case)
+        self.go_on(case)
 
 
 def run_kills(report: PartReport, kills: int) -> None:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from tests.framework.network import Net, NetNode, network, until
+from tests.framework.processes import node_program
 from unchained.node.chain.core import ChainCore
 from unchained.node.consensus.params import REG
+from unchained.node.rpc.client.client import Client, Endpoint
 from unchained.storage.check import check
 from unchained.storage.open import open_store
 
@@ -46,15 +48,50 @@ class Standing:
         return f"height {self.height}, tip {self.tip[:8]}, state {self.state_root[:8]}"
 
 
+class PatientNode(NetNode):
+    """A node on a machine that does much else; `wrapped` says by what else its process is run, and
+    `seen` where its data directory is seen from outside."""
+
+    def __init__(self, net: Net, name: str, bootstrap: str) -> None:
+        super().__init__(net, name, ["--no-mine"], bootstrap)
+        self.wrapped: Callable[[list[str]], list[str]] = list
+        self.seen: Path | None = None
+        self.env: dict[str, str] = {}
+
+    @property
+    def data_dir(self) -> Path:
+        """Its data directory, as others see it."""
+        return self.seen or super().data_dir
+
+    def start(self, *, wait: bool = True) -> None:
+        """Run it, and wait until it serves unless asked not to."""
+        arguments = [
+            "start", "--json", "--data-dir", str(super().data_dir), "--network", "reg",
+            *self.arguments, "--listen", f"/ip4/127.0.0.1/tcp/{self.port}",
+        ]  # fmt: skip
+        arguments += ["--bootstrap", self.bootstrap] if self.bootstrap else []
+        self.process = self.net.home.start(
+            program=self.wrapped([node_program(), *arguments]), env=self.env
+        )
+        if wait:
+            self.process.wait_event("node.started", timeout_s=PATIENCE_S)
+
+    @property
+    def client(self) -> Client:
+        """A client of the running process, as patient as everything here."""
+        return Client(Endpoint.of(self.data_dir), timeout=PATIENCE_S)
+
+
 class World:
     """`well` is a node that nothing is done to, `victim` the other one."""
 
     def __init__(self, net: Net, rng: random.Random) -> None:
         self.net = net
         self.rng = rng
-        self.well = net.node("--no-mine")
+        self.well = PatientNode(net, "well", "")
+        self.victim = PatientNode(net, "victim", self.well.address)
+        net.nodes += [self.well, self.victim]
         self.well.start()
-        self.victim = net.node("--no-mine", bootstrap=self.well)
         self.addresses: dict[str, str] = {}
 
     def begin(self, anchors: int) -> None:

@@ -16,7 +16,7 @@ def test_a_minute_of_evictions_is_one_line_and_a_count() -> None:
 
 def test_what_comes_at_once_is_shown_up_to_a_bound() -> None:
     limits = LineLimits()
-    for event in ("peer.connected", "net.handler_failed"):
+    for event in ("peer.connected", "net.handler_failed", "rpc.rejected", "rpc.turned_away"):
         lines = [limits.admits(event, number / 100) for number in range(60_000)]
         assert lines[:LINES_BURST] == [True] * LINES_BURST
         assert sum(lines) <= LINES_BURST + 600 * LINES_PER_S

@@ -56,13 +56,15 @@ def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:
 def test_headers_begin_above_the_first_anchor_of_a_locator_that_is_known() -> None:
     chain = grown(12)
     view = chain.core.view
+    root = view.tree.root.height
     ids = [view.archive.main_id(height) for height in range(chain.height + 1)]
     assert locator(view) == tuple(ids[height] for height in locator_heights(chain.height))
 
     def heights_above(known: list[CoinId], tip: CoinId, limit: int) -> list[int]:
         found = anchors_above(view, known, tip, limit)
         assert found is not None
-        assert all(view.archive.body(coin.id) == body for coin, body in found)
+        for coin, body in found:
+            assert body == (None if coin.height < root else view.archive.body(coin.id))
         return [ids.index(coin.id) for coin, _ in found]
 
     unknown = CoinId(bytes(32))
@@ -123,6 +125,16 @@ def test_the_weights_are_those_of_the_headers(old: OldBranch) -> None:
         old.core.tip.context.child_target,
     ]
     assert not weight.is_deep
+
+
+def test_nothing_of_the_main_chain_is_above_a_height_that_it_has_left(old: OldBranch) -> None:
+    # Whoever walked a peer's headers on a longer chain, and weighs them on a shorter one.
+    tip = old.core.tip
+    for height in (tip.height + 1, tip.height + 40):
+        weight = main_weight(old.core.view, height)
+        assert (weight.work, weight.depth, weight.is_deep) == (0, 0, False)
+        assert weight.targets == [tip.context.child_target]
+    assert main_weight(old.core.view, tip.height) == weight
 
 
 def test_bodies_are_asked_for_as_far_as_the_targets_allow(old: OldBranch) -> None:

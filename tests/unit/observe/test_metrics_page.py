@@ -31,6 +31,7 @@ def request(client: str | None, access: Access, headers: dict[str, str] | None =
     given = {"host": "127.0.0.1:8811"} | (headers or {})
     scope: dict[str, Any] = {
         "type": "http",
+        "http_version": "1.1",
         "method": "GET",
         "path": "/metrics",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],

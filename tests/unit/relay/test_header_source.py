@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+import trio
+import trio.lowlevel
 
 from tests.framework.wallets import WalletChain
 from unchained.node.base.runner import InlineRunner
@@ -22,13 +24,13 @@ UNKNOWN = CoinId(bytes(32))
 class FakeQueries:
     """Knows one branch, and counts the trips to the writer."""
 
-    def __init__(self, branch: dict[CoinId, list[tuple[Coin, Body]]]) -> None:
+    def __init__(self, branch: Mapping[CoinId, Sequence[tuple[Coin, Body | None]]]) -> None:
         self.branch = branch
         self.asked = 0
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> list[tuple[Coin, Body]] | None:
+    ) -> Sequence[tuple[Coin, Body | None]] | None:
         self.asked += 1
         return self.branch.get(tip_id)
 
@@ -80,3 +82,56 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert await source.headers_above([], None, 100) == expected
         assert len(source._kept) == 4
+
+
+async def test_what_was_asked_for_lately_stays_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_source, "HEADERS_KEPT", 4)
+    chain, expected = grown(12)
+    source = source_of(chain, FakeQueries({}))
+    ids = [Coin.from_bytes(header.coin).id for header in expected]
+    await source.headers_above([], ids[0], 100)
+    for height in range(1, 12):
+        await source.headers_above([ids[height - 1]], ids[height], 1)
+        await source.headers_above([], ids[0], 1)
+        assert ids[0] in source._kept
+
+
+async def test_whoever_has_many_headers_made_waits_and_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(header_source, "HEADERS_KEPT", 4)
+    monkeypatch.setattr(header_source, "IDS_BURST", 200)
+    monkeypatch.setattr(header_source, "IDS_PER_S", 100.0)
+    chain, expected = grown(12)
+    source = source_of(chain, FakeQueries({}))
+    served = 0
+
+    async def ask_on() -> None:
+        nonlocal served
+        while True:
+            assert await source.headers_above([], None, 100, "greedy") == expected
+            served += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask_on)
+        await trio.lowlevel.checkpoint()
+        began = trio.current_time()
+        for _ in range(5):
+            assert await source.headers_above([], None, 1, "other") == expected[:1]
+        assert trio.current_time() == began
+        await trio.sleep(60)
+        # Each answer takes 12 headers of some 8 ids at least.
+        assert served < 4 + (200 + 60 * 100) / (12 * 8)
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_a_branch_far_below_the_bodies_are_read_here() -> None:
+    chain, expected = grown(6)
+    anchors = [(Coin.from_bytes(header.coin), None) for header in expected]
+    other = CoinId(b"o" * 32)
+    source = source_of(chain, FakeQueries({other: anchors}))
+    assert await source.headers_above([], other, 100) == expected
+    unknown = Coin.from_bytes(bytes(expected[0].coin[:-1]) + b"\xff")
+    source = source_of(chain, FakeQueries({other: [*anchors[:2], (unknown, None), *anchors[3:]]}))
+    assert await source.headers_above([], other, 100) == expected[:2]

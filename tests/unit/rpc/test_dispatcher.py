@@ -16,11 +16,12 @@ from trio.testing import trio_test, wait_all_tasks_blocked
 from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_raw import call
 from tests.framework.rpc_server import SampleRoom, captured
-from unchained.node.rpc.core.dispatcher import CallLimits, Dispatcher, read_json
+from unchained.node.rpc.core.call_places import CallLimits
+from unchained.node.rpc.core.dispatcher import Dispatcher, read_json
 from unchained.node.rpc.core.errors import NotFoundError, ParseError, WalletRefusedError
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.registry import Access
-from unchained.node.rpc.core.rights import NODE_OWNER, Caller
+from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
 
 
 def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[str, Any]]]:
@@ -178,6 +179,68 @@ async def test_calls_of_tokens_take_no_place_of_the_owners() -> None:
         assert msgspec.json.decode(answer.body)["error"]["data"]["error"] == "BUSY"
         assert (await ask(made, call("test.echo", [1])))["result"] == 1
         nursery.cancel_scope.cancel()
+
+
+STRANGER_READING = Caller(Access.READ, is_known=False)
+CALLERS = {
+    "the owner": NODE_OWNER,
+    "the read-only token": Caller(Access.READ),
+    "the miners' token": Caller(Access.MINE),
+    "a wallet's token": Caller(Access.PUBLIC, endless_rights("shop")),
+    "a stranger": STRANGER,
+    "a stranger to whom reading is open": STRANGER_READING,
+}
+
+
+@pytest.mark.parametrize("name", ["test.wait", "test.poll"])
+@pytest.mark.parametrize("who", [who for who in CALLERS if who != "the owner"])
+@trio_test
+async def test_nobody_takes_the_places_of_the_owner(who: str, name: str) -> None:
+    room = SampleRoom()
+    made, _ = dispatcher(room, calls=1, queued=0, long_polls=1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            nursery.start_soon(made.answer, call(name), CALLERS[who])
+        await wait_all_tasks_blocked()
+        assert room.waiting < 16
+        answer = await made.answer(call(name), CALLERS[who])
+        assert msgspec.json.decode(answer.body)["error"]["data"]["error"] == "BUSY"
+        nursery.start_soon(made.answer, call(name), NODE_OWNER)
+        before = room.waiting
+        await wait_all_tasks_blocked()
+        assert room.waiting == before + 1
+        nursery.cancel_scope.cancel()
+
+
+@trio_test
+async def test_the_tokens_of_one_wallet_leave_room_for_those_of_another() -> None:
+    room = SampleRoom()
+    made, _ = dispatcher(room, token_calls=2, token_queued=6, one_token_calls=3)
+    async with trio.open_nursery() as nursery:
+        for wallet in ("shop", "till"):
+            for _ in range(5):
+                bearer = Caller(Access.PUBLIC, endless_rights(wallet))
+                nursery.start_soon(made.answer, call("test.wait"), bearer)
+        await wait_all_tasks_blocked()
+        words = made.statistics()["test.wait"].words
+        assert words == {"BUSY": 4}
+        room.gate.set()
+    assert (await made.answer(call("test.wait"), CALLERS["a wallet's token"])).status == 200
+
+
+@pytest.mark.parametrize("as_batch", [False, True])
+@trio_test
+async def test_who_has_nothing_is_answered_a_part_of_what_others_are(as_batch: bool) -> None:
+    made, _ = dispatcher(SampleRoom(), public_answer_bytes=10_000)
+    asked = call("test.long", [4_000])
+    body = b"[" + b",".join([asked] * 5) + b"]" if as_batch else call("test.long", [20_000])
+    answer = await made.answer(body, STRANGER)
+    assert len(answer.body) < 11_500
+    assert b"TOO_LARGE" in answer.body
+    for caller in (NODE_OWNER, STRANGER_READING, CALLERS["a wallet's token"]):
+        answer = await made.answer(body, caller)
+        assert len(answer.body) > 20_000
+        assert b"TOO_LARGE" not in answer.body
 
 
 @trio_test

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from trio.testing import trio_test
 
 from tests.framework.rpc_server import SampleRoom
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 @trio_test
 async def test_discovery_describes_every_method_and_itself() -> None:
     methods = registry(SampleRoom(), version="1.2.3")
-    described = await methods.find("rpc.discover").call([])
+    described = msgspec.json.decode(await methods.find("rpc.discover").call([]))
     assert described["openrpc"] == "1.3.2"
     assert described["info"]["version"] == "1.2.3"
     assert [method["name"] for method in described["methods"]] == list(methods)

@@ -77,6 +77,25 @@ async def test_links_that_nobody_opens_are_bounded() -> None:
     sessions.link(NODE_OWNER)
 
 
+async def test_who_has_less_logs_nobody_out_who_has_more() -> None:
+    sessions = Sessions()
+    reader = Caller(Access.READ)
+    first = sessions.begin(reader, secure=False)
+    owner = sessions.log_in(sessions.link(NODE_OWNER), secure=False)
+    for _ in range(2 * SESSIONS_MAX):
+        await trio.sleep(0.01)
+        sessions.begin(reader, secure=False)
+    assert sessions.find(cookie_of(owner.set_cookie)) is owner.session
+    assert sessions.find(cookie_of(first.set_cookie)) is None
+    assert len(sessions) == SESSIONS_MAX
+    for _ in range(SESSIONS_MAX):
+        await trio.sleep(0.01)
+        sessions.begin(NODE_OWNER, secure=False)
+    with pytest.raises(BusyError):
+        sessions.begin(reader, secure=False)
+    assert sessions.find(cookie_of(owner.set_cookie)) is None
+
+
 async def test_the_cookie_is_kept_from_scripts_and_other_sites() -> None:
     sessions = Sessions()
     plain = sessions.log_in(sessions.link(NODE_OWNER), secure=False).set_cookie

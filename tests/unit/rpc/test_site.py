@@ -20,7 +20,8 @@ from unchained.node.rpc.core.registry import Access
 from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
 from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.http.web_site import SiteServices
-from unchained.node.rpc.web.site import FORM_BYTES_MAX, POLICY, Site
+from unchained.node.rpc.web.forms import FORM_BYTES_MAX
+from unchained.node.rpc.web.site import POLICY, Site
 
 TOKEN = "5a" * 32
 OTHER_TOKEN = "unct_" + "5b" * 40
@@ -95,6 +96,7 @@ class Browser:
         body: bytes = b"",
         client: str = "127.0.0.1",
         scheme: str = "http",
+        http_version: str = "1.1",
         **headers: str,
     ) -> Reply:
         target, _, query = path.partition("?")
@@ -103,6 +105,7 @@ class Browser:
         session = self.sessions.admit(method, dict(given_headers))
         scope: Scope = {
             "type": "http",
+            "http_version": http_version,
             "scheme": scheme,
             "method": method,
             "path": target,
@@ -142,6 +145,8 @@ async def test_a_browser_of_this_machine_needs_nothing() -> None:
             reply = await browser.ask("/network.json", host=host, client=client)
             assert reply.status == 404, reply
             assert "no node.status here" in reply.text
+    inside = {"sec_fetch_site": "same-origin", "referer": "http://localhost:8655/tree"}
+    assert (await browser.ask("/network.json", host="localhost:8655", **inside)).status == 404
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,9 @@ async def test_a_browser_of_this_machine_needs_nothing() -> None:
         {"x_forwarded_for": "192.0.2.7"},
         {"x_real_ip": "192.0.2.7"},
         {"via": "1.1 proxy"},
+        # What nginx passes on with `proxy_pass` alone.
+        {"http_version": "1.0", "connection": "close"},
+        {"sec_fetch_site": "same-origin", "referer": "https://node.example/"},
     ],
 )
 async def test_everybody_else_is_asked_for_the_token(change: dict[str, Any]) -> None:
@@ -290,6 +298,12 @@ async def test_methods_are_called_with_read_access_whoever_looks() -> None:
         await browser.ask(path)
     assert browser.methods.asked
     assert {caller for _, _, caller in browser.methods.asked} == {Caller(Access.READ)}
+    browser.methods.asked.clear()
+    browser.given = STRANGER
+    await browser.ask("/")
+    # He takes no place of those who have credentials.
+    seen = {caller for _, _, caller in browser.methods.asked}
+    assert seen == {Caller(Access.READ, is_known=False)}
 
 
 @pytest.mark.parametrize(

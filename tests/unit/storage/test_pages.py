@@ -58,7 +58,7 @@ def test_as_many_levels_as_fit_are_given_out(
 
 
 def test_the_upper_pages_of_a_million_positions_fit_and_those_of_many_more_are_bounded() -> None:
-    assert pages.UPPER_PAGES_MAX == 8_192
+    assert pages.UPPER_PAGES_MAX == 5_120
     assert pages._pages_from(1, 1_000_000, 4) == 3_907 + 245 + 16 + 1
     assert pages._pages_from(1, 16, 4) == 1
     assert pages._pages_from(1, 15, 4) == pages._pages_from(1, 0, 4) == 0

@@ -28,6 +28,7 @@ from unchained.node.transport.gossip_limits import (
 )
 from unchained.node.transport.gossip_router import (
     ASK_AGAIN_S,
+    CACHE_ALONE_MAX,
     CACHE_BYTES_MAX,
     GRAFT_BACKOFF_S,
     MESH_PEERS_MAX,
@@ -485,3 +486,15 @@ def test_a_message_that_was_ignored_can_be_published() -> None:
     assert len(net.sent) == 2
     net.router.publish(TOPIC, b"coin", 1.0)
     assert len(net.sent) == 2
+
+
+def test_alone_little_is_kept_and_what_is_published_again_goes_out() -> None:
+    net = Net()
+    for number in range(CACHE_ALONE_MAX + 50):
+        net.router.publish(TOPIC, number.to_bytes(2, "big"), 0.0)
+    assert len(net.router._seen) == 0
+    assert len(net.router._cache) == CACHE_ALONE_MAX
+    net.join("one")
+    net.router.publish(TOPIC, b"\0\1", 1.0)
+    net.router.publish(TOPIC, b"\0\1", 1.0)
+    assert [rpc.messages for _, rpc in net.sent if rpc.messages] == [((TOPIC, b"\0\1"),)]

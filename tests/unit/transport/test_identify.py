@@ -17,6 +17,7 @@ from unchained.node.transport.contract import Direction, PeerId, PeerInfo
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.identify import (
     AGENT,
+    IDENTIFY_BYTES_MAX,
     PROTOCOLS_MAX,
     TEXT_BYTES_MAX,
     Identified,
@@ -55,6 +56,17 @@ def test_what_a_node_says_of_itself() -> None:
     assert ID.from_pubkey(deserialize_public_key(message.public_key)).to_base58() == OURS.peer
     # Nothing of the network that it lives in.
     assert [str(Multiaddr(raw)) for raw in message.listen_addrs] == listening[3:]
+
+
+def test_a_machine_of_many_addresses_tells_as_many_as_are_read() -> None:
+    listening = [f"/ip6/2a01:4f8:1:{n:x}::1/tcp/4031/p2p/{OURS.peer}" for n in range(1, 1000)]
+    info = seen("9.9.9.9", "/ip4/9.9.9.9/tcp/5000")
+    raw = own_message(OURS, ("/a/1",), listening, info)
+    message = identify_pb2.Identify.FromString(raw[2:])
+    assert IDENTIFY_BYTES_MAX - 400 < len(raw) - 2 <= IDENTIFY_BYTES_MAX
+    told = [str(Multiaddr(address)) for address in message.listen_addrs]
+    assert told == [text.partition("/p2p/")[0] for text in listening[: len(told)]]
+    assert message.observed_addr
 
 
 def test_what_a_peer_says_is_bounded_and_plain() -> None:

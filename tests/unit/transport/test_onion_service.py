@@ -75,13 +75,24 @@ def tor(tmp_path: Path) -> FakeTor:
 
 @asynccontextmanager
 async def serving(
-    tor: FakeTor, data_dir: Path, password_file: str = ""
+    tor: FakeTor,
+    data_dir: Path,
+    password_file: str = "",
+    *,
+    cookie_file: Path | None = None,
+    is_trusted: bool = False,
 ) -> AsyncIterator[tuple[Door, Lines]]:
-    """Run Tor, and an onion service by it."""
+    """Run Tor, and an onion service by it. `cookie_file`: where the operator says its cookie is,
+    Tor's own word for it unless given."""
     door, log = Door(), Lines()
     async with trio.open_nursery() as outer:
         port = await outer.start(tor.serve)
-        place = TorPlace.parse(f"127.0.0.1:{port}", password_file)
+        place = TorPlace.parse(
+            f"127.0.0.1:{port}",
+            password_file,
+            cookie_file=str(cookie_file or tor.cookie_file),
+            is_trusted=is_trusted,
+        )
         service = OnionService(place, data_dir, 4031, door, log)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: service.run(task_status=task_status))
@@ -109,7 +120,50 @@ async def test_a_service_is_set_up_announced_and_removed_and_keeps_its_address(
         assert not any(COOKIE.hex() in line for line in tor.asked)
 
 
-async def test_a_password_lets_in_as_well(tor: FakeTor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("methods", ["NULL", "HASHEDPASSWORD", "NULL,COOKIE,HASHEDPASSWORD"])
+async def test_who_does_not_prove_to_be_tor_is_told_no_password_and_no_key(
+    methods: str, tor: FakeTor, tmp_path: Path
+) -> None:
+    (tmp_path / ONION_KEY_NAME).write_text(f"{KEY}\n")
+    file = tmp_path / "password"
+    file.write_text("secret")
+    tor.methods = methods
+    async with serving(tor, tmp_path, str(file)) as (door, log):
+        why = (await log.until("net.no_onion_service"))["why"]
+    assert "does not prove that it is Tor" in why
+    assert "network.tor_trusted" in why
+    assert set(tor.asked) == {"PROTOCOLINFO 1"}
+    assert door.address is None
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_a_cookie_of_an_impostors_own_proves_nothing(
+    is_named: bool, tor: FakeTor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = tmp_path / "usual"
+    usual.write_bytes(bytes(32))
+    monkeypatch.setattr(onion_service, "USUAL_COOKIE_FILES", (usual,))
+    door, log = Door(), Lines()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(tor.serve)
+        place = TorPlace.parse(f"127.0.0.1:{port}", cookie_file=str(usual) if is_named else "")
+        service = OnionService(place, tmp_path, 4031, door, log)  # type: ignore[arg-type]
+        nursery.start_soon(service.run)
+        why = (await log.until("net.no_onion_service"))["why"]
+        nursery.cancel_scope.cancel()
+    assert "its cookie lies in an unusual place" in why
+    assert set(tor.asked) == {"PROTOCOLINFO 1"}
+
+
+async def test_a_tor_that_wants_nothing_is_used_where_the_operator_trusts_it(
+    tor: FakeTor, tmp_path: Path
+) -> None:
+    tor.methods = "NULL"
+    async with serving(tor, tmp_path, is_trusted=True) as (_, log):
+        await log.until("net.onion_service")
+
+
+async def test_a_password_lets_in_where_tor_is_trusted(tor: FakeTor, tmp_path: Path) -> None:
     tor.methods, tor.password = "HASHEDPASSWORD", 'se\\\\cr\\"et'
     file = tmp_path / "password"
     file.touch(0o644)
@@ -117,10 +171,10 @@ async def test_a_password_lets_in_as_well(tor: FakeTor, tmp_path: Path) -> None:
         TorPlace.parse("127.0.0.1:1", str(file)).password()
     file.chmod(0o600)
     file.write_text('se\\cr"et\n')
-    async with serving(tor, tmp_path, str(file)) as (_, log):
+    async with serving(tor, tmp_path, str(file), is_trusted=True) as (_, log):
         await log.until("net.onion_service")
     file.write_text("wrong")
-    async with serving(tor, tmp_path, str(file)) as (_, log):
+    async with serving(tor, tmp_path, str(file), is_trusted=True) as (_, log):
         why = (await log.until("net.no_onion_service"))["why"]
     assert why == "it answers AUTHENTICATE with 515"
 
@@ -198,7 +252,8 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 async def test_a_hostile_control_port_is_one_line(what: str, tor: FakeTor, tmp_path: Path) -> None:
     command, answer, words = HOSTILE[what]
     tor.answers[command] = answer
-    async with serving(tor, tmp_path) as (door, log):
+    # Of one that is trusted everything is read that it may say.
+    async with serving(tor, tmp_path, is_trusted=True) as (door, log):
         why = (await log.until("net.no_onion_service"))["why"]
         assert words in why
         assert "\n" not in why
