@@ -179,8 +179,8 @@ class Sessions:
         return self.begin(caller, secure=secure)
 
     def begin(self, caller: Caller, *, secure: bool) -> Login:
-        """Begin a session of a caller's. `secure` as in `log_in`. Raises `BusyError` while all others
-        are of callers with more rights."""
+        """Begin a session of a caller's. `secure` as in `log_in`. Raises `BusyError` while all
+        others are of callers with more rights."""
         self._make_room(caller.access)
         now = trio.current_time()
         secret, csrf, key = (self._randomness.token_bytes(_SECRET_BYTES).hex() for _ in range(3))
