@@ -394,18 +394,21 @@ def _place(state: _State) -> int:
 
 
 def _order(step: tuple[bytes, _State | None, _State]) -> tuple[bool, int, bool, bytes]:
-    """Return what changes are told by: what was undone first, then in the order of the chain, then
-    what is not expected any more, then what waits."""
+    """Return what changes are told by: what was undone first, from the highest anchor down, then in
+    the order of the chain, then what is not expected any more, then what waits."""
     key, old, new = step
-    return not _is_undone(old, new), _place(new), new.status is HistoryStatus.WAITING, key
+    undone = _undone_height(old, new)
+    place = _place(new) if undone is None else -undone
+    return undone is None, place, new.status is HistoryStatus.WAITING, key
 
 
-def _is_undone(old: _State | None, new: _State) -> bool:
-    return old is not None and old.height is not None and old.height != new.height
+def _undone_height(old: _State | None, new: _State) -> int | None:
+    """Return at which height it was included before that anchor was undone, None if it was not."""
+    return None if old is None or old.height == new.height else old.height
 
 
 def _change(key: bytes, old: _State | None, new: _State) -> HistoryChange:
-    undone = old.height if old is not None and _is_undone(old, new) else None
+    undone = _undone_height(old, new)
     return HistoryChange(key, new.kind, new.status, new.height, undone, new.received, new.sent)
 
 

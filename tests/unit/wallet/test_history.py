@@ -103,7 +103,7 @@ def test_what_a_reorganisation_undoes_is_told_and_told_again_when_it_comes_back(
     chain.adopt(other)
     sync(a, b)
     # the coin that it spends was mined on the branch that lost
-    assert names(a, seen_a) == ["coin.undone", "transfer.undone"]
+    assert names(a, seen_a) == ["transfer.undone", "coin.undone"]
     (undone,) = b.wallet.events.since(seen_b, 10)
     assert (undone.change.name, undone.change.undone_height) == ("transfer.undone", 3)  # type: ignore[union-attr]
     assert b.wallet.history() == []
