@@ -14,16 +14,16 @@ import msgspec
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import DUST
-from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS
+from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS, validate_transfer
 from unchained.node.crypto.accounts import WatchAccount
-from unchained.node.crypto.addresses import Paycode, address_lock
+from unchained.node.crypto.addresses import OutputPlace, Paycode, address_lock
 from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
     Transfer,
     output_id,
 )
-from unchained.node.primitives.types import Lock
+from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
     BadPaymentError,
@@ -36,7 +36,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
-from unchained.node.wallet.payment_request import Draft, draft_for
+from unchained.node.wallet.payment_request import Draft, draft_for, memo_for
 from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of, subtract
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.replacement import check_replaces, with_descendants
@@ -381,6 +381,13 @@ class Spender:
         old = self._store.outgoing(txid)
         if old.height is not None or old.state is not OutgoingState.WAITING:
             raise NoSuchTransferError(f"transfer {txid.hex()} does not wait any more")
+        # What came by a backup may have been altered there: the wallet's own signature holds for
+        # what it once agreed to, and nothing else is signed anew.
+        if not validate_transfer(old.raw, self._network).is_good:
+            raise NoSuchTransferError(
+                f"transfer {txid.hex()} is not signed by its owner's keys: it cannot be replaced, "
+                "abandon it"
+            )
         raw = Transfer.from_bytes(old.raw)
         coins = self._store.coins_by_id([spent.coin_id for spent in raw.inputs])
         account = coins[0].account
@@ -411,7 +418,8 @@ class Spender:
     def _drafts_of(self, old: Outgoing, raw: Transfer) -> tuple[Draft, ...]:
         """Return what a transfer pays, change apart, to be sealed anew (Protocol §9).
 
-        Raises `NoSuchTransferError` if an output is to a paycode that the wallet does not know.
+        Raises `NoSuchTransferError` if an output is to a paycode that the wallet does not know, or
+        that nothing shows to be paid by it.
         """
         places = [at for at in range(len(raw.outputs)) if at != old.change]
         payees: Sequence[Payee | None] = old.payees
@@ -419,15 +427,24 @@ class Spender:
             # Made elsewhere, or to the wallet itself: its own outputs are not among the payees.
             payees = [None] * len(places)
         return tuple(
-            self._draft_of(old, at, raw.outputs[at], payee)
+            self._draft_of(old, raw.inputs[0].coin_id, at, raw.outputs[at], payee)
             for at, payee in zip(places, payees, strict=True)
         )
 
-    def _draft_of(self, old: Outgoing, at: int, output: Output, payee: Payee | None) -> Draft:
+    def _draft_of(
+        self, old: Outgoing, first_input: CoinId, at: int, output: Output, payee: Payee | None
+    ) -> Draft:
         if not output.note:
             return Draft(output.value, Lock(output.lock))
         draft = None if payee is None else draft_for(self._network, payee)
-        if draft is not None and draft.note_size:
+        if payee is not None and draft is not None and draft.note_size:
+            shared = next((kept.shared for kept in old.secrets if kept.index == at), b"")
+            place = OutputPlace(first_input, at)
+            if memo_for(self._network, payee.payee, place, output, shared) is None:
+                raise NoSuchTransferError(
+                    f"nothing shows that output {at} of the transfer pays {payee.payee[:40]}…, "
+                    "which is noted for it: it cannot be replaced"
+                )
             return msgspec.structs.replace(draft, value=output.value)
         coin_id = output_id(old.txid, at)
         own = self._store.known_coins([coin_id]).get(coin_id)

@@ -28,7 +28,8 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
-from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.recogniser import TransferFinds
+from unchained.node.wallet.records import OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.spending import limited_by
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
@@ -245,6 +246,26 @@ def test_what_was_made_elsewhere_is_not_replaced_by_a_note_that_opens_nothing() 
     scene.a.wallet.record(made, 0)
     with pytest.raises(NoSuchTransferError, match="made elsewhere"):
         scene.a.wallet.spender.bump(made.sized.txid, Fee(5))
+
+
+def test_what_was_altered_in_a_backup_is_not_signed_anew() -> None:
+    scene = Scene()
+    first = scene.a.pay(scene.b.wallet.paycode(), UNC // 2)
+    store = scene.a.wallet.store
+    thief = scene.a.wallet.paycode()
+    altered = [msgspec.structs.replace(payee, payee=thief) for payee in first.payees]
+    note = OutgoingNote(tuple(altered), first.change, first.secrets)
+    sized = SizedTransfer.from_bytes(first.raw)
+    finds = TransferFinds(sized.txid, 0, sized.transfer.outputs, (), (), ())
+    store.put_outgoing(sized, note, finds, 0)
+    with pytest.raises(NoSuchTransferError, match="nothing shows that output"):
+        scene.a.wallet.spender.bump(first.txid, Fee(3))
+    outputs = tuple(msgspec.structs.replace(one, lock=bytes(32)) for one in sized.transfer.outputs)
+    forged = SizedTransfer.of(msgspec.structs.replace(sized.transfer, outputs=outputs))
+    finds = msgspec.structs.replace(finds, txid=forged.txid, outputs=outputs)
+    store.put_outgoing(forged, OutgoingNote((), None), finds, 0)
+    with pytest.raises(NoSuchTransferError, match="not signed by its owner's keys"):
+        scene.a.wallet.spender.bump(forged.txid, Fee(3))
 
 
 def test_a_replaced_consolidation_still_pays_the_wallet() -> None:
