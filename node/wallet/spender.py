@@ -427,7 +427,7 @@ class Spender:
             # Made elsewhere, or to the wallet itself: its own outputs are not among the payees.
             payees = [None] * len(places)
         return tuple(
-            self._draft_of(old, raw.inputs[0].coin_id, at, raw.outputs[at], payee)
+            self._draft_of(old, CoinId(raw.inputs[0].coin_id), at, raw.outputs[at], payee)
             for at, payee in zip(places, payees, strict=True)
         )
 
