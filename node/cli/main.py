@@ -140,6 +140,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = command_line().main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except USAGE_ERROR as error:
+        # A group without a command shows what it has. Typer keeps the class to itself.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(getattr(error, "message", str(error)))
+            return WRONG_USE
         return _fail(usage_line(error), WRONG_USE)
     except typer.Abort:
         return _fail("interrupted", FAILED)

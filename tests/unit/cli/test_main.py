@@ -47,8 +47,9 @@ def test_help_is_given_for_every_command(capsys: Capture) -> None:
     for arguments in ([], ["config"], ["config", "init"], ["config", "show"], ["config", "path"]):
         assert main.run([*arguments, "--help"]) == 0
         assert "Usage: unchained-node" in capsys.readouterr().out
-    assert main.run([]) == main.WRONG_USE
-    assert "Usage: unchained-node" in capsys.readouterr().out
+    for group in ([], ["config"], ["wallet"], ["wallet", "contract"]):
+        assert main.run(group) == main.WRONG_USE
+        assert capsys.readouterr().out.startswith(" ".join(["Usage: unchained-node", *group]))
 
 
 @pytest.mark.parametrize(
