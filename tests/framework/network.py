@@ -7,6 +7,7 @@ nodes give each other addresses of relays instead, which can cut what goes betwe
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import socket
 import threading
@@ -41,10 +42,13 @@ def address_of(key: int) -> str:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return int(holder.getsockname()[1])
+    """Return a port that nothing listens on, and that no connection of another program is given
+    before it is taken: below those that systems give by themselves."""
+    while True:
+        port = random.SystemRandom().randrange(12_000, 32_000)
+        with socket.socket() as holder, contextlib.suppress(OSError):
+            holder.bind(("127.0.0.1", port))
+            return port
 
 
 def until(

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_the_chain_by_height_and_id(shell: Shell) -> None:
     assert shell.json("chain", "params")["network"] == "reg"
     assert shell.json("chain", "supply", "1")["height"] == 1
     table = shell.run("chain", "difficulty-history", "--last", "3").stdout.splitlines()
-    assert table[0].split("\t") == ["height", "time", "n_total", "work", "target"]
+    assert table[0].split("\t") == ["height", "time", "n_total", "fees", "work", "target"]
     assert [line.split("\t")[0] for line in table[1:]] == ["1", "2", "3"]
 
 
@@ -188,12 +189,14 @@ def test_errors_say_what_to_do(shell: Shell) -> None:
 def test_without_a_node(home: NodeHome) -> None:
     shell = Shell(home)
     where = f"--network reg --data-dir {home.data_dir()}"
+    # as it was called, unless a shell finds it by its name
+    typed = "unchained-node" if shutil.which("unchained-node") else node_program()
     for command in (["status"], ["stop"], ["chain", "tip"], ["rpc", "chain.tip"]):
         assert shell.fails(*command) == (
             f"unchained-node: no node of network reg is running in {home.data_dir()}: "
-            f"start it with `unchained-node start {where}`\n"
+            f"start it with `{typed} start {where}`\n"
         )
-    assert "start it with `unchained-node start`\n" in home.run("status").stderr
+    assert f"start it with `{typed} start`\n" in home.run("status").stderr
     assert "there is no such directory" in shell.fails("chain", "export", str(home.path / "x"))
 
 

@@ -138,6 +138,8 @@ def test_forks_difficulty_and_params(running: Running) -> None:
     assert {point["target"] for point in points} == {f"{REG.target0:064x}"}
     for point in client.call("chain.difficulty_history"):
         assert point["fees"] == client.call("chain.anchor_at", [point["height"]])["fees"]
+    (genesis,) = client.call("chain.difficulty_history", {"first": 0, "last": 0})
+    assert genesis["fees"] == "0.00000000"
     params = client.call("chain.params")
     assert params["subsidy"] == "1.00000000"
     assert params["chain_id"] == REG.chain_id

@@ -450,6 +450,8 @@ def _difficulty(store: Reader, heights: range, subsidy: int) -> list[DifficultyP
 
 def _fees_at(store: Reader, height: int, anchor_id: bytes, subsidy: int) -> Amount | None:
     """Return the fees of all transfers of an anchor, from the pool before and after it."""
+    if height == 0:
+        return Amount(0)
     after, before = schema.STATE.get(store, height), schema.STATE.get(store, height - 1)
     own = schema.HISTORY.get(store, anchor_id)
     if after is None or before is None or own is None:

@@ -12,6 +12,7 @@ PROVERS = {
     "chain/chain_intake.py",  # has called the verifier
     "chain/coin_intake.py",  # has called the verifier
     "chain/service.py",  # has called the verifier
+    "chain/remains.py",  # finds them by their ids in a store that took in proven ones alone
     "sync/downloader.py",  # has called the verifier, or need not: the operator trusts the anchor
     "rpc/methods/mining.py",  # has mined it
 }

@@ -127,6 +127,7 @@ async def test_who_does_not_prove_to_be_tor_is_told_no_password_and_no_key(
     (tmp_path / ONION_KEY_NAME).write_text(f"{KEY}\n")
     file = tmp_path / "password"
     file.write_text("secret")
+    file.chmod(0o600)
     tor.methods = methods
     async with serving(tor, tmp_path, str(file)) as (door, log):
         why = (await log.until("net.no_onion_service"))["why"]
