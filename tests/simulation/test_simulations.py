@@ -36,7 +36,7 @@ there each time."""
 COMMAND = "tests.framework.simulation.command"
 
 FRESH_SCENARIOS = ("storm", "weather", "disks", "wallets", "deep", "siege", "main")
-FRESH = int(os.environ.get("UNCHAINED_FRESH_SIMULATIONS", "7"))
+FRESH = int(os.environ.get("UNCHAINED_FRESH_SIMULATIONS", "4"))
 """Simulations with seeds that nobody has seen before."""
 
 
