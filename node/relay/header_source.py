@@ -16,12 +16,12 @@ import trio
 
 from unchained.node.base.runner import Runner
 from unchained.node.base.token_bucket import KeyedTokenBuckets
+from unchained.node.base.turns import Turns
 from unchained.node.chain.queries import ChainQueries
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.peer_turns import PeerTurns
 from unchained.storage import schema
 from unchained.storage.kv import Getter, KeyValueStore
 
@@ -51,7 +51,7 @@ class HeaderSource:
         self._store = store
         self._runner = runner
         self._kept: OrderedDict[CoinId, AnchorHeader] = OrderedDict()
-        self._turns = PeerTurns(1)
+        self._turns = Turns(1)
         self._hashed = KeyedTokenBuckets(IDS_BURST, IDS_PER_S)
 
     async def headers_above(

@@ -10,11 +10,11 @@ from typing import Final, cast
 
 import msgspec
 
+from unchained.node.base.turns import Turns
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.header_source import HeaderSource
-from unchained.node.relay.peer_turns import PeerTurns
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import (
     BODIES_EXCHANGE,
@@ -44,7 +44,7 @@ def serve_chain(chain: ChainService, headers_of: HeaderSource, exchanges: Exchan
     """Let a transport answer requests for the chain. Called before it runs."""
 
     queries = chain.queries
-    places = PeerTurns(SERVED_AT_A_TIME)
+    places = Turns(SERVED_AT_A_TIME)
 
     async def headers(peer: PeerId, request: HeadersRequest) -> Headers | None:
         tip = None if request.tip == OWN_TIP else CoinId(request.tip)

@@ -4,13 +4,11 @@ addresses take turns, and whoever guesses keeps waiting for his own guesses alon
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import trio
-
+from unchained.node.base.turns import Turns
 from unchained.node.rpc.core.errors import BusyError
 
 WAITING_EACH_MAX: Final = 4
@@ -24,51 +22,24 @@ class PasswordTurns:
     """Gives turns to addresses: after one has had its check, all others that wait come first."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, deque[trio.Event]] = {}
-        self._is_taken = False
+        self._turns = Turns(1)
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
         """Hold the turn while the context lasts. Raises `BusyError` where too many of the
         address, or too many addresses, wait for theirs."""
-        if self._is_taken:
-            await self._wait(_network(address))
-        self._is_taken = True
-        try:
+        lane = _network(address)
+        if self._turns.is_full:
+            self._check_may_wait(lane)
+        async with self._turns.turn(lane):
             yield
-        finally:
-            self._pass_on()
 
-    async def _wait(self, lane: str) -> None:
-        waiting = self._lanes.get(lane)
-        if waiting is None:
-            if len(self._lanes) >= WAITING_ADDRESSES_MAX:
-                raise BusyError("passwords of too many addresses wait to be checked")
-            waiting = self._lanes[lane] = deque()
-        if len(waiting) >= WAITING_EACH_MAX:
+    def _check_may_wait(self, lane: str) -> None:
+        waiting = self._turns.waiting(lane)
+        if not waiting and self._turns.askers_waiting >= WAITING_ADDRESSES_MAX:
+            raise BusyError("passwords of too many addresses wait to be checked")
+        if waiting >= WAITING_EACH_MAX:
             raise BusyError("too many passwords of this address wait to be checked")
-        event = trio.Event()
-        waiting.append(event)
-        try:
-            await event.wait()
-        except trio.Cancelled:
-            if event.is_set():
-                self._pass_on()
-            else:
-                waiting.remove(event)
-                if not waiting:
-                    del self._lanes[lane]
-            raise
-
-    def _pass_on(self) -> None:
-        self._is_taken = bool(self._lanes)
-        if not self._lanes:
-            return
-        lane = next(iter(self._lanes))
-        waiting = self._lanes.pop(lane)
-        waiting.popleft().set()
-        if waiting:
-            self._lanes[lane] = waiting
 
 
 def _network(address: str) -> str:

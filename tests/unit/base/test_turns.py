@@ -5,11 +5,11 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from unchained.node.relay.peer_turns import PeerTurns
+from unchained.node.base.turns import Turns
 
 
 async def test_askers_take_turns_whatever_each_asks_for() -> None:
-    turns = PeerTurns(2)
+    turns = Turns(2)
     order: list[str] = []
     gate = trio.Semaphore(0)
 
@@ -36,7 +36,7 @@ async def test_askers_take_turns_whatever_each_asks_for() -> None:
 
 
 async def test_who_gives_up_keeps_no_place() -> None:
-    turns = PeerTurns(1)
+    turns = Turns(1)
     async with trio.open_nursery() as nursery, turns.turn("first"):
         for asker in ("gone", "gone", "other"):
             nursery.start_soon(wait_in, turns, asker)
@@ -48,6 +48,6 @@ async def test_who_gives_up_keeps_no_place() -> None:
     assert turns._free == 1
 
 
-async def wait_in(turns: PeerTurns, asker: str) -> None:
+async def wait_in(turns: Turns, asker: str) -> None:
     async with turns.turn(asker):
         await trio.sleep_forever()

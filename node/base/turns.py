@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 
-class PeerTurns:
+class Turns:
     """So many places: when one is free, the asker that had his turn longest ago is next."""
 
     def __init__(self, places: int) -> None:
@@ -27,6 +27,20 @@ class PeerTurns:
             yield
         finally:
             self._pass_on()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether who comes now has to wait."""
+        return not self._free
+
+    def waiting(self, asker: str) -> int:
+        """Return how many turns of an asker wait."""
+        return len(self._lanes.get(asker, ()))
+
+    @property
+    def askers_waiting(self) -> int:
+        """How many askers wait."""
+        return len(self._lanes)
 
     async def _wait(self, asker: str) -> None:
         waiting = self._lanes.setdefault(asker, deque())
