@@ -1,4 +1,4 @@
-"""Text as a terminal may have it: nothing that it would obey."""
+"""Text as a terminal may have it: nothing that it would obey, and no more than there is room for."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def json_line(value: object) -> str:
 def _escaped(sign: str) -> str:
     units = sign.encode("utf-16-be")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def ends(text: str, most: int, first: int, last: int) -> str:
+    """Return a text whole if it has at most so many characters, else its first and last ones."""
+    return text if len(text) <= most else f"{text[:first]}…{text[-last:]}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from unchained.node.base.terminal_text import harmless
+from unchained.node.base.terminal_text import ends, harmless
 from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.cli.progress import confirmations_shown
 from unchained.node.cli.questions import ask_yes
@@ -25,7 +25,7 @@ _NOT_EXPECTED: Final = frozenset({"abandoned", "replaced", "conflict", "gone"})
 
 def shortened(payee: str) -> str:
     """Return an address whole, and of a paycode, which fills a screen, the ends."""
-    return payee if len(payee) <= SHOWN_WHOLE else f"{payee[:24]}…{payee[-24:]}"
+    return ends(payee, SHOWN_WHOLE, 24, 24)
 
 
 def is_asked(yes: bool) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from unchained.node.base.terminal_text import json_line
+from unchained.node.base.terminal_text import ends, json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.tables import moment
@@ -253,8 +253,7 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shortened(payee: str) -> str:
-    half = SHOWN_PAYEE // 2
-    return payee if len(payee) <= 2 * SHOWN_PAYEE else f"{payee[:half]}…{payee[-half:]}"
+    return ends(payee, 2 * SHOWN_PAYEE, SHOWN_PAYEE // 2, SHOWN_PAYEE // 2)
 
 
 def shortest_payee(payee: Mapping[str, Any]) -> str:
@@ -262,7 +261,7 @@ def shortest_payee(payee: Mapping[str, Any]) -> str:
     name, text = payee.get("alias"), payee["payee"]
     if name:
         return str(name)
-    return text if len(text) <= ENDS else f"{text[: ENDS // 2]}…{text[-(ENDS // 2 - 1) :]}"
+    return ends(text, ENDS, ENDS // 2, ENDS // 2 - 1)
 
 
 def short_words(text: str) -> str:

@@ -28,6 +28,7 @@ from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
 from unchained.node.base.clock import Clock
 from unchained.node.base.services import describe
+from unchained.node.base.terminal_text import ends
 from unchained.node.cli.guide import Guide
 from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network
@@ -195,7 +196,7 @@ def _anchors(view: View) -> Text:
 
 def _short_payee(payee: str) -> str:
     """Return whom coins pay, an address by its ends."""
-    return payee if len(payee) <= PAYEE_SIGNS else f"{payee[:14]}…{payee[-6:]}"
+    return ends(payee, PAYEE_SIGNS, 14, 6)
 
 
 def _luck(view: View) -> Text:

@@ -4,9 +4,8 @@ A session begins by a token that was typed in, or by a link that works once and 
 reads what whoever showed the token or asked for the link may read. More than that its cookie gives
 to nobody: a browser sends it to whatever listens on another port of the same host, too (RFC 6265,
 section 8.5). The wallet's pages ask for a second secret besides, which is in their path and goes
-nowhere else. A session ends by its button, by time, or
-with the token that it was made with; sessions live in memory alone, so a restart ends them all.
-Only digests are kept of what opens them.
+nowhere else. A session ends by its button, by time, or with the token that it was made with;
+sessions live in memory alone, so a restart ends them all. Only digests are kept of what opens them.
 
 The cookie is HttpOnly and SameSite=Strict, and under TLS Secure. What changes something takes the
 session's CSRF token as well, which its pages have and other origins' pages have not: in a header,

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from tests.framework.torture.kills import Survival
-from tests.framework.torture.report import PartReport, Shown
+from tests.framework.torture.report import PartReport
 from tests.framework.torture.world import PATIENCE_S, World, world
 
 JUMPS_S = (3, -3, 60, -60, 3_600, -3_600, 86_400, -86_400, 10 * 365 * 86_400)
@@ -46,19 +46,15 @@ class ClockPart(Survival):
 
     def run(self, times: int) -> None:
         """Take each jump in turn: while the node works, then across a restart."""
-        self.begin()
-        shown = Shown(self.report.part, times)
-        for number in range(1, times + 1):
+
+        def happen(number: int) -> str:
             jump = JUMPS_S[(number - 1) // 2 % len(JUMPS_S)]
             restarts = number % 2 == 0
             name = f"{number}: {jump:+d} s {'across a restart' if restarts else 'at work'}"
             self._jump(name, jump, restarts=restarts)
-            self.look(name)
-            self.go_on(name)
-            self.count()
-            shown.show(number, name)
-            if self.is_hopeless:
-                break
+            return name
+
+        self.rounds(times, happen)
 
     def _jump(self, name: str, jump: int, *, restarts: bool) -> None:
         victim = self.world.victim

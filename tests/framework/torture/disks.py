@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.framework.torture.kills import Survival
-from tests.framework.torture.report import PartReport, Shown
+from tests.framework.torture.report import PartReport
 from tests.framework.torture.world import PATIENCE_S, World, one_line, world
 
 DISK_MIB = 48
@@ -109,9 +109,8 @@ class DiskPart(Survival):
 
     def run(self, times: int, cases: tuple[str, ...] = CASES) -> None:
         """Take each case in turn."""
-        self.begin()
-        shown = Shown(self.report.part, times)
-        for number in range(1, times + 1):
+
+        def happen(number: int) -> str:
             case = cases[(number - 1) % len(cases)]
             self.report.counts[case] += 1
             name = f"{number}: {case}"
@@ -120,12 +119,9 @@ class DiskPart(Survival):
             else:
                 self._while(name, case)
             self._disk.free()
-            self.look(name)
-            self.go_on(name)
-            self.count()
-            shown.show(number, case)
-            if self.is_hopeless:
-                break
+            return name
+
+        self.rounds(times, happen)
 
     def _take(self, case: str) -> None:
         if case.startswith("full"):

@@ -186,10 +186,19 @@ class Survival:
         self.report.counts["anchors acknowledged"] = len(self.acknowledged.anchors)
         self.report.counts["transfers acknowledged"] = len(self.acknowledged.transfers)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether there is no use in going on."""
-        return len(self.report.failures) > FAILURES_MAX
+    def rounds(self, times: int, happen: Callable[[int], str]) -> None:
+        """Let something happen to the node so many times, and see that it goes on; `happen` takes
+        the number of the round and returns what to call it."""
+        self.begin()
+        shown = Shown(self.report.part, times)
+        for number in range(1, times + 1):
+            case = happen(number)
+            self.look(case)
+            self.go_on(case)
+            self.count()
+            shown.show(number, case)
+            if len(self.report.failures) > FAILURES_MAX:
+                break  # there is no use in going on
 
 
 class KillPart(Survival):
@@ -197,16 +206,9 @@ class KillPart(Survival):
 
     def run(self, kills: int) -> None:
         """Kill the node so many times."""
-        self.begin()
-        shown = Shown(self.report.part, kills)
-        for number in range(1, kills + 1):
-            self._kill(number)
-            self.count()
-            shown.show(number, f"{len(self.acknowledged.anchors)} anchors acknowledged")
-            if self.is_hopeless:
-                break
+        self.rounds(kills, self._kill)
 
-    def _kill(self, number: int) -> None:
+    def _kill(self, number: int) -> str:
         wait_s = self.rng.uniform(0, LONGEST_S)
         load = self.load()
         load.begin()
@@ -214,9 +216,7 @@ class KillPart(Survival):
         self.world.victim.kill()
         load.end()
         self.report.counts["kills"] += 1
-        case = f"kill {number}, {wait_s * 1000:.0f} ms after the load began"
-        self.look(case)
-        self.go_on(case)
+        return f"kill {number}, {wait_s * 1000:.0f} ms after the load began"
 
 
 def run_kills(report: PartReport, kills: int) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 from tests.framework.torture.kills import Survival
-from tests.framework.torture.report import PartReport, Shown
+from tests.framework.torture.report import PartReport
 from tests.framework.torture.world import PATIENCE_S, one_line, world
 from unchained.node.rpc.client.client import ClientError, Endpoint
 from unchained.node.rpc.core.errors import RpcError
@@ -41,21 +41,17 @@ class LimitPart(Survival):
 
     def run(self, times: int) -> None:
         """Take each limit in turn."""
-        self.begin()
-        shown = Shown(self.report.part, times)
-        for number in range(1, times + 1):
+
+        def happen(number: int) -> str:
             what, much = CASES[(number - 1) % len(CASES)]
             name = f"{number}: {much} {what}"
             wrong = self.world.stop(self.world.victim)
             if wrong is not None:
                 self.fail(name, wrong)
             self._limit(name, what, much)
-            self.look(name)
-            self.go_on(name)
-            self.count()
-            shown.show(number, name)
-            if self.is_hopeless:
-                break
+            return name
+
+        self.rounds(times, happen)
 
     def _limit(self, name: str, what: str, much: int) -> None:
         victim = self.world.victim

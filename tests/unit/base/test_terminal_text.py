@@ -7,7 +7,7 @@ import io
 import msgspec
 
 from unchained.node.base.logs import JsonLines
-from unchained.node.base.terminal_text import harmless, json_line
+from unchained.node.base.terminal_text import ends, harmless, json_line
 
 
 def test_what_a_terminal_would_obey_is_never_printed() -> None:
@@ -26,3 +26,8 @@ def test_a_log_of_json_lines_holds_none_of_it_either() -> None:
     assert line.endswith("\n")
     assert line[:-1].isprintable()
     assert msgspec.json.decode(line) == event
+
+
+def test_a_long_text_is_shown_by_its_ends() -> None:
+    assert ends("twelve signs", 12, 6, 5) == "twelve signs"
+    assert ends("thirteen sign", 12, 6, 5) == "thirte… sign"
