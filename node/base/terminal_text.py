@@ -1,4 +1,4 @@
-"""Text as a terminal may have it: nothing that it would obey, and no more than there is room for."""
+"""Text as a terminal may have it: nothing that it would obey, nor more than there is room for."""
 
 from __future__ import annotations
 
