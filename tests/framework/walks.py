@@ -48,9 +48,13 @@ from unchained.node.rpc.core.dispatcher import Dispatcher
 from unchained.node.rpc.core.openrpc import registry
 from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.methods.payment import PaymentRoom
+from unchained.node.wallet import note_filter  # noqa: F401 - see below
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.records import Payee
+
+# The note filter is imported here since a node imports it once a wallet has notes to look at: the
+# first walk of a process would hold that, and no other.
 
 PARTS: Final = ("node", "miner", "storage")
 BASE: Final = (
