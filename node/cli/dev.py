@@ -259,7 +259,7 @@ def _at_dev(node: Asker) -> Asker:
 @user_text("Mine so many anchors at once.")
 def mine(
     node: Asker,
-    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
+    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000, help="So many.")] = 1,
     address: Annotated[
         str | None, typer.Option("--address", metavar="ADDRESS", help="Whom the coins pay.")
     ] = None,
@@ -278,7 +278,7 @@ def mine(
 )
 def reorg(
     node: Asker,
-    depth: Annotated[int, typer.Argument(metavar="DEPTH", min=1, max=700)] = 1,
+    depth: Annotated[int, typer.Argument(metavar="[DEPTH]", min=1, max=700, help="So many.")] = 1,
 ) -> None:
     _at_dev(node)
     height = node.call("chain.tip")["height"]
@@ -298,7 +298,9 @@ def reorg(
 
 @asking(app, "save")
 @user_text("Write the chain and the wallets into a file, which `dev --state` begins with.")
-def save(node: Asker, file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def save(
+    node: Asker, file: Annotated[Path, typer.Argument(metavar="FILE", help="A file to write.")]
+) -> None:
     from unchained.node.cli.dev_state import save as write
 
     directory = _at_dev(node).data_dir()

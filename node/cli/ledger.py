@@ -89,7 +89,7 @@ def coin_owned_by(
     node: Asker,
     owner: Annotated[str, typer.Argument(metavar="ADDRESS|LOCK", help="Whose coins.")],
     spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")] = 100,
     after: Annotated[
         str | None, typer.Option("--after", metavar="ID", help="Go on after this coin.")
     ] = None,
@@ -160,8 +160,8 @@ def mempool_list(
         str,
         typer.Option("--sort", metavar="fee_rate|time", help="The best paid or the latest first."),
     ] = "fee_rate",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
-    offset: Annotated[int, typer.Option("--offset", min=0)] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")] = 100,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Pass over the first N.")] = 0,
 ) -> None:
     found: list[dict[str, Any]] = node.call("mempool.list", sort=sort, limit=limit, offset=offset)
     node.show_rows(found, ["txid", "fee", "fee_rate", "size", "time"], "nothing waits")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.facts import miner_facts, print_facts
 from unchained.node.cli.options import about
-from unchained.node.cli.tables import print_fields, print_rows
+from unchained.node.cli.tables import print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's miner.")
 
@@ -137,8 +137,10 @@ def submit(
 @user_text("Measure the network's proof of work on the node's machine.")
 def benchmark(
     node: Asker,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=60)] = 3.0,
-    threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=60, help="For how long.")] = 3,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=64, help="On so many at once.")
+    ] = 1,
 ) -> None:
     found = node.call_with("mine.benchmark", {"seconds": seconds, "threads": threads}, seconds=90)
     node.show_fields(found)
@@ -148,7 +150,7 @@ def benchmark(
 @user_text("Mine anchors at once, on the network reg alone.")
 def generate(
     node: Asker,
-    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
+    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000, help="So many.")] = 1,
     address: AddressOption = None,
     coins: Annotated[
         int, typer.Option("--coins", min=0, max=64, help="Fresh coins mined for each anchor.")
@@ -173,11 +175,7 @@ def _show(node: Asker, found: dict[str, Any]) -> None:
     def human() -> None:
         # What to expect is a page of its own: `mine advise`.
         left_out = ("workers", "advice")
-        shown = {name: value for name, value in found.items() if name not in left_out}
-        if sys.stdout.isatty():
-            # what was found before is in the wallet
-            shown = {("found_since_start" if n == "harvest" else n): v for n, v in shown.items()}
-        print_fields(shown)
+        print_facts({n: v for n, v in found.items() if n not in left_out}, miner_facts)
         if found["workers"]:
             columns = [
                 "worker",

@@ -71,8 +71,12 @@ def disconnect(
 def ban(
     node: Asker,
     peer: PeerArgument,
-    minutes: Annotated[int, typer.Option("--minutes", min=1, max=525_600)] = 1440,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "by hand",
+    minutes: Annotated[
+        int, typer.Option("--minutes", min=1, max=525_600, help="For how long.")
+    ] = 1440,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for the list of bans.")
+    ] = "by hand",
 ) -> None:
     found = node.call("net.ban", peer=peer, minutes=minutes, reason=reason)
     node.show_rows(found, BAN_COLUMNS, "no bans")

@@ -271,6 +271,11 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
 
         Raises `SigningError` if signatures are missing.
         """
+        if lacking := self.missing():
+            signatures = "a signature is" if lacking == 1 else f"{lacking} signatures are"
+            raise SigningError(
+                f"{signatures} missing: let whoever holds another key sign it, and join the files"
+            )
         used = _used(self)
         kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
         raw = msgspec.structs.replace(self.transfer(), signatures=kept).to_bytes()

@@ -141,8 +141,8 @@ def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("payees", "terminal", "names"),
     [
-        (1, True, ["txid", "payees.payee"]),
-        (2, True, ["txid", "payees.0.payee", "payees.1.payee"]),
+        (1, True, ["txid", "payees payee"]),
+        (2, True, ["txid", "payees 0 payee", "payees 1 payee"]),
         (1, False, ["txid", "payees.0.payee"]),
     ],
 )
