@@ -137,6 +137,9 @@ def miner_facts(found: Mapping[str, Any]) -> Facts:
     """Say what the miner does, what came of it, and how it is set."""
     reasons = ", ".join(_PAUSES.get(reason, reason) for reason in found["pauses"])
     yield "miner", f"{found['status']}{f': {reasons}' if reasons else ''}"
+    if found["status"] == "off":
+        yield "hashes for a coin", f"{int(found['work']):,} on average"
+        return
     yield "on height", f"{found['height']:,}"
     yield (
         "hashes a second",

@@ -142,10 +142,10 @@ def table_lines(
         return [line for block in blocks for line in (*block, "")][:-1]
     lines = [_line(titles, widths, right, [BOLD] * len(titles))]
     for row in cells:
-        folded = [folded(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        fitted = [folded(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
         colours = [_colour(column, cell) for column, cell in zip(columns, row, strict=True)]
-        for at in range(max(len(parts) for parts in folded)):
-            parts = [parts[at] if at < len(parts) else "" for parts in folded]
+        for at in range(max(len(parts) for parts in fitted)):
+            parts = [parts[at] if at < len(parts) else "" for parts in fitted]
             lines.append(_line(parts, widths, right, colours))
     return lines
 

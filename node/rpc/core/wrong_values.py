@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from unchained.node.base.number_words import between
 
-SHOWN_CHARS_MAX: Final = 64
+REPEATED_CHARS_MAX: Final = 64
 """Characters of a text that is repeated: as many as an id has."""
 
 LARGEST_SAID: Final = 2**53
@@ -45,7 +45,7 @@ def got(value: object, *, quote: bool = True) -> str:
     if isinstance(value, str):
         if not quote:
             return "a text"
-        if len(value) > SHOWN_CHARS_MAX:
+        if len(value) > REPEATED_CHARS_MAX:
             return f"a text of {len(value)} characters"
         return repr(value) if value else "an empty one"
     if isinstance(value, list | tuple):
@@ -62,7 +62,7 @@ def in_words(failure: str, kind: Any, given: object, *, quote: bool = True) -> s
     wanted, value = _part(kind, given, path)
     unknown, missing = _UNKNOWN.fullmatch(said), _MISSING.fullmatch(said)
     if unknown is not None:
-        name = unknown[1] if len(unknown[1]) <= SHOWN_CHARS_MAX else "…"
+        name = unknown[1] if len(unknown[1]) <= REPEATED_CHARS_MAX else "…"
         return f"there is no member {name!r}, expected {_words(wanted)}{where}"
     if missing is not None:
         return f"the member {missing[1]!r} is missing, expected {_words(wanted)}{where}"

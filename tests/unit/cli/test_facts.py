@@ -129,7 +129,8 @@ def test_what_the_miner_does() -> None:
     assert shown["pauses"].startswith("on battery, while others use more than 20 percent, until")
     assert (shown["on CPUs"], shown["CPU for each"]) == ("0, 1", "50 percent")
     off = plain(MINING) | dict.fromkeys(("harvest", "settings", "machine", "backend"))
-    told(miner_facts(off | {"pauses": [], "expected_ms": None, "coins_rejected": 0}))
+    shown = told(miner_facts(off | {"status": "off", "pauses": [], "expected_ms": None}))
+    assert shown == {"miner": "off", "hashes for a coin": "8,191 on average"}
 
 
 @pytest.mark.usefixtures("terminal")

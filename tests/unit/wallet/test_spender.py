@@ -492,7 +492,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
     ):
         with pytest.raises(SigningError):
             Unsigned.from_file(raw, REG)
-    with pytest.raises(SigningError, match="not ready: CONDITION_UNMET"):
+    with pytest.raises(SigningError, match="a signature is missing"):
         unsigned.finish(REG)
     other = scene.a.wallet.spender.pay(
         [Payee(scene.b.wallet.address(), UNC // 3, b"")], Fee(1)
