@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import msgspec
@@ -50,11 +51,10 @@ def told(rows: facts.Facts) -> dict[str, str]:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A terminal of 80 columns without colours, what is printed on it captured."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns without colours."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
 
 
 def test_what_a_wallet_is() -> None:
@@ -137,9 +137,10 @@ def test_what_the_miner_does() -> None:
 def test_a_person_sees_facts_and_a_program_members(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_facts(plain(WALLET), wallet_facts)
     assert "state       open, locked" in capsys.readouterr().out
-    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     print_facts(plain(WALLET), wallet_facts)
     assert "progress.caught_up yes\n" in capsys.readouterr().out
 
