@@ -141,15 +141,15 @@ class SpendCommand:
             node.call("wallet.lock", wallet=wallet)
 
 
-def show_sent(node: Asker, sent: dict[str, Any]) -> None:
-    """Show a transfer that has been sent."""
+def show_sent(node: Asker, sent: dict[str, Any], *, told: bool = False) -> None:
+    """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
 
     def human() -> None:
         if warning := shown.pop("warning", None):
             typer.echo(f"warning: {warning}", err=True)
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not told and sent["payees"]:
             print_plan([sent | {"joins": 0}])
         print_facts(shown | {"payees": payees}, _sent_facts)
 
@@ -157,14 +157,14 @@ def show_sent(node: Asker, sent: dict[str, Any]) -> None:
 
 
 def _sent_facts(sent: Mapping[str, Any]) -> Facts:
-    """Say what became of a transfer, whose payees and fee are shown already."""
+    """Say what became of a transfer, whose payees are shown already."""
     yield "transfer", sent["txid"]
     yield "status", _STATES.get(sent["status"], sent["status"])
     if sent.get("replaces"):
         yield "in place of", sent["replaces"]
     for joined in sent["joined"]:
         yield "coins joined by", joined
-    yield "size", f"{sent['size']:,} bytes"
+    yield "fee", f"{sent['fee']} UNC, for {sent['size']:,} bytes"
 
 
 def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
@@ -175,8 +175,9 @@ def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
 
     for output in found["outputs"]:
         told = output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"])
+        called = output["alias"] or (_whom(output) == output["payee"] and output["contract"])
         notes = [
-            ("called", f"{output['alias']} here" if output["alias"] else ""),
+            ("called", f"{called} here" if called else ""),
             ("fingerprint", output["fingerprint"] if told else ""),
             ("lock", output["lock"] if told else ""),
         ]
@@ -316,7 +317,10 @@ def _carry_out(
         confirm(steps)
     sent: dict[str, Any] = spend.call(method, **asked, **more)
     if not quiet:
-        (_show_gathered if "sent" in sent else show_sent)(node, sent)
+        if "sent" in sent:
+            _show_gathered(node, sent)
+        else:
+            show_sent(node, sent, told=is_asked(yes))
     return sent
 
 

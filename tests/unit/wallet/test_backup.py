@@ -58,7 +58,7 @@ def wallet(tmp_path: Path) -> Wallet:
     AccountNames(made.store).set_name(1, "savings")
     lock = hash_time_lock(REG, made.address(), other.address(), 50)
     made.add_contract(lock.contract, 0, preimage=lock.preimage, label="the swap")
-    made.label("coin", made.store.spendable(0, 10**9)[0].coin_id, "the first")
+    made.label("coin", made.store.rows("SELECT coin_id FROM coins")[0][0], "the first")
     made.invoices.add(0, amount=UNC // 8, label="three loaves")
     chain.mine()
     purse.sync()
