@@ -64,8 +64,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    "Print the log in the data directory, the oldest file first; with --anchor, "
-    "--coin, --transfer or --peer what it tells of one of these."
+    "Print the log in the data directory, the oldest file first. With --anchor, --coin, "
+    "--transfer or --peer only what it tells of one of these."
 )
 def logs(
     network: NetworkOption = None,
