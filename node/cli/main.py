@@ -1,6 +1,6 @@
 """``unchained-node``: the commands, their exit codes, and errors of one line.
 
-Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
+Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use; `doctor` has one more.
 """
 
 from __future__ import annotations
