@@ -38,7 +38,7 @@ def new(
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
     account: Annotated[
-        int, typer.Option("--account", min=0, max=2**32 - 1, help="Its number.")
+        int, typer.Option("--account", min=0, max=2**32 - 1, help="Number of the account.")
     ] = 0,
     json: JsonOption = False,
 ) -> None:
