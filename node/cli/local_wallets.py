@@ -129,7 +129,8 @@ class LocalWallets:
                     damaged = error
         if damaged is not None:
             raise damaged
-        if method == "wallet.restore" and isinstance(params, dict) and params.get("birth_height"):
+        restoring = method in ("wallet.restore", "wallet.check_new")
+        if restoring and isinstance(params, dict) and params.get("birth_height"):
             raise CommandFailedError(
                 "no node runs here to say whether the chain has reached that height: leave "
                 "--birth-height out"
