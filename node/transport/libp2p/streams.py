@@ -377,6 +377,6 @@ def _line(text: str) -> bytes:
 
 async def _read_line(stream: Bytes) -> str:
     data = await stream.read(await read_varint(stream, LINE_BYTES_MAX))
-    if not data.endswith(b"\n") or not data.isascii():
-        raise StreamFaultError("a line without its end")
+    if data.find(b"\n") != len(data) - 1 or not data.isascii():
+        raise StreamFaultError("not one line")
     return data[:-1].decode()
