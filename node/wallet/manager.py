@@ -166,13 +166,27 @@ class WalletManager(WalletSender):
     ) -> Outgoing:
         """Take what a hash-time-lock holds, by its preimage; near the height of the refund pay to
         be first. Its `warning` says how near that is."""
+        entry = self._entry(name)
+        await entry.keep_up_to(self._link.tip.next_event)
+        return await self._claim(entry, lock, fee, preimage=preimage, coins=coins)
+
+    async def _claim(
+        self,
+        entry: OpenWallet,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
+        waits: bool = True,
+    ) -> Outgoing:
         chosen = fee or await self.fee()
-        rivals = await self.call(name, lambda wallet: rivals_at(wallet.store, lock))
+        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock))
         bids = await self._link.waiting(rivals.txids)
         rivals = msgspec.structs.replace(rivals, bids=bids)
         urgent_rate = await self._link.fee_rate(1)
         return await self._send_one(
-            name,
+            entry.wallet.name,
             lambda wallet: wallet.claim(
                 lock,
                 chosen,
@@ -181,6 +195,7 @@ class WalletManager(WalletSender):
                 rivals=rivals,
                 urgent_rate=urgent_rate,
             ),
+            waits=waits,
         )
 
     async def _tend(self, entry: OpenWallet) -> None:
@@ -196,7 +211,8 @@ class WalletManager(WalletSender):
         try:
             for txid, lock in await self._on(entry, lambda opened: driven_out(opened.store)):
                 try:
-                    await self.claim(name, lock)
+                    # by the task that reads the chain: it cannot wait for itself
+                    await self._claim(entry, lock, waits=False)
                 except (
                     WalletLockedError,
                     SpendingError,

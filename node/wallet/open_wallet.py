@@ -27,6 +27,9 @@ class OpenWallet:
         self.progress: ScanProgress | None = None
         self.caught_up = trio.Event()
         """Set once it has known all that the chain does, and when it is closed."""
+        self.read_to = Watch(-1)
+        """The chain's `next_event` before which it has read everything; set anew when it fails and
+        when it is closed."""
         self.failure = ""
         self.retry_at = -math.inf
         self.rebroadcast_at = -math.inf
@@ -46,3 +49,13 @@ class OpenWallet:
         """Wake whoever follows its log, if there is something new."""
         if self.last_event != self.news.value:
             self.news.set(self.last_event)
+
+    def keeps_up_to(self, next_event: int) -> bool:
+        """Whether nobody need wait for it to read what the chain had before that event: it has, or
+        it is far behind or cannot be read, and whoever waited would wait for long."""
+        behind = self.progress is None or not self.progress.caught_up or bool(self.failure)
+        return behind or self.read_to.value >= next_event
+
+    async def keep_up_to(self, next_event: int) -> None:
+        """Wait until it has read what the chain had before that event; not if it is far behind."""
+        await self.read_to.wait_for(lambda _: self.keeps_up_to(next_event))

@@ -187,9 +187,10 @@ class WalletFollower:
         entries = [entry for entry in self._open.values() if self._is_due(entry)]
         if not entries:
             return False
+        next_event = self._link.tip.next_event
         view = await self._runner.run(self._link.snapshot)
         try:
-            steps = [await self._advance(entry, view) for entry in entries]
+            steps = [await self._advance(entry, view, next_event) for entry in entries]
         finally:
             view.close()
         return any(step is not None and step.more for step in steps)
@@ -197,7 +198,7 @@ class WalletFollower:
     def _is_due(self, entry: OpenWallet) -> bool:
         return not entry.failure or trio.current_time() >= entry.retry_at
 
-    async def _advance(self, entry: OpenWallet, view: Snapshot) -> ScanStep | None:
+    async def _advance(self, entry: OpenWallet, view: Snapshot, next_event: int) -> ScanStep | None:
         wallet = entry.wallet
         async with entry.turn:
             if self._open.get(wallet.name) is not entry:
@@ -208,12 +209,14 @@ class WalletFollower:
                 entry.failure = str(error)
                 can_pass = isinstance(error, StoreUnavailableError)
                 entry.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
+                entry.read_to.set(entry.read_to.value)
                 self._log.error("wallet.not_followed", wallet=wallet.name, why=str(error))
                 return None
         entry.failure = ""
         entry.progress = step.progress
         if step.progress.caught_up:
             entry.caught_up.set()
+            entry.read_to.set(next_event)
         entry.tell()
         self._anchors += step.anchors
         self._touched += len(step.touched)
@@ -360,6 +363,7 @@ class WalletFollower:
                 entry.wallet.close()
                 entry.news.set(entry.last_event)
                 entry.caught_up.set()
+                entry.read_to.set(self._link.tip.next_event)
                 self.names.set(frozenset(self._open))
 
     def _entry(self, name: str) -> OpenWallet:
@@ -383,16 +387,21 @@ class WalletFollower:
         return self._entry(name).wallet
 
     async def call(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)``, done in a worker thread when no other work on it is.
+        """Return ``work(wallet)``, done in a worker thread when no other work on it is, and when
+        the wallet has read what the chain had as this was called.
 
         Raises `NoSuchWalletError` and what the work raises.
         """
-        return await self._on(self._entry(name), work)
+        entry = self._entry(name)
+        await entry.keep_up_to(self._link.tip.next_event)
+        return await self._on(entry, work)
 
     async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
         """Return ``work(wallet)`` as `call` does; the work reads or changes history or invoices:
         they are as they stand when it begins, and what it changes is logged before this returns."""
-        return await self._changed(self._entry(name), work)
+        entry = self._entry(name)
+        await entry.keep_up_to(self._link.tip.next_event)
+        return await self._changed(entry, work)
 
     async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         now_ms = self._clock.now_ms()

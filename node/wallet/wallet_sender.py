@@ -4,7 +4,7 @@ the mempool."""
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -140,7 +140,7 @@ class WalletSender(WalletKeeper):
         async with self._sending(name) as entry:
             for noted in await self._on(entry, lambda wallet: carry_out(wallet, order, now_ms)):
                 try:
-                    sent.append(await self._submit(name, noted))
+                    sent.append(await self._submit(entry, noted))
                 except TransferRefusedError as refusal:
                     error = refusal
                     refused.append(RefusedTransfer(noted.outgoing.txid, refusal.rule, str(refusal)))
@@ -169,7 +169,7 @@ class WalletSender(WalletKeeper):
             return wallet.abandon(txid)
 
         entry = self._entry(name)
-        async with entry.sending:
+        async with self._present(entry):
             return await self._changed(entry, work)
 
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
@@ -185,26 +185,57 @@ class WalletSender(WalletKeeper):
             return note_signed(wallet, merge_files(files, self.network), now_ms)
 
         async with self._sending(name) as entry:
-            return await self._submit(name, await self._on(entry, record))
+            return await self._submit(entry, await self._on(entry, record))
 
     @asynccontextmanager
-    async def _sending(self, name: str) -> AsyncIterator[OpenWallet]:
-        """Be the only one who sends from a wallet. What was noted and not sent, since the caller
-        gave up, is sent again at once."""
+    async def _sending(self, name: str, *, waits: bool = True) -> AsyncIterator[OpenWallet]:
+        """Be the only one who sends from a wallet, of one that has read the present chain if this
+        `waits`. What was noted and not sent, since the caller gave up, is sent again at once."""
         entry = self._entry(name)
-        async with entry.sending:
+        async with self._present(entry) if waits else entry.sending:
             try:
                 yield entry
             except trio.Cancelled:
                 self._hurry(entry)
                 raise
 
+    @asynccontextmanager
+    async def _present(self, entry: OpenWallet) -> AsyncIterator[None]:
+        """Hold the right to send from a wallet that has read what the chain has by then. It is not
+        held while that is waited for: the service that reads sends as well."""
+        while True:
+            await entry.keep_up_to(self._link.tip.next_event)
+            async with entry.sending:
+                if entry.keeps_up_to(self._link.tip.next_event):
+                    yield
+                    return
+
     def _hurry(self, entry: OpenWallet) -> None:
         """Have sent at once what the mempool does not have."""
         entry.rebroadcast_at = -math.inf
         self._wake.set()
 
-    async def _send_one(self, name: str, make: Callable[[Wallet], Prepared]) -> Outgoing:
+    async def _on_present_chain(
+        self,
+        name: str,
+        send: Callable[[OpenWallet], Awaitable[Outgoing]],
+        *,
+        waits: bool = True,
+    ) -> Outgoing:
+        """Return what `send` does. What the node has refused is sent anew if the chain has gone on
+        meanwhile: its coins were chosen by what is no longer so."""
+        while True:
+            async with self._sending(name, waits=waits) as entry:
+                tip = self._link.tip.id
+                try:
+                    return await send(entry)
+                except TransferRefusedError:
+                    if self._link.tip.id == tip:
+                        raise
+
+    async def _send_one(
+        self, name: str, make: Callable[[Wallet], Prepared], *, waits: bool = True
+    ) -> Outgoing:
         """Make, sign and note a transfer in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
 
@@ -212,8 +243,10 @@ class WalletSender(WalletKeeper):
             with wallet.store.transaction():
                 return note(wallet, make(wallet), now_ms)
 
-        async with self._sending(name) as entry:
-            return await self._submit(name, await self._on(entry, work))
+        async def send(entry: OpenWallet) -> Outgoing:
+            return await self._submit(entry, await self._on(entry, work))
+
+        return await self._on_present_chain(name, send, waits=waits)
 
     async def _dispatch(
         self, name: str, order: SpendingOrder, request: Request | None = None
@@ -225,45 +258,51 @@ class WalletSender(WalletKeeper):
             known = None if request is None else made_before(wallet, request)
             return ([], known) if known else (carry_out(wallet, order, now_ms, request), None)
 
-        async with self._sending(name) as entry:
+        async def send(entry: OpenWallet) -> Outgoing:
             noted, known = await self._on(entry, work)
             if known is not None:
                 # in case that whoever asked first gave up before it was sent
                 self._hurry(entry)
                 return known
-            sent = []
-            for at, step in enumerate(noted):
-                try:
-                    sent.append(await self._submit(name, step))
-                except TransferRefusedError:
-                    # what builds on the one that was refused is not sent
-                    for unsent in reversed(noted[at + 1 :]):
-                        await self._forget(entry, unsent.outgoing.txid)
-                    raise
+            return await self._submit_all(entry, noted)
+
+        return await self._on_present_chain(name, send)
+
+    async def _submit_all(self, entry: OpenWallet, noted: Sequence[Noted]) -> Outgoing:
+        """Send transfers of which each may spend what those before bring; return the last."""
+        sent = []
+        for at, step in enumerate(noted):
+            try:
+                sent.append(await self._submit(entry, step))
+            except TransferRefusedError:
+                # what builds on the one that was refused is not sent
+                for unsent in reversed(noted[at + 1 :]):
+                    await self._forget(entry, unsent.outgoing.txid)
+                raise
         *joined, outgoing = sent
         txids = tuple(step.txid for step in joined)
         return msgspec.structs.replace(outgoing, joined=txids)
 
-    async def _submit(self, name: str, noted: Noted) -> Outgoing:
+    async def _submit(self, entry: OpenWallet, noted: Noted) -> Outgoing:
         outgoing = noted.outgoing
         try:
             is_new = await self._link.submit(noted.proven)
         except TransferRefusedError:
             self.refused += 1
             if not noted.is_known:
-                await self._forget(self._entry(name), outgoing.txid)
+                await self._forget(entry, outgoing.txid)
             raise
         spending.note_sent(outgoing.txid)
         if not is_new and (height := await self._runner.run(self._included_at, outgoing.txid)):
             # sent by somebody else long ago: no anchor that is still to be read includes it
-            await self.call(name, lambda wallet: wallet.store.include(outgoing.txid, height))
+            await self._on(entry, lambda wallet: wallet.store.include(outgoing.txid, height))
             return msgspec.structs.replace(outgoing, height=height)
         if noted.is_known:
-            outgoing = await self.call(name, lambda wallet: note_again(wallet, noted))
+            outgoing = await self._on(entry, lambda wallet: note_again(wallet, noted))
         self.sent += 1
         self._log.info(
             "wallet.sent",
-            wallet=name,
+            wallet=entry.wallet.name,
             txid=outgoing.txid.hex(),
             fee=outgoing.fee,
             size=outgoing.size,

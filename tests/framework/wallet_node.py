@@ -125,16 +125,17 @@ class WalletNode:
             time_ms = max(self.clock.now_ms(), template.parent_time + 1)
             anchor = self._anchor(template, payout(template.parent, time_ms), time_ms)
             self.mined.append(Package(anchor, template.body, {}, {}))
-            await self._take(self.mined[-1])
+            await self.take(self.mined[-1])
         await self.settle()
 
     async def hear(self, packages: list[Package]) -> None:
         """Take in anchors that another node has mined."""
         for package in packages:
-            await self._take(package)
+            await self.take(package)
         await self.settle()
 
-    async def _take(self, package: Package) -> None:
+    async def take(self, package: Package) -> None:
+        """Take in one anchor, and wait for nothing else."""
         await self.chain.submit_coin(ProvenCoin(package.anchor))
         await self.chain.submit_package(package)
 

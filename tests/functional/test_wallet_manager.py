@@ -15,7 +15,8 @@ import trio.testing
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.runner import InlineRunner, ThreadRunner
+from unchained.node.chain.results import Package
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
@@ -271,6 +272,40 @@ async def test_payments_at_once_spend_each_others_change(tmp_path: Path) -> None
         assert await balance(node, "b") == 20 * UNC // 100
 
 
+class SlowRunner(InlineRunner):
+    """Does work that takes time while it `is_slow`."""
+
+    is_slow = False
+
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self.is_slow:
+            await trio.sleep(1)
+        return await super().run(work, *args)
+
+
+async def test_what_is_asked_or_sent_right_after_an_anchor_knows_of_it(tmp_path: Path) -> None:
+    runner = SlowRunner()
+    here = WalletNode(REG, tmp_path / "here", MemoryStore(), runner)
+    there = wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        await wallet(here, "a", 1)
+        await there.hear(here.mined)
+        await here.mine(2, "a")
+        await there.mine(3)
+        a = here.wallets.wallet("a")
+        # two anchors are as many as it has, and either may be chosen; three are more
+        await here.hear(there.mined[:1])
+        runner.is_slow = True
+        for package in there.mined[1:]:
+            await here.take(package)
+        # two of its coins are gone now, and the wallet has not had the time to read that
+        with pytest.raises(InsufficientFundsError):
+            await here.wallets.send("a", [Payee(a.paycode(), 3 * UNC // 2, b"")], Fee(1))
+        assert (await here.wallets.call("a", Wallet.balance)).on_chain == UNC
+        sent = await here.wallets.send("a", [Payee(a.paycode(), UNC // 2, b"")])
+        assert a.store.outgoing(sent.txid).state is OutgoingState.WAITING
+
+
 async def test_what_a_sweep_has_chosen_nobody_else_spends(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         await wallet(node, "a", 8)
@@ -340,6 +375,44 @@ class Refuses:
 
     async def fee_rate(self, target: int) -> int:
         return await self._link.fee_rate(target)
+
+
+class Overtaken(Refuses):
+    """A link on which anchors come before the first transfer."""
+
+    def __init__(self, node: WalletNode, packages: list[Package]) -> None:
+        super().__init__(node.wallets._link, 10)
+        self._node = node
+        self._packages = packages
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        packages, self._packages = self._packages, []
+        for package in packages:
+            await self._node.take(package)
+        return await super().submit(transfer)
+
+
+async def test_what_a_reorganisation_overtakes_is_chosen_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        words = await wallet(here, "a", 1)
+        await there.hear(here.mined)
+        await there.wallets.create("a", "pass", mnemonic=words)
+        await here.mine(2, "a")
+        await there.mine(3, "a")
+        # two anchors are as many as it has, and either may be chosen; three are more
+        await here.hear(there.mined[:1])
+        a = here.wallets.wallet("a")
+        monkeypatch.setattr(here.wallets, "_link", Overtaken(here, there.mined[1:]))
+        # takes two coins, of which at least one is gone by the time that it is sent
+        sent = await here.wallets.send("a", [Payee(a.paycode(), 3 * UNC // 2, b"")], Fee(1))
+        assert a.store.outgoing(sent.txid).state is OutgoingState.WAITING
+        assert here.chain.status.value.tip == there.chain.status.value.tip
+        assert here.wallets.statistics().refused == 1
+        await here.settle()
+        assert a.store.unheard() == []
 
 
 async def test_what_is_on_the_chain_is_not_sent_again(tmp_path: Path) -> None:
