@@ -252,7 +252,8 @@ class LevelStore(_LevelReader):
                 max_open_files=options.open_files,
                 max_file_size=options.file_size,
                 bloom_filter_bits=options.bloom_bits,
-                compression="snappy",
+                # hashes, keys and signatures do not get smaller: it would only take time
+                compression=None,
             )
         super().__init__(self._db, gate)
         self._writing = threading.Lock()

@@ -38,9 +38,8 @@ class DirectoryLock:
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).strip().decode("ascii", "replace")
+            who = _holder(fd)
             os.close(fd)
-            who = f"process {holder}" if holder.isdecimal() else "another process"
             raise StoreLockedError(
                 f"{directory}: in use by {who}: stop it, or name another --data-dir",
                 path=directory,
@@ -59,19 +58,30 @@ class DirectoryLock:
 
 def is_held(directory: Path) -> bool:
     """Return whether some process holds a directory's lock, which is left as it is."""
+    return holder_of(directory) is not None
+
+
+def holder_of(directory: Path) -> str | None:
+    """Return who holds a directory's lock, `process 123` where it has said so; None if nobody does.
+    The lock is left as it is."""
     try:
         fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return _holder(fd)
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
-    return False
+    return None
+
+
+def _holder(fd: int) -> str:
+    pid = os.pread(fd, 32, 0).strip().decode("ascii", "replace")
+    return f"process {pid}" if pid.isdecimal() else "another process"
 
 
 def os_failure(error: OSError, path: Path) -> StoreError:

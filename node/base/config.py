@@ -6,6 +6,7 @@ The commented file, the documentation and the help of the command line are made 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
@@ -16,9 +17,7 @@ from unchained.node.base.ports import AUTO
 ENV_PREFIX = "UNCHAINED_"
 
 Network = Literal["main", "test", "local", "reg"]
-
 PageAccess = Literal["loopback", "token", "off"]
-
 HostPort = r"^(auto|(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5}|auto))$"
 
 
@@ -426,7 +425,8 @@ def phrase(kind: inspect.Type, extra: Mapping[str, object] | None = None) -> str
             return f"a {extra['expected']}" if extra else "text"
 
 
-def declared_keys() -> dict[str, Key]:
+@cache
+def declared_keys() -> Mapping[str, Key]:
     """Return every setting in the order in which it is documented."""
     keys: dict[str, Key] = {}
     for section, (kind_of_section, _) in _sections().items():

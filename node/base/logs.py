@@ -167,12 +167,15 @@ _HIDDEN = frozenset({"time", "level", "event", "task", "service", "traceback"})
 def event_line(event: Event) -> Text:
     """Return one coloured line for an event, for people."""
     level = str(event["level"])
+    # A failure that ends the node is the process's last line on stderr: here it would stand twice.
+    is_said = event["event"] == "node.stopped" and "traceback" in event
+    hidden = _HIDDEN | {"error"} if is_said else _HIDDEN
     line = Text()
     line.append(f"{event['time']!s:.19} ".replace("T", " "), "dim")
     line.append(f"{level:8}", _STYLES.get(level, ""))
     line.append(f" {event['event']!s:20}", "bold")
     for name, value in event.items():
-        if name not in _HIDDEN:
+        if name not in hidden:
             line.append(f" {name}=", "cyan")
             # Control characters of others, such as a peer's version string, stay harmless.
             line.append(harmless(str(value)))

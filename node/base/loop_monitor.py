@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 import trio
@@ -15,11 +16,15 @@ from unchained.node.base.user_text import user_text
 
 BLOCKING_S = 0.050
 """A task step that takes longer than this holds up mining jobs, peers and the terminal."""
+MARK_S = 0.010
 QUIET_S = 10.0
 """At most one warning in this time; what happened meanwhile is counted and logged with the next."""
 MAX_NAMES = 64
 """Tasks counted by name; those beyond are counted as `OTHERS`."""
 OTHERS = "others"
+WAITING = "waiting"
+"""Steps of any task that took too long but worked less: the machine or another thread of the
+process let them wait, or a call in them did."""
 SLOW_STEPS_KEPT = 32
 """The newest steps that held the loop too long, kept to be looked at."""
 
@@ -32,11 +37,37 @@ class BlockingTask(msgspec.Struct, frozen=True, gc=False):
     longest_ms: float
 
 
-@user_text("One step that held the loop too long, and how long ago it ended, in seconds.")
+@user_text(
+    "One step that took too long, for how much of that time the loop's thread was on a processor, "
+    "and how long ago it ended, in seconds."
+)
 class SlowStep(msgspec.Struct, frozen=True, gc=False):  # noqa: D101 - user_text
     task: str
     ms: float
+    cpu_ms: float
     ago_s: float
+
+
+class StepClock(Protocol):
+    """What steps are measured by, in seconds."""
+
+    def monotonic(self) -> float:
+        """Return real time, also where Trio's own clock is virtual."""
+
+    def processor(self) -> float:
+        """Return how long the calling thread has been on a processor."""
+
+
+class SystemStepClock:
+    """The clocks of the system."""
+
+    def monotonic(self) -> float:
+        """Return real time."""
+        return time.perf_counter()
+
+    def processor(self) -> float:
+        """Return how long the calling thread has been on a processor."""
+        return time.thread_time()
 
 
 class LoopStatistics(msgspec.Struct, frozen=True):
@@ -46,7 +77,7 @@ class LoopStatistics(msgspec.Struct, frozen=True):
     blocking_steps: int
     longest_ms: float
     tasks: tuple[BlockingTask, ...]
-    """By number of such steps, most first."""
+    """By number of such steps, most first; those of `WAITING` together."""
     steps: int
     turns: LatencyStatistics
     steps_by_task: Mapping[str, int]
@@ -58,7 +89,9 @@ class LoopStatistics(msgspec.Struct, frozen=True):
 class LoopMonitor(trio.abc.Instrument):
     """A Trio instrument that counts, and warns of, steps longer than `limit_s` seconds.
 
-    `monotonic` gives seconds of real time, also where Trio's own clock is virtual.
+    A step is at fault only for the time that its thread was on a processor. To read that is a call
+    of the system, so it is done when a turn begins, and not more often than every `MARK_S`: a step
+    may be said to have worked for so much more than it did.
     """
 
     def __init__(
@@ -66,20 +99,24 @@ class LoopMonitor(trio.abc.Instrument):
         log: FilteringBoundLogger,
         *,
         limit_s: float = BLOCKING_S,
-        monotonic: Callable[[], float] = time.perf_counter,
+        clock: StepClock | None = None,
     ) -> None:
+        clock = SystemStepClock() if clock is None else clock
         self._log = log
         self._limit_s = limit_s
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
+        self._processor = clock.processor
+        self._worked: float | None = None
+        self._marked = float("-inf")
         self._began: float | None = None
         self._woke: float | None = None
         self._tasks: dict[str, BlockingTask] = {}
         self._all_steps = self._steps = 0
         self._longest_ms = 0.0
         self._turns = Latency()
-        self._slow: deque[tuple[str, float, float]] = deque(maxlen=SLOW_STEPS_KEPT)
-        self._quiet_until = float("-inf")
-        self._untold = 0
+        self._slow: deque[tuple[str, float, float, float]] = deque(maxlen=SLOW_STEPS_KEPT)
+        self._quiet_until = {"loop.blocked": float("-inf"), "loop.waited": float("-inf")}
+        self._untold = dict.fromkeys(self._quiet_until, 0)
         self._born: dict[trio.lowlevel.Task, float] = {}
         self._paused: dict[trio.lowlevel.Task, float] = {}
 
@@ -104,30 +141,56 @@ class LoopMonitor(trio.abc.Instrument):
             self._paused[task] = ended
         # A step that was under way when this came to watch has no beginning.
         if self._began is not None and ended - self._began > self._limit_s:
-            self._count(task.name, (ended - self._began) * 1000, ended)
+            self._note(task.name, ended - self._began, ended)
 
     def after_io_wait(self, timeout: float) -> None:
         """Note when a turn of the loop begins."""
         self._woke = self._monotonic()
+        if self._woke - self._marked >= MARK_S:
+            self._marked = self._woke
+            self._worked = self._processor()
 
     def before_io_wait(self, timeout: float) -> None:
         """Count the turn."""
         if self._woke is not None:
             self._turns.note(self._monotonic() - self._woke)
 
-    def _count(self, task: str, took_ms: float, ended: float) -> None:
+    def _note(self, task: str, took_s: float, ended: float) -> None:
+        worked = self._processor()
+        worked_s = took_s if self._worked is None else min(took_s, worked - self._worked)
+        # what follows has no part in what this step worked
+        self._worked, self._marked = worked, ended
+        self._slow.appendleft((task, took_s * 1000, worked_s * 1000, ended))
+        is_at_fault = worked_s > self._limit_s
+        self._count(task if is_at_fault else WAITING, took_s * 1000)
+        self._say(task, took_s, worked_s, ended, is_at_fault=is_at_fault)
+
+    def _count(self, task: str, took_ms: float) -> None:
         name = task if task in self._tasks or len(self._tasks) < MAX_NAMES else OTHERS
         known = self._tasks.get(name, BlockingTask(name, 0, 0.0))
         self._tasks[name] = BlockingTask(name, known.steps + 1, max(known.longest_ms, took_ms))
         self._steps += 1
         self._longest_ms = max(self._longest_ms, took_ms)
-        self._slow.appendleft((task, took_ms, ended))
-        if ended < self._quiet_until:
-            self._untold += 1
+
+    def _say(
+        self, task: str, took_s: float, worked_s: float, ended: float, *, is_at_fault: bool
+    ) -> None:
+        event = "loop.blocked" if is_at_fault else "loop.waited"
+        if ended < self._quiet_until[event]:
+            self._untold[event] += 1
             return
-        self._log.warning("loop.blocked", task=task, ms=round(took_ms), untold=self._untold)
-        self._quiet_until = ended + QUIET_S
-        self._untold = 0
+        fields = {
+            "task": task,
+            "ms": round(took_s * 1000),
+            "cpu_ms": round(worked_s * 1000),
+            "untold": self._untold[event],
+        }
+        if is_at_fault:
+            self._log.warning("loop.blocked", **fields)
+        else:
+            self._log.info("loop.waited", **fields)
+        self._quiet_until[event] = ended + QUIET_S
+        self._untold[event] = 0
 
     def age_s(self, task: trio.lowlevel.Task) -> float | None:
         """Return how long a task is there, in seconds; None for one that was there before."""
@@ -150,5 +213,7 @@ class LoopMonitor(trio.abc.Instrument):
             steps=self._all_steps,
             turns=self._turns.statistics(),
             steps_by_task={task.name: task.steps for task in self._tasks.values()},
-            slow=tuple(SlowStep(task, ms, now - ended) for task, ms, ended in self._slow),
+            slow=tuple(
+                SlowStep(task, ms, cpu_ms, now - ended) for task, ms, cpu_ms, ended in self._slow
+            ),
         )

@@ -146,8 +146,3 @@ class Changes(msgspec.Struct):
     counted: list[CountedAnchor] = msgspec.field(default_factory=list)
     barren: list[CoinId] = msgspec.field(default_factory=list)
     refused: ReorgRefused | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing happened."""
-        return self == Changes(self.first_event)

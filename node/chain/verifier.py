@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import trio
 
@@ -14,13 +15,17 @@ from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     ValidatedTransfer,
-    validate_decoded,
-    validate_transfer,
+    validate_decoded_unsigned,
+    validate_signatures,
+    validate_unsigned,
 )
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Wid
+
+DECODED_AT_ONCE: Final = 32
+"""Transfers that are decoded and checked before their signatures are: about a millisecond."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -76,17 +81,39 @@ class Verifier:
         def validate(
             share: Sequence[tuple[Wid, bytes | SizedTransfer]],
         ) -> list[tuple[Wid, ValidatedTransfer]]:
-            return [(wid, self._validated(wid, transfer)) for wid, transfer in share]
+            return [
+                found
+                for at in range(0, len(share), DECODED_AT_ONCE)
+                for found in self._validated(share[at : at + DECODED_AT_ONCE])
+            ]
 
         self.transfers += len(transfers)
         shares = await self._share_out(validate, transfers)
         return {wid: found for share in shares for wid, found in share}
 
-    def _validated(self, wid: Wid, transfer: bytes | SizedTransfer) -> ValidatedTransfer:
-        with self.transfer_latency.measured():
-            if isinstance(transfer, SizedTransfer):
-                return validate_decoded(transfer, self._network)
-            return validate_transfer(transfer, self._network, wid)
+    def _validated(
+        self, transfers: Sequence[tuple[Wid, bytes | SizedTransfer]]
+    ) -> list[tuple[Wid, ValidatedTransfer]]:
+        # Signatures throw the interpreter out of the processor's caches. So all else comes first,
+        # for some transfers at once.
+        began = time.perf_counter()
+        unsigned = [
+            (
+                wid,
+                validate_decoded_unsigned(transfer, self._network)
+                if isinstance(transfer, SizedTransfer)
+                else validate_unsigned(transfer, self._network, wid),
+            )
+            for wid, transfer in transfers
+        ]
+        share_s = (time.perf_counter() - began) / len(transfers)
+        validated = []
+        for wid, found in unsigned:
+            began = time.perf_counter()
+            signed = validate_signatures(found) if isinstance(found, SizedTransfer) else found
+            self.transfer_latency.note(share_s + time.perf_counter() - began)
+            validated.append((wid, signed))
+        return validated
 
     def _bad_mixes(self, coins: Sequence[Coin]) -> Iterator[tuple[Coin, BadMixError]]:
         for coin in coins:

@@ -140,7 +140,7 @@ class ChainWriter:
                 if _failure_of(operation.result) is not None:
                     break
                 step = self._core.take_changes()
-                if not step.is_empty:
+                if step != Changes(step.first_event):
                     steps.append(step)
             return steps, self._core.status(now_ms)
 

@@ -68,7 +68,11 @@ def give_advice(
     seconds: Annotated[
         float,
         typer.Option(
-            "--seconds", metavar="S", min=0.1, max=600, help="How long to measure this machine."
+            "--seconds",
+            metavar="S",
+            min=0.1,
+            max=600,
+            help="How many seconds to measure this machine.",
         ),
     ] = 3.0,
     config: ConfigFileOption = None,

@@ -66,7 +66,9 @@ def measure_pow(
     ] = None,
     seconds: Annotated[
         float,
-        typer.Option("--seconds", metavar="S", min=0.1, max=3600, help="How long to measure."),
+        typer.Option(
+            "--seconds", metavar="S", min=0.1, max=3600, help="How many seconds to measure."
+        ),
     ] = 10.0,
     json: JsonOption = False,
 ) -> None:

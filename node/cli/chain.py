@@ -85,7 +85,9 @@ def params(node: Asker) -> None:
 @user_text("Show how much there is, at the tip or after the anchor at a height.")
 def supply(
     node: Asker,
-    height: Annotated[int | None, typer.Argument(metavar="[HEIGHT]", min=0)] = None,
+    height: Annotated[
+        int | None, typer.Argument(metavar="[HEIGHT]", min=0, help="Default: the tip.")
+    ] = None,
 ) -> None:
     node.show_fields(node.call("chain.supply", height=height))
 
@@ -94,9 +96,12 @@ def supply(
 @user_text("Show target, time and fees of the main chain's anchors.")
 def difficulty_history(
     node: Asker,
-    first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0)] = 1,
-    last: Annotated[int | None, typer.Option("--last", metavar="HEIGHT", min=0)] = None,
-    step: Annotated[int, typer.Option("--step", min=1, help="Every so many anchors.")] = 1,
+    first: Annotated[int, typer.Option("--first", metavar="HEIGHT", min=0, help="From here.")] = 1,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", metavar="HEIGHT", min=0, help="To here; default: the tip."),
+    ] = None,
+    step: Annotated[int, typer.Option("--step", min=1, help="Show every Nth anchor.")] = 1,
 ) -> None:
     found = node.call("chain.difficulty_history", first=first, last=last, step=step)
     node.show_rows(found, ["height", "time", "n_total", "fees", "work", "target"], "no anchors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -74,11 +75,15 @@ def dev(
     interval: Annotated[
         float | None,
         typer.Option(
-            "--interval", metavar="SECONDS", min=0.05, max=86_400, help="An anchor so often."
+            "--interval",
+            metavar="SECONDS",
+            min=0.05,
+            max=86_400,
+            help="Mine an anchor every so many seconds.",
         ),
     ] = None,
     on_demand: Annotated[
-        bool, typer.Option("--on-demand", help="Anchors by `dev mine` alone.")
+        bool, typer.Option("--on-demand", help="Mine only when `dev mine` asks for it.")
     ] = False,
     state: Annotated[
         Path | None,
@@ -97,6 +102,7 @@ def dev(
     if interval is not None and on_demand:
         raise typer.BadParameter("--interval and --on-demand exclude one another")
     from unchained.node.cli import dev_state
+    from unchained.node.cli.already_running import refuse_if_running
     from unchained.node.cli.start import run_until_stopped
     from unchained.storage.open import STORE_NAME
 
@@ -110,9 +116,7 @@ def dev(
         "rpc.listen": ("--rpc-listen", rpc_listen),
     }
     settings = settings_from(flags, config=None, read_file=False)
-    running = Asker(NETWORK, str(directory), None, json=False)
-    if running.is_running():
-        raise CommandFailedError(f"a node runs in {directory} already")
+    refuse_if_running(settings)
     if data_dir is None:
         dev_state.empty(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,7 +173,7 @@ class _DevNode:
 
         return Service("dev", run, stage)
 
-    async def _say(self, client: TrioClient, wallets: list[DevWallet]) -> None:
+    async def _say(self, client: TrioClient, wallets: Sequence[DevWallet]) -> None:
         lines = ["wallets without a passphrase, made of TEST WORDS THAT EVERYBODY KNOWS:"]
         for wallet in wallets:
             owned = await client.call("coin.owned_by", {"address": wallet.address})
@@ -212,7 +216,7 @@ class _DevNode:
         await trio.to_thread.run_sync(save, Path(found["path"]), self._directory, file)
 
 
-async def _fund(client: TrioClient, wallets: list[DevWallet]) -> None:
+async def _fund(client: TrioClient, wallets: Sequence[DevWallet]) -> None:
     """Mine to each wallet, and what makes all of it spendable."""
     for wallet in wallets:
         paid = {"anchors": FUNDING_ANCHORS, "coins": FUNDING_COINS, "address": wallet.address}
@@ -220,7 +224,7 @@ async def _fund(client: TrioClient, wallets: list[DevWallet]) -> None:
     await client.call("mine.generate", {"anchors": 1})
 
 
-async def _introduce(client: TrioClient, wallets: list[DevWallet]) -> None:
+async def _introduce(client: TrioClient, wallets: Sequence[DevWallet]) -> None:
     """Let each wallet pay the others by their names."""
     for wallet in wallets:
         listed = await client.call("wallet.payee_list", {"wallet": wallet.name})
@@ -256,10 +260,10 @@ def _at_dev(node: Asker) -> Asker:
 
 
 @asking(app, "mine")
-@user_text("Mine so many anchors at once.")
+@user_text("Mine N anchors at once.")
 def mine(
     node: Asker,
-    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
+    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000, help="How many.")] = 1,
     address: Annotated[
         str | None, typer.Option("--address", metavar="ADDRESS", help="Whom the coins pay.")
     ] = None,
@@ -270,7 +274,7 @@ def mine(
 
 @asking(app, "reorg")
 @user_text(
-    """Undo so many anchors, and put one more in their place.
+    """Undo the last DEPTH anchors, and mine one more than that in their place.
 
     The first of those undone is set aside (`chain take-back` lets it count again); their transfers
     wait anew.
@@ -278,7 +282,7 @@ def mine(
 )
 def reorg(
     node: Asker,
-    depth: Annotated[int, typer.Argument(metavar="DEPTH", min=1, max=700)] = 1,
+    depth: Annotated[int, typer.Argument(metavar="[DEPTH]", min=1, max=700, help="How many.")] = 1,
 ) -> None:
     _at_dev(node)
     height = node.call("chain.tip")["height"]
@@ -298,7 +302,9 @@ def reorg(
 
 @asking(app, "save")
 @user_text("Write the chain and the wallets into a file, which `dev --state` begins with.")
-def save(node: Asker, file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def save(
+    node: Asker, file: Annotated[Path, typer.Argument(metavar="FILE", help="What is written.")]
+) -> None:
     from unchained.node.cli.dev_state import save as write
 
     directory = _at_dev(node).data_dir()

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +50,8 @@ class DevWallet:
     address: str
 
 
-def dev_wallets() -> list[DevWallet]:
+@cache
+def dev_wallets() -> Sequence[DevWallet]:
     """Return the wallets that every development node has, always the same."""
     found = []
     for number, name in enumerate(WALLETS):

@@ -20,6 +20,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.guide import hint
 from unchained.node.cli.options import settings_from
+from unchained.storage.lock import holder_of
 
 if TYPE_CHECKING:
     from unchained.node.base.settings import Settings
@@ -34,7 +35,18 @@ HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 TIME_SYNCED: Final = Path("/run/systemd/timesync/synchronized")
 
-BAD, DOUBTFUL, GOOD = "bad", "doubtful", "good"
+BAD, DOUBTFUL, GOOD, UNKNOWN = "bad", "doubtful", "good", "unknown"
+
+EXIT_BAD: Final = 1
+EXIT_UNKNOWN: Final = 3
+"""Nothing that could be looked at is bad; 2 is wrong use, as of every command."""
+
+TAKES_A_NODE: Final[Mapping[str, str]] = {
+    "synced": "whether it has the whole chain",
+    "peers": "whether it has enough peers",
+    "clock_offset": "how far the clock is from those of peers",
+}
+"""What only a node that runs can say of itself: criteria of /readyz, and what each would show."""
 
 ADVICE: Final[Mapping[str, str]] = {
     "synced": "wait for it; if it does not move: `unchained-node peers`, and docs/network.md",
@@ -63,14 +75,18 @@ def add_to(root: typer.Typer) -> None:
 
 @user_text(
     "Look at clock, disk, peers, ports, memory, huge pages, store and versions, and say what to "
-    "do. Works with and without a running node. Exit code 1 if something is bad."
+    "do. Exit code 0: all is well enough; 1: something is bad; 3: nothing is bad, but something "
+    "could not be looked at, as where no node runs."
 )
 def doctor(node: Asker) -> None:
     settings = settings_from(node.flags, config=None)
     found = list(findings(node, settings))
     node.show([msgspec.to_builtins(finding) for finding in found], lambda: _print(found))
-    if any(finding.verdict == BAD for finding in found):
-        raise typer.Exit(1)
+    verdicts = {finding.verdict for finding in found}
+    if BAD in verdicts:
+        raise typer.Exit(EXIT_BAD)
+    if UNKNOWN in verdicts:
+        raise typer.Exit(EXIT_UNKNOWN)
 
 
 def findings(node: Asker, settings: Settings) -> Iterator[Finding]:
@@ -79,13 +95,16 @@ def findings(node: Asker, settings: Settings) -> Iterator[Finding]:
         status = node.call("node.status")
         version = node.call("node.version")
     except CommandFailedError as error:
-        yield Finding("node", DOUBTFUL, str(error))
+        yield Finding("node", UNKNOWN, str(error))
+        for name, shows in TAKES_A_NODE.items():
+            yield Finding(name, UNKNOWN, f"only a node that runs can say {shows}")
         yield from _without_node(settings)
     else:
         yield Finding("node", GOOD, f"runs, height {status['height']:,}")
         yield _versions(version["unchained"])
         yield from _criteria(status["checks"])
-    yield from _machine(settings)
+    if not node.remote:
+        yield from _machine(settings)
 
 
 def _criteria(checks: Mapping[str, str]) -> Iterator[Finding]:
@@ -120,11 +139,19 @@ def _without_node(settings: Settings) -> Iterator[Finding]:
     yield _versions(version("unchained"))
     rules = NETWORKS[config.node.network]
     if time.time() * 1000 < rules.birth_ms:
-        yield Finding("clock", BAD, "before the network's birth", ADVICE["clock"])
+        yield Finding("clock", BAD, "it shows a time before the network began", ADVICE["clock"])
     elif TIME_SYNCED.parent.is_dir() and not TIME_SYNCED.exists():
-        yield Finding("clock", DOUBTFUL, "the system has not set it yet", ADVICE["clock"])
+        yield Finding(
+            "clock", DOUBTFUL, "the system has not yet set it by a time server", ADVICE["clock"]
+        )
     else:
         yield Finding("clock", GOOD, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+    holder = holder_of(settings.data_dir)
+    if holder is not None:
+        why = f"{holder} has the data directory: it was not looked at"
+        yield Finding("rpc port", UNKNOWN, why)
+        yield Finding("store", UNKNOWN, why)
+        return
     host, port, takes_next = rpc_place(config.rpc.listen, config.node.network)
     if config.rpc.enabled and port:
         yield _port("rpc port", host, port, "rpc.listen", takes_next=takes_next)
@@ -176,7 +203,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     else:
         verdict = BAD if free < DISK_BYTES else DOUBTFUL if free < DISK_SCARCE_BYTES else GOOD
         do = ADVICE["disk"] if verdict != GOOD else ""
-        yield Finding("room", verdict, f"{free >> 20:,} MiB free at {directory}", do)
+        yield Finding("room", verdict, f"{free >> 20:,} MiB are free at {directory}", do)
     memory = psutil.virtual_memory()
     config = settings.config
     per_worker = NETWORKS[config.node.network].mem_kib << 10
@@ -184,7 +211,10 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     says = f"{memory.available >> 20:,} of {memory.total >> 20:,} MiB are free"
     if memory.available < least:
         yield Finding(
-            "memory", DOUBTFUL, says, f"a node takes {least >> 20} MiB here: fewer mining.workers"
+            "memory",
+            DOUBTFUL,
+            says,
+            f"a node takes some {least >> 20} MiB here: lower mining.workers",
         )
     else:
         yield Finding("memory", GOOD, says)
@@ -194,7 +224,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
 def _huge_pages(*, asked: bool) -> Finding:
     if not asked:
-        return Finding("huge pages", GOOD, "not asked for (mining.huge_pages)")
+        return Finding("huge pages", GOOD, "not in use (the setting mining.huge_pages is off)")
     text = ""
     with suppress(OSError):
         text = HUGE_PAGES.read_text(encoding="ascii")
@@ -202,16 +232,17 @@ def _huge_pages(*, asked: bool) -> Finding:
         return Finding(
             "huge pages",
             DOUBTFUL,
-            "the system gives none: mining is slower",
+            "the system gives none, so mining is slower",
             f"echo madvise > {HUGE_PAGES}",
         )
-    return Finding("huge pages", GOOD, "given on demand")
+    return Finding("huge pages", GOOD, "the system gives them when a program asks")
 
 
 _SIGNS: Final[Mapping[str, tuple[str, Any]]] = {
     GOOD: ("ok", typer.colors.GREEN),
     DOUBTFUL: ("??", typer.colors.YELLOW),
     BAD: ("!!", typer.colors.RED),
+    UNKNOWN: ("--", typer.colors.YELLOW),
 }
 
 

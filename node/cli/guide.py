@@ -33,6 +33,8 @@ class Guide:
         self.payee = ""
         self.rpc = ""
         self._settings = settings
+        self.next = self.command("status")
+        """What to type in another terminal."""
 
     def look(self) -> None:
         """Find where the node is asked."""
@@ -45,11 +47,10 @@ class Guide:
         found = {"rpc": self.rpc, "coins_to": self.payee, "next": self.next if self.rpc else ""}
         return {name: text for name, text in found.items() if text}
 
-    @property
-    def next(self) -> str:
-        """What to type in another terminal."""
+    def command(self, name: str) -> str:
+        """Return what to type for a command that is to find this node."""
         flags = ""
         for key, flag in (("node.network", "--network"), ("node.data_dir", "--data-dir")):
             if self._settings.origins[key].text != "default" and self._settings.value(key):
                 flags += f" {flag} {shlex.quote(str(self._settings.value(key)))}"
-        return f"{program()} status{flags}"
+        return f"{program()} {name}{flags}"

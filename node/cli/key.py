@@ -37,7 +37,9 @@ def new(
     network: NetworkOption = None,
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
-    account: Annotated[int, typer.Option("--account", min=0, max=2**32 - 1)] = 0,
+    account: Annotated[
+        int, typer.Option("--account", min=0, max=2**32 - 1, help="Number of the account.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.params import NETWORKS

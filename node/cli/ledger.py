@@ -56,7 +56,7 @@ def coin_history(node: Asker, coin: CoinArgument) -> None:
 
 @asking(coin_app, "proof")
 @user_text(
-    "Prove what became of a coin, unspent or spent, to whoever has no node (`verify-proof`)."
+    "Prove what became of a coin, unspent or spent, to somebody without a node (`verify-proof`)."
 )
 def coin_proof(
     node: Asker,
@@ -89,7 +89,7 @@ def coin_owned_by(
     node: Asker,
     owner: Annotated[str, typer.Argument(metavar="ADDRESS|LOCK", help="Whose coins.")],
     spent: Annotated[bool, typer.Option("--spent", help="Show spent coins too.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many to show.")] = 100,
     after: Annotated[
         str | None, typer.Option("--after", metavar="ID", help="Go on after this coin.")
     ] = None,
@@ -132,7 +132,7 @@ def transfer_decode(node: Asker, raw: RawArgument) -> None:
 
 
 @asking(transfer_app, "test")
-@user_text("Say whether the mempool would take in a transfer. Exit code 1 if not.")
+@user_text("Say whether the mempool would accept a transfer. Exit code 1 if not.")
 def transfer_test(node: Asker, raw: RawArgument) -> None:
     found = node.call("transfer.test", raw=_raw(raw))
     node.show_fields(found)
@@ -141,7 +141,7 @@ def transfer_test(node: Asker, raw: RawArgument) -> None:
 
 
 @asking(transfer_app, "submit")
-@user_text("Hand a transfer in.")
+@user_text("Hand a transfer in, to the mempool and to peers.")
 def transfer_submit(node: Asker, raw: RawArgument) -> None:
     node.show_fields(node.call("transfer.submit", raw=_raw(raw)))
 
@@ -160,8 +160,10 @@ def mempool_list(
         str,
         typer.Option("--sort", metavar="fee_rate|time", help="The best paid or the latest first."),
     ] = "fee_rate",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 100,
-    offset: Annotated[int, typer.Option("--offset", min=0)] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many to show.")] = 100,
+    offset: Annotated[
+        int, typer.Option("--offset", min=0, help="How many to leave out before.")
+    ] = 0,
 ) -> None:
     found: list[dict[str, Any]] = node.call("mempool.list", sort=sort, limit=limit, offset=offset)
     node.show_rows(found, ["txid", "fee", "fee_rate", "size", "time"], "nothing waits")
@@ -177,16 +179,19 @@ def mempool_entry(node: Asker, transfer: TransferArgument) -> None:
 @user_text("Show the fee rate at which a transfer should be included within some anchors.")
 def mempool_fee_estimate(
     node: Asker,
-    target: Annotated[int, typer.Argument(min=1, max=100, help="Within so many anchors.")] = 2,
+    target: Annotated[
+        int, typer.Argument(metavar="[ANCHORS]", min=1, max=100, help="Within how many anchors.")
+    ] = 2,
 ) -> None:
     node.show_fields(node.call("mempool.fee_estimate", target=target))
 
 
 @user_text(
-    "Check a proof of a coin with no node. Exit code 1 if it does not hold, 2 if it is none."
+    "Check a coin's proof, without a node. Exit code 1 if it does not hold, 2 if the file is no "
+    "proof."
 )
 def verify_proof(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `coin proof --output`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `coin proof --output` wrote.")],
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.coin_proof import (

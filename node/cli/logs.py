@@ -64,8 +64,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 @user_text(
-    "Print the log from the data directory, those set aside before it first; with --anchor, "
-    "--coin, --transfer or --peer what it tells of one of these."
+    "Print the log in the data directory, the oldest file first. With --anchor, --coin, "
+    "--transfer or --peer only what it tells of one of these."
 )
 def logs(
     network: NetworkOption = None,
@@ -76,18 +76,26 @@ def logs(
     ] = False,
     anchor: Annotated[
         str | None,
-        typer.Option("--anchor", metavar="ID", help="Of this anchor; its start does."),
+        typer.Option(
+            "--anchor",
+            metavar="ID",
+            help="Lines about this anchor; the first digits of its id will do.",
+        ),
     ] = None,
-    coin: Annotated[str | None, typer.Option("--coin", metavar="ID", help="Of this coin.")] = None,
+    coin: Annotated[
+        str | None, typer.Option("--coin", metavar="ID", help="Lines about this coin.")
+    ] = None,
     transfer: Annotated[
-        str | None, typer.Option("--transfer", metavar="ID", help="Of this transfer.")
+        str | None, typer.Option("--transfer", metavar="ID", help="Lines about this transfer.")
     ] = None,
-    peer: Annotated[str | None, typer.Option("--peer", metavar="ID", help="Of this peer.")] = None,
+    peer: Annotated[
+        str | None, typer.Option("--peer", metavar="ID", help="Lines about this peer.")
+    ] = None,
     subsystem: Annotated[
-        str, typer.Option("--subsystem", metavar="NAME", help="Events NAME.* alone, such as net.")
+        str, typer.Option("--subsystem", metavar="NAME", help="Only events NAME.*, such as net.")
     ] = "",
     level: Annotated[
-        str, typer.Option("--level", metavar="LEVEL", help="Of this level and above.")
+        str, typer.Option("--level", metavar="LEVEL", help="Lines of this level and above.")
     ] = "debug",
     json: JsonOption = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """``unchained-node``: the commands, their exit codes, and errors of one line.
 
-Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use.
+Exit codes: 0 done or stopped as asked, 1 failed, 2 wrong use; `doctor` has one more.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("status",),
         "Call any method; numbers, true, false, null, [...] and {...} are taken as JSON.",
     ),
-    "logs": Command(
-        ("logs",), "Print the log from the data directory, those set aside before it first"
-    ),
+    "logs": Command(("logs",), "Print the log in the data directory, the oldest file first."),
     "token": Command(("token",), "Give rights to single wallets, and take them back."),
     "config": Command(("config",), "Show the settings, or write a file to change them."),
     "db": Command(("db",), "Check, measure or copy a node's store."),
@@ -81,17 +79,18 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "key": Command(("key",), "Make keys."),
     "miner": Command(("miner",), "Mine for a node elsewhere, until Ctrl-C or SIGTERM."),
     "bench": Command(("bench",), "Measure how fast this machine is."),
-    "verify-proof": Command(("ledger",), "Check a proof of a coin with no node."),
+    "verify-proof": Command(("ledger",), "Check a coin's proof, without a node."),
     "verify-receipt": Command(
         ("proofs",),
-        "Check a receipt with no node: the transfer, its place in an anchor, the anchors' work, "
+        "Check a receipt, without a node: the transfer, its place in an anchor, the anchors' work, "
         "and whom it pays.",
     ),
     "verify-message": Command(
         ("proofs",),
-        "Check a signed message with no node, and show what it says and whose address signed it.",
+        "Check a signed message, without a node, and show what it says and whose address signed "
+        "it.",
     ),
-    "verify-reserve": Command(("proofs",), "Check a reserve proof with no node."),
+    "verify-reserve": Command(("proofs",), "Check a reserve proof, without a node."),
     "version": Command(
         ("version",), "Print the version of the node, of Python and of the machine."
     ),

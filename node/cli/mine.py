@@ -31,19 +31,19 @@ def status(node: Asker) -> None:
 
 
 @asking(app, "start")
-@user_text("Let the miner go on after `mine stop`.")
+@user_text("Go on mining after `mine stop`.")
 def start(node: Asker) -> None:
     _show_line(node, node.call("mine.start"))
 
 
 @asking(app, "stop")
-@user_text("Let the miner pause until `mine start`, or until the node starts again.")
+@user_text("Pause the miner until `mine start`, or until the node is restarted.")
 def stop(node: Asker) -> None:
     _show_line(node, node.call("mine.stop"))
 
 
 @asking(app, "set-workers")
-@user_text("Let so many worker processes mine, until the node starts again.")
+@user_text("Set how many worker processes mine, until the node is restarted.")
 def set_workers(
     node: Asker,
     count: Annotated[str, typer.Argument(metavar="N|auto", help="1 to 1024.")],
@@ -52,7 +52,7 @@ def set_workers(
 
 
 @asking(app, "set")
-@user_text("Change how the miner runs, until the node starts again.")
+@user_text("Change how the miner runs, until the node is restarted.")
 def change(
     node: Asker,
     workers: Annotated[
@@ -137,8 +137,12 @@ def submit(
 @user_text("Measure the network's proof of work on the node's machine.")
 def benchmark(
     node: Asker,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=60)] = 3.0,
-    threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, max=60, help="How many seconds to measure.")
+    ] = 3.0,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=64, help="How many threads to use.")
+    ] = 1,
 ) -> None:
     found = node.call_with("mine.benchmark", {"seconds": seconds, "threads": threads}, seconds=90)
     node.show_fields(found)
@@ -148,7 +152,7 @@ def benchmark(
 @user_text("Mine anchors at once, on the network reg alone.")
 def generate(
     node: Asker,
-    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000)] = 1,
+    anchors: Annotated[int, typer.Argument(metavar="[N]", min=1, max=10_000, help="How many.")] = 1,
     address: AddressOption = None,
     coins: Annotated[
         int, typer.Option("--coins", min=0, max=64, help="Fresh coins mined for each anchor.")

@@ -216,9 +216,14 @@ def miner(
             "--address", metavar="ADDRESS", help="Whom the coins pay; else the node's own miner's."
         ),
     ] = None,
-    nice: Annotated[int, typer.Option("--nice", min=0, max=19, help="Their nice level.")] = 10,
+    nice: Annotated[
+        int, typer.Option("--nice", min=0, max=19, help="Nice level of the workers.")
+    ] = 10,
     cpu_cap: Annotated[
-        int, typer.Option("--cpu-cap", min=1, max=100, help="CPU time of each, in percent.")
+        int,
+        typer.Option(
+            "--cpu-cap", min=1, max=100, help="Share of a core that each may use, in percent."
+        ),
     ] = 100,
     json: JsonOption = False,
 ) -> None:

@@ -20,7 +20,7 @@ from unchained.node.base.randomness import SYSTEM
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.passphrases import warn_of_readers
-from unchained.node.crypto.accounts import MNEMONIC_WORDS, MnemonicError, mnemonic_seed
+from unchained.node.crypto.accounts import MNEMONIC_WORDS, MnemonicError, english, mnemonic_seed
 
 GRID_COLUMNS: Final = 4
 WORDS_ASKED: Final = 2
@@ -100,7 +100,7 @@ def split_words(text: str) -> list[str]:
 
 def problem_with(number: int, word: str) -> str:
     """Return what is wrong with a word, and the nearest one; empty if it is on the list."""
-    known = Mnemonic("english").wordlist
+    known = english().wordlist
     if word in known:
         return ""
     near = get_close_matches(word, known, n=1, cutoff=0.0)

@@ -58,7 +58,7 @@ def add_peer(
 
 
 @asking(app, "disconnect")
-@user_text("Close the connection to a peer; it may come back.")
+@user_text("Close the connection to a peer, which may connect again.")
 def disconnect(
     node: Asker, peer: Annotated[str, typer.Argument(metavar="ID", help="The peer's id.")]
 ) -> None:
@@ -67,12 +67,16 @@ def disconnect(
 
 
 @asking(app, "ban", table=True)
-@user_text("Ban an address and disconnect all of it.")
+@user_text("Ban an address, and disconnect every peer at it.")
 def ban(
     node: Asker,
     peer: PeerArgument,
-    minutes: Annotated[int, typer.Option("--minutes", min=1, max=525_600)] = 1440,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT")] = "by hand",
+    minutes: Annotated[
+        int, typer.Option("--minutes", min=1, max=525_600, help="How long the ban lasts.")
+    ] = 1440,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="What `net bans` shows as why.")
+    ] = "by hand",
 ) -> None:
     found = node.call("net.ban", peer=peer, minutes=minutes, reason=reason)
     node.show_rows(found, BAN_COLUMNS, "no bans")
@@ -85,6 +89,6 @@ def unban(node: Asker, peer: PeerArgument) -> None:
 
 
 @asking(app, "bans", table=True)
-@user_text("Show the present bans.")
+@user_text("Show the bans that are in force.")
 def bans(node: Asker) -> None:
     node.show_rows(node.call("net.bans"), BAN_COLUMNS, "no bans")

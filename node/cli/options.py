@@ -31,7 +31,9 @@ DataDirOption = Annotated[
 ConfigFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help="Settings file. Default: config.toml in the data directory"
+        "--config",
+        metavar="FILE",
+        help="Settings file. Default: config.toml in the data directory.",
     ),
 ]
 SetOption = Annotated[

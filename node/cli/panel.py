@@ -301,7 +301,7 @@ class MinerPanel:
         """Show the panel until cancelled; the terminal is then as it was before."""
         task_status.started()
         try:
-            await trio.to_thread.run_sync(self._screen.enter, self._picture())
+            await trio.to_thread.run_sync(self._enter, self._view())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey)
                 await self._draw()
@@ -316,15 +316,24 @@ class MinerPanel:
     async def _draw(self) -> None:
         while True:
             # A terminal that takes nothing must not keep the node from stopping.
-            await trio.to_thread.run_sync(
-                self._screen.draw, self._picture(), abandon_on_cancel=True
-            )
+            await trio.to_thread.run_sync(self._show, self._view(), abandon_on_cancel=True)
             self._pressed = trio.Event()
             with trio.move_on_after(REFRESH_S):
                 await self._pressed.wait()
 
-    def _picture(self) -> RenderableType:
-        view = View(
+    # Laying out takes milliseconds, which the loop has for others: it gives the figures alone.
+
+    def _enter(self, view: View) -> None:
+        self._screen.enter(self._picture(view))
+
+    def _show(self, view: View) -> None:
+        self._screen.draw(self._picture(view))
+
+    def _picture(self, view: View) -> RenderableType:
+        return picture(view, self._screen.console, self._screen.lines)
+
+    def _view(self) -> View:
+        return View(
             self._network,
             self._node.statistics(),
             self._clock.now_ms(),
@@ -332,7 +341,6 @@ class MinerPanel:
             self._guide.rpc,
             self._guide.next,
         )
-        return picture(view, self._screen.console, self._screen.lines)
 
     async def _obey(self) -> None:
         """Do what the keys say until there are none any more."""

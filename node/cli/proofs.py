@@ -79,14 +79,16 @@ def _write(node: Asker, output: Path, file: str) -> None:
 
 
 @user_text(
-    """Check a receipt with no node: the transfer, its place in an anchor, the anchors' work, and
+    """Check a receipt, without a node: the transfer, its place in an anchor, the anchors' work, and
     whom it pays. Exit code 1 if it does not hold, or does not show a payment to PAYEE."""
 )
 def verify_receipt(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet receipt`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `wallet receipt` wrote.")],
     payee: Annotated[
         str | None,
-        typer.Option("--payee", "--to", metavar="PAYEE", help="Whom it must pay."),
+        typer.Option(
+            "--payee", "--to", metavar="PAYEE", help="The address or paycode that it must pay."
+        ),
     ] = None,
     network: NetworkOption = None,
     json: JsonOption = False,
@@ -194,14 +196,16 @@ def sign_message(
 
 
 @user_text(
-    """Check a signed message with no node, and show what it says and whose address signed it. Exit
-    code 1 if it does not hold, or if somebody else signed."""
+    """Check a signed message, without a node, and show what it says and whose address signed it.
+    Exit code 1 if it does not hold, or if somebody else signed."""
 )
 def verify_message(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet sign-message`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `wallet sign-message` wrote.")],
     signer: Annotated[
         str | None,
-        typer.Option("--signer", metavar="ADDRESS", help="Whose it must be; a paycode will do."),
+        typer.Option(
+            "--signer", metavar="ADDRESS", help="The address or paycode that must have signed it."
+        ),
     ] = None,
     network: NetworkOption = None,
     json: JsonOption = False,
@@ -252,13 +256,15 @@ def prove_reserve(
 
 
 @user_text(
-    """Check a reserve proof with no node. Exit code 1 if it does not hold, or does not answer
+    """Check a reserve proof, without a node. Exit code 1 if it does not hold, or does not answer
     TEXT."""
 )
 def verify_reserve(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet prove-reserve`.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `wallet prove-reserve` wrote.")
+    ],
     message: Annotated[
-        str | None, typer.Option("--message", metavar="TEXT", help="What it must answer.")
+        str | None, typer.Option("--message", metavar="TEXT", help="The text that it must answer.")
     ] = None,
     network: NetworkOption = None,
     json: JsonOption = False,

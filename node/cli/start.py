@@ -116,6 +116,9 @@ def run_until_stopped(
     settings: Settings, *, json: bool, panel: bool, more: MoreOfNode | None = None
 ) -> int:
     """Run a node in this process; return the exit code. Raises ConfigError, CommandFailedError."""
+    from unchained.node.cli.already_running import refuse_if_running
+
+    refuse_if_running(settings)
     # Only here, since it takes longer than most other commands altogether.
     from unchained.node.base.runner import one_thread_for_numpy, rest_collector
     from unchained.node.cli.resource_limits import make_room

@@ -193,15 +193,15 @@ def config(node: Asker) -> None:
 
 
 @asking(app, "log-level")
-@user_text("Show the least level of logged events, or change it until the node starts again.")
+@user_text("Show the least level of logged events, or change it until the node is restarted.")
 def log_level(
     node: Asker,
     level: Annotated[
-        str | None, typer.Argument(metavar="[debug|info|warning|error]", help="From here on.")
+        str | None, typer.Argument(metavar="[debug|info|warning|error]", help="The new level.")
     ] = None,
     subsystem: Annotated[
         str | None,
-        typer.Option("--subsystem", metavar="NAME", help="Of events NAME.* alone, such as net."),
+        typer.Option("--subsystem", metavar="NAME", help="Only of events NAME.*, such as net."),
     ] = None,
 ) -> None:
     found = node.call("node.log_level", level=level, subsystem=subsystem)

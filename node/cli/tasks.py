@@ -100,9 +100,10 @@ def task_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     slowest = sorted(found["slowest"], key=lambda step: step["ms"], reverse=True)
     if slowest:
-        lines += ["", "slowest of the last steps above 50 ms"]
+        lines += ["", "slowest of the last steps above 50 ms, and how much of each was work"]
         lines += [
-            f"  {step['ms']:,.0f} ms  {harmless(step['task'])}  {step['ago_s']:,.0f} s ago"
+            f"  {step['ms']:,.0f} ms  {step['cpu_ms']:,.0f} ms of work  "
+            f"{harmless(step['task'])}  {step['ago_s']:,.0f} s ago"
             for step in slowest[:SLOWEST_SHOWN]
         ]
     return lines
@@ -119,7 +120,7 @@ def _times(task: Mapping[str, Any]) -> str:
 def trace(
     node: Asker,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, max=60, help="How long to record.")
+        float, typer.Option("--seconds", min=0.1, max=60, help="How many seconds to record.")
     ] = 5.0,
 ) -> None:
     found = node.call_with("debug.trace", {"seconds": seconds}, seconds=seconds + 60)

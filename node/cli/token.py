@@ -21,7 +21,7 @@ def add_to(root: typer.Typer) -> None:
 
 
 @asking(app, "create")
-@user_text("Make a token for a wallet, and print it this once.")
+@user_text("Make a token for a wallet, and print it: it is not shown again.")
 def create(
     node: Asker,
     scopes: Annotated[
@@ -37,7 +37,9 @@ def create(
         str | None,
         typer.Option("--daily-limit", metavar="UNC", help="What it may spend in any 24 hours."),
     ] = None,
-    label: Annotated[str, typer.Option("--label", metavar="TEXT", help="For token list.")] = "",
+    label: Annotated[
+        str, typer.Option("--label", metavar="TEXT", help="What `token list` shows it by.")
+    ] = "",
 ) -> None:
     if not scopes:
         raise typer.BadParameter(
@@ -63,8 +65,9 @@ def list_(node: Asker) -> None:
 
 
 @asking(app, "revoke")
-@user_text("Let a token let nobody in any more.")
+@user_text("Revoke a token: it no longer lets anybody in.")
 def revoke(
-    node: Asker, token: Annotated[str, typer.Argument(metavar="ID", help="By token list.")]
+    node: Asker,
+    token: Annotated[str, typer.Argument(metavar="ID", help="Its id, as `token list` shows it.")],
 ) -> None:
     node.show_rows(node.call("token.revoke", token=token), TOKEN_COLUMNS, "no tokens")

@@ -341,29 +341,47 @@ _GOOD = TransferVerdict(None, None)
 def validate_transfer(raw: bytes, network: Network, wid: Wid | None = None) -> ValidatedTransfer:
     """Decode a transfer and validate it by its bytes: some 0.2 ms for each signature, without the
     GIL. `wid` is that of the bytes, if the caller knows it."""
+    found = validate_unsigned(raw, network, wid)
+    return validate_signatures(found) if isinstance(found, SizedTransfer) else found
+
+
+def validate_unsigned(
+    raw: bytes, network: Network, wid: Wid | None = None
+) -> ValidatedTransfer | SizedTransfer:
+    """Validate a transfer by all of its bytes but the signatures, for which there is
+    `validate_signatures`: return what it is found to be, or the transfer if they decide."""
     try:
         sized = decode_transfer(raw, wid)
     except ProtocolError as error:
         return ValidatedTransfer(None, TransferVerdict(error.with_traceback(None), None), len(raw))
-    return validate_decoded(sized, network)
+    return validate_decoded_unsigned(sized, network)
 
 
-def validate_decoded(sized: SizedTransfer, network: Network) -> ValidatedTransfer:
-    """Validate a transfer that `decode_transfer` has returned."""
-    return ValidatedTransfer(sized, _verdict_on(sized, network), len(sized.raw))
-
-
-def _verdict_on(sized: SizedTransfer, network: Network) -> TransferVerdict:
+def validate_decoded_unsigned(
+    sized: SizedTransfer, network: Network
+) -> ValidatedTransfer | SizedTransfer:
+    """Do the same as `validate_unsigned` with a transfer that `decode_transfer` has returned."""
     try:
         check_transfer_alone(sized.transfer, network)
     except ProtocolError as error:
-        return TransferVerdict(error.with_traceback(None), None)
+        verdict = TransferVerdict(error.with_traceback(None), None)
+        return ValidatedTransfer(sized, verdict, len(sized.raw))
     try:
         check_conditions(sized.transfer)
+    except ProtocolError as error:
+        verdict = TransferVerdict(None, error.with_traceback(None))
+        return ValidatedTransfer(sized, verdict, len(sized.raw))
+    return sized
+
+
+def validate_signatures(sized: SizedTransfer) -> ValidatedTransfer:
+    """Return what a transfer is found to be by its signatures, all else having been checked."""
+    verdict = _GOOD
+    try:
         check_signatures(sized)
     except ProtocolError as error:
-        return TransferVerdict(None, error.with_traceback(None))
-    return _GOOD
+        verdict = TransferVerdict(None, error.with_traceback(None))
+    return ValidatedTransfer(sized, verdict, len(sized.raw))
 
 
 def _fresh(error: ProtocolError) -> ProtocolError:

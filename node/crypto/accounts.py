@@ -11,6 +11,7 @@ No error repeats a word: a mnemonic with one wrong word is a secret.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from mnemonic import Mnemonic
@@ -53,11 +54,17 @@ class MnemonicChecksumError(MnemonicError):
     """All words are on the list, but their checksum is wrong: mistyped, or in another order."""
 
 
+@cache
+def english() -> Mnemonic:
+    """Return BIP 39's English list, which is read from a file of the library."""
+    return Mnemonic("english")
+
+
 def new_mnemonic(entropy: bytes) -> str:
     """Return the 24 words of 32 random bytes. Raises ValueError for another length."""
     if len(entropy) != ENTROPY_SIZE:
         raise ValueError(f"a mnemonic has {ENTROPY_SIZE} bytes of entropy, got {len(entropy)}")
-    return Mnemonic("english").to_mnemonic(entropy)
+    return english().to_mnemonic(entropy)
 
 
 def mnemonic_seed(mnemonic: str, passphrase: str = "") -> bytes:
@@ -68,13 +75,12 @@ def mnemonic_seed(mnemonic: str, passphrase: str = "") -> bytes:
     words = Mnemonic.normalize_string(mnemonic).lower().split()
     if len(words) != MNEMONIC_WORDS:
         raise MnemonicLengthError(f"a mnemonic has {MNEMONIC_WORDS} words, got {len(words)}")
-    english = Mnemonic("english")
-    known = frozenset(english.wordlist)
+    known = frozenset(english().wordlist)
     for position, word in enumerate(words, start=1):
         if word not in known:
             raise MnemonicWordError(position)
     phrase = " ".join(words)
-    if not english.check(phrase):
+    if not english().check(phrase):
         raise MnemonicChecksumError(
             "the mnemonic's checksum is wrong: a word is mistyped or out of place"
         )

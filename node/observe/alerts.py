@@ -199,8 +199,9 @@ ALERTS: Final = (
         "warning",
         600,
         "Tasks hold the event loop: everything else waits.",
-        "More than ten steps in five minutes took longer than 50 ms.",
-        "`unchained-node node tasks` (slowest steps), `loop.blocked` in the log, "
+        "More than ten steps in five minutes took longer than 50 ms. Those of the task `waiting` "
+        "worked less: something else had the processor.",
+        "`unchained-node node tasks` (slowest steps), `loop.blocked` and `loop.waited` in the log, "
         "`unchained-node node trace`.",
         "On a machine that does too much else: give the node a core (`mining.workers`, "
         "`mining.nice`). Otherwise it is a fault of ours: send the trace.",

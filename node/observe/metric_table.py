@@ -97,7 +97,8 @@ OWN_METRICS: Final[tuple[Metric, ...]] = (
     counter(
         "loop_slow_steps",
         "slow_tasks",
-        "Steps that held the event loop for more than 50 ms, by task.",
+        "Steps that held the event loop for more than 50 ms, by task; `waiting`: those that worked "
+        "less and waited, as on a busy machine.",
         label="task",
         sampled="when such a step ends",
     ),

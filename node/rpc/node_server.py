@@ -209,7 +209,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
     if parts.notifier is not None:
         counted["notifier"] = parts.notifier
     server = Server(
-        registry(*rooms, version=importlib.metadata.version("unchained")),
+        registry(*rooms, version=importlib.metadata.version("unchained"), runner=parts.runner),
         settings=settings,
         runner=parts.runner,
         log=parts.log,

@@ -32,8 +32,7 @@ from unchained.node.transport.gossip_limits import (
     WASTE_OF_UNKNOWN_TOPIC,
 )
 from unchained.node.transport.gossip_peer import GossipPeer
-from unchained.node.transport.message_id import message_id
-from unchained.node.transport.seen_ids import SeenIds
+from unchained.node.transport.seen_ids import SeenIds, message_id
 from unchained.node.transport.validation_queue import ValidationJob, ValidationQueue
 
 MESH_PEERS: Final = 6

@@ -1,4 +1,5 @@
-"""The ids of gossiped messages that were seen, as compact as they can be kept."""
+"""The ids of gossiped messages (Protocol §11): what they are, and those that were seen, as compact
+as they can be kept."""
 
 from __future__ import annotations
 
@@ -6,12 +7,24 @@ from itertools import islice, takewhile
 from math import ceil
 from typing import Final
 
+from blake3 import blake3
+
 from unchained.node.transport.contract import MessageId
 
 SEEN_KEPT_S: Final = 300
 SEEN_MAX: Final = 1 << 16
 _FORGOTTEN_AT_ONCE: Final = 1 << 10
 """Ids that make room together: to find the oldest of a dict takes a walk past all that are gone."""
+
+
+def message_id(topic: str, data: bytes) -> MessageId:
+    """Return the hash of topic and data, the same whichever peer sends or signs the message."""
+    name = topic.encode()
+    hasher = blake3(derive_key_context="unchained v1 gossip")
+    hasher.update(len(name).to_bytes(2, "big"))
+    hasher.update(name)
+    hasher.update(data)
+    return MessageId(hasher.digest())
 
 
 class SeenIds:

@@ -29,6 +29,7 @@ from unchained.node.crypto.accounts import (
     Account,
     MnemonicError,
     derive_account,
+    english,
     mnemonic_seed,
     new_mnemonic,
 )
@@ -115,7 +116,7 @@ class SpendSecret:
             )
         seed = mnemonic_seed(mnemonic, bip39_passphrase)
         words = " ".join(Mnemonic.normalize_string(mnemonic).lower().split())
-        return cls(seed, bytes(Mnemonic("english").to_entropy(words)), bip39_passphrase)
+        return cls(seed, bytes(english().to_entropy(words)), bip39_passphrase)
 
     def account(self, chain_id: int, index: int) -> Account:
         """Derive an account."""

@@ -156,25 +156,34 @@ class FullDisk:
         raise plyvel.IOError(b"IO error: 000005.log: No space left on device")
 
 
+class HeldClock:
+    """The virtual clock, and the time for which a step has computed."""
+
+    def __init__(self) -> None:
+        self.held_s = 0.0
+
+    def monotonic(self) -> float:
+        return trio.current_time() + self.held_s
+
+    def processor(self) -> float:
+        return self.held_s
+
+
 async def test_a_loop_that_is_held(tmp_path: Path) -> None:
     """A task computes for 80 ms in a step; the machine's clock goes on meanwhile."""
     async with simulate(205) as net:
         node = net.node()
         await node.start()
-        held_s = 0.0
-        monitor = LoopMonitor(
-            structlog.wrap_logger(None, processors=[drop]),
-            monotonic=lambda: trio.current_time() + held_s,
-        )
+        clock = HeldClock()
+        monitor = LoopMonitor(structlog.wrap_logger(None, processors=[drop]), clock=clock)
         trio.lowlevel.add_instrument(monitor)
         observer = observer_of(node)
         observer.loop = monitor
 
         async def hold() -> None:
-            nonlocal held_s
             while True:
                 await trio.sleep(10)
-                held_s += 0.08
+                clock.held_s += 0.08
 
         recorder = recorder_of("UnchainedLoopLag", observer)
         await recorder.watch(60)

@@ -150,7 +150,7 @@ async def clients(port: int, reference_port: int, cookie: bytes) -> Found:
 async def measure(directory: Path) -> list[dict[str, Any]]:
     _, log = captured()
     server = Server(
-        registry(Chain(), version="0"),
+        registry(Chain(), version="0", runner=InlineRunner()),
         settings=RpcSettings(directory),
         runner=InlineRunner(),
         log=log,

@@ -22,7 +22,7 @@ import trio
 from tests.bench._result import result
 from tests.framework.benchchain import SEED, Forger, connect, fill, new_store, open_core
 from unchained.node.base.clock import SystemClock
-from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.runner import ThreadRunner, ease_switches
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
@@ -57,6 +57,7 @@ LOCK = lock_of(CONDITION, ZERO32)
 
 def run() -> list[dict[str, object]]:
     """Connect a few full bodies of transfers nobody has seen, and compare."""
+    ease_switches()  # as a node does
     with tempfile.TemporaryDirectory() as directory:
         small, large = Path(directory, "small"), Path(directory, "large")
         preparation, full = _make_chain(small)

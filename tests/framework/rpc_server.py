@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.runner import InlineRunner, ThreadRunner
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.rpc.client.client import Endpoint
 from unchained.node.rpc.client.trio_client import TrioClient
@@ -229,7 +229,7 @@ async def running(
     entries, log = captured()
     readiness = Reports()
     server = Server(
-        registry(room, version="0.1.0"),
+        registry(room, version="0.1.0", runner=InlineRunner()),
         settings=change(RpcSettings(directory)),
         runner=ThreadRunner(2),
         log=log,

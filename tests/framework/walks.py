@@ -244,7 +244,9 @@ class House:
         await wallets.unlock(WALLET, PASSPHRASE, UNLOCKED_S)
         self._wallets = wallets
         self._rpc = Dispatcher(
-            registry(PaymentRoom(wallets), version="0"), limits=CallLimits(), log=log
+            registry(PaymentRoom(wallets), version="0", runner=InlineRunner()),
+            limits=CallLimits(),
+            log=log,
         )
         return wallets
 

@@ -25,7 +25,7 @@ from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.identify import IDENTIFY_PROTOCOL, PING_PROTOCOL, own_message
 from unchained.node.transport.libp2p.streams import MULTISTREAM, varint
-from unchained.node.transport.message_id import message_id
+from unchained.node.transport.seen_ids import message_id
 from unchained.node.transport.switchboard import ResponseStatus
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire

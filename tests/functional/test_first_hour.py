@@ -24,17 +24,22 @@ pytestmark = pytest.mark.slow
 
 
 def commands() -> list[str]:
-    """Return the five commands of the README, as they stand."""
+    """Return the commands of the README's first section, as they stand."""
     text = (ROOT / "README.md").read_text()
-    block = re.search(r"### Mine, look, pay\n\n```\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    return [line.partition("  #")[0].strip() for line in block[1].splitlines()]
+    section = re.search(r"## First ten minutes\n(.*?)\n## ", text, re.DOTALL)
+    assert section is not None
+    blocks = re.findall(r"```\n(.*?)```", section[1], re.DOTALL)
+    return [line.partition(" # ")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 @contextmanager
 def typed(home: NodeHome, line: str) -> Iterator[TerminalProgram]:
     """Run a line of a shell on a terminal of its own, in the project's folder."""
-    env = clean_environment(home.path) | {"TERM": "xterm-256color", "PATH": os.environ["PATH"]}
+    env = clean_environment(home.path) | {
+        "TERM": "xterm-256color",
+        "PATH": os.environ["PATH"],
+        "UNCHAINED_NETWORK__LISTEN": "/ip4/127.0.0.1/tcp/0",
+    }
     shell = ["/bin/bash", "-c", f'cd "{ROOT}"; {line}']
     with on_terminal(shell, env, ROWS, COLUMNS) as terminal:
         yield terminal
@@ -56,7 +61,8 @@ def fits(shown: str) -> None:
 
 
 def test_the_first_hour(home: NodeHome) -> None:
-    start, status, balance, create, send = commands()
+    start, *rest, second, peers = commands()
+    status, balance, create, listing, send, history, mnemonic, backup = rest
     with typed(home, start) as panel:
         panel.wait_text(r"page +http://127\.0\.0\.1:\d+")
         panel.wait_text(r"ask +\S*unchained-node status")
@@ -71,24 +77,38 @@ def test_the_first_hour(home: NodeHome) -> None:
         assert "there is no wallet default: this is mining" in shown
         fits(shown)
 
-        new = (("New passphrase: ", PASSPHRASE), ("(?i)repeat.*: ", PASSPHRASE))
-        words = created(home, create, *new)
-
         deadline = time.monotonic() + LUCK_S
         while spendable(home) < Decimal("1.1"):
             assert time.monotonic() < deadline, "nothing was mined that can be spent"
             time.sleep(1)
+
+        new = (("New passphrase: ", PASSPHRASE), ("(?i)repeat.*: ", PASSPHRASE))
+        words = created(home, create, *new)
+        assert {"default", "mining"} <= set(told(home, listing).split())
+
         shown = told(home, send, ("Send it", "y"))
         assert "1.00000000" in shown
         txid = re.search(r"\b[0-9a-f]{64}\b", shown)
         assert txid is not None, shown
 
-        history = told(home, ".venv/bin/unchained-node wallet history -w mining")
-        fits(history)
+        shown = told(home, history)
+        fits(shown)
         short = txid[0][:12]
-        assert short in history
-        assert txid[0] not in history
+        assert short in shown
+        assert txid[0] not in shown
         assert txid[0] in told(home, f".venv/bin/unchained-node transfer get {short}")
+
+        shown = told(home, mnemonic, ("(?i)passphrase.*: ", PASSPHRASE))
+        assert all(re.search(rf"\b{word}\b", shown) for word in words)
+        told(home, backup)
+        assert (home.path / "my.backup").stat().st_mode & 0o777 == 0o600
+
+        with typed(home, second) as joined:
+            joined.wait_text("node.started")
+            shown = told(home, peers)
+            assert "12D3" in shown, shown
+            joined.type("\x03")
+            assert joined.wait() == 0
 
         restored(home, words)
         told(home, ".venv/bin/unchained-node stop")

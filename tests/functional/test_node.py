@@ -15,6 +15,7 @@ from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.payout import MINING_WALLET
 from unchained.node.wallet.keystore import Keystore
+from unchained.storage.lock import DirectoryLock
 
 SEED = 3
 KILLS = 6
@@ -110,13 +111,29 @@ def test_wrong_use_is_one_line(
     assert all(word in line for word in says), line
 
 
-def test_a_store_in_use_is_one_line(home: NodeHome) -> None:
-    node = start(home, "--no-mine")
+def test_a_second_start_says_at_once_what_runs_and_what_to_type(home: NodeHome) -> None:
+    node = home.start("--no-mine")
     node.wait_event("node.started")
     code, line = refused(home)
     assert code == 1
-    assert f"in use by process {node.pid}" in line
+    directory = home.data_dir()
+    assert f"a node of network local runs in {directory} already, page http://127.0.0.1:" in line
+    assert f"status --data-dir {directory}` shows it" in line
+    assert f"stop --data-dir {directory}` stops it" in line
+    # It has written nothing to the other's log.
+    assert "node.stopped" not in (directory / "node.log").read_text()
     assert node.stop() == 0
+
+
+def test_a_store_that_another_command_has_is_one_line(home: NodeHome) -> None:
+    directory = home.data_dir()
+    directory.mkdir(parents=True)
+    lock = DirectoryLock(directory)
+    code, line = refused(home)
+    lock.release()
+    assert code == 1
+    assert f"{directory} is in use by process {os.getpid()}" in line
+    assert not (directory / "node.log").exists()
 
 
 def test_a_store_of_another_network_is_one_line(home: NodeHome) -> None:

@@ -18,7 +18,7 @@ from trio.testing import trio_test
 from tests.framework.rpc_raw import RawAnswer, call, raw, until
 from tests.framework.rpc_server import Reports, RunningServer, SampleRoom, captured, running
 from unchained.node.base.files import write_private
-from unchained.node.base.runner import ThreadRunner
+from unchained.node.base.runner import InlineRunner, ThreadRunner
 from unchained.node.rpc.client.client import Endpoint, UnreachableError
 from unchained.node.rpc.client.trio_client import TrioClient
 from unchained.node.rpc.core.errors import UnauthorizedError
@@ -415,7 +415,7 @@ async def test_a_token_file_of_rubbish_stops_the_start(tmp_path: Path) -> None:
     write_private(tmp_path / "rpc.token", b"x")
     _, log = captured()
     server = Server(
-        registry(SampleRoom(), version="0"),
+        registry(SampleRoom(), version="0", runner=InlineRunner()),
         settings=RpcSettings(tmp_path),
         runner=ThreadRunner(1),
         log=log,
@@ -430,7 +430,7 @@ async def test_a_token_file_of_rubbish_stops_the_start(tmp_path: Path) -> None:
 async def test_a_node_without_a_log_says_so(tmp_path: Path) -> None:
     _, log = captured()
     server = Server(
-        registry(SampleRoom(), version="0"),
+        registry(SampleRoom(), version="0", runner=InlineRunner()),
         settings=RpcSettings(tmp_path, open_read=True),
         runner=ThreadRunner(1),
         log=log,

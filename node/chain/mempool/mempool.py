@@ -296,6 +296,8 @@ class Mempool:
 
     def chain_grew(self, transfers: Iterable[SizedTransfer]) -> None:
         """Drop what an anchor included and what conflicts with that."""
+        if not self._entries:
+            return  # as in sync
         for sized in transfers:
             included = self._by_txid.get(sized.txid)
             if included is not None:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from unchained.node.base.parameter_words import PARAMETER_WORDS
+from unchained.node.base.runner import Runner
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import FAMILIES, RpcError
 from unchained.node.rpc.core.registry import Access, Method, Registry, method
@@ -19,23 +20,33 @@ _REFERENCE: Final = "#/components/schemas/{name}"
 class Discovery:
     """The method that describes all others, and itself."""
 
-    def __init__(self, rooms: tuple[object, ...], *, version: str) -> None:
-        # Encoded once: a call of it costs whoever asks a copy, and the node no work.
-        self._document = msgspec.Raw(
-            msgspec.json.encode(
-                describe(Registry(*rooms, Discovery), version=version), enc_hook=encode
-            )
-        )
+    def __init__(self, *, version: str, runner: Runner) -> None:
+        self.methods: Registry | None = None
+        """Filled in once there are all."""
+        self._version = version
+        self._runner = runner
+        self._document: msgspec.Raw | None = None
 
     @method("rpc.discover", Access.PUBLIC)
     @user_text("Return this description of all methods: an OpenRPC document.")
     async def discover(self) -> dict[str, Any]:
+        # Made when it is asked for, since few nodes ever are and it takes a tenth of a second; and
+        # encoded once: the next one who asks gets a copy.
+        if self._document is None:
+            self._document = await self._runner.run(self._describe)
         return cast("dict[str, Any]", self._document)
 
+    def _describe(self) -> msgspec.Raw:
+        assert self.methods is not None, "filled in by `registry`"
+        described = describe(self.methods, version=self._version)
+        return msgspec.Raw(msgspec.json.encode(described, enc_hook=encode))
 
-def registry(*rooms: object, version: str) -> Registry:
-    """Return the registry of `rooms` with `rpc.discover` among them."""
-    return Registry(*rooms, Discovery(rooms, version=version))
+
+def registry(*rooms: object, version: str, runner: Runner) -> Registry:
+    """Return the registry of `rooms` with `rpc.discover` among them, which works in `runner`."""
+    discovery = Discovery(version=version, runner=runner)
+    discovery.methods = Registry(*rooms, discovery)
+    return discovery.methods
 
 
 def describe(methods: Registry, *, version: str) -> dict[str, Any]:

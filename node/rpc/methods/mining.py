@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Final, Literal
 
@@ -324,25 +325,31 @@ class MiningRoom:
             raise InvalidParamsError("this node mines to nobody: name an address")
         found = []
         for _ in range(anchors):
-            for _ in range(coins):
-                await self._mine_one(lock, as_anchor=False)
-            found.append(Hash((await self._mine_one(lock, as_anchor=True)).id))
+            if coins:
+                await self._mine(lock, coins, as_anchors=False)
+            (anchor,) = await self._mine(lock, 1, as_anchors=True)
+            found.append(Hash(anchor.id))
         return Generated(found, self._chain.status.value.height)
 
-    async def _mine_one(self, lock: Lock | None, *, as_anchor: bool) -> Coin:
-        """Mine a coin on the tip: an anchor, or one that is none."""
+    async def _mine(self, lock: Lock | None, count: int, *, as_anchors: bool) -> list[Coin]:
+        """Mine coins on the tip: anchors, or such as are none."""
         self._check_clock()
         template = await self._chain.template()
+        headers = [self._header(template, lock) for _ in range(count)]
+        mined = await self._runner.run(self._search_all, headers, template.target, as_anchors)
+        for coin in mined:
+            await self._chain.submit_mined(ProvenCoin(coin), template)
+        return mined
+
+    def _header(self, template: Template, lock: Lock | None) -> bytes:
         time_ms = self._times.take(template, self._clock.now_ms())
         if lock is None:
             assert self._payout is not None, "seen to by the caller"
             lock = self._payout.lock_for(template.parent, time_ms)
-        header = template.header(lock=lock, time=time_ms).to_bytes()
-        mined = await self._runner.run(
-            self._search, header[:NONCE_OFFSET], template.target, as_anchor
-        )
-        await self._chain.submit_mined(ProvenCoin(mined), template)
-        return mined
+        return template.header(lock=lock, time=time_ms).to_bytes()
+
+    def _search_all(self, headers: Sequence[bytes], target: int, as_anchors: bool) -> list[Coin]:
+        return [self._search(header[:NONCE_OFFSET], target, as_anchors) for header in headers]
 
     def _search(self, prefix: bytes, target: int, as_anchor: bool) -> Coin:
         network = self._chain.network

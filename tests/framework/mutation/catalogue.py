@@ -16,8 +16,6 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "storage": ("storage/*.py",),
     "crypto": (
         "node/crypto/merkle.py",
-        "node/crypto/mmr.py",
-        "node/crypto/lthash.py",
         "node/crypto/*range*.py",
     ),
     "primitives": ("node/primitives/*.py",),

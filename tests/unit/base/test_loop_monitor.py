@@ -11,25 +11,31 @@ from unchained.node.base.loop_monitor import LoopMonitor
 
 
 class Hands:
-    """A clock whose hands a test moves."""
+    """Clocks whose hands a test moves."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = self.worked = 0.0
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.seconds
 
+    def processor(self) -> float:
+        return self.worked
 
-async def run_steps(steps: list[tuple[str, float]]) -> tuple[LoopMonitor, list[dict[str, object]]]:
-    """Run tasks one after the other, each holding the loop for its seconds; return what the
-    instrument counted and said."""
+
+async def run_steps(
+    steps: list[tuple[str, float]], *, work: float = 1.0
+) -> tuple[LoopMonitor, list[dict[str, object]]]:
+    """Run tasks one after the other, each holding the loop for its seconds, of which it works for
+    such a share; return what the instrument counted and said."""
     hands = Hands()
     said = structlog.testing.LogCapture()
     log = structlog.wrap_logger(None, processors=[said])
-    instrument = LoopMonitor(log, monotonic=hands)
+    instrument = LoopMonitor(log, clock=hands)
 
     async def hold(seconds: float) -> None:
         hands.seconds += seconds
+        hands.worked += seconds * work
 
     trio.lowlevel.add_instrument(instrument)
     for name, seconds in steps:
@@ -46,7 +52,26 @@ async def test_a_step_over_the_limit_is_counted_and_named() -> None:
     assert statistics.longest_ms == pytest.approx(200)
     assert [(task.name, task.steps) for task in statistics.tasks] == [("slow", 1)]
     assert said == [
-        {"event": "loop.blocked", "log_level": "warning", "task": "slow", "ms": 200, "untold": 0}
+        {
+            "event": "loop.blocked",
+            "log_level": "warning",
+            "task": "slow",
+            "ms": 200,
+            "cpu_ms": 200,
+            "untold": 0,
+        }
+    ]
+
+
+async def test_a_step_that_waited_for_the_processor_is_not_at_fault() -> None:
+    instrument, said = await run_steps([("quick", 0.04), ("slow", 0.2), ("slow", 0.2)], work=0.1)
+    statistics = instrument.statistics()
+    assert [(task.name, task.steps) for task in statistics.tasks] == [(loop_monitor.WAITING, 2)]
+    assert [(step.task, step.ms, step.cpu_ms) for step in statistics.slow] == [
+        ("slow", pytest.approx(200), pytest.approx(20))
+    ] * 2
+    assert [(entry["event"], entry["log_level"], entry["cpu_ms"]) for entry in said] == [
+        ("loop.waited", "info", 20)
     ]
 
 

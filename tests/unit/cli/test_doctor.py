@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from collections import namedtuple
@@ -13,6 +14,7 @@ import pytest
 
 from unchained.node.cli import doctor, main
 from unchained.node.cli.asker import Asker
+from unchained.storage.lock import DirectoryLock
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -27,8 +29,10 @@ def test_without_a_node_it_looks_at_the_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = looked(capsys, "--data-dir", str(tmp_path))
-    assert code == 0
+    assert code == 3
     assert "no node of network local is running in" in found["node"]["says"]
+    for name in ("node", "synced", "peers", "clock_offset"):
+        assert found[name]["verdict"] == doctor.UNKNOWN, found[name]
     assert found["store"]["says"].startswith("none yet")
     for name in ("versions", "clock", "rpc port", "room", "memory", "huge pages"):
         assert found[name]["verdict"] in (doctor.GOOD, doctor.DOUBTFUL), found[name]
@@ -68,6 +72,18 @@ def test_a_store_of_another_network_is_bad(
     code, found = looked(capsys, "--data-dir", str(tmp_path), "--network", "local")
     assert code == 1
     assert found["store"]["verdict"] == doctor.BAD
+
+
+def test_what_another_process_has_is_not_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = DirectoryLock(tmp_path)
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    lock.release()
+    assert code == 3
+    for name in ("node", "store", "rpc port"):
+        assert found[name]["verdict"] == doctor.UNKNOWN, found[name]
+    assert f"process {os.getpid()} has the data directory" in found["store"]["says"]
 
 
 def test_a_running_node_is_judged_by_what_it_says(

@@ -16,6 +16,7 @@ from trio.testing import trio_test, wait_all_tasks_blocked
 from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_raw import call
 from tests.framework.rpc_server import SampleRoom, captured
+from unchained.node.base.runner import InlineRunner
 from unchained.node.rpc.core.call_places import CallLimits
 from unchained.node.rpc.core.dispatcher import Dispatcher, read_json
 from unchained.node.rpc.core.errors import NotFoundError, ParseError, WalletRefusedError
@@ -27,7 +28,7 @@ from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
 def dispatcher(room: SampleRoom, **limits: int) -> tuple[Dispatcher, list[dict[str, Any]]]:
     entries, log = captured()
     made = Dispatcher(
-        registry(room, version="0"),
+        registry(room, version="0", runner=InlineRunner()),
         limits=replace(CallLimits(), **limits),
         log=log,
         translations=[(LookupError, lambda error: NotFoundError(str(error), error="NO_WALLET"))],

@@ -12,6 +12,7 @@ from trio.testing import trio_test
 
 from tests.framework.rpc_server import SampleRoom
 from unchained.node.base.parameter_words import PARAMETER_WORDS
+from unchained.node.base.runner import InlineRunner
 from unchained.node.base.vocabulary import RENAMINGS, Named
 from unchained.node.rpc.core import document
 from unchained.node.rpc.core.errors import FAMILIES
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 @trio_test
 async def test_discovery_describes_every_method_and_itself() -> None:
-    methods = registry(SampleRoom(), version="1.2.3")
+    methods = registry(SampleRoom(), version="1.2.3", runner=InlineRunner())
     described = msgspec.json.decode(await methods.find("rpc.discover").call([]))
     assert described["openrpc"] == "1.3.2"
     assert described["info"]["version"] == "1.2.3"

@@ -45,8 +45,8 @@ from unchained.node.transport.libp2p.streams import (
     read_varint,
     varint,
 )
-from unchained.node.transport.message_id import message_id
 from unchained.node.transport.rpc_fields import RPC_FIELDS_MAX, BadRpcError, count_fields
+from unchained.node.transport.seen_ids import message_id
 
 TOPIC = "/t/coin/1"
 WASTED = Misbehaviour.WASTED_GOSSIP

@@ -4,7 +4,12 @@ const CHUNK = 64;
 const CHUNKS_KEPT = 40;
 const KINDS = ["anchor", "fresh", "late", "stray", "candidate"];
 const POP_MS = 450;
+// Where frames come slower than this, nothing pops up for a while: what is new is drawn at once.
+const SLOW_MS = 50;
+const CALM_MS = 10000;
+// How long after the last news some more heights are asked for, and how often while news goes on.
 const WHOLE_MS = 1000;
+const WHOLE_EVERY_MS = 3000;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -49,14 +54,17 @@ export class NodeTree {
     for (let height = at * CHUNK; height < (at + 1) * CHUNK; height++) this.#rows.delete(height);
   }
 
+  // Whether it is time to ask for some more than the last heights.
+  get due() { return performance.now() - this.#whole > WHOLE_EVERY_MS; }
+
   // Asks anew for what may have changed: the last heights, which are all that a coin or an anchor
-  // touches as a rule, and now and then some more. What is kept of others goes where they do not join
-  // on. Returns whether some more were asked for.
-  async refresh() {
+  // touches as a rule, or some more. What is kept of others goes where they do not join on. Returns
+  // whether some more were asked for.
+  async refresh(whole = false) {
     const before = this.tip.height;
-    const whole = before < 3 || performance.now() - this.#whole > WHOLE_MS;
-    const { first, last } = await this.#ask(whole ? "" : `?first=${before - 3}&last=${before + CHUNK}`);
-    if (whole) this.#whole = performance.now();
+    const some = whole || before < 3;
+    const { first, last } = await this.#ask(some ? "" : `?first=${before - 3}&last=${before + CHUNK}`);
+    if (some) this.#whole = performance.now();
     const main = (height) => this.row(height).find((anchor) => anchor.status === "main");
     const [lowest, below] = [main(first), main(first - 1)];
     if (first > before + 1 || this.tip.height > last || (lowest && below && lowest.parent !== below.id)) {
@@ -64,7 +72,7 @@ export class NodeTree {
       for (const height of this.#rows.keys()) if (height < first) this.#rows.delete(height);
       await this.#ask("");
     }
-    return whole;
+    return some;
   }
 
   async #ask(heights) {
@@ -120,6 +128,7 @@ export function placeLanes(tree, first, last) {
 
 export class TreeView {
   #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
+  #pops = false; #popping = false; #painted = 0; #calm = 0;
   #chosen = null; #started = false; #column = 92; #wide = 0; #high = 0; #note; #said;
 
   constructor(canvas, tree = new NodeTree()) {
@@ -148,15 +157,22 @@ export class TreeView {
 
   get tree() { return this.#tree; }
 
+  // What is news is drawn before more is asked for.
   async refresh() {
-    const whole = await this.#tree.refresh();
     clearTimeout(this.#later);
-    if (!whole) this.#later = setTimeout(() => this.refresh().catch(() => {}), WHOLE_MS);
+    if (await this.#show(false)) return;
+    if (this.#tree.due) await this.#show(true);
+    else this.#later = setTimeout(() => this.#show(true).catch(() => {}), WHOLE_MS);
+  }
+
+  async #show(whole) {
+    const some = await this.#tree.refresh(whole);
     const asked = new URLSearchParams(location.search).get("last");
     if (!this.#started && asked) { this.#pinned = false; this.#middle = Number(asked) - this.#columns() / 2 + 1; }
     this.#started = true;
     if (this.#pinned) this.#toEnd();
     this.draw();
+    return some;
   }
 
   // Moves the middle of the view to a height; at the end it follows the tip.
@@ -209,6 +225,9 @@ export class TreeView {
     ink.clearRect(0, 0, this.#wide, this.#high);
     this.#spots = [];
     const now = performance.now();
+    if (this.#popping && now - this.#painted > SLOW_MS) this.#calm = now + CALM_MS;
+    this.#painted = now;
+    this.#pops = !still.matches && now >= this.#calm;
     let busy = false;
     const places = new Map();
     for (let height = first; height <= last; height++) {
@@ -236,7 +255,8 @@ export class TreeView {
     const tip = places.get(this.#tree.tip.id);
     this.#canvas.dataset.tip = tip ? `${Math.round(tip[0])},${Math.round(tip[1])}` : "";
     this.#canvas.dataset.height = String(this.#tree.tip.height);
-    if (busy && !still.matches) this.draw();
+    this.#popping = busy;
+    if (busy) this.draw();
   }
 
   // How long an anchor's epoch took, or has taken so far.
@@ -290,7 +310,7 @@ export class TreeView {
     const cx = x + 13 + at * (this.#column - 30);
     const cy = y + side * out;
     const age = now - coin.since;
-    const fresh = age < POP_MS && !still.matches;
+    const fresh = this.#pops && age < POP_MS;
     const grow = fresh ? 1 + 1.6 * (1 - age / POP_MS) ** 2 : 1;
     const radius = (2.6 + Math.min(5.5, 1.15 * Math.log2(Math.max(1, coin.luck)))) * grow;
     const ink = this.#ink;
@@ -313,7 +333,7 @@ export class TreeView {
   #anchor(anchor, places, now, contested) {
     const [x, y] = places.get(anchor.id);
     const age = now - anchor.since;
-    const fresh = age < POP_MS && !still.matches;
+    const fresh = this.#pops && age < POP_MS;
     const grow = fresh ? 1 + 0.9 * (1 - age / POP_MS) ** 2 : 1;
     const main = anchor.status === "main";
     const radius = (main ? 9 : 7) * grow;
