@@ -62,6 +62,17 @@ ColumnsOption = Annotated[
 MINING_WALLET: Final = "mining"
 """The wallet that a node makes for what it mines before it has a default wallet."""
 
+LOOKING: Final = frozenset(
+    f"wallet.{name}"
+    for name in (
+        *("accounts", "coins", "contract_history", "contract_info", "contracts"),
+        *("describe", "get_invoice", "history", "history_since", "info", "invoices", "mined"),
+        *("payee_list", "transfer"),
+    )
+)
+"""Methods that show what a wallet has, and do nothing; but the balance, which people ask for first,
+is not among them."""
+
 ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
 """Parameters of methods that are ids of 64 hex digits, or lists of them."""
 
@@ -162,7 +173,7 @@ class Asker:
         try:
             return self._ask(method, params, seconds)
         except CommandFailedError as error:
-            other = self._mining_instead(error, params)
+            other = self._mining_instead(method, error, params)
             if other is None:
                 raise
         return self._ask(method, other, seconds)
@@ -182,7 +193,10 @@ class Asker:
             raise CommandFailedError(str(error)) from None
         except RpcError as error:
             raise CommandFailedError(self._refusal(method, error), error.error) from None
-        return self._local(method).call(method, params)
+        try:
+            return self._local(method).call(method, params)
+        except RpcError as error:
+            raise CommandFailedError(self._refusal(method, error), error.error) from None
 
     def _local(self, method: str) -> LocalWallets:
         """Return what answers a method where no node runs. Raises `CommandFailedError` where that
@@ -248,7 +262,7 @@ class Asker:
         return self._client
 
     def _mining_instead(
-        self, error: CommandFailedError, params: Mapping[str, object]
+        self, method: str, error: CommandFailedError, params: Mapping[str, object]
     ) -> dict[str, object] | None:
         """Return the parameters for the wallet `mining` where there is no default wallet: who has
         just begun to mine has that one alone."""
@@ -257,7 +271,8 @@ class Asker:
         found = self._ask("wallet.list", {}, ASK_SECONDS)
         if all(entry["wallet"] != MINING_WALLET for entry in found):
             return None
-        if not self._said_mining:
+        # whoever looks sees what there is; whoever pays, is paid or takes keys has to know of which
+        if method not in LOOKING and not self._said_mining:
             self._said_mining = True
             typer.echo(f"there is no wallet default: this is {MINING_WALLET}", err=True)
         return {**params, "wallet": MINING_WALLET}

@@ -26,16 +26,18 @@ class CommandWords:
         if self._command == "rpc":
             return text  # who names a method knows its words
         called = self._called()
-        text = _in_plain_words(text.removeprefix(f"{method}: "))
-        # ``Expected `int` - at `fee_rate` `` names a parameter for certain; so does a name of two
+        text = _with_commands(text.removeprefix(f"{method}: "))
+        # ``expected … - at `fee_rate` `` names a parameter for certain; so does a name of two
         # words, and one in quotes. A single word may be the word alone.
-        at = re.fullmatch(r"(.*) - at `([a-z_0-9]+)((?:[.\[].*)?)`", text)
-        if at is not None and at[2] in called:
-            return f"{called[at[2]]}{at[3] or ''}: {_begun_small(at[1])}"
-        payment = re.fullmatch(r"(.*) - at `payments\[([0-9]+)\]\.(payee|amount|memo)`", text)
-        if payment is not None:
-            which = f" of payment {int(payment[2]) + 1}" if payment[2] != "0" else ""
-            return f"{_PAYMENT_MEMBER[payment[3]]}{which}: {_begun_small(payment[1])}"
+        at = re.fullmatch(r"(.*) - at `([a-z_0-9]+)(?:\[([0-9]+)\])?(?:\.([a-z_0-9]+))?`", text)
+        if at is not None:
+            what, parameter, index, member = at.groups()
+            which = f" of payment {int(index) + 1}" if index not in (None, "0") else ""
+            if parameter == "payments" and member in _PAYMENT_MEMBER:
+                return f"{_PAYMENT_MEMBER[member]}{which}: {what}"
+            # what is given more than once is called after one of them
+            flag = called.get(parameter) or called.get(parameter.removesuffix("s"), parameter)
+            return f"{flag}: {what}"
 
         def named(found: re.Match[str]) -> str:
             return called.get(found[1] or found[2], found[0])
@@ -61,19 +63,10 @@ class CommandWords:
         return called
 
 
-def _in_plain_words(text: str) -> str:
-    """Return a text in which what a parameter's type asks for is said without its notation, and a
-    method that is a hint is said as the command that asks it."""
+def _with_commands(text: str) -> str:
+    """Return a text in which a method that is a hint is said as the command that asks it."""
 
     def command(found: re.Match[str]) -> str:
         return f"see `{_COMMANDS.get(found[0], f'{found[1]} {found[2]}').replace('_', '-')}`"
 
-    text = re.sub(r"\bsee ([a-z]+)\.([a-z_]+)", command, text)
-    text = re.sub(
-        r"`str` matching regex '\^\[0-9a-f\]\{([0-9]+)\}\$'", r"\1 lower-case hex digits", text
-    )
-    return text.replace("`str` of length >= 1", "a text that is not empty")
-
-
-def _begun_small(text: str) -> str:
-    return f"{text[:1].lower()}{text[1:]}"
+    return re.sub(r"\bsee ([a-z]+)\.([a-z_]+)", command, text)

@@ -8,6 +8,7 @@ takes longer than most commands.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -18,12 +19,19 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_command_name, get_group
 from typer.models import CommandInfo
 
+from unchained.node.base.number_words import between
 from unchained.node.cli.wallet_help import WALLET_SECTIONS
 
 SECTIONS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {"wallet": WALLET_SECTIONS}
 """Groups of so many commands that their help lists them by what they are for."""
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+
+NUMBER_CHARS: Final = 24
+"""Characters of a number: more than any bound has."""
+
+_WHOLE: Final = re.compile(r"-?[0-9]+", re.ASCII)
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 Make = Callable[[], Any]
 """Makes a command that the parser can run."""
@@ -37,7 +45,7 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 class _AsTyped:
-    """Takes texts, flags and what was not given as they are; leaves the rest to the parser."""
+    """Takes texts, flags, numbers and what was not given; leaves the rest to the parser."""
 
     def __init__(self, parameter: Any) -> None:
         self._kind = parameter.type_descriptor.annotation
@@ -47,21 +55,58 @@ class _AsTyped:
         """Return the value of a parameter. Raises what the parser raises."""
         if value is None:
             return () if self._many else None
-        if self._kind is type(value) and self._kind in (str, bool):
+        if self._kind is type(value) and self._kind in (str, bool, int, float):
             return value
+        if self._kind in (int, float) and isinstance(value, str):
+            return self._number(value, param, ctx)
         param._runtime_param = None
         return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+    def _number(self, text: str, param: Any, ctx: Any) -> float:
+        """Return the number that a text spells. Raises `typer.BadParameter`."""
+        whole = self._kind is int
+        if (_WHOLE if whole else _NUMBER).fullmatch(text) is not None and len(text) < NUMBER_CHARS:
+            found: float = self._kind(text)
+            above = param.min is None or found >= param.min
+            if above and (param.max is None or found <= param.max):
+                return found
+        bounds = between(param.min, param.max)
+        expected = f"a {'whole ' * whole}number{bounds and f', {bounds}'}"
+        given = repr(text) if len(text) < NUMBER_CHARS else f"a text of {len(text)} characters"
+        raise typer.BadParameter(f"expected {expected}, got {given}", ctx=ctx, param=param)
 
 
 def _eased(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if parameter._runtime_param is None:
             parameter._runtime_param = _AsTyped(parameter)
+            _name_plainly(parameter)
     return parameters
 
 
+def _name_plainly(parameter: Any) -> None:
+    """Let help and errors name a parameter by a word for what it is, not by its type in Python."""
+    argument = parameter.param_type_name == "argument"
+    if parameter.metavar is None and not argument:
+        parameter.metavar = "N" if parameter.type_descriptor.annotation in (int, float) else "TEXT"
+    name = parameter.metavar or parameter.name.upper()
+    shown = name if parameter.required or name.startswith("[") else f"[{name}]"
+    if argument:
+        parameter.metavar = name
+        parameter.display_type_rich = partial(_say, "")
+        parameter._rich_display_name = partial(_say, name)
+        many = parameter.nargs != 1 and not shown.endswith("...")
+        parameter._usage_display_name = partial(_say, f"{shown}..." if many else shown)
+    bounds = between(parameter.min, parameter.max)
+    parameter._get_number_range_help_str = partial(_say, bounds)
+
+
+def _say(words: str, **_asked: object) -> str:
+    return words
+
+
 class PlainCommand(TyperCommand):
-    """A command that imports pydantic only for values that are neither texts nor flags."""
+    """A command that imports pydantic only for values that are neither texts, flags nor numbers."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, the help's among them."""

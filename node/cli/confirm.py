@@ -11,16 +11,34 @@ import typer
 
 from unchained.node.base.terminal_text import ends, harmless
 from unchained.node.cli.asker import Asker, CommandFailedError
+from unchained.node.cli.facts import SUM_COLUMNS, labelled
 from unchained.node.cli.progress import confirmations_shown
 from unchained.node.cli.questions import ask_yes
+from unchained.node.cli.tables import width
 
 SHOWN_WHOLE: Final = 100
 """Characters of a payee that are shown to a person; addresses have fewer."""
+
+NOTE_COLUMNS: Final = SUM_COLUMNS + len(" UNC  ")
+"""Columns before what is noted of a payee."""
 
 LOOK_AGAIN_S: Final = 0.5
 """Seconds between looks at a transfer."""
 
 _NOT_EXPECTED: Final = frozenset({"abandoned", "replaced", "conflict", "gone"})
+
+
+def print_payee(
+    amount: str, payee: str, notes: Sequence[tuple[str, str]], *, err: bool = False
+) -> None:
+    """Print what somebody is paid, and who that is: in one piece, so that it can be compared and
+    copied, on a line of its own where the terminal has no room beside the sum."""
+    lead = f"{amount:>{SUM_COLUMNS}} UNC "
+    lines = labelled(lead, shortened(harmless(payee)), width())
+    for label, text in notes:
+        if text:
+            lines += labelled(f"{'':>{NOTE_COLUMNS}}{label}", harmless(text), width())
+    typer.echo("\n".join(lines), err=err)
 
 
 def shortened(payee: str) -> str:
@@ -41,18 +59,18 @@ def print_plan(steps: Sequence[Mapping[str, Any]], *, err: bool = False) -> None
 
     for step in steps:
         for paid in step["payees"]:
-            echo(f"{paid['amount']:>20} UNC  {shortened(harmless(paid['payee']))}")
-            if paid["alias"]:
-                echo(f"{'':>26}called {harmless(paid['alias'])} here")
-            if paid["alias"] or len(paid["payee"]) > SHOWN_WHOLE:
-                echo(f"{'':>26}fingerprint {_fingerprint(paid['payee'])}")
-            if paid["memo"]:
-                echo(f"{'':>26}memo {harmless(paid['memo'])}")
+            told = paid["alias"] or len(paid["payee"]) > SHOWN_WHOLE
+            notes = [
+                ("called", f"{paid['alias']} here" if paid["alias"] else ""),
+                ("fingerprint", _fingerprint(paid["payee"]) if told else ""),
+                ("memo", paid["memo"]),
+            ]
+            print_payee(paid["amount"], paid["payee"], notes, err=err)
         if not step["payees"]:
-            echo(f"{'':>26}coins of this wallet are joined")
-        echo(f"{step['fee']:>20} UNC  fee")
+            echo(f"{'':>{NOTE_COLUMNS}}coins of this wallet are joined")
+        echo(f"{step['fee']:>{SUM_COLUMNS}} UNC  fee")
         if step["joins"]:
-            echo(f"{'':>26}of {step['joins'] + 1} transfers: coins have to be joined first")
+            echo(f"{'':>{NOTE_COLUMNS}}of {step['joins'] + 1} transfers: coins are joined first")
 
 
 def confirm(steps: Sequence[Mapping[str, Any]]) -> None:

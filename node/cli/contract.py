@@ -8,6 +8,8 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.facts import contract_facts, print_facts, terms_facts
+from unchained.node.cli.output_file import check_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import (
     AmountArgument,
@@ -20,7 +22,6 @@ from unchained.node.cli.pay import (
 )
 from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
-from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -30,10 +31,13 @@ from unchained.node.cli.wallet import (
     app,
 )
 
-contract_app = typer.Typer(no_args_is_help=True, help="Watch what others share with a wallet.")
+contract_app = typer.Typer(no_args_is_help=True, help="Look at contracts; watch others'.")
 multisig_app = typer.Typer(no_args_is_help=True, help="Share coins: m of n keys spend them.")
 htlc_app = typer.Typer(no_args_is_help=True, help="Swap: anyone who has a hash's preimage claims.")
 
+NameOption = Annotated[
+    str, typer.Option("--label", metavar="TEXT", help="What you call it; nobody else sees that.")
+]
 LockArgument = Annotated[str, typer.Argument(metavar="LOCK", help="The contract's lock.")]
 
 
@@ -55,9 +59,9 @@ def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 @user_text("Watch a contract that another party made.")
 def contract_add(
     node: Asker,
-    contract: Annotated[str, typer.Argument(metavar="TEXT", help="contract:…")],
+    contract: Annotated[str, typer.Argument(metavar="CONTRACT", help="Its text: contract:…")],
     wallet: WalletOption = DEFAULT_WALLET,
-    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+    label: NameOption = "",
 ) -> None:
     _show_contract(
         node, node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
@@ -69,12 +73,8 @@ def contract_add(
 def contract_info(node: Asker, lock: LockArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.contract_info", lock=lock, wallet=wallet)
 
-    def human() -> None:
-        typer.echo(found["status"])
-        contract = {name: value for name, value in found["contract"].items() if value is not None}
-        print_fields(found | {"contract": contract})
-
-    node.show(found, human)
+    contract = {name: value for name, value in found["contract"].items() if value is not None}
+    node.show(found, lambda: print_facts(found | {"contract": contract}, contract_facts))
 
 
 @asking(contract_app, "history", table=True)
@@ -96,12 +96,14 @@ def contract_history(
 @user_text("Make a contract that M of the parties spend; hand its text to them, pay it to fund it.")
 def multisig_create(
     node: Asker,
-    threshold: Annotated[int, typer.Argument(metavar="M", min=1, max=16)],
+    threshold: Annotated[
+        int, typer.Argument(metavar="M", min=1, max=16, help="So many have to sign.")
+    ],
     parties: Annotated[
         list[str], typer.Argument(metavar="PARTY...", help="Addresses or paycodes.")
     ],
     wallet: WalletOption = DEFAULT_WALLET,
-    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+    label: NameOption = "",
 ) -> None:
     found = node.call(
         "wallet.multisig_create", threshold=threshold, parties=parties, wallet=wallet, label=label
@@ -126,6 +128,7 @@ def multisig_prepare(
     fee: FeeOption = None,
     allow_high_fee: HighFeeOption = False,
 ) -> None:
+    check_output(output)
     found = node.call(
         "wallet.multisig_prepare",
         seconds=SLOW_ANSWER_S,
@@ -151,7 +154,7 @@ def htlc_create(
         typer.Option("--hash", metavar="SHA256", help="Default: of a preimage drawn here."),
     ] = None,
     wallet: WalletOption = DEFAULT_WALLET,
-    label: Annotated[str, typer.Option("--label", metavar="TEXT")] = "",
+    label: NameOption = "",
 ) -> None:
     params = {
         "claim": claim,
@@ -171,7 +174,9 @@ def htlc_create(
 def htlc_claim(
     node: Asker,
     lock: LockArgument,
-    preimage: Annotated[str | None, typer.Option("--preimage", metavar="HEX")] = None,
+    preimage: Annotated[
+        str | None, typer.Option("--preimage", metavar="HEX", help="Left out: the one known.")
+    ] = None,
     wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     allow_high_fee: HighFeeOption = False,
@@ -206,4 +211,5 @@ def htlc_refund(
 
 
 def _show_contract(node: Asker, found: dict[str, Any]) -> None:
-    node.show(found, lambda: print_fields({n: v for n, v in found.items() if v is not None}))
+    held = {name: value for name, value in found.items() if value is not None}
+    node.show(found, lambda: print_facts(held, terms_facts))

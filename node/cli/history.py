@@ -70,7 +70,9 @@ def history(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            "--kind", metavar="|".join(HISTORY_KINDS), help="May be given more than once."
+            "--kind",
+            metavar="|".join(HISTORY_KINDS),
+            help="This kind; may be given more than once.",
         ),
     ] = None,
     account: OnlyAccountOption = None,
@@ -131,10 +133,12 @@ def mined_days(
 
 
 @asking(app, "history-since", table=True)
-@user_text("Show the entries that stand otherwise since a point; begin with 0.")
+@user_text("Show what has changed in the history since a point; begin with 0.")
 def history_since(
     node: Asker,
-    sequence: Annotated[int, typer.Argument(min=0, help="The `next` of the last time.")] = 0,
+    sequence: Annotated[
+        int, typer.Argument(metavar="[N]", min=0, help="The `next` of the last time.")
+    ] = 0,
     wallet: WalletOption = DEFAULT_WALLET,
     limit: LimitOption = 100,
 ) -> None:
@@ -152,7 +156,7 @@ def history_since(
 @user_text("Show a transfer that touched a wallet.")
 def transfer(
     node: Asker,
-    txid: Annotated[str, typer.Argument(metavar="TXID")],
+    txid: Annotated[str, typer.Argument(metavar="TXID", help="Its id.")],
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
     found = node.call("wallet.transfer", txid=txid, wallet=wallet)

@@ -100,7 +100,9 @@ def invoices(
     wallet: WalletOption = DEFAULT_WALLET,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATUS", help="May be given more than once."),
+        typer.Option(
+            "--status", metavar="STATUS", help="These alone; may be given more than once."
+        ),
     ] = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.facts import show_facts, wallet_facts
+from unchained.node.cli.passphrases import (
+    PassphraseFdOption,
+    PassphraseFileOption,
+    read_passphrase,
+)
 from unchained.node.cli.questions import ask_text
 from unchained.node.cli.tables import print_fields
 from unchained.node.cli.wallet import (
@@ -20,6 +26,9 @@ from unchained.node.cli.wallet import (
     account_ref,
     app,
 )
+
+ALL_BUT_IT: Final = "EMPTY_PASSPHRASE"
+"""The node's word for all being right but that no passphrase was given."""
 
 payee_app = typer.Typer(no_args_is_help=True, help="Name those whom you pay.")
 
@@ -51,18 +60,41 @@ def backup(
 
 
 @asking(app, "restore-backup")
-@user_text("Make the wallet of a backup anew, as it was called or as --wallet says.")
+@user_text(
+    """Make the wallet of a backup anew, as it was called or as --wallet says. Its passphrase proves
+    that nobody has put his own addresses into it."""
+)
 def restore_backup(
     node: Asker,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="By `wallet backup`.")],
     wallet: Annotated[
         str | None, typer.Option("--wallet", "-w", metavar="NAME", help="What to call it.")
     ] = None,
+    no_passphrase: Annotated[
+        bool,
+        typer.Option("--no-passphrase", help="It has none: nothing proves then that it is yours."),
+    ] = False,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    found = node.call(
-        "wallet.restore_backup", seconds=SLOW_ANSWER_S, path=_absolute(path), wallet=wallet
-    )
-    node.show_fields(found)
+    asked = {"path": _absolute(path), "no_passphrase": no_passphrase}
+    if wallet is not None:
+        asked["wallet"] = wallet
+
+    def restored(passphrase: str) -> dict[str, Any]:
+        found: dict[str, Any] = node.call_with(
+            "wallet.restore_backup", asked | {"passphrase": passphrase}, seconds=SLOW_ANSWER_S
+        )
+        return found
+
+    # Nobody is asked for a passphrase to hear then that there is another mistake.
+    try:
+        found = restored("")
+    except CommandFailedError as error:
+        if error.word != ALL_BUT_IT:
+            raise
+        found = restored(read_passphrase(passphrase_file, passphrase_fd))
+    show_facts(node, found, wallet_facts)
 
 
 def _absolute(path: Path) -> str:
@@ -70,13 +102,14 @@ def _absolute(path: Path) -> str:
 
 
 @asking(app, "rename")
-@user_text("Call a wallet otherwise. It has to be locked.")
+@user_text("Give a wallet another name. It has to be locked.")
 def rename(
     node: Asker,
     wallet: WalletArgument,
     new_wallet: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
 ) -> None:
-    node.show_fields(node.call("wallet.rename", wallet=wallet, new_wallet=new_wallet))
+    found = node.call("wallet.rename", wallet=wallet, new_wallet=new_wallet)
+    show_facts(node, found, wallet_facts)
 
 
 @asking(app, "delete")

@@ -11,6 +11,7 @@ LOCAL_METHODS: Final = frozenset(
         "wallet.address",
         "wallet.backup",
         "wallet.change_passphrase",
+        "wallet.check_new",
         "wallet.contract_add",
         "wallet.contracts",
         "wallet.create",

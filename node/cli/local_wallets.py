@@ -23,7 +23,7 @@ from unchained.node.consensus.params import NETWORKS, Network
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import MnemonicError
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.rpc.core.errors import RpcError
+from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Registry
 from unchained.node.rpc.core.rights import NODE_OWNER
 from unchained.node.rpc.core.values import encode
@@ -109,14 +109,13 @@ class LocalWallets:
         )
 
     def call(self, method: str, params: Mapping[str, Any] | Sequence[Any]) -> Any:
-        """Return a method's result as plain JSON. Raises `CommandFailedError`."""
+        """Return a method's result as plain JSON. Raises `RpcError` as a node answers it, and
+        `CommandFailedError`."""
         given = dict(params) if isinstance(params, Mapping) else list(params)
         try:
             return trio.run(self._answer, method, given)
         except WalletError as error:
-            raise CommandFailedError(str(error), error.word) from None
-        except RpcError as error:
-            raise CommandFailedError(error.message, error.error) from None
+            raise WalletRefusedError(str(error), error=error.word) from None
         except MnemonicError as error:
             raise CommandFailedError(str(error)) from None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.facts import miner_facts, print_facts
 from unchained.node.cli.options import about
-from unchained.node.cli.tables import print_fields, print_rows
+from unchained.node.cli.tables import print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look after the node's miner.")
 
@@ -177,11 +177,7 @@ def _show(node: Asker, found: dict[str, Any]) -> None:
     def human() -> None:
         # What to expect is a page of its own: `mine advise`.
         left_out = ("workers", "advice")
-        shown = {name: value for name, value in found.items() if name not in left_out}
-        if sys.stdout.isatty():
-            # what was found before is in the wallet
-            shown = {("found_since_start" if n == "harvest" else n): v for n, v in shown.items()}
-        print_fields(shown)
+        print_facts({n: v for n, v in found.items() if n not in left_out}, miner_facts)
         if found["workers"]:
             columns = [
                 "worker",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,20 +17,23 @@ from unchained.node.cli.asker import (
     asking,
 )
 from unchained.node.cli.confirm import (
+    NOTE_COLUMNS,
     SHOWN_WHOLE,
     confirm,
     is_asked,
+    print_payee,
     print_plan,
     shortened,
     wait_confirmed,
 )
+from unchained.node.cli.facts import SUM_COLUMNS, Facts, print_facts
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
 )
 from unchained.node.cli.payees import payments_of
-from unchained.node.cli.tables import print_fields, print_rows
+from unchained.node.cli.tables import folded, print_rows, width
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -41,6 +45,16 @@ from unchained.node.cli.wallet import (
 
 UNLOCK_S: Final = 120.0
 """For how long a command unlocks a wallet that it then locks again."""
+TERMS_COLUMN: Final = 12
+"""Columns before the terms of a contract, whose keys shall not be broken."""
+
+_STATES: Final = {
+    "waiting": "waits for an anchor",
+    "included": "is on the chain",
+    "abandoned": "given up",
+    "replaced": "replaced by another",
+    "conflict": "impossible: something else has spent its coins",
+}
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
 
@@ -79,8 +93,10 @@ AmountArgument = Annotated[
 MemoOption = Annotated[
     str, typer.Option("--memo", metavar="TEXT", help="For the payee of a paycode alone.")
 ]
-TxidArgument = Annotated[str, typer.Argument(metavar="TXID")]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE")]
+TxidArgument = Annotated[str, typer.Argument(metavar="TXID", help="The transfer's.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="A file to write.")
+]
 
 
 def add_to(_root: typer.Typer) -> None:
@@ -125,17 +141,30 @@ class SpendCommand:
             node.call("wallet.lock", wallet=wallet)
 
 
-def show_sent(node: Asker, sent: dict[str, Any]) -> None:
-    """Show a transfer that has been sent."""
+def show_sent(node: Asker, sent: dict[str, Any], *, told: bool = False) -> None:
+    """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     shown = {name: value for name, value in sent.items() if value is not None}
 
     def human() -> None:
         if warning := shown.pop("warning", None):
             typer.echo(f"warning: {warning}", err=True)
-        print_fields(shown | {"payees": payees})
+        if sys.stdout.isatty() and not told and sent["payees"]:
+            print_plan([sent | {"joins": 0}])
+        print_facts(shown | {"payees": payees}, _sent_facts)
 
     node.show(sent, human)
+
+
+def _sent_facts(sent: Mapping[str, Any]) -> Facts:
+    """Say what became of a transfer, whose payees are shown already."""
+    yield "transfer", sent["txid"]
+    yield "status", _STATES.get(sent["status"], sent["status"])
+    if sent.get("replaces"):
+        yield "in place of", sent["replaces"]
+    for joined in sent["joined"]:
+        yield "coins joined by", joined
+    yield "fee", f"{sent['fee']} UNC, for {sent['size']:,} bytes"
 
 
 def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
@@ -145,26 +174,41 @@ def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
         typer.echo(line, err=err)
 
     for output in found["outputs"]:
-        whom = "back to this wallet" if output["own"] else output["payee"] or output["lock"]
-        echo(f"{output['amount']:>20} UNC  {shortened(harmless(whom))}")
-        if not (output["own"] or output["payee"]):
-            echo(f"{'':>26}a lock: the file does not show whose")
-        if output["alias"]:
-            echo(f"{'':>26}called {harmless(output['alias'])} here")
-        if output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"]):
-            echo(f"{'':>26}fingerprint {output['fingerprint']}, lock {output['lock']}")
+        told = output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"])
+        called = output["alias"] or (_whom(output) == output["payee"] and output["contract"])
+        notes = [
+            ("called", f"{called} here" if called else ""),
+            ("fingerprint", output["fingerprint"] if told else ""),
+            ("lock", output["lock"] if told else ""),
+        ]
+        print_payee(output["amount"], _whom(output), notes, err=err)
+        if _whom(output) == output["lock"]:
+            echo(f"{'':>{NOTE_COLUMNS}}a lock: the file does not show whose")
         if output["terms"]:
-            echo(f"{'':>26}under {output['terms']}")
+            for line in folded(f"under {output['terms']}", width() - TERMS_COLUMN):
+                echo(f"{'':>{TERMS_COLUMN}}{line}")
         if output["memo"]:
-            echo(f"{'':>26}memo {harmless(output['memo'])}")
-    echo(f"{found['fee']:>20} UNC  fee")
-    echo(f"{found['spent']:>20} UNC  in all, of the coins that it spends")
+            echo(f"{'':>{NOTE_COLUMNS}}memo {harmless(output['memo'])}")
+    echo(f"{found['fee']:>{SUM_COLUMNS}} UNC  fee")
+    echo(f"{found['spent']:>{SUM_COLUMNS}} UNC  in all, of the coins that it spends")
     if found["lock_height"]:
         echo(f"not before height {found['lock_height']}")
     echo(
         f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
         f"with {len(found['can_sign'])} keys"
     )
+
+
+def _whom(output: Mapping[str, Any]) -> str:
+    """Return whom an output of a transfer to be signed pays, in words where it is no stranger."""
+    called = f" {output['contract']}" if output["contract"] else ""
+    if output["own"]:
+        return "back to this wallet"
+    if output["returns"]:
+        return f"back to the contract{called}"
+    if output["payee"]:
+        return str(output["payee"])
+    return f"to the contract{called}" if called else str(output["lock"])
 
 
 def without_file(found: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +317,10 @@ def _carry_out(
         confirm(steps)
     sent: dict[str, Any] = spend.call(method, **asked, **more)
     if not quiet:
-        (_show_gathered if "sent" in sent else show_sent)(node, sent)
+        if "sent" in sent:
+            _show_gathered(node, sent)
+        else:
+            show_sent(node, sent, told=is_asked(yes))
     return sent
 
 

@@ -13,6 +13,7 @@ import typer
 
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.input_file import read_file
+from unchained.node.rpc.core.wrong_values import in_words
 
 PAYEES_BYTES_MAX: Final = 1 << 20
 """Bytes of a file of payees."""
@@ -24,9 +25,6 @@ class PayeeLine(msgspec.Struct, forbid_unknown_fields=True):
     payee: str
     amount: str
     memo: str = ""
-
-
-_lines = msgspec.json.Decoder(list[PayeeLine])
 
 
 def payment(payee: str, amount: str | None, memo: str) -> list[dict[str, str]]:
@@ -54,11 +52,16 @@ def payments_in(content: bytes, name: str) -> list[dict[str, str]]:
     """Return the payments of a file: a line PAYEE,UNC[,MEMO] for each, or a JSON array of objects
     with payee, amount and memo. Raises `CommandFailedError`, which names the line."""
     if content.lstrip()[:1] == b"[":
+        given: object = None
         try:
-            lines = _lines.decode(content)
+            given = msgspec.json.decode(content)
+            lines = msgspec.convert(given, list[PayeeLine])
         except msgspec.DecodeError as error:
+            text = str(error)
+            if isinstance(error, msgspec.ValidationError):
+                text = in_words(text, list[PayeeLine], given)
             raise CommandFailedError(
-                f"{name}: not a list of payees: {error}; expected "
+                f"{name}: not a list of payees: {text}; expected "
                 '[{"payee": "…", "amount": "1.5", "memo": "…"}, …]'
             ) from None
         return [entry for line in lines for entry in payment(line.payee, line.amount, line.memo)]

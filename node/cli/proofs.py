@@ -15,6 +15,7 @@ from unchained.node.cli.confirm import shortened
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
+from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument
 from unchained.node.cli.tables import moment, print_fields
@@ -24,7 +25,6 @@ from unchained.node.cli.wallet import (
     AccountOption,
     WalletOption,
     app,
-    write_output,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +54,16 @@ def receipt(
     txid: TxidArgument,
     output: OutputOption,
     wallet: WalletOption = DEFAULT_WALLET,
-    anchors: Annotated[int, typer.Option("--anchors", min=1, max=1024)] = 64,
+    anchors: Annotated[
+        int, typer.Option("--anchors", min=1, max=1024, help="From the one that includes it on.")
+    ] = 64,
     payee: Annotated[
         list[str] | None,
         typer.Option("--payee", metavar="PAYEE", help="Show this one alone; default: all."),
     ] = None,
     no_payees: Annotated[bool, typer.Option("--no-payees", help="Show nobody.")] = False,
 ) -> None:
+    check_output(output)
     payees = [] if no_payees else payee or None
     found = node.call(
         "wallet.receipt",
@@ -188,6 +191,7 @@ def sign_message(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
+    check_output(output)
     found = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.sign_message", message=message, account=account
     )
@@ -210,7 +214,7 @@ def verify_message(
     network: NetworkOption = None,
     json: JsonOption = False,
 ) -> None:
-    from unchained.node.wallet.errors import SignedMessageError
+    from unchained.node.wallet.errors import BadPaymentError, SignedMessageError
     from unchained.node.wallet.signed_message import SIGNED_MESSAGE_BYTES_MAX, SignedMessage
 
     chosen = _network(network)
@@ -220,6 +224,8 @@ def verify_message(
             signed.check_signer(chosen, signer)
     except SignedMessageError as error:
         raise CommandFailedError(f"{file}: {error}") from None
+    except BadPaymentError as error:
+        raise typer.BadParameter(str(error), param_hint="--signer") from None
     facts = {
         "address": signed.address(chosen),
         "key_hash": signed.key_hash.hex(),
@@ -249,6 +255,7 @@ def prove_reserve(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
+    check_output(output)
     found = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
         "wallet.prove_reserve", amount=amount, message=message
     )

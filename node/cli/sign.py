@@ -12,6 +12,7 @@ import typer
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.input_file import read_file
+from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -39,7 +40,6 @@ from unchained.node.cli.wallet import (
     AccountOption,
     WalletOption,
     app,
-    write_output,
 )
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
@@ -65,6 +65,7 @@ def prepare(
     coin: CoinsOption = None,
     allow_high_fee: HighFeeOption = False,
 ) -> None:
+    check_output(output)
     found = node.call(
         "wallet.prepare",
         seconds=SLOW_ANSWER_S,
@@ -100,6 +101,7 @@ def sign(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     content = _read(file).hex()
+    check_output(output)
     _confirm_signing(node.call("wallet.describe", file=content, wallet=wallet), yes)
     spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
     write_unsigned(node, spender.call("wallet.sign", file=content), output)
@@ -123,6 +125,7 @@ def merge(
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
     content = [_read(file).hex() for file in files]
+    check_output(output)
     write_unsigned(node, node.call("wallet.merge", files=content, wallet=wallet), output)
 
 
@@ -139,7 +142,8 @@ def broadcast(
 
 
 def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:
-    """Write a transfer to be signed to its file, and show what it means."""
+    """Write a transfer to be signed to its file, which `check_output` was asked about, and show
+    what it means."""
     write_output(output, bytes.fromhex(found["file"]))
     shown = without_file(found) | {"file": str(output)}
 

@@ -90,7 +90,7 @@ def field_lines(rows: Iterable[tuple[str, str, str]], columns: int) -> list[str]
     lines = []
     for title, value, colour in rows:
         head = styled(title + " " * (left - _width(title)), CYAN)
-        first, *others = _folded(value, columns - left - len(COLUMN_GAP)) or [""]
+        first, *others = folded(value, columns - left - len(COLUMN_GAP)) or [""]
         if not others and _width(first) > columns - left - len(COLUMN_GAP):
             # One word that does not fit: beside its title where there is room without the column's
             # space, else on a line of its own. In one piece it can be copied.
@@ -142,10 +142,10 @@ def table_lines(
         return [line for block in blocks for line in (*block, "")][:-1]
     lines = [_line(titles, widths, right, [BOLD] * len(titles))]
     for row in cells:
-        folded = [_folded(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        fitted = [folded(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
         colours = [_colour(column, cell) for column, cell in zip(columns, row, strict=True)]
-        for at in range(max(len(parts) for parts in folded)):
-            parts = [parts[at] if at < len(parts) else "" for parts in folded]
+        for at in range(max(len(parts) for parts in fitted)):
+            parts = [parts[at] if at < len(parts) else "" for parts in fitted]
             lines.append(_line(parts, widths, right, colours))
     return lines
 
@@ -186,7 +186,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\d{4}-\d{2}-\d{2} \S+|\S+", text) or [""]
 
 
-def _folded(text: str, size: int) -> list[str]:
+def folded(text: str, size: int) -> list[str]:
     """Return a text on lines of at most so many columns; a longer word has a line of its own."""
     if _width(text) <= size:
         return [text]
@@ -205,7 +205,7 @@ def _width(text: str) -> int:
 
 
 def _title(name: str) -> str:
-    return name.removesuffix("_ms").replace("_", " ")
+    return name.removesuffix("_ms").replace("_", " ").replace(".", " ")
 
 
 def _cell(column: str, value: object) -> str:
@@ -223,11 +223,15 @@ def _worded(name: str, text: str) -> str:
     if _SUM.fullmatch(text):
         return f"{text} UNC"
     if name in NUMBERED and text != "-":
-        numbers = text.split(", ")
-        ends = numbers if len(numbers) < 3 else [numbers[0], numbers[-1]]
-        joined = (" to " if len(numbers) > 2 else " and ").join(ends)
-        return f"{len(numbers)} (number{'s' * (len(numbers) > 1)} {joined})"
+        return numbers_of(text.split(", "))
     return text
+
+
+def numbers_of(numbers: Sequence[object]) -> str:
+    """Return how many things there are that are numbered without a gap, and their numbers."""
+    ends = numbers if len(numbers) < 3 else [numbers[0], numbers[-1]]
+    joined = (" to " if len(numbers) > 2 else " and ").join(map(str, ends))
+    return f"{len(numbers)} (number{'s' * (len(numbers) > 1)} {joined})"
 
 
 def _is_number(value: object) -> bool:

@@ -11,6 +11,8 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.facts import show_facts, wallet_facts
+from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -18,7 +20,6 @@ from unchained.node.cli.passphrases import (
     read_secret,
 )
 from unchained.node.cli.progress import Show, progress
-from unchained.node.cli.questions import ask_yes
 
 app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, pay, back up.")
 
@@ -56,8 +57,14 @@ QrOption = Annotated[bool, typer.Option("--qr", help="Show the payment URI as a 
 PngOption = Annotated[
     Path | None, typer.Option("--png", metavar="FILE", help="Write the QR code as a PNG file.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000)]
-OffsetOption = Annotated[int, typer.Option("--offset", min=0)]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")]
+OffsetOption = Annotated[int, typer.Option("--offset", min=0, help="Pass over the first N.")]
+AccountsOption = Annotated[
+    int, typer.Option("--accounts", min=1, max=64, help="How many it begins with.")
+]
+NoPassphraseOption = Annotated[
+    bool, typer.Option("--no-passphrase", help="Whoever can read its file has its coins.")
+]
 DEFAULT_WALLET: Final = "default"
 
 
@@ -76,7 +83,7 @@ def list_(node: Asker) -> None:
 @asking(app, "info")
 @user_text("Show a wallet's state, and how far it has followed the chain.")
 def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.info", wallet=wallet))
+    show_facts(node, node.call("wallet.info", wallet=wallet), wallet_facts)
 
 
 @asking(app, "create")
@@ -84,16 +91,16 @@ def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 def create(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
-    accounts: Annotated[int, typer.Option("--accounts", min=1)] = 1,
-    no_passphrase: Annotated[
-        bool, typer.Option("--no-passphrase", help="Let the file guard nothing.")
-    ] = False,
+    accounts: AccountsOption = 1,
+    no_passphrase: NoPassphraseOption = False,
     no_confirm: Annotated[
         bool, typer.Option("--no-confirm", help="Do not ask for two of the words.")
     ] = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
+    # nobody is asked for secrets to hear then that there is another mistake
+    node.call("wallet.check_new", wallet=wallet, accounts=accounts)
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.create",
@@ -120,16 +127,17 @@ def restore(
     birth_height: Annotated[
         int, typer.Option("--birth-height", min=0, metavar="HEIGHT", help="It has no coins below.")
     ] = 0,
-    accounts: Annotated[int, typer.Option("--accounts", min=1)] = 1,
+    accounts: AccountsOption = 1,
     bip39: Annotated[
         bool, typer.Option("--bip39-passphrase", help="Ask for a BIP 39 passphrase as well.")
     ] = False,
-    no_passphrase: Annotated[bool, typer.Option("--no-passphrase")] = False,
+    no_passphrase: NoPassphraseOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     from unchained.node.cli.mnemonics import read_mnemonic
 
+    node.call("wallet.check_new", wallet=wallet, accounts=accounts, birth_height=birth_height)
     mnemonic = read_mnemonic(mnemonic_file)
     extra = read_passphrase(None, None, what="BIP 39 passphrase", new=True) if bip39 else None
     passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
@@ -150,11 +158,16 @@ def restore(
 def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
     """Return a wallet's passphrase from wherever the user wants it taken, empty if it has none.
 
-    Raises `CommandFailedError`.
+    Raises `CommandFailedError`, also where the wallet has no use for one.
     """
-    if node.call("wallet.info", wallet=wallet)["has_passphrase"] is False:
-        return ""
-    return read_passphrase(file, descriptor)
+    found = node.call("wallet.info", wallet=wallet)
+    if not found["open"]:
+        raise CommandFailedError(f"the wallet {wallet!r} is closed: open it first (`wallet open`)")
+    if found["watch_only"]:
+        raise CommandFailedError(
+            f"the wallet {wallet!r} is watch-only: it has no spend key, and no passphrase"
+        )
+    return read_passphrase(file, descriptor) if found["has_passphrase"] else ""
 
 
 def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str:
@@ -166,13 +179,13 @@ def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> st
 @asking(app, "open")
 @user_text("Open a wallet, locked.")
 def open_(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.open", wallet=wallet))
+    show_facts(node, node.call("wallet.open", wallet=wallet), wallet_facts)
 
 
 @asking(app, "close")
 @user_text("Lock and close a wallet.")
 def close(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.close", wallet=wallet))
+    show_facts(node, node.call("wallet.close", wallet=wallet), wallet_facts)
 
 
 @asking(app, "unlock")
@@ -180,19 +193,22 @@ def close(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 def unlock(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=604_800)] = 300.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, max=604_800, help="For how long.")
+    ] = 300,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     params = {"passphrase": passphrase, "wallet": wallet, "seconds": seconds}
-    node.show_fields(node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S))
+    found = node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S)
+    show_facts(node, found, wallet_facts)
 
 
 @asking(app, "lock")
 @user_text("Drop a wallet's spend keys at once.")
 def lock(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    node.show_fields(node.call("wallet.lock", wallet=wallet))
+    show_facts(node, node.call("wallet.lock", wallet=wallet), wallet_facts)
 
 
 @asking(app, "change-passphrase")
@@ -203,7 +219,7 @@ def change_passphrase(
     new_file: Annotated[
         Path | None, typer.Option("--new-passphrase-file", metavar="FILE", help="The new one.")
     ] = None,
-    no_passphrase: Annotated[bool, typer.Option("--no-passphrase")] = False,
+    no_passphrase: NoPassphraseOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
@@ -217,7 +233,7 @@ def change_passphrase(
         wallet=wallet,
         no_passphrase=no_passphrase,
     )
-    node.show_fields(found)
+    show_facts(node, found, wallet_facts)
 
 
 @asking(app, "mnemonic")
@@ -277,7 +293,7 @@ def paycode(
     wallet: WalletOption = DEFAULT_WALLET,
     account: AccountOption = 0,
     amount: AmountOption = None,
-    memo: Annotated[str, typer.Option("--memo", metavar="TEXT")] = "",
+    memo: Annotated[str, typer.Option("--memo", metavar="TEXT", help="For the payment URI.")] = "",
     label: LabelOption = "",
     qr: QrOption = False,
     png: PngOption = None,
@@ -342,7 +358,9 @@ def coins(
 @user_text("Label a coin, a transfer or a contract.")
 def label(
     node: Asker,
-    kind: Annotated[str, typer.Argument(metavar="coin|transfer|contract")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What it is: coin, transfer or contract.")
+    ],
     which: Annotated[str, typer.Argument(metavar="ID", help="Its id, txid or lock.")],
     text: Annotated[str, typer.Argument(metavar="LABEL", help="Empty: take it away.")],
     wallet: WalletOption = DEFAULT_WALLET,
@@ -352,10 +370,10 @@ def label(
 
 
 @asking(app, "freeze")
-@user_text("Keep a coin back from being spent unless it is named.")
+@user_text("Keep a coin from being spent, unless it is named.")
 def freeze(
     node: Asker,
-    coin: Annotated[str, typer.Argument(metavar="ID")],
+    coin: Annotated[str, typer.Argument(metavar="ID", help="The coin's.")],
     wallet: WalletOption = DEFAULT_WALLET,
     thaw: Annotated[bool, typer.Option("--thaw", help="Free it again.")] = False,
 ) -> None:
@@ -367,9 +385,22 @@ def freeze(
 @user_text(
     "Print what a watch-only copy of a wallet is made of: it sees everything, spends nothing."
 )
-def export_watch(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
+def export_watch(
+    node: Asker,
+    wallet: WalletOption = DEFAULT_WALLET,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there, for you alone."),
+    ] = None,
+) -> None:
+    if output is not None:
+        check_output(output)
     found = node.call("wallet.export_watch", wallet=wallet)
-    node.show(found, lambda: typer.echo(found))
+    if output is None:
+        node.show(found, lambda: typer.echo(found))
+    else:
+        write_output(output, f"{found}\n".encode(), private=True)
+        node.show({"file": str(output)}, lambda: typer.echo(output))
 
 
 @asking(app, "import-watch")
@@ -384,7 +415,8 @@ def import_watch(
     view = read_secret(sys.stdin.fileno(), "standard input") if file is None else ""
     if file is not None:
         view = read_secret(file, str(file))
-    node.show_fields(node.call("wallet.import_watch", view=view, wallet=wallet))
+    found = node.call("wallet.import_watch", view=view, wallet=wallet)
+    show_facts(node, found, wallet_facts)
 
 
 @asking(app, "rescan")
@@ -392,19 +424,29 @@ def import_watch(
 def rescan(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
-    height: Annotated[int, typer.Option("--height", min=0, metavar="HEIGHT")] = 0,
+    height: Annotated[
+        int, typer.Option("--height", min=0, metavar="HEIGHT", help="From there on.")
+    ] = 0,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give it up instead.")] = False,
 ) -> None:
     if cancel:
-        node.show_fields(node.call("wallet.cancel_rescan", wallet=wallet))
+        show_facts(node, node.call("wallet.cancel_rescan", wallet=wallet), wallet_facts)
     else:
         _show_reading(node, wallet, node.call("wallet.rescan", wallet=wallet, height=height))
 
 
 @asking(app, "page")
 @user_text("Give a link that opens the wallet's page in a browser, once and within a minute.")
-def page(node: Asker) -> None:
-    found = node.call("wallet.page")
+def page(
+    node: Asker,
+    wallet: Annotated[
+        str | None,
+        typer.Option("--wallet", "-w", metavar="NAME", help="Which wallet it shows first."),
+    ] = None,
+) -> None:
+    if wallet is not None:
+        node.call("wallet.info", wallet=wallet)
+    found = node.call("wallet.page", wallet=wallet)
     url = node.url() + found["path"]
     node.show({"url": url, "seconds": found["seconds"]}, lambda: typer.echo(url))
 
@@ -413,7 +455,7 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     """Show a person how a wallet reads the chain, until it has read it all; answer a program
     at once that this has begun. Raises `CommandFailedError`."""
     if node.json or node.is_local or not sys.stderr.isatty():
-        node.show_fields(begun)
+        show_facts(node, begun, wallet_facts)
         return
     try:
         with progress(f"reading the chain for {wallet}") as show:
@@ -425,7 +467,7 @@ def _show_reading(node: Asker, wallet: str, begun: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         typer.echo("the node goes on reading: `wallet info` shows how far it is", err=True)
         return
-    node.show_fields(found)
+    show_facts(node, found, wallet_facts)
 
 
 def _has_read(found: dict[str, Any], show: Show) -> bool:
@@ -440,18 +482,3 @@ def _has_read(found: dict[str, Any], show: Show) -> bool:
     height = reached["height"] if reached["rescan_next"] is None else reached["rescan_next"]
     show(height, max(0, height - first), max(1, reached["tip_height"] - first))
     return bool(reached["caught_up"])
-
-
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a command was asked for; on a terminal whoever asks is asked before one is
-    replaced. Raises `CommandFailedError`."""
-    if (
-        path.exists()
-        and sys.stdin.isatty()
-        and not ask_yes(f"{path} is there already. Replace it?")
-    ):
-        raise CommandFailedError(f"not written: {path} is there already")
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise CommandFailedError(f"{path}: {error.strerror}") from None

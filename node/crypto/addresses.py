@@ -86,6 +86,17 @@ PAYCODE_CHARS_MAX: Final = max(_PAYCODE_CHARS)
 _NONCE: Final = bytes(12)
 
 
+_KEY_CHARS: Final = -(-8 * _ADDRESS_PAYLOAD // 5) + _CHECKSUM_CHARS
+"""Characters of an address after its prefix and the 1."""
+_CUT_MIN: Final = 4
+"""Characters after a prefix and the 1 that look like the rest of an address: fewer are a word."""
+_CUT_SHOWN: Final = 24
+"""Characters of a cut paycode that an error repeats."""
+_CUT_MARKS: Final = str.maketrans("", "", "….")
+_PAYCODE_STARTS: Final = ("AVVOQ", "AlVOQ")
+"""How the paycodes of every network begin: their kind, and three bytes of the chain id."""
+
+
 class PayeeError(ValueError):
     """An address or a paycode cannot be paid."""
 
@@ -141,8 +152,29 @@ def encode_address(network: PayeeNetwork, key_hash: KeyHash) -> str:
     return f"{prefix}1{''.join(CHARSET[value] for value in data)}"
 
 
+def check_not_cut(text: str) -> None:
+    """Raise `MalformedPayeeError` for what looks like an address or a paycode that was cut, as
+    tables and people shorten them."""
+    prefix, _, rest = text.lower().partition("1")
+    bare = rest.translate(_CUT_MARKS)
+    if prefix in NETWORK_NAMES and len(bare) >= _CUT_MIN and set(bare) <= set(CHARSET):
+        whole = len(prefix) + 1 + _KEY_CHARS
+        if rest != bare or len(text) < whole:
+            raise MalformedPayeeError(
+                f"{text[:_MAX_ADDRESS_CHARS]!r} looks like an address that was cut: one of network "
+                f"{NETWORK_NAMES[prefix]} has {whole} characters, got {len(text)}"
+            )
+    if text.startswith(_PAYCODE_STARTS) and len(text) < min(_PAYCODE_CHARS):
+        lengths = " or ".join(map(str, _PAYCODE_CHARS))
+        raise MalformedPayeeError(
+            f"{text[:_CUT_SHOWN]!r} looks like a paycode that was cut: a paycode has {lengths} "
+            f"characters, got {len(text)}"
+        )
+
+
 def decode_address(network: PayeeNetwork, text: str) -> KeyHash:
     """Return the key hash that an address of the network stands for. Raises `PayeeError`."""
+    check_not_cut(text)
     prefix, data = _split_address(text)
     if bech32_polymod(bech32_hrp_expand(prefix) + data) != _BECH32M:
         raise ChecksumError("the address's checksum is wrong: mistyped, cut, or no address")
@@ -203,6 +235,7 @@ def encode_paycode(paycode: Paycode) -> str:
 
 def decode_paycode(network: PayeeNetwork, text: str) -> Paycode:
     """Return a paycode of the network. Raises `PayeeError`."""
+    check_not_cut(text)
     if len(text) not in _PAYCODE_CHARS:
         lengths = " or ".join(map(str, _PAYCODE_CHARS))
         raise MalformedPayeeError(f"a paycode has {lengths} characters, got {len(text)}")

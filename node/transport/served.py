@@ -27,7 +27,9 @@ class Served:
     """A protocol's handler, its limits and its places.
 
     A place is kept until the answer is taken, so that who does not take it cannot ask for more.
-    Where all places are taken, a peer with fewer of them gets that of one that has most.
+    Where all places are taken, a peer with fewer of them gets that of one that has most; and one
+    that has none is given a further one, so that no company of peers, each with a place that it
+    takes anew in time, shuts out another. There are but as many more as there are peers.
     """
 
     def __init__(self, handler: Handler, limits: ServeLimits) -> None:
@@ -40,7 +42,8 @@ class Served:
         """Take a place for one request, if there is one; `leave` must follow."""
         if self._of_peer[peer] >= self.limits.max_per_peer:
             return None
-        if len(self._places) >= self.limits.max_total and not self._make_room(peer):
+        is_full = len(self._places) >= self.limits.max_total
+        if is_full and not self._make_room(peer) and self._of_peer[peer]:
             return None
         place = Place(peer)
         self._places[place] = None

@@ -8,7 +8,9 @@ nothing more is in clear than in the `.wallet` file; whoever has a backup sees w
 
 The checksum finds damage, and proves nothing: whoever can write where a backup lies can alter the
 `.db` in it, for the view key, under which that is sealed, is in clear beside it. So its layout has
-to be this program's own, and its payees are paid by name only once they are confirmed.
+to be this program's own, and its payees are paid by name only once they are confirmed. The watch
+keys beside what is sealed are authenticated with it: whoever restores proves them by the
+passphrase. Otherwise a locked wallet would show the addresses of whoever altered it as its own.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from unchained.node.primitives.types import UInt64
 from unchained.node.wallet.database import check_layout
 from unchained.node.wallet.errors import (
     BackupError,
+    EmptyPassphraseError,
     FileInTheWayError,
     KeystoreCorruptError,
     StoreDamagedError,
@@ -104,6 +107,24 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
             raise BackupError(str(error)) from None
         with _opened(backup.database):
             return backup
+
+    def prove(self, network: Network, passphrase: str, *, allow_empty: bool = False) -> None:
+        """Prove by the wallet's passphrase that the keys in it, and so the addresses that it shows,
+        are those that were sealed; takes a second, by design. Of a wallet without a passphrase
+        nothing proves that: `allow_empty` says that its owner knows it for one.
+
+        Raises `EmptyPassphraseError`, `WrongPassphraseError`, `BackupError`.
+        """
+        keystore = Keystore.from_bytes(self.keystore, network)
+        if not passphrase and not allow_empty:
+            raise EmptyPassphraseError
+        if passphrase and not keystore.has_passphrase:
+            raise BackupError(
+                "the wallet in the backup has no passphrase: if yours had one, somebody has "
+                "altered the backup"
+            )
+        if not keystore.watch_only:
+            keystore.unlock(passphrase)
 
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.

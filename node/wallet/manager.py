@@ -5,6 +5,7 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ from unchained.node.wallet.errors import (
     SpendingError,
     TransferRefusedError,
     WalletError,
+    WalletExistsError,
     WalletLockedError,
 )
 from unchained.node.wallet.fee import Fee
@@ -26,6 +28,7 @@ from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
     new_secret,
+    new_wallet_path,
     wallet_names,
 )
 from unchained.node.wallet.new_wallet import save_new
@@ -111,6 +114,18 @@ class WalletManager(WalletSender):
         words = await self.stretch(make)
         await self.open(name)
         return words
+
+    async def check_new(self, name: str, birth: int = 0) -> None:
+        """Check whether a wallet could be made or restored under a name, with no coins below a
+        height, before anybody is asked for what is secret. Nothing is made.
+
+        Raises `WalletExistsError`, `BadWalletNameError`, `BadBirthError`.
+        """
+        if birth > self._link.tip.height:
+            raise BadBirthError(birth, self._link.tip.height)
+        path = new_wallet_path(self._directory, name)
+        if await self._runner.run(os.path.lexists, path):
+            raise WalletExistsError(name)
 
     async def import_watch(self, name: str, text: str) -> None:
         """Make a watch-only wallet of another one's exported view, and open it.

@@ -13,7 +13,9 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.params import Network
+from unchained.node.crypto.addresses import PayeeError, check_not_cut
 from unchained.node.wallet.errors import (
+    BadPaymentError,
     NoSuchPayeeError,
     PayeeBookError,
     UnconfirmedPayeeError,
@@ -58,6 +60,10 @@ def checked_name(name: str) -> str:
             f"{name[:NAME_CHARS_MAX]!r} is no name: expected a letter first, then letters, digits, "
             f"spaces, . ' - or _, at most {NAME_CHARS_MAX}"
         )
+    try:
+        check_not_cut(normal)
+    except PayeeError as error:
+        raise PayeeBookError(f"no name: {error}") from None
     return normal
 
 
@@ -132,9 +138,14 @@ class PayeeBook:
 
     def resolve(self, payee: Payee) -> Payee:
         """Return a payee with what his name stands for, if he is named by one. Raises
-        `NoSuchPayeeError`, `UnconfirmedPayeeError`."""
+        `NoSuchPayeeError`, `UnconfirmedPayeeError`, and `BadPaymentError` for an address that was
+        cut."""
         if not looks_like_name(payee.payee):
             return payee
+        try:
+            check_not_cut(payee.payee)
+        except PayeeError as error:
+            raise BadPaymentError(str(error)) from None
         found = self.find(payee.payee)
         if not found.confirmed:
             raise UnconfirmedPayeeError(found.name)

@@ -22,7 +22,7 @@ from unchained.node.primitives.hashing import SIGNED_MESSAGE
 from unchained.node.primitives.transfer import Signature
 from unchained.node.primitives.types import KeyHash, UInt64
 from unchained.node.wallet.contracts import key_of
-from unchained.node.wallet.errors import ContractError, SignedMessageError
+from unchained.node.wallet.errors import BadPaymentError, ContractError, SignedMessageError
 
 SIGNED_MESSAGE_NAME: Final = b"UNCHAINED-MESSAGE"
 """What a file begins with, before the byte of its version."""
@@ -93,11 +93,12 @@ class SignedMessage(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return encode_address(network, self.key_hash)
 
     def check_signer(self, network: Network, payee: str) -> None:
-        """Raise `SignedMessageError` unless the holder of an address or a paycode signed."""
+        """Raise `SignedMessageError` unless the holder of an address or a paycode signed, and
+        `BadPaymentError` for what is neither."""
         try:
             expected = key_of(network, payee)
         except ContractError as error:
-            raise SignedMessageError(f"no address or paycode to compare to: {error}") from None
+            raise BadPaymentError(f"no address or paycode: {error}") from None
         if expected != self.key_hash:
             raise SignedMessageError(
                 f"signed by {self.address(network)}, expected {encode_address(network, expected)}"

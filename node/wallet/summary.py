@@ -31,7 +31,8 @@ class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
     file names and proves it; empty where the file names nobody. `fingerprint` is of the whole of
     that text, since a long one can be made whose ends look the same. `terms` says in words what
     spends it if it lies under a contract: one that is named, that the wallet knows, or that the
-    transfer spends from.
+    transfer spends from. `returns`: it goes back under a contract that the transfer spends from;
+    `contract` is what the wallet calls the contract that it pays, where it knows it by a label.
     """
 
     value: int
@@ -42,6 +43,8 @@ class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
     terms: str
     memo: bytes
     name: str
+    returns: bool
+    contract: str
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -62,17 +65,22 @@ def summarize(
     network: Network,
     found: Sequence[FoundCoin],
     own: Collection[KeyHash],
-    contracts: Sequence[Contract],
+    contracts: Mapping[Contract, str],
     names: Mapping[str, str],
 ) -> Summary:
     """Return what signing means to the holder of the keys `own`, who has recognised `found` among
-    the outputs and calls payees by `names`. Raises `SigningError` where an output does not pay
-    whom the file names."""
+    the outputs, knows `contracts` by their labels and calls payees by `names`. Raises
+    `SigningError` where an output does not pay whom the file names."""
     mine = {coin.index: coin for coin in found if coin.account != CONTRACT_ACCOUNT}
     named = {payee.index: payee for payee in unsigned.payees}
     known = {contract.lock: contract.terms for contract in contracts}
+    labels = {contract.lock: label for contract, label in contracts.items()}
+    spent_from = set()
     for spent in unsigned.inputs:
-        known[lock_of(spent.condition, spent.salt)] = parse_condition(spent.condition)
+        lock, condition = lock_of(spent.condition, spent.salt), parse_condition(spent.condition)
+        known[lock] = condition
+        if terms_of(condition):
+            spent_from.add(lock)
 
     def describe(at: int) -> SummaryOutput:
         output = unsigned.outputs[at]
@@ -93,6 +101,8 @@ def summarize(
             "" if terms is None else terms_of(terms),
             memo,
             "" if payee is None else names.get(payee.payee, ""),
+            output.lock in spent_from,
+            labels.get(Lock(output.lock), ""),
         )
 
     return Summary(

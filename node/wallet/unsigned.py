@@ -19,6 +19,7 @@ from typing import Annotated, Final
 import msgspec
 
 from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.consensus.errors import ConditionUnmetError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
     TRANSFER_VERSION,
@@ -271,6 +272,11 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
 
         Raises `SigningError` if signatures are missing.
         """
+        if lacking := self.missing():
+            signatures = "a signature is" if lacking == 1 else f"{lacking} signatures are"
+            raise SigningError(
+                f"{signatures} missing: let whoever holds another key sign it, and join the files"
+            )
         used = _used(self)
         kept = tuple(e for e in self.signatures if key_hash(e.public_key) in used)
         raw = msgspec.structs.replace(self.transfer(), signatures=kept).to_bytes()
@@ -280,6 +286,9 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
             )
         try:
             return validate_transfer(raw, network).proven()
+        except ConditionUnmetError as error:
+            unmet = str(error).removeprefix(f"{error.name}: ")
+            raise SigningError(f"a coin that it spends asks for more: {unmet}") from None
         except ProtocolError as error:
             raise SigningError(f"the transfer is not ready: {error}") from None
 

@@ -353,7 +353,10 @@ class Wallet:
         found = self._recogniser.transfer(SizedTransfer.of(unsigned.transfer()), None, 0).found
         own = {account.key_hash for account in self._accounts.values()}
         names = PayeeBook(self.store, self.network).names()
-        return summarize(unsigned, self.network, found, own, self._contracts(), names)
+        labels = {
+            contract: self.store.label("contract", contract.lock) for contract in self._contracts()
+        }
+        return summarize(unsigned, self.network, found, own, labels, names)
 
     def record(
         self,

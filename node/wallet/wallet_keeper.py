@@ -97,9 +97,12 @@ class WalletKeeper(WalletFollower):
         """
         return await self.call(name, lambda wallet: write_backup(wallet, path))
 
-    async def restore_backup(self, path: Path, name: str | None = None) -> str:
+    async def restore_backup(
+        self, path: Path, passphrase: str, name: str | None = None, *, allow_empty: bool = False
+    ) -> str:
         """Make the wallet of a backup anew, as it was called or as `name`, and open it; return its
-        name. It follows the chain from where it was.
+        name. Its passphrase proves that it is the wallet that was backed up; with `allow_empty` it
+        has none. It follows the chain from where it was.
 
         Raises `BackupError`, `WalletExistsError`, `FileInTheWayError`, a `KeystoreError`, OSError.
         """
@@ -107,11 +110,14 @@ class WalletKeeper(WalletFollower):
         def make() -> str:
             backup = read_backup(path, self.network)
             chosen = backup.name.decode("ascii", "replace") if name is None else name
+            free_path(self._directory, chosen)
+            # last, so that nobody types it to hear of another mistake
+            backup.prove(self.network, passphrase, allow_empty=allow_empty)
             self._take_name(chosen)
             backup.restore(self._directory, chosen, self.network)
             return chosen
 
-        made = await self._runner.run(make)
+        made = await self.stretch(make)
         await self.open(made)
         return made
 

@@ -46,6 +46,8 @@ def test_a_multisig_is_spent_by_files_that_merge(person: Person) -> None:
     person.json(
         "wallet", "multisig", "prepare", lock, parties[0], "0.25", "-w", "b", "-o", unsigned
     )
+    described = person.run("wallet", "describe", unsigned).stdout
+    assert "0.74" in described.partition("UNC  back to the contract box")[0], described
     for name in ("b", "c"):
         done = person.json("wallet", "sign", unsigned, "-w", name, "-o", str(folder / name))
         assert done["missing"] == 1

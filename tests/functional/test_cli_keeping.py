@@ -68,6 +68,13 @@ def test_a_wallet_is_backed_up_deleted_and_back(person: Person) -> None:
     gone = person.json("wallet", "delete", "mine", "--confirm", "mine")
     assert (gone["total"], gone["payees"], gone["labels"]) == (before["total"], 0, 1)
     assert "no wallet is named" in person.fails("wallet", "balance", "-w", "mine")
+    # what is wrong besides is told before anybody is asked for the passphrase
+    for path, why in (("/none/such", "is no file"), (str(file), "no passphrase: use a terminal")):
+        assert why in person.fails("wallet", "restore-backup", path, env=False)
+    file.with_name("wrong").touch(0o600)
+    wrong = ("--passphrase-file", str(file.with_name("wrong")))
+    file.with_name("wrong").write_text("guess")
+    assert "is wrong" in person.fails("wallet", "restore-backup", str(file), *wrong)
     person.json("wallet", "restore-backup", str(file))
     person.caught_up()
     assert person.json("wallet", "balance") == before

@@ -90,6 +90,8 @@ def test_a_message_is_signed_by_an_address(person: Person) -> None:
     assert stranger.run("verify-message", file).stdout.endswith(f"{address} says\nI am here\n")
     other = person.json("wallet", "address", "-w", "mining")["text"]
     assert f"expected {other}" in stranger.declines("verify-message", file, "--signer", other)
+    cut = stranger.run("verify-message", file, "--signer", address[:30])
+    assert (cut.returncode, "--signer: no address or paycode" in cut.stderr) == (2, True)
     file.write_bytes(file.read_bytes().replace(b"here", b"gone"))
     assert "altered" in stranger.declines("verify-message", file)
 

@@ -202,7 +202,7 @@ def test_sending_as_people_do(person: Person) -> None:
     done = person.run("wallet", "send", "--payees", str(lines), "--target", "3", "--wait", "0")
     assert done.returncode == 0, done.stderr
     lines.write_text('[{"payee": "x", "amount": 1}]')
-    assert "Expected `str`" in person.fails("wallet", "send", "--payees", str(lines))
+    assert "expected a text, got" in person.fails("wallet", "send", "--payees", str(lines))
     old = person.run("wallet", "send", "--payments", str(lines))
     assert (old.returncode, "--payees" in old.stderr) == (2, True)
 

@@ -104,7 +104,15 @@ def test_errors_of_a_wallet_are_one_line(person: Person) -> None:
     for payee, why in ((address, "0 UNC can be spent"), ("nobody", "address book")):
         assert why in person.fails("wallet", "send", payee, "1", "-w", "poor", env=False)
     assert "a payment needs an amount" in person.fails("wallet", "send", address, "-w", "poor")
-    assert "is there already" in person.fails("wallet", "create", "-w", "poor")
+    # before anybody is asked for words and a passphrase
+    assert "is there already" in person.fails("wallet", "create", "-w", "poor", env=False)
+    assert "is there already" in person.fails("wallet", "restore", "-w", "poor", env=False)
+    assert "--wallet: expected 1 to 64 letters, digits, - or _, got 'a/b'" in person.fails(
+        "wallet", "create", "-w", "a/b", env=False
+    )
+    assert "looks like an address that was cut" in person.fails(
+        "wallet", "send", address[:20], "1", "-w", "poor", env=False
+    )
     wrong = person.home.path / "wrong"
     wrong.touch(0o600)
     wrong.write_text("guess")

@@ -423,12 +423,14 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         for path in ("/wallet", "/wallet/history.csv", "/wallet/qr.svg"):
             assert fetch(url + path)[0] == 403
         assert post(url + "/wallet/send", {"file": "00"})[0] == 403
-        asked = home.run("wallet", "page", "--data-dir", str(home.data_dir()))
+        where = ("--data-dir", str(home.data_dir()))
+        assert home.run("wallet", "page", "-w", "none", *where).returncode == 1
+        asked = home.run("wallet", "page", "-w", "one", *where)
         link = asked.stdout.strip()
         assert link.startswith(url + "/open/"), asked.stderr
         status, _, headers = fetch(link)
-        place = headers["location"]
-        assert status == 303
+        place, _, which = headers["location"].partition("?")
+        assert (status, which) == (303, "wallet=one")
         assert re.fullmatch("/wallet/[0-9a-f]{64}", place)
         assert "HttpOnly" in headers["set-cookie"]
         assert fetch(link)[0] == 401

@@ -178,7 +178,7 @@ async def test_copies_of_a_wallet_do_not_bid_against_each_other(tmp_path: Path) 
         made = await swap(node, 2)
         lock = made.contract.lock
         await node.wallets.backup("bob", tmp_path / "copy")
-        await node.wallets.restore_backup(tmp_path / "copy", "copy")
+        await node.wallets.restore_backup(tmp_path / "copy", "pass", "copy")
         await node.wallets.unlock("copy", "pass", 86_400)
         await node.wallets.claim("bob", lock)
         await node.settle()

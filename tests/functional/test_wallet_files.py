@@ -50,11 +50,11 @@ async def test_a_backup_of_a_wallet_that_goes_on(tmp_path: Path) -> None:
         await node.wallets.backup("a", path)
         await node.wallets.send("a", [Payee("me", UNC // 2, b"")])
         await node.mine(2, "a")
-        assert await node.wallets.restore_backup(path, "b") == "b"
+        assert await node.wallets.restore_backup(path, "pass", "b") == "b"
         # the copy reads what has happened since
         assert await total(node, "b") == await total(node, "a")
         with pytest.raises(WalletExistsError):
-            await node.wallets.restore_backup(path)
+            await node.wallets.restore_backup(path, "pass")
         with pytest.raises(NoSuchWalletError):
             await node.wallets.backup("none", tmp_path / "none")
         with pytest.raises(BackupError):
@@ -101,7 +101,7 @@ async def test_no_way_gives_a_wallet_a_name_that_reads_as_an_option(tmp_path: Pa
             lambda: node.wallets.create("-x", "pass"),
             lambda: node.wallets.create("-x", "pass", mnemonic=words),
             lambda: node.wallets.import_watch("-x", view),
-            lambda: node.wallets.restore_backup(tmp_path / "a.backup", "-x"),
+            lambda: node.wallets.restore_backup(tmp_path / "a.backup", "pass", "-x"),
             lambda: node.wallets.rename("a", "-x"),
         ]
         for way in ways:
@@ -177,7 +177,7 @@ async def test_a_file_that_a_wallet_left_behind_is_named(tmp_path: Path) -> None
         left.write_bytes(b"")
         for made in (
             wallets.create("b", "pass"),
-            wallets.restore_backup(tmp_path / "a.backup", "b"),
+            wallets.restore_backup(tmp_path / "a.backup", "pass", "b"),
             wallets.rename("a", "b"),
         ):
             with pytest.raises(FileInTheWayError, match=str(left)):
@@ -251,7 +251,7 @@ async def test_rights_to_a_name_end_before_another_wallet_has_it(tmp_path: Path)
         await wallets.backup("a", tmp_path / "a.backup")
         view = await wallets.call("a", Wallet.export_watch)
         await wallets.import_watch("seen", view)
-        await wallets.restore_backup(tmp_path / "a.backup", "copy")
+        await wallets.restore_backup(tmp_path / "a.backup", "pass", "copy")
         assert rights.told == [("a",), ("seen",), ("copy",)]
         for (name,), files in zip(rights.told, rights.files, strict=True):
             assert name + ".wallet" not in files
@@ -259,7 +259,7 @@ async def test_rights_to_a_name_end_before_another_wallet_has_it(tmp_path: Path)
         for made in (
             wallets.create("a", "pass"),
             wallets.import_watch("a", view),
-            wallets.restore_backup(tmp_path / "a.backup"),
+            wallets.restore_backup(tmp_path / "a.backup", "pass"),
         ):
             with pytest.raises(WalletExistsError):
                 await made

@@ -142,7 +142,7 @@ def test_two_of_two_spend_together(pair: Pair) -> None:
         "wallet", "multisig", "prepare", joint["lock"], addresses[1], "0.4", "-o", str(first)
     )
     pair.bob.json("wallet", "sign", str(first), "-o", str(first))
-    assert "not ready" in pair.bob.fails("wallet", "broadcast", str(first))
+    assert "a signature is missing" in pair.bob.fails("wallet", "broadcast", str(first))
     pair.ann.json("wallet", "sign", str(first), "-o", str(second))
     sent = pair.bob.json("wallet", "broadcast", str(first), str(second))
     pair.heard_of(pair.ann, sent["txid"])

@@ -23,6 +23,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.base.vocabulary import Named
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
 from unchained.node.rpc.core.values import Secret, decode
+from unchained.node.rpc.core.wrong_values import in_words
 
 _MARK: Final = "__rpc_mark__"
 _LONGEST_GUESS: Final = 64
@@ -156,7 +157,9 @@ class Method:
         try:
             checked = msgspec.convert(params, self._struct, dec_hook=decode)
         except msgspec.ValidationError as error:
-            text = _pointed(str(error)) + self._renamed_inside(str(error))
+            # a secret may stand where another parameter belongs
+            text = in_words(str(error), self._struct, params, quote=not self.secret)
+            text += self._renamed_inside(str(error))
             raise InvalidParamsError(short(f"{self.name}: {text}")) from None
         return {name: getattr(checked, name) for name in known}
 
@@ -248,11 +251,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return ""
     near = get_close_matches(name, list(known), n=1)
     return f': did you mean "{near[0]}"?' if near else ""
-
-
-def _pointed(text: str) -> str:
-    """msgspec ends its messages in ``- at `$.name` ``; a caller knows the name alone."""
-    return text.replace("`$.", "`").replace("`$[", "`[")
 
 
 def _methods(room: object) -> Iterator[Method]:

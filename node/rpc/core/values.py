@@ -7,10 +7,11 @@ A method annotates with them and gets Python values; `decode` and `encode` are m
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from unchained.node.primitives.amounts import AMOUNT_PATTERN, full, grains_of, shortest
 from unchained.node.primitives.types import GRAINS_PER_UNC, MAX_AMOUNT
+from unchained.node.rpc.core.wrong_values import got
 
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _HASH_BYTES: Final = 32
@@ -27,6 +28,9 @@ class Amount(int):
 
     __slots__ = ()
 
+    expected: ClassVar[str] = 'an amount in UNC, as "1.5"'
+    """What it takes, in words."""
+
     @classmethod
     def parse(cls, raw: object) -> Amount:
         """Return the grains that `raw` stands for. Raises ValueError, naming what is wrong."""
@@ -39,7 +43,7 @@ class Amount(int):
                 # Whoever wrote a number may have meant UNC.
                 written += f', "{raw}" for {raw} UNC'
             raise ValueError(written)
-        raise ValueError(f'{expected}, as "1.5", not {type(raw).__name__}')
+        raise ValueError(f'{expected}, as "1.5", got {got(raw)}')
 
     def unc(self) -> str:
         """Return the amount in UNC, with eight decimals."""
@@ -51,15 +55,16 @@ class Hex(bytes):
 
     __slots__ = ()
 
+    expected: ClassVar[str] = "pairs of lower-case hex digits"
+    """What it takes, in words."""
+
     @classmethod
     def parse(cls, raw: object) -> Hex:
         """Return the bytes that `raw` spells. Raises ValueError, naming what is wrong."""
-        if not isinstance(raw, str):
-            raise ValueError(f"hex digits come as a string, not {type(raw).__name__}")
+        if not isinstance(raw, str) or _HEX.fullmatch(raw) is None:
+            raise ValueError(f"expected {cls.expected}, got {got(raw)}")
         if len(raw) > 2 * HEX_BYTES_MAX:
-            raise ValueError(f"at most {2 * HEX_BYTES_MAX} hex digits, got {len(raw)}")
-        if _HEX.fullmatch(raw) is None:
-            raise ValueError("expected pairs of lower-case hex digits")
+            raise ValueError(f"expected at most {2 * HEX_BYTES_MAX} hex digits, got {len(raw)}")
         return cls(bytes.fromhex(raw))
 
 
@@ -68,13 +73,14 @@ class Hash(bytes):
 
     __slots__ = ()
 
+    expected: ClassVar[str] = f"{2 * _HASH_BYTES} lower-case hex digits"
+    """What it takes, in words."""
+
     @classmethod
     def parse(cls, raw: object) -> Hash:
         """Return the 32 bytes that `raw` spells. Raises ValueError, naming what is wrong."""
-        if not isinstance(raw, str):
-            raise ValueError(f"a hash comes as a string, not {type(raw).__name__}")
-        if len(raw) != 2 * _HASH_BYTES or _HEX.fullmatch(raw) is None:
-            raise ValueError(f"a hash is {2 * _HASH_BYTES} lower-case hex digits")
+        if not isinstance(raw, str) or len(raw) != 2 * _HASH_BYTES or _HEX.fullmatch(raw) is None:
+            raise ValueError(f"expected {cls.expected}, got {got(raw)}")
         return cls(bytes.fromhex(raw))
 
 
@@ -82,6 +88,9 @@ class Secret:
     """A text that must not be shown: passphrases, mnemonics. `reveal` gives it."""
 
     __slots__ = ("_text",)
+
+    expected: ClassVar[str] = "a text"
+    """What it takes, in words."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -97,9 +106,11 @@ class Secret:
     def parse(cls, raw: object) -> Secret:
         """Wrap `raw`. Raises ValueError if it is no string, without repeating it."""
         if not isinstance(raw, str):
-            raise ValueError(f"a secret comes as a string, not {type(raw).__name__}")
+            raise ValueError(f"expected {cls.expected}, got {got(raw)}")
         if len(raw) > SECRET_CHARS_MAX:
-            raise ValueError(f"a secret has at most {SECRET_CHARS_MAX} characters, got {len(raw)}")
+            raise ValueError(
+                f"expected a text of at most {SECRET_CHARS_MAX} characters, got {len(raw)}"
+            )
         return cls(raw)
 
 

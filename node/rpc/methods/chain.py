@@ -36,7 +36,12 @@ MAX_WAITING_LOOKED_AT = 1_000
 MAX_FORKS = 100
 
 IdPrefix = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$", description="how an id begins, in hex digits")
+    str,
+    msgspec.Meta(
+        pattern="^[0-9a-f]{4,64}$",
+        description="how an id begins, in hex digits",
+        extra={"expected": "4 to 64 lower-case hex digits"},
+    ),
 ]
 IdKind = Literal["anchor", "coin", "transfer"]
 
@@ -373,7 +378,9 @@ class ChainRoom:
         name: Annotated[
             str,
             msgspec.Meta(
-                pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", description="a plain file name"
+                pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$",
+                description="a plain file name",
+                extra={"expected": "1 to 64 letters, digits, . - or _, and no . at the beginning"},
             ),
         ],
     ) -> ExportInfo:

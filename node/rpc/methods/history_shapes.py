@@ -24,7 +24,12 @@ from unchained.node.wallet.records import (
 from unchained.node.wallet.summary import fingerprint_of
 
 InvoiceId = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{16}$", description="the id of an invoice")
+    str,
+    msgspec.Meta(
+        pattern="^[0-9a-f]{16}$",
+        description="the id of an invoice",
+        extra={"expected": "16 lower-case hex digits"},
+    ),
 ]
 NetAmount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,12}\.[0-9]{8}$")]
 

@@ -12,7 +12,7 @@ from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError, short
 from unchained.node.rpc.core.registry import Access, Scope, method
-from unchained.node.rpc.core.values import Amount
+from unchained.node.rpc.core.values import Amount, Secret
 from unchained.node.rpc.methods.wallet_shapes import (
     Account,
     Label,
@@ -146,16 +146,28 @@ class KeepingRoom:
     @user_text(
         """Make the wallet of a backup anew, as it was called or as `wallet`, and open it, locked.
 
-        Its passphrase is the one that it had. It follows the chain from where it was. Whoever had
-        the backup in hand can have altered names, labels and contracts in it, and shown addresses
-        are proven by the first unlocking alone: payees are paid by name only after
+        Its passphrase, the one that it had, proves that the addresses that it shows are its own. Of
+        a wallet without one, or a watch-only one, nothing proves that: `no_passphrase` takes it as
+        it is. It follows the chain from where it was. Whoever had the backup in hand can have
+        altered names, labels and contracts in it: payees are paid by name only after
         wallet.payee_confirm.
         """
     )
-    async def restore_backup(self, path: FilePath, wallet: WalletName | None = None) -> WalletEntry:
+    async def restore_backup(
+        self,
+        path: FilePath,
+        passphrase: Secret,
+        wallet: WalletName | None = None,
+        *,
+        no_passphrase: Annotated[
+            bool, msgspec.Meta(description="it has none, and nothing proves that it is yours")
+        ] = False,
+    ) -> WalletEntry:
         source = absolute_path(path)
         try:
-            made = await self._wallets.restore_backup(source, wallet)
+            made = await self._wallets.restore_backup(
+                source, passphrase.reveal(), wallet, allow_empty=no_passphrase
+            )
         except OSError as error:
             raise file_failed(error, source) from None
         return await self._info(made)

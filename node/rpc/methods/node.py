@@ -21,6 +21,7 @@ from unchained.node.rpc.http.criterion import ReadinessSource
 from unchained.node.rpc.http.readiness import GreetedPeers
 
 SUBSYSTEM: Final = r"^[a-z][a-z_]*$"
+SUBSYSTEM_WORDS: Final = "at most 32 lower-case letters or _, a letter first"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -186,7 +187,10 @@ class NodeRoom:
     async def log_level(
         self,
         level: LogLevel | None = None,
-        subsystem: Annotated[str, Meta(pattern=SUBSYSTEM, max_length=32)] | None = None,
+        subsystem: Annotated[
+            str, Meta(pattern=SUBSYSTEM, max_length=32, extra={"expected": SUBSYSTEM_WORDS})
+        ]
+        | None = None,
     ) -> LogLevel:
         if level is not None:
             self._control.set_log_level(level, subsystem)

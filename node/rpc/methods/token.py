@@ -22,7 +22,12 @@ from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.manager import WalletManager
 
 TokenId = Annotated[
-    str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$", description="the token's id: see token.list")
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9a-f]{16}$",
+        description="the token's id: see token.list",
+        extra={"expected": "16 lower-case hex digits"},
+    ),
 ]
 
 

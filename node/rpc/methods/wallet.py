@@ -64,6 +64,23 @@ class WalletRoom:
                 return entry
         raise NoSuchWalletError(wallet)
 
+    @method("wallet.check_new", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Check whether wallet.create or wallet.restore could make a wallet of that name, and make
+        nothing: so that nobody is asked for words and passphrase in vain."""
+    )
+    async def check_new(
+        self,
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        accounts: AccountCount = 1,
+        birth_height: Annotated[
+            Height, msgspec.Meta(description="a height below which it has no coins")
+        ] = 0,
+    ) -> bool:
+        await self._wallets.check_new(wallet, birth_height)
+        return True
+
     @method("wallet.create", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(
         """Make a wallet with a new mnemonic, and open it, locked.

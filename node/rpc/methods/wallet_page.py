@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -11,6 +11,7 @@ from unchained.node.rpc.core.errors import UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.rights import Caller, current_caller
 from unchained.node.rpc.http.sessions import LINK_SECONDS
+from unchained.node.rpc.methods.wallet_shapes import WalletName
 
 
 @user_text(
@@ -25,9 +26,9 @@ class PageLink(msgspec.Struct, frozen=True):
 class LinkMaker(Protocol):
     """Who makes links."""
 
-    def link_path(self, caller: Caller) -> str | None:
-        """Return the path of a fresh link with the rights of a caller, None where there is no such
-        page. Raises `BusyError`."""
+    def link_path(self, caller: Caller, wallet: str | None = None) -> str | None:
+        """Return the path of a fresh link with the rights of a caller to the page of a wallet, None
+        where there is no such page. Raises `BusyError`."""
 
 
 class WalletPageRoom:
@@ -43,8 +44,14 @@ class WalletPageRoom:
         There is such a page where the node was started with the setting rpc.wallet_page.
         """
     )
-    async def page(self) -> PageLink:
-        path = None if self._site is None else self._site.link_path(current_caller())
+    async def page(
+        self,
+        wallet: Annotated[
+            WalletName, msgspec.Meta(description="which wallet it shows first; left out: default")
+        ]
+        | None = None,
+    ) -> PageLink:
+        path = None if self._site is None else self._site.link_path(current_caller(), wallet)
         if path is None:
             raise UnavailableError(
                 "this node has no wallet page: start it with rpc.wallet_page = true"

@@ -39,7 +39,11 @@ from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 
 WalletName = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="which wallet"),
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="which wallet",
+        extra={"expected": "1 to 64 letters, digits, - or _"},
+    ),
 ]
 AccountCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_ACCOUNTS)]
 Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
@@ -346,7 +350,8 @@ class GatheredInfo(msgspec.Struct, frozen=True):
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
     `fingerprint` stands for all of that text, `alias` is what the address book calls him; `terms`
-    is what spends it if it lies under a contract."""
+    is what spends it if it lies under a contract; `returns`: that is one that the transfer spends
+    from; `contract` is the label under which this wallet knows it."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount
@@ -357,6 +362,8 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
     terms: str | None
     memo: str
     alias: str | None
+    returns: bool
+    contract: str | None
 
 
 @user_text(
@@ -392,6 +399,8 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
                     output.terms or None,
                     memo_text(output.memo),
                     output.name or None,
+                    output.returns,
+                    output.contract or None,
                 )
                 for output in summary.outputs
             ],

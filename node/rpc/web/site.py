@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -193,7 +194,9 @@ class Site:
         if parts[:1] == ["open"] and len(parts) == 2 and self._wallet_page:
             _check_method(scope, "GET")
             login = self._sessions.log_in(parts[1], secure=_is_secure(scope))
-            return _let_in(_wallet_path(login.session), login)
+            wallet = query_of(scope).get("wallet")
+            which = "" if wallet is None else f"?{urlencode({'wallet': wallet})}"
+            return _let_in(_wallet_path(login.session) + which, login)
         self._check_admitted(services, scope)
         if parts == ["logout"]:
             return await self._log_out(services, scope, receive)
@@ -331,10 +334,13 @@ class Site:
         gone = self._sessions.log_out(services.session.session, secure=_is_secure(scope))
         return _redirect("/", {"set-cookie": gone})
 
-    def link_path(self, caller: Caller) -> str | None:
-        """Return the path of a fresh link that begins a caller's session for the wallet's pages,
-        None where there are none. Raises `BusyError`."""
-        return f"/open/{self._sessions.link(caller)}" if self._wallet_page else None
+    def link_path(self, caller: Caller, wallet: str | None = None) -> str | None:
+        """Return the path of a fresh link that begins a caller's session for the wallet's pages, at
+        that of a wallet; None where there are none. Raises `BusyError`."""
+        if not self._wallet_page:
+            return None
+        which = "" if wallet is None else f"?{urlencode({'wallet': wallet})}"
+        return f"/open/{self._sessions.link(caller)}{which}"
 
     async def _answer_wallet(
         self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool

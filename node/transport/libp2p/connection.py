@@ -21,12 +21,14 @@ from unchained.node.transport.contract import (
     PeerIdentified,
     PeerInfo,
 )
+from unchained.node.transport.gossip_limits import RPC_BYTES_MAX
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.identify import (
     IDENTIFY_PROTOCOL,
     Identified,
     read_message,
 )
+from unchained.node.transport.libp2p.pace import work_of
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     ProtocolNotServedError,
@@ -35,6 +37,7 @@ from unchained.node.transport.libp2p.streams import (
     agree_on_stream,
     propose,
     propose_one_of,
+    read_varint,
 )
 from unchained.node.transport.libp2p.upgrader import Upgraded
 from unchained.node.transport.switchboard import Switchboard
@@ -116,6 +119,14 @@ class Connection:
         before, self._gossip_in = self._gossip_in, gossip
         if before is not None:
             await before.reset()
+
+    async def read_gossip(self, stream: MuxedStream) -> tuple[Rpc, int]:
+        """Return a peer's next RPC and the units of work that it makes; raises `BadRpcError`,
+        `StreamFaultError`, `StreamBrokenError`."""
+        data = await stream.read(await read_varint(stream, RPC_BYTES_MAX))
+        await self.pace.turn()
+        rpc = gossip_wire.decode(data)
+        return rpc, work_of(rpc, len(data))
 
     def may_identify(self) -> bool:
         """Return whether the peer is told once more who we are."""

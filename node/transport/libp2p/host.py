@@ -67,7 +67,7 @@ from unchained.node.transport.libp2p.listener import (
     resolve,
 )
 from unchained.node.transport.libp2p.onion_entrance import OnionEntrance
-from unchained.node.transport.libp2p.pace import WORK_PER_IDENTIFY, work_of
+from unchained.node.transport.libp2p.pace import WORK_PER_IDENTIFY
 from unchained.node.transport.libp2p.route import route_of
 from unchained.node.transport.libp2p.secured import (
     NotSecuredError,
@@ -77,7 +77,6 @@ from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     StreamFaultError,
     TcpStream,
-    read_varint,
 )
 from unchained.node.transport.libp2p.upgrader import SecurityPolicy, Upgraded, Upgrader
 from unchained.node.transport.libp2p.yamux import apply_mends
@@ -487,10 +486,9 @@ class Libp2pTransport:
         await connection.listen_to(stream)
         try:
             while True:
-                length = await read_varint(stream, RPC_BYTES_MAX)
-                rpc = gossip_wire.decode(await stream.read(length))
+                rpc, work = await connection.read_gossip(stream)
                 self._switchboard.gossip_in(connection.info.peer, rpc)
-                await connection.pace.spend(work_of(rpc, length))
+                await connection.pace.spend(work)
         except (BadRpcError, StreamFaultError) as error:
             connection.accuse_and_close(Misbehaviour.BAD_GOSSIP, str(error))
 

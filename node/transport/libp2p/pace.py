@@ -23,6 +23,10 @@ PEER_WORK_BURST: Final = 4 << 20
 PEER_WORK_PER_S: Final = 4 << 20
 """Units per second of one connection: 6 % of a core."""
 INBOUND_SHARE_BURST: Final = 1 << 20
+INBOUND_SHARE_AT_FIRST: Final = 256 << 10
+"""Units that a connection finds in its share: five requests. Were it full, who connects again and
+again would have its whole burst each time, and forty may come in a second.
+"""
 INBOUND_SHARE_PER_S: Final = 512 << 10
 """Units per second that each inbound connection has for itself: 0.8 % of a core, some 12 requests
 a second. Forty of one peer are far below what all have together."""
@@ -31,7 +35,7 @@ INBOUND_POOL_PER_S: Final = 4 << 20
 """Units per second that all inbound connections have together beyond their shares: 6 % of a
 core."""
 WORK_PER_RPC: Final = 1024
-WORK_PER_ENTRY: Final = 256
+WORK_PER_ENTRY: Final = 512
 WORK_PER_ID: Final = 64
 WORK_PER_RECORD: Final = 256
 """Units of a record of the encryption: 4 us, its data not counted."""
@@ -59,7 +63,17 @@ class WorkPool:
     """What all inbound connections of a node may have it do beyond their shares."""
 
     def __init__(self) -> None:
+        self._turns = trio.Lock()
         self._bucket = TokenBucket(INBOUND_POOL_BURST, INBOUND_POOL_PER_S, -math.inf)
+
+    async def turn(self) -> None:
+        """Wait for a turn of the event loop that nobody else who waits here has as well.
+
+        Trio carries out all that is ready before it looks at what came meanwhile, and connections
+        that were held back are ready at about the same time: their work would be one long turn. Who
+        waits for a lock is ready in the turn after it was given up."""
+        async with self._turns:
+            pass
 
     def spend(self, now: float, units: float, within_s: float) -> float | None:
         """Take units; return the seconds until they are there, None if none were taken since that
@@ -75,7 +89,9 @@ class Pace:
     def __init__(self, pool: WorkPool | None) -> None:
         self._pool = pool
         self._bucket = TokenBucket(PEER_WORK_BURST, PEER_WORK_PER_S, -math.inf)
-        self._share = TokenBucket(INBOUND_SHARE_BURST, INBOUND_SHARE_PER_S, -math.inf)
+        now = trio.current_time()
+        self._share = TokenBucket(INBOUND_SHARE_BURST, INBOUND_SHARE_PER_S, now)
+        self._share.spend(now, INBOUND_SHARE_BURST - INBOUND_SHARE_AT_FIRST)
         self._untaken = 0
 
     async def spend(self, units: int) -> None:
@@ -91,6 +107,11 @@ class Pace:
         elif self._untaken >= WORK_AT_ONCE:
             self._untaken = 0
             await trio.lowlevel.checkpoint()
+
+    async def turn(self) -> None:
+        """Wait for a turn of the event loop for a piece of work."""
+        if self._pool is not None:
+            await self._pool.turn()
 
     def _spend_shared(self, pool: WorkPool, now: float, units: int) -> float:
         own = min(float(units), max(0.0, self._share.level(now)))

@@ -56,6 +56,9 @@ RECORD_EXTRA_BYTES: Final = 22
 FLUSH_BYTES: Final = 4 << 10
 WRITE_BYTES: Final = 4 * RECORD_BYTES_MAX
 """Bytes that OpenSSL is given at a time: its buffer stays in the processor's cache."""
+_SSL_MODE_NO_AUTO_CHAIN: Final = 8
+"""OpenSSL's: our certificate goes out alone, without looking in each handshake for what may stand
+above it. pyOpenSSL has no name for it."""
 
 
 class Tls:
@@ -91,6 +94,7 @@ class Tls:
         context.set_options(SSL.OP_NO_TICKET)
         # A write fills all records that it takes, in one call: memory has room.
         context.clear_mode(openssl.lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+        context.set_mode(_SSL_MODE_NO_AUTO_CHAIN)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return context
 

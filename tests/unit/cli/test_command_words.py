@@ -16,11 +16,13 @@ def _words(name: str, function: object) -> CommandWords:
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("Expected `str` of length >= 1 - at `payments[0].payee`", "PAYEE: expected a text"),
+        ("expected a text - at `payments[0].payee`", "PAYEE: expected a text"),
         ("'x' is no amount - at `payments[0].amount`", "UNC: 'x' is no amount"),
         ("'x' is no amount - at `payments[2].amount`", "UNC of payment 3: 'x' is no amount"),
         ("too long - at `payments[0].memo`", "--memo: too long"),
-        ("Expected `int` - at `fee_rate`", "--fee-rate: expected `int`"),
+        ("expected x, got 'y' - at `fee_rate`", "--fee-rate: expected x, got 'y'"),
+        ("expected x, got 'y' - at `coins[3]`", "--coin: expected x, got 'y'"),
+        ("expected x, got 'y' - at `elsewhere`", "elsewhere: expected x, got 'y'"),
     ],
 )
 def test_what_is_wrong_with_a_payment_is_said_of_the_arguments(said: str, shown: str) -> None:
@@ -33,18 +35,18 @@ def test_what_is_wrong_with_a_payment_is_said_of_the_arguments(said: str, shown:
         (
             _words("get-invoice", invoice.get_invoice),
             "wallet.get_invoice",
-            "Expected `str` matching regex '^[0-9a-f]{16}$' - at `invoice`",
-            "expected 16 lower-case hex digits",
+            "expected 16 lower-case hex digits, got 'x' - at `invoice`",
+            "expected 16 lower-case hex digits, got 'x'",
         ),
         (
             _words("revoke", token.revoke),
             "token.revoke",
-            "Expected `str` matching regex '^[0-9a-f]{16}$' - at `token`",
-            "expected 16 lower-case hex digits",
+            "expected 16 lower-case hex digits, got 'x' - at `token`",
+            "expected 16 lower-case hex digits, got 'x'",
         ),
     ],
 )
-def test_an_id_that_is_none_is_told_without_a_pattern(
+def test_a_parameter_is_called_as_on_the_command_line(
     words: CommandWords, method: str, said: str, shown: str
 ) -> None:
     assert words.translate(method, said) == f"ID: {shown}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,15 +94,6 @@ def test_a_command_of_a_command_is_made_too() -> None:
     assert [parameter.name for parameter in multisig.made("create").params][:1] == ["threshold"]
 
 
-def test_what_is_neither_text_nor_flag_is_checked_by_the_parser(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main.run(["wallet", "history", "--limit", "x"]) == main.WRONG_USE
-    assert "valid integer" in capsys.readouterr().err
-    assert main.run(["wallet", "history", "--limit", "0"]) == main.WRONG_USE
-    assert "greater than or equal to 1" in capsys.readouterr().err
-
-
 def test_a_word_that_is_nearly_a_command_is_answered_with_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -118,3 +112,42 @@ def test_a_token_is_for_something_named(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "spend (pay, with --daily-limit)" in said
+
+
+def _commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name in group.commands:
+        made = group.made(name)
+        if isinstance(made, LazyGroup):
+            yield from _commands(made, (*path, name))
+        else:
+            yield " ".join((*path, name)), made
+
+
+def test_help_says_what_each_parameter_is_and_names_no_type_of_python() -> None:
+    for name, command in _commands(main.command_line()):
+        context = command.make_context(name, [], resilient_parsing=True)
+        shown = command.get_help(context)
+        assert re.search(r"<|INTEGER|FLOAT|\bPATH\b|RANGE|x>=|\{[A-Z]", shown) is None, shown
+        silent = [p.opts for p in command.get_params(context) if not p.help]
+        assert silent == [], name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("unlock", "--seconds", "0"), "'--seconds': expected a number, 0.1 to 604800, got '0'"),
+        (("unlock", "--seconds", "nan"), "expected a number, 0.1 to 604800, got 'nan'"),
+        (("coins", "--limit", "x"), "'--limit': expected a whole number, 1 to 1000, got 'x'"),
+        (("coins", "--limit", "1001"), "1 to 1000, got '1001'"),
+        (("coins", "--limit", "9" * 5000), "1 to 1000, got a text of 5000 characters"),
+        (("coins", "--offset", "-1"), "'--offset': expected a whole number, at least 0, got '-1'"),
+        (("multisig", "create", "17", "x"), "'M': expected a whole number, 1 to 16, got '17'"),
+    ],
+)
+def test_a_wrong_number_is_told_in_words(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["wallet", *words]) == main.WRONG_USE
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1

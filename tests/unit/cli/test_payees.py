@@ -36,9 +36,12 @@ def test_csv_and_json_say_the_same() -> None:
         (b"a\n", "line 1: expected PAYEE,UNC"),
         (b"a,1\nb,1,c,d\n", "line 2: expected PAYEE,UNC"),
         (b"\xff\xfe", "not a file of payees"),
-        (b'[{"payee": "a"}]', "missing required field `amount`"),
-        (b'[{"payee": "a", "amount": 1}]', "Expected `str`, got `int`"),
-        (b'[{"payee": "a", "amount": "1", "fee": "1"}]', "unknown field `fee`"),
+        (b'[{"payee": "a"}]', "the member 'amount' is missing"),
+        (b'[{"payee": "a", "amount": 1}]', "expected a text, got 1 - at `[0].amount`"),
+        (
+            b'[{"payee": "a", "amount": "1", "fee": "1"}]',
+            "there is no member 'fee'",
+        ),
         (b"[", "not a list of payees"),
     ],
 )

@@ -141,8 +141,8 @@ def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("payees", "terminal", "names"),
     [
-        (1, True, ["txid", "payees.payee"]),
-        (2, True, ["txid", "payees.0.payee", "payees.1.payee"]),
+        (1, True, ["txid", "payees payee"]),
+        (2, True, ["txid", "payees 0 payee", "payees 1 payee"]),
         (1, False, ["txid", "payees.0.payee"]),
     ],
 )
@@ -157,6 +157,6 @@ def test_the_one_object_of_a_list_has_no_number_on_a_terminal(
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     tables.print_fields({"txid": IDS[0], "payees": [{"payee": IDS[1]}] * payees})
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line.split()[0] not in IDS] == names
+    assert [re.sub(r"\s+[0-9a-f]{64}$", "", line) for line in lines if line not in IDS] == names
     if payees == 1:
-        assert all(len(line.split()) == 2 for line in lines)
+        assert len(lines) == 2

@@ -97,7 +97,7 @@ async def test_a_wallet_made_or_restored_anew_repeats_no_id(tmp_path: Path) -> N
             await wallets.backup("a", tmp_path / "a.backup")
             await node.mine(1, "a")
             await wallets.delete("a", "a")
-            await wallets.restore_backup(tmp_path / "a.backup")
+            await wallets.restore_backup(tmp_path / "a.backup", "pass")
             await node.mine(1, "a")
             await wallets.delete("a", "a")
             await wallets.create("a", "pass")

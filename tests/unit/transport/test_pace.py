@@ -6,6 +6,7 @@ from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.pace import (
     INBOUND_POOL_BURST,
+    INBOUND_SHARE_AT_FIRST,
     INBOUND_SHARE_BURST,
     INBOUND_SHARE_PER_S,
     PEER_WORK_BURST,
@@ -50,13 +51,54 @@ async def test_nobody_waits_longer_for_the_pool_than_for_its_own_share() -> None
     async with trio.open_nursery() as nursery:
         for pace in greedy:
             nursery.start_soon(pace.spend, INBOUND_SHARE_BURST + INBOUND_POOL_BURST // 4)
-        began = trio.current_time()
         modest = Pace(pool)
+        await trio.sleep((INBOUND_SHARE_BURST - INBOUND_SHARE_AT_FIRST) / INBOUND_SHARE_PER_S)
+        began = trio.current_time()
         await modest.spend(INBOUND_SHARE_BURST)
         assert trio.current_time() == began
         await modest.spend(INBOUND_SHARE_PER_S)
         assert trio.current_time() - began <= 1
         nursery.cancel_scope.cancel()
+
+
+async def test_who_connects_again_and_again_has_no_burst_each_time() -> None:
+    pool = WorkPool()
+    await Pace(pool).spend(INBOUND_SHARE_AT_FIRST + INBOUND_POOL_BURST)
+    began = trio.current_time()
+    await Pace(pool).spend(INBOUND_SHARE_AT_FIRST)
+    assert trio.current_time() == began
+    await Pace(pool).spend(INBOUND_SHARE_BURST)
+    assert trio.current_time() > began
+
+
+async def test_who_was_held_back_works_in_a_turn_of_its_own() -> None:
+    """However many are ready at once: of those who watch, none waits for two of them."""
+    pool, many = WorkPool(), 20
+    turn, worked = 0, []
+
+    async def watch() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await trio.lowlevel.checkpoint()
+
+    async def work(pace: Pace) -> None:
+        await ready.wait()
+        await pace.turn()
+        worked.append(turn)
+
+    ready = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(many):
+            nursery.start_soon(work, Pace(pool))
+        nursery.start_soon(watch)
+        await trio.lowlevel.checkpoint()
+        ready.set()
+        while len(worked) < many:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    # Whether the watcher or the worker comes first in a turn is not said.
+    assert all(later - earlier >= 1 for earlier, later in zip(worked, worked[2:], strict=False))
 
 
 async def test_others_get_a_turn() -> None:

@@ -55,14 +55,30 @@ async def test_who_has_most_gives_way_to_who_has_none() -> None:
 
 
 async def test_who_holds_one_place_for_long_gives_it_to_who_has_none() -> None:
-    protocol = served(1, 1)
+    protocol = served(2, 1)
     first = protocol.enter(ONE)
     assert first is not None
-    assert protocol.enter(TWO) is None
     await trio.sleep(PLACE_KEPT_S)
-    assert protocol.enter(TWO) is not None
+    second = protocol.enter(TWO)
+    assert second is not None
     assert first.scope.cancel_called
-    assert protocol.enter(THREE) is None
+    assert protocol.enter(TWO) is None
+    assert protocol.enter(THREE) is not None
+    assert not second.scope.cancel_called
+
+
+async def test_however_many_hold_places_that_they_take_anew_one_is_left_for_who_has_none() -> None:
+    protocol = served(4, 8)
+    company = [PeerId(f"peer {number}") for number in range(40)]
+    for _ in range(5):
+        held = [place for peer in company if (place := protocol.enter(peer)) is not None]
+        own = protocol.enter(ONE)
+        assert own is not None
+        assert not own.scope.cancel_called
+        await trio.sleep(PLACE_KEPT_S - 0.1)
+        for place in (own, *held):
+            protocol.leave(place)
+    assert not protocol._places
 
 
 async def test_of_answers_too_many_the_one_that_is_not_taken_is_given_up() -> None:

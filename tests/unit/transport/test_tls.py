@@ -29,7 +29,7 @@ from unchained.node.transport.libp2p.certificate import (
 )
 from unchained.node.transport.libp2p.pace import (
     INBOUND_POOL_BURST,
-    INBOUND_SHARE_BURST,
+    INBOUND_SHARE_AT_FIRST,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_PER_RECORD,
@@ -543,7 +543,7 @@ async def test_records_of_many_connections_are_paid_for_out_of_one_pool() -> Non
         assert isinstance(outcome.opened, Secured)
         assert isinstance(outcome.accepted, Secured)
         pairs.append((outcome.opened, outcome.accepted))
-    count = (INBOUND_SHARE_BURST + INBOUND_POOL_BURST) // WORK_PER_RECORD
+    count = (INBOUND_SHARE_AT_FIRST + INBOUND_POOL_BURST) // WORK_PER_RECORD
     waited = []
     for opened, accepted in pairs:
         start = trio.current_time()

@@ -21,6 +21,7 @@ from unchained.node.wallet.contracts import hash_time_lock
 from unchained.node.wallet.errors import (
     BackupError,
     BadWalletNameError,
+    EmptyPassphraseError,
     FileInTheWayError,
     NoSuchPayeeError,
     PayeeBookError,
@@ -32,7 +33,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
-from unchained.node.wallet.records import Payee
+from unchained.node.wallet.records import InvoiceStatus, Payee
 from unchained.node.wallet.tables import Sealer
 from unchained.node.wallet.wallet import Wallet
 
@@ -56,7 +57,9 @@ def wallet(tmp_path: Path) -> Wallet:
     PayeeBook(made.store, REG).add("landlord", other.paycode())
     AccountNames(made.store).set_name(1, "savings")
     lock = hash_time_lock(REG, made.address(), other.address(), 50)
-    made.add_contract(lock.contract, 0, preimage=lock.preimage)
+    made.add_contract(lock.contract, 0, preimage=lock.preimage, label="the swap")
+    made.label("coin", made.store.rows("SELECT coin_id FROM coins")[0][0], "the first")
+    made.invoices.add(0, amount=UNC // 8, label="three loaves")
     chain.mine()
     purse.sync()
     return made
@@ -80,6 +83,13 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     assert [entry.label for entry in again.history() if entry.label] == ["May"]
     assert again.contracts() == wallet.contracts()
     assert again.contracts()[0].preimage is not None
+    assert again.contracts()[0].label == "the swap"
+    for table in ("labels", "invoices", "contracts", "outgoing", "frozen"):
+        asked = f"SELECT count(*) FROM {table}"
+        assert again.store.rows(asked) == wallet.store.rows(asked), table
+    (invoice,) = again.invoices.page(list(InvoiceStatus), 9)
+    assert (invoice.label, invoice.amount) == ("three loaves", UNC // 8)
+    assert [invoice] == wallet.invoices.page(list(InvoiceStatus), 9)
     book = PayeeBook(again.store, REG)
     assert not book.entries()[0].confirmed
     assert [book.confirm("landlord")] == PayeeBook(wallet.store, REG).entries() == book.entries()
@@ -151,6 +161,37 @@ def test_only_a_sound_file_is_taken(wallet: Wallet, tmp_path: Path) -> None:
         with pytest.raises(BackupError, match=why):
             Backup.from_file(changed.to_file(), REG)
     wallet.close()
+
+
+def test_its_passphrase_proves_whose_addresses_it_shows(wallet: Wallet, tmp_path: Path) -> None:
+    sound = Backup.of(wallet)
+    wallet.close()
+    sound.prove(REG, "pass")
+    with pytest.raises(EmptyPassphraseError):
+        sound.prove(REG, "")
+    for wrong in ("other", ""):
+        with pytest.raises(WrongPassphraseError):
+            sound.prove(REG, wrong, allow_empty=True)
+    keys, other = wallet.keystore, Keystore.create(REG, new_secret(), "mine", cost=CHEAP)
+
+    def with_keys(changed: Keystore) -> Backup:
+        return msgspec.structs.replace(sound, keystore=changed.to_bytes())
+
+    # what a stranger can put into the part that stands in clear, with its checksum
+    clear = msgspec.structs.replace(keys.file.clear, accounts=other.accounts)
+    file = msgspec.structs.replace(keys.file, clear=clear)
+    with pytest.raises(WrongPassphraseError):
+        with_keys(msgspec.structs.replace(keys, file=file)).prove(REG, "pass")
+    # a wallet of his own, or one that nobody has to open to make
+    open_ = Keystore.create(REG, new_secret(), "", cost=CHEAP, allow_empty=True)
+    with pytest.raises(WrongPassphraseError):
+        with_keys(other).prove(REG, "pass")
+    for without in (open_, Keystore.watch(REG, other.accounts)):
+        with pytest.raises(BackupError, match="has no passphrase: if yours had one"):
+            with_keys(without).prove(REG, "pass")
+        with pytest.raises(EmptyPassphraseError):
+            with_keys(without).prove(REG, "")
+        with_keys(without).prove(REG, "", allow_empty=True)
 
 
 def altered(wallet: Wallet, path: Path, sql: str) -> None:

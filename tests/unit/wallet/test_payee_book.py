@@ -61,6 +61,18 @@ def test_a_payee_is_paid_by_his_name() -> None:
             use()
 
 
+def test_an_address_that_was_cut_is_no_name_of_the_address_book() -> None:
+    wallet = cheap_wallet()
+    for text in (wallet.address()[:30], wallet.address().upper()[:12], "lunc1q2w3e"):
+        with pytest.raises(BadPaymentError, match="looks like an address that was cut"):
+            book_of(wallet).resolve(Payee(text, 1, b""))
+    with pytest.raises(BadPaymentError, match="looks like a paycode that was cut"):
+        book_of(wallet).resolve(Payee(wallet.paycode()[:30], 1, b""))
+    for name in ("runc1", "Lunc 1", "unc1 friend"):
+        with pytest.raises(NoSuchPayeeError):
+            book_of(wallet).resolve(Payee(name, 1, b""))
+
+
 def test_what_cannot_be_named() -> None:
     wallet = cheap_wallet()
     book = book_of(wallet)
@@ -69,6 +81,8 @@ def test_what_cannot_be_named() -> None:
         book.add("SHOP", wallet.paycode())
     with pytest.raises(BadPaymentError):
         book.add("nobody", "lunc1nobody")
+    with pytest.raises(PayeeBookError, match=r"no name: .* looks like an address that was cut"):
+        book.add(wallet.address()[:20], wallet.address())
     with pytest.raises(PayeeBookError, match="is no name"):
         book.add("-x", wallet.address())
     with pytest.raises(BadPaymentError):

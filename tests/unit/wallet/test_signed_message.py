@@ -11,7 +11,7 @@ from tests.framework.wallet_proof_files import made_wallet_proofs
 from tests.framework.wallets import cheap_wallet
 from unchained.node.consensus.params import NETWORKS, REG
 from unchained.node.crypto.keys import SpendKey, verify_signature
-from unchained.node.wallet.errors import SignedMessageError, WalletLockedError
+from unchained.node.wallet.errors import BadPaymentError, SignedMessageError, WalletLockedError
 from unchained.node.wallet.proofs import sign_message
 from unchained.node.wallet.signed_message import MESSAGE_BYTES_MAX, SignedMessage
 
@@ -48,7 +48,7 @@ def test_by_address_of_an_account() -> None:
     signed.check_signer(REG, wallet.paycode(1))
     with pytest.raises(SignedMessageError, match=f"signed by {wallet.address(1)}, expected"):
         signed.check_signer(REG, wallet.address(0))
-    with pytest.raises(SignedMessageError, match="no address or paycode"):
+    with pytest.raises(BadPaymentError, match="no address or paycode"):
         signed.check_signer(REG, "somebody")
     with pytest.raises(SignedMessageError, match="at most"):
         sign_message(wallet, bytes(MESSAGE_BYTES_MAX + 1))

@@ -492,7 +492,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
     ):
         with pytest.raises(SigningError):
             Unsigned.from_file(raw, REG)
-    with pytest.raises(SigningError, match="not ready: CONDITION_UNMET"):
+    with pytest.raises(SigningError, match="a signature is missing"):
         unsigned.finish(REG)
     other = scene.a.wallet.spender.pay(
         [Payee(scene.b.wallet.address(), UNC // 3, b"")], Fee(1)
@@ -521,9 +521,19 @@ def test_two_of_three_sign_apart() -> None:
     prepared = c.wallet.spender.from_contract(
         contract, Fee(1), payees=[Payee(c.wallet.paycode(), UNC // 4, b"share")]
     )
+    # what stays under the contract is named as the contract's, by what each signer calls it
+    scene.a.wallet.label("contract", contract.lock, "the boat")
+    for party, called in ((scene.a, "the boat"), (c, "")):
+        outputs = party.wallet.summary(prepared.unsigned).outputs
+        (change,) = [out for out in outputs if out.lock == contract.lock]
+        assert (change.returns, change.own, change.contract) == (True, False, called)
+        assert change.terms.startswith("2 of 3 keys")
+        assert [out.returns for out in outputs if out is not change] == [False]
     shares = [party.wallet.sign(prepared.unsigned) for party in parties]
-    with pytest.raises(SigningError, match="not ready"):
+    with pytest.raises(SigningError, match=r"^a signature is missing: let whoever"):
         shares[0].finish(REG)
+    with pytest.raises(SigningError, match=r"^2 signatures are missing"):
+        prepared.unsigned.finish(REG)
     # a third signature is of no use, and left out
     transfer = shares[2].merge([shares[0], shares[1]]).finish(REG)
     assert len(transfer.sized.transfer.signatures) == 2
