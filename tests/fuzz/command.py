@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.failures import keep_failure
 from tests.fuzz.growing import KINDS, changed, grow
+from tests.fuzz.kernel import KERNEL, MISSING, compiler, fuzz_kernel
 from tests.fuzz.target import LARGEST, FuzzTarget, NotTotalError
 from tests.fuzz.targets import all_targets
 
@@ -64,6 +65,9 @@ def fuzz(target: FuzzTarget, seconds: float, *, plain: bool = False) -> int:
 
     Raises `NotTotalError`.
     """
+    if target is KERNEL:
+        with tempfile.TemporaryDirectory() as folder:
+            return _keep(target, fuzz_kernel(Path(folder), seconds))
     if plain or importlib.util.find_spec("atheris") is None:
         if not plain:
             print(f"{target.name}: no atheris for this Python, so by plain Python", flush=True)
@@ -98,7 +102,7 @@ def _under_atheris(target: FuzzTarget, options: Sequence[str]) -> subprocess.Com
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit status."""
-    targets = all_targets()
+    targets = all_targets() | {KERNEL.name: KERNEL}
     parser = argparse.ArgumentParser(
         prog="scripts/fuzz", description="Try decoders with bytes that nobody meant for them."
     )
@@ -113,6 +117,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.list:
         print("\n".join(targets))
         return 0
+    if compiler() is None:
+        if KERNEL.name in options.names:
+            parser.error(MISSING)
+        del targets[KERNEL.name]
     for name in options.names or targets:
         try:
             kept = fuzz(targets[name], options.hours * 3_600, plain=options.plain)

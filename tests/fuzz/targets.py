@@ -17,6 +17,7 @@ from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.vectors import VECTORS, load, unhex
 from tests.framework.wire_document import EXCHANGES, Chain, examples
 from tests.fuzz.answer_targets import answer_targets
+from tests.fuzz.link_targets import link_targets
 from tests.fuzz.programs import written
 from tests.fuzz.target import FuzzTarget
 from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
@@ -375,6 +376,7 @@ def all_targets() -> dict[str, FuzzTarget]:
             ),
             *_wire_targets(),
             *answer_targets(),
+            *link_targets(),
             *_table_targets(),
         )
     }

@@ -43,14 +43,14 @@ class ProtocolNotServedError(Exception):
     """One side does not know the protocols that the other one asked for."""
 
     def __init__(self, *protocols: str) -> None:
-        super().__init__(", ".join(protocols))
         self.protocols = protocols
+        super().__init__(self.shown)
 
     @property
     def shown(self) -> str:
         """The protocols, as much of them as may be shown."""
         fit = (name[:SHOWN_CHARS_MAX] for name in self.protocols[:SHOWN_PROTOCOLS_MAX])
-        return ", ".join(name if name.isprintable() else repr(name) for name in fit)
+        return ", ".join(name if name and name.isprintable() else repr(name) for name in fit)
 
 
 class Bytes(Protocol):
@@ -377,6 +377,6 @@ def _line(text: str) -> bytes:
 
 async def _read_line(stream: Bytes) -> str:
     data = await stream.read(await read_varint(stream, LINE_BYTES_MAX))
-    if not data.endswith(b"\n") or not data.isascii():
-        raise StreamFaultError("a line without its end")
+    if data[-1:] != b"\n" or b"\n" in data[:-1] or not data.isascii():
+        raise StreamFaultError("not one line")
     return data[:-1].decode()

@@ -202,6 +202,8 @@ async def test_agreeing() -> None:
     for data, error in [
         (line("hello"), StreamFaultError),
         (b"\3abc", StreamFaultError),
+        (hello + line("/x\n/z"), StreamFaultError),
+        (hello + b"\0", StreamFaultError),
         (hello + line("/x") * 9, ProtocolNotServedError),
         (hello + line("/x") + b"\xff\xff\xff\xff", ProtocolNotServedError),
         (varint(2000), StreamFaultError),
@@ -498,3 +500,7 @@ def test_alone_little_is_kept_and_what_is_published_again_goes_out() -> None:
     net.router.publish(TOPIC, b"\0\1", 1.0)
     net.router.publish(TOPIC, b"\0\1", 1.0)
     assert [rpc.messages for _, rpc in net.sent if rpc.messages] == [((TOPIC, b"\0\1"),)]
+
+
+def test_what_was_proposed_is_shown_in_one_line() -> None:
+    assert str(ProtocolNotServedError("/x", "", "/\x1b")) == "/x, '', '/\\x1b'"
