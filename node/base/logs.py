@@ -164,11 +164,12 @@ _STYLES: Mapping[str, str] = {
 _HIDDEN = frozenset({"time", "level", "event", "task", "service", "traceback"})
 
 
-def event_line(event: Event) -> Text:
-    """Return one coloured line for an event, for people."""
+def event_line(event: Event, *, live: bool = False) -> Text:
+    """Return one coloured line for an event, for people; `live`: on the terminal of the process
+    that it is of."""
     level = str(event["level"])
-    # A failure that ends the node is the process's last line on stderr: here it would stand twice.
-    is_said = event["event"] == "node.stopped" and "traceback" in event
+    # A failure that ends the node is its process's last line on stderr: there it would stand twice.
+    is_said = live and event["event"] == "node.stopped" and "traceback" in event
     hidden = _HIDDEN | {"error"} if is_said else _HIDDEN
     line = Text()
     line.append(f"{event['time']!s:.19} ".replace("T", " "), "dim")
@@ -190,7 +191,7 @@ class Terminal:
 
     def write(self, event: Event) -> None:
         """Print one line, wrapped where the terminal ends."""
-        self._console.print(event_line(event), soft_wrap=True, highlight=False)
+        self._console.print(event_line(event, live=True), soft_wrap=True, highlight=False)
 
     def close(self) -> None:
         """Leave the terminal as it is."""

@@ -90,7 +90,7 @@ class LoopMonitor(trio.abc.Instrument):
     """A Trio instrument that counts, and warns of, steps longer than `limit_s` seconds.
 
     A step is at fault only for the time that its thread was on a processor. To read that is a call
-    of the system, so it is done when a turn begins, and not more often than every `MARK_S`: a step
+    of the system, so it is done when a step begins, and not more often than every `MARK_S`: a step
     may be said to have worked for so much more than it did.
     """
 
@@ -132,6 +132,9 @@ class LoopMonitor(trio.abc.Instrument):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note when the step begins."""
         self._began = self._monotonic()
+        if self._began - self._marked >= MARK_S:
+            self._marked = self._began
+            self._worked = self._processor()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count the step."""
@@ -146,9 +149,6 @@ class LoopMonitor(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:
         """Note when a turn of the loop begins."""
         self._woke = self._monotonic()
-        if self._woke - self._marked >= MARK_S:
-            self._marked = self._woke
-            self._worked = self._processor()
 
     def before_io_wait(self, timeout: float) -> None:
         """Count the turn."""

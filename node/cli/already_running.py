@@ -21,27 +21,27 @@ def refuse_if_running(settings: Settings) -> None:
     holder = holder_of(directory)
     if holder is None:
         return
-    page = _page(directory)
-    if page is None:
+    url = _url(directory)
+    if url is None:
         raise CommandFailedError(
             f"{directory} is in use by {holder}: a node that is starting or stopping or has no "
             "RPC, or a command; wait for it, stop it, or name another --data-dir"
         )
     guide = Guide(settings)
     raise CommandFailedError(
-        f"a node of network {settings.config.node.network} runs in {directory} already, page "
-        f"{page}: `{guide.command('status')}` shows it, `{guide.command('stop')}` stops it"
+        f"a node runs in {directory} already, its page is at {url}: "
+        f"`{guide.command('status')}` shows it, `{guide.command('stop')}` stops it"
     )
 
 
-def _page(directory: Path) -> str | None:
+def _url(directory: Path) -> str | None:
     """Return where the holder of a directory's lock is asked; None unless it has said so since it
     took the lock, since a node that was killed leaves its word behind. The holder is not asked: on
     a busy machine that would take its time."""
-    url = directory / URL_FILE
+    file = directory / URL_FILE
     try:
-        if url.stat().st_mtime_ns < (directory / LOCK_NAME).stat().st_mtime_ns:
+        if file.stat().st_mtime_ns < (directory / LOCK_NAME).stat().st_mtime_ns:
             return None
-        return url.read_text(encoding="utf-8").strip()
-    except OSError:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return None

@@ -31,7 +31,7 @@ NUMBER_CHARS: Final = 24
 """Characters of a number: more than any bound has."""
 
 _WHOLE: Final = re.compile(r"-?[0-9]+", re.ASCII)
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)", re.ASCII)
 
 Make = Callable[[], Any]
 """Makes a command that the parser can run."""
@@ -57,6 +57,8 @@ class _AsTyped:
             return () if self._many else None
         if self._kind is type(value) and self._kind in (str, bool, int, float):
             return value
+        if self._kind is float and type(value) is int:
+            return float(value)  # a default
         if self._kind in (int, float) and isinstance(value, str):
             return self._number(value, param, ctx)
         param._runtime_param = None

@@ -98,7 +98,8 @@ def findings(node: Asker, settings: Settings) -> Iterator[Finding]:
         yield Finding("node", UNKNOWN, str(error))
         for name, shows in TAKES_A_NODE.items():
             yield Finding(name, UNKNOWN, f"only a node that runs can say {shows}")
-        yield from _without_node(settings)
+        if not node.remote:
+            yield from _without_node(settings)
     else:
         yield Finding("node", GOOD, f"runs, height {status['height']:,}")
         yield _versions(version["unchained"])

@@ -80,7 +80,7 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
             yield "its words", "bring it back with their BIP 39 passphrase alone"
     yield "accounts", numbers_of(found["accounts"])
     if found["found_accounts"]:
-        yield "of these found", numbers_of(found["found_accounts"])
+        yield "found in the chain", numbers_of(found["found_accounts"])
     if found["birth_height"]:
         yield "no coins below", f"height {found['birth_height']:,}"
     if found["progress"] is not None:
@@ -101,7 +101,7 @@ def _progress(progress: Mapping[str, Any]) -> Facts:
 
 def contract_facts(found: Mapping[str, Any]) -> Facts:
     """Say what a contract with its balance is."""
-    yield "it", found["status"]
+    yield "state", found["status"]
     yield from terms_facts(found["contract"])
     balance = found["balance"]
     for name in ("confirmed", "immature", "leaving", "pending"):
@@ -152,7 +152,7 @@ def miner_facts(found: Mapping[str, Any]) -> Facts:
     rejected = f", {found['coins_rejected']} refused" if found["coins_rejected"] else ""
     yield (
         "found since start",
-        f"{found['coins_found']} coins, {found['anchors_found']} anchors" + (rejected),
+        f"{found['coins_found']} coins, {found['anchors_found']} anchors" + rejected,
     )
     if (harvest := found["harvest"]) is not None:
         late = harvest["late"] + harvest["stray"]

@@ -77,6 +77,8 @@ def restore_backup(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
+    if no_passphrase and (passphrase_file is not None or passphrase_fd is not None):
+        raise CommandFailedError("expected a passphrase or --no-passphrase, got both")
     asked = {"path": _absolute(path), "no_passphrase": no_passphrase}
     if wallet is not None:
         asked["wallet"] = wallet

@@ -70,7 +70,7 @@ class Screen:
             if self._live is None:
                 self._plain.write(event)
             else:
-                self._lines.append(event_line(event))
+                self._lines.append(event_line(event, live=True))
 
     def lines(self, count: int) -> list[Text]:
         """Return the newest lines that came while the panel was up, oldest first."""

@@ -445,7 +445,7 @@ def page(
     ] = None,
 ) -> None:
     if wallet is not None:
-        node.call("wallet.info", wallet=wallet)
+        wallet = node.call("wallet.info", wallet=wallet)["wallet"]
     found = node.call("wallet.page", wallet=wallet)
     url = node.url() + found["path"]
     node.show({"url": url, "seconds": found["seconds"]}, lambda: typer.echo(url))

@@ -200,7 +200,8 @@ ALERTS: Final = (
         600,
         "Tasks hold the event loop: everything else waits.",
         "More than ten steps in five minutes took longer than 50 ms. Those of the task `waiting` "
-        "worked less: something else had the processor.",
+        "worked less: something else had the processor, or a call in them waited, as for the disk: "
+        "`loop.waited` names them.",
         "`unchained-node node tasks` (slowest steps), `loop.blocked` and `loop.waited` in the log, "
         "`unchained-node node trace`.",
         "On a machine that does too much else: give the node a core (`mining.workers`, "

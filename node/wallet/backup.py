@@ -117,11 +117,14 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """
         keystore = Keystore.from_bytes(self.keystore, network)
         if not passphrase and not allow_empty:
-            raise EmptyPassphraseError
+            raise EmptyPassphraseError(
+                "expected the passphrase of the wallet in the backup, got an empty one; if it has "
+                "none, say so (`--no-passphrase`)"
+            )
         if passphrase and not keystore.has_passphrase:
             raise BackupError(
                 "the wallet in the backup has no passphrase: if yours had one, somebody has "
-                "altered the backup"
+                "altered the backup; if it had none, say so (`--no-passphrase`)"
             )
         if not keystore.watch_only:
             keystore.unlock(passphrase)

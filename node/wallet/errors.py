@@ -162,8 +162,10 @@ class EmptyPassphraseError(KeystoreError):
 
     word = "EMPTY_PASSPHRASE"
 
-    def __init__(self) -> None:
-        super().__init__("the passphrase is empty: choose one, or ask for none explicitly")
+    def __init__(
+        self, why: str = "the passphrase is empty: choose one, or ask for none explicitly"
+    ) -> None:
+        super().__init__(why)
 
 
 class OtherNetworkWalletError(KeystoreError):

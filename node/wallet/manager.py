@@ -117,7 +117,8 @@ class WalletManager(WalletSender):
 
     async def check_new(self, name: str, birth: int = 0) -> None:
         """Check whether a wallet could be made or restored under a name, with no coins below a
-        height, before anybody is asked for what is secret. Nothing is made.
+        height, before anybody is asked for what is secret. Nothing is made. A `.db` that lies in
+        its way is found only then, as it may be that of the wallet that is restored.
 
         Raises `WalletExistsError`, `BadWalletNameError`, `BadBirthError`.
         """

@@ -7,6 +7,7 @@ between.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -216,7 +217,8 @@ class WalletFollower:
         entry.progress = step.progress
         if step.progress.caught_up:
             entry.caught_up.set()
-            entry.read_to.set(next_event)
+        # also where it is behind: that is waited for by nobody
+        entry.read_to.set(next_event if step.progress.caught_up else entry.read_to.value)
         entry.tell()
         self._anchors += step.anchors
         self._touched += len(step.touched)
@@ -363,7 +365,7 @@ class WalletFollower:
                 entry.wallet.close()
                 entry.news.set(entry.last_event)
                 entry.caught_up.set()
-                entry.read_to.set(self._link.tip.next_event)
+                entry.read_to.set(sys.maxsize)
                 self.names.set(frozenset(self._open))
 
     def _entry(self, name: str) -> OpenWallet:

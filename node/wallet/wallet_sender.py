@@ -258,30 +258,34 @@ class WalletSender(WalletKeeper):
             known = None if request is None else made_before(wallet, request)
             return ([], known) if known else (carry_out(wallet, order, now_ms, request), None)
 
+        joined: list[Txid] = []
+
         async def send(entry: OpenWallet) -> Outgoing:
             noted, known = await self._on(entry, work)
             if known is not None:
                 # in case that whoever asked first gave up before it was sent
                 self._hurry(entry)
                 return known
-            return await self._submit_all(entry, noted)
+            return await self._submit_all(entry, noted, joined)
 
         return await self._on_present_chain(name, send)
 
-    async def _submit_all(self, entry: OpenWallet, noted: Sequence[Noted]) -> Outgoing:
-        """Send transfers of which each may spend what those before bring; return the last."""
-        sent = []
+    async def _submit_all(
+        self, entry: OpenWallet, noted: Sequence[Noted], joined: list[Txid]
+    ) -> Outgoing:
+        """Send transfers of which each may spend what those before bring; return the last. Those
+        that go before it are added to `joined` as they are taken."""
         for at, step in enumerate(noted):
             try:
-                sent.append(await self._submit(entry, step))
+                outgoing = await self._submit(entry, step)
             except TransferRefusedError:
                 # what builds on the one that was refused is not sent
                 for unsent in reversed(noted[at + 1 :]):
                     await self._forget(entry, unsent.outgoing.txid)
                 raise
-        *joined, outgoing = sent
-        txids = tuple(step.txid for step in joined)
-        return msgspec.structs.replace(outgoing, joined=txids)
+            joined.append(outgoing.txid)
+        joined.pop()
+        return msgspec.structs.replace(outgoing, joined=tuple(joined))
 
     async def _submit(self, entry: OpenWallet, noted: Noted) -> Outgoing:
         outgoing = noted.outgoing

@@ -117,7 +117,7 @@ def test_a_second_start_says_at_once_what_runs_and_what_to_type(home: NodeHome) 
     code, line = refused(home)
     assert code == 1
     directory = home.data_dir()
-    assert f"a node of network local runs in {directory} already, page http://127.0.0.1:" in line
+    assert f"a node runs in {directory} already, its page is at http://127.0.0.1:" in line
     assert f"status --data-dir {directory}` shows it" in line
     assert f"stop --data-dir {directory}` stops it" in line
     # It has written nothing to the other's log.

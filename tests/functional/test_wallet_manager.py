@@ -22,7 +22,7 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.wallet import plan, spender
+from unchained.node.wallet import plan, scanner, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
     BadBirthError,
@@ -375,6 +375,42 @@ class Refuses:
 
     async def fee_rate(self, target: int) -> int:
         return await self._link.fee_rate(target)
+
+
+async def test_who_waits_for_a_wallet_that_is_closed_or_falls_behind_waits_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 1)
+    runner = SlowRunner()
+    here = WalletNode(REG, tmp_path / "here", MemoryStore(), runner)
+    there = wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        await wallet(here, "a", 8)
+        await there.hear(here.mined)
+        await there.mine(3)
+        a = here.wallets.wallet("a")
+        entry = here.wallets._open["a"]
+
+        runner.is_slow = True
+        a.rescan(0)
+        await here.take(there.mined[0])
+        await here.wallets.call("a", Wallet.balance)
+        assert entry.progress is not None
+        assert not entry.progress.caught_up
+
+        runner.is_slow = False
+        await here.settle()
+        to = a.paycode()
+
+        async def pay() -> None:
+            with pytest.raises(WalletClosedError):
+                await here.wallets.send("a", [Payee(to, UNC, b"")], Fee(1))
+
+        async with trio.open_nursery() as nursery, entry.sending:
+            nursery.start_soon(pay)
+            await here.settle()
+            await here.wallets.close("a")
+            await here.take(there.mined[1])
 
 
 class Overtaken(Refuses):

@@ -22,7 +22,7 @@ class Discovery:
 
     def __init__(self, *, version: str, runner: Runner) -> None:
         self.methods: Registry | None = None
-        """Filled in once there are all."""
+        """All methods; set as soon as there are all."""
         self._version = version
         self._runner = runner
         self._document: msgspec.Raw | None = None

@@ -106,7 +106,7 @@ class Secret:
     def parse(cls, raw: object) -> Secret:
         """Wrap `raw`. Raises ValueError if it is no string, without repeating it."""
         if not isinstance(raw, str):
-            raise ValueError(f"expected {cls.expected}, got {got(raw)}")
+            raise ValueError(f"expected {cls.expected}, got {got(raw, quote=False)}")
         if len(raw) > SECRET_CHARS_MAX:
             raise ValueError(
                 f"expected a text of at most {SECRET_CHARS_MAX} characters, got {len(raw)}"

@@ -32,12 +32,14 @@ PATTERN_WORDS: Final = "expected"
 
 
 def got(value: object, *, quote: bool = True) -> str:
-    """Return what a value is, for whoever sent it. Without `quote` no text is repeated: it may be a
-    secret in the wrong place."""
+    """Return what a value is, for whoever sent it. Without `quote` neither a text nor a number is
+    repeated: it may be a secret in the wrong place."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int | float) and not quote:
+        return "a number"
     if isinstance(value, int):
         return str(value) if abs(value) < LARGEST_SAID else "a number that is too large"
     if isinstance(value, float):

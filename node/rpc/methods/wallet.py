@@ -67,7 +67,8 @@ class WalletRoom:
     @method("wallet.check_new", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
         """Check whether wallet.create or wallet.restore could make a wallet of that name, and make
-        nothing: so that nobody is asked for words and passphrase in vain."""
+        nothing: so that nobody is asked for words and passphrase in vain. A `.db` of another wallet
+        that lies in its way is found by these alone."""
     )
     async def check_new(
         self,

@@ -195,8 +195,7 @@ class Site:
             _check_method(scope, "GET")
             login = self._sessions.log_in(parts[1], secure=_is_secure(scope))
             wallet = query_of(scope).get("wallet")
-            which = "" if wallet is None else f"?{urlencode({'wallet': wallet})}"
-            return _let_in(_wallet_path(login.session) + which, login)
+            return _let_in(_wallet_path(login.session) + _showing(wallet), login)
         self._check_admitted(services, scope)
         if parts == ["logout"]:
             return await self._log_out(services, scope, receive)
@@ -339,8 +338,7 @@ class Site:
         that of a wallet; None where there are none. Raises `BusyError`."""
         if not self._wallet_page:
             return None
-        which = "" if wallet is None else f"?{urlencode({'wallet': wallet})}"
-        return f"/open/{self._sessions.link(caller)}{which}"
+        return f"/open/{self._sessions.link(caller)}{_showing(wallet)}"
 
     async def _answer_wallet(
         self, services: SiteServices, scope: Scope, receive: Receive, parts: list[str], raw: bool
@@ -439,6 +437,10 @@ def _wallet_path(session: PageSession) -> str:
 
 def _is_secure(scope: Scope) -> bool:
     return bool(scope["scheme"] == "https")
+
+
+def _showing(wallet: str | None) -> str:
+    return "" if wallet is None else f"?{urlencode({'wallet': wallet})}"
 
 
 def _let_in(path: str, login: Login) -> Reply:

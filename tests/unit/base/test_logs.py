@@ -22,6 +22,7 @@ from unchained.node.base.logs import (
     Logs,
     Sink,
     Terminal,
+    event_line,
     forward_libraries,
     iso_time,
     make_plain,
@@ -241,6 +242,19 @@ def test_a_terminal_gets_one_coloured_line_free_of_control_characters() -> None:
     assert "\x1b[32m" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert plain == "2026-11-21 12:00:00 info     net.peer             agent=x?[2J?y\n"
+
+
+def test_why_a_node_ended_stands_in_its_log_and_on_its_terminal_once() -> None:
+    ended = {
+        "time": iso_time(NOON_MS),
+        "level": "error",
+        "event": "node.stopped",
+        "error": "the disk is full",
+        "traceback": "...",
+    }
+    assert "the disk is full" in event_line(ended).plain
+    # the process's last line says it there
+    assert "the disk is full" not in event_line(ended, live=True).plain
 
 
 def test_a_terminal_is_recognised_and_json_can_be_asked_for() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import structlog.testing
 import trio
@@ -73,6 +75,47 @@ async def test_a_step_that_waited_for_the_processor_is_not_at_fault() -> None:
     assert [(entry["event"], entry["log_level"], entry["cpu_ms"]) for entry in said] == [
         ("loop.waited", "info", 20)
     ]
+
+
+async def test_a_step_is_not_blamed_for_what_others_of_its_turn_worked() -> None:
+    hands = Hands()
+    said = structlog.testing.LogCapture()
+    instrument = LoopMonitor(structlog.wrap_logger(None, processors=[said]), clock=hands)
+
+    async def hold(seconds: float, work: float) -> None:
+        hands.seconds += seconds
+        hands.worked += work
+
+    trio.lowlevel.add_instrument(instrument)
+    async with trio.open_nursery() as nursery:
+        # ready at once: all of them are steps of one turn, in an order of Trio's choice
+        for _ in range(4):
+            nursery.start_soon(hold, 0.03, 0.03, name="worker")
+        for _ in range(4):
+            nursery.start_soon(hold, 0.06, 0.0, name="sleeper")
+    trio.lowlevel.remove_instrument(instrument)
+    assert [(step.task, step.cpu_ms) for step in instrument.statistics().slow] == [
+        ("sleeper", 0)
+    ] * 4
+    assert {entry["event"] for entry in said.entries} == {"loop.waited"}
+
+
+@pytest.mark.real_time
+async def test_a_call_that_waits_is_seen_and_named() -> None:
+    said = structlog.testing.LogCapture()
+    instrument = LoopMonitor(structlog.wrap_logger(None, processors=[said]))
+
+    async def sleep() -> None:
+        time.sleep(0.2)  # noqa: ASYNC251 - what is to be seen
+
+    trio.lowlevel.add_instrument(instrument)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sleep, name="sleeper")
+    trio.lowlevel.remove_instrument(instrument)
+    (step,) = (step for step in instrument.statistics().slow if step.task == "sleeper")
+    assert step.ms >= 200
+    assert step.cpu_ms < step.ms / 2
+    assert "sleeper" in {entry["task"] for entry in said.entries}
 
 
 async def test_warnings_are_limited_in_rate_and_the_next_says_what_was_left_out() -> None:

@@ -38,6 +38,14 @@ def test_without_a_node_it_looks_at_the_machine(
         assert found[name]["verdict"] in (doctor.GOOD, doctor.DOUBTFUL), found[name]
 
 
+def test_of_a_node_elsewhere_that_is_away_this_machine_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, found = looked(capsys, "--rpc", "http://127.0.0.1:1")
+    assert code == 3
+    assert set(found) == {"node", "synced", "peers", "clock_offset"}
+
+
 def test_a_full_disk_is_bad_and_it_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ def test_what_a_wallet_is() -> None:
     }
     shown = told(wallet_facts(other))
     assert "watch-only" in shown["state"]
-    assert shown["of these found"] == "1 (number 3)"
+    assert shown["found in the chain"] == "1 (number 3)"
     assert shown["no coins below"] == "height 1,000"
     assert shown["has read"] == "up to height 2,000 of 9,000"
     assert shown["reads again"] == "from height 5 on, is at 7"

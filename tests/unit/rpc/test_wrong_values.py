@@ -65,7 +65,7 @@ CODE = Annotated[str, msgspec.Meta(pattern="^[a-z]{3}$", extra={"expected": "3 s
         (Member, {"payee": "x", "amount": True}, 'in UNC, as "1.5", got true - at `amount`'),
         (Hash, "AB", "expected 64 lower-case hex digits, got 'AB'"),
         (Hex, "0", "expected pairs of lower-case hex digits, got '0'"),
-        (Secret, 5, "expected a text, got 5"),
+        (Secret, 5, "expected a text, got a number"),
     ],
 )
 def test_a_wrong_value_is_told_in_words(kind: Any, value: object, said: str) -> None:
