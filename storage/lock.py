@@ -34,7 +34,7 @@ class DirectoryLock:
         except OSError as error:
             raise os_failure(error, path) from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fd)
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError:
@@ -54,6 +54,17 @@ class DirectoryLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _take(fd: int) -> None:
+    """Lock a file for this process alone. Raises BlockingIOError where another one has it; who only
+    looks (`holder_of`) shares it for a moment, and is waited for."""
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.sched_yield()
 
 
 def is_held(directory: Path) -> bool:
