@@ -393,6 +393,13 @@ class Spender:
         account = coins[0].account
         if any(coin.account != account or account < 0 for coin in coins):
             raise NoSuchTransferError("only a transfer of one account's own coins can be replaced")
+        condition = KeyCondition(self._account(account).key_hash).to_bytes()
+        if any(spent.condition != condition for spent in raw.inputs):
+            # signed, and well, by keys of somebody else
+            raise NoSuchTransferError(
+                f"transfer {txid.hex()} is not signed by this wallet's keys: it cannot be "
+                "replaced, abandon it"
+            )
         outputs = self._drafts_of(old, raw)
         if not outputs and old.change is None:
             raise NoSuchTransferError("the transfer pays nobody: abandon it instead")
@@ -434,10 +441,7 @@ class Spender:
     def _draft_of(
         self, old: Outgoing, first_input: CoinId, at: int, output: Output, payee: Payee | None
     ) -> Draft:
-        if not output.note:
-            return Draft(output.value, Lock(output.lock))
-        draft = None if payee is None else draft_for(self._network, payee)
-        if payee is not None and draft is not None and draft.note_size:
+        if payee is not None:
             shared = next((kept.shared for kept in old.secrets if kept.index == at), b"")
             place = OutputPlace(first_input, at)
             if memo_for(self._network, payee.payee, place, output, shared) is None:
@@ -445,7 +449,9 @@ class Spender:
                     f"nothing shows that output {at} of the transfer pays {payee.payee[:40]}…, "
                     "which is noted for it: it cannot be replaced"
                 )
-            return msgspec.structs.replace(draft, value=output.value)
+            return msgspec.structs.replace(draft_for(self._network, payee), value=output.value)
+        if not output.note:
+            return Draft(output.value, Lock(output.lock))
         coin_id = output_id(old.txid, at)
         own = self._store.known_coins([coin_id]).get(coin_id)
         if own is None:

@@ -85,8 +85,10 @@ def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:
     Raises `SpendingLimitError`.
     """
     call = _CALL.get()
+    if call is None or txid in call.unsent:
+        return
     # Signed by an earlier call it may be in other hands already, whatever comes of this one.
-    if call is not None and call.allowance.reserve(txid, amount, replaced):
+    if call.allowance.reserve(txid, amount, replaced):
         call.unsent.add(txid)
 
 

@@ -276,6 +276,11 @@ class WalletFollower:
         """Send again what the mempool does not have: after a restart, an eviction, a reorg."""
         if entry.failure or trio.current_time() < entry.rebroadcast_at:
             return
+        # Nobody else sends meanwhile: what is refused there and given up would go out here.
+        async with entry.sending:
+            await self._send_unheard(entry)
+
+    async def _send_unheard(self, entry: OpenWallet) -> None:
         entry.rebroadcast_at = trio.current_time() + REBROADCAST_S
         wallet = entry.wallet
         try:
@@ -389,11 +394,8 @@ class WalletFollower:
         return self._entry(name).wallet
 
     async def call(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)``, done in a worker thread when no other work on it is, and when
-        the wallet has read what the chain had as this was called.
-
-        Raises `NoSuchWalletError` and what the work raises.
-        """
+        """Return ``work(wallet)``, done in a worker thread when no other work on it is, and when it
+        has read what the chain had as this was called. Raises `NoSuchWalletError`."""
         entry = self._entry(name)
         await entry.keep_up_to(self._link.tip.next_event)
         return await self._on(entry, work)

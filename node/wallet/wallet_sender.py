@@ -201,14 +201,11 @@ class WalletSender(WalletKeeper):
 
     @asynccontextmanager
     async def _present(self, entry: OpenWallet) -> AsyncIterator[None]:
-        """Hold the right to send from a wallet that has read what the chain has by then. It is not
-        held while that is waited for: the service that reads sends as well."""
-        while True:
-            await entry.keep_up_to(self._link.tip.next_event)
-            async with entry.sending:
-                if entry.keeps_up_to(self._link.tip.next_event):
-                    yield
-                    return
+        """Hold the right to send from a wallet that has read what the chain had as this was called.
+        It is not held while that is waited for: the service that reads sends as well."""
+        await entry.keep_up_to(self._link.tip.next_event)
+        async with entry.sending:
+            yield
 
     def _hurry(self, entry: OpenWallet) -> None:
         """Have sent at once what the mempool does not have."""
@@ -223,15 +220,15 @@ class WalletSender(WalletKeeper):
         waits: bool = True,
     ) -> Outgoing:
         """Return what `send` does. What the node has refused is sent anew if the chain has gone on
-        meanwhile: its coins were chosen by what is no longer so."""
+        since this was called: its coins were chosen by what is no longer so."""
         while True:
-            async with self._sending(name, waits=waits) as entry:
-                tip = self._link.tip.id
-                try:
+            tip = self._link.tip.id
+            try:
+                async with self._sending(name, waits=waits) as entry:
                     return await send(entry)
-                except TransferRefusedError:
-                    if self._link.tip.id == tip:
-                        raise
+            except TransferRefusedError:
+                if self._link.tip.id == tip:
+                    raise
 
     async def _send_one(
         self, name: str, make: Callable[[Wallet], Prepared], *, waits: bool = True

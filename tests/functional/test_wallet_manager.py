@@ -428,6 +428,46 @@ class Overtaken(Refuses):
         return await super().submit(transfer)
 
 
+class Undecided(Refuses):
+    """A link on which the first transfer is refused while what waits in the wallet is sent again,
+    and would be taken a moment later."""
+
+    def __init__(self, node: WalletNode, package: Package) -> None:
+        super().__init__(node.wallets._link, 10)
+        self._node = node
+        self._package: Package | None = package
+        self.sent_again: list[bytes] = []
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        package, self._package = self._package, None
+        if package is not None:
+            self._node.wallets._hurry(self._node.wallets._open["a"])
+            await self._node.take(package)
+            await self._node.settle()
+            raise TransferRefusedError("FEE_MISMATCH", "as the chain was for a moment")
+        if isinstance(transfer, bytes):
+            self.sent_again.append(transfer)
+        return await super().submit(transfer)
+
+
+async def test_what_was_refused_and_made_anew_is_not_sent_again_besides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        await wallet(here, "a", 4)
+        await wallet(here, "b")
+        await there.hear(here.mined)
+        await there.mine(1)
+        link = Undecided(here, there.mined[-1])
+        monkeypatch.setattr(here.wallets, "_link", link)
+        payee = Payee(here.wallets.wallet("b").paycode(), UNC // 2, b"")
+        await here.wallets.send("a", [payee], Fee(1), request_id="invoice 17")
+        await here.mine(2)
+        assert await balance(here, "b") == UNC // 2
+        assert link.sent_again == []
+
+
 async def test_what_a_reorganisation_overtakes_is_chosen_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,9 @@ class TokenBook:
         self._lock = threading.Lock()
         self._tokens = {token.id: token for token in _read(path)}
         self._watches: set[_Watch] = set()
+        self._signed_again: set[tuple[str, str]] = set()
+        """Tokens and transfers that they were given a second signature of: they count whatever
+        becomes of the first."""
         # Another lock, for it is taken in the event loop: not held while the file is written.
         self._watching = threading.Lock()
 
@@ -219,7 +222,11 @@ class TokenBook:
                 raise SpendingLimitError(amount, 0, 0)
             kept = self._counting(token)
             counting = {entry.txid: entry for entry in kept if entry.txid}
-            if txid.hex() in counting or not amount:
+            if txid.hex() in counting:
+                # Signed twice it may be in other hands, whatever comes of the first.
+                self._signed_again.add((token_id, txid.hex()))
+                return False
+            if not amount:
                 # What takes nothing out counts nothing: it is not kept.
                 return False
             former = counting.get(replaced.hex())
@@ -242,7 +249,7 @@ class TokenBook:
         """Count a transfer no more."""
         with self._lock:
             token = self._tokens.get(token_id)
-            if token is None:
+            if token is None or (token_id, txid.hex()) in self._signed_again:
                 return
             kept = tuple(e for e in self._counting(token) if e.txid != txid.hex())
             if kept != token.spent:
@@ -272,6 +279,7 @@ class TokenBook:
             # a full disk names no file
             raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._tokens = tokens
+        self._signed_again &= {(key, e.txid) for key, token in tokens.items() for e in token.spent}
         with self._watching:
             # A watch is taken off before its loop ends.
             for watch in self._watches:

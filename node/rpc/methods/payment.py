@@ -202,7 +202,7 @@ class PaymentRoom:
         before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
-    @_spends("wallet.bump_fee", reads=("dry_run",))
+    @_spends("wallet.bump_fee", reads=True)
     @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
     async def bump_fee(
         self,
@@ -223,7 +223,13 @@ class PaymentRoom:
             return Sent.planned(await self._wallets.plan(wallet, order))
         return Sent.of(await self._wallets.bump_fee(wallet, bytes(txid), chosen))
 
-    @method("wallet.abandon", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))
+    @method(
+        "wallet.abandon",
+        Access.FULL,
+        scope=Scope.SPEND,
+        reads=True,
+        errors=(WalletRefusedError,),
+    )
     @user_text(
         """Take the coins of a waiting transfer back that the mempool does not have any more.
 

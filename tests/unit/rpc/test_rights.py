@@ -101,8 +101,6 @@ def test_another_wallet_is_refused_as_one_that_is_not_there(found: Method) -> No
 
 SPENDING = [found for found in SCOPED if found.scope is Scope.SPEND]
 SAYS_NO_AMOUNT = {
-    "wallet.abandon",
-    "wallet.bump_fee",
     "wallet.htlc_claim",
     "wallet.htlc_refund",
     "wallet.lock",

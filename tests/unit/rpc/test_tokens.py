@@ -151,10 +151,14 @@ def test_what_is_spent_counts_for_a_day_and_across_restarts(kept: Book) -> None:
 def test_one_transfer_counts_once_and_not_when_it_was_refused(kept: Book) -> None:
     spender = kept.spender()
     assert kept.book.reserve(spender, txid(1), 6 * UNC, b"")
-    for _ in range(2):
-        assert not kept.book.reserve(spender, txid(1), 6 * UNC, b"")
     kept.book.release(spender, txid(1))
-    kept.book.reserve(spender, txid(2), 10 * UNC, b"")
+    assert kept.book.reserve(spender, txid(2), 10 * UNC, b"")
+    for _ in range(2):
+        assert not kept.book.reserve(spender, txid(2), 10 * UNC, b"")
+    # whoever was given the second signature has it, whatever the node said of the first
+    kept.book.release(spender, txid(2))
+    with pytest.raises(SpendingLimitError):
+        kept.book.reserve(spender, txid(3), 1, b"")
 
 
 def test_of_transfers_that_replace_one_another_the_largest_counts(kept: Book) -> None:

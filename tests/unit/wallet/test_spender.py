@@ -8,8 +8,10 @@ import pytest
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import LOCAL, REG, Network
 from unchained.node.consensus.policy import PolicyError
+from unchained.node.crypto.addresses import address_lock
 from unchained.node.primitives.codec import encode
-from unchained.node.primitives.transfer import Output, SizedTransfer, Transfer
+from unchained.node.primitives.conditions import KeyCondition
+from unchained.node.primitives.transfer import Input, Output, SizedTransfer, Transfer
 from unchained.node.wallet import plan, spender
 from unchained.node.wallet.contracts import hash_time_lock, multisig
 from unchained.node.wallet.errors import (
@@ -266,6 +268,42 @@ def test_what_was_altered_in_a_backup_is_not_signed_anew() -> None:
     store.put_outgoing(forged, OutgoingNote((), None), finds, 0)
     with pytest.raises(NoSuchTransferError, match="not signed by its owner's keys"):
         scene.a.wallet.spender.bump(forged.txid, Fee(3))
+
+
+def test_what_somebody_else_has_signed_well_is_not_signed_anew() -> None:
+    scene = Scene()
+    thief = scene.b.wallet.account().key_hash
+    coin = scene.a.wallet.store.coins()[0]
+    value = coin.value - 5_000
+    unsigned = Unsigned(
+        REG.chain_id,
+        0,
+        5_000,
+        (Input(coin.coin_id, KeyCondition(thief).to_bytes(), bytes(32)),),
+        (coin.value,),
+        (Output(value, address_lock(thief), b""),),
+        (),
+        (),
+    )
+    sized = scene.b.wallet.sign(unsigned).finish(REG).sized
+    # as in the database of an altered backup, which says that it pays a friend
+    note = OutgoingNote((Payee(scene.a.wallet.address(), value, b""),), None)
+    finds = TransferFinds(sized.txid, 5_000, sized.transfer.outputs, (coin.coin_id,), (), ())
+    scene.a.wallet.store.put_outgoing(sized, note, finds, 0)
+    with pytest.raises(NoSuchTransferError, match="not signed by this wallet's keys"):
+        scene.a.wallet.spender.bump(sized.txid, Fee(3))
+
+
+def test_what_is_noted_for_another_payee_is_not_signed_anew() -> None:
+    scene = Scene()
+    first = scene.a.pay(scene.b.wallet.address(), UNC // 2)
+    sized = SizedTransfer.from_bytes(first.raw)
+    friend = [msgspec.structs.replace(one, payee=scene.a.wallet.address()) for one in first.payees]
+    finds = TransferFinds(sized.txid, 0, sized.transfer.outputs, (), (), ())
+    note = OutgoingNote(tuple(friend), first.change, first.secrets)
+    scene.a.wallet.store.put_outgoing(sized, note, finds, 0)
+    with pytest.raises(NoSuchTransferError, match="nothing shows that output"):
+        scene.a.wallet.spender.bump(first.txid, Fee(3))
 
 
 def test_a_replaced_consolidation_still_pays_the_wallet() -> None:
