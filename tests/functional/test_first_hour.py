@@ -148,5 +148,5 @@ def restored(home: NodeHome, words: list[str]) -> None:
         at = terminal.type(f"{' '.join(words[:11])} {words[11]}x\r")
         assert words[11] in terminal.wait_text(r"word 12, [^\n]*nearest is '[a-z]+'", at)
         at = terminal.type(f"12. {' '.join(words[11:])}\r")
-        terminal.wait_text(r"progress.caught up +yes", at)
+        terminal.wait_text(r"has read +all up to height", at)
         assert terminal.wait() == 0, terminal.text
