@@ -27,9 +27,10 @@ class Served:
     """A protocol's handler, its limits and its places.
 
     A place is kept until the answer is taken, so that who does not take it cannot ask for more.
-    Where all places are taken, a peer with fewer of them gets that of one that has most; and one
-    that has none is given a further one, so that no company of peers, each with a place that it
-    takes anew in time, shuts out another. There are but as many more as there are peers.
+    Where all places are taken, a peer with fewer of them gets that of one that has most. One that
+    has none takes nobody's only place: it is given a further one, so that no company of peers, each
+    with a place that it takes anew in time, shuts out another, and newcomers cut off no answer that
+    is being taken. There are but as many more as there are connected peers.
     """
 
     def __init__(self, handler: Handler, limits: ServeLimits) -> None:
@@ -64,8 +65,9 @@ class Served:
         oldest = max(self._places, key=lambda place: self._of_peer[place.peer], default=None)
         if oldest is None:
             return False
-        is_long_there = trio.current_time() - oldest.since >= PLACE_KEPT_S
-        if self._of_peer[oldest.peer] < own + (1 if is_long_there else 2):
+        # Who has none is given a further place anyway: nobody's only one has to end for that.
+        is_short = own == 0 or trio.current_time() - oldest.since < PLACE_KEPT_S
+        if self._of_peer[oldest.peer] < own + (2 if is_short else 1):
             return False
         oldest.scope.cancel()
         self.leave(oldest)

@@ -88,28 +88,27 @@ class TorControl:
                     "it does not prove that it is Tor (CookieAuthentication 1 in its torrc lets "
                     "it): it is told no password and no key, unless network.tor_trusted is set"
                 )
-            file = _found(_COOKIE_FILE, info)
-            if file and not await trio.to_thread.run_sync(_is_one_of, file, cookie_files):
+            told = _told_file(info)
+            known = await trio.to_thread.run_sync(_known_file, told, cookie_files)
+            if known is None:
                 raise TorError(
-                    f"its cookie lies in an unusual place, {_unquoted(file)}: anybody could say "
+                    f"its cookie lies in an unusual place, {told}: anybody could say "
                     "that; if it is Tor's, name it in network.tor_cookie_file"
                 )
-            await self._show_cookie(file)
+            # Never the path that was told: who told it may lead it elsewhere by now.
+            await self._show_cookie(known)
         elif password is not None:
             await self._ask(f'AUTHENTICATE "{_quoted(password)}"')
         elif "NULL" in methods:
             await self._ask("AUTHENTICATE")
         elif "SAFECOOKIE" in methods:
-            await self._show_cookie(_found(_COOKIE_FILE, info))
+            await self._show_cookie(Path(_told_file(info)))
         elif "HASHEDPASSWORD" in methods:
             raise TorError("it wants a password: name its file in network.tor_password_file")
         else:
             raise TorError(f"it lets nobody in that we know of (its methods: {found or 'none'})")
 
-    async def _show_cookie(self, file: str) -> None:
-        if not file:
-            raise TorError("it wants its cookie, and does not say in which file that is")
-        path = Path(_unquoted(file))
+    async def _show_cookie(self, path: Path) -> None:
         cookie = await trio.to_thread.run_sync(_read_cookie, path)
         ours = SYSTEM.token_bytes(NONCE_BYTES)
         told = "\n".join(await self._ask(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}"))
@@ -198,12 +197,23 @@ def _read_cookie(path: Path) -> bytes:
         raise TorError(f"cannot read Tor's cookie {path}: {why}") from None
 
 
-def _is_one_of(file: str, known: Collection[Path]) -> bool:
+def _told_file(info: list[str]) -> str:
+    """Return where its cookie lies by its own word. Raises `TorError`."""
+    file = _found(_COOKIE_FILE, info)
+    if not file:
+        raise TorError("it wants its cookie, and does not say in which file that is")
+    return _unquoted(file)
+
+
+def _known_file(told: str, known: Collection[Path]) -> Path | None:
+    """Return which of these files a told path leads to, by its own name, None if to none of them.
+    Raises `TorError`."""
     try:
-        said = Path(_unquoted(file)).resolve()
+        said = Path(told).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise TorError(f"its cookie is in no file: {type(error).__name__}") from None
-    return said in {path.expanduser().resolve() for path in known}
+    places = (path.expanduser() for path in known)
+    return next((path for path in places if path.resolve() == said), None)
 
 
 def _unquoted(text: str) -> str:

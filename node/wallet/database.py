@@ -87,6 +87,25 @@ def check_layout(db: sqlite3.Connection) -> int:
     return version
 
 
+def check_types(db: sqlite3.Connection) -> None:
+    """Check that every value in a file, whose layout is checked, has the type of its column; SQLite
+    keeps any in any. It reads all there is. Raises `StoreDamagedError`, sqlite3.Error."""
+    for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        tests = []
+        for _, column, kind, is_never_null, *_ in db.execute(f"PRAGMA table_info({table})"):
+            types = f"'{kind.lower()}'" if is_never_null else f"'{kind.lower()}', 'null'"
+            tests.append(f"WHEN typeof({column}) NOT IN ({types}) THEN '{column}'")
+        found = db.execute(
+            f"SELECT CASE {' '.join(tests)} END AS wrong FROM {table} "  # noqa: S608 - names of ours
+            "WHERE wrong IS NOT NULL LIMIT 1"
+        ).fetchone()
+        if found:
+            raise StoreDamagedError(
+                f"the wallet's .db file was altered: its column {table}.{found[0]} holds what is "
+                f"not of its type: {DAMAGED_HINT}"
+            )
+
+
 def is_of_wallet(path: Path, network_id: bytes, owner: bytes) -> bool:
     """Return whether a file is that of a wallet on a network, and can be read; it is left as it
     is."""

@@ -9,7 +9,8 @@ from unchained.node.consensus.policy import replacement_fee
 from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.transfer import Transfer, output_id
 from unchained.node.primitives.types import CoinId
-from unchained.node.wallet.errors import BadPaymentError
+from unchained.node.wallet.database import DAMAGED_HINT
+from unchained.node.wallet.errors import BadPaymentError, StoreDamagedError
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Outgoing, OutgoingState
 from unchained.node.wallet.unsigned import size_bound
@@ -31,14 +32,21 @@ def check_replaces(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared
 
 def standing(store: WalletStore, txid: bytes) -> Outgoing:
     """Return a transfer of the wallet, or the one that stands in its place since it was replaced.
-    Raises `NoSuchTransferError`."""
+    Raises `NoSuchTransferError`, `StoreDamagedError`."""
     found = store.outgoing(txid)
+    passed: set[bytes] = set()
     while found.state is OutgoingState.REPLACED and found.height is None:
         rows = store.rows(
             "SELECT txid FROM outgoing WHERE replaces = ? ORDER BY created_ms DESC", found.txid
         )
         if not rows:
             break
+        passed.add(found.txid)
+        if rows[0][0] in passed:
+            # no transfer pays more than itself: only an altered file says so
+            raise StoreDamagedError(
+                f"transfers replace one another in a circle, such as {txid.hex()}: {DAMAGED_HINT}"
+            )
         found = store.outgoing(rows[0][0])
     return found
 

@@ -277,7 +277,8 @@ class Sealer:
         try:
             raw = self._cipher.decrypt(sealed[:12], sealed[12:], bound_to)
             return decoder.decode(raw)
-        except (InvalidTag, ValueError, msgspec.MsgspecError):
+        except (InvalidTag, TypeError, ValueError, msgspec.MsgspecError):
+            # TypeError: SQLite holds text in a column of bytes, if somebody has put it there
             raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
                 "put back a backup of its .db file, or move it away and rescan"

@@ -100,10 +100,14 @@ class Wallet:
             seed=first.view_seed,
             randomness=randomness,
         )
-        self.events = EventRecords(self.store, randomness)
-        self.history_book = HistoryBook(self.store, self.events)
-        self.invoices = InvoiceBook(self.store, self.events, randomness)
-        self._load_keys()
+        try:
+            self.events = EventRecords(self.store, randomness)
+            self.history_book = HistoryBook(self.store, self.events)
+            self.invoices = InvoiceBook(self.store, self.events, randomness)
+            self._load_keys()
+        except BaseException:  # nobody else could close it, and end its journal
+            self.store.close()
+            raise
 
     @classmethod
     def open(
@@ -123,9 +127,8 @@ class Wallet:
         watched = {
             keys.index: keys.account(self.network.chain_id) for keys in self._further.watched()
         }
-        accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         contracts = self._contracts()
-        self._accounts = accounts
+        self._accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
         hashes = {
             terms.hash: bytes(contract.lock)
@@ -136,7 +139,7 @@ class Wallet:
             self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
         self.spender = ContractSpender(
-            self.store, self.network, accounts, randomness=self.randomness
+            self.store, self.network, self._accounts, randomness=self.randomness
         )
 
     def info(self) -> WalletInfo:

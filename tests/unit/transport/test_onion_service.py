@@ -156,6 +156,27 @@ async def test_a_cookie_of_an_impostors_own_proves_nothing(
     assert set(tor.asked) == {"PROTOCOLINFO 1"}
 
 
+async def test_a_link_that_leads_elsewhere_once_it_was_looked_at_proves_nothing(
+    tor: FakeTor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, own, link = tmp_path / "usual", tor.cookie_file, tmp_path / "link"
+    usual.write_bytes(bytes(32))
+    link.symlink_to(usual)
+    tor.cookie_file = link
+    read = tor_control._read_cookie
+
+    def flip_and_read(path: Path) -> bytes:
+        link.unlink(missing_ok=True)
+        link.symlink_to(own)
+        return read(path)
+
+    monkeypatch.setattr(tor_control, "_read_cookie", flip_and_read)
+    async with serving(tor, tmp_path, cookie_file=usual) as (_, log):
+        why = (await log.until("net.no_onion_service"))["why"]
+    assert why == f"who answers there does not have the cookie in {usual}"
+    assert {line.split()[0] for line in tor.asked} == {"PROTOCOLINFO", "AUTHCHALLENGE"}
+
+
 async def test_a_tor_that_wants_nothing_is_used_where_the_operator_trusts_it(
     tor: FakeTor, tmp_path: Path
 ) -> None:

@@ -54,17 +54,37 @@ async def test_who_has_most_gives_way_to_who_has_none() -> None:
     assert sum(place is not None and place.scope.cancel_called for place in greedy) == 3
 
 
-async def test_who_holds_one_place_for_long_gives_it_to_who_has_none() -> None:
+async def test_nobodys_only_place_ends_for_who_has_none_however_long_it_is_held() -> None:
     protocol = served(2, 1)
     first = protocol.enter(ONE)
     assert first is not None
     await trio.sleep(PLACE_KEPT_S)
     second = protocol.enter(TWO)
     assert second is not None
-    assert first.scope.cancel_called
+    assert not first.scope.cancel_called
     assert protocol.enter(TWO) is None
     assert protocol.enter(THREE) is not None
+    assert not first.scope.cancel_called
     assert not second.scope.cancel_called
+
+
+async def test_one_of_two_places_ends_at_once_for_who_has_none() -> None:
+    protocol = served(2, 3)
+    single, first, second = protocol.enter(ONE), protocol.enter(TWO), protocol.enter(TWO)
+    assert protocol.enter(THREE) is not None
+    ended = [place is not None and place.scope.cancel_called for place in (single, first, second)]
+    assert ended == [False, True, False]
+    assert len(protocol._places) == 3
+
+
+async def test_who_has_one_place_gets_that_of_who_holds_two_for_long() -> None:
+    protocol = served(3, 3)
+    first, second, own = protocol.enter(ONE), protocol.enter(ONE), protocol.enter(TWO)
+    assert protocol.enter(TWO) is None
+    await trio.sleep(PLACE_KEPT_S)
+    assert protocol.enter(TWO) is not None
+    ended = [place is not None and place.scope.cancel_called for place in (first, second, own)]
+    assert ended == [True, False, False]
 
 
 async def test_however_many_hold_places_that_they_take_anew_one_is_left_for_who_has_none() -> None:

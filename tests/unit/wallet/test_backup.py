@@ -33,7 +33,8 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
-from unchained.node.wallet.records import InvoiceStatus, Payee
+from unchained.node.wallet.records import InvoiceStatus, OutgoingState, Payee
+from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.tables import Sealer
 from unchained.node.wallet.wallet import Wallet
 
@@ -279,6 +280,97 @@ def test_what_is_sealed_and_malformed_is_damage(wallet: Wallet) -> None:
     store.run("UPDATE labels SET key = ? WHERE kind = 'payee'", b"key")
     with pytest.raises(StoreDamagedError):
         PayeeBook(store, REG).entries()
+    wallet.close()
+
+
+def test_text_in_a_column_of_bytes_is_damage(wallet: Wallet, tmp_path: Path) -> None:
+    wallet.store.run("INSERT INTO contracts VALUES (?, 'text', 1, x'')", bytes(32))
+    wallet.close()
+    with pytest.raises(StoreDamagedError, match="is damaged"):
+        Wallet.open(tmp_path / "wallets", "w", REG)
+    # it is closed again: no journal is left open beside it
+    assert sorted(os.listdir(tmp_path / "wallets")) == ["w.db", "w.wallet"]
+
+
+@pytest.mark.parametrize(
+    ("column", "sql"),
+    [
+        ("contracts.secret", "INSERT INTO contracts VALUES (zeroblob(32), 'text', 1, x'')"),
+        ("outgoing.raw", "UPDATE outgoing SET raw = hex(raw)"),
+        ("coins.time_ms", "UPDATE coins SET time_ms = 0.5"),
+        ("history.height", "UPDATE history SET height = x'00'"),
+        ("labels.kind", "UPDATE labels SET kind = x'00' WHERE kind = 'transfer'"),
+    ],
+)
+def test_a_value_that_is_not_of_its_columns_type_is_not_restored(
+    wallet: Wallet, tmp_path: Path, column: str, sql: str
+) -> None:
+    altered(wallet, tmp_path / "backup", sql)
+    wallet.close()
+    with pytest.raises(BackupError, match=rf"its column {column} holds what is not of its type"):
+        read_backup(tmp_path / "backup", REG)
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("UPDATE outgoing SET raw = x'00'", "the bytes of the transfer"),
+        ("UPDATE outgoing SET txid = zeroblob(32)", "the bytes of the transfer"),
+        ("UPDATE outgoing SET state = 99", r"outgoing\.state is 99, expected 0 to"),
+        ("UPDATE coins SET origin = -1", r"coins\.origin is -1, expected 0 to"),
+        ("UPDATE history SET kind = 99", r"history\.kind is 99, expected 0 to"),
+        ("UPDATE history SET status = 99", r"history\.status is 99, expected 0 to"),
+        ("UPDATE invoices SET status = 99", r"invoices\.status is 99, expected 0 to"),
+        ("UPDATE anchors SET height = height + (1 << 62)", r"anchors\.height is"),
+    ],
+)
+def test_a_value_that_this_program_never_writes_is_not_restored(
+    wallet: Wallet, tmp_path: Path, sql: str, why: str
+) -> None:
+    altered(wallet, tmp_path / "backup", sql)
+    wallet.close()
+    with pytest.raises(BackupError, match=rf"\.db in the backup was altered: {why}"):
+        read_backup(tmp_path / "backup", REG)
+
+
+def test_an_index_that_holds_what_its_table_does_not_is_made_anew(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    altered(
+        wallet,
+        tmp_path / "backup",
+        """PRAGMA writable_schema = ON;
+        CREATE TEMP TABLE kept AS SELECT * FROM sqlite_master WHERE name = 'uses_txid';
+        DELETE FROM sqlite_master WHERE name = 'uses_txid';
+        PRAGMA writable_schema = RESET;
+        UPDATE uses SET txid = zeroblob(32);
+        PRAGMA writable_schema = ON;
+        INSERT INTO sqlite_master SELECT * FROM kept;
+        PRAGMA writable_schema = RESET;""",
+    )
+    wallet.close()
+    read_backup(tmp_path / "backup", REG).restore(tmp_path / "elsewhere", "again", REG)
+    with contextlib.closing(sqlite3.connect(tmp_path / "elsewhere" / "again.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_of_a_wallet_that_cannot_be_opened_nothing_is_left(wallet: Wallet, tmp_path: Path) -> None:
+    sealed = wallet.store.sealer.seal("no contract", bytes(32)).hex()
+    sql = f"INSERT INTO contracts VALUES (zeroblob(32), x'{sealed}', 1, x'')"
+    altered(wallet, tmp_path / "backup", sql)
+    wallet.close()
+    with pytest.raises(StoreDamagedError):
+        read_backup(tmp_path / "backup", REG).restore(tmp_path / "elsewhere", "again", REG)
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_transfers_that_replace_one_another_in_a_circle_are_damage(wallet: Wallet) -> None:
+    ((txid,),) = wallet.store.rows("SELECT txid FROM outgoing")
+    wallet.store.run(
+        "UPDATE outgoing SET replaces = txid, height = NULL, state = ?", OutgoingState.REPLACED
+    )
+    with pytest.raises(StoreDamagedError, match="in a circle"):
+        standing(wallet.store, txid)
     wallet.close()
 
 
