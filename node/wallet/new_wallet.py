@@ -21,15 +21,22 @@ BESIDE_STORE: Final = ("-wal", "-shm")
 """What SQLite may leave beside that file."""
 
 
+def free_name(directory: Path, name: str) -> Path:
+    """Return where the file of a wallet that gets this name will be; whether a `.db` lies in its
+    way is not looked at. Raises `BadWalletNameError`, `WalletExistsError`."""
+    path = new_wallet_path(directory, name)
+    if path.is_symlink() or path.exists():
+        raise WalletExistsError(name)
+    return path
+
+
 def free_path(directory: Path, name: str, own: Keystore | None = None) -> Path:
     """Return where the file of a wallet that gets this name will be.
 
     A `.db` file may lie there already if it is that of the wallet `own`, whose keys are made again.
     Raises `BadWalletNameError`, `WalletExistsError`, `FileInTheWayError`.
     """
-    path = new_wallet_path(directory, name)
-    if path.is_symlink() or path.exists():
-        raise WalletExistsError(name)
+    path = free_name(directory, name)
     store = path.with_suffix(STORE_SUFFIX)
     if store.is_symlink() or store.exists():
         if own is None or not _is_of(store, own):
