@@ -5,7 +5,6 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,7 +19,6 @@ from unchained.node.wallet.errors import (
     SpendingError,
     TransferRefusedError,
     WalletError,
-    WalletExistsError,
     WalletLockedError,
 )
 from unchained.node.wallet.fee import Fee
@@ -28,10 +26,9 @@ from unchained.node.wallet.keystore import (
     Keystore,
     SpendSecret,
     new_secret,
-    new_wallet_path,
     wallet_names,
 )
-from unchained.node.wallet.new_wallet import save_new
+from unchained.node.wallet.new_wallet import free_name, save_new
 from unchained.node.wallet.open_wallet import OpenWallet
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import (
@@ -124,9 +121,7 @@ class WalletManager(WalletSender):
         """
         if birth > self._link.tip.height:
             raise BadBirthError(birth, self._link.tip.height)
-        path = new_wallet_path(self._directory, name)
-        if await self._runner.run(os.path.lexists, path):
-            raise WalletExistsError(name)
+        await self._runner.run(free_name, self._directory, name)
 
     async def import_watch(self, name: str, text: str) -> None:
         """Make a watch-only wallet of another one's exported view, and open it.
@@ -182,19 +177,17 @@ class WalletManager(WalletSender):
     ) -> Outgoing:
         """Take what a hash-time-lock holds, by its preimage; near the height of the refund pay to
         be first. Its `warning` says how near that is."""
-        entry = self._entry(name)
-        await entry.keep_up_to(self._link.tip.next_event)
-        return await self._claim(entry, lock, fee, preimage=preimage, coins=coins)
+        return await self._on_present_chain(
+            name, lambda entry: self._claim(entry, lock, fee, preimage, coins)
+        )
 
     async def _claim(
         self,
         entry: OpenWallet,
         lock: bytes,
         fee: Fee | None = None,
-        *,
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
-        waits: bool = True,
     ) -> Outgoing:
         chosen = fee or await self.fee()
         rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock))
@@ -202,7 +195,7 @@ class WalletManager(WalletSender):
         rivals = msgspec.structs.replace(rivals, bids=bids)
         urgent_rate = await self._link.fee_rate(1)
         return await self._send_one(
-            entry.wallet.name,
+            entry,
             lambda wallet: wallet.claim(
                 lock,
                 chosen,
@@ -211,7 +204,6 @@ class WalletManager(WalletSender):
                 rivals=rivals,
                 urgent_rate=urgent_rate,
             ),
-            waits=waits,
         )
 
     async def _tend(self, entry: OpenWallet) -> None:
@@ -227,8 +219,8 @@ class WalletManager(WalletSender):
         try:
             for txid, lock in await self._on(entry, lambda opened: driven_out(opened.store)):
                 try:
-                    # by the task that reads the chain: it cannot wait for itself
-                    await self._claim(entry, lock, waits=False)
+                    async with entry.sending:
+                        await self._claim(entry, lock)
                 except (
                     WalletLockedError,
                     SpendingError,
@@ -254,7 +246,12 @@ class WalletManager(WalletSender):
     ) -> Outgoing:
         """Take back what a hash-time-lock holds, once its height is reached."""
         chosen = fee or await self.fee()
-        return await self._send_one(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
+        return await self._on_present_chain(
+            name,
+            lambda entry: self._send_one(
+                entry, lambda wallet: wallet.refund(lock, chosen, coins=coins)
+            ),
+        )
 
     async def add_contract(
         self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None

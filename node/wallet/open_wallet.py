@@ -50,12 +50,19 @@ class OpenWallet:
         if self.last_event != self.news.value:
             self.news.set(self.last_event)
 
-    def keeps_up_to(self, next_event: int) -> bool:
-        """Whether nobody need wait for it to read what the chain had before that event: it has, or
-        it is far behind or cannot be read, and whoever waited would wait for long."""
-        behind = self.progress is None or not self.progress.caught_up or bool(self.failure)
-        return behind or self.read_to.value >= next_event
+    def note_read(self, progress: ScanProgress, next_event: int) -> None:
+        """Note how far it has come with a chain that will have that event next."""
+        self.failure = ""
+        self.progress = progress
+        if progress.caught_up:
+            self.caught_up.set()
+        # also where it is behind: nobody waits for that
+        self.read_to.set(next_event if progress.caught_up else self.read_to.value)
 
     async def keep_up_to(self, next_event: int) -> None:
-        """Wait until it has read what the chain had before that event; not if it is far behind."""
-        await self.read_to.wait_for(lambda _: self.keeps_up_to(next_event))
+        """Wait until it has read what the chain had before that event; not where it is far behind
+        or cannot be read, which may take long."""
+        await self.read_to.wait_for(lambda read_to: read_to >= next_event or self._is_behind())
+
+    def _is_behind(self) -> bool:
+        return self.progress is None or not self.progress.caught_up or bool(self.failure)

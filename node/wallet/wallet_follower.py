@@ -213,12 +213,7 @@ class WalletFollower:
                 entry.read_to.set(entry.read_to.value)
                 self._log.error("wallet.not_followed", wallet=wallet.name, why=str(error))
                 return None
-        entry.failure = ""
-        entry.progress = step.progress
-        if step.progress.caught_up:
-            entry.caught_up.set()
-        # also where it is behind: that is waited for by nobody
-        entry.read_to.set(next_event if step.progress.caught_up else entry.read_to.value)
+        entry.note_read(step.progress, next_event)
         entry.tell()
         self._anchors += step.anchors
         self._touched += len(step.touched)
@@ -396,16 +391,19 @@ class WalletFollower:
     async def call(self, name: str, work: Callable[[Wallet], T]) -> T:
         """Return ``work(wallet)``, done in a worker thread when no other work on it is, and when it
         has read what the chain had as this was called. Raises `NoSuchWalletError`."""
-        entry = self._entry(name)
-        await entry.keep_up_to(self._link.tip.next_event)
-        return await self._on(entry, work)
+        return await self._on(await self._kept_up(name), work)
 
     async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
         """Return ``work(wallet)`` as `call` does; the work reads or changes history or invoices:
         they are as they stand when it begins, and what it changes is logged before this returns."""
+        return await self._changed(await self._kept_up(name), work)
+
+    async def _kept_up(self, name: str) -> OpenWallet:
+        """Return an open wallet once it has read what the chain had as this was called. The task
+        that reads must not ask: it would wait for itself. Raises `NoSuchWalletError`."""
         entry = self._entry(name)
         await entry.keep_up_to(self._link.tip.next_event)
-        return await self._changed(entry, work)
+        return entry
 
     async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
         now_ms = self._clock.now_ms()

@@ -168,8 +168,8 @@ class WalletSender(WalletKeeper):
                     raise StillWaitingError(txid)
             return wallet.abandon(txid)
 
-        entry = self._entry(name)
-        async with self._present(entry):
+        entry = await self._kept_up(name)
+        async with entry.sending:
             return await self._changed(entry, work)
 
     async def broadcast(self, name: str, files: Sequence[bytes]) -> Outgoing:
@@ -188,24 +188,17 @@ class WalletSender(WalletKeeper):
             return await self._submit(entry, await self._on(entry, record))
 
     @asynccontextmanager
-    async def _sending(self, name: str, *, waits: bool = True) -> AsyncIterator[OpenWallet]:
-        """Be the only one who sends from a wallet, of one that has read the present chain if this
-        `waits`. What was noted and not sent, since the caller gave up, is sent again at once."""
-        entry = self._entry(name)
-        async with self._present(entry) if waits else entry.sending:
+    async def _sending(self, name: str) -> AsyncIterator[OpenWallet]:
+        """Be the only one who sends from a wallet, once it has read what the chain had as this was
+        called. Nobody is kept from sending while that is waited for: the service that reads sends
+        as well. What was noted and not sent, since the caller gave up, is sent again at once."""
+        entry = await self._kept_up(name)
+        async with entry.sending:
             try:
                 yield entry
             except trio.Cancelled:
                 self._hurry(entry)
                 raise
-
-    @asynccontextmanager
-    async def _present(self, entry: OpenWallet) -> AsyncIterator[None]:
-        """Hold the right to send from a wallet that has read what the chain had as this was called.
-        It is not held while that is waited for: the service that reads sends as well."""
-        await entry.keep_up_to(self._link.tip.next_event)
-        async with entry.sending:
-            yield
 
     def _hurry(self, entry: OpenWallet) -> None:
         """Have sent at once what the mempool does not have."""
@@ -213,37 +206,30 @@ class WalletSender(WalletKeeper):
         self._wake.set()
 
     async def _on_present_chain(
-        self,
-        name: str,
-        send: Callable[[OpenWallet], Awaitable[Outgoing]],
-        *,
-        waits: bool = True,
+        self, name: str, send: Callable[[OpenWallet], Awaitable[Outgoing]]
     ) -> Outgoing:
-        """Return what `send` does. What the node has refused is sent anew if the chain has gone on
-        since this was called: its coins were chosen by what is no longer so."""
+        """Return what `send` does, as the only one who sends from a wallet. What the node has
+        refused is sent anew if the chain has gone on since this was called: its coins were chosen
+        by what is no longer so."""
         while True:
             tip = self._link.tip.id
             try:
-                async with self._sending(name, waits=waits) as entry:
+                async with self._sending(name) as entry:
                     return await send(entry)
             except TransferRefusedError:
                 if self._link.tip.id == tip:
                     raise
 
-    async def _send_one(
-        self, name: str, make: Callable[[Wallet], Prepared], *, waits: bool = True
-    ) -> Outgoing:
-        """Make, sign and note a transfer in one piece of work, then send it."""
+    async def _send_one(self, entry: OpenWallet, make: Callable[[Wallet], Prepared]) -> Outgoing:
+        """Make, sign and note a transfer in one piece of work, then send it, as the only one who
+        sends from a wallet."""
         now_ms = self._clock.now_ms()
 
         def work(wallet: Wallet) -> Noted:
             with wallet.store.transaction():
                 return note(wallet, make(wallet), now_ms)
 
-        async def send(entry: OpenWallet) -> Outgoing:
-            return await self._submit(entry, await self._on(entry, work))
-
-        return await self._on_present_chain(name, send, waits=waits)
+        return await self._submit(entry, await self._on(entry, work))
 
     async def _dispatch(
         self, name: str, order: SpendingOrder, request: Request | None = None

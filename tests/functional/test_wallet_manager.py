@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -15,7 +16,7 @@ import trio.testing
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.base.fanout import Lost
-from unchained.node.base.runner import InlineRunner, ThreadRunner
+from unchained.node.base.runner import InlineRunner, Runner, ThreadRunner
 from unchained.node.chain.results import Package
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import REG, Network
@@ -73,6 +74,31 @@ async def wallet(node: WalletNode, name: str, coins: int = 0) -> str:
 async def balance(node: WalletNode, name: str) -> int:
     await node.settle()
     return (await node.wallets.call(name, Wallet.balance)).on_chain
+
+
+class SlowRunner(InlineRunner):
+    """Does work that takes time while it `is_slow`."""
+
+    is_slow = False
+
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self.is_slow:
+            await trio.sleep(1)
+        return await super().run(work, *args)
+
+
+@asynccontextmanager
+async def one_chain(
+    tmp_path: Path, coins: int, runner: Runner | None = None
+) -> AsyncIterator[tuple[WalletNode, WalletNode, str]]:
+    """Run two nodes with one chain, on which wallet a of the first has mined coins; give them and
+    its mnemonic. `runner` does the work of the first one's wallets."""
+    here = WalletNode(REG, tmp_path / "here", MemoryStore(), runner)
+    there = wallet_node(tmp_path / "there")
+    async with here.running(), there.running():
+        words = await wallet(here, "a", coins)
+        await there.hear(here.mined)
+        yield here, there, words
 
 
 async def test_a_payment_from_wallet_to_wallet(tmp_path: Path) -> None:
@@ -167,10 +193,7 @@ async def test_what_was_not_heard_is_sent_again(tmp_path: Path) -> None:
 
 
 async def test_what_a_reorganisation_lost_is_sent_again_at_once(tmp_path: Path) -> None:
-    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
-    async with here.running(), there.running():
-        await wallet(here, "a", 1)
-        await there.hear(here.mined)
+    async with one_chain(tmp_path, 1) as (here, there, _):
         a = here.wallets.wallet("a")
         prepared = a.spender.pay([Payee(a.paycode(), UNC // 2, b"")], Fee(1))
         # the mempool does not have it, as if it had not taken it back
@@ -272,24 +295,9 @@ async def test_payments_at_once_spend_each_others_change(tmp_path: Path) -> None
         assert await balance(node, "b") == 20 * UNC // 100
 
 
-class SlowRunner(InlineRunner):
-    """Does work that takes time while it `is_slow`."""
-
-    is_slow = False
-
-    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
-        if self.is_slow:
-            await trio.sleep(1)
-        return await super().run(work, *args)
-
-
 async def test_what_is_asked_or_sent_right_after_an_anchor_knows_of_it(tmp_path: Path) -> None:
     runner = SlowRunner()
-    here = WalletNode(REG, tmp_path / "here", MemoryStore(), runner)
-    there = wallet_node(tmp_path / "there")
-    async with here.running(), there.running():
-        await wallet(here, "a", 1)
-        await there.hear(here.mined)
+    async with one_chain(tmp_path, 1, runner) as (here, there, _):
         await here.mine(2, "a")
         await there.mine(3)
         a = here.wallets.wallet("a")
@@ -382,11 +390,7 @@ async def test_who_waits_for_a_wallet_that_is_closed_or_falls_behind_waits_no_lo
 ) -> None:
     monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 1)
     runner = SlowRunner()
-    here = WalletNode(REG, tmp_path / "here", MemoryStore(), runner)
-    there = wallet_node(tmp_path / "there")
-    async with here.running(), there.running():
-        await wallet(here, "a", 8)
-        await there.hear(here.mined)
+    async with one_chain(tmp_path, 8, runner) as (here, there, _):
         await there.mine(3)
         a = here.wallets.wallet("a")
         entry = here.wallets._open["a"]
@@ -453,11 +457,8 @@ class Undecided(Refuses):
 async def test_what_was_refused_and_made_anew_is_not_sent_again_besides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
-    async with here.running(), there.running():
-        await wallet(here, "a", 4)
+    async with one_chain(tmp_path, 4) as (here, there, _):
         await wallet(here, "b")
-        await there.hear(here.mined)
         await there.mine(1)
         link = Undecided(here, there.mined[-1])
         monkeypatch.setattr(here.wallets, "_link", link)
@@ -471,10 +472,7 @@ async def test_what_was_refused_and_made_anew_is_not_sent_again_besides(
 async def test_what_a_reorganisation_overtakes_is_chosen_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = wallet_node(tmp_path / "here"), wallet_node(tmp_path / "there")
-    async with here.running(), there.running():
-        words = await wallet(here, "a", 1)
-        await there.hear(here.mined)
+    async with one_chain(tmp_path, 1) as (here, there, words):
         await there.wallets.create("a", "pass", mnemonic=words)
         await here.mine(2, "a")
         await there.mine(3, "a")
