@@ -20,9 +20,8 @@ _REFERENCE: Final = "#/components/schemas/{name}"
 class Discovery:
     """The method that describes all others, and itself."""
 
-    def __init__(self, *, version: str, runner: Runner) -> None:
-        self.methods: Registry | None = None
-        """All methods; set as soon as there are all."""
+    def __init__(self, rooms: tuple[object, ...], *, version: str, runner: Runner) -> None:
+        self._rooms = rooms
         self._version = version
         self._runner = runner
         self._document: msgspec.Raw | None = None
@@ -37,16 +36,13 @@ class Discovery:
         return cast("dict[str, Any]", self._document)
 
     def _describe(self) -> msgspec.Raw:
-        assert self.methods is not None, "filled in by `registry`"
-        described = describe(self.methods, version=self._version)
+        described = describe(Registry(*self._rooms, self), version=self._version)
         return msgspec.Raw(msgspec.json.encode(described, enc_hook=encode))
 
 
 def registry(*rooms: object, version: str, runner: Runner) -> Registry:
     """Return the registry of `rooms` with `rpc.discover` among them, which works in `runner`."""
-    discovery = Discovery(version=version, runner=runner)
-    discovery.methods = Registry(*rooms, discovery)
-    return discovery.methods
+    return Registry(*rooms, Discovery(rooms, version=version, runner=runner))
 
 
 def describe(methods: Registry, *, version: str) -> dict[str, Any]:
