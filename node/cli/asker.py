@@ -185,24 +185,20 @@ class Asker:
         from unchained.node.rpc.core.errors import RpcError
 
         try:
-            return self._connected().call(method, params, seconds=seconds)
-        except NodeNotRunningError:
-            if self.remote:
-                raise CommandFailedError(self._not_running()) from None
+            try:
+                return self._connected().call(method, params, seconds=seconds)
+            except NodeNotRunningError:
+                return self._local(method).call(method, params)
         except ClientError as error:
             raise CommandFailedError(str(error)) from None
-        except RpcError as error:
-            raise CommandFailedError(self._refusal(method, error), error.error) from None
-        try:
-            return self._local(method).call(method, params)
         except RpcError as error:
             raise CommandFailedError(self._refusal(method, error), error.error) from None
 
     def _local(self, method: str) -> LocalWallets:
         """Return what answers a method where no node runs. Raises `CommandFailedError` where that
         takes a node."""
-        if method not in LOCAL_METHODS:
-            raise CommandFailedError(self._not_running())
+        if self.remote or method not in LOCAL_METHODS:
+            raise CommandFailedError(self._not_running()) from None
         if self._wallets is None:
             from unchained.node.cli.local_wallets import LocalWallets
 
