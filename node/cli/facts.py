@@ -69,6 +69,8 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
     yield "wallet", found["wallet"]
     if not found["open"]:
         yield "state", f"closed: `wallet open -w {found['wallet']}` opens it"
+        if found["failure"]:
+            yield "attention", found["failure"]
         return
     if found["watch_only"]:
         yield "state", "open, watch-only: it sees all and spends nothing"

@@ -54,6 +54,7 @@ from unchained.node.wallet.records import (
     WatchedContract,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
@@ -115,7 +116,9 @@ class Wallet:
     ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path, randomness)
+        keystore = Keystore.load(path, network)
+        with told_as_damage():
+            return cls(name, network, keystore, path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""

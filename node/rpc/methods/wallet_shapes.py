@@ -122,9 +122,10 @@ class WalletProgress(msgspec.Struct, frozen=True):
 
 @user_text(
     """A wallet of the node. Of a closed one only the name is known; it has no coins below
-    `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
-    mnemonic alone does not bring it back (missing where the file does not tell). `found_accounts`
-    are those of a restored wallet to which coins had come, besides the ones it was made with."""
+    `birth_height`; `failure` says why one is not followed, or could not be opened. With
+    `has_bip39_passphrase` the mnemonic alone does not bring it back (missing where the file
+    does not tell). `found_accounts` are those of a restored wallet to which coins had come,
+    besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str

@@ -286,7 +286,7 @@ def test_what_is_sealed_and_malformed_is_damage(wallet: Wallet) -> None:
 def test_text_in_a_column_of_bytes_is_damage(wallet: Wallet, tmp_path: Path) -> None:
     wallet.store.run("INSERT INTO contracts VALUES (?, 'text', 1, x'')", bytes(32))
     wallet.close()
-    with pytest.raises(StoreDamagedError, match="is damaged"):
+    with pytest.raises(StoreDamagedError, match=r"its column contracts\.secret"):
         Wallet.open(tmp_path / "wallets", "w", REG)
     # it is closed again: no journal is left open beside it
     assert sorted(os.listdir(tmp_path / "wallets")) == ["w.db", "w.wallet"]
@@ -329,7 +329,9 @@ def test_a_value_that_this_program_never_writes_is_not_restored(
 ) -> None:
     altered(wallet, tmp_path / "backup", sql)
     wallet.close()
-    with pytest.raises(BackupError, match=rf"\.db in the backup was altered: {why}"):
+    with pytest.raises(
+        BackupError, match=rf"in the backup the wallet's \.db file was altered: {why}"
+    ):
         read_backup(tmp_path / "backup", REG)
 
 
