@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
@@ -381,3 +382,19 @@ class WatchedContract(msgspec.Struct, frozen=True):
             for coin in self.coins
             if coin.spent_height is None and coin.height is not None
         )
+
+
+class WalletsStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is open. `behind` wallets have not read the chain to its
+    end; `reached` is the height that the last of them has come to, None while that is unknown."""
+
+    open: int
+    unlocked: int
+    behind: int
+    reached: int | None
+    anchors_read: int
+    coins_touched: int
+    sent: int
+    rebroadcast: int
+    refused: int
+    listeners: ChannelStatistics

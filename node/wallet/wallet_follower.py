@@ -18,7 +18,6 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
-from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
@@ -26,7 +25,6 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
     NoSuchWalletError,
     StoreDamagedError,
-    StoreUnavailableError,
     TransferRefusedError,
     WalletClosedError,
     WalletError,
@@ -36,7 +34,7 @@ from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
 from unchained.node.wallet.open_wallet import OpenWallet
-from unchained.node.wallet.records import WalletEvent
+from unchained.node.wallet.records import WalletEvent, WalletsStatistics
 from unchained.node.wallet.scanner import ScanStep
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.wallet import Wallet
@@ -48,9 +46,6 @@ Ts = TypeVarTuple("Ts")
 
 REBROADCAST_S: Final = 600.0
 """Seconds between attempts to send a transfer that the mempool does not have."""
-
-RETRY_S: Final = 30.0
-"""Seconds after which a wallet whose file could not be written is tried again."""
 
 EVENTS_AT_ONCE: Final = 256
 """Entries of a wallet's log that are read in one piece of work."""
@@ -70,22 +65,6 @@ class WalletChange(msgspec.Struct, frozen=True, gc=False):
     height: int
     rewound: int
     touched: tuple[bytes, ...]
-
-
-class WalletsStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is open. `behind` wallets have not read the chain to its
-    end; `reached` is the height that the last of them has come to, None while that is unknown."""
-
-    open: int
-    unlocked: int
-    behind: int
-    reached: int | None
-    anchors_read: int
-    coins_touched: int
-    sent: int
-    rebroadcast: int
-    refused: int
-    listeners: ChannelStatistics
 
 
 class WalletFollower:
@@ -234,10 +213,7 @@ class WalletFollower:
 
     def _give_up(self, entry: OpenWallet, error: WalletError) -> None:
         """Follow a wallet no more, and say why; what may pass is tried again."""
-        entry.failure = str(error)
-        can_pass = isinstance(error, StoreUnavailableError)
-        entry.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
-        entry.read_to.set(entry.read_to.value)
+        entry.give_up(error)
         self._log.error(
             "wallet.not_followed",
             wallet=entry.wallet.name,
