@@ -213,7 +213,7 @@ class WalletManager(WalletSender):
     ) -> Callable[[Wallet], Prepared]:
         """Return what makes a claim against those who spend the same coins now."""
         chosen = fee or await self.fee()
-        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock))
+        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock, coins))
         bids = await self._link.waiting(rivals.txids)
         rivals = msgspec.structs.replace(rivals, bids=bids)
         urgent_rate = await self._link.fee_rate(1)
