@@ -111,14 +111,13 @@ class Wallet:
             raise
 
     @classmethod
+    @told_as_damage()
     def open(
         cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
     ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        keystore = Keystore.load(path, network)
-        with told_as_damage():
-            return cls(name, network, keystore, path, randomness)
+        return cls(name, network, Keystore.load(path, network), path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -420,8 +419,7 @@ class Wallet:
     # Contracts
 
     def _contracts(self) -> list[Contract]:
-        chain_id = self.network.chain_id
-        return [Contract(chain_id, row[1], row[2]) for row in self.store.contracts()]
+        return [Contract(self.network.chain_id, row[1], row[2]) for row in self.store.contracts()]
 
     def add_contract(
         self, contract: Contract, now_ms: int, *, label: str = "", preimage: bytes | None = None
@@ -443,10 +441,9 @@ class Wallet:
 
     def contracts(self) -> list[WatchedContract]:
         """Return the contracts that the wallet is party to, with their coins."""
-        chain_id = self.network.chain_id
         return [
             WatchedContract(
-                Contract(chain_id, condition, salt),
+                Contract(self.network.chain_id, condition, salt),
                 tuple(self.store.coins_at(lock)),
                 preimage or None,
                 self.store.label("contract", lock),
