@@ -106,7 +106,7 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         try:
             backup = _DECODER.decode(raw[len(head) : -32])
         except NonCanonicalError as error:
-            raise BackupError(f"the backup is malformed: {error}") from None
+            raise BackupError(f"the backup is malformed: {error.in_words()}") from None
         if backup.chain_id != network.chain_id:
             raise BackupError(f"the backup is of another network, expected {network.name}")
         try:

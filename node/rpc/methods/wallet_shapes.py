@@ -264,8 +264,8 @@ class Abandoned(msgspec.Struct, frozen=True):
     """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
     transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
     id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
-    first. `warning` is what whoever sent it should know: that a hash-time-lock is claimed near its
-    refund."""
+    first, and `to_wallet`, which it alone has, is what comes back to the wallet. `warning` is what
+    whoever sent it should know: that a hash-time-lock is claimed near its refund."""
 )
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash | None
@@ -278,6 +278,7 @@ class Sent(msgspec.Struct, frozen=True):
     joined: list[Hash]
     joins: int
     warning: str | None
+    to_wallet: Amount | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -293,6 +294,7 @@ class Sent(msgspec.Struct, frozen=True):
             [Hash(txid) for txid in outgoing.joined],
             len(outgoing.joined),
             outgoing.warning or None,
+            None,
         )
 
     @classmethod
@@ -311,6 +313,10 @@ class Sent(msgspec.Struct, frozen=True):
             [],
             len(steps) - 1,
             last.warning or None,
+            Amount(
+                sum(output.value for output in last.unsigned.outputs)
+                - sum(payee.value for payee in last.payees)
+            ),
         )
 
 

@@ -160,7 +160,8 @@ def test_what_is_asked_about_fits_80_columns(capsys: pytest.CaptureFixture[str])
         for payee in payees
         for alias, memo in ((None, ""), ("x" * 40, "rent"))
     ]
-    confirm.print_plan([{"payees": paid, "fee": "1.00000000", "joins": 3}], err=True)
+    step = {"payees": paid, "fee": "1.00000000", "joins": 3, "warning": None}
+    confirm.print_plan([step], err=True)
     shown = capsys.readouterr().err
     assert max(map(len, shown.splitlines())) <= 80
     for payee in payees:
