@@ -9,6 +9,12 @@ from tests.framework.browser import watched
 
 TREE = "#tree-canvas"
 
+CUT = """
+canvas => [0, canvas.height - 2].filter((y) =>
+  canvas.getContext("2d").getImageData(0, y, canvas.width, 2).data.some((byte) => byte))
+"""
+"""At which of its edges, above and below, a canvas is drawn on."""
+
 
 def test_a_coin_and_an_anchor_come_without_a_reload(shown: Shown, browser: Browser) -> None:
     with watched(browser, shown.url) as seen:
@@ -94,3 +100,21 @@ def test_a_dot_that_is_clicked_leads_to_its_coin(shown: Shown, browser: Browser)
         page.mouse.click(box["x"] + float(place[0]), box["y"] + float(place[1]))
         page.wait_for_url("**/anchor/*")
         seen.check()
+
+
+def test_nothing_of_the_tree_is_cut_at_an_edge(shown: Shown, browser: Browser) -> None:
+    shown.demo.fork(5)
+    height = shown.client.call("chain.tip")["height"]
+    row = shown.client.call("chain.tree", {"first": height, "last": height})["anchors"]
+    assert len(row) == 5
+    # The chain stays where it is.
+    for anchor in sorted(row, key=lambda one: one["status"] != "main"):
+        for _ in range(8):
+            shown.demo.vote(anchor["id"])
+    for path, width in (("/", 1280), ("/", 360), ("/tree", 1280), ("/wall", 1280)):
+        with watched(browser, shown.url, width=width, reduced_motion="reduce") as seen:
+            seen.go(path)
+            seen.until(f"document.querySelector('{TREE}').dataset.coins == 40")
+            assert seen.page.locator(TREE).evaluate(CUT) == [], (path, width)
+            seen.check()
+    shown.demo.anchor()
