@@ -147,12 +147,9 @@ class WalletManager(WalletSender):
         for name in sorted({*names, *self._open}):
             entry = self._open.get(name)
             found.append(
-                WalletStatus(
-                    name,
-                    None if entry is None else entry.wallet.info(),
-                    None if entry is None else entry.progress,
-                    "" if entry is None else entry.failure,
-                )
+                WalletStatus(name, None, None, self._closed.get(name, ""))
+                if entry is None
+                else _status_of(entry)
             )
         return found
 
@@ -216,7 +213,7 @@ class WalletManager(WalletSender):
     ) -> Callable[[Wallet], Prepared]:
         """Return what makes a claim against those who spend the same coins now."""
         chosen = fee or await self.fee()
-        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock))
+        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock, coins))
         bids = await self._link.waiting(rivals.txids)
         rivals = msgspec.structs.replace(rivals, bids=bids)
         urgent_rate = await self._link.fee_rate(1)
@@ -335,3 +332,11 @@ class WalletManager(WalletSender):
                 return prove_reserve(wallet, view, self._link, amount, message).to_file()
 
         return await self.call(name, work)
+
+
+def _status_of(entry: OpenWallet) -> WalletStatus:
+    name = entry.wallet.name
+    try:
+        return WalletStatus(name, entry.wallet.info(), entry.progress, entry.failure)
+    except WalletError as error:
+        return WalletStatus(name, None, None, str(error))

@@ -8,15 +8,14 @@ from __future__ import annotations
 import inspect
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.framework.command_walk import all_commands
 from unchained.node.cli import main
 from unchained.node.cli.asker import Asker
-from unchained.node.cli.commands import LazyGroup
 from unchained.node.rpc.core.registry import Registry, Scope
 from unchained.node.rpc.methods.rooms import ROOMS
 
@@ -50,18 +49,9 @@ CASES: Final = {
 """The commands that move money, and with what each is called here."""
 
 
-def commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name in group.commands:
-        made = group.made(name)
-        if isinstance(made, LazyGroup):
-            yield from commands(made, (*path, name))
-        else:
-            yield " ".join((*path, name)), made
-
-
 def test_the_commands_that_move_money_are_these_and_all_ask() -> None:
     found = {}
-    for name, command in commands(main.command_line()):
+    for name, command in all_commands():
         run = inspect.unwrap(command.callback)
         # what asks a node is run by a function of the asker's
         code = inspect.getsource(inspect.getclosurevars(run).nonlocals.get("function", run))
