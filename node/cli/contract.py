@@ -53,7 +53,7 @@ def add_to(_root: typer.Typer) -> None:
 @asking(app, "contracts", table=True)
 @user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    columns = ["kind", "amount", "label", "lock", "text"]
+    columns = ["kind", "amount", "label", "confirmed", "lock", "text"]
     node.show_rows(node.call("wallet.contracts", wallet=wallet), columns, "no contracts")
 
 

@@ -40,8 +40,8 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
-from unchained.node.wallet.payee_book import UNCONFIRM
 from unchained.node.wallet.stored_values import check_values
+from unchained.node.wallet.user_records import UNCONFIRM
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
@@ -133,9 +133,9 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.
 
-        Its payees are unconfirmed then. Raises `WalletExistsError`, `FileInTheWayError`,
-        `BadWalletNameError`, `BackupError`, a `KeystoreError`, `StoreDamagedError`, OSError;
-        nothing is left of the wallet then.
+        Its payees and the labels of its contracts are unconfirmed then. Raises
+        `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, `BackupError`, a
+        `KeystoreError`, `StoreDamagedError`, OSError; nothing is left of the wallet then.
         """
         path = free_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

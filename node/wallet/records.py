@@ -366,13 +366,15 @@ class WalletInfo(msgspec.Struct, frozen=True):
 class WatchedContract(msgspec.Struct, frozen=True):
     """A contract that the wallet is party to, with its coins and what has been learnt of it.
 
-    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain. A label that
+    is not `confirmed` came out of a backup, and no output is called by it.
     """
 
     contract: Contract
     coins: tuple[WalletCoin, ...]
     preimage: bytes | None
     label: str
+    confirmed: bool
 
     @property
     def value(self) -> int:

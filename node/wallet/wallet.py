@@ -446,7 +446,7 @@ class Wallet:
                 Contract(self.network.chain_id, condition, salt),
                 tuple(self.store.coins_at(lock)),
                 preimage or None,
-                self.store.label("contract", lock),
+                *self.store.contract_label(lock),
             )
             for lock, condition, salt, preimage in self.store.contracts()
         ]

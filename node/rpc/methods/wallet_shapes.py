@@ -420,7 +420,9 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
 @user_text(
     """A condition shared with others. `text` is what the other parties need, and whom to pay to
     fund it. m-of-n has `threshold` and `key_hashes`; a hash-time-lock `hash`, the key hashes
-    `claim` and `refund`, `refund_height` and, once it is known, the `preimage`."""
+    `claim` and `refund`, `refund_height` and, once it is known, the `preimage`. A label that is not
+    `confirmed` came out of a backup, which others may have altered: compare the terms, and give it
+    anew (wallet.label)."""
 )
 class ContractInfo(msgspec.Struct, frozen=True):
     kind: Literal["multisig", "hash-time-lock"]
@@ -437,6 +439,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
     refund: Hash | None
     refund_height: int | None
     preimage: Hash | None
+    confirmed: bool
 
     @classmethod
     def of(cls, watched: WatchedContract) -> ContractInfo:
@@ -460,6 +463,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
             None if timed is None else Hash(timed.refund_key_hash),
             None if timed is None else timed.height,
             None if watched.preimage is None else Hash(watched.preimage),
+            watched.confirmed,
         )
 
 
