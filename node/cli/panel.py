@@ -191,7 +191,9 @@ def _anchors(view: View) -> Text:
         " found   ",
         (f"{harvest.earned / GRAINS:,.2f} UNC", "bold green"),
         # what was earned before a wallet `default` was made lies in another than what is to come
-        " earned" if view.node.payee is None else f" earned   new ones go to {_short_payee(view.node.payee)}",
+        " earned"
+        if view.node.payee is None
+        else f" earned   new ones go to {_short_payee(view.node.payee)}",
     )
 
 
