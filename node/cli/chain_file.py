@@ -182,7 +182,7 @@ def _network_of(path: Path) -> Network:
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from None
     except ProtocolError as error:
-        raise CommandFailedError(f"{path}: {error.name}: this is no chain file") from None
+        raise CommandFailedError(f"{path}: this is no chain file: {error.in_words()}") from None
     known = head.startswith(MAGIC)
     problem = f"of an unknown chain, {chain_id:#x}" if known else "no chain file"
     raise CommandFailedError(f"{path} is {problem}")

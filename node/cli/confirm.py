@@ -67,17 +67,23 @@ def print_plan(steps: Sequence[Mapping[str, Any]], *, err: bool = False) -> None
             ]
             print_payee(paid["amount"], paid["payee"], notes, err=err)
         if not step["payees"]:
-            echo(f"{'':>{NOTE_COLUMNS}}coins of this wallet are joined")
+            print_payee(step["to_wallet"], "to this wallet itself", (), err=err)
         echo(f"{step['fee']:>{SUM_COLUMNS}} UNC  fee")
         if step["joins"]:
             echo(f"{'':>{NOTE_COLUMNS}}of {step['joins'] + 1} transfers: coins are joined first")
+        if step["warning"]:
+            typer.echo(f"warning: {step['warning']}", err=True)
 
 
-def confirm(steps: Sequence[Mapping[str, Any]]) -> None:
-    """Show a person what would be sent and ask. Raises `CommandFailedError` for a no."""
-    print_plan(steps, err=True)
-    if not ask_yes("Send it?"):
-        raise CommandFailedError("not sent")
+def confirm(question: str, declined: str) -> None:
+    """Ask a person about what was shown. Raises `CommandFailedError` for a no."""
+    if not ask_yes(question):
+        raise CommandFailedError(declined)
+
+
+def confirm_sending() -> None:
+    """Ask a person whether to send what was shown. Raises `CommandFailedError` for a no."""
+    confirm("Send it?", "not sent")
 
 
 def wait_confirmed(node: Asker, wallet: str, txid: str, wanted: int) -> int:

@@ -9,16 +9,18 @@ import typer
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.facts import contract_facts, print_facts, terms_facts
+from unchained.node.cli.options import YesOption
 from unchained.node.cli.output_file import check_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import (
     AmountArgument,
+    DryRunOption,
     FeeOption,
     HighFeeOption,
     OutputOption,
     RateOption,
     SpendCommand,
-    show_sent,
+    carry_out,
 )
 from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
@@ -51,7 +53,7 @@ def add_to(_root: typer.Typer) -> None:
 @asking(app, "contracts", table=True)
 @user_text("Show the contracts that a wallet watches, and what they hold.")
 def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
-    columns = ["kind", "amount", "label", "lock", "text"]
+    columns = ["kind", "amount", "label", "confirmed", "lock", "text"]
     node.show_rows(node.call("wallet.contracts", wallet=wallet), columns, "no contracts")
 
 
@@ -170,7 +172,9 @@ def htlc_create(
 
 
 @asking(htlc_app, "claim")
-@user_text("Take what a hash-time-lock holds, by the preimage given or known.")
+@user_text(
+    "Take what a hash-time-lock holds, by the preimage given or known. A person is shown and asked."
+)
 def htlc_claim(
     node: Asker,
     lock: LockArgument,
@@ -180,34 +184,44 @@ def htlc_claim(
     wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     allow_high_fee: HighFeeOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.htlc_claim",
-        lock=lock,
-        preimage=preimage,
-        fee_rate=fee_rate,
-        allow_high_fee=allow_high_fee,
-    )
-    show_sent(node, sent)
+    asked: dict[str, object] = {
+        "lock": lock,
+        "preimage": preimage,
+        "fee_rate": fee_rate,
+        "allow_high_fee": allow_high_fee,
+    }
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    carry_out(node, spend, "wallet.htlc_claim", asked, dry_run=dry_run, yes=yes)
 
 
 @asking(htlc_app, "refund")
-@user_text("Take back what a hash-time-lock holds, once its height is reached.")
+@user_text(
+    "Take back what a hash-time-lock holds, once its height is reached. A person is shown and "
+    "asked."
+)
 def htlc_refund(
     node: Asker,
     lock: LockArgument,
     wallet: WalletOption = DEFAULT_WALLET,
     fee_rate: RateOption = None,
     allow_high_fee: HighFeeOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    sent = SpendCommand(node, wallet, passphrase_file, passphrase_fd).call(
-        "wallet.htlc_refund", lock=lock, fee_rate=fee_rate, allow_high_fee=allow_high_fee
-    )
-    show_sent(node, sent)
+    asked: dict[str, object] = {
+        "lock": lock,
+        "fee_rate": fee_rate,
+        "allow_high_fee": allow_high_fee,
+    }
+    spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
+    carry_out(node, spend, "wallet.htlc_refund", asked, dry_run=dry_run, yes=yes)
 
 
 def _show_contract(node: Asker, found: dict[str, Any]) -> None:

@@ -69,6 +69,8 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
     yield "wallet", found["wallet"]
     if not found["open"]:
         yield "state", f"closed: `wallet open -w {found['wallet']}` opens it"
+        if found["failure"]:
+            yield "attention", found["failure"]
         return
     if found["watch_only"]:
         yield "state", "open, watch-only: it sees all and spends nothing"
@@ -115,6 +117,9 @@ def terms_facts(contract: Mapping[str, Any]) -> Facts:
     """Say what a contract is and what spends what it has."""
     if contract["label"]:
         yield "name", contract["label"]
+    if not contract["confirmed"]:
+        anew = f"`wallet label contract {contract['lock'][:12]} TEXT`"
+        yield "warning", f"that name came out of a backup: compare what follows, then {anew}"
     if contract["kind"] == "multisig":
         keys = contract["key_hashes"]
         yield "kind", f"m-of-n: {contract['threshold']} of {len(keys)} keys spend"

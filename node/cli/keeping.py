@@ -15,6 +15,7 @@ from unchained.node.cli.facts import show_facts, wallet_facts
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
+    check_one_way,
     read_passphrase,
 )
 from unchained.node.cli.questions import ask_text
@@ -77,8 +78,7 @@ def restore_backup(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    if no_passphrase and (passphrase_file is not None or passphrase_fd is not None):
-        raise CommandFailedError("expected a passphrase or --no-passphrase, got both")
+    check_one_way(no_passphrase, passphrase_file, passphrase_fd)
     asked = {"path": _absolute(path), "no_passphrase": no_passphrase}
     if wallet is not None:
         asked["wallet"] = wallet

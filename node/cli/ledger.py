@@ -12,9 +12,11 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.confirm import confirm_sending, is_asked, print_payee
+from unchained.node.cli.facts import SUM_COLUMNS
 from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption
+from unchained.node.cli.options import JsonOption, YesOption
 from unchained.node.cli.tables import print_fields
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
@@ -141,9 +143,20 @@ def transfer_test(node: Asker, raw: RawArgument) -> None:
 
 
 @asking(transfer_app, "submit")
-@user_text("Hand a transfer in, to the mempool and to peers.")
-def transfer_submit(node: Asker, raw: RawArgument) -> None:
-    node.show_fields(node.call("transfer.submit", raw=_raw(raw)))
+@user_text("Hand a transfer in, to the mempool and to peers. A person is shown and asked.")
+def transfer_submit(node: Asker, raw: RawArgument, yes: YesOption = False) -> None:
+    content = _raw(raw)
+    if is_asked(yes):
+        _print_transfer(node.call("transfer.decode", raw=content))
+        confirm_sending()
+    node.show_fields(node.call("transfer.submit", raw=content))
+
+
+def _print_transfer(found: dict[str, Any]) -> None:
+    """Print what a transfer pays, on standard error: its bytes name locks alone."""
+    for output in found["outputs"]:
+        print_payee(output["amount"], f"lock:{output['lock']}", (), err=True)
+    typer.echo(f"{found['fee']:>{SUM_COLUMNS}} UNC  fee", err=True)
 
 
 @asking(mempool_app, "info")

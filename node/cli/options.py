@@ -44,6 +44,7 @@ SetOption = Annotated[
         help="Set any key of the settings file; may be given more than once.",
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one value on a line.")]
 
 

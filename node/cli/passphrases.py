@@ -5,6 +5,7 @@ Never from an argument, which every process of the machine can read.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -51,6 +52,24 @@ def read_passphrase(
         )
     typed: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
     return typed
+
+
+def new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str:
+    """Return the passphrase that a wallet is to have, empty for `none`. Raises
+    `CommandFailedError`."""
+    check_one_way(none, file, descriptor)
+    if none:
+        return ""
+    return read_passphrase(file, descriptor, what="New passphrase", new=True)
+
+
+def check_one_way(none: bool, file: Path | None, descriptor: int | None) -> None:
+    """Check that nobody names a passphrase and says that there is `none`. A file that the
+    environment names is there for all commands: this one says otherwise. Raises
+    `CommandFailedError`."""
+    named = file is not None and str(file) != os.environ.get(VARIABLE)
+    if none and (named or descriptor is not None):
+        raise CommandFailedError("expected a passphrase or --no-passphrase, got both")
 
 
 def read_secret(source: Path | int, name: str) -> str:

@@ -19,7 +19,7 @@ from unchained.node.cli.asker import (
 from unchained.node.cli.confirm import (
     NOTE_COLUMNS,
     SHOWN_WHOLE,
-    confirm,
+    confirm_sending,
     is_asked,
     print_payee,
     print_plan,
@@ -28,6 +28,7 @@ from unchained.node.cli.confirm import (
 )
 from unchained.node.cli.facts import SUM_COLUMNS, Facts, print_facts
 from unchained.node.cli.json_output import print_json
+from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -79,7 +80,6 @@ HighFeeOption = Annotated[
         help="Pay a fee above 100 times the estimate, or above a tenth of the amount.",
     ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 CoinsOption = Annotated[
     list[str] | None,
     typer.Option("--coin", metavar="ID", help="Spend these alone; may be given more than once."),
@@ -273,12 +273,12 @@ def send(
             if given:
                 raise typer.BadParameter("does not go with `max`", param_hint=option)
         sweeping = shared | {"payee": pairs[0], "memo": memo}
-        _carry_out(node, spend, "wallet.sweep", sweeping, dry_run=dry_run, yes=yes)
+        carry_out(node, spend, "wallet.sweep", sweeping, dry_run=dry_run, yes=yes)
         return
     payments = payments_of(pairs, file, memo)
     asked = shared | {"payments": payments, "fee": fee, "subtract_fee": subtract_fee}
     # what was made before is only told again
-    sent = _carry_out(
+    sent = carry_out(
         node,
         spend,
         "wallet.send",
@@ -295,7 +295,7 @@ def send(
         print_json(sent | {"confirmations": has})
 
 
-def _carry_out(
+def carry_out(
     node: Asker,
     spend: SpendCommand,
     method: str,
@@ -314,7 +314,8 @@ def _carry_out(
         if dry_run:
             node.show(found, lambda: print_plan(steps))
             return None
-        confirm(steps)
+        print_plan(steps, err=True)
+        confirm_sending()
     sent: dict[str, Any] = spend.call(method, **asked, **more)
     if not quiet:
         if "sent" in sent:
@@ -353,7 +354,7 @@ def sweep(
         "coins": coin,
     }
     spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-    _carry_out(node, spend, "wallet.sweep", asked, dry_run=dry_run, yes=yes)
+    carry_out(node, spend, "wallet.sweep", asked, dry_run=dry_run, yes=yes)
 
 
 def _show_gathered(node: Asker, found: dict[str, Any]) -> None:
@@ -391,7 +392,7 @@ def consolidate(
         "below": below,
     }
     spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-    _carry_out(node, spend, "wallet.consolidate", asked, dry_run=dry_run, yes=yes)
+    carry_out(node, spend, "wallet.consolidate", asked, dry_run=dry_run, yes=yes)
 
 
 @asking(app, "bump-fee")
@@ -417,7 +418,7 @@ def bump_fee(
         "allow_high_fee": allow_high_fee,
     }
     spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-    _carry_out(node, spend, "wallet.bump_fee", asked, dry_run=dry_run, yes=yes)
+    carry_out(node, spend, "wallet.bump_fee", asked, dry_run=dry_run, yes=yes)
 
 
 @asking(app, "abandon")

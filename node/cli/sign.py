@@ -3,15 +3,16 @@ several."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.confirm import confirm, confirm_sending, is_asked
 from unchained.node.cli.input_file import read_file
+from unchained.node.cli.options import YesOption
 from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -27,13 +28,11 @@ from unchained.node.cli.pay import (
     RateOption,
     SpendCommand,
     ToArgument,
-    YesOption,
     print_meaning,
     show_sent,
     without_file,
 )
 from unchained.node.cli.payees import payment
-from unchained.node.cli.questions import ask_yes
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -102,18 +101,11 @@ def sign(
 ) -> None:
     content = _read(file).hex()
     check_output(output)
-    _confirm_signing(node.call("wallet.describe", file=content, wallet=wallet), yes)
+    if is_asked(yes):
+        print_meaning(node.call("wallet.describe", file=content, wallet=wallet), err=True)
+        confirm("Sign it?", "not signed")
     spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
     write_unsigned(node, spender.call("wallet.sign", file=content), output)
-
-
-def _confirm_signing(found: dict[str, Any], yes: bool) -> None:
-    """Show a person what he signs, and ask him. Raises `CommandFailedError` if he declines."""
-    if yes or not sys.stdin.isatty():
-        return
-    print_meaning(found, err=True)
-    if not ask_yes("Sign it?"):
-        raise CommandFailedError("not signed")
 
 
 @asking(app, "merge")
@@ -130,15 +122,22 @@ def merge(
 
 
 @asking(app, "broadcast")
-@user_text("Send a transfer whose signatures are complete, in one file or several.")
+@user_text(
+    "Send a transfer whose signatures are complete, in one file or several. A person is shown and "
+    "asked."
+)
 def broadcast(
     node: Asker,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Signed copies.")],
     wallet: WalletOption = DEFAULT_WALLET,
+    yes: YesOption = False,
 ) -> None:
     content = [_read(file).hex() for file in files]
+    if is_asked(yes) and node.is_running():
+        print_meaning(node.call("wallet.merge", files=content, wallet=wallet), err=True)
+        confirm_sending()
     sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, wallet=wallet)
-    show_sent(node, sent)
+    show_sent(node, sent, told=is_asked(yes))
 
 
 def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:

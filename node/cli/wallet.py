@@ -16,6 +16,7 @@ from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
+    new_passphrase,
     read_passphrase,
     read_secret,
 )
@@ -101,7 +102,7 @@ def create(
 ) -> None:
     # nobody is asked for secrets to hear then that there is another mistake
     node.call("wallet.check_new", wallet=wallet, accounts=accounts)
-    passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
+    passphrase = new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.create",
         seconds=SLOW_ANSWER_S,
@@ -140,7 +141,7 @@ def restore(
     node.call("wallet.check_new", wallet=wallet, accounts=accounts, birth_height=birth_height)
     mnemonic = read_mnemonic(mnemonic_file)
     extra = read_passphrase(None, None, what="BIP 39 passphrase", new=True) if bip39 else None
-    passphrase = _new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
+    passphrase = new_passphrase(no_passphrase, passphrase_file, passphrase_fd)
     found = node.call(
         "wallet.restore",
         seconds=SLOW_ANSWER_S,
@@ -168,12 +169,6 @@ def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: in
             f"the wallet {wallet!r} is watch-only: it has no spend key, and no passphrase"
         )
     return read_passphrase(file, descriptor) if found["has_passphrase"] else ""
-
-
-def _new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str:
-    if none:
-        return ""
-    return read_passphrase(file, descriptor, what="New passphrase", new=True)
 
 
 @asking(app, "open")
@@ -224,7 +219,7 @@ def change_passphrase(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     old = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    new = _new_passphrase(no_passphrase, new_file, None)
+    new = new_passphrase(no_passphrase, new_file, None)
     found = node.call(
         "wallet.change_passphrase",
         seconds=SLOW_ANSWER_S,

@@ -108,7 +108,7 @@ class CoinProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
         try:
             return _DECODER.decode(raw[len(COIN_PROOF_NAME) + 1 :])
         except NonCanonicalError as error:
-            raise NotACoinProofError(f"not a proof file: {error}") from None
+            raise NotACoinProofError(f"not a proof file: {error.in_words()}") from None
 
 
 class CoinStanding(msgspec.Struct, frozen=True):
@@ -163,7 +163,9 @@ def verify_coin_proof(proof: CoinProof, network: Network, backend: ProofOfWork) 
     """
     try:
         return _Check(proof, network).run(backend)
-    except (ProtocolError, UnprovenHistoryError) as error:
+    except ProtocolError as error:
+        raise FalseCoinProofError(error.in_words()) from None
+    except UnprovenHistoryError as error:
         raise FalseCoinProofError(str(error)) from None
 
 

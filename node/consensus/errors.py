@@ -65,6 +65,7 @@ Bugs of ours are never in this tree.
 
 from __future__ import annotations
 
+from unchained.node.base.user_text import user_text
 from unchained.node.primitives.errors import BadConditionError, NonCanonicalError, ProtocolError
 
 __all__ = [
@@ -133,87 +134,73 @@ class CoinError(ProtocolError):
     """A coin breaks a rule of Protocol §3.3."""
 
 
+@user_text("A coin that came by itself is not 198 bytes long.")
 class BadLengthError(CoinError):
-    """A coin that came by itself is not 198 bytes long."""
-
     name = "BAD_LENGTH"
 
 
+@user_text("The version of a coin or a transfer is not 1.")
 class BadVersionError(CoinError):
-    """The version of a coin or a transfer is not 1."""
-
     name = "BAD_VERSION"
 
 
+@user_text("The chain id of a coin, a transfer or an export is another network's.")
 class WrongChainError(CoinError):
-    """The chain id of a coin, a transfer or an export is another network's."""
-
     name = "WRONG_CHAIN"
 
 
+@user_text("The coin's id is above the target in its own header.")
 class HighHashError(CoinError):
-    """The coin's id is above the target in its own header."""
-
     name = "HIGH_HASH"
 
 
+@user_text("The parent, or the parent's body, has not been seen.")
 class UnknownParentError(CoinError):
-    """The parent, or the parent's body, has not been seen."""
-
     name = "UNKNOWN_PARENT"
 
 
+@user_text("The parent is a coin that is not of anchor grade.")
 class ParentNotAnchorError(CoinError):
-    """The parent is a coin that is not of anchor grade."""
-
     name = "PARENT_NOT_ANCHOR"
 
 
+@user_text("The parent, or an ancestor of it, broke a rule of anchors.")
 class ParentInvalidError(CoinError):
-    """The parent, or an ancestor of it, broke a rule of anchors."""
-
     name = "PARENT_INVALID"
 
 
+@user_text("The height is not the parent's height + 1.")
 class BadHeightError(CoinError):
-    """The height is not the parent's height + 1."""
-
     name = "BAD_HEIGHT"
 
 
+@user_text("The parent is more than MAX_REORG below the tip.")
 class StaleParentError(CoinError):
-    """The parent is more than MAX_REORG below the tip."""
-
     name = "STALE_PARENT"
 
 
+@user_text("n_total is not the number of coins counted through the parent (Protocol §6).")
 class BadNTotalError(CoinError):
-    """n_total is not the number of coins counted through the parent (Protocol §6)."""
-
     name = "BAD_N_TOTAL"
 
 
+@user_text("The target is not the one that the difficulty rule gives (Protocol §7).")
 class BadTargetError(CoinError):
-    """The target is not the one that the difficulty rule gives (Protocol §7)."""
-
     name = "BAD_TARGET"
 
 
+@user_text("The time is not after the parent's.")
 class TimeNotAfterParentError(CoinError):
-    """The time is not after the parent's."""
-
     name = "TIME_NOT_AFTER_PARENT"
 
 
+@user_text("The time is more than FUTURE_LIMIT ahead of the local clock: held, no penalty.")
 class TimeTooNewError(CoinError):
-    """The time is more than FUTURE_LIMIT ahead of the local clock: held, no penalty."""
-
     name = "TIME_TOO_NEW"
 
 
+@user_text("The mix is not the Argon2id of the header: a forged proof of work.")
 class BadMixError(CoinError):
-    """The mix is not the Argon2id of the header: a forged proof of work."""
-
     name = "BAD_MIX"
 
 
@@ -221,93 +208,78 @@ class AnchorError(ProtocolError):
     """An anchor or its body breaks a rule of Protocol §5."""
 
 
+@user_text("The coin is not of anchor grade.")
 class NotAnchorError(AnchorError):
-    """The coin is not of anchor grade."""
-
     name = "NOT_ANCHOR"
 
 
+@user_text("The body, or something that it lists, has not been seen: asked for, not invalid.")
 class BodyMissingError(AnchorError):
-    """The body, or something that it lists, has not been seen: asked for, not invalid."""
-
     name = "BODY_MISSING"
 
 
+@user_text("The body is not the one that the header commits to.")
 class BadBodyRootError(AnchorError):
-    """The body is not the one that the header commits to: the sender's fault."""
-
     name = "BAD_BODY_ROOT"
 
 
+@user_text("More than 16 K coins in a list.")
 class TooManyCoinsError(AnchorError):
-    """More than 16 K coins in a list."""
-
     name = "TOO_MANY_COINS"
 
 
+@user_text("More transfers than one for 1,024 bytes of the body limit.")
 class TooManyTransfersError(AnchorError):
-    """More transfers than one for 1,024 bytes of the body limit."""
-
     name = "TOO_MANY_TRANSFERS"
 
 
+@user_text("A list that must be strictly ascending is not.")
 class BadOrderError(AnchorError):
-    """A list that must be strictly ascending is not."""
-
     name = "BAD_ORDER"
 
 
+@user_text("history_root is not that of the chain through the anchor's parent.")
 class BadHistoryRootError(AnchorError):
-    """history_root is not that of the chain through the anchor's parent."""
-
     name = "BAD_HISTORY_ROOT"
 
 
+@user_text("A listed coin is an anchor of this chain or was listed by one.")
 class AlreadyIncludedError(AnchorError):
-    """A listed coin is an anchor of this chain or was listed by one."""
-
     name = "ALREADY_INCLUDED"
 
 
+@user_text("A listed coin's time is more than FUTURE_LIMIT above the anchor's.")
 class ListedTooNewError(AnchorError):
-    """A listed coin's time is more than FUTURE_LIMIT above the anchor's."""
-
     name = "LISTED_TOO_NEW"
 
 
+@user_text("A coin listed as fresh is not bound to the anchor's parent.")
 class FreshWrongParentError(AnchorError):
-    """A coin listed as fresh is not bound to the anchor's parent."""
-
     name = "FRESH_WRONG_PARENT"
 
 
+@user_text("A stray coin's id is above this chain's target at its height.")
 class UncleHighHashError(AnchorError):
-    """A stray coin's id is above this chain's target at its height."""
-
     name = "UNCLE_HIGH_HASH"
 
 
+@user_text("An uncle comes more than W anchors after its height.")
 class UncleOutOfWindowError(AnchorError):
-    """An uncle comes more than W anchors after its height."""
-
     name = "UNCLE_OUT_OF_WINDOW"
 
 
+@user_text("An uncle is neither late nor stray by this chain.")
 class UncleBadAncestryError(AnchorError):
-    """An uncle is neither late nor stray by this chain."""
-
     name = "UNCLE_BAD_ANCESTRY"
 
 
+@user_text("state_root is not that of the state after the anchor's parent.")
 class BadStateRootError(AnchorError):
-    """state_root is not that of the state after the anchor's parent."""
-
     name = "BAD_STATE_ROOT"
 
 
+@user_text("The transfers' bytes, or their sizes, add up to more than the network allows.")
 class BodyTooLargeError(AnchorError):
-    """The transfers' bytes, or their sizes, add up to more than the network allows."""
-
     name = "BODY_TOO_LARGE"
 
 
@@ -315,117 +287,101 @@ class TransferError(ProtocolError):
     """A transfer breaks a rule of Protocol §8.3."""
 
 
+@user_text("More than 256 KiB encoded.")
 class TransferTooLargeError(TransferError):
-    """More than 256 KiB encoded."""
-
     name = "TRANSFER_TOO_LARGE"
 
 
+@user_text("A transfer spends nothing.")
 class NoInputsError(TransferError):
-    """A transfer spends nothing."""
-
     name = "NO_INPUTS"
 
 
+@user_text("A transfer creates nothing.")
 class NoOutputsError(TransferError):
-    """A transfer creates nothing."""
-
     name = "NO_OUTPUTS"
 
 
+@user_text("More than 1,024 inputs.")
 class TooManyInputsError(TransferError):
-    """More than 1,024 inputs."""
-
     name = "TOO_MANY_INPUTS"
 
 
+@user_text("More than 256 outputs.")
 class TooManyOutputsError(TransferError):
-    """More than 256 outputs."""
-
     name = "TOO_MANY_OUTPUTS"
 
 
+@user_text("A coin is spent twice by one transfer.")
 class DuplicateInputError(TransferError):
-    """A coin is spent twice by one transfer."""
-
     name = "DUPLICATE_INPUT"
 
 
+@user_text("A note is neither empty nor 1,360 bytes long.")
 class BadNoteError(TransferError):
-    """A note is neither empty nor 1,360 bytes long."""
-
     name = "BAD_NOTE"
 
 
+@user_text("An output has the value 0.")
 class ZeroValueError(TransferError):
-    """An output has the value 0."""
-
     name = "ZERO_VALUE"
 
 
+@user_text("Outputs and fee add up to more than 2**63 - 1 grains.")
 class ValueOverflowError(TransferError):
-    """Outputs and fee add up to more than 2**63 - 1 grains."""
-
     name = "VALUE_OVERFLOW"
 
 
+@user_text("It may not be included yet: its lock_height is above the next anchor's height.")
 class LockedUntilHeightError(TransferError):
-    """lock_height is above the height of the including anchor."""
-
     name = "LOCKED_UNTIL_HEIGHT"
 
 
+@user_text(
+    "A coin that it spends is unknown: no anchor of this chain brought it, and no transfer "
+    "that waits."
+)
 class CoinUnknownError(TransferError):
-    """An input's coin is not in the coin set."""
-
     name = "COIN_UNKNOWN"
 
 
+@user_text("A coin that it spends is spent already.")
 class CoinSpentError(TransferError):
-    """An input's coin was in the coin set and has been spent."""
-
     name = "COIN_SPENT"
 
 
+@user_text("A coin that it spends was minted less than MATURITY anchors ago.")
 class ImmatureCoinError(TransferError):
-    """An input's coin was minted less than MATURITY anchors ago."""
-
     name = "IMMATURE_COIN"
 
 
+@user_text("Condition and salt do not hash to the lock of the coin that it spends.")
 class LockMismatchError(TransferError):
-    """Condition and salt do not hash to the coin's lock."""
-
     name = "LOCK_MISMATCH"
 
 
+@user_text("The coins that it spends are not worth what it pays and its fee together.")
 class FeeMismatchError(TransferError):
-    """Inputs are not equal to outputs + fee."""
-
     name = "FEE_MISMATCH"
 
 
+@user_text("The signatures and preimages do not meet the condition of a coin that it spends.")
 class ConditionUnmetError(TransferError):
-    """The signatures and preimages do not meet an input's condition."""
-
     name = "CONDITION_UNMET"
 
 
+@user_text("A signature is used by no input.")
 class UnusedSignatureError(TransferError):
-    """A signature is used by no input."""
-
     name = "UNUSED_SIGNATURE"
 
 
+@user_text("A preimage is used by no input.")
 class UnusedPreimageError(TransferError):
-    """A preimage is used by no input."""
-
     name = "UNUSED_PREIMAGE"
 
 
+@user_text("A signature does not verify.")
 class BadSignatureError(TransferError):
-    """A signature does not verify."""
-
     name = "BAD_SIGNATURE"
 
 
@@ -433,19 +389,16 @@ class ExportError(ProtocolError):
     """A chain export breaks a rule of Protocol §12."""
 
 
+@user_text("The file does not begin like an export of this version.")
 class ExportBadMagicError(ExportError):
-    """The file does not begin like an export of this version."""
-
     name = "EXPORT_BAD_MAGIC"
 
 
+@user_text("A frame is cut short or claims more than 8 MiB.")
 class ExportBadFrameError(ExportError):
-    """A frame is cut short or claims more than 8 MiB."""
-
     name = "EXPORT_BAD_FRAME"
 
 
+@user_text("A record's anchor does not have the anchor before as its parent.")
 class ExportNotLinkedError(ExportError):
-    """A record's anchor does not have the anchor before as its parent."""
-
     name = "EXPORT_NOT_LINKED"

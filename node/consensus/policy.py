@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, Protocol
 
+from unchained.node.base.user_text import user_text
+from unchained.node.primitives.errors import told, words_of
 from unchained.node.primitives.transfer import SizedTransfer
 
 MIN_FEE_RATE: Final = 1
@@ -35,7 +37,8 @@ HALVING_MS: Final = 3_600_000
 
 
 class PolicyError(Exception):
-    """A valid transfer is not relayed. `name` says why; nobody is at fault.
+    """A valid transfer is not relayed. `name` says why; nobody is at fault. The text, which begins
+    with the name, is for logs; what people read is `in_words`.
 
     PolicyError
     ├── DustError                   DUST
@@ -48,38 +51,37 @@ class PolicyError(Exception):
     name: ClassVar[str]
 
     def __init__(self, *, expected: object, actual: object) -> None:
-        super().__init__(f"{self.name}: expected {expected}, got {actual}")
+        super().__init__(told(self.name, expected, actual))
         self.expected = expected
         self.actual = actual
 
+    def in_words(self) -> str:
+        """Return what is wrong without the policy's name, for people."""
+        return told(words_of(self), self.expected, self.actual)
 
+
+@user_text("An output is worth too little to be relayed.")
 class DustError(PolicyError):
-    """An output is worth too little."""
-
     name = "DUST"
 
 
+@user_text("The fee is below the least for which the mempool takes a transfer at present.")
 class FeeTooLowError(PolicyError):
-    """The fee rate is below the mempool's present minimum."""
-
     name = "FEE_TOO_LOW"
 
 
+@user_text("It builds on too many transfers that wait.")
 class TooManyAncestorsError(PolicyError):
-    """It builds on too many transfers that are not confirmed."""
-
     name = "TOO_MANY_ANCESTORS"
 
 
+@user_text("Too many waiting transfers build on one that it builds on.")
 class TooManyDescendantsError(PolicyError):
-    """Too many unconfirmed transfers build on one that it builds on."""
-
     name = "TOO_MANY_DESCENDANTS"
 
 
+@user_text("It spends what waiting transfers spend, and does not outbid them.")
 class ReplacementTooCheapError(PolicyError):
-    """It conflicts with transfers that it does not outbid."""
-
     name = "REPLACEMENT_TOO_CHEAP"
 
 

@@ -20,7 +20,7 @@ from unchained.node.mining.epoch_manager import EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.rpc.http.criterion import Readiness
 from unchained.node.rpc.http.server import RpcStatistics
-from unchained.node.wallet.wallet_follower import WalletsStatistics
+from unchained.node.wallet.records import WalletsStatistics
 from unchained.storage.kv import StoreStatistics
 
 if TYPE_CHECKING:

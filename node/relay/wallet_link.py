@@ -90,7 +90,7 @@ class WalletLink:
         try:
             return await self._intake.submit_transfer(transfer) is Outcome.ACCEPTED
         except (ProtocolError, PolicyError) as error:
-            raise TransferRefusedError(error.name, str(error)) from None
+            raise TransferRefusedError(error.name, error.in_words()) from None
 
     async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
         """Return the votes of the main chain's anchors at some heights."""

@@ -231,7 +231,7 @@ def _policy(error: PolicyError) -> RefusedError:
         "expected": plain(error.expected),
         "actual": plain(error.actual),
     }
-    return RefusedError(short(str(error)), error=error.name, **expected)
+    return RefusedError(short(error.in_words()), error=error.name, **expected)
 
 
 def _wallet(error: WalletError) -> RpcError:

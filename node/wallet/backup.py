@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,9 +28,8 @@ from unchained.node.consensus.params import Network
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
-from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import UInt64
-from unchained.node.wallet.database import check_layout, check_types
+from unchained.node.wallet.database import check_layout
 from unchained.node.wallet.errors import (
     BackupError,
     EmptyPassphraseError,
@@ -41,14 +40,8 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
-from unchained.node.wallet.payee_book import UNCONFIRM
-from unchained.node.wallet.records import (
-    HistoryKind,
-    HistoryStatus,
-    InvoiceStatus,
-    Origin,
-    OutgoingState,
-)
+from unchained.node.wallet.stored_values import check_values
+from unchained.node.wallet.user_records import UNCONFIRM
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
 
@@ -106,7 +99,7 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         try:
             backup = _DECODER.decode(raw[len(head) : -32])
         except NonCanonicalError as error:
-            raise BackupError(f"the backup is malformed: {error}") from None
+            raise BackupError(f"the backup is malformed: {error.in_words()}") from None
         if backup.chain_id != network.chain_id:
             raise BackupError(f"the backup is of another network, expected {network.name}")
         try:
@@ -140,9 +133,9 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.
 
-        Its payees are unconfirmed then. Raises `WalletExistsError`, `FileInTheWayError`,
-        `BadWalletNameError`, `BackupError`, a `KeystoreError`, `StoreDamagedError`, OSError;
-        nothing is left of the wallet then.
+        Its payees and the labels of its contracts are unconfirmed then. Raises
+        `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, `BackupError`, a
+        `KeystoreError`, `StoreDamagedError`, OSError; nothing is left of the wallet then.
         """
         path = free_path(directory, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -206,36 +199,6 @@ def read_backup(path: Path, network: Network) -> Backup:
     return Backup.from_file(path.read_bytes(), network)
 
 
-def _check_values(database: sqlite3.Connection) -> None:
-    """Check that what stands for a name has one, that heights can be counted on from, and that
-    transfers are some: whoever follows the wallet reads them, and takes them for what this program
-    wrote. Raises `BackupError`, sqlite3.Error."""
-    names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    tables = {name for (name,) in names}
-    for table, column, known in _KNOWN:
-        if table not in tables:
-            continue  # a file of an earlier layout
-        found = database.execute(
-            f"SELECT {column} FROM {table} WHERE {column} NOT BETWEEN ? AND ? LIMIT 1",  # noqa: S608
-            (known[0], known[-1]),
-        ).fetchone()
-        if found:
-            raise BackupError(
-                f"the wallet's .db in the backup was altered: {table}.{column} is {found[0]}, "
-                f"expected {known[0]} to {known[-1]}"
-            )
-    for txid, raw in database.execute("SELECT txid, raw FROM outgoing"):
-        try:
-            is_its_own = SizedTransfer.from_bytes(raw).txid == txid
-        except NonCanonicalError:
-            is_its_own = False
-        if not is_its_own:
-            raise BackupError(
-                "the wallet's .db in the backup was altered: the bytes of the transfer "
-                f"{txid.hex()[:64]} are not its own"
-            )
-
-
 @contextlib.contextmanager
 def _opened(image: bytes) -> Iterator[sqlite3.Connection]:
     """Open a database in memory, once its layout is checked and all of its content was read. Raises
@@ -249,8 +212,7 @@ def _opened(image: bytes) -> Iterator[sqlite3.Connection]:
                 raise BackupError("the wallet's .db in the backup is empty")
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict == "ok":
-                check_types(database)
-                _check_values(database)
+                check_values(database)
         except sqlite3.Error as error:
             raise BackupError(f"the wallet's .db in the backup cannot be read: {error}") from None
         except StoreDamagedError as error:
@@ -259,15 +221,5 @@ def _opened(image: bytes) -> Iterator[sqlite3.Connection]:
             raise BackupError(f"the wallet's .db in the backup is damaged: {verdict}")
         yield database
 
-
-_KNOWN: Final[Sequence[tuple[str, str, Sequence[int]]]] = (
-    ("anchors", "height", range(1 << 62)),
-    ("coins", "origin", tuple(Origin)),
-    ("outgoing", "state", tuple(OutgoingState)),
-    ("history", "kind", tuple(HistoryKind)),
-    ("history", "status", tuple(HistoryStatus)),
-    ("invoices", "status", tuple(InvoiceStatus)),
-)
-"""Columns, and what may stand in them: numbers that follow one another."""
 
 _DECODER: CanonicalDecoder[Backup] = CanonicalDecoder(Backup, max_size=BACKUP_BYTES_MAX)

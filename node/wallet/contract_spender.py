@@ -39,11 +39,13 @@ REFUND_NEAR_ANCHORS: Final = 8
 
 class Rivals(msgspec.Struct, frozen=True, gc=False):
     """Transfers of others in the mempool that spend coins of a contract, and these coins; `own` is
-    a transfer of the wallet that they have driven out, `bids` is what they pay."""
+    a transfer of the wallet that they have driven out, with the coins of the contract that it
+    spends, and `bids` is what they pay."""
 
     coins: frozenset[CoinId] = frozenset()
     txids: tuple[Txid, ...] = ()
     own: bytes = b""
+    own_coins: frozenset[CoinId] = frozenset()
     bids: WaitingBids = WaitingBids((), ())
 
 
@@ -54,14 +56,17 @@ NOBODY: Final = Rivals()
 """Nobody else spends the coins."""
 
 
-def rivals_at(store: WalletStore, lock: bytes) -> Rivals:
-    """Return who else is about to spend the coins under a lock. The coins that a transfer of the
+def rivals_at(store: WalletStore, lock: bytes, named: Sequence[bytes] | None = None) -> Rivals:
+    """Return who else is about to spend the coins under a lock, or those `named`: only who spends
+    the same coin is a rival, and only what spends it is replaced. The coins that a transfer of the
     wallet spends which they have driven out are contested as well: what replaces it spends them."""
     rows = store.rows(
         f"""SELECT coin_id, uses.txid FROM uses JOIN coins USING (coin_id)
             WHERE lock = ? AND {_RIVAL} ORDER BY coin_id""",  # noqa: S608
         lock,
     )
+    if named is not None:
+        rows = [row for row in rows if row[0] in named]
     coins = [CoinId(coin_id) for coin_id, _ in rows]
     marks = ", ".join("?" * len(coins))
     own = store.rows(
@@ -74,10 +79,12 @@ def rivals_at(store: WalletStore, lock: bytes) -> Rivals:
         own[0][0] if own else b"",
         lock,
     )
+    own_coins = frozenset(CoinId(coin_id) for (coin_id,) in with_own)
     return Rivals(
-        frozenset([*coins, *(CoinId(coin_id) for (coin_id,) in with_own)]),
+        own_coins.union(coins),
         tuple(dict.fromkeys(Txid(txid) for _, txid in rows)),
         own[0][0] if own else b"",
+        own_coins,
     )
 
 
@@ -149,7 +156,9 @@ class ContractSpender(Spender):
         plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
         coins = self._contract_coins(contract, costs_of(plan, fee), named, rivals.coins)
         plan = msgspec.structs.replace(plan, fixed=tuple(coins))
-        prepared = self._prepare(plan, fee, None, payees, replaces=rivals.own)
+        is_shared = any(coin.coin_id in rivals.own_coins for coin in coins)
+        replaces = rivals.own if is_shared else b""
+        prepared = self._prepare(plan, fee, None, payees, replaces=replaces)
         if not prepared.unsigned.outputs:
             raise InsufficientFundsError(
                 costs_of(plan, fee).change, sum(coin.value for coin in coins)

@@ -75,7 +75,7 @@ class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
         except MalformedTextError as error:
             raise ContractError(f"not a contract: {error}") from None
         except (NonCanonicalError, BadConditionError) as error:
-            raise ContractError(f"the contract is malformed: {error}") from None
+            raise ContractError(f"the contract is malformed: {error.in_words()}") from None
         if contract.chain_id != network.chain_id:
             raise ContractError(f"the contract is of another network, expected {network.name}")
         if not isinstance(terms, MultisigCondition | HashTimeLockCondition):

@@ -13,7 +13,12 @@ from typing import Any, Final
 
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.transfer import Transfer
-from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError
+from unchained.node.wallet.errors import (
+    DAMAGED_HINT,
+    StoreDamagedError,
+    StoreUnavailableError,
+)
+from unchained.node.wallet.stored_values import check_values
 from unchained.node.wallet.tables import (
     SCHEMA,
     SCHEMAS,
@@ -28,17 +33,13 @@ from unchained.node.wallet.tables import (
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
     except sqlite3.DatabaseError as error:
+        # what is wrong with a statement is wrong with the values that it reads: sums that overflow
+        of_values = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        if isinstance(error, sqlite3.OperationalError) and not of_values:
+            raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
         raise StoreDamagedError(f"the wallet's .db file: {error}: {DAMAGED_HINT}") from None
 
-
-DAMAGED_HINT: Final = (
-    "put back a backup of it, or move it away and rescan: the coins are found again, labels and "
-    "contracts are not"
-)
-"""What a person can do who is told that the file is damaged."""
 
 _TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
 """What brings a file of an earlier layout to the present one."""
@@ -85,25 +86,6 @@ def check_layout(db: sqlite3.Connection) -> int:
             f"{version}: {DAMAGED_HINT}"
         )
     return version
-
-
-def check_types(db: sqlite3.Connection) -> None:
-    """Check that every value in a file, whose layout is checked, has the type of its column; SQLite
-    keeps any in any. It reads all there is. Raises `StoreDamagedError`, sqlite3.Error."""
-    for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        tests = []
-        for _, column, kind, is_never_null, *_ in db.execute(f"PRAGMA table_info({table})"):
-            types = f"'{kind.lower()}'" if is_never_null else f"'{kind.lower()}', 'null'"
-            tests.append(f"WHEN typeof({column}) NOT IN ({types}) THEN '{column}'")
-        found = db.execute(
-            f"SELECT CASE {' '.join(tests)} END AS wrong FROM {table} "  # noqa: S608 - names of ours
-            "WHERE wrong IS NOT NULL LIMIT 1"
-        ).fetchone()
-        if found:
-            raise StoreDamagedError(
-                f"the wallet's .db file was altered: its column {table}.{found[0]} holds what is "
-                f"not of its type: {DAMAGED_HINT}"
-            )
 
 
 def is_of_wallet(path: Path, network_id: bytes, owner: bytes) -> bool:
@@ -176,6 +158,8 @@ class Database:
     def _open(self, network_id: bytes, owner: bytes) -> None:
         db = self._db
         version = check_layout(db)
+        if version:
+            check_values(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")

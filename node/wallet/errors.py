@@ -52,9 +52,15 @@ WalletError
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from unchained.node.primitives.amounts import shortest
+
+DAMAGED_HINT: Final = (
+    "put back a backup of it, or move it away and rescan: the coins are found again, labels and "
+    "contracts are not"
+)
+"""What a person can do who is told that a wallet's .db file is damaged."""
 
 
 class WalletError(Exception):
@@ -175,7 +181,7 @@ class OtherNetworkWalletError(KeystoreError):
 
 
 class StoreDamagedError(WalletError):
-    """The file of what the wallet knows is damaged. It can be deleted: the chain has it all."""
+    """The file of what the wallet knows is damaged: see `DAMAGED_HINT`."""
 
     word = "STORE_DAMAGED"
 

@@ -225,7 +225,7 @@ class Keystore(msgspec.Struct, frozen=True):
         try:
             file = WalletFile.from_bytes(body[len(head) :], head[-1])
         except NonCanonicalError as error:
-            raise KeystoreCorruptError(f"{name} is damaged: {error}") from None
+            raise KeystoreCorruptError(f"{name} is damaged: {error.in_words()}") from None
         if file.clear.chain_id != network.chain_id:
             other = NETWORK_NAMES.get(file.clear.chain_id, hex(file.clear.chain_id))
             raise OtherNetworkWalletError(f"{name} is for network {other}, expected {network.name}")

@@ -5,7 +5,7 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -30,6 +30,7 @@ from unchained.node.wallet.keystore import (
 )
 from unchained.node.wallet.new_wallet import free_name, save_new
 from unchained.node.wallet.open_wallet import OpenWallet
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import (
     Outgoing,
@@ -146,12 +147,9 @@ class WalletManager(WalletSender):
         for name in sorted({*names, *self._open}):
             entry = self._open.get(name)
             found.append(
-                WalletStatus(
-                    name,
-                    None if entry is None else entry.wallet.info(),
-                    None if entry is None else entry.progress,
-                    "" if entry is None else entry.failure,
-                )
+                WalletStatus(name, None, None, self._closed.get(name, ""))
+                if entry is None
+                else _status_of(entry)
             )
         return found
 
@@ -181,6 +179,19 @@ class WalletManager(WalletSender):
             name, lambda entry: self._claim(entry, lock, fee, preimage, coins)
         )
 
+    async def plan_claim(
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        preimage: bytes | None = None,
+        coins: Sequence[bytes] | None = None,
+    ) -> Prepared:
+        """Return what `claim` would send now. Raises what it does."""
+        entry = await self._kept_up(name)
+        return await self._on(entry, await self._claiming(entry, lock, fee, preimage, coins))
+
     async def _claim(
         self,
         entry: OpenWallet,
@@ -189,21 +200,30 @@ class WalletManager(WalletSender):
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
     ) -> Outgoing:
+        make = await self._claiming(entry, lock, fee, preimage, coins)
+        return await self._send_one(entry, make)
+
+    async def _claiming(
+        self,
+        entry: OpenWallet,
+        lock: bytes,
+        fee: Fee | None,
+        preimage: bytes | None,
+        coins: Sequence[bytes] | None,
+    ) -> Callable[[Wallet], Prepared]:
+        """Return what makes a claim against those who spend the same coins now."""
         chosen = fee or await self.fee()
-        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock))
+        rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock, coins))
         bids = await self._link.waiting(rivals.txids)
         rivals = msgspec.structs.replace(rivals, bids=bids)
         urgent_rate = await self._link.fee_rate(1)
-        return await self._send_one(
-            entry,
-            lambda wallet: wallet.claim(
-                lock,
-                chosen,
-                preimage=preimage,
-                coins=coins,
-                rivals=rivals,
-                urgent_rate=urgent_rate,
-            ),
+        return lambda wallet: wallet.claim(
+            lock,
+            chosen,
+            preimage=preimage,
+            coins=coins,
+            rivals=rivals,
+            urgent_rate=urgent_rate,
         )
 
     async def _tend(self, entry: OpenWallet) -> None:
@@ -253,6 +273,18 @@ class WalletManager(WalletSender):
             ),
         )
 
+    async def plan_refund(
+        self,
+        name: str,
+        lock: bytes,
+        fee: Fee | None = None,
+        *,
+        coins: Sequence[bytes] | None = None,
+    ) -> Prepared:
+        """Return what `refund` would send now. Raises what it does."""
+        chosen = fee or await self.fee()
+        return await self.call(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
+
     async def add_contract(
         self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None
     ) -> None:
@@ -300,3 +332,11 @@ class WalletManager(WalletSender):
                 return prove_reserve(wallet, view, self._link, amount, message).to_file()
 
         return await self.call(name, work)
+
+
+def _status_of(entry: OpenWallet) -> WalletStatus:
+    name = entry.wallet.name
+    try:
+        return WalletStatus(name, entry.wallet.info(), entry.progress, entry.failure)
+    except WalletError as error:
+        return WalletStatus(name, None, None, str(error))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import trio
 
 from unchained.node.base.fanout import Watch
+from unchained.node.wallet.errors import StoreUnavailableError, WalletError
 from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.records import ScanProgress
 from unchained.node.wallet.wallet import Wallet
+
+RETRY_S: Final = 30.0
+"""Seconds after which a wallet whose file could not be written is tried again."""
 
 
 class OpenWallet:
@@ -58,6 +63,13 @@ class OpenWallet:
             self.caught_up.set()
         # also where it is behind: nobody waits for that
         self.read_to.set(next_event if progress.caught_up else self.read_to.value)
+
+    def give_up(self, error: WalletError) -> None:
+        """Follow the chain no more; what may pass is tried again."""
+        self.failure = str(error)
+        can_pass = isinstance(error, StoreUnavailableError)
+        self.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
+        self.read_to.set(self.read_to.value)
 
     async def keep_up_to(self, next_event: int) -> None:
         """Wait until it has read what the chain had before that event; not where it is far behind

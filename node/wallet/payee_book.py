@@ -22,6 +22,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.payment_request import payee_of
 from unchained.node.wallet.records import Payee
+from unchained.node.wallet.user_records import unconfirmed
 from unchained.node.wallet.wallet_store import WalletStore
 
 NAME_CHARS_MAX: Final = 40
@@ -32,12 +33,8 @@ PAYEES_MAX: Final = 4_096
 
 _NAME: Final = re.compile(r"[^\W\d_](?:[\w .'-]{0,38}[\w.])?")
 _PAYEE: Final = "payee"
-_UNCONFIRMED: Final = "unconfirmed payee"
+_UNCONFIRMED: Final = unconfirmed(_PAYEE)
 _KINDS: Final = "kind IN ('payee', 'unconfirmed payee')"
-
-UNCONFIRM: Final = "UPDATE OR REPLACE labels SET kind = 'unconfirmed payee' WHERE kind = 'payee'"
-"""What a backup's payees become: whoever had the backup in hand can have written them, for what
-seals them follows from the view key, which stands in it in clear."""
 
 _entry = msgspec.msgpack.Decoder(tuple[str, str, str])
 

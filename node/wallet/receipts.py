@@ -213,8 +213,10 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
         for anchor in anchors:
             check_mix(anchor, network, backend)
     except NonCanonicalError as error:
-        raise ReceiptError(f"the receipt is malformed: {error}") from None
-    except (ProtocolError, UnprovenHistoryError) as error:
+        raise ReceiptError(f"the receipt is malformed: {error.in_words()}") from None
+    except ProtocolError as error:
+        raise ReceiptError(f"the receipt does not hold: {error.in_words()}") from None
+    except UnprovenHistoryError as error:
         raise ReceiptError(f"the receipt does not hold: {error}") from None
     first, last = anchors[0], anchors[-1]
     return VerifiedReceipt(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from unchained.node.base.counted import ChannelStatistics
 from unchained.node.consensus.transfers import MAX_OUTPUTS
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
@@ -365,13 +366,15 @@ class WalletInfo(msgspec.Struct, frozen=True):
 class WatchedContract(msgspec.Struct, frozen=True):
     """A contract that the wallet is party to, with its coins and what has been learnt of it.
 
-    `preimage` is None until it is known: kept here by its maker, or seen on the chain.
+    `preimage` is None until it is known: kept here by its maker, or seen on the chain. A label that
+    is not `confirmed` came out of a backup, and no output is called by it.
     """
 
     contract: Contract
     coins: tuple[WalletCoin, ...]
     preimage: bytes | None
     label: str
+    confirmed: bool
 
     @property
     def value(self) -> int:
@@ -381,3 +384,19 @@ class WatchedContract(msgspec.Struct, frozen=True):
             for coin in self.coins
             if coin.spent_height is None and coin.height is not None
         )
+
+
+class WalletsStatistics(msgspec.Struct, frozen=True):
+    """Counts since the start, and what is open. `behind` wallets have not read the chain to its
+    end; `reached` is the height that the last of them has come to, None while that is unknown."""
+
+    open: int
+    unlocked: int
+    behind: int
+    reached: int | None
+    anchors_read: int
+    coins_touched: int
+    sent: int
+    rebroadcast: int
+    refused: int
+    listeners: ChannelStatistics

@@ -9,8 +9,7 @@ from unchained.node.consensus.policy import replacement_fee
 from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.transfer import Transfer, output_id
 from unchained.node.primitives.types import CoinId
-from unchained.node.wallet.database import DAMAGED_HINT
-from unchained.node.wallet.errors import BadPaymentError, StoreDamagedError
+from unchained.node.wallet.errors import DAMAGED_HINT, BadPaymentError, StoreDamagedError
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Outgoing, OutgoingState
 from unchained.node.wallet.unsigned import size_bound

@@ -132,7 +132,7 @@ class ReserveProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
         try:
             return _DECODER.decode(raw[len(head) :])
         except NonCanonicalError as error:
-            raise ReserveProofError(f"the reserve proof is malformed: {error}") from None
+            raise ReserveProofError(f"the reserve proof is malformed: {error.in_words()}") from None
 
     def verify(self, network: Network, backend: ProofOfWork) -> ProvenReserve:
         """Check the proof by itself: its coins, whose they are, and the signatures.
@@ -149,7 +149,10 @@ class ReserveProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
             proofs = [CoinProof.from_file(coin.proof) for coin in self.coins]
             self._check_signatures(proofs)
             standings = tuple(verify_coin_proof(proof, network, backend) for proof in proofs)
-        except (CoinProofError, ProtocolError) as error:
+        except ProtocolError as error:
+            why = error.in_words()
+            raise ReserveProofError(f"the reserve proof does not hold: {why}") from None
+        except CoinProofError as error:
             raise ReserveProofError(f"the reserve proof does not hold: {error}") from None
         for standing in standings:
             if standing.spent:

@@ -72,7 +72,8 @@ class SignedMessage(msgspec.Struct, array_like=True, frozen=True, gc=False):
         try:
             signed = _DECODER.decode(raw[len(head) :])
         except NonCanonicalError as error:
-            raise SignedMessageError(f"the signed message is malformed: {error}") from None
+            why = error.in_words()
+            raise SignedMessageError(f"the signed message is malformed: {why}") from None
         if signed.chain_id != network.chain_id:
             raise SignedMessageError(
                 f"the signed message is of another network, expected {network.name}"

@@ -36,7 +36,7 @@ from unchained.node.primitives.conditions import (
     MultisigCondition,
     parse_condition,
 )
-from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
+from unchained.node.primitives.errors import ProtocolError, difference
 from unchained.node.primitives.transfer import (
     MAX_TRANSFER_ENCODED,
     OUTPUT_SIZE_SURCHARGE,
@@ -124,8 +124,8 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
             else:
                 unsigned = _DECODER.decode(content)
             check_transfer_alone(unsigned.transfer(), network)
-        except (NonCanonicalError, ProtocolError) as error:
-            raise SigningError(f"the unsigned transfer is malformed: {error}") from None
+        except ProtocolError as error:
+            raise SigningError(f"the unsigned transfer is malformed: {error.in_words()}") from None
         unsigned.check_amounts()
         unsigned.check_signatures()
         unsigned.check_payees(network)
@@ -287,10 +287,10 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
         try:
             return validate_transfer(raw, network).proven()
         except ConditionUnmetError as error:
-            unmet = str(error).removeprefix(f"{error.name}: ")
+            unmet = difference(error.expected, error.actual)
             raise SigningError(f"a coin that it spends asks for more: {unmet}") from None
         except ProtocolError as error:
-            raise SigningError(f"the transfer is not ready: {error}") from None
+            raise SigningError(f"the transfer is not ready: {error.in_words()}") from None
 
 
 def merge_files(files: Sequence[bytes], network: Network) -> Unsigned:

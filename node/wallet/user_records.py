@@ -22,8 +22,19 @@ _KNOWN: Final[Mapping[str, Sequence[str]]] = {
 }
 """What shows that the wallet knows something of a kind."""
 
+UNCONFIRM: Final = (
+    "UPDATE OR REPLACE labels SET kind = 'unconfirmed ' || kind WHERE kind IN ('payee', 'contract')"
+)
+"""What a backup's payees and labels of contracts become: whoever had the backup in hand can have
+written them, for what seals them follows from the view key, which stands in it in clear."""
+
 _text = msgspec.msgpack.Decoder(str)
 _condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+
+
+def unconfirmed(kind: str) -> str:
+    """Return of what kind a label is that came out of a backup, where it names whom to pay."""
+    return f"unconfirmed {kind}"
 
 
 class UserRecords(Database):
@@ -35,6 +46,14 @@ class UserRecords(Database):
         if not rows:
             return ""
         return self.sealer.unseal(rows[0][0], key, _text)
+
+    def contract_label(self, lock: bytes) -> tuple[str, bool]:
+        """Return the label of a contract, and whether the user gave it: one out of a backup, whose
+        contract may be anybody's, is not confirmed."""
+        if label := self.label("contract", lock):
+            return label, True
+        label = self.label(unconfirmed("contract"), lock)
+        return label, not label
 
     def labelled(self, text: str) -> list[bytes]:
         """Return the ids of coins and transfers whose labels have a text in them, in whatever
@@ -59,11 +78,13 @@ class UserRecords(Database):
 
     def set_label(self, kind: str, key: bytes, text: str) -> None:
         """Label a coin, transfer, address or contract; an empty text takes the label away."""
-        if not text:
-            self.run("DELETE FROM labels WHERE kind = ? AND key = ?", kind, key)
-            return
-        sealed = self.sealer.seal(text, key)
-        self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", kind, key, sealed)
+        with self.transaction():
+            self.run(
+                "DELETE FROM labels WHERE kind IN (?, ?) AND key = ?", kind, unconfirmed(kind), key
+            )
+            if text:
+                sealed = self.sealer.seal(text, key)
+                self.run("INSERT INTO labels VALUES (?, ?, ?)", kind, key, sealed)
 
     def request(self, request_id: str) -> tuple[bytes, bytes] | None:
         """Return what was asked under an id, as a digest, and the txid that came of it."""

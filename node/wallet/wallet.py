@@ -54,6 +54,7 @@ from unchained.node.wallet.records import (
     WatchedContract,
 )
 from unchained.node.wallet.scanner import Scanner, ScanStep
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet_store import WalletStore
@@ -110,6 +111,7 @@ class Wallet:
             raise
 
     @classmethod
+    @told_as_damage()
     def open(
         cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
     ) -> Wallet:
@@ -417,8 +419,7 @@ class Wallet:
     # Contracts
 
     def _contracts(self) -> list[Contract]:
-        chain_id = self.network.chain_id
-        return [Contract(chain_id, row[1], row[2]) for row in self.store.contracts()]
+        return [Contract(self.network.chain_id, row[1], row[2]) for row in self.store.contracts()]
 
     def add_contract(
         self, contract: Contract, now_ms: int, *, label: str = "", preimage: bytes | None = None
@@ -440,13 +441,12 @@ class Wallet:
 
     def contracts(self) -> list[WatchedContract]:
         """Return the contracts that the wallet is party to, with their coins."""
-        chain_id = self.network.chain_id
         return [
             WatchedContract(
-                Contract(chain_id, condition, salt),
+                Contract(self.network.chain_id, condition, salt),
                 tuple(self.store.coins_at(lock)),
                 preimage or None,
-                self.store.label("contract", lock),
+                *self.store.contract_label(lock),
             )
             for lock, condition, salt, preimage in self.store.contracts()
         ]

@@ -24,12 +24,33 @@ WITH_BIP39_PASSPHRASE: Final = 2
 """Flag of a file whose mnemonic alone does not bring the wallet back."""
 
 
+KDF_MEMORY_KIB_MAX: Final = 1 << 20
+"""Memory that the file of a stranger may make a node take, four times the usual: 1 GiB."""
+
+KDF_WORK_KIB_MAX: Final = 3 * KDF_MEMORY_KIB_MAX
+"""Memory times passes, likewise four times the usual: some four seconds."""
+
+
 class KdfCost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a guess at a passphrase costs: Argon2id's memory in KiB, passes and lanes."""
 
-    memory_kib: Annotated[int, msgspec.Meta(ge=32, le=1 << 22)] = 256 * 1024
-    passes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
-    lanes: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+    memory_kib: int = 256 * 1024
+    passes: int = 3
+    lanes: int = 4
+
+    def __post_init__(self) -> None:
+        """Keep whoever reads a file and whoever makes one to the same bounds. Raises
+        ValueError."""
+        if not (
+            32 <= self.memory_kib <= KDF_MEMORY_KIB_MAX
+            and 1 <= self.passes <= KDF_WORK_KIB_MAX // self.memory_kib
+            and 1 <= self.lanes <= 16
+        ):
+            raise ValueError(
+                f"a passphrase is stretched with 32 to {KDF_MEMORY_KIB_MAX} KiB, {KDF_WORK_KIB_MAX}"
+                f" KiB times passes at most, and 1 to 16 lanes; not with {self.memory_kib} KiB, "
+                f"{self.passes} passes and {self.lanes} lanes"
+            )
 
 
 DEFAULT_COST: Final = KdfCost()

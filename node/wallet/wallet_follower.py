@@ -18,14 +18,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
-from unchained.node.base.counted import ChannelStatistics
 from unchained.node.base.fanout import Broadcast, Watch
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.runner import Runner
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
     NoSuchWalletError,
-    StoreUnavailableError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletClosedError,
     WalletError,
@@ -35,8 +34,9 @@ from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
 from unchained.node.wallet.open_wallet import OpenWallet
-from unchained.node.wallet.records import WalletEvent
+from unchained.node.wallet.records import WalletEvent, WalletsStatistics
 from unchained.node.wallet.scanner import ScanStep
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import DEFAULT_COST, KdfCost
 from unchained.storage.kv import Snapshot
@@ -46,9 +46,6 @@ Ts = TypeVarTuple("Ts")
 
 REBROADCAST_S: Final = 600.0
 """Seconds between attempts to send a transfer that the mempool does not have."""
-
-RETRY_S: Final = 30.0
-"""Seconds after which a wallet whose file could not be written is tried again."""
 
 EVENTS_AT_ONCE: Final = 256
 """Entries of a wallet's log that are read in one piece of work."""
@@ -68,22 +65,6 @@ class WalletChange(msgspec.Struct, frozen=True, gc=False):
     height: int
     rewound: int
     touched: tuple[bytes, ...]
-
-
-class WalletsStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is open. `behind` wallets have not read the chain to its
-    end; `reached` is the height that the last of them has come to, None while that is unknown."""
-
-    open: int
-    unlocked: int
-    behind: int
-    reached: int | None
-    anchors_read: int
-    coins_touched: int
-    sent: int
-    rebroadcast: int
-    refused: int
-    listeners: ChannelStatistics
 
 
 class WalletFollower:
@@ -110,7 +91,8 @@ class WalletFollower:
         self._cost = cost
         self._randomness = randomness
         self._open: dict[str, OpenWallet] = {}
-        self._closed: set[str] = set()
+        self._closed: dict[str, str] = {}
+        """Wallets of the directory that are closed, and why those are that nobody closed."""
         self._wake = trio.Event()
         self._stretching = trio.Lock()
         self._moving = trio.Lock()
@@ -134,8 +116,10 @@ class WalletFollower:
                 try:
                     await self.open(name)
                 except (WalletError, OSError) as error:
-                    self._closed.add(name)
-                    self._log.error("wallet.unusable", wallet=name, why=str(error))
+                    self._closed[name] = str(error)
+                    self._log.error(
+                        "wallet.unusable", wallet=name, why=str(error), exc_info=error.__cause__
+                    )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow, name="wallet.follow")
                 nursery.start_soon(self._watch_chain, name="wallet.chain")
@@ -159,7 +143,11 @@ class WalletFollower:
             if more:
                 continue
             for entry in list(self._open.values()):
-                await self._tend(entry)
+                try:
+                    with told_as_damage():
+                        await self._tend(entry)
+                except StoreDamagedError as error:
+                    self._give_up(entry, error)
             with trio.move_on_after(self._until_next()):
                 await self._wake.wait()
 
@@ -207,11 +195,7 @@ class WalletFollower:
             try:
                 step = await self._runner.run(self._take_in, entry, view, self._clock.now_ms())
             except WalletError as error:
-                entry.failure = str(error)
-                can_pass = isinstance(error, StoreUnavailableError)
-                entry.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
-                entry.read_to.set(entry.read_to.value)
-                self._log.error("wallet.not_followed", wallet=wallet.name, why=str(error))
+                self._give_up(entry, error)
                 return None
         entry.note_read(step.progress, next_event)
         entry.tell()
@@ -227,9 +211,20 @@ class WalletFollower:
             )
         return step
 
+    def _give_up(self, entry: OpenWallet, error: WalletError) -> None:
+        """Follow a wallet no more, and say why; what may pass is tried again."""
+        entry.give_up(error)
+        self._log.error(
+            "wallet.not_followed",
+            wallet=entry.wallet.name,
+            why=entry.failure,
+            exc_info=error.__cause__,
+        )
+
     def _take_in(self, entry: OpenWallet, view: Snapshot, now_ms: int) -> ScanStep:
-        step = entry.wallet.advance(view, self._link)
-        self._note(entry, now_ms)
+        with told_as_damage():
+            step = entry.wallet.advance(view, self._link)
+            self._note(entry, now_ms)
         return step
 
     def _note(self, entry: OpenWallet, now_ms: int) -> None:
@@ -347,8 +342,12 @@ class WalletFollower:
             )
         except FileNotFoundError:
             raise NoSuchWalletError(name) from None
+        except WalletError as error:
+            if name in self._closed:
+                self._closed[name] = str(error)
+            raise
         self._open[name] = OpenWallet(wallet)
-        self._closed.discard(name)
+        self._closed.pop(name, None)
         self.names.set(frozenset(self._open))
         self._wake.set()
 
@@ -361,7 +360,7 @@ class WalletFollower:
         async with entry.turn:
             if self._open.get(name) is entry:
                 del self._open[name]
-                self._closed.add(name)
+                self._closed[name] = ""
                 entry.wallet.close()
                 entry.news.set(entry.last_event)
                 entry.caught_up.set()

@@ -162,7 +162,7 @@ class WalletKeeper(WalletFollower):
                     if was_open:
                         await self._open_now(name)
                     raise
-                self._closed.discard(name)
+                self._closed.pop(name, None)
         self._log.info("wallet.deleted", wallet=name)
         return contents
 
@@ -173,7 +173,7 @@ class WalletKeeper(WalletFollower):
         async with self._moving:
             self._check_locked(name)
             new = await self._runner.run(free_path, self._directory, to)
-            was_open = name in self._open
+            was_open, why_closed = name in self._open, self._closed.get(name, "")
             if not was_open and name not in self._closed:
                 raise NoSuchWalletError(name)
             # whoever gives up waiting does not leave it half done
@@ -184,7 +184,7 @@ class WalletKeeper(WalletFollower):
                 except FileExistsError:
                     raise WalletExistsError(to) from None
                 else:
-                    self._closed.discard(name)
+                    self._closed.pop(name, None)
                     name, former = to, name
                     if self._rights is not None:
                         await self._runner.run(self._rights.rename_wallet, former, to)
@@ -192,7 +192,7 @@ class WalletKeeper(WalletFollower):
                     if was_open:
                         await self._open_now(name)
                     else:
-                        self._closed.add(name)
+                        self._closed[name] = why_closed
 
     def _remove(self, name: str) -> None:
         if self._rights is not None:

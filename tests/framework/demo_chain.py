@@ -55,13 +55,13 @@ class DemoChain:
         """Mine an anchor on the tip; return its id."""
         return self._submit(self._header(), grade=True)
 
-    def fork(self) -> tuple[str, str]:
-        """Mine two anchors on the tip; return the one that the chain follows, and the other."""
+    def fork(self, anchors: int = 2) -> tuple[str, str]:
+        """Mine some anchors on the tip; return the one that the chain follows, and another."""
         header = self._header()
-        for _ in range(2):
+        for _ in range(anchors):
             self._submit(header, grade=True)
         main, *others = self._client.call("chain.forks")
-        (other,) = (end["id"] for end in others if end["height"] == main["height"])
+        other = next(end["id"] for end in others if end["height"] == main["height"])
         self.forks.append((main["id"], other))
         return main["id"], other
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 
@@ -72,6 +73,12 @@ def test_a_claim_near_the_refund_warns(person: Person) -> None:
     person.mine(1)
     state = person.json("wallet", "contract", "info", made["lock"], "-w", "b")
     assert "this wallet can claim it with the preimage" in state["status"]
+    planned = person.json(
+        *("wallet", "htlc", "claim", made["lock"], "-w", "b", "--preimage", made["preimage"]),
+        "--dry-run",
+    )
+    assert planned["status"] == "planned"
+    assert Decimal(planned["to_wallet"]) + Decimal(planned["fee"]) == Decimal("0.5")
     claimed = person.run(
         "wallet", "htlc", "claim", made["lock"], "-w", "b", "--preimage", made["preimage"]
     )

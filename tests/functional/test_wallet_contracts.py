@@ -140,6 +140,42 @@ async def test_a_claim_that_was_driven_out_is_bid_again_by_itself(tmp_path: Path
         assert kept.state is OutgoingState.REPLACED
 
 
+async def test_a_claim_of_other_coins_replaces_nothing(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 3)
+        lock = made.contract.lock
+        await node.wallets.send("alice", [Payee(made.contract.to_text(), UNC // 2, b"")])
+        await node.mine(1)
+        one, other = [
+            coin.coin_id
+            for coin in await node.wallets.call("bob", lambda bob: bob.store.coins_at(lock))
+        ]
+        first = await node.wallets.claim("bob", lock, coins=[one])
+        await node.settle()
+        node.wallets.lock("bob")
+        calm = await node.wallets.plan_claim("bob", lock, coins=[other])
+        rival = await node.wallets.call(
+            "alice",
+            lambda a: a.finish(
+                a.spender.from_contract(
+                    made.contract,
+                    Fee(rate=20, allow_high=True),
+                    named=[one],
+                    rivals=_all_coins(a, lock),
+                )
+            ),
+        )
+        assert await node.chain.submit_transfer(rival)
+        await node.settle()
+        planned = await node.wallets.plan_claim("bob", lock, coins=[other])
+        assert (planned.replaces, planned.unsigned.fee) == (b"", calm.unsigned.fee)
+        assert "waits already" not in planned.warning
+        planned = await node.wallets.plan_claim("bob", lock, coins=[one])
+        assert planned.replaces == first.txid
+        assert planned.unsigned.fee > rival.sized.transfer.fee
+        assert "waits already" in planned.warning
+
+
 async def test_what_keeps_a_claim_from_being_bid_again_is_said_once(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         made = await swap(node, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -840,6 +840,38 @@ async def test_a_damaged_file_closes_its_wallet_and_no_other(tmp_path: Path) -> 
         assert b.failure == ""
         with pytest.raises(StoreDamagedError, match="labels and contracts are not"):
             await node.wallets.call("a", Wallet.history)
+
+
+async def test_values_changed_by_hand_close_their_wallet_and_no_other(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        for name in ("a", "b", "c"):
+            await wallet(node, name, 2)
+        await node.settle()
+        await node.wallets.unlock("a", "pass", 600)
+        (payee,) = [await node.wallets.call("b", Wallet.address)]
+        await node.wallets.send("a", [Payee(payee, UNC // 4, b"")])
+        await node.settle()
+        with closing(sqlite3.connect(tmp_path / "a.db")) as db, db:
+            db.execute("DELETE FROM waiting")
+            db.execute("UPDATE outgoing SET raw = x'00'")
+        await node.wallets.close("c")
+        with closing(sqlite3.connect(tmp_path / "c.db")) as db, db:
+            db.execute("UPDATE coins SET origin = 99")
+        with pytest.raises(StoreDamagedError):
+            await node.wallets.open("c")
+        await trio.sleep(REBROADCAST_S)
+        await node.mine(1, "b")
+        assert await balance(node, "b") > 3 * UNC
+        (a, b, c) = await node.wallets.wallets()
+        assert "NonCanonicalError" in a.failure
+        assert b.failure == ""
+        assert "coins.origin is 99" in c.failure
+        assert c.info is None
+    async with wallet_node(tmp_path).running() as node:
+        (a, b, c) = await node.wallets.wallets()
+        assert "the bytes of the transfer" in a.failure
+        assert (b.failure, b.info is None) == ("", False)
+        assert "coins.origin is 99" in c.failure
 
 
 async def test_a_wallet_whose_file_fails_stops_and_the_others_go_on(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def from_protocol(error: ProtocolError) -> ProtocolRuleError:
         for key, value in (("expected", error.expected), ("actual", error.actual))
         if value is not None
     }
-    return ProtocolRuleError(short(str(error)), error=error.name, **data)
+    return ProtocolRuleError(short(error.in_words()), error=error.name, **data)
 
 
 def from_wire(code: int, message: str, data: object) -> RpcError:

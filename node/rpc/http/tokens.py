@@ -70,16 +70,14 @@ class TooManyTokensError(Exception):
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What a transfer takes out of a wallet, in grains, and when it was signed, in ms since 1970.
-
-    `counted` is what it adds to what counts already: of a transfer and the one that it replaces
-    only one can be mined. Without a `txid` it stands for all of one hour, at the time of the last.
-    """
+    """What a transfer takes out of a wallet, in grains, and when it was signed, in ms since 1970;
+    `replaces` is the txid of the one whose place it takes. Without a `txid` it stands for all of
+    one hour, at the time of the last."""
 
     txid: str
     amount: int
-    counted: int
     time_ms: int
+    replaces: str = ""
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +145,7 @@ class TokenBook:
 
     def spent(self, token: Token) -> int:
         """Return the grains that a token has spent in the last 24 hours."""
-        return sum(entry.counted for entry in self._counting(token))
+        return _total(self._counting(token))
 
     def revoke(self, token_id: str) -> bool:
         """Forget a token; return whether there was one. Calls under way go on to their end, but
@@ -221,20 +219,17 @@ class TokenBook:
             if token is None:
                 raise SpendingLimitError(amount, 0, 0)
             kept = self._counting(token)
-            counting = {entry.txid: entry for entry in kept if entry.txid}
-            if txid.hex() in counting:
+            if any(entry.txid == txid.hex() for entry in kept):
                 # Signed twice it may be in other hands, whatever comes of the first.
                 self._signed_again.add((token_id, txid.hex()))
                 return False
             if not amount:
                 # What takes nothing out counts nothing: it is not kept.
                 return False
-            former = counting.get(replaced.hex())
-            more = amount if former is None else max(amount - former.amount, 0)
-            spent = sum(entry.counted for entry in kept)
-            if spent + more > token.daily_limit:
-                raise SpendingLimitError(more, spent, token.daily_limit)
-            entry = Spent(txid.hex(), amount, more, self._clock.now_ms())
+            entry = Spent(txid.hex(), amount, self._clock.now_ms(), replaced.hex())
+            spent, then = _total(kept), _total([*kept, entry])
+            if then > token.daily_limit:
+                raise SpendingLimitError(then - spent, spent, token.daily_limit)
             self._put(msgspec.structs.replace(token, spent=_bounded([*kept, entry])))
         return True
 
@@ -335,15 +330,29 @@ class _Allowance:
         self._book.release(self._id, txid)
 
 
+def _total(spent: Sequence[Spent]) -> int:
+    """Return the grains that entries, the oldest first, count for together. Of transfers that
+    replace one another only one can be mined, and the largest of those that still count does: what
+    has taken the place of one of yesterday's counts whole."""
+    places: dict[str, str] = {}
+    largest: dict[str, int] = {}
+    for entry in spent:
+        # what stands for an hour is known by its time
+        place = places.get(entry.replaces, entry.txid or str(entry.time_ms))
+        if entry.txid:
+            places[entry.txid] = place
+        largest[place] = max(largest.get(place, 0), entry.amount)
+    return sum(largest.values())
+
+
 def _bounded(spent: Sequence[Spent]) -> tuple[Spent, ...]:
     """Return entries, the oldest first, of which the older ones are joined by the hour: then they
-    count a little longer, and again where they are signed or replaced again, never less."""
+    count a little longer, and again where they are signed or replaced, never less."""
     older, last = spent[:-SPENT_EACH_MAX], spent[-SPENT_EACH_MAX:]
     joined = []
     for _, group in itertools.groupby(older, key=lambda entry: entry.time_ms // _HOUR_MS):
         entries = list(group)
-        counted = sum(entry.counted for entry in entries)
-        joined.append(Spent("", counted, counted, max(entry.time_ms for entry in entries)))
+        joined.append(Spent("", _total(entries), max(entry.time_ms for entry in entries)))
     return (*joined, *last)
 
 

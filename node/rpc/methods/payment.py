@@ -44,7 +44,7 @@ from unchained.node.wallet.orders import (
     SweepOrder,
 )
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import AccountRef, Payee
+from unchained.node.wallet.records import AccountRef, Outgoing, Payee
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_sender import FEE_TARGET
@@ -401,7 +401,7 @@ class PaymentRoom:
         )
         return await self._add(wallet, made.contract, label, made.preimage)
 
-    @_spends("wallet.htlc_claim", reads=("coins",))
+    @_spends("wallet.htlc_claim", reads=("dry_run", "coins"))
     @user_text(
         """Take what a hash-time-lock holds, by the preimage given or known.
 
@@ -418,16 +418,14 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
     ) -> Sent:
         known = None if preimage is None else bytes(preimage)
-        fee = await self._fee(fee_rate, None, allow_high_fee)
-        return Sent.of(
-            await self._wallets.claim(
-                wallet, bytes(lock), fee, preimage=known, coins=_bytes_of(coins)
-            )
-        )
+        fee, named = await self._fee(fee_rate, None, allow_high_fee), _bytes_of(coins)
+        act = self._wallets.plan_claim if dry_run else self._wallets.claim
+        return _sent(await act(wallet, bytes(lock), fee, preimage=known, coins=named))
 
-    @_spends("wallet.htlc_refund", reads=("coins",))
+    @_spends("wallet.htlc_refund", reads=("dry_run", "coins"))
     @user_text("Take back what a hash-time-lock holds, once its height is reached.")
     async def htlc_refund(
         self,
@@ -437,9 +435,11 @@ class PaymentRoom:
         fee_rate: FeeRate | None = None,
         coins: CoinIds | None = None,
         allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
     ) -> Sent:
-        fee = await self._fee(fee_rate, None, allow_high_fee)
-        return Sent.of(await self._wallets.refund(wallet, bytes(lock), fee, coins=_bytes_of(coins)))
+        fee, named = await self._fee(fee_rate, None, allow_high_fee), _bytes_of(coins)
+        act = self._wallets.plan_refund if dry_run else self._wallets.refund
+        return _sent(await act(wallet, bytes(lock), fee, coins=named))
 
     async def _prepare(self, wallet: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
         return await self._wallets.call(
@@ -472,6 +472,10 @@ class PaymentRoom:
             target=FEE_TARGET if target is None else target,
             allow_high=allow_high,
         )
+
+
+def _sent(made: Outgoing | Prepared) -> Sent:
+    return Sent.planned([made]) if isinstance(made, Prepared) else Sent.of(made)
 
 
 def _bytes_of(coins: list[Hash] | None) -> tuple[bytes, ...] | None:

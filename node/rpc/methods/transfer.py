@@ -204,7 +204,7 @@ def _failed(error: ProtocolError | PolicyError, sized: SizedTransfer | None) -> 
         False,
         False,
         error.name,
-        short(str(error)),
+        short(error.in_words()),
         None if sized is None else Hash(sized.txid),
         None if sized is None else Amount(sized.transfer.fee),
         None if sized is None else sized.size,

@@ -122,9 +122,10 @@ class WalletProgress(msgspec.Struct, frozen=True):
 
 @user_text(
     """A wallet of the node. Of a closed one only the name is known; it has no coins below
-    `birth_height`; `failure` says why an open one is not followed. With `has_bip39_passphrase` the
-    mnemonic alone does not bring it back (missing where the file does not tell). `found_accounts`
-    are those of a restored wallet to which coins had come, besides the ones it was made with."""
+    `birth_height`; `failure` says why one is not followed, or could not be opened. With
+    `has_bip39_passphrase` the mnemonic alone does not bring it back (missing where the file
+    does not tell). `found_accounts` are those of a restored wallet to which coins had come,
+    besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str
@@ -264,8 +265,8 @@ class Abandoned(msgspec.Struct, frozen=True):
     """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
     transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
     id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
-    first. `warning` is what whoever sent it should know: that a hash-time-lock is claimed near its
-    refund."""
+    first, and `to_wallet`, which it alone has, is what comes back to the wallet. `warning` is what
+    whoever sent it should know: that a hash-time-lock is claimed near its refund."""
 )
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash | None
@@ -278,6 +279,7 @@ class Sent(msgspec.Struct, frozen=True):
     joined: list[Hash]
     joins: int
     warning: str | None
+    to_wallet: Amount | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -293,6 +295,7 @@ class Sent(msgspec.Struct, frozen=True):
             [Hash(txid) for txid in outgoing.joined],
             len(outgoing.joined),
             outgoing.warning or None,
+            None,
         )
 
     @classmethod
@@ -311,6 +314,10 @@ class Sent(msgspec.Struct, frozen=True):
             [],
             len(steps) - 1,
             last.warning or None,
+            Amount(
+                sum(output.value for output in last.unsigned.outputs)
+                - sum(payee.value for payee in last.payees)
+            ),
         )
 
 
@@ -413,7 +420,9 @@ class UnsignedTransfer(msgspec.Struct, frozen=True):
 @user_text(
     """A condition shared with others. `text` is what the other parties need, and whom to pay to
     fund it. m-of-n has `threshold` and `key_hashes`; a hash-time-lock `hash`, the key hashes
-    `claim` and `refund`, `refund_height` and, once it is known, the `preimage`."""
+    `claim` and `refund`, `refund_height` and, once it is known, the `preimage`. A label that is not
+    `confirmed` came out of a backup, which others may have altered: compare the terms, and give it
+    anew (wallet.label)."""
 )
 class ContractInfo(msgspec.Struct, frozen=True):
     kind: Literal["multisig", "hash-time-lock"]
@@ -430,6 +439,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
     refund: Hash | None
     refund_height: int | None
     preimage: Hash | None
+    confirmed: bool
 
     @classmethod
     def of(cls, watched: WatchedContract) -> ContractInfo:
@@ -453,6 +463,7 @@ class ContractInfo(msgspec.Struct, frozen=True):
             None if timed is None else Hash(timed.refund_key_hash),
             None if timed is None else timed.height,
             None if watched.preimage is None else Hash(watched.preimage),
+            watched.confirmed,
         )
 
 

@@ -6,12 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.framework.command_walk import all_commands
 from unchained.node.cli import main
 from unchained.node.cli.commands import LazyGroup
 from unchained.node.cli.wallet_help import WALLET_SECTIONS
@@ -114,17 +113,8 @@ def test_a_token_is_for_something_named(capsys: pytest.CaptureFixture[str]) -> N
     assert "spend (pay, with --daily-limit)" in said
 
 
-def _commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name in group.commands:
-        made = group.made(name)
-        if isinstance(made, LazyGroup):
-            yield from _commands(made, (*path, name))
-        else:
-            yield " ".join((*path, name)), made
-
-
 def test_help_says_what_each_parameter_is_and_names_no_type_of_python() -> None:
-    for name, command in _commands(main.command_line()):
+    for name, command in all_commands():
         context = command.make_context(name, [], resilient_parsing=True)
         shown = command.get_help(context)
         assert re.search(r"<|INTEGER|FLOAT|\bPATH\b|RANGE|x>=|\{[A-Z]", shown) is None, shown

@@ -86,7 +86,7 @@ def test_what_a_wallet_is() -> None:
 
 
 def contract_state(contract: Contract, preimage: bytes | None = None) -> Any:
-    info = plain(ContractInfo.of(WatchedContract(contract, (), preimage, "the boat")))
+    info = plain(ContractInfo.of(WatchedContract(contract, (), preimage, "the boat", True)))
     names = ("confirmed", "frozen", "immature", "leaving", "pending", "total")
     return {
         "contract": {name: value for name, value in info.items() if value is not None},
@@ -103,7 +103,12 @@ def test_what_a_contract_is() -> None:
     assert (shown["name"], shown["kind"]) == ("the boat", "m-of-n: 2 of 2 keys spend")
     assert shown["pay it to"] == shared.to_text()
     assert (shown["confirmed"], shown["pending"]) == ("0.00000000 UNC", "1.00000000 UNC")
-    assert "leaving" not in shown
+    assert {"leaving", "warning"}.isdisjoint(shown)
+    restored = contract_state(shared)
+    restored["contract"]["confirmed"] = False
+    shown = told(contract_facts(restored))
+    assert shown["name"] == "the boat"
+    assert f"wallet label contract {shown['lock'][:12]} TEXT" in shown["warning"]
     made = hash_time_lock(REG, a.address(), b.address(), 5_000)
     known = contract_state(made.contract) | {}
     known["contract"]["preimage"] = None
@@ -160,7 +165,8 @@ def test_what_is_asked_about_fits_80_columns(capsys: pytest.CaptureFixture[str])
         for payee in payees
         for alias, memo in ((None, ""), ("x" * 40, "rent"))
     ]
-    confirm.print_plan([{"payees": paid, "fee": "1.00000000", "joins": 3}], err=True)
+    step = {"payees": paid, "fee": "1.00000000", "joins": 3, "warning": None}
+    confirm.print_plan([step], err=True)
     shown = capsys.readouterr().err
     assert max(map(len, shown.splitlines())) <= 80
     for payee in payees:

@@ -173,6 +173,23 @@ def test_of_transfers_that_replace_one_another_the_largest_counts(kept: Book) ->
     assert kept.book.spent(kept.book.tokens()[0]) == 7 * UNC
 
 
+def test_what_replaces_a_transfer_of_yesterday_counts_whole(kept: Book) -> None:
+    spender = kept.spender()
+    kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    kept.clock.ms += SPENDING_DAY_MS - 1
+    kept.book.reserve(spender, txid(2), 7 * UNC, txid(1))
+    assert kept.book.spent(kept.book.tokens()[0]) == 7 * UNC
+    kept.clock.ms += 1
+    for book in (kept.book, kept.open()):
+        assert book.spent(book.tokens()[0]) == 7 * UNC
+        with pytest.raises(SpendingLimitError, match="has spent 7 UNC"):
+            book.reserve(spender, txid(3), 4 * UNC, b"")
+    kept.book.reserve(spender, txid(4), 8 * UNC, txid(2))
+    assert kept.book.spent(kept.book.tokens()[0]) == 8 * UNC
+    kept.clock.ms += SPENDING_DAY_MS
+    assert kept.book.spent(kept.book.tokens()[0]) == 0
+
+
 def test_two_that_spend_at_once_cannot_both_pass(kept: Book) -> None:
     spender = kept.spender()
     passed: list[int] = []

@@ -30,6 +30,7 @@ from unchained.node.wallet.errors import (
     WalletExistsError,
     WrongPassphraseError,
 )
+from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
@@ -82,9 +83,10 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     assert again.balance() == wallet.balance()
     assert again.history() == wallet.history()
     assert [entry.label for entry in again.history() if entry.label] == ["May"]
-    assert again.contracts() == wallet.contracts()
-    assert again.contracts()[0].preimage is not None
-    assert again.contracts()[0].label == "the swap"
+    (swap,) = again.contracts()
+    assert [msgspec.structs.replace(swap, confirmed=True)] == wallet.contracts()
+    assert swap.preimage is not None
+    assert (swap.label, swap.confirmed) == ("the swap", False)
     for table in ("labels", "invoices", "contracts", "outgoing", "frozen"):
         asked = f"SELECT count(*) FROM {table}"
         assert again.store.rows(asked) == wallet.store.rows(asked), table
@@ -240,6 +242,34 @@ def test_a_payee_of_a_backup_is_paid_by_name_once_he_is_confirmed(
     again.close()
 
 
+def test_the_label_of_a_contract_out_of_a_backup_names_no_output_until_it_is_given_anew(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    """Who alters a backup can put a contract of his own into it, under a name that is trusted."""
+    path, lock = tmp_path / "backup", wallet.contracts()[0].contract.lock
+    unsigned = wallet.spender.pay(
+        [Payee(wallet.contracts()[0].contract.to_text(), UNC // 8, b"")], Fee(1)
+    ).unsigned
+    write_backup(wallet, path)
+    wallet.close()
+    read_backup(path, REG).restore(tmp_path / "elsewhere", "again", REG)
+    with contextlib.closing(Wallet.open(tmp_path / "elsewhere", "again", REG)) as again:
+
+        def names() -> list[str]:
+            return [output.contract for output in again.summary(unsigned).outputs if output.terms]
+
+        assert names() == [""]
+        again.add_contract(again.contracts()[0].contract, 0)
+        assert names() == [""]
+        again.label("contract", lock, "the swap")
+        assert names() == ["the swap"]
+        (swap,) = again.contracts()
+        assert (swap.label, swap.confirmed) == ("the swap", True)
+        again.label("contract", lock, "")
+        (swap,) = again.contracts()
+        assert (swap.label, swap.confirmed) == ("", True)
+
+
 def test_sql_of_somebody_elses_is_neither_restored_nor_opened(
     wallet: Wallet, tmp_path: Path
 ) -> None:
@@ -286,7 +316,7 @@ def test_what_is_sealed_and_malformed_is_damage(wallet: Wallet) -> None:
 def test_text_in_a_column_of_bytes_is_damage(wallet: Wallet, tmp_path: Path) -> None:
     wallet.store.run("INSERT INTO contracts VALUES (?, 'text', 1, x'')", bytes(32))
     wallet.close()
-    with pytest.raises(StoreDamagedError, match="is damaged"):
+    with pytest.raises(StoreDamagedError, match=r"its column contracts\.secret"):
         Wallet.open(tmp_path / "wallets", "w", REG)
     # it is closed again: no journal is left open beside it
     assert sorted(os.listdir(tmp_path / "wallets")) == ["w.db", "w.wallet"]
@@ -329,7 +359,9 @@ def test_a_value_that_this_program_never_writes_is_not_restored(
 ) -> None:
     altered(wallet, tmp_path / "backup", sql)
     wallet.close()
-    with pytest.raises(BackupError, match=rf"\.db in the backup was altered: {why}"):
+    with pytest.raises(
+        BackupError, match=rf"in the backup the wallet's \.db file was altered: {why}"
+    ):
         read_backup(tmp_path / "backup", REG)
 
 

@@ -36,7 +36,13 @@ from unchained.node.wallet.keystore import (
     wallet_path,
 )
 from unchained.node.wallet.new_wallet import save_new
-from unchained.node.wallet.wallet_file import DEFAULT_COST, MAX_ACCOUNTS
+from unchained.node.wallet.wallet_file import (
+    DEFAULT_COST,
+    KDF_MEMORY_KIB_MAX,
+    KDF_WORK_KIB_MAX,
+    MAX_ACCOUNTS,
+    KdfCost,
+)
 from unchained.node.wallet.watch_export import WatchExport
 
 WORDS = "abandon " * 23 + "art"
@@ -262,3 +268,45 @@ def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
     loaded.with_passphrase(loaded.unlock("right"), "other", cost=CHEAP).save(link)
     assert link.is_symlink()
     assert Keystore.load(elsewhere / "w.wallet", REG).unlock("other").mnemonic() == WORDS
+
+
+class AnyCost(msgspec.Struct, array_like=True):
+    """A cost as a stranger may write it into a file."""
+
+    memory_kib: int
+    passes: int
+    lanes: int
+
+
+@pytest.mark.parametrize(
+    ("memory_kib", "passes", "lanes", "is_taken"),
+    [
+        (DEFAULT_COST.memory_kib, DEFAULT_COST.passes, DEFAULT_COST.lanes, True),
+        (CHEAP.memory_kib, CHEAP.passes, CHEAP.lanes, True),
+        (KDF_MEMORY_KIB_MAX, 3, 16, True),
+        (KDF_WORK_KIB_MAX // 64, 64, 1, True),
+        (KDF_MEMORY_KIB_MAX, 4, 1, False),
+        (KDF_MEMORY_KIB_MAX + 1, 1, 1, False),
+        (1 << 22, 64, 16, False),
+        (32, KDF_WORK_KIB_MAX, 1, False),
+        (0, 1, 1, False),
+        (32, 0, 1, False),
+        (32, 1, 0, False),
+        (32, 1, 17, False),
+        (-(1 << 20), -1, 1, False),
+    ],
+)
+def test_who_reads_and_who_writes_takes_the_same_cost(
+    memory_kib: int, passes: int, lanes: int, is_taken: bool
+) -> None:
+    made = keystore()
+    clear = msgspec.structs.replace(made.file.clear, cost=AnyCost(memory_kib, passes, lanes))
+    file = msgspec.structs.replace(made.file, clear=clear)
+    raw = msgspec.structs.replace(made, file=file).to_bytes()
+    if is_taken:
+        assert Keystore.from_bytes(raw, REG).file.clear.cost == KdfCost(memory_kib, passes, lanes)
+        return
+    with pytest.raises(KeystoreCorruptError, match=f"not with {memory_kib} KiB, {passes} passes"):
+        Keystore.from_bytes(raw, REG)
+    with pytest.raises(ValueError, match="a passphrase is stretched with"):
+        KdfCost(memory_kib, passes, lanes)

@@ -4,6 +4,13 @@ const CHUNK = 64;
 const CHUNKS_KEPT = 40;
 const KINDS = ["anchor", "fresh", "late", "stray", "candidate"];
 const POP_MS = 450;
+// The room below for the numbers of the heights; and what is left free at an edge, for the largest
+// dot. How far from its anchor a coin hangs at most, in lanes and in pixels.
+const FOOT = 20;
+const EDGE = 10;
+const REACH = 0.8;
+const REACH_MAX = 110;
+const LANE_MAX = 130;
 // Where frames come slower than this, nothing pops up for a while: what is new is drawn at once.
 const SLOW_MS = 50;
 const CALM_MS = 10000;
@@ -129,7 +136,7 @@ export function placeLanes(tree, first, last) {
 export class TreeView {
   #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
   #pops = false; #popping = false; #painted = 0; #calm = 0;
-  #chosen = null; #started = false; #column = 92; #wide = 0; #high = 0; #note; #said;
+  #chosen = null; #started = false; #column = 92; #lane = 0; #wide = 0; #high = 0; #note; #said;
 
   constructor(canvas, tree = new NodeTree()) {
     this.#canvas = canvas;
@@ -214,7 +221,16 @@ export class TreeView {
   }
 
   #x(height) { return this.#wide / 2 + (height - this.#middle) * this.#column; }
-  #y(lane) { return (this.#high - 20) / 2 + lane * Math.min(130, this.#high / 4); }
+  #y(lane) { return (this.#high - FOOT) / 2 + lane * this.#lane; }
+
+  // Puts the lanes as far apart as leaves room for the outermost in view and for its coins.
+  #spread(first, last) {
+    let outermost = 1;
+    for (let height = first; height <= last; height++) {
+      for (const anchor of this.#tree.row(height)) outermost = Math.max(outermost, Math.abs(anchor.lane || 0));
+    }
+    this.#lane = Math.min(LANE_MAX, ((this.#high - FOOT) / 2 - EDGE) / (outermost + REACH));
+  }
 
   #paint() {
     if (!this.#started || !this.#wide) return;
@@ -229,6 +245,7 @@ export class TreeView {
     this.#painted = now;
     this.#pops = !still.matches && now >= this.#calm;
     let busy = false;
+    this.#spread(first, last);
     const places = new Map();
     for (let height = first; height <= last; height++) {
       for (const anchor of this.#tree.row(height)) places.set(anchor.id, [this.#x(height), this.#y(anchor.lane || 0)]);
@@ -306,7 +323,7 @@ export class TreeView {
     const at = (share + (order + 0.5) / Math.max(4, anchor.coins.length)) / 2;
     // Its own id says on which side and how far out it hangs, so that it never moves again.
     const side = parseInt(coin.id.slice(-2), 16) & 1 ? 1 : -1;
-    const out = 15 + (parseInt(coin.id.slice(-5, -2), 16) / 4095) * Math.min(96, this.#high / 4);
+    const out = (0.2 + 0.8 * (parseInt(coin.id.slice(-5, -2), 16) / 4095)) * Math.min(REACH_MAX, REACH * this.#lane);
     const cx = x + 13 + at * (this.#column - 30);
     const cy = y + side * out;
     const age = now - coin.since;

@@ -1,0 +1,185 @@
+"""Every command that moves money shows a person whom it pays, how much and for what fee, and asks.
+
+Which commands these are is found: those whose code names a method that spends.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.framework.command_walk import all_commands
+from unchained.node.cli import main
+from unchained.node.cli.asker import Asker
+from unchained.node.rpc.core.registry import Registry, Scope
+from unchained.node.rpc.methods.rooms import ROOMS
+
+MOVES_NOTHING: Final = {
+    "wallet.abandon",
+    "wallet.lock",
+    "wallet.multisig_prepare",
+    "wallet.prepare",
+    "wallet.unlock",
+}
+"""Methods for who may spend by which nothing leaves the wallet, nor can."""
+
+MOVES: Final = {
+    *(found.name for found in Registry(*ROOMS).values() if found.scope is Scope.SPEND),
+    "transfer.submit",
+} - MOVES_NOTHING
+
+LOCK, TXID, AMOUNT, FEE = "ab" * 32, "cd" * 32, "1.25000000", "0.00001234"
+
+CASES: Final = {
+    "transfer submit": ("00",),
+    "wallet broadcast": ("FILE",),
+    "wallet bump-fee": (TXID, "--fee-rate", "3"),
+    "wallet consolidate": (),
+    "wallet htlc claim": (LOCK,),
+    "wallet htlc refund": (LOCK,),
+    "wallet send": (f"lock:{LOCK}", "1.25"),
+    "wallet sign": ("FILE", "-o", "OUT"),
+    "wallet sweep": (f"lock:{LOCK}",),
+}
+"""The commands that move money, and with what each is called here."""
+
+
+def test_the_commands_that_move_money_are_these_and_all_ask() -> None:
+    found = {}
+    for name, command in all_commands():
+        run = inspect.unwrap(command.callback)
+        # what asks a node is run by a function of the asker's
+        code = inspect.getsource(inspect.getclosurevars(run).nonlocals.get("function", run))
+        if MOVES & set(re.findall(r'"([a-z]+\.[a-z_]+)"', code)):
+            found[name] = {option for it in command.params for option in it.opts}
+    assert sorted(found) == sorted(CASES)
+    for name, options in found.items():
+        assert {"--yes", "-y"} <= options, name
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class FakeNode:
+    """Answers as a node whose wallet spends, and keeps what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.moved: list[str] = []
+
+    def call(self, method: str, params: Any = (), **_: object) -> Any:
+        if method in MOVES and "dry_run" not in params:
+            self.moved.append(method)
+        if method in ("wallet.sweep", "wallet.consolidate"):
+            return {"sent": [self._sent(method)], "refused": [], "left": "0.00000000"}
+        if method in ("wallet.merge", "wallet.describe", "wallet.sign"):
+            return self._unsigned()
+        if method == "transfer.decode":
+            return {"outputs": [{"amount": AMOUNT, "lock": LOCK}], "fee": FEE}
+        if method in ("transfer.submit", "node.version"):
+            return {}
+        return self._sent(method)
+
+    def _sent(self, method: str) -> dict[str, Any]:
+        payee = {"payee": f"lock:{LOCK}", "amount": AMOUNT, "memo": "", "alias": None}
+        to_self = method in ("wallet.consolidate", "wallet.htlc_claim", "wallet.htlc_refund")
+        return {
+            "txid": TXID,
+            "fee": FEE,
+            "size": 500,
+            "status": "waiting",
+            "replaces": None,
+            "payees": [] if to_self else [payee],
+            "joined": [],
+            "joins": 0,
+            "to_wallet": AMOUNT if to_self else "0.00000000",
+            "warning": "the refund is near",
+        }
+
+    def _unsigned(self) -> dict[str, Any]:
+        output = {
+            "amount": AMOUNT,
+            "lock": LOCK,
+            "own": False,
+            "payee": f"lock:{LOCK}",
+            "fingerprint": None,
+            "terms": None,
+            "memo": "",
+            "alias": None,
+            "returns": False,
+            "contract": None,
+        }
+        return {
+            "file": "00",
+            "spent": AMOUNT,
+            "fee": FEE,
+            "lock_height": 0,
+            "outputs": [output],
+            "can_sign": [],
+            "signed_by": [],
+            "missing": 0,
+        }
+
+
+def said(
+    words: str,
+    typed: str,
+    *more: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> tuple[int, list[str], str]:
+    """Run a command on a terminal where something is typed; return its exit code, what it did, and
+    what it said beside its answer."""
+    node = FakeNode()
+    monkeypatch.setattr(Asker, "_connected", lambda _: node)
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    (tmp_path / "FILE").write_bytes(b"\0")
+    files = {"FILE": str(tmp_path / "FILE"), "OUT": str(tmp_path / "OUT")}
+    arguments = [files.get(word, word) for word in CASES[words]]
+    code = main.run([*words.split(), *arguments, *more])
+    return code, node.moved, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", sorted(CASES))
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_a_person_is_shown_and_asked(
+    words: str,
+    answer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, moved, err = said(
+        words, f"{answer}\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    before, asks, after = err.partition(" it? [y/N]: ")
+    assert asks, err
+    assert all(shown in before for shown in (AMOUNT, FEE)), before
+    if "lock:" in "".join(CASES[words]) or "FILE" in CASES[words]:
+        assert f"lock:{LOCK}" in before
+    if "htlc" in words:
+        assert "to this wallet itself" in before
+        assert "warning: the refund is near" in before
+    assert (code, len(moved)) == ((0, 1) if answer == "y" else (1, 0))
+    assert ("not s" in after) == (answer == "n")
+
+
+@pytest.mark.parametrize("words", sorted(CASES))
+def test_with_yes_nobody_is_asked(
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, moved, err = said(
+        words, "", "--yes", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert (code, len(moved)) == (0, 1)
+    assert "[y/N]" not in err

@@ -1,0 +1,73 @@
+"""A passphrase comes from one place, or there is none: the same rule for every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.framework.command_walk import all_commands
+from unchained.node.cli import main
+from unchained.node.cli.asker import Asker
+from unchained.node.cli.passphrases import VARIABLE
+
+BOTH: Final = "expected a passphrase or --no-passphrase, got both"
+NAMES: Final = {"wallet change-passphrase": "--new-passphrase-file"}
+"""How a file of the passphrase that a wallet is to have is named where it is not the only one."""
+
+CASES: Final = {
+    "wallet change-passphrase": (),
+    "wallet create": ("--no-confirm",),
+    "wallet restore": ("--mnemonic-file", "WORDS"),
+    "wallet restore-backup": ("FILE",),
+}
+"""The commands with `--no-passphrase`, and with what each is called here."""
+
+
+def test_these_commands_can_do_without_a_passphrase() -> None:
+    found = [
+        name
+        for name, command in all_commands()
+        if any("--no-passphrase" in parameter.opts for parameter in command.params)
+    ]
+    assert sorted(found) == sorted(CASES)
+
+
+class FakeNode:
+    """Answers that all was done, and keeps the passphrases."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def call(self, method: str, params: Any, **_: object) -> Any:
+        if "passphrase" in params:
+            self.given.append(params.get("new_passphrase", params["passphrase"]))
+        return {
+            "open": True,
+            "watch_only": False,
+            "has_passphrase": False,
+            "mnemonic": "",
+            "failure": "",
+        }
+
+
+@pytest.mark.parametrize("words", sorted(CASES))
+def test_one_that_is_named_stands_against_none_and_one_of_the_environment_does_not(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "passphrase"
+    secret.touch(0o600)
+    secret.write_text("the passphrase\n")
+    (tmp_path / "WORDS").write_text(" ".join(["abandon"] * 23 + ["art"]))
+    node = FakeNode()
+    monkeypatch.setattr(Asker, "_connected", lambda _: node)
+    files = {"WORDS": str(tmp_path / "WORDS"), "FILE": str(tmp_path / "FILE")}
+    command = [*words.split(), *(files.get(word, word) for word in CASES[words]), "--json"]
+    option = NAMES.get(words, "--passphrase-file")
+    assert main.run([*command, "--no-passphrase", option, str(secret)]) == 1
+    assert BOTH in capsys.readouterr().err
+    assert node.given == []
+    monkeypatch.setenv(VARIABLE, str(secret))
+    assert main.run([*command, "--no-passphrase"]) == 0, capsys.readouterr().err
+    assert node.given == [""]
