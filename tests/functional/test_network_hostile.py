@@ -256,24 +256,23 @@ async def test_peers_that_fill_all_places_keep_nobody_out() -> None:
 
 async def test_a_flood_of_evictions_takes_one_line_of_the_log() -> None:
     places, more = 14, 10
-    shown_out = 0
+    shown_out = trio.Semaphore(0)
     with network() as net:
         victim = net.node("--no-mine", "--set", f"network.inbound={places}")
         victim.start()
 
         async def stay(seed: int, task_status: trio.TaskStatus[None]) -> None:
-            nonlocal shown_out
             async with bare_peer(seed) as peer:
                 await peer.transport.connect(victim.full_address)
                 task_status.started()
                 await peer.parted.wait()
-                shown_out += 1
+                shown_out.release()
 
         async with trio.open_nursery() as nursery:
             for seed in range(places + more):
                 await nursery.start(stay, seed)
-                while shown_out < seed - places:
-                    await trio.sleep(attacks.STEP_S)
+                if seed > places:
+                    await shown_out.acquire()
             nursery.cancel_scope.cancel()
         assert victim.process.stop() == 0
         assert victim.process.errors == []
