@@ -27,7 +27,7 @@ from unchained.node.cli.confirm import (
     shortened,
     wait_confirmed,
 )
-from unchained.node.cli.facts import SUM_COLUMNS, Facts, print_facts
+from unchained.node.cli.facts import SUM_COLUMNS, Facts, known, print_facts
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
@@ -148,15 +148,15 @@ def show_sent(
     """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays, and
     who `waits` is shown next how it stands."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
-    shown = {name: value for name, value in sent.items() if value is not None}
+    members = {name: value for name, value in known(sent).items() if name != "warning"}
 
     def human() -> None:
-        if warning := shown.pop("warning", None):
-            typer.echo(f"warning: {warning}", err=True)
+        if sent["warning"]:
+            typer.echo(f"warning: {sent['warning']}", err=True)
         if sys.stdout.isatty() and not told and sent["payees"]:
             print_plan([sent | {"joins": 0}])
         facts = partial(_sent_facts, waits=waits)
-        print_facts(shown | {"payees": payees}, facts)
+        print_facts(sent, facts, members | {"payees": payees})
 
     node.show(sent, human)
 
@@ -166,7 +166,7 @@ def _sent_facts(sent: Mapping[str, Any], *, waits: bool) -> Facts:
     yield "transfer", sent["txid"]
     if not waits:
         yield "status", _STATES.get(sent["status"], sent["status"])
-    if sent.get("replaces"):
+    if sent["replaces"]:
         yield "in place of", sent["replaces"]
     for joined in sent["joined"]:
         yield "coins joined by", joined
