@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
@@ -377,6 +378,11 @@ class Asker:
     def show_fields(self, result: Mapping[str, Any]) -> None:
         """Print a result whose members stand one below the other."""
         self.show(result, lambda: print_fields(result))
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether a table is for a person who has not said what it is to show."""
+        return sys.stdout.isatty() and self._columns is None and not self.json
 
     def show_rows(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], empty: str
