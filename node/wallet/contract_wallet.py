@@ -126,7 +126,17 @@ class _Status:
         self._own = own
 
     def text(self) -> str:
-        """Return the words."""
+        """Return the words; of a wallet that still reads the chain, how far they hold."""
+        progress = self._wallet.progress(self._view)
+        if progress.caught_up:
+            return self._words()
+        reached = max(progress.reached, 0)
+        return (
+            f"{self._words()}, as far as the wallet has read the chain: up to height {reached} of "
+            f"{progress.tip_height}"
+        )
+
+    def _words(self) -> str:
         coins, balance = self._watched.coins, self._balance
         if not coins:
             return "nothing has been paid to it yet"
