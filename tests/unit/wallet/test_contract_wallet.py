@@ -93,6 +93,10 @@ def test_a_multisig_receives_and_is_spent() -> None:
     spent, came = contract_history(scene.a.wallet, lock)
     # what is left stays under the contract: one transfer takes and brings
     assert (spent.height, spent.sent, spent.received) == (5, UNC, left)
+    anchors = [package.anchor for _, package in scene.chain.packages]
+    assert [spent.time_ms, came.time_ms] == [
+        anchors[entry.height - 1].header.time for entry in (spent, came) if entry.height
+    ]
     with pytest.raises(ContractError):
         contract_history(scene.a.wallet, bytes(32))
 
