@@ -92,7 +92,7 @@ def table(results: Sequence[Result]) -> Table:
             str(result["runs"]),
             f"{result['reference']}: {number['reference_median']}",
             number["ratio"],
-            str(result["goal"]),
+            "" if result["goal"] is None else str(result["goal"]),
             "" if result["met"] is None else met,
         )
     return shown
