@@ -112,6 +112,28 @@ def driven_out(store: WalletStore) -> list[tuple[Txid, Lock]]:
 class ContractSpender(Spender):
     """Makes transfers for one wallet, of its own coins and of those of its contracts."""
 
+    def check_party(self, contract: Contract, *, claims: bool) -> None:
+        """Check that a hash-time-lock can be claimed, or refunded, by a key of the wallet. Raises
+        `ContractError`."""
+        terms = contract.terms
+        if not isinstance(terms, HashTimeLockCondition):
+            done = "claimed" if claims else "refunded"
+            raise ContractError(f"only a hash-time-lock can be {done}")
+        own = {account.key_hash for account in self._accounts.values()}
+        claim, refund = (key in own for key in (terms.claim_key_hash, terms.refund_key_hash))
+        if claim if claims else refund:
+            return
+        if not (claim or refund):
+            raise ContractError("the wallet has none of the contract's keys: it can take nothing")
+        if claims:
+            raise ContractError(
+                "only the other side can claim it: this wallet can take it back from height "
+                f"{terms.height} on"
+            )
+        raise ContractError(
+            "only the other side can take it back: this wallet can claim it with the preimage"
+        )
+
     def from_contract(
         self,
         contract: Contract,

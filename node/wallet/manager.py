@@ -190,6 +190,7 @@ class WalletManager(WalletSender):
     ) -> Prepared:
         """Return what `claim` would send now. Raises what it does."""
         entry = await self._kept_up(name)
+        await self._on(entry, Wallet.check_signs)
         return await self._on(entry, await self._claiming(entry, lock, fee, preimage, coins))
 
     async def _claim(
@@ -283,6 +284,7 @@ class WalletManager(WalletSender):
     ) -> Prepared:
         """Return what `refund` would send now. Raises what it does."""
         chosen = fee or await self.fee()
+        await self.call(name, Wallet.check_signs)
         return await self.call(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
 
     async def add_contract(

@@ -189,9 +189,13 @@ class Wallet:
         """Drop every secret that spends."""
         self._secret = None
 
-    def _unlocked(self) -> SpendSecret:
+    def check_signs(self) -> None:
+        """Check that the wallet can be unlocked to sign. Raises `WatchOnlyError`."""
         if self.keystore.watch_only:
             raise WatchOnlyError
+
+    def _unlocked(self) -> SpendSecret:
+        self.check_signs()
         if self._secret is None:
             raise WalletLockedError
         return self._secret
@@ -356,7 +360,8 @@ class Wallet:
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
         found = self._recogniser.transfer(SizedTransfer.of(unsigned.transfer()), None, 0).found
-        own = {account.key_hash for account in self._accounts.values()}
+        accounts = () if self.keystore.watch_only else self._accounts.values()
+        own = {account.key_hash for account in accounts}
         names = PayeeBook(self.store, self.network).names()
         labels = {
             contract: self.store.label("contract", contract.lock) for contract in self._contracts()
@@ -474,16 +479,12 @@ class Wallet:
         `InsufficientFundsError`.
         """
         watched = self.contract(lock)
+        self.spender.check_party(watched.contract, claims=True)
         known = preimage if preimage is not None else watched.preimage
         if known is None:
             raise ContractError("the preimage of the contract's hash is not known")
         return self.spender.claim(
-            watched.contract,
-            fee,
-            known,
-            named=coins,
-            rivals=rivals,
-            urgent_rate=urgent_rate,
+            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
         )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
@@ -492,8 +493,7 @@ class Wallet:
         Raises `ContractError`, `InsufficientFundsError`.
         """
         watched = self.contract(lock)
-        if not isinstance(watched.contract.terms, HashTimeLockCondition):
-            raise ContractError("only a hash-time-lock can be refunded")
+        self.spender.check_party(watched.contract, claims=False)
         return self.spender.from_contract(watched.contract, fee, named=coins)
 
     def __repr__(self) -> str:
