@@ -68,8 +68,8 @@ def summarize(
     contracts: Mapping[Contract, str],
     names: Mapping[str, str],
 ) -> Summary:
-    """Return what signing means to the holder of the spend keys `own`, who has recognised `found` among
-    the outputs, knows `contracts` by their labels and calls payees by `names`. Raises
+    """Return what signing means to the holder of the spend keys `own`, who has recognised `found`
+    among the outputs, knows `contracts` by their labels and calls payees by `names`. Raises
     `SigningError` where an output does not pay whom the file names."""
     mine = {coin.index: coin for coin in found if coin.account != CONTRACT_ACCOUNT}
     named = {payee.index: payee for payee in unsigned.payees}
