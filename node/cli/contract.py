@@ -8,7 +8,7 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
-from unchained.node.cli.facts import contract_facts, print_facts, terms_facts
+from unchained.node.cli.facts import contract_facts, known, show_facts, terms_facts
 from unchained.node.cli.options import YesOption
 from unchained.node.cli.output_file import check_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
@@ -74,9 +74,7 @@ def contract_add(
 @user_text("Show where a contract is paid, what it has, and where it stands.")
 def contract_info(node: Asker, lock: LockArgument, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.contract_info", lock=lock, wallet=wallet)
-
-    contract = {name: value for name, value in found["contract"].items() if value is not None}
-    node.show(found, lambda: print_facts(found | {"contract": contract}, contract_facts))
+    show_facts(node, found, contract_facts, found | {"contract": known(found["contract"])})
 
 
 @asking(contract_app, "history", table=True)
@@ -225,5 +223,4 @@ def htlc_refund(
 
 
 def _show_contract(node: Asker, found: dict[str, Any]) -> None:
-    held = {name: value for name, value in found.items() if value is not None}
-    node.show(found, lambda: print_facts(held, terms_facts))
+    show_facts(node, found, terms_facts, known(found))

@@ -42,19 +42,32 @@ _PAUSES: Final = {"by hand": "`mine stop`"}
 
 
 def show_facts(
-    node: Asker, found: Mapping[str, Any], facts: Callable[[Mapping[str, Any]], Facts]
+    node: Asker,
+    found: Mapping[str, Any],
+    facts: Callable[[Mapping[str, Any]], Facts],
+    members: Mapping[str, Any] | None = None,
 ) -> None:
     """Show an answer: to a person its facts, to other programs its members."""
-    node.show(found, lambda: print_facts(found, facts))
+    node.show(found, lambda: print_facts(found, facts, members))
 
 
-def print_facts(found: Mapping[str, Any], facts: Callable[[Mapping[str, Any]], Facts]) -> None:
-    """Print the facts of an answer on a terminal, elsewhere its members."""
+def print_facts(
+    found: Mapping[str, Any],
+    facts: Callable[[Mapping[str, Any]], Facts],
+    members: Mapping[str, Any] | None = None,
+) -> None:
+    """Print the facts of an answer on a terminal, elsewhere its members; `members` where these are
+    not all. `facts` is given the answer whole: it finds each member that its method promises."""
     if not sys.stdout.isatty():
-        print_fields(found)
+        print_fields(found if members is None else members)
         return
     rows = [(name, harmless(value), _STYLES.get(name, "")) for name, value in facts(found)]
     typer.echo("\n".join(field_lines(rows, width())))
+
+
+def known(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of an answer that have a value."""
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def labelled(label: str, text: str, columns: int) -> list[str]:

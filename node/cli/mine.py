@@ -177,7 +177,8 @@ def _show(node: Asker, found: dict[str, Any]) -> None:
     def human() -> None:
         # What to expect is a page of its own: `mine advise`.
         left_out = ("workers", "advice")
-        print_facts({n: v for n, v in found.items() if n not in left_out}, miner_facts)
+        members = {n: v for n, v in found.items() if n not in left_out}
+        print_facts(found, miner_facts, members)
         if found["workers"]:
             columns = [
                 "worker",

@@ -26,7 +26,7 @@ from unchained.node.cli.confirm import (
     shortened,
     wait_confirmed,
 )
-from unchained.node.cli.facts import SUM_COLUMNS, Facts, print_facts
+from unchained.node.cli.facts import SUM_COLUMNS, Facts, known, print_facts
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
@@ -144,14 +144,14 @@ class SpendCommand:
 def show_sent(node: Asker, sent: dict[str, Any], *, told: bool = False) -> None:
     """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
-    shown = {name: value for name, value in sent.items() if value is not None}
+    members = {name: value for name, value in known(sent).items() if name != "warning"}
 
     def human() -> None:
-        if warning := shown.pop("warning", None):
-            typer.echo(f"warning: {warning}", err=True)
+        if sent["warning"]:
+            typer.echo(f"warning: {sent['warning']}", err=True)
         if sys.stdout.isatty() and not told and sent["payees"]:
             print_plan([sent | {"joins": 0}])
-        print_facts(shown | {"payees": payees}, _sent_facts)
+        print_facts(sent, _sent_facts, members | {"payees": payees})
 
     node.show(sent, human)
 
@@ -160,7 +160,7 @@ def _sent_facts(sent: Mapping[str, Any]) -> Facts:
     """Say what became of a transfer, whose payees are shown already."""
     yield "transfer", sent["txid"]
     yield "status", _STATES.get(sent["status"], sent["status"])
-    if sent.get("replaces"):
+    if sent["replaces"]:
         yield "in place of", sent["replaces"]
     for joined in sent["joined"]:
         yield "coins joined by", joined

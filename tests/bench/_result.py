@@ -13,10 +13,11 @@ def result(
     *,
     reference: str,
     reference_values: Sequence[float],
-    goal: float,
+    goal: float | None,
     at_least: bool,
 ) -> dict[str, object]:
-    """Return a result whose goal is a bound on the median: from below or from above."""
+    """Return a result whose goal, if it has one, is a bound on the median: from below or from
+    above."""
     median = statistics.median(values)
     base = statistics.median(reference_values)
     return {
@@ -30,5 +31,5 @@ def result(
         "reference_median": base,
         "ratio": median / base if base else None,
         "goal": goal,
-        "met": median >= goal if at_least else median <= goal,
+        "met": None if goal is None else median >= goal if at_least else median <= goal,
     }

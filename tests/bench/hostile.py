@@ -2,8 +2,10 @@
 what the node itself takes meanwhile, of memory and of a core.
 
 A node of `reg`, an attacker that begins again with a new identity whenever it is banned, and an
-honest peer in a process of its own that asks for headers and coins. The reference is the same
-without the attacker, in turn with it; the goal of each attack is twice that.
+honest peer in a process of its own, which was there before and asks for headers and coins. The
+reference is the same without the attacker, in turn with it; the goal of each attack is twice that.
+All of it shares one machine: where the node is kept from a core for long (`…_waited`), its peers
+wait for the machine. ``scripts/bench hostile:NAME`` measures one attack.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import trio
 
@@ -22,6 +27,7 @@ from tests.bench.network_idle import cpu_s
 from tests.framework import floods
 from tests.framework import siege as attacks
 from tests.framework.network import network
+from tests.framework.p2p_attacker import RefusedError
 from tests.framework.p2p_process import ROOT
 from tests.framework.siege import Siege
 from unchained.node.transport.contract import NotRunningError
@@ -41,6 +47,8 @@ TOLD_BY_THE_LOG = ("headers_without_bodies", "stale_fork", "claimed_chain")
 """Attacks that are over when the log, at its level `debug`, says that a chain is not followed."""
 
 Attack = Callable[[Siege], Awaitable[object]]
+Measure = Callable[[float], list[float]]
+"""Asks for so many seconds, and returns how long each answer took, in seconds."""
 
 
 async def hold_silent_sockets(siege: Siege) -> None:
@@ -76,32 +84,62 @@ ATTACKS: dict[str, Attack] = {
     "ids_of_no_use": floods.ids_of_no_use,
     "many_gossipers": floods.many_gossipers,
     "answers_not_taken": floods.answers_not_taken,
+    "crowd_takes_no_answers": floods.crowd_takes_no_answers,
+    "crowd_pings": floods.crowd_pings,
+    "crowd_reconnects": floods.crowd_reconnects,
+    "evictions": floods.evictions,
     "frames_of_one_byte": floods.frames_of_one_byte,
     "windows_filled": floods.windows_filled,
     "calls_without_end": floods.calls_without_end,
+    "handshakes_without_end": floods.handshakes_without_end,
 }
 
 
-def run() -> list[dict[str, object]]:
-    """Measure without an attacker and under an attack in turn, for each attack."""
-    with network() as net:
-        siege = Siege(net)
-        return [row for name, attack in ATTACKS.items() for row in _measure(siege, name, attack)]
+def run(*only: str) -> list[dict[str, object]]:
+    """Measure without an attacker and under an attack in turn, for each attack, or for some."""
+    names = only or tuple(ATTACKS)
+    with network() as net, honest(siege := Siege(net)) as measure:
+        return [row for name in names for row in _measure(siege, measure, name)]
 
 
-def _measure(siege: Siege, name: str, attack: Attack) -> list[dict[str, object]]:
+@contextmanager
+def honest(siege: Siege) -> Iterator[Measure]:
+    """Connect an honest peer, as one that was there before each attack."""
+    command = [sys.executable, "-m", "tests.framework.p2p_peer", siege.victim.full_address]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def measure(seconds: float) -> list[float]:
+            print(seconds, file=process.stdin, flush=True)
+            found: list[float] = json.loads(process.stdout.readline())
+            return found
+
+        measure(SECONDS)
+        yield measure
+        process.stdin.close()
+
+
+def _measure(siege: Siege, measure: Measure, name: str) -> list[dict[str, object]]:
     level = "debug" if name in TOLD_BY_THE_LOG else "info"
     siege.victim.call("node.log_level", level=level)
     normal, attacked = [], []
     for _ in range(RUNS):
-        normal.append(_seen(siege, None))
-        attacked.append(_seen(siege, attack))
+        normal.append(_seen(siege, measure, None))
+        attacked.append(_seen(siege, measure, ATTACKS[name]))
     rows = []
     for number, (kind, unit) in enumerate(
-        (("", "ms, p95 of requests"), ("_mb", "MB, peak"), ("_core", "% of a core"))
+        (
+            ("", "ms, p95 of requests"),
+            ("_mb", "MB, peak"),
+            ("_core", "% of a core"),
+            ("_waited", "% of the time that it was kept from a core"),
+        )
     ):
         base = statistics.median(seen[number] for seen in normal)
-        goals = (MOST * base, siege.normal_mb + MORE_MB_MAX, CORE_PERCENT_MAX)
+        goals = (MOST * base, siege.normal_mb + MORE_MB_MAX, CORE_PERCENT_MAX, None)
         rows.append(
             result(
                 f"hostile_{name}{kind}",
@@ -116,33 +154,38 @@ def _measure(siege: Siege, name: str, attack: Attack) -> list[dict[str, object]]
     return rows
 
 
-def _seen(siege: Siege, attack: Attack | None) -> tuple[float, float, float]:
+def _seen(siege: Siege, measure: Measure, attack: Attack | None) -> tuple[float, ...]:
     """Return the 95th percentile of an honest peer's requests, the most memory that the node had
-    meanwhile, and the share of a core that it took."""
+    meanwhile, the share of a core that it took, and that which others kept from it: where that is
+    much, the first says more of the machine than of the node."""
     siege.reset_peak()
     pid = siege.victim.process.pid
-    before, began = cpu_s(pid), time.perf_counter()
-    p95_ms = trio.run(_p95_ms, siege, attack)
-    percent = 100 * (cpu_s(pid) - before) / (time.perf_counter() - began)
-    return p95_ms, siege.peak_mb(), percent
+    before, waited, began = cpu_s(pid), waited_s(pid), time.perf_counter()
+    p95_ms = trio.run(_p95_ms, siege, measure, attack)
+    took = time.perf_counter() - began
+    core = 100 * (cpu_s(pid) - before) / took
+    return p95_ms, siege.peak_mb(), core, 100 * (waited_s(pid) - waited) / took
 
 
-async def _p95_ms(siege: Siege, attack: Attack | None) -> float:
-    command = [sys.executable, "-m", "tests.framework.p2p_peer"]
-    command += [siege.victim.full_address, str(SECONDS)]
+def waited_s(pid: int) -> float:
+    """Return for how long the first thread of a process, which runs the event loop, was ready and
+    had no core."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+async def _p95_ms(siege: Siege, measure: Measure, attack: Attack | None) -> float:
     async with trio.open_nursery() as nursery:
         if attack is not None:
             nursery.start_soon(_attack, siege, attack)
-        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+        took = sorted(await trio.to_thread.run_sync(measure, SECONDS))
         nursery.cancel_scope.cancel()
-    took = sorted(json.loads(done.stdout))
-    return 1e3 * float(took[math.ceil(0.95 * len(took)) - 1])
+    return 1e3 * took[math.ceil(0.95 * len(took)) - 1]
 
 
 async def _attack(siege: Siege, attack: Attack) -> None:
     while True:
         try:
             await attack(siege)
-        except* (StreamBrokenError, NotRunningError):
+        except* (StreamBrokenError, NotRunningError, RefusedError):
             # Cut off in the middle, by the node or by the end of the measurement.
             await trio.lowlevel.checkpoint()

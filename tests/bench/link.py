@@ -1,6 +1,9 @@
 """The CPU of an encrypted link, both sides together, over streams in memory: our TLS beside
 libp2p's Noise, in the same run and in turn.
 
+Rows with `openssl` are the same by OpenSSL's calls alone, without a socket, a check of whose
+certificate it is or anything else of ours: what no mend of ours can be faster than.
+
 A link of peers that have never met, and of such as know each other's certificate, from the first
 byte until both know which security and which multiplexer are spoken, as TLS says in its handshake
 and Noise by multistream; a megabyte sent at once, and in frames as the multiplexer writes them.
@@ -12,11 +15,13 @@ import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import trio
 from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE
+from OpenSSL import SSL
 
 from tests.bench._result import result
 from tests.framework.p2p_wire import MemoryWire, wires
@@ -27,7 +32,7 @@ from unchained.node.transport.libp2p.noise import NOISE_PROTOCOL, Noise
 from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.secured import Secured
 from unchained.node.transport.libp2p.streams import agree, propose
-from unchained.node.transport.libp2p.tls import TLS_PROTOCOL, Tls
+from unchained.node.transport.libp2p.tls import RECORD_BYTES_MAX, TLS_PROTOCOL, Tls
 from unchained.node.transport.libp2p.yamux import YAMUX_PROTOCOL
 
 ROUNDS = 9
@@ -101,6 +106,36 @@ def by_tls(*, strangers: bool = False) -> Connect:
     return connect
 
 
+class Bare:
+    """Both ends of a connection that is nobody's but OpenSSL's."""
+
+    def __init__(self, one: Tls, other: Tls) -> None:
+        self.here = SSL.Connection(one._opening, None)
+        self.there = SSL.Connection(other._accepting, None)
+        self.here.set_connect_state()
+        self.there.set_accept_state()
+        ends = (self.here, self.there)
+        # Either side is at its end only after the other's last step.
+        while sum(self._step(end) for end in ends) < len(ends):
+            for giver, taker in ((self.here, self.there), (self.there, self.here)):
+                with suppress(SSL.WantReadError):
+                    taker.bio_write(giver.bio_read(FRAME_BYTES))
+
+    def _step(self, end: SSL.Connection) -> bool:
+        try:
+            end.do_handshake()
+        except SSL.WantReadError:
+            return False
+        return True
+
+    def send(self, data: bytes) -> None:
+        """Send as much as a frame holds, and take it at the other end."""
+        self.here.sendall(data)
+        self.there.bio_write(self.here.bio_read(2 * FRAME_BYTES))
+        for _ in range(0, len(data), RECORD_BYTES_MAX):
+            self.there.recv(RECORD_BYTES_MAX)
+
+
 def run() -> list[dict[str, object]]:
     """Shake hands and send, by either protocol in turn."""
     return trio.run(_measure)
@@ -108,15 +143,18 @@ def run() -> list[dict[str, object]]:
 
 async def _measure() -> list[dict[str, object]]:
     noise, known, unknown = by_noise(), by_tls(), by_tls(strangers=True)
-    handshake, first, again = [], [], []
+    one, other = (Tls(side, SystemClock(), YAMUX_PROTOCOL) for side in (OURS, THEIRS))
+    handshake, first, again, bare = [], [], [], []
     for _ in range(ROUNDS):
         handshake.append(await _handshake_ms(noise))
         first.append(await _handshake_ms(unknown))
         await known()
         again.append(await _handshake_ms(known))
+        bare.append(_cpu_ms(lambda: Bare(one, other), HANDSHAKES))
     results = [
         _compared("link_handshake", first, handshake, HANDSHAKE_RATIO_GOAL),
         _compared("link_handshake_again", again, handshake, HANDSHAKE_RATIO_GOAL),
+        _compared("link_handshake_openssl", bare, handshake),
     ]
     for name, size in (("link_megabyte", 1 << 20), ("link_megabyte_frames", FRAME_BYTES)):
         ends = {True: await known(), False: await noise()}
@@ -125,20 +163,24 @@ async def _measure() -> list[dict[str, object]]:
             for is_tls, pair in ends.items():
                 sent[is_tls].append(await _megabyte_ms(pair, size))
         results.append(_compared(name, sent[True], sent[False], MEGABYTE_RATIO_GOAL))
+    frame, pair = bytes(FRAME_BYTES), Bare(one, other)
+    frames = (1 << 20) // FRAME_BYTES
+    alone = [frames * _cpu_ms(lambda: pair.send(frame), MEGABYTES * frames) for _ in range(ROUNDS)]
+    results.append(_compared("link_megabyte_frames_openssl", alone, sent[False]))
     return results
 
 
 def _compared(
-    name: str, values: list[float], reference: list[float], most: float
+    name: str, values: list[float], reference: list[float], most: float | None = None
 ) -> dict[str, object]:
-    """Return a result whose goal is a multiple of what Noise takes."""
+    """Return a result whose goal, if it has one, is a multiple of what Noise takes."""
     return result(
         name,
         "ms of CPU",
         values,
         reference="Noise",
         reference_values=reference,
-        goal=most * statistics.median(reference),
+        goal=None if most is None else most * statistics.median(reference),
         at_least=False,
     )
 
@@ -163,6 +205,14 @@ async def _handshake_ms(connect: Connect) -> float:
     for _ in range(HANDSHAKES):
         await connect()
     return (time.process_time() - begun) / HANDSHAKES * 1000
+
+
+def _cpu_ms(do: Callable[[], object], times: int) -> float:
+    gc.collect()
+    begun = time.process_time()
+    for _ in range(times):
+        do()
+    return (time.process_time() - begun) / times * 1000
 
 
 async def _megabyte_ms(pair: Pair, size: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Browser, Request
 
 from tests.browser.conftest import Shown
 from tests.framework.browser import watched
@@ -58,6 +60,42 @@ def test_what_is_being_looked_at_is_not_taken_away(shown: Shown, browser: Browse
         seen.until(f"document.querySelector('.ring-count').textContent == {count}")
         assert twin.evaluate("one => one.open") is True
         assert link.evaluate("one => one === document.activeElement") is True
+        seen.check()
+
+
+def test_nothing_is_rendered_but_what_is_news_and_can_be_seen(
+    shown: Shown, browser: Browser
+) -> None:
+    with watched(browser, shown.url) as seen:
+        asked: list[set[str]] = []
+
+        def note(request: Request) -> None:
+            query = parse_qs(urlsplit(request.url).query)
+            if request.resource_type == "fetch" and "parts" in query:
+                asked.append(set(query["parts"][0].split()))
+
+        seen.page.on("request", note)
+        seen.go("/")
+        seen.until("document.getElementById('live-state').textContent === 'Live'")
+        votes = shown.client.call("chain.tip")["votes"]
+        shown.demo.coin()
+        seen.until(f"document.querySelector('.ring-count').textContent == {votes + 1}")
+        assert asked == [{"epoch", "fork-choice", "tiles"}]
+        waiting = shown.client.call("mempool.info")["transfers"]
+        assert shown.demo.pay() is not None
+        tile = "document.querySelector('#tiles a[href=\"/mempool\"]').closest('.tile')"
+        seen.until(f"{tile}.querySelector('.figure').textContent.startsWith('{waiting + 1}')")
+        assert asked[1:] == [{"tiles", "fees"}]
+        # The twin as text is brought up to date when it is opened, and from then on.
+        rows = seen.page.locator("#tree-rows .vote")
+        coins = rows.count()
+        seen.page.locator("#tree-text summary").focus()
+        seen.page.keyboard.press("Enter")
+        seen.until(f"document.querySelectorAll('#tree-rows .vote').length === {coins + 1}")
+        assert asked[2:] == [{"tree-rows"}]
+        shown.demo.coin()
+        seen.until(f"document.querySelectorAll('#tree-rows .vote').length === {coins + 2}")
+        assert asked[3:] == [{"epoch", "fork-choice", "tiles", "tree-rows"}]
         seen.check()
 
 

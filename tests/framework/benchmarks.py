@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -47,10 +48,11 @@ def is_bench(path: Path) -> bool:
 
 
 def load(name: str) -> Callable[[], list[Result]]:
-    """Return the ``run`` of a benchmark."""
-    stem = name if (BENCH_DIR / f"{name}.py").exists() else f"bench_{name}"
-    run: Callable[[], list[Result]] = importlib.import_module(f"tests.bench.{stem}").run
-    return run
+    """Return the ``run`` of a benchmark; of one of its parts for ``NAME:PART``."""
+    whole, _, part = name.partition(":")
+    stem = whole if (BENCH_DIR / f"{whole}.py").exists() else f"bench_{whole}"
+    run: Callable[..., list[Result]] = importlib.import_module(f"tests.bench.{stem}").run
+    return partial(run, part) if part else run
 
 
 def run_all(
@@ -90,14 +92,14 @@ def table(results: Sequence[Result]) -> Table:
             str(result["runs"]),
             f"{result['reference']}: {number['reference_median']}",
             number["ratio"],
-            str(result["goal"]),
+            "" if result["goal"] is None else str(result["goal"]),
             "" if result["met"] is None else met,
         )
     return shown
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``[NAME…] [--json FILE]``; return the exit code: 1 if a benchmark raised."""
+    """Run ``[NAME[:PART]…] [--json FILE]``; return the exit code: 1 if a benchmark raised."""
     names = list(arguments)
     file: Path | None = None
     if "--json" in names:
@@ -109,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         del names[at : at + 2]
     one_thread_for_numpy()
     known = discover(BENCH_DIR)
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name.partition(":")[0] not in known]
     if unknown:
         print(f'bench: no "{unknown[0]}"; there are: {", ".join(known)}', file=sys.stderr)
         return 2

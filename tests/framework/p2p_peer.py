@@ -1,8 +1,8 @@
 """A peer without a chain: it answers what it is asked to, and gossips what it likes.
 
-Run as ``python -m tests.framework.p2p_peer ADDRESS SECONDS`` it is an honest one that asks a
-node of `reg` for headers and coins all the while, and prints how long each answer took, in
-seconds, as a JSON list.
+Run as ``python -m tests.framework.p2p_peer ADDRESS`` it is an honest one that stays connected to a
+node of `reg`: for each line of its input, a number of seconds, it asks for headers and coins all
+the while, and prints how long each answer took, in seconds, as a JSON list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.types import CoinId
-from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
+from unchained.node.transport.contract import (
+    Event,
+    PeerDisconnected,
+    PeerId,
+    ServeLimits,
+    TopicLimits,
+    Verdict,
+)
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
 from unchained.node.transport.libp2p.noise import NOISE_PROTOCOL
@@ -50,7 +57,10 @@ class BarePeer:
         self.work = bytes(32)
         self.asked: Counter[str] = Counter()
         self.answers: dict[str, Callable[[bytes], bytes]] = {}
+        self.parted = trio.Event()
+        """Set once a connection has ended."""
         self._now_ms = now_ms
+        transport.observe(self._note)
         for topic in limits.TOPICS:
             transport.subscribe(
                 name_of(self.genesis, topic.name), self._validate, TopicLimits(max_size=300_000)
@@ -61,6 +71,10 @@ class BarePeer:
                 self._answerer(exchange.name),
                 ServeLimits(1 << 20, 64, 64),
             )
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, PeerDisconnected):
+            self.parted.set()
 
     async def _validate(self, _peer: PeerId, _data: bytes) -> Verdict:
         return Verdict.IGNORE
@@ -148,11 +162,12 @@ async def measure(peer: BarePeer, victim: PeerId, seconds: float) -> list[float]
     return took
 
 
-async def _main(address: str, seconds: float) -> None:
+async def _main(address: str) -> None:
     async with bare_peer(60_000) as peer:
         victim = await peer.transport.connect(address)
-        print(json.dumps(await measure(peer, victim, seconds)))
+        while seconds := await trio.to_thread.run_sync(sys.stdin.readline):
+            print(json.dumps(await measure(peer, victim, float(seconds))), flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(_main, sys.argv[1], float(sys.argv[2]))
+    trio.run(_main, sys.argv[1])

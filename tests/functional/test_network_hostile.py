@@ -252,3 +252,29 @@ async def test_peers_that_fill_all_places_keep_nobody_out() -> None:
             await trio.to_thread.run_sync(until, lambda: victim.peers() == places, "one less again")
         assert victim.process.stop() == 0
         assert victim.process.errors == []
+
+
+async def test_a_flood_of_evictions_takes_one_line_of_the_log() -> None:
+    places, more = 14, 10
+    shown_out = trio.Semaphore(0)
+    with network() as net:
+        victim = net.node("--no-mine", "--set", f"network.inbound={places}")
+        victim.start()
+
+        async def stay(seed: int, task_status: trio.TaskStatus[None]) -> None:
+            async with bare_peer(seed) as peer:
+                await peer.transport.connect(victim.full_address)
+                task_status.started()
+                await peer.parted.wait()
+                shown_out.release()
+
+        async with trio.open_nursery() as nursery:
+            for seed in range(places + more):
+                await nursery.start(stay, seed)
+                if seed > places:
+                    await shown_out.acquire()
+            nursery.cancel_scope.cancel()
+        assert victim.process.stop() == 0
+        assert victim.process.errors == []
+    lines = [event for event in victim.process.events if event["event"] == "peer.evicted"]
+    assert len(lines) == 1

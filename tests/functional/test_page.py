@@ -100,6 +100,16 @@ def ageless(text: str) -> str:
     return re.sub(r">[^<]* ago</time>", "></time>", text)
 
 
+def live_parts(text: str) -> dict[str, str]:
+    """Return the HTML of each part that a page keeps up to date, but for ages, and for digits: free
+    bytes and the like change without any news."""
+    text = re.sub(r"\d[\d,]*", "0", re.sub(r"up for [^<]*", "", ageless(text)))
+    found = re.finditer(
+        r'(?ms)^( *)<(\w+)[^>\n]* id="([^"]+)" data-live=.*?(?:</\2>$|^\1</\2>$)', text
+    )
+    return {part[3]: part[0] for part in found}
+
+
 def test_every_page_can_be_read_and_every_link_leads_somewhere(seen: Seen) -> None:
     waiting, known = list(PAGES), set(PAGES)
     kinds = set()
@@ -146,6 +156,25 @@ def test_pages_say_what_the_methods_say(seen: Seen) -> None:
     for after in (".json", '"'):
         by_height = by_height.replace(f"/anchor/{height}{after}", f"/anchor/{won}{after}")
     assert ageless(by_height) == ageless(page)
+
+
+def test_a_part_asked_for_is_what_it_is_on_the_page_and_brings_no_other(seen: Seen) -> None:
+    for path in (*PAGES, f"/coin/{seen.demo.strays[0]}"):
+        _, whole, _ = fetch(seen.url + path)
+        for name, own in live_parts(whole).items():
+            _, answer, _ = fetch(f"{seen.url}{path}?parts={name}")
+            assert live_parts(answer)[name] == own, (path, name)
+    read = {
+        "epoch": {"tree", "forks", "fork_choice", "params"},
+        "fees": {"mempool", "waiting"},
+        "checks": {"status"},
+        "nothing": set(),
+    }
+    for name, facts in read.items():
+        _, answer, _ = fetch(f"{seen.url}/home.json?parts={name}")
+        assert json.loads(answer).keys() == {"chain"} | facts
+        _, answer, _ = fetch(f"{seen.url}/?parts={name}")
+        assert {"epoch", "tiles", "latest", "fees", "checks"} & set(Links(answer).ids) <= {name}
 
 
 def test_the_tree_shows_forks_votes_and_who_leads(seen: Seen) -> None:

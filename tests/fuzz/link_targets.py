@@ -187,6 +187,7 @@ def _carry_frames(raw: bytes) -> FrameFaultError | None:
                         await stream.read(64)
 
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(budget.work.run)
             nursery.start_soon(muxer.start)
             nursery.start_soon(read)
             await trio.sleep(HEARD_S)

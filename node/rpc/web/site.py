@@ -8,6 +8,7 @@
     /search?q=TEXT               leads to one of them
     /verify/ID, /receipt         forms: proofs checked by the node, under its budget
     any of these with .json      the same facts, raw
+    any of them with ?parts=ID…  no other parts of the page than these need be there
     /live                        the gapless log, as /events
     /login, /logout              a session by a read token
     /theme                       a form: light, dark, or as the browser asks
@@ -233,6 +234,7 @@ class Site:
             facts,
             path=path,
             page=name,
+            parts=views.Parts(query),
             session=services.session,
         )
 
@@ -262,6 +264,7 @@ class Site:
             "here": place_of(scope),
             "path": "/",
             "page": "",
+            "parts": views.Parts({}),
             **more,
         }
         body = await self._runner.run(self._renderer.render, template, values)

@@ -73,19 +73,42 @@ _NET_FACTS: Final = (
 )
 
 
-async def home(reads: PageReads, _argument: str, _query: Mapping[str, str]) -> Facts:
-    """The chain at a glance."""
-    facts = await _tree(reads, None)
-    facts["status"] = await reads.get("node.status")
-    facts["params"] = await reads.get("chain.params")
+class Parts:
+    """Which parts of a page are asked for, by the ids of their elements: all, unless it is said
+    (`parts=ID ID`), as a page does that shows what is news."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self._ids = frozenset(query["parts"].split()) if "parts" in query else None
+
+    def __contains__(self, part: str) -> bool:
+        return self._ids is None or part in self._ids
+
+    def has_any(self, *parts: str) -> bool:
+        """Return whether one of these is asked for."""
+        return any(part in self for part in parts)
+
+
+async def home(reads: PageReads, _argument: str, query: Mapping[str, str]) -> Facts:
+    """The chain at a glance, or what some parts of the page say of it."""
+    parts = Parts(query)
+    facts: Facts = {}
+    if parts.has_any("epoch", "fork-choice", "tree-rows", "latest"):
+        facts |= await _tree(reads, None)
     facts["chain"] = await reads.get("chain.tip")
-    facts["mempool"] = await reads.get("mempool.info")
-    facts["waiting"] = await _fees(reads)
-    facts["history"] = await _history(reads, facts["chain"]["height"], ANCHORS_SHOWN * 6)
-    facts["hash_rate"] = hash_rate(facts["history"])
-    facts["peers"] = await _peers(reads)
-    facts["latency_ms"] = _median_latency(facts["peers"] or ())
-    facts["mining"] = await _mining(reads)
+    if "epoch" in parts:
+        facts["params"] = await reads.get("chain.params")
+    if parts.has_any("tiles", "checks"):
+        facts["status"] = await reads.get("node.status")
+    if parts.has_any("tiles", "fees"):
+        facts["mempool"] = await reads.get("mempool.info")
+    if "fees" in parts:
+        facts["waiting"] = await _fees(reads)
+    if "tiles" in parts:
+        facts["history"] = await _history(reads, facts["chain"]["height"], ANCHORS_SHOWN * 6)
+        facts["hash_rate"] = hash_rate(facts["history"])
+        facts["peers"] = await _peers(reads)
+        facts["latency_ms"] = _median_latency(facts["peers"] or ())
+        facts["mining"] = await _mining(reads)
     return facts
 
 

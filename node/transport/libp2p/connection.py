@@ -26,6 +26,7 @@ from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.identify import (
     IDENTIFY_PROTOCOL,
     Identified,
+    echoes,
     read_message,
 )
 from unchained.node.transport.libp2p.pace import work_of
@@ -73,6 +74,7 @@ class Connection:
         self._served = 0
         self._refused = 0
         self._identifies = TokenBucket(IDENTIFIES_BURST, IDENTIFIES_PER_S, trio.current_time())
+        self.pings = echoes()
         self._gossip_in: MuxedStream | None = None
         self.budget = upgraded.guard.budget
         """What peers may make the node hold and do, all together."""

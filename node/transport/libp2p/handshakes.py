@@ -26,13 +26,15 @@ HANDSHAKES_PER_IP_MAX: Final = 8
 HANDSHAKES_MAX: Final = 128
 SILENT_S: Final = 2.0
 """Who has not sent its first byte after so long is the first to be shown out."""
-HANDSHAKES_PER_IP_BURST: Final = 16
+HANDSHAKES_PER_IP_BURST: Final = 8
 HANDSHAKES_PER_IP_PER_S: Final = 4.0
 """Handshakes of one address, this machine's own apart, that begin per second, after a burst; more
 of them wait."""
-HANDSHAKES_BURST: Final = 32
-HANDSHAKES_PER_S: Final = 40.0
-"""Handshakes that begin per second in all, after a burst: a tenth of a core."""
+HANDSHAKES_BURST: Final = 8
+HANDSHAKES_PER_S: Final = 20.0
+"""Handshakes that begin per second in all, after a burst: a twentieth of a core, and with all that
+is said and asked at the beginning of a link a third. A burst is one long turn of the event loop.
+"""
 
 
 class Handshake:

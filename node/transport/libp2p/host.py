@@ -308,6 +308,7 @@ class Libp2pTransport:
                 self._addresses = self._announce or tuple(announced(self._bound, self.id))
                 self._switchboard.begin(nursery)
                 nursery.start_soon(self._handshakes.run)
+                nursery.start_soon(self._budget.work.run)
                 # A call for each: one call for none, where a node only dials, raises.
                 serve = partial(trio.serve_listeners, self._inbound, handler_nursery=nursery)
                 for listener in listeners:
@@ -478,7 +479,7 @@ class Libp2pTransport:
             await introduce(stream, own_message(self._identity, served, self.addresses(), info))
             self._switchboard.informed(info)
         elif protocol == PING_PROTOCOL:
-            await echo_pings(stream)
+            await echo_pings(stream, connection.pings, connection.pace)
         else:
             await self._take_gossip(connection, stream)
 

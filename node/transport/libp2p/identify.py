@@ -23,6 +23,7 @@ from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_public, is_stand_in
 from unchained.node.transport.contract import PeerInfo
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p.pace import WORK_PER_PING, Pace
 from unchained.node.transport.libp2p.streams import (
     MuxedStream,
     StreamFaultError,
@@ -169,13 +170,18 @@ def _plain(text: str) -> str:
     return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in cut)
 
 
-async def echo_pings(stream: MuxedStream) -> None:
+def echoes() -> TokenBucket:
+    """Return how often the pings of one connection are sent back, all of its streams together."""
+    return TokenBucket(ECHOES_BURST, ECHOES_PER_S, trio.current_time())
+
+
+async def echo_pings(stream: MuxedStream, rate: TokenBucket, pace: Pace) -> None:
     """Send back every 32 bytes that come, at a bounded rate, until the stream ends or idles."""
-    pace = TokenBucket(ECHOES_BURST, ECHOES_PER_S, trio.current_time())
     while True:
         with trio.move_on_after(PING_IDLE_S) as waiting:
             data = await stream.read(PING_BYTES)
         if waiting.cancelled_caught:
             return
-        await trio.sleep(pace.spend(trio.current_time()))
+        await trio.sleep(rate.spend(trio.current_time()))
+        await pace.spend(WORK_PER_PING)
         await stream.write(data)

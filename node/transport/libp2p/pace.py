@@ -3,14 +3,17 @@
 A peer that sends faster finds windows closed, so that a flood delays only itself. What counts is
 the work that something makes: a thousand empty messages, or frames, cost more than a large one.
 
-No connection gets more than `PEER_WORK_PER_S`. Of those that others opened each has a share that
-nobody takes from it, enough to follow the chain; what they want beyond it they draw from one pool,
-so that many who flood cost no more than a few.
+No connection gets more than `PEER_WORK_PER_S`, and those that others opened no more than
+`INBOUND_WORK_PER_S` together. Where they want more than that they wait in a line, and of them who
+has had least goes first (start-time fair queuing: Goyal, Vin, Cheng 1996). So many who flood cost
+no more than a few, and who was there before them, or asks for less than they get, does not wait.
 """
 
 from __future__ import annotations
 
 import math
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Final
 
 import trio
@@ -22,18 +25,16 @@ PEER_WORK_BURST: Final = 4 << 20
 """Units at once, 60 ms of work in all; a unit is that of one byte of gossip, some 15 ns."""
 PEER_WORK_PER_S: Final = 4 << 20
 """Units per second of one connection: 6 % of a core."""
-INBOUND_SHARE_BURST: Final = 1 << 20
-INBOUND_SHARE_AT_FIRST: Final = 256 << 10
-"""Units that a connection finds in its share: five requests. Were it full, who connects again and
-again would have its whole burst each time, and forty may come in a second.
-"""
-INBOUND_SHARE_PER_S: Final = 512 << 10
-"""Units per second that each inbound connection has for itself: 0.8 % of a core, some 12 requests
-a second. Forty of one peer are far below what all have together."""
-INBOUND_POOL_BURST: Final = 2 << 20
-INBOUND_POOL_PER_S: Final = 4 << 20
-"""Units per second that all inbound connections have together beyond their shares: 6 % of a
-core."""
+INBOUND_WORK_BURST: Final = 512 << 10
+INBOUND_WORK_PER_S: Final = 12 << 20
+"""Units per second that all inbound connections have together: 18 % of a core."""
+OWED_PER_S: Final = 256 << 10
+"""Units per second that each inbound connection is owed at least: some six requests."""
+OWED_MAX: Final = 2 << 20
+"""Units by which a connection that had less than it is owed may be behind: 24 requests, which it
+may make at once. Who connects is owed none yet."""
+AHEAD_MAX: Final = 4 << 20
+"""Units by which a connection that had more is at most held to be ahead."""
 WORK_PER_RPC: Final = 1024
 WORK_PER_ENTRY: Final = 512
 WORK_PER_ID: Final = 64
@@ -48,8 +49,13 @@ WORK_PER_PROPOSAL: Final = 8 << 10
 """Units of a protocol that is proposed on a stream, served or not: it is read and answered."""
 WORK_PER_IDENTIFY: Final = 16 << 10
 """Units of saying who we are: it takes a message of its own."""
+WORK_PER_PING: Final = 8 << 10
+"""Units of a ping that is sent back."""
+WORK_PER_REFUSAL: Final = 128 << 10
+"""Units of a request that finds no place. It makes less work, but whoever goes on asking all the
+same shall have less than those who take what they asked for."""
 WORK_AT_ONCE: Final = 64 << 10
-"""Units after which other tasks get a turn: 1 ms."""
+"""Units after which other tasks get a turn, and others in the line theirs: 1 ms."""
 
 
 def work_of(rpc: Rpc, size: int) -> int:
@@ -60,11 +66,25 @@ def work_of(rpc: Rpc, size: int) -> int:
 
 
 class WorkPool:
-    """What all inbound connections of a node may have it do beyond their shares."""
+    """What all inbound connections of a node may have it do. Run `run` beside it: it gives the
+    turns.
+
+    What each has had is kept on one scale, on which all begin where the line is. The line moves on
+    with those who wait, and by `OWED_PER_S` in any case; who is behind it does not wait."""
 
     def __init__(self) -> None:
         self._turns = trio.Lock()
-        self._bucket = TokenBucket(INBOUND_POOL_BURST, INBOUND_POOL_PER_S, -math.inf)
+        self._bucket = TokenBucket(INBOUND_WORK_BURST, INBOUND_WORK_PER_S, -math.inf)
+        self._at = 0.0
+        self._at_since = 0.0
+        self._line: list[tuple[float, int, trio.Event]] = []
+        """A heap of those who wait: what each has had, and who came first of equal ones."""
+        self._numbers = count()
+        self._arrived = trio.Event()
+
+    def line_at(self, now: float) -> float:
+        """Return what whoever goes next has had, in units."""
+        return self._at + (now - self._at_since) * OWED_PER_S
 
     async def turn(self) -> None:
         """Wait for a turn of the event loop that nobody else who waits here has as well.
@@ -75,12 +95,39 @@ class WorkPool:
         async with self._turns:
             pass
 
-    def spend(self, now: float, units: float, within_s: float) -> float | None:
-        """Take units; return the seconds until they are there, None if none were taken since that
-        would take `within_s` or longer."""
-        if self._bucket.delay(now, units) >= within_s:
-            return None
-        return self._bucket.spend(now, units)
+    def spend(self, now: float, units: int) -> None:
+        """Note units of work that are done."""
+        self._bucket.spend(now, units)
+
+    def has_room(self, now: float) -> bool:
+        """Return whether nobody has to wait."""
+        return not self._line and self._bucket.level(now) >= 0
+
+    async def wait(self, had: float) -> None:
+        """Wait until there is room for more work; whoever has had least goes first."""
+        place = (had, next(self._numbers), trio.Event())
+        heappush(self._line, place)
+        self._arrived.set()
+        try:
+            await place[-1].wait()
+        finally:
+            if not place[-1].is_set():
+                self._line.remove(place)
+                heapify(self._line)
+
+    async def run(self) -> None:
+        """Give turns until cancelled, one in a turn of the event loop: those who wait are ready for
+        more at about the same time, and all of it together would be one long turn."""
+        while True:
+            while not self._line:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            await trio.sleep(self._bucket.delay(trio.current_time(), 0))
+            if self._line:
+                had, _, called = heappop(self._line)
+                now = trio.current_time()
+                self._at, self._at_since = max(self.line_at(now), had), now
+                called.set()
 
 
 class Pace:
@@ -89,9 +136,7 @@ class Pace:
     def __init__(self, pool: WorkPool | None) -> None:
         self._pool = pool
         self._bucket = TokenBucket(PEER_WORK_BURST, PEER_WORK_PER_S, -math.inf)
-        now = trio.current_time()
-        self._share = TokenBucket(INBOUND_SHARE_BURST, INBOUND_SHARE_PER_S, now)
-        self._share.spend(now, INBOUND_SHARE_BURST - INBOUND_SHARE_AT_FIRST)
+        self._had = 0.0 if pool is None else pool.line_at(trio.current_time())
         self._untaken = 0
 
     async def spend(self, units: int) -> None:
@@ -99,27 +144,27 @@ class Pace:
         now = trio.current_time()
         wait_s = self._bucket.spend(now, units)
         if self._pool is not None:
-            wait_s = max(wait_s, self._spend_shared(self._pool, now, units))
+            self._pool.spend(now, units)
         self._untaken += units
         if wait_s > 0:
-            self._untaken = 0
             await trio.sleep(wait_s)
-        elif self._untaken >= WORK_AT_ONCE:
-            self._untaken = 0
+        elif self._untaken < WORK_AT_ONCE:
+            return
+        done, self._untaken = self._untaken, 0
+        if self._pool is None or not self._has_to_wait(self._pool, done):
             await trio.lowlevel.checkpoint()
+        else:
+            await self._pool.wait(self._had)
+
+    def _has_to_wait(self, pool: WorkPool, done: int) -> bool:
+        now = trio.current_time()
+        if pool.has_room(now):
+            return False  # What is done while there is room for all is nobody's loss.
+        line_at = pool.line_at(now)
+        self._had = min(max(self._had, line_at - OWED_MAX) + done, line_at + AHEAD_MAX)
+        return self._had > line_at
 
     async def turn(self) -> None:
         """Wait for a turn of the event loop for a piece of work."""
         if self._pool is not None:
             await self._pool.turn()
-
-    def _spend_shared(self, pool: WorkPool, now: float, units: int) -> float:
-        own = min(float(units), max(0.0, self._share.level(now)))
-        lacking = units - own
-        if lacking:
-            by_share_s = self._share.delay(now, units)
-            by_pool_s = pool.spend(now, lacking, by_share_s)
-            if by_pool_s is not None:
-                self._share.spend(now, own)
-                return by_pool_s
-        return self._share.spend(now, units)

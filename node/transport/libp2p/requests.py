@@ -24,6 +24,7 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
+from unchained.node.transport.libp2p.pace import WORK_PER_REFUSAL
 from unchained.node.transport.libp2p.streams import (
     CHUNK_BYTES,
     MuxedStream,
@@ -107,6 +108,8 @@ async def answer(
     place = None
     if not budget.upload.is_busy:
         place = switchboard.enter(connection.info.peer, protocol)
+        if place is None:
+            await connection.pace.spend(WORK_PER_REFUSAL)
     if place is None:
         with trio.move_on_after(REQUEST_READ_S):
             await _reply(stream, ResponseStatus.REFUSED, b"")

@@ -89,7 +89,7 @@ def contract_state(contract: Contract, preimage: bytes | None = None) -> Any:
     info = plain(ContractInfo.of(WatchedContract(contract, (), preimage, "the boat", True)))
     names = ("confirmed", "frozen", "immature", "leaving", "pending", "total")
     return {
-        "contract": {name: value for name, value in info.items() if value is not None},
+        "contract": info,
         "status": "holds nothing",
         "balance": dict.fromkeys(names, "0.00000000") | {"pending": "1.00000000"},
         "own_keys": ["ab" * 32],
@@ -110,9 +110,7 @@ def test_what_a_contract_is() -> None:
     assert shown["name"] == "the boat"
     assert f"wallet label contract {shown['lock'][:12]} TEXT" in shown["warning"]
     made = hash_time_lock(REG, a.address(), b.address(), 5_000)
-    known = contract_state(made.contract) | {}
-    known["contract"]["preimage"] = None
-    shown = told(contract_facts(known))
+    shown = told(contract_facts(contract_state(made.contract)))
     assert (shown["kind"], shown["from height"]) == ("hash-time-lock", "5,000")
 
 

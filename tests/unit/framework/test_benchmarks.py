@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tests.bench import hostile
 from tests.framework import benchmarks
 from tests.framework.benchmarks import KEYS, Result
 
@@ -94,3 +96,11 @@ def test_a_failed_benchmark_is_named(
     monkeypatch.setattr(benchmarks, "load", lambda _: broken)
     assert benchmarks.main([]) == 1
     assert capsys.readouterr().err.endswith("bench: failed: pool\n")
+
+
+def test_one_part_of_a_benchmark_may_be_named() -> None:
+    assert benchmarks.load("hostile") is hostile.run
+    part = benchmarks.load("hostile:evictions")
+    assert isinstance(part, partial)
+    assert (part.func, part.args) == (hostile.run, ("evictions",))
+    assert benchmarks.main(["nothing:evictions"]) == 2

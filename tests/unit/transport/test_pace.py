@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import trio
 
 from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.pace import (
-    INBOUND_POOL_BURST,
-    INBOUND_SHARE_AT_FIRST,
-    INBOUND_SHARE_BURST,
-    INBOUND_SHARE_PER_S,
+    INBOUND_WORK_BURST,
+    INBOUND_WORK_PER_S,
+    OWED_MAX,
+    OWED_PER_S,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_AT_ONCE,
@@ -45,30 +48,110 @@ async def test_the_excess_waits() -> None:
     assert trio.current_time() - began == 1
 
 
-async def test_nobody_waits_longer_for_the_pool_than_for_its_own_share() -> None:
+@asynccontextmanager
+async def a_pool() -> AsyncIterator[WorkPool]:
     pool = WorkPool()
-    greedy = [Pace(pool) for _ in range(50)]
     async with trio.open_nursery() as nursery:
-        for pace in greedy:
-            nursery.start_soon(pace.spend, INBOUND_SHARE_BURST + INBOUND_POOL_BURST // 4)
-        modest = Pace(pool)
-        await trio.sleep((INBOUND_SHARE_BURST - INBOUND_SHARE_AT_FIRST) / INBOUND_SHARE_PER_S)
-        began = trio.current_time()
-        await modest.spend(INBOUND_SHARE_BURST)
-        assert trio.current_time() == began
-        await modest.spend(INBOUND_SHARE_PER_S)
-        assert trio.current_time() - began <= 1
+        nursery.start_soon(pool.run)
+        yield pool
         nursery.cancel_scope.cancel()
 
 
-async def test_who_connects_again_and_again_has_no_burst_each_time() -> None:
-    pool = WorkPool()
-    await Pace(pool).spend(INBOUND_SHARE_AT_FIRST + INBOUND_POOL_BURST)
-    began = trio.current_time()
-    await Pace(pool).spend(INBOUND_SHARE_AT_FIRST)
-    assert trio.current_time() == began
-    await Pace(pool).spend(INBOUND_SHARE_BURST)
-    assert trio.current_time() > began
+async def flood(pace: Pace, done: list[int]) -> None:
+    """Do pieces of work of one size for ever, and count them."""
+    while True:
+        await pace.spend(WORK_AT_ONCE)
+        done[0] += 1
+
+
+async def test_many_have_no_more_done_together_than_a_few() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        counts = [[0] for _ in range(40)]
+        for done in counts:
+            nursery.start_soon(flood, Pace(pool), done)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    once = len(counts) * WORK_AT_ONCE
+    assert sum(done for (done,) in counts) * WORK_AT_ONCE <= (
+        INBOUND_WORK_BURST + 10 * INBOUND_WORK_PER_S + 2 * once
+    )
+    fewest, most = min(counts)[0], max(counts)[0]
+    assert most - fewest <= 1
+
+
+async def test_who_asks_for_less_than_its_part_does_not_wait() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        many = 15
+        for _ in range(many):
+            nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(5)
+        modest, waited = Pace(pool), 0.0
+        # A newcomer is owed nothing: its first piece may have to wait for all others'.
+        await modest.spend(WORK_AT_ONCE)
+        for _ in range(20):
+            await trio.sleep(1.1 * WORK_AT_ONCE * (many + 1) / INBOUND_WORK_PER_S)
+            began = trio.current_time()
+            await modest.spend(WORK_AT_ONCE)
+            waited = max(waited, trio.current_time() - began)
+        assert waited == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_there_before_a_flood_may_do_what_it_is_owed_at_once() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        old = Pace(pool)
+        await trio.sleep(OWED_MAX / OWED_PER_S)
+        for _ in range(40):
+            nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        for _ in range(OWED_MAX // WORK_AT_ONCE):
+            await old.spend(WORK_AT_ONCE)
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_connects_again_and_again_is_owed_nothing_each_time() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(5)
+        for _ in range(3):
+            again, began = Pace(pool), trio.current_time()
+            for _ in range(4):
+                await again.spend(WORK_AT_ONCE)
+            assert trio.current_time() > began
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_done_while_there_is_room_is_nobodys_loss() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        busy = Pace(pool)
+        for _ in range(100):
+            await busy.spend(WORK_AT_ONCE)
+            await trio.sleep(1.1 * WORK_AT_ONCE / PEER_WORK_PER_S)
+        await trio.sleep(OWED_MAX / OWED_PER_S)
+        nursery.start_soon(flood, Pace(pool), [0])
+        for _ in range(3):
+            nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        for _ in range(OWED_MAX // WORK_AT_ONCE):
+            await busy.spend(WORK_AT_ONCE)
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_cancelled_in_the_line_leaves_it() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        pace, other = Pace(pool), Pace(pool)
+        pool.spend(trio.current_time(), INBOUND_WORK_BURST + INBOUND_WORK_PER_S)
+        with trio.move_on_after(0.5) as wait:
+            await pace.spend(WORK_AT_ONCE)
+        assert wait.cancelled_caught
+        nursery.start_soon(other.spend, WORK_AT_ONCE)
+        with trio.fail_after(2):
+            await pace.spend(WORK_AT_ONCE)
 
 
 async def test_who_was_held_back_works_in_a_turn_of_its_own() -> None:

@@ -21,12 +21,12 @@ from unchained.node.transport.libp2p.budget import (
     SharedBytes,
 )
 from unchained.node.transport.libp2p.pace import (
-    INBOUND_POOL_BURST,
-    INBOUND_POOL_PER_S,
-    INBOUND_SHARE_BURST,
-    INBOUND_SHARE_PER_S,
+    INBOUND_WORK_BURST,
+    INBOUND_WORK_PER_S,
+    OWED_PER_S,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
+    WORK_AT_ONCE,
     WORK_PER_FRAME,
     Pace,
 )
@@ -125,6 +125,8 @@ async def link(
 ) -> AsyncIterator[Link]:
     found = Link(budget or NodeBudget(), is_initiator=is_initiator)
     async with trio.open_nursery() as nursery:
+        if budget is None:
+            nursery.start_soon(found.guard.budget.work.run)
         nursery.start_soon(found.muxer.start)
         await trio.testing.wait_all_tasks_blocked()
         yield found
@@ -160,7 +162,7 @@ async def test_every_frame_is_charged(kind: int, flags: int, stream: int, length
 
 async def test_many_who_flood_cost_little_more_than_one() -> None:
     budget = NodeBudget()
-    peers, seconds = 4, 3
+    peers, seconds = 16, 3
     frames = 0
 
     async def flood() -> None:
@@ -173,16 +175,16 @@ async def test_many_who_flood_cost_little_more_than_one() -> None:
                 frames += 100
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.work.run)
         for _ in range(peers):
             nursery.start_soon(flood)
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()
-    shares = peers * (INBOUND_SHARE_BURST + seconds * INBOUND_SHARE_PER_S)
-    pool = INBOUND_POOL_BURST + seconds * INBOUND_POOL_PER_S
-    assert frames * WORK_PER_FRAME <= 1.05 * (shares + pool)
+    work = INBOUND_WORK_BURST + seconds * INBOUND_WORK_PER_S
+    assert frames * WORK_PER_FRAME <= 1.05 * (work + peers * WORK_AT_ONCE)
 
 
-async def test_who_is_content_with_the_share_does_not_wait_for_those_who_flood() -> None:
+async def test_who_is_content_with_what_it_is_owed_does_not_wait_for_those_who_flood() -> None:
     budget = NodeBudget()
 
     async def flood() -> None:
@@ -193,11 +195,12 @@ async def test_who_is_content_with_the_share_does_not_wait_for_those_who_flood()
                 await peer.taken_in()
 
     async with trio.open_nursery() as nursery, link(budget) as honest:
+        nursery.start_soon(budget.work.run)
         for _ in range(4):
             nursery.start_soon(flood)
         await trio.sleep(3)
         for _ in range(2):
-            for _ in range(INBOUND_SHARE_PER_S // WORK_PER_FRAME // 2):
+            for _ in range(OWED_PER_S // WORK_PER_FRAME // 2):
                 honest.frame(UPDATE, 0, 2, 0)
             assert await honest.taken_in() < 0.1
             await trio.sleep(1)
@@ -271,6 +274,7 @@ async def test_the_unread_bytes_of_all_are_bounded_and_free_when_read() -> None:
     budget = NodeBudget()
     many = 3 * UNREAD_POOL_BYTES // UNREAD_BYTES_OF_PEER_MAX
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.work.run)
         peers = []
         started = trio.Event()
 

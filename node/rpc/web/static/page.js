@@ -30,21 +30,27 @@ if (replay) {
 }
 if (parts.length) {
   const kinds = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
-  follow([...kinds], (seen) => replaceParts(seen), 700, 100);
+  follow([...kinds], (seen) => replace(parts.filter((part) => part.checkVisibility() && concerns(part, seen))), 700, 100);
+  // What cannot be seen is not kept up to date; what was closed is brought up to date as it opens.
+  for (const closed of new Set(parts.map((part) => part.closest("details")).filter((one) => one))) {
+    closed.addEventListener("toggle", () => replace(parts.filter((part) => closed.open && closed.contains(part))).catch(() => {}));
+  }
 }
 
-async function replaceParts(seen) {
-  const wanted = [...main.querySelectorAll("[data-live]")].filter((part) =>
-    part.dataset.live.split(" ").some((kind) => seen.has(kind)));
-  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+function concerns(part, seen) { return part.dataset.live.split(" ").some((kind) => seen.has(kind)); }
+
+// Asks for parts of the page anew, and for no others.
+async function replace(wanted) {
+  if (!wanted.length) return;
+  const address = new URL(location.href);
+  address.searchParams.set("parts", wanted.map((part) => part.id).join(" "));
+  const answer = await fetch(address, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of wanted) {
     const other = fresh.getElementById(part.id);
     if (!other || other.isEqualNode(part) || part.contains(document.activeElement)) continue;
-    const open = part.tagName === "DETAILS" && part.open;
     part.replaceChildren(...other.childNodes);
-    if (open) part.open = true;
   }
 }
 
