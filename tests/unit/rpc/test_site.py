@@ -424,6 +424,38 @@ async def test_peers_are_shown_without_their_addresses() -> None:
     assert "12D3Koo" in reply.text
 
 
+async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are() -> None:
+    def epoch(time: int, coins: int) -> dict[str, Any]:
+        return {"time": time, "n_total": coins, "work": "300"}
+
+    browser = Browser(
+        chain__tip={"height": 2, "work": "300", "supply": "1234.5", "pool": "0.25"},
+        chain__difficulty_history=[epoch(0, 0), epoch(60_000, 20)],
+        node__status={**STATUS, "checks": {"peers": "ok: 3 connected"}},
+        mempool__info={"transfers": 1_500, "bytes": 2048, "capacity": 4096},
+        net__peers=[{"peer": "p", "latency_ms": found} for found in (40.0, None, 12.0, 13.5)],
+        mine__status={
+            "coins_found": 12,
+            "hashes": 3_000,
+            "work": "300",
+            "status": "mining",
+            "hashrate": 50.0,
+        },
+    )
+    reply = await browser.ask("/?parts=tiles")
+    assert reply.status == 200, reply.text
+    said = " ".join(re.sub(r"<[^>]*>", " ", reply.text).split())
+    for text in (
+        "Hash rate 100 H/s all miners, by the last 2 epochs",
+        "Difficulty 300 hashes for a coin",
+        "Supply 1,234.50 UNC and 0.25 of fees in the pool",
+        "Mempool 1,500 waiting 2.0 KiB of 4.0 KiB",
+        "Peers 4 connected 3 connected, 13.5 ms away",
+        "Own mining 12 coins mining, 50 H/s; 10.0 expected, 120 % luck",
+    ):
+        assert text in said, (text, said)
+
+
 async def test_a_theme_is_chosen_without_script_and_kept() -> None:
     browser = Browser()
     page = (await browser.ask("/search?x=1")).text
