@@ -479,12 +479,13 @@ class Wallet:
         `InsufficientFundsError`.
         """
         watched = self.contract(lock)
-        self.spender.check_party(watched.contract, claims=True)
-        known = preimage if preimage is not None else watched.preimage
-        if known is None:
-            raise ContractError("the preimage of the contract's hash is not known")
         return self.spender.claim(
-            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
+            watched.contract,
+            fee,
+            preimage if preimage is not None else watched.preimage,
+            named=coins,
+            rivals=rivals,
+            urgent_rate=urgent_rate,
         )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
@@ -493,7 +494,8 @@ class Wallet:
         Raises `ContractError`, `InsufficientFundsError`.
         """
         watched = self.contract(lock)
-        self.spender.check_party(watched.contract, claims=False)
+        if not isinstance(watched.contract.terms, HashTimeLockCondition):
+            raise ContractError("only a hash-time-lock can be refunded")
         return self.spender.from_contract(watched.contract, fee, named=coins)
 
     def __repr__(self) -> str:

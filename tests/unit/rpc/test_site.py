@@ -490,3 +490,31 @@ async def test_a_theme_leads_to_no_other_site(back: str) -> None:
     body = urlencode({"theme": "dark", "back": back}).encode()
     reply = await Browser().ask("/theme", "POST", body=body, **FORM)
     assert (reply.status, reply.headers["location"]) == (303, "/")
+
+
+async def test_luck_is_what_the_hashes_were_worth_when_they_were_made() -> None:
+    mining: dict[str, Any] = {
+        "status": "mining",
+        "pauses": [],
+        "hashrate": 10.0,
+        "hashrate_1m": 10.0,
+        "hashrate_15m": 10.0,
+        "hashes": 608_000,
+        "coins_found": 888,
+        "anchors_found": 30,
+        "coins_rejected": 0,
+        "harvest": None,
+        "work": "370",
+        "expected_ms": 37_000,
+        "backend": "native-avx2",
+        "workers": [],
+        "advice": {"luck": {"expected": 856.3, "found": 888, "ratio": 1.037, "probability": 0.1}},
+    }
+    browser = Browser(mine__status=mining, chain__params=PARAMS)
+    shown = (await browser.ask("/mining")).text
+    assert "856.3 coins expected of 608 k hashes, 104% luck" in shown
+    mining["advice"]["luck"] = {"expected": 0.0, "found": 0, "ratio": None, "probability": 1.0}
+    shown = (await browser.ask("/mining")).text
+    assert "luck</dt><dd>0.0 coins expected of 608 k hashes</dd>" in shown
+    browser.methods.results["mine.status"] = mining | {"advice": None}
+    assert "<dt>luck</dt>" not in (await browser.ask("/mining")).text
