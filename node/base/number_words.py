@@ -1,4 +1,4 @@
-"""Bounds of numbers, as people are told them."""
+"""Bounds of numbers, and durations, as people are told them."""
 
 from __future__ import annotations
 
@@ -8,3 +8,16 @@ def between(low: float | None, high: float | None) -> str:
     if high is None:
         return "" if low is None else f"at least {low:.12g}"
     return f"at most {high:.12g}" if low is None else f"{low:.12g} to {high:.12g}"
+
+
+def duration(ms: int) -> str:
+    """Return a duration in its two largest units."""
+    if ms < 1000:
+        return f"{ms} ms"
+    seconds = ms // 1000
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 
+from unchained.node.base.number_words import duration
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.tables import (
@@ -17,7 +18,6 @@ from unchained.node.cli.tables import (
     GREEN,
     RED,
     YELLOW,
-    duration,
     field_lines,
     numbers_of,
     print_fields,

@@ -42,8 +42,11 @@ def grid(words: Sequence[str]) -> list[str]:
     ]
 
 
-def show_new(mnemonic: str, *, confirm: bool) -> None:
-    """Show a new wallet's words; on a terminal as a grid, and ask for two of them if `confirm`."""
+def show_new(wallet: str, mnemonic: str, *, confirm: bool) -> None:
+    """Show a new wallet's words; on a terminal as a grid, and ask for two of them if `confirm`.
+
+    Raises `CommandFailedError` for who does not say them: the wallet is made all the same.
+    """
     if not sys.stdout.isatty():
         typer.echo(mnemonic)
         typer.echo("write these words down: anyone who has them has the coins", err=True)
@@ -53,10 +56,19 @@ def show_new(mnemonic: str, *, confirm: bool) -> None:
     typer.echo("\n".join(grid(words)) + "\n")
     if not confirm or not sys.stdin.isatty():
         return
-    for number in sorted(SYSTEM.generator().sample(range(1, len(words) + 1), WORDS_ASKED)):
-        while typer.prompt(f"Word {number}").strip().lower() != words[number - 1]:
-            typer.echo(f"That is not word {number}: look again at what you wrote down.")
-    typer.echo("The words are written down. `wallet mnemonic` shows them again.")
+    again = f"`wallet mnemonic -w {wallet}` shows them again"
+    typer.echo(f"The wallet is made. Type {WORDS_ASKED} of the words, to see that you have them:")
+    try:
+        for number in sorted(SYSTEM.generator().sample(range(1, len(words) + 1), WORDS_ASKED)):
+            while typer.prompt(f"Word {number}").strip().lower() != words[number - 1]:
+                typer.echo(f"That is not word {number}: look again at what you wrote down.")
+    except typer.Abort:
+        typer.echo()
+        raise CommandFailedError(
+            f"interrupted: the wallet {wallet!r} is made all the same; write its words down "
+            f"({again})"
+        ) from None
+    typer.echo(f"The words are written down; {again}.")
 
 
 def read_mnemonic(file: Path | None) -> str:

@@ -190,7 +190,10 @@ def _anchors(view: View) -> Text:
         (f"{epochs.anchors_found:,}", "bold"),
         " found   ",
         (f"{harvest.earned / GRAINS:,.2f} UNC", "bold green"),
-        " earned" if view.node.payee is None else f" earned, in {_short_payee(view.node.payee)}",
+        # what was earned before a wallet `default` was made lies in another than what is to come
+        " earned"
+        if view.node.payee is None
+        else f" earned   new ones go to {_short_payee(view.node.payee)}",
     )
 
 

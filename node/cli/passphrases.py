@@ -18,6 +18,9 @@ from unchained.node.rpc.core.values import SECRET_CHARS_MAX
 VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
 """The environment variable that names a file with the passphrase."""
 
+PASSPHRASE_SHORT: Final = 8
+"""Characters below which a new passphrase is warned of."""
+
 PassphraseFileOption = Annotated[
     Path | None,
     typer.Option(
@@ -60,7 +63,14 @@ def new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str
     check_one_way(none, file, descriptor)
     if none:
         return ""
-    return read_passphrase(file, descriptor, what="New passphrase", new=True)
+    chosen = read_passphrase(file, descriptor, what="New passphrase", new=True)
+    if len(chosen) < PASSPHRASE_SHORT:
+        typer.echo(
+            f"warning: a passphrase of {len(chosen)} characters is soon guessed by whoever gets "
+            f"the wallet's file: {PASSPHRASE_SHORT} or more are better",
+            err=True,
+        )
+    return chosen
 
 
 def check_one_way(none: bool, file: Path | None, descriptor: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -141,8 +142,11 @@ class SpendCommand:
             node.call("wallet.lock", wallet=wallet)
 
 
-def show_sent(node: Asker, sent: dict[str, Any], *, told: bool = False) -> None:
-    """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays."""
+def show_sent(
+    node: Asker, sent: dict[str, Any], *, told: bool = False, waits: bool = False
+) -> None:
+    """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays, and
+    who `waits` is shown next how it stands."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     members = {name: value for name, value in known(sent).items() if name != "warning"}
 
@@ -151,15 +155,17 @@ def show_sent(node: Asker, sent: dict[str, Any], *, told: bool = False) -> None:
             typer.echo(f"warning: {sent['warning']}", err=True)
         if sys.stdout.isatty() and not told and sent["payees"]:
             print_plan([sent | {"joins": 0}])
-        print_facts(sent, _sent_facts, members | {"payees": payees})
+        facts = partial(_sent_facts, waits=waits)
+        print_facts(sent, facts, members | {"payees": payees})
 
     node.show(sent, human)
 
 
-def _sent_facts(sent: Mapping[str, Any]) -> Facts:
+def _sent_facts(sent: Mapping[str, Any], *, waits: bool) -> Facts:
     """Say what became of a transfer, whose payees are shown already."""
     yield "transfer", sent["txid"]
-    yield "status", _STATES.get(sent["status"], sent["status"])
+    if not waits:
+        yield "status", _STATES.get(sent["status"], sent["status"])
     if sent["replaces"]:
         yield "in place of", sent["replaces"]
     for joined in sent["joined"]:
@@ -285,7 +291,7 @@ def send(
         asked,
         dry_run=dry_run,
         yes=yes,
-        quiet=wait > 0 and node.json,
+        waits=wait > 0,
         request_id=request_id,
     )
     if sent is None or not wait:
@@ -303,11 +309,12 @@ def carry_out(
     *,
     dry_run: bool,
     yes: bool,
-    quiet: bool = False,
+    waits: bool = False,
     **more: object,
 ) -> dict[str, Any] | None:
     """Show what a method would send and ask a person, then send it; return what was sent, None for
-    a dry run. `more` goes with the sending alone. Raises `CommandFailedError`."""
+    a dry run. `more` goes with the sending alone; who `waits` says himself how it stands in the
+    end. Raises `CommandFailedError`."""
     if dry_run or is_asked(yes):
         found = spend.plan(method, asked)
         steps = found.get("sent", [found])
@@ -317,11 +324,12 @@ def carry_out(
         print_plan(steps, err=True)
         confirm_sending()
     sent: dict[str, Any] = spend.call(method, **asked, **more)
-    if not quiet:
-        if "sent" in sent:
-            _show_gathered(node, sent)
-        else:
-            show_sent(node, sent, told=is_asked(yes))
+    if waits and node.json:
+        return sent
+    if "sent" in sent:
+        _show_gathered(node, sent)
+    else:
+        show_sent(node, sent, told=is_asked(yes), waits=waits)
     return sent
 
 

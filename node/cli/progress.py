@@ -55,8 +55,8 @@ ShowVotes = Callable[[str, int], None]
 
 @contextmanager
 def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
-    """Give a function to report a transfer's confirmations to: a bar on a terminal, a line for each
-    change else."""
+    """Give a function to report a transfer's confirmations to: a bar on a terminal, which stays
+    and so says how it stands in the end, a line for each change else."""
     if not sys.stderr.isatty():
         last: tuple[str, int] | None = None
 
@@ -76,7 +76,6 @@ def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
         BarColumn(),
         TextColumn("{task.completed} of {task.total} confirmations"),
         console=Console(stderr=True),
-        transient=True,
     ) as bars:
         bar = bars.add_task("waiting", total=wanted)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.number_words import duration
 from unchained.node.base.terminal_text import harmless, json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
@@ -18,7 +19,6 @@ from unchained.node.cli.tables import (
     GREEN,
     RED,
     YELLOW,
-    duration,
     field_lines,
     moment,
     print_fields,

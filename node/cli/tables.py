@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import typer
 
+from unchained.node.base.number_words import duration
 from unchained.node.base.terminal_text import harmless
 
 ID_DIGITS: Final = 12
@@ -264,19 +265,6 @@ def moment(time_ms: int) -> str:
         return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
     except (OverflowError, OSError, ValueError):
         return f"{time_ms} ms"
-
-
-def duration(ms: int) -> str:
-    """Return a duration in its two largest units."""
-    if ms < 1000:
-        return f"{ms} ms"
-    seconds = ms // 1000
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
 
 
 def _flat(

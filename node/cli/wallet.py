@@ -88,7 +88,7 @@ def info(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 
 
 @asking(app, "create")
-@user_text("Make a wallet with a new mnemonic, which is shown this once.")
+@user_text("Make a wallet with a new mnemonic, and show its 24 words.")
 def create(
     node: Asker,
     wallet: WalletOption = DEFAULT_WALLET,
@@ -113,7 +113,7 @@ def create(
     )
     from unchained.node.cli.mnemonics import show_new
 
-    node.show(found, lambda: show_new(found["mnemonic"], confirm=not no_confirm))
+    node.show(found, lambda: show_new(wallet, found["mnemonic"], confirm=not no_confirm))
 
 
 @asking(app, "restore")

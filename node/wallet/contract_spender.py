@@ -139,6 +139,7 @@ class ContractSpender(Spender):
         if isinstance(terms, MultisigCondition):
             signatures = terms.threshold
         elif isinstance(terms, HashTimeLockCondition):
+            self._check_own_side(terms, claims=preimage is not None)
             if preimage is not None:
                 if hashlib.sha256(preimage).digest() != terms.hash:
                     raise ContractError("the preimage does not fit the contract's hash")
@@ -169,7 +170,7 @@ class ContractSpender(Spender):
         self,
         contract: Contract,
         fee: Fee,
-        preimage: bytes,
+        preimage: bytes | None,
         *,
         named: Sequence[bytes] | None = None,
         rivals: Rivals = NOBODY,
@@ -181,7 +182,13 @@ class ContractSpender(Spender):
         what replaces the transfers of `rivals`. Raises what `from_contract` does,
         and `HighFeeError` where that takes a fee that looks like a mistake.
         """
-        left = _anchors_left(contract, self.next_height)
+        terms = contract.terms
+        if not isinstance(terms, HashTimeLockCondition):
+            raise ContractError("only a hash-time-lock can be claimed")
+        self._check_own_side(terms, claims=True)
+        if preimage is None:
+            raise ContractError("the preimage of the contract's hash is not known")
+        left = max(terms.height - self.next_height, 0)
         is_near = left <= REFUND_NEAR_ANCHORS
         if is_near and fee.exact is None and fee.rate < urgent_rate:
             fee = msgspec.structs.replace(fee, rate=urgent_rate)
@@ -196,6 +203,20 @@ class ContractSpender(Spender):
             if prepared.unsigned.fee < least:
                 prepared = make(msgspec.structs.replace(fee, exact=least))
         return msgspec.structs.replace(prepared, warning=_warning(left, bool(bids.transfers)))
+
+    def _check_own_side(self, terms: HashTimeLockCondition, *, claims: bool) -> None:
+        """Check that a claim, or a refund, takes a key of this wallet. Raises `ContractError`."""
+        keys = {account.key_hash for account in self._accounts.values()}
+        if (terms.claim_key_hash if claims else terms.refund_key_hash) in keys:
+            return
+        can = "this wallet has no key of it"
+        if terms.refund_key_hash in keys:
+            can = f"this wallet can take it back from height {terms.height} on"
+        elif terms.claim_key_hash in keys:
+            can = "this wallet can claim it with the preimage"
+        raise ContractError(
+            f"only the other side can {'claim it' if claims else 'take it back'}; {can}"
+        )
 
     def _contract_coins(
         self,
@@ -239,15 +260,6 @@ def _only_named(coins: Sequence[WalletCoin], named: Sequence[bytes]) -> list[Wal
             raise NoSuchCoinError(f"the contract has no coin {coin_id.hex()} that can be spent")
         chosen.append(coin)
     return chosen
-
-
-def _anchors_left(contract: Contract, next_height: int) -> int:
-    """Return how many anchors may come before one that could include a refund, 0 if the next one
-    could. Raises `ContractError` for what nobody claims."""
-    terms = contract.terms
-    if not isinstance(terms, HashTimeLockCondition):
-        raise ContractError("only a hash-time-lock can be claimed")
-    return max(terms.height - next_height, 0)
 
 
 def _warning(left: int, is_contested: bool) -> str:

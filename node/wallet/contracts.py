@@ -125,8 +125,11 @@ def hash_time_lock(
     height: int,
     digest: bytes | None = None,
     randomness: Randomness = SYSTEM,
+    *,
+    next_height: int = 0,
 ) -> HashTimeLock:
-    """Make a hash-time-lock: `claim` takes it with the preimage, `refund` from `height` on.
+    """Make a hash-time-lock: `claim` takes it with the preimage, `refund` from `height` on, which
+    has to be above `next_height`, that of the anchor to come.
 
     Without a SHA-256 `digest` a preimage is drawn here. Raises `ContractError`.
     """
@@ -137,6 +140,11 @@ def hash_time_lock(
         raise ContractError("the hash of a hash-time-lock has 32 bytes")
     if not 0 < height <= U64_MAX:
         raise ContractError(f"{height} is no height to refund from")
+    if height <= next_height:
+        raise ContractError(
+            f"it could be refunded at once, before anybody can claim it: expected a height above "
+            f"{next_height}, that of the next anchor, got {height}"
+        )
     condition = HashTimeLockCondition(
         digest, key_of(network, claim), key_of(network, refund), height
     )

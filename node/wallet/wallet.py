@@ -474,13 +474,10 @@ class Wallet:
         `InsufficientFundsError`.
         """
         watched = self.contract(lock)
-        known = preimage if preimage is not None else watched.preimage
-        if known is None:
-            raise ContractError("the preimage of the contract's hash is not known")
         return self.spender.claim(
             watched.contract,
             fee,
-            known,
+            preimage if preimage is not None else watched.preimage,
             named=coins,
             rivals=rivals,
             urgent_rate=urgent_rate,

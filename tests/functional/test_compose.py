@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,6 +115,19 @@ class Testnet:
         url = f"http://127.0.0.1:{self.ports[name]}"
         return Client(Endpoint.at(url, token=token), timeout=10).call(method, params)
 
+    def page(self, name: str, path: str, *, token: bool = True) -> tuple[int, str]:
+        """Return status and text of a page of a node, asked for with the read token or without."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ports[name]}{path}")
+        if token:
+            text = docker("exec", self.container(name), "cat", "/data/rpc.token")
+            request.add_header("Authorization", f"Bearer {text}")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
     def mine(self, name: str, anchors: int) -> None:
         """Mine anchors at a node, each after a coin."""
         cookie = docker("exec", self.container(name), "cat", "/data/rpc.cookie")
@@ -188,6 +203,13 @@ def test_four_nodes_agree_fork_heal_and_survive(testnet: Testnet) -> None:
         )
     testnet.mine("node1", 2)
     testnet.agreed_at(2)
+
+    # The image holds the page too: for who has the read token, as it asks from another machine.
+    for path, text in (("/", "Epoch 3"), ("/static/page.js", "/tree.js"), ("/charts", "<svg")):
+        status, shown = testnet.page("node1", path)
+        assert (status, text in shown) == (200, True), (path, shown)
+    status, shown = testnet.page("node1", "/", token=False)
+    assert (status, "asks for the read token" in shown) == (401, True), shown
 
     # Cut in two, each side goes its own way.
     testnet.script("partition", "1,2", "node3,4")

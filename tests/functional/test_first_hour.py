@@ -66,7 +66,7 @@ def test_the_first_hour(home: NodeHome) -> None:
     with typed(home, start) as panel:
         panel.wait_text(r"page +http://127\.0\.0\.1:\d+")
         panel.wait_text(r"ask +\S*unchained-node status")
-        panel.wait_text(r"UNC earned, in wallet mining")
+        panel.wait_text(r"UNC earned   new ones go to wallet mining")
 
         shown = told(home, status)
         fits(shown)

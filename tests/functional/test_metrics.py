@@ -9,7 +9,8 @@ from pathlib import Path
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.framework.alert_recorder import names_in
-from tests.framework.processes import NodeHome
+from tests.framework.processes import NodeHome, clean_environment, node_program
+from tests.framework.terminal import on_terminal
 from unchained.node.observe.alerts import ALERTS
 from unchained.node.observe.dashboards import queries
 from unchained.node.observe.metric_table import METRICS
@@ -81,3 +82,19 @@ def test_a_running_node_is_seen_in_every_way(home: NodeHome) -> None:
     assert "anchor.connected" in story
     assert node.stop() == 0
     assert node.errors == []
+
+
+def test_the_tasks_are_shown_as_they_go_on(home: NodeHome) -> None:
+    node = home.start("--network", "reg")
+    node.wait_event("node.started")
+    env = clean_environment(home.path) | {"TERM": "xterm-256color"}
+    watch = [node_program(), "tasks", "--watch", "--data-dir", str(home.data_dir())]
+    with on_terminal(watch, env, rows=100) as terminal:
+        terminal.wait_text("chain.writer")
+        # The same again, a moment later, in the same place.
+        terminal.wait_text("chain.writer", len(terminal.text))
+        terminal.type("\x03")
+        assert terminal.wait() == 1
+        assert "interrupted" in terminal.text
+        assert terminal.restored
+    assert node.stop() == 0

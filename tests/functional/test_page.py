@@ -480,7 +480,10 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         wait_until(
             lambda: float(client.call("wallet.balance", {"wallet": "one"})["confirmed"]) >= 1
         )
-        form = {"csrf": csrf, "wallet": "one", "payee": PAYEE, "amount": "0.5", "memo": ""}
+        other = {"passphrase": "", "no_passphrase": True, "wallet": "other"}
+        client.call("wallet.create", other)
+        payee = client.call("wallet.paycode", {"wallet": "other"})["text"]
+        form = {"csrf": csrf, "wallet": "one", "payee": payee, "amount": "0.5", "memo": HOSTILE}
         for change, said in (
             ({"csrf": "0" * 64}, 403),
             ({"amount": "x"}, 400),
@@ -494,8 +497,10 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
             assert "<img src=x" not in page
         status, page, _ = send_form(url + place + "/confirm", form, cookie)
         assert status == 200, page
-        assert PAYEE in page
+        assert payee in page
         assert "0.5" in page
+        assert "memo: &lt;img src=x" in page
+        assert "<img src=x" not in page
         assert client.call("mempool.list") == []
         file = re.findall(r'name="file" value="([0-9a-f]+)"', page)[0]
         confirmed = {"csrf": csrf, "wallet": "one", "file": file}
@@ -511,9 +516,11 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])
         client.call("mine.generate", {"address": own})
         wait_until(lambda: HOSTILE in fetch_csv(url + place, cookie))
-        _, page, _ = fetch(url + place + "?wallet=one", Cookie=cookie)
-        assert "&lt;img src=x" in page
-        assert "<img src=x" not in page
+        # the label of who pays, and the memo for the payee
+        for wallet in ("one", "other"):
+            _, page, _ = fetch(f"{url}{place}?wallet={wallet}", Cookie=cookie)
+            assert page.count("&lt;img src=x") == 1
+            assert "<img src=x" not in page
         assert send_form(url + "/logout", {"csrf": csrf}, cookie)[0] == 303
         assert fetch(url + place, Cookie=cookie)[0] == 403
         said = json.dumps(node.events)

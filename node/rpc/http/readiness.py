@@ -9,7 +9,9 @@ from typing import Final, Protocol
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
+from unchained.node.base.number_words import duration
 from unchained.node.chain.service import ChainService
+from unchained.node.peers.manager import CLOCKS_NEEDED
 from unchained.node.rpc.http.criterion import Criterion, Readiness
 from unchained.node.sync.alone import YOURS_ALONE
 from unchained.storage.kv import StoreStatistics
@@ -142,10 +144,10 @@ class ReadinessCheck:
         now_ms = self._clock.now_ms()
         ahead_ms = self._chain.status.value.tip_time - now_ms
         if ahead_ms > network.future_limit_ms:
-            return f"the tip is {ahead_ms // 1000} s ahead of this machine's clock"
+            return f"the tip is {duration(ahead_ms)} ahead of this machine's clock"
         if now_ms < network.birth_ms:
             return "this machine's clock is before the network's birth"
-        return f"{OK}: the tip is {max(-ahead_ms, 0) / 1000:,.0f} s old"
+        return f"{OK}: the tip is {duration(max(-ahead_ms, 0))} old"
 
     def _disk(self) -> tuple[int | None, str]:
         try:
@@ -159,10 +161,12 @@ class ReadinessCheck:
 
 def _offset(offset_s: float | None) -> str:
     if offset_s is None:
-        return f"{OK}: no peer has told its time"
+        return f"{OK}: not judged, that takes the clocks of {CLOCKS_NEEDED} outbound peers"
     if offset_s <= CLOCK_OFFSET_S:
         return f"{OK}: within {offset_s:.1f} s of the peers'"
-    return f"this machine's clock and those of the peers are {offset_s:.0f} s apart"
+    return (
+        f"this machine's clock and those of the peers are {duration(round(offset_s * 1000))} apart"
+    )
 
 
 def _criterion(name: str, says: str, value: float | None, limit: float, unit: str) -> Criterion:

@@ -374,7 +374,8 @@ class PaymentRoom:
     @user_text(
         """Make a hash-time-lock and watch it; hand its text to the other party.
 
-        Without `hash` a preimage is drawn and kept. To fund it, pay its text.
+        Without `hash` a preimage is drawn and kept. To fund it, pay its text. `refund_height` has
+        to be above that of the next anchor: a refund that is open at once leaves no time to claim.
         """
     )
     async def htlc_create(
@@ -398,6 +399,7 @@ class PaymentRoom:
             refund,
             refund_height,
             None if hash is None else bytes(hash),
+            next_height=await self._wallets.call(wallet, lambda opened: opened.spender.next_height),
         )
         return await self._add(wallet, made.contract, label, made.preimage)
 

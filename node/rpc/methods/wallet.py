@@ -86,7 +86,7 @@ class WalletRoom:
     @user_text(
         """Make a wallet with a new mnemonic, and open it, locked.
 
-        The answer holds the mnemonic, this once: anyone who has it has the coins.
+        The answer holds the mnemonic: anyone who has it has the coins.
         """
     )
     async def create(

@@ -160,7 +160,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
         )
 
 
-@user_text("A wallet that was made. Write the mnemonic down: it is shown this once.")
+@user_text("A wallet that was made. Write the mnemonic down: whoever has it has the coins.")
 class Created(msgspec.Struct, frozen=True):
     wallet: str
     mnemonic: str

@@ -52,7 +52,6 @@ _PEER_FACTS: Final = (
     "security",
     "post_quantum",
     "version",
-    "agent",
     "height",
     "tip",
     "clock_offset_ms",

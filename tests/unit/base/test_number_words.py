@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from unchained.node.base.number_words import between
+from unchained.node.base.number_words import between, duration
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ from unchained.node.base.number_words import between
 )
 def test_bounds_are_told_in_words(low: float | None, high: float | None, said: str) -> None:
     assert between(low, high) == said
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [(999, "999 ms"), (65_000, "1 min 5 s"), (769_107_000, "8 d 21 h"), (3_600_000, "1 h 0 min")],
+)
+def test_a_duration_has_its_two_largest_units(ms: int, shown: str) -> None:
+    assert duration(ms) == shown

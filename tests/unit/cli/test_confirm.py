@@ -183,3 +183,26 @@ def test_with_yes_nobody_is_asked(
     )
     assert (code, len(moved)) == (0, 1)
     assert "[y/N]" not in err
+
+
+def test_who_waits_for_confirmations_is_left_with_how_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = iter([("waiting", 0), ("included", 1), ("included", 3)])
+
+    class Confirming(FakeNode):
+        def call(self, method: str, params: Any = (), **more: object) -> Any:
+            if method != "wallet.transfer":
+                return super().call(method, params, **more)
+            status, has = next(states)
+            return {"entry": {"status": status, "confirmations": has}}
+
+    monkeypatch.setattr(Asker, "_connected", lambda _: Confirming())
+    monkeypatch.setattr("unchained.node.cli.confirm.LOOK_AGAIN_S", 0.0)
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert main.run(["wallet", "send", f"lock:{LOCK}", AMOUNT, "--wait", "3", "--yes"]) == 0
+    shown = screen.getvalue()
+    assert "waits for an anchor" not in shown
+    assert re.search(r"included [^\n]*3 of 3 confirmations\s*\S*\s*$", shown), shown

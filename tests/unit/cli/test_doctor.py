@@ -34,7 +34,7 @@ def test_without_a_node_it_looks_at_the_machine(
     for name in ("node", "synced", "peers", "clock_offset"):
         assert found[name]["verdict"] == doctor.UNKNOWN, found[name]
     assert found["store"]["says"].startswith("none yet")
-    for name in ("versions", "clock", "rpc port", "room", "memory", "huge pages"):
+    for name in ("versions", "clock", "rpc port", "disk", "memory", "huge pages"):
         assert found[name]["verdict"] in (doctor.GOOD, doctor.DOUBTFUL), found[name]
 
 
@@ -52,8 +52,8 @@ def test_a_full_disk_is_bad_and_it_says_what_to_do(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1 << 20))
     code, found = looked(capsys, "--data-dir", str(tmp_path))
     assert code == 1
-    assert found["room"]["verdict"] == doctor.BAD
-    assert "make room" in found["room"]["do"]
+    assert found["disk"]["verdict"] == doctor.BAD
+    assert "make room" in found["disk"]["do"]
 
 
 def test_a_port_that_another_has_is_named(
@@ -106,6 +106,10 @@ def test_a_running_node_is_judged_by_what_it_says(
     code, found = looked(capsys, "--data-dir", str(tmp_path))
     assert code == 1
     assert found["node"]["verdict"] == found["synced"]["verdict"] == doctor.GOOD
+    main.run(["doctor", "--json", "--data-dir", str(tmp_path)])
+    rows = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert len(rows) == len(set(rows)), "nothing is looked at twice"
+    assert "MiB are free" in found["disk"]["says"]
     assert (found["peers"]["verdict"], found["peers"]["says"]) == (doctor.BAD, "no peers")
     assert "bootstrap" in found["peers"]["do"]
     assert "installed is" in found["versions"]["says"]

@@ -52,28 +52,40 @@ def test_the_grid_is_numbered_down_its_columns_within_80() -> None:
 
 def test_two_of_the_words_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(monkeypatch, None)
-    show_new(MNEMONIC, confirm=True)
+    show_new("cold", MNEMONIC, confirm=True)
     assert len(set(terminal.questions)) == len(terminal.questions) == 2
+    assert "The wallet is made. Type 2 of the words" in terminal.getvalue()
     assert all(line in terminal.getvalue() for line in grid(WORDS))
+
+
+def test_who_breaks_off_is_told_that_the_wallet_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    Terminal(monkeypatch, None)
+
+    def break_off(*_: object, **__: object) -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr(typer, "prompt", break_off)
+    with pytest.raises(CommandFailedError, match=r"'cold' is made all the .*mnemonic -w cold"):
+        show_new("cold", MNEMONIC, confirm=True)
 
 
 def test_a_wrong_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unchained.node.cli.mnemonics.WORDS_ASKED", 1)
     monkeypatch.setattr("random.Random.sample", lambda *_: [3])
     terminal = Terminal(monkeypatch, ["zebra", WORDS[2].upper()])
-    show_new(MNEMONIC, confirm=True)
+    show_new("cold", MNEMONIC, confirm=True)
     assert terminal.questions == ["Word 3", "Word 3"]
     assert "That is not word 3" in terminal.getvalue()
 
 
 def test_nobody_is_asked_with_no_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(monkeypatch, None)
-    show_new(MNEMONIC, confirm=False)
+    show_new("cold", MNEMONIC, confirm=False)
     assert terminal.questions == []
 
 
 def test_programs_get_the_words_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    show_new(MNEMONIC, confirm=True)
+    show_new("cold", MNEMONIC, confirm=True)
     assert capsys.readouterr().out == f"{MNEMONIC}\n"
 
 

@@ -106,7 +106,7 @@ def test_everything_is_shown() -> None:
         "Unchained local", "height 12", "tip abababababab", "up 1:02:03", "mining",
         "2,000.5 H/s in 10 s   1,900.0 in 1 min   1,800.0 in 15 min",
         "8 found   5 included   1 late   1 waiting   1 astray   1 rejected",
-        "2 found   5.50 UNC earned, in wallet mining",
+        "2 found   5.50 UNC earned   new ones go to wallet mining",
         "page     http://127.0.0.1:1", "ask      unchained-node status",
         "4.0 expected   200%", "5 s of about 8   3 of about 4 coins",
         "alone   3 transfers waiting", "native-avx2   nice 10   cap 50 %   others use 25%",

@@ -71,3 +71,22 @@ def test_one_that_is_named_stands_against_none_and_one_of_the_environment_does_n
     monkeypatch.setenv(VARIABLE, str(secret))
     assert main.run([*command, "--no-passphrase"]) == 0, capsys.readouterr().err
     assert node.given == [""]
+
+
+@pytest.mark.parametrize("words", sorted(CASES))
+def test_a_short_new_one_is_warned_of(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "passphrase"
+    secret.touch(0o600)
+    (tmp_path / "WORDS").write_text(" ".join(["abandon"] * 23 + ["art"]))
+    monkeypatch.setattr(Asker, "_connected", lambda _: FakeNode())
+    files = {"WORDS": str(tmp_path / "WORDS"), "FILE": str(tmp_path / "FILE")}
+    command = [*words.split(), *(files.get(word, word) for word in CASES[words]), "--json"]
+    option = NAMES.get(words, "--passphrase-file")
+    for passphrase, is_short in (("a", True), ("correct horse", False)):
+        secret.write_text(passphrase)
+        assert main.run([*command, option, str(secret)]) == 0
+        # what a backup already has is not chosen here
+        warned = "is soon guessed" in capsys.readouterr().err
+        assert warned == (is_short and words != "wallet restore-backup")

@@ -101,3 +101,7 @@ async def test_each_criterion_says_its_number_and_what_it_is_judged_by(tmp_path:
         assert found["disk"].value > 0
         assert (found["store"].value, found["store"].met) == (1, False)
         assert not readiness.check().ready
+        peers.offset_ms = None
+        assert readiness.check().checks["clock_offset"] == (
+            "ok: not judged, that takes the clocks of 3 outbound peers"
+        )

@@ -424,6 +424,38 @@ async def test_peers_are_shown_without_their_addresses() -> None:
     assert "12D3Koo" in reply.text
 
 
+async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are() -> None:
+    def epoch(time: int, coins: int) -> dict[str, Any]:
+        return {"time": time, "n_total": coins, "work": "300"}
+
+    browser = Browser(
+        chain__tip={"height": 2, "work": "300", "supply": "1234.5", "pool": "0.25"},
+        chain__difficulty_history=[epoch(0, 0), epoch(60_000, 20)],
+        node__status={**STATUS, "checks": {"peers": "ok: 3 connected"}},
+        mempool__info={"transfers": 1_500, "bytes": 2048, "capacity": 4096},
+        net__peers=[{"peer": "p", "latency_ms": found} for found in (40.0, None, 12.0, 13.5)],
+        mine__status={
+            "coins_found": 12,
+            "hashes": 3_000,
+            "work": "300",
+            "status": "mining",
+            "hashrate": 50.0,
+        },
+    )
+    reply = await browser.ask("/?parts=tiles")
+    assert reply.status == 200, reply.text
+    said = " ".join(re.sub(r"<[^>]*>", " ", reply.text).split())
+    for text in (
+        "Hash rate 100 H/s all miners, by the last 2 epochs",
+        "Difficulty 300 hashes for a coin",
+        "Supply 1,234.50 UNC and 0.25 of fees in the pool",
+        "Mempool 1,500 waiting 2.0 KiB of 4.0 KiB",
+        "Peers 4 connected 3 connected, 13.5 ms away",
+        "Own mining 12 coins mining, 50 H/s; 10.0 expected, 120 % luck",
+    ):
+        assert text in said, (text, said)
+
+
 async def test_a_theme_is_chosen_without_script_and_kept() -> None:
     browser = Browser()
     page = (await browser.ask("/search?x=1")).text
@@ -458,3 +490,31 @@ async def test_a_theme_leads_to_no_other_site(back: str) -> None:
     body = urlencode({"theme": "dark", "back": back}).encode()
     reply = await Browser().ask("/theme", "POST", body=body, **FORM)
     assert (reply.status, reply.headers["location"]) == (303, "/")
+
+
+async def test_luck_is_what_the_hashes_were_worth_when_they_were_made() -> None:
+    mining: dict[str, Any] = {
+        "status": "mining",
+        "pauses": [],
+        "hashrate": 10.0,
+        "hashrate_1m": 10.0,
+        "hashrate_15m": 10.0,
+        "hashes": 608_000,
+        "coins_found": 888,
+        "anchors_found": 30,
+        "coins_rejected": 0,
+        "harvest": None,
+        "work": "370",
+        "expected_ms": 37_000,
+        "backend": "native-avx2",
+        "workers": [],
+        "advice": {"luck": {"expected": 856.3, "found": 888, "ratio": 1.037, "probability": 0.1}},
+    }
+    browser = Browser(mine__status=mining, chain__params=PARAMS)
+    shown = (await browser.ask("/mining")).text
+    assert "856.3 coins expected of 608 k hashes, 104% luck" in shown
+    mining["advice"]["luck"] = {"expected": 0.0, "found": 0, "ratio": None, "probability": 1.0}
+    shown = (await browser.ask("/mining")).text
+    assert "luck</dt><dd>0.0 coins expected of 608 k hashes</dd>" in shown
+    browser.methods.results["mine.status"] = mining | {"advice": None}
+    assert "<dt>luck</dt>" not in (await browser.ask("/mining")).text

@@ -186,3 +186,6 @@ def test_refuses_bad_contracts() -> None:
         hash_time_lock(REG, ADDRESS, ADDRESS, 10, b"short")
     with pytest.raises(ContractError, match="no height"):
         hash_time_lock(REG, ADDRESS, ADDRESS, 0)
+    with pytest.raises(ContractError, match=r"could be refunded at once, .* above 161, .* got 161"):
+        hash_time_lock(REG, ADDRESS, ADDRESS, 161, next_height=161)
+    hash_time_lock(REG, ADDRESS, ADDRESS, 162, next_height=161)

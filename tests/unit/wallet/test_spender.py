@@ -513,8 +513,8 @@ def test_an_unsigned_file_cannot_lie() -> None:
         (replace(unsigned, fee=unsigned.fee + 1), "outputs and fee"),
         (replace(unsigned, values=()), "0 values for 1 coins"),
         (replace(unsigned, values=(unsigned.values[0] + 1,)), "outputs and fee"),
-        (replace(unsigned, chain_id=LOCAL.chain_id), "WRONG_CHAIN"),
-        (replace(unsigned, outputs=(Output(0, bytes(32), b""),)), "ZERO_VALUE"),
+        (replace(unsigned, chain_id=LOCAL.chain_id), "another network.s"),
+        (replace(unsigned, outputs=(Output(0, bytes(32), b""),)), "has the value 0"),
         (forged, "does not verify"),
     ):
         with pytest.raises(SigningError, match=why):
@@ -596,10 +596,18 @@ def test_a_hash_time_lock_is_claimed_and_its_preimage_seen() -> None:
     scene.b.wallet.add_contract(made.contract, 0, preimage=made.preimage)
     with pytest.raises(ContractError, match="no confirmed coins"):
         scene.b.wallet.claim(lock, Fee(1))
+    stranger = Purse(scene.chain, cheap_wallet("c"))
+    stranger.wallet.add_contract(made.contract, 0)
     scene.a.pay(made.contract.to_text(), UNC // 2)
     scene.mine()
-    with pytest.raises(ContractError, match="preimage of the contract's hash is not known"):
-        scene.a.wallet.claim(lock, Fee(1))
+    a_can = "this wallet can take it back from height 50 on"
+    for preimage in (None, made.preimage):
+        with pytest.raises(ContractError, match=f"only the other side can claim it; {a_can}"):
+            scene.a.wallet.claim(lock, Fee(1), preimage=preimage)
+    with pytest.raises(ContractError, match="take it back; this wallet can claim it with the"):
+        scene.b.wallet.refund(lock, Fee(1))
+    with pytest.raises(ContractError, match="take it back; this wallet has no key of it"):
+        stranger.wallet.refund(lock, Fee(1))
     with pytest.raises(ContractError, match="does not fit"):
         scene.b.wallet.claim(lock, Fee(1), preimage=bytes(32))
     with pytest.raises(ContractError, match="from height 50"):
@@ -617,7 +625,10 @@ def test_a_hash_time_lock_is_claimed_and_its_preimage_seen() -> None:
 def test_a_hash_time_lock_is_refunded_at_its_height() -> None:
     scene = Scene()
     made = hash_time_lock(REG, scene.b.wallet.address(), scene.a.wallet.address(), 8)
-    scene.a.wallet.add_contract(made.contract, 0, preimage=made.preimage)
+    scene.a.wallet.add_contract(made.contract, 0)
+    scene.b.wallet.add_contract(made.contract, 0)
+    with pytest.raises(ContractError, match="preimage of the contract's hash is not known"):
+        scene.b.wallet.claim(made.contract.lock, Fee(1))
     scene.a.pay(made.contract.to_text(), UNC // 2)
     scene.mine(3)
     refunded = scene.a.send(scene.a.wallet.refund(made.contract.lock, Fee(1)))
@@ -625,7 +636,7 @@ def test_a_hash_time_lock_is_refunded_at_its_height() -> None:
     assert scene.chain.height == 8
     assert scene.a.wallet.store.outgoing(refunded.txid).height == 8
     with pytest.raises(ContractError, match="party to no contract"):
-        scene.b.wallet.contract(made.contract.lock)
+        scene.b.wallet.contract(bytes(32))
     elsewhere = hash_time_lock(
         LOCAL, cheap_wallet(network=LOCAL).address(), cheap_wallet(network=LOCAL).address(), 8
     )
