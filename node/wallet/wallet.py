@@ -479,13 +479,9 @@ class Wallet:
         `InsufficientFundsError`.
         """
         watched = self.contract(lock)
+        known = preimage if preimage is not None else watched.preimage
         return self.spender.claim(
-            watched.contract,
-            fee,
-            preimage if preimage is not None else watched.preimage,
-            named=coins,
-            rivals=rivals,
-            urgent_rate=urgent_rate,
+            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
         )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
