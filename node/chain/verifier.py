@@ -134,9 +134,12 @@ class Verifier:
 
         self.in_hand += len(items)
         try:
-            async with trio.open_nursery() as nursery:
-                for index in range(count):
-                    nursery.start_soon(run, index)
+            if count == 1:
+                await run(0)
+            else:
+                async with trio.open_nursery() as nursery:
+                    for index in range(count):
+                        nursery.start_soon(run, index)
         finally:
             self.in_hand -= len(items)
         return cast("list[T]", results)

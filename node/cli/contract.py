@@ -58,16 +58,27 @@ def contracts(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
 
 
 @asking(contract_app, "add")
-@user_text("Watch a contract that another party made.")
+@user_text(
+    """Watch a contract that another party made.
+
+    The wallet reads the chain again for what was paid to it before; `wallet info` shows how far.
+    """
+)
 def contract_add(
     node: Asker,
     contract: Annotated[str, typer.Argument(metavar="CONTRACT", help="Its text: contract:…")],
     wallet: WalletOption = DEFAULT_WALLET,
     label: NameOption = "",
 ) -> None:
-    _show_contract(
-        node, node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
-    )
+    found = node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
+    _show_contract(node, found)
+    reached = node.call("wallet.info", wallet=wallet)["progress"]
+    if reached is not None and not reached["caught_up"]:
+        typer.echo(
+            "the chain is being read again for what was paid to it before: `wallet contract info` "
+            "shows what was found",
+            err=True,
+        )
 
 
 @asking(contract_app, "info")

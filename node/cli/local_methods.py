@@ -12,6 +12,7 @@ LOCAL_METHODS: Final = frozenset(
         "wallet.backup",
         "wallet.change_passphrase",
         "wallet.check_new",
+        "wallet.check_passphrase",
         "wallet.contract_add",
         "wallet.contracts",
         "wallet.create",

@@ -90,7 +90,15 @@ def read_mnemonic(file: Path | None) -> str:
     while True:
         line = typer.prompt(f"Word {len(words) + 1}", err=True)
         given = split_words(line)
-        for word in given[: MNEMONIC_WORDS - len(words)]:
+        # which of too many are the wallet's, only whoever typed them knows
+        if (count := len(words) + len(given)) > MNEMONIC_WORDS:
+            typer.echo(
+                f"With that line {count} words, expected {MNEMONIC_WORDS}: it is left out. "
+                "Go on from there.",
+                err=True,
+            )
+            continue
+        for word in given:
             problem = problem_with(len(words) + 1, word)
             if problem:
                 typer.echo(f"{problem}. Go on from there.", err=True)

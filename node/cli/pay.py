@@ -199,10 +199,14 @@ def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
     echo(f"{found['spent']:>{SUM_COLUMNS}} UNC  in all, of the coins that it spends")
     if found["lock_height"]:
         echo(f"not before height {found['lock_height']}")
-    echo(
-        f"signed by {len(found['signed_by'])}, {found['missing']} missing; this wallet can sign "
-        f"with {len(found['can_sign'])} keys"
-    )
+    echo(f"signed by {len(found['signed_by'])}, {found['missing']} missing{_adds(found)}")
+
+
+def _adds(found: Mapping[str, Any]) -> str:
+    """Return what signing a transfer with a wallet adds, if any signature is missing."""
+    if keys := len(found["can_sign"]):
+        return f"; this wallet can sign with {keys} key{'s' * (keys > 1)}"
+    return "; this wallet cannot sign it" if found["missing"] else ""
 
 
 def _whom(output: Mapping[str, Any]) -> str:

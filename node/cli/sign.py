@@ -4,12 +4,12 @@ several."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, asking
+from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import confirm, confirm_sending, is_asked
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.options import YesOption
@@ -41,6 +41,11 @@ from unchained.node.cli.wallet import (
     app,
 )
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
+
+_NOTHING_TO_ADD: Final = (
+    "there is nothing to sign with: the wallet is watch-only, has signed it already, or none of "
+    "its keys is asked for"
+)
 
 UnsignedArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A transfer to be signed.")]
 
@@ -102,7 +107,10 @@ def sign(
     content = _read(file).hex()
     check_output(output)
     if is_asked(yes):
-        print_meaning(node.call("wallet.describe", file=content, wallet=wallet), err=True)
+        found = node.call("wallet.describe", file=content, wallet=wallet)
+        print_meaning(found, err=True)
+        if not found["can_sign"]:
+            raise CommandFailedError(_NOTHING_TO_ADD)
         confirm("Sign it?", "not signed")
     spender = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
     write_unsigned(node, spender.call("wallet.sign", file=content), output)

@@ -219,6 +219,9 @@ def change_passphrase(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     old = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
+    if new_file is None and not no_passphrase:
+        # nobody chooses a new one to hear then that the old one is wrong
+        node.call("wallet.check_passphrase", seconds=SLOW_ANSWER_S, passphrase=old, wallet=wallet)
     new = new_passphrase(no_passphrase, new_file, None)
     found = node.call(
         "wallet.change_passphrase",

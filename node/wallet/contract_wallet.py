@@ -68,7 +68,7 @@ def contract_history(wallet: Wallet, lock: bytes) -> list[ContractEntry]:
 
     def note(key: bytes, coin: WalletCoin, height: int | None, received: int, sent: int) -> None:
         known = found.get(key) or ContractEntry(
-            key, not coin.txid and not sent, height, coin.time_ms, 0, 0
+            key, not coin.txid and not sent, height, _time_of(wallet, key, coin), 0, 0
         )
         found[key] = msgspec.structs.replace(
             known, received=known.received + received, sent=known.sent + sent
@@ -85,6 +85,14 @@ def contract_history(wallet: Wallet, lock: bytes) -> list[ContractEntry]:
         found.values(),
         key=lambda entry: (entry.height is not None, -(entry.height or 0), entry.key),
     )
+
+
+def _time_of(wallet: Wallet, key: bytes, coin: WalletCoin) -> int:
+    """Return when the anchor of a transfer or of a minted coin was mined, or when the transfer came
+    that waits."""
+    rows = wallet.store.rows("SELECT time_ms FROM transfers WHERE txid = ?", key)
+    time_ms: int = rows[0][0] if rows else coin.time_ms
+    return time_ms
 
 
 def _balance(coins: Collection[WalletCoin], mature_below: int) -> Balance:
@@ -126,7 +134,17 @@ class _Status:
         self._own = own
 
     def text(self) -> str:
-        """Return the words."""
+        """Return the words; of a wallet that still reads the chain, how far they hold."""
+        progress = self._wallet.progress(self._view)
+        if progress.caught_up:
+            return self._words()
+        reached = max(progress.reached, 0)
+        return (
+            f"{self._words()}, as far as the wallet has read the chain: up to height {reached} of "
+            f"{progress.tip_height}"
+        )
+
+    def _words(self) -> str:
         coins, balance = self._watched.coins, self._balance
         if not coins:
             return "nothing has been paid to it yet"

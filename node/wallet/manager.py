@@ -190,6 +190,7 @@ class WalletManager(WalletSender):
     ) -> Prepared:
         """Return what `claim` would send now. Raises what it does."""
         entry = await self._kept_up(name)
+        await self._on(entry, Wallet.check_signs)
         return await self._on(entry, await self._claiming(entry, lock, fee, preimage, coins))
 
     async def _claim(
@@ -283,17 +284,30 @@ class WalletManager(WalletSender):
     ) -> Prepared:
         """Return what `refund` would send now. Raises what it does."""
         chosen = fee or await self.fee()
+        await self.call(name, Wallet.check_signs)
         return await self.call(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
 
     async def add_contract(
-        self, name: str, contract: Contract, *, label: str = "", preimage: bytes | None = None
+        self,
+        name: str,
+        contract: Contract,
+        *,
+        label: str = "",
+        preimage: bytes | None = None,
+        read_again: bool = False,
     ) -> None:
-        """Watch a contract from here on."""
+        """Watch a contract from here on; with `read_again` the chain is read again for what was
+        paid to it before, from the wallet's birth on, unless the wallet watched it already."""
         now_ms = self._clock.now_ms()
-        await self.call(
-            name,
-            lambda wallet: wallet.add_contract(contract, now_ms, label=label, preimage=preimage),
-        )
+
+        def work(wallet: Wallet) -> None:
+            is_new = all(lock != contract.lock for lock, *_ in wallet.store.contracts())
+            wallet.add_contract(contract, now_ms, label=label, preimage=preimage)
+            if read_again and is_new:
+                wallet.rescan(wallet.keystore.birth)
+
+        await self.call(name, work)
+        self._wake.set()
 
     async def contract(self, name: str, lock: bytes) -> ContractWallet:
         """Return a contract that a wallet is party to, with what it has and where it stands.

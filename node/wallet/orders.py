@@ -185,8 +185,9 @@ def carry_out(
 
 
 def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
-    """Return what `carry_out` would make now, the transfers that join coins for it included; needs
-    no key and leaves nothing behind."""
+    """Return what `carry_out` would make now, the transfers that join coins for it included; the
+    wallet may be locked, and nothing is left behind. Raises `WatchOnlyError`."""
+    wallet.check_signs()
     planned: list[Prepared] = []
 
     def keep(prepared: Prepared) -> None:

@@ -68,8 +68,8 @@ def summarize(
     contracts: Mapping[Contract, str],
     names: Mapping[str, str],
 ) -> Summary:
-    """Return what signing means to the holder of the keys `own`, who has recognised `found` among
-    the outputs, knows `contracts` by their labels and calls payees by `names`. Raises
+    """Return what signing means to the holder of the spend keys `own`, who has recognised `found`
+    among the outputs, knows `contracts` by their labels and calls payees by `names`. Raises
     `SigningError` where an output does not pay whom the file names."""
     mine = {coin.index: coin for coin in found if coin.account != CONTRACT_ACCOUNT}
     named = {payee.index: payee for payee in unsigned.payees}
@@ -105,13 +105,14 @@ def summarize(
             labels.get(Lock(output.lock), ""),
         )
 
+    signed = unsigned.signed_by()
     return Summary(
         sum(unsigned.values),
         unsigned.fee,
         unsigned.lock_height,
         tuple(describe(at) for at in range(len(unsigned.outputs))),
-        tuple(key for key in unsigned.signers() if key in own),
-        tuple(sorted(unsigned.signed_by())),
+        tuple(key for key in unsigned.signers() if key in own and key not in signed),
+        tuple(sorted(signed)),
         unsigned.missing(),
     )
 

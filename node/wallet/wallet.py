@@ -189,9 +189,13 @@ class Wallet:
         """Drop every secret that spends."""
         self._secret = None
 
-    def _unlocked(self) -> SpendSecret:
+    def check_signs(self) -> None:
+        """Check that the wallet can be unlocked to sign. Raises `WatchOnlyError`."""
         if self.keystore.watch_only:
             raise WatchOnlyError
+
+    def _unlocked(self) -> SpendSecret:
+        self.check_signs()
         if self._secret is None:
             raise WalletLockedError
         return self._secret
@@ -356,7 +360,8 @@ class Wallet:
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""
         found = self._recogniser.transfer(SizedTransfer.of(unsigned.transfer()), None, 0).found
-        own = {account.key_hash for account in self._accounts.values()}
+        accounts = () if self.keystore.watch_only else self._accounts.values()
+        own = {account.key_hash for account in accounts}
         names = PayeeBook(self.store, self.network).names()
         labels = {
             contract: self.store.label("contract", contract.lock) for contract in self._contracts()
@@ -474,13 +479,9 @@ class Wallet:
         `InsufficientFundsError`.
         """
         watched = self.contract(lock)
+        known = preimage if preimage is not None else watched.preimage
         return self.spender.claim(
-            watched.contract,
-            fee,
-            preimage if preimage is not None else watched.preimage,
-            named=coins,
-            rivals=rivals,
-            urgent_rate=urgent_rate,
+            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
         )
 
     def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:

@@ -122,8 +122,10 @@ class WalletKeeper(WalletFollower):
         return made
 
     async def contents(self, name: str) -> WalletContents:
-        """Return what a wallet has, open or closed. Raises `NoSuchWalletError`."""
+        """Return what a wallet has, open or closed, that could be deleted. Raises
+        `StillUnlockedError`, `NoSuchWalletError`."""
         async with self._moving:
+            self._check_locked(name)
             return await self._contents(name)
 
     async def _contents(self, name: str) -> WalletContents:

@@ -53,12 +53,17 @@ def reseed_scheduler(seed: int) -> None:
     trio_run._r.seed(seed)
 
 
-def run_virtual(main: Callable[[], Awaitable[T]], *, seed: int = SEED) -> T:
+def run_virtual(
+    main: Callable[[], Awaitable[T]],
+    *,
+    seed: int = SEED,
+    clock: trio.testing.MockClock | None = None,
+) -> T:
     """Run `main` under a clock that jumps while all tasks wait; the seed is printed."""
     if not _is_quiet:
         print(f"seed {seed}")
     with seeded_scheduler(seed):
-        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        return trio.run(main, clock=clock or trio.testing.MockClock(autojump_threshold=0))
 
 
 def run_real(main: Callable[[], Awaitable[T]]) -> T:

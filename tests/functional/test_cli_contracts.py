@@ -63,6 +63,20 @@ def test_a_multisig_is_spent_by_files_that_merge(person: Person) -> None:
     assert "party to no contract" in person.fails("wallet", "contract", "info", "00" * 32)
 
 
+def test_a_contract_that_was_paid_before_is_read_for(person: Person) -> None:
+    parties = [address(person, name) for name in ("default", "c")]
+    made = person.json("wallet", "multisig", "create", "2", *parties)
+    person.json("wallet", "send", made["text"], "0.125")
+    person.mine(1)
+    person.json("wallet", "contract", "add", made["text"], "-w", "c")
+    person.caught_up()
+    state = person.json("wallet", "contract", "info", made["lock"], "-w", "c")
+    assert state["status"] == "holds 0.125 UNC: 2 of 2 keys spend it, this wallet has 1"
+    # told of it again, with a label, the wallet reads nothing again
+    person.json("wallet", "contract", "add", made["text"], "-w", "c", "--label", "late")
+    assert person.json("wallet", "info", "-w", "c")["progress"]["rescan_next"] is None
+
+
 def test_a_claim_near_the_refund_warns(person: Person) -> None:
     height = person.client().call("chain.tip")["height"] + 6
     made = person.json(

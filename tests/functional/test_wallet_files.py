@@ -67,6 +67,8 @@ async def test_a_wallet_goes_when_it_is_locked_and_named(tmp_path: Path) -> None
         held = await total(node, "a")
         with pytest.raises(StillUnlockedError):
             await node.wallets.delete("a", "a")
+        with pytest.raises(StillUnlockedError):
+            await node.wallets.contents("a")
         node.wallets.lock("a")
         for confirm in ("", "b", "A"):
             with pytest.raises(NotConfirmedError):

@@ -307,7 +307,8 @@ class PaymentRoom:
     @user_text(
         """Watch a contract that another party made, by its text.
 
-        Coins that it holds already take a rescan.
+        For what was paid to it before, the wallet reads the chain again from its birth on, beside
+        following it; `progress` of wallet.info shows how far. Not if it watched it already.
         """
     )
     async def contract_add(
@@ -319,7 +320,8 @@ class PaymentRoom:
         preimage: Hash | None = None,
     ) -> ContractInfo:
         made = Contract.from_text(contract, self._wallets.network)
-        return await self._add(wallet, made, label, None if preimage is None else bytes(preimage))
+        known = None if preimage is None else bytes(preimage)
+        return await self._add(wallet, made, label, known, read_again=True)
 
     @method("wallet.multisig_create", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -449,9 +451,17 @@ class PaymentRoom:
         )
 
     async def _add(
-        self, wallet: str, contract: Contract, label: str, preimage: bytes | None
+        self,
+        wallet: str,
+        contract: Contract,
+        label: str,
+        preimage: bytes | None,
+        *,
+        read_again: bool = False,
     ) -> ContractInfo:
-        await self._wallets.add_contract(wallet, contract, label=label, preimage=preimage)
+        await self._wallets.add_contract(
+            wallet, contract, label=label, preimage=preimage, read_again=read_again
+        )
         return ContractInfo.of(
             await self._wallets.call(wallet, lambda opened: opened.contract(contract.lock))
         )

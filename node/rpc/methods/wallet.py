@@ -219,6 +219,23 @@ class WalletRoom:
         )
         return await self.info(wallet)
 
+    @method(
+        "wallet.check_passphrase",
+        Access.FULL,
+        timeout=SLOW_METHOD_S,
+        errors=(WalletRefusedError,),
+    )
+    @user_text(
+        """Check a wallet's passphrase, and do nothing: so that nobody chooses a new one in vain."""
+    )
+    async def check_passphrase(
+        self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET
+    ) -> bool:
+        await self._wallets.call_stretching(
+            wallet, lambda opened: opened.open_secret(passphrase.reveal())
+        )
+        return True
+
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
     async def mnemonic(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> Mnemonic:

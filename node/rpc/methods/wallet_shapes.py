@@ -375,8 +375,8 @@ class UnsignedOutput(msgspec.Struct, frozen=True):
 
 @user_text(
     """A transfer to be signed: the content of its file, and what signing it means. `signed_by`
-    and `can_sign` are key hashes: of the signatures so far, and of this wallet's keys; `missing`
-    signatures are needed still."""
+    and `can_sign` are key hashes: of the signatures so far, and of those of this wallet's keys
+    whose signature can be added; `missing` signatures are needed still."""
 )
 class UnsignedTransfer(msgspec.Struct, frozen=True):
     file: Hex

@@ -170,6 +170,16 @@ class SlowLink(OtherLink):
         }
 
 
+class ReplayedMessages(OtherLink):
+    """What two nodes gossip to each other comes once more, some of it long after."""
+
+    def particulars(self, rng: random.Random) -> Parameters:
+        return {"percent": rng.choice((20, 100)), "after_ms": rng.choice((1_000, 60_000, 600_000))}
+
+    def changed(self, model: LinkModel, drawn: Parameters) -> dict[str, Any]:
+        return {"replay": drawn["percent"] / 100, "replay_after": drawn["after_ms"] / 1000}
+
+
 class Crash:
     """A node's process is killed; what it has written stays. Its tasks are at any checkpoint."""
 
@@ -372,6 +382,7 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "flapping link": FlappingLink(),
     "clogged link": CloggedLink(),
     "slow link": SlowLink(),
+    "replayed messages": ReplayedMessages(),
     "crash": Crash(),
     "crash at a write": CrashAtWrite(),
     "power cut": PowerCut(),

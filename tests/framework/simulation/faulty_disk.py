@@ -1,7 +1,8 @@
 """A disk that outlives the nodes that run on it, and what befalls it.
 
 As LevelDB has it: a batch is there as a whole or not at all; what was synced stays; of what was
-not, a power cut leaves some of the first batches; a checksum finds what has rotted when it is read.
+not, a power cut leaves some of the first batches; what a compaction writes is as good as synced
+once it is done, and not before; a checksum finds what has rotted when it is read.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemorySnapshot, MemoryStore
+
+COMPACTION_BYTES: Final = 1 << 14
+"""Bytes of batches after which a compaction begins."""
+COMPACTION_WRITES: Final = 8
+"""Writes that a compaction goes on for."""
 
 Undo = dict[bytes, bytes | None]
 """What the keys of a batch held before it was written."""
@@ -31,6 +38,12 @@ class FaultyDisk:
         """Keys whose values do not match their checksums any more."""
         self.writes = 0
         """Batches written since there is this disk."""
+        self._loose_bytes = 0
+        """Of batches since the last compaction began."""
+        self._compacted_at: int | None = None
+        """At which write the compaction under way is done."""
+        self._compacting = 0
+        """How many of the unsynced batches it writes."""
         self._due: tuple[int, Callable[[], StoreError | None]] | None = None
 
     def at_write(self, number: int, strike: Callable[[], StoreError | None]) -> None:
@@ -46,6 +59,28 @@ class FaultyDisk:
         _, strike = self._due
         self._due = None
         return True, strike()
+
+    def note_written(self, undo: Undo, size: int, *, sync: bool) -> None:
+        """Note a batch of so many bytes that has been written."""
+        if sync:
+            self.unsynced.clear()
+            self._compacting = 0
+        else:
+            self.unsynced.append(undo)
+        self._loose_bytes += size
+        if self._compacted_at is not None:
+            if self.writes >= self._compacted_at:
+                del self.unsynced[: self._compacting]
+                self.give_up_compaction()
+        elif self._loose_bytes >= COMPACTION_BYTES:
+            self._compacted_at = self.writes + COMPACTION_WRITES
+            self._compacting, self._loose_bytes = len(self.unsynced), 0
+
+    def give_up_compaction(self) -> bool:
+        """End a compaction, as a process does that is gone; return whether there was one."""
+        was_compacting, self._compacted_at = self._compacted_at is not None, None
+        self._compacting = 0
+        return was_compacting
 
     def lose_power(self, rng: random.Random) -> int:
         """Lose some of what was not synced, the last batches; return how many."""
@@ -101,10 +136,7 @@ class FaultyStore(MemoryStore):
         undo = {key: values.get(key) for key in batch.changes}
         super().write(batch, sync=sync)
         self._faulty.damaged.difference_update(undo)
-        if sync:
-            self._faulty.unsynced.clear()
-        else:
-            self._faulty.unsynced.append(undo)
+        self._faulty.note_written(undo, batch.size, sync=sync)
 
     def _get(self, key: bytes) -> bytes | None:
         check(self._faulty.damaged, key)

@@ -29,6 +29,9 @@ class LinkModel:
     reorder_by: float = 0.2
     gossip_loss: float = 0.0
     """Probability that a gossip frame vanishes, as at a full queue."""
+    replay: float = 0.0
+    """Probability that a gossip frame's messages come once more, up to `replay_after` later."""
+    replay_after: float = 300.0
 
 
 def memory_peer_id(name: str) -> PeerId:

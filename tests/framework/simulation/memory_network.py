@@ -81,6 +81,8 @@ class MemoryNetwork:
         self._models: dict[frozenset[PeerId], LinkModel] = {}
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
         self.names: dict[str, str] = {}
+        self.replayed = 0
+        """Gossip that has come once more."""
         self._groups: dict[PeerId, int] = {}
         self._blocked: Counter[tuple[PeerId, PeerId]] = Counter()
         self._wires: dict[_Wire, None] = {}
@@ -154,6 +156,20 @@ class MemoryNetwork:
         heapq.heappush(self._due, (when, self._sequence, action))
         if self._due[0][1] == self._sequence:
             self._wake.set()
+
+    def replay(self, end: _End, rpc: Rpc) -> None:
+        """Let an RPC come to the other side once more, later, if they are still connected."""
+        other = end.other
+
+        def again() -> None:
+            if end.open and other.open:
+                self.replayed += 1
+                end.transmit(
+                    rpc.size(), lambda: other.me.switchboard.gossip_in(other.info.peer, rpc)
+                )
+
+        after = self.rng.uniform(0.0, end.wire.model().replay_after)
+        self.at(trio.current_time() + after, again)
 
     def _listen(self, transport: MemoryTransport) -> None:
         place = (transport.ip, PORT)
@@ -593,4 +609,7 @@ class MemoryTransport:
             return True
         other = end.other
         end.transmit(rpc.size(), lambda: other.me.switchboard.gossip_in(other.info.peer, rpc))
+        replay = end.wire.model().replay
+        if rpc.messages and replay and self._network.rng.random() < replay:
+            self._network.replay(end, Rpc(messages=rpc.messages))
         return True

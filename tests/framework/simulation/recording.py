@@ -40,6 +40,7 @@ class RecordedSettings(msgspec.Struct, frozen=True):
     hostile: tuple[str, ...]
     hostile_share: float
     compares_with_model: bool
+    inbound: int = 32
 
 
 class RecordedNode(msgspec.Struct, frozen=True):

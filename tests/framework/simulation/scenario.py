@@ -17,11 +17,15 @@ MAIN_SIM: Final[Network] = msgspec.structs.replace(
 QUICK_SIM: Final[Network] = msgspec.structs.replace(SIM, maturity=2)
 """Eight seconds an epoch, and coins that can be spent soon."""
 
-SIMULATED_NETWORKS: Final = {"main": MAIN_SIM, "quick": QUICK_SIM}
+SHALLOW_SIM: Final[Network] = msgspec.structs.replace(QUICK_SIM, max_reorg=2, window=2)
+"""Branches soon leave the main chain below the tree: a node has to deepen it, or to refuse."""
+
+SIMULATED_NETWORKS: Final = {"main": MAIN_SIM, "quick": QUICK_SIM, "shallow": SHALLOW_SIM}
 """By the names that they have in recordings."""
 
 WEATHER: Final = (
     "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
+    "replayed messages",
 )  # fmt: skip
 DISKS: Final = (
     "crash", "crash at a write", "power cut", "power cut at a write", "disk full", "write fails",
@@ -51,6 +55,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """Policies, by name, of hostile nodes beside the others."""
     hostile_share: float = 0.2
     """Coins that each of them finds, as a share of what the others find together."""
+    inbound: int = 32
+    """Inbound peers that a node has room for."""
     compares_with_model: bool = True
     """Whether the end is compared with the plain model, which is slow in long chains."""
 
@@ -79,7 +85,11 @@ SCENARIOS: Final = {
                  wallets=4, payments_per_epoch=1.0),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
                  payments_per_epoch=0.1, longest_partition=100),
-        Scenario(name="hostile", faults=(), epochs=20, wallets=2, hostile=(
+        # The model takes how deep the tree reaches from the node.
+        Scenario(name="shallow", network=SHALLOW_SIM, nodes=4, wallets=0, epochs=40,
+                 longest_partition=5, faults=("partition", "isolation", "unreadable file"),
+                 compares_with_model=False),
+        Scenario(name="hostile", faults=(), epochs=20, wallets=2, inbound=16, hostile=(
             "withholding", "equivocating", "forging", "stalling", "flooding", "spamming",
             "time games", "thieving", "replaying")),
         Scenario(name="siege", epochs=20, wallets=2, hostile=(
@@ -87,7 +97,7 @@ SCENARIOS: Final = {
         Scenario(name="calm", faults=(), epochs=12),
         Scenario(name="main", network=MAIN_SIM, epochs=36, payments_per_epoch=0.2),
         Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
-        Scenario(name="crowd", nodes=200, miners=16, wallets=0, epochs=4, faults=WEATHER,
-                 compares_with_model=False),
+        Scenario(name="crowd", network=MAIN_SIM, nodes=200, miners=16, wallets=0, epochs=4,
+                 faults=WEATHER, compares_with_model=False),
     )
 }  # fmt: skip

@@ -1,17 +1,17 @@
 """Randomness of a simulation: all of it from a seed, signatures and ciphertexts included.
 
-`cryptography` signs and encapsulates at random, so here the pure Python ML-DSA and ML-KEM of PyPI
-do it: what they make is verified and opened by the product's own code.
+`cryptography` signs and encapsulates at random, so here others do it: an ML-DSA of our own that is
+equal to that of PyPI's `dilithium-py`, and the ML-KEM of `kyber-py`. What they make is verified and
+opened by the product's own code.
 """
 
 from __future__ import annotations
 
 import random
-from functools import cache
 
-from dilithium_py.ml_dsa import ML_DSA_65
 from kyber_py.ml_kem import ML_KEM_768
 
+from tests.framework.simulation import fast_ml_dsa
 from unchained.node.base.randomness import SealingKey, SigningKey
 
 
@@ -31,18 +31,10 @@ class SeededRandomness:
         return random.Random(self._rng.randbytes(32))
 
     def sign(self, key: SigningKey, message: bytes, context: bytes) -> bytes:
-        private = _private_key(key.private_bytes_raw())
-        signature: bytes = ML_DSA_65.sign(private, message, ctx=context, deterministic=True)
-        return signature
+        return fast_ml_dsa.sign(key.private_bytes_raw(), message, context)
 
     def encapsulate(self, key: SealingKey) -> tuple[bytes, bytes]:
         shared, ciphertext = ML_KEM_768._encaps_internal(
             key.public_bytes_raw(), self._rng.randbytes(32)
         )
         return shared, ciphertext
-
-
-@cache
-def _private_key(seed: bytes) -> bytes:
-    _, private = ML_DSA_65.key_derive(seed)
-    return bytes(private)

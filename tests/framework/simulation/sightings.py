@@ -8,6 +8,7 @@ from collections.abc import Iterable
 FAULTS = frozenset(
     {
         "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
+        "replayed messages",
         "crash", "crash at a write", "power cut", "power cut at a write", "service cancelled",
         "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
         "unreadable file", "clock step", "clock drift", "small queues",
@@ -18,7 +19,8 @@ FAULTS = frozenset(
 STATES = frozenset(
     {
         "reorganisation", "reorganisation of 8 or more", "reorganisation deeper than 32",
-        "late vote changes the tip",
+        "late vote changes the tip", "message came once more", "vote for a dead anchor",
+        "tree deepened", "peer evicted", "crash during compaction",
         "late coin included", "stray included", "anchor ruled out", "peer banned",
         "coin held for its parent", "coin too new held", "transfer back in the mempool",
         "payment mined", "service restarted",

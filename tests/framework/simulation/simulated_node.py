@@ -30,6 +30,7 @@ from unchained.node.mining.epoch_manager import EpochManager
 from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.mining.payout import AccountPayout
 from unchained.node.peers.dialler import PeerSettings
+from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import CoinHeader
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.wallet_link import WalletLink
@@ -117,6 +118,7 @@ class SimulatedNode(SimNode):
     ) -> None:
         """`home` is where it has a wallet, None if it has none."""
         super().__init__(simulation.net, number, f"node {number}", ip, coins_per_s)
+        self.limits = PeerLimits(outbound=4, inbound=simulation.scenario.inbound)
         self.simulation = simulation
         self.home = home
         self.disk_under = FaultyDisk()
@@ -188,8 +190,15 @@ class SimulatedNode(SimNode):
         self.transport.vanish(silently=power_cut)
         self._life.cancel()
         self.simulation.log.note(self.name, "crashed", power_cut=power_cut)
+        if self.disk_under.give_up_compaction():
+            self.simulation.sightings.note("crash during compaction")
         if power_cut and self.disk_under.lose_power(self.simulation.rng):
             self.simulation.sightings.note("unsynced writes lost")
+
+    def begin_anew(self) -> None:
+        """Start at once on an empty disk."""
+        self.crash(0.0, power_cut=False)
+        self._replace_disk()
 
     def cancel_service(self, name: str) -> None:
         """Let one of the node's services end, if it runs."""

@@ -11,7 +11,6 @@ import random
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ import trio
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation import invariants
 from tests.framework.simulation.event_log import EventLog, LoggedEvent
+from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
 from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
@@ -35,6 +35,7 @@ from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simnet import SimNet, SimPayout
 from tests.framework.simulation.simulated_node import SimulatedNode
+from tests.framework.simulation.virtual_clock import virtual_clock
 from unchained.node.chain.results import Changes
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -125,6 +126,8 @@ class Simulation:
         """Every coin that an honest node has accepted, by id."""
         self.bodies: dict[CoinId, Body] = {}
         """The body of every anchor that has counted at an honest node, by id."""
+        self._dead: set[CoinId] = set()
+        """Anchors that some honest node has found dead."""
         self.small_queues: list[int] = []
         self._queues: dict[tuple[ModuleType, str], int] = {}
         self._failure: BaseException | None = None
@@ -193,6 +196,10 @@ class Simulation:
                 self.sightings.note("stray included", anchor.stray)
             if anchor.transfers:
                 self.sightings.note("payment mined", anchor.transfers)
+        self._dead.update(anchor_id for anchor_id, _ in step.dead)
+        votes = sum(coin.header.parent in self._dead for coin in step.coins)
+        if votes:
+            self.sightings.note("vote for a dead anchor", votes)
         for anchor_id, error in (*step.ruled_out, *step.dead):
             self.log.note(node.name, "invalid", id=anchor_id, rule=error.name)
             self.sightings.note("anchor ruled out")
@@ -301,6 +308,7 @@ class Simulation:
         finally:
             self.small_queues.clear()
             self.set_queues(list(self._queues))
+            self.sightings.note("message came once more", self.net.weather.replayed)
         if self._failure is not None:
             raise self._failure
 
@@ -345,6 +353,7 @@ class Simulation:
             await self._until(lambda node=node: node.is_up, f"{node.name} up", MEND_S)  # type: ignore[misc]
         await self._until(self._has_mingled, "mingled", MEND_S)
         await trio.sleep(QUIET_EPOCHS * self.scenario.epoch_s)
+        await self._decide()
         await self._until(
             lambda: len({node.tip for node in self.nodes}) == 1, "of one mind", MEND_S
         )
@@ -353,6 +362,15 @@ class Simulation:
         await self._until(
             lambda: len({node.tip for node in self.nodes}) == 1, "of one mind", MEND_S
         )
+
+    async def _decide(self) -> None:
+        """Do what operators do whose nodes have left a better branch to them, and who trust it:
+        begin anew on an empty disk."""
+        for node in self.nodes:
+            if node.is_up and node.chain.status.value.refused is not None:
+                self.sightings.note("operator began anew")
+                node.begin_anew()
+        await self._until(self._has_mingled, "mingled", MEND_S)
 
     async def _end(self) -> None:
         invariants.check_one_tip(self)
@@ -453,7 +471,7 @@ def simulate_schedule(
                 structlog.reset_defaults()
 
         try:
-            run_virtual(main, seed=seed)
+            run_virtual(main, seed=seed, clock=virtual_clock())
         except Exception as error:  # noqa: BLE001 - told in the outcome
             failure = error
         assert simulation is not None
@@ -478,24 +496,3 @@ def simulate_schedule(
         simulation.coins,
         simulation.bodies,
     )
-
-
-def innermost(error: BaseException) -> BaseException:
-    """Return the first error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def first_line(error: BaseException) -> str:
-    """Return one line that says what went wrong."""
-    error = innermost(error)
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InvariantBrokenError) else f"{type(error).__name__}: {text}"
-
-
-def trace_of(error: BaseException) -> str:
-    """Return where an error comes from."""
-    with suppress(Exception):
-        return "".join(traceback.format_exception(innermost(error)))
-    return repr(error)

@@ -684,3 +684,12 @@ async def test_a_bug_of_ours_is_not_swallowed(forge: Forge) -> None:
                 await in_writer(service.manager, broken)
             await trio.sleep_forever()
     assert caught.group_contains(RuntimeError, match="a bug")
+
+
+async def test_what_changes_nothing_wakes_nobody(forge: Forge) -> None:
+    async with running(forge) as service:
+        before = service.manager.status.version
+        await service.manager.queries.anchor_at(0)
+        assert service.manager.status.version == before
+        await service.manager.submit_coin(forge.coin(forge.genesis))
+        assert service.manager.status.version > before

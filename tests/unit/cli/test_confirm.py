@@ -121,7 +121,7 @@ class FakeNode:
             "fee": FEE,
             "lock_height": 0,
             "outputs": [output],
-            "can_sign": [],
+            "can_sign": [LOCK],
             "signed_by": [],
             "missing": 0,
         }
@@ -169,6 +169,20 @@ def test_a_person_is_shown_and_asked(
         assert "warning: the refund is near" in before
     assert (code, len(moved)) == ((0, 1) if answer == "y" else (1, 0))
     assert ("not s" in after) == (answer == "n")
+
+
+def test_nobody_is_asked_to_sign_what_the_wallet_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = FakeNode()._unsigned() | {"can_sign": [], "missing": 1}
+    monkeypatch.setattr(FakeNode, "_unsigned", lambda _: found)
+    code, moved, err = said(
+        "wallet sign", "y\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert (code, moved) == (1, [])
+    assert "signed by 0, 1 missing; this wallet cannot sign it" in err
+    assert "[y/N]" not in err
+    assert "there is nothing to sign with" in err
 
 
 @pytest.mark.parametrize("words", sorted(CASES))

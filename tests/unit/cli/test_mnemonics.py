@@ -161,6 +161,17 @@ def test_words_out_of_place_are_typed_anew(monkeypatch: pytest.MonkeyPatch) -> N
     assert "Begin again" in terminal.getvalue()
 
 
+def test_a_line_of_too_many_words_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(
+        monkeypatch,
+        [f"{MNEMONIC} zoo zoo", " ".join(WORDS[:20]), " ".join([*WORDS[20:], "zoo"]), *WORDS[20:]],
+    )
+    assert read_mnemonic(None) == MNEMONIC
+    assert "With that line 26 words, expected 24: it is left out." in terminal.getvalue()
+    assert "With that line 25 words" in terminal.getvalue()
+    assert terminal.questions[:4] == ["Word 1", "Word 1", "Word 21", "Word 21"]
+
+
 def test_no_words_without_file_or_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(MNEMONIC))
     with pytest.raises(CommandFailedError, match="use a terminal or --mnemonic-file FILE"):

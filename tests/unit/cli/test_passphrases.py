@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import typer
 
 from tests.framework.command_walk import all_commands
 from unchained.node.cli import main
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.passphrases import VARIABLE
+from unchained.node.rpc.core.errors import WalletRefusedError
 
 BOTH: Final = "expected a passphrase or --no-passphrase, got both"
 NAMES: Final = {"wallet change-passphrase": "--new-passphrase-file"}
@@ -71,6 +73,29 @@ def test_one_that_is_named_stands_against_none_and_one_of_the_environment_does_n
     monkeypatch.setenv(VARIABLE, str(secret))
     assert main.run([*command, "--no-passphrase"]) == 0, capsys.readouterr().err
     assert node.given == [""]
+
+
+def test_nobody_chooses_a_new_one_after_a_wrong_old_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class WrongPassphrase(FakeNode):
+        def call(self, method: str, params: Any, **more: object) -> Any:
+            if method == "wallet.check_passphrase":
+                raise WalletRefusedError("the passphrase is wrong", error="WRONG_PASSPHRASE")
+            return super().call(method, params, **more) | {"has_passphrase": True}
+
+    asked: list[str] = []
+
+    def ask(question: str, **_: object) -> str:
+        asked.append(question)
+        return "pass"
+
+    monkeypatch.setattr(Asker, "_connected", lambda _: WrongPassphrase())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "prompt", ask)
+    assert main.run(["wallet", "change-passphrase"]) == 1
+    assert "the passphrase is wrong" in capsys.readouterr().err
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("words", sorted(CASES))

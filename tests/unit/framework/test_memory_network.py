@@ -357,6 +357,18 @@ async def test_lost_gossip_is_offered_again_outside_the_mesh() -> None:
         assert sum(len(node.heard) for node in nodes) == 20 * 29
 
 
+async def test_gossip_that_comes_once_more_is_a_duplicate() -> None:
+    async with in_cluster(model=LinkModel(replay=1.0, replay_after=5.0)) as cluster:
+        one, other = await line(cluster, 2)
+        await trio.sleep(3)
+        await one.transport.publish(TOPIC, b"news")
+        await trio.sleep(10)
+        assert cluster.network.replayed == 1
+        statistics = other.transport.statistics()
+        assert (statistics.gossip_accepted, statistics.gossip_duplicates) == (1, 1)
+        assert statistics.misbehaviours == 0
+
+
 async def test_partition_holds_frames_and_heals() -> None:
     async with in_cluster() as cluster:
         one, other = await line(cluster, 2)

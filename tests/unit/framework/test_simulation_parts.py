@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 import trio
+from dilithium_py.ml_dsa import ML_DSA_65
 
+from tests.framework.async_tests import run_virtual
+from tests.framework.simulation import fast_ml_dsa
 from tests.framework.simulation.command import kind_of
 from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.faults import FAULT_KINDS, plain_record
-from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore, full
+from tests.framework.simulation.faulty_disk import (
+    COMPACTION_BYTES,
+    COMPACTION_WRITES,
+    FaultyDisk,
+    FaultyStore,
+    full,
+)
 from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
@@ -21,6 +30,7 @@ from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import FAULTS, Sightings
 from tests.framework.simulation.simulation import simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
+from tests.framework.simulation.virtual_clock import virtual_clock
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
 
@@ -111,11 +121,63 @@ def test_what_has_rotted_is_found_when_it_is_read_and_gone_when_it_is_written_an
     assert contents(disk) == {b"a": b"2", b"b": b"1"}
 
 
+def test_what_was_compacted_outlives_a_power_cut_once_that_is_done() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+    store.write(batch(a=b"x" * COMPACTION_BYTES), sync=False)
+    for _ in range(COMPACTION_WRITES - 1):
+        store.write(batch(b=b"1"), sync=False)
+    assert len(disk.unsynced) == COMPACTION_WRITES
+    store.write(batch(b=b"2"), sync=False)
+    assert disk.lose_power(LosesAll()) == COMPACTION_WRITES
+    assert contents(disk).keys() == {b"a"}
+    assert not disk.give_up_compaction()
+
+
+def test_a_compaction_that_a_crash_ends_has_saved_nothing() -> None:
+    disk = FaultyDisk()
+    store = FaultyStore(disk)
+    store.write(batch(a=b"x" * COMPACTION_BYTES), sync=False)
+    assert disk.give_up_compaction()
+    assert disk.lose_power(LosesAll()) == 1
+    assert contents(disk) == {}
+
+
 def test_rot_hits_as_many_entries_in_a_row_as_asked() -> None:
     disk = FaultyDisk()
     FaultyStore(disk).write(batch(**{f"k{n}": b"x" for n in range(9)}), sync=True)
     assert disk.rot(random.Random(1), entries=3) == len(disk.damaged) <= 3
     assert FaultyDisk().rot(random.Random(1), entries=3) == 0
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_quick_signatures_are_those_of_dilithium_py(number: int) -> None:
+    rng = random.Random(number)
+    seed, message, context = rng.randbytes(32), rng.randbytes(100 * number), rng.randbytes(number)
+    _, private = ML_DSA_65.key_derive(seed)
+    expected = ML_DSA_65.sign(private, message, ctx=context, deterministic=True)
+    assert fast_ml_dsa.sign(seed, message, context) == expected
+
+
+def test_virtual_time_is_at_the_next_deadline_when_no_task_can_run() -> None:
+    seen: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        for _ in range(2):
+            await trio.sleep(seconds)
+            await trio.lowlevel.checkpoint()
+            seen.append((name, trio.current_time()))
+
+    async def main() -> None:
+        with trio.move_on_at(7.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sleeper, "a", 2.0)
+                nursery.start_soon(sleeper, "b", 3.0)
+                await trio.sleep_forever()
+        assert trio.current_time() == 7.0
+
+    run_virtual(main, clock=virtual_clock())
+    assert seen == [("a", 2.0), ("b", 3.0), ("a", 4.0), ("b", 6.0)]
 
 
 async def test_a_clock_can_be_set_and_can_drift_and_be_corrected() -> None:

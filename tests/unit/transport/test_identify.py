@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.crypto.serialization import deserialize_public_key
@@ -17,15 +19,20 @@ from unchained.node.transport.contract import Direction, PeerId, PeerInfo
 from unchained.node.transport.identity import Identity
 from unchained.node.transport.libp2p.identify import (
     AGENT,
+    ECHOES_BURST,
+    ECHOES_PER_S,
     IDENTIFY_BYTES_MAX,
     PROTOCOLS_MAX,
     TEXT_BYTES_MAX,
     Identified,
     decode,
+    echo_pings,
+    echoes,
     from_multiaddress,
     multiaddress,
     own_message,
 )
+from unchained.node.transport.libp2p.pace import Pace
 from unchained.node.transport.libp2p.streams import StreamFaultError
 
 OURS = Identity.from_seed(bytes(32))
@@ -112,3 +119,27 @@ def test_an_address_of_ipv4_in_ipv6_is_one_of_ipv4() -> None:
 def test_any_bytes_are_an_address_or_none(data: bytes) -> None:
     found = from_multiaddress(data)
     assert found is None or Address.parse(str(found)) == found
+
+
+class Pinging:
+    """A stream on which pings come as fast as they are answered."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+
+    async def read(self, n: int) -> bytes:
+        return bytes(n)
+
+    async def write(self, data: bytes) -> None:
+        self.answered += 1
+
+
+async def test_pings_on_many_streams_of_a_link_have_one_rate() -> None:
+    streams: list[Any] = [Pinging() for _ in range(8)]
+    rate, pace = echoes(), Pace(None)
+    with trio.move_on_after(10):
+        async with trio.open_nursery() as nursery:
+            for stream in streams:
+                nursery.start_soon(echo_pings, stream, rate, pace)
+    answered = sum(stream.answered for stream in streams)
+    assert answered == pytest.approx(ECHOES_BURST + 10 * ECHOES_PER_S, abs=1)

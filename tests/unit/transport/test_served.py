@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import trio
 
 from unchained.node.transport.contract import PeerId, ServeLimits
+from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.pace import PEER_WORK_BURST, WORK_PER_REFUSAL, Pace
+from unchained.node.transport.libp2p.requests import answer
 from unchained.node.transport.libp2p.unsent_answers import (
     UNSENT_ANSWER_BYTES_MAX,
     UNSENT_ANSWER_BYTES_OF_PEER_MAX,
@@ -170,3 +176,34 @@ async def test_without_a_cap_nothing_waits() -> None:
         await upload.turn(MIB)
     assert trio.current_time() == began
     assert not upload.is_busy
+
+
+class Taken:
+    """A stream whose other side takes at once what it is sent."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    async def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    async def close(self) -> None:
+        pass
+
+    async def ended(self) -> bool:
+        return True
+
+
+async def test_who_goes_on_asking_without_a_place_waits() -> None:
+    stream, full = Taken(), SimpleNamespace(enter=lambda _peer, _protocol: None)
+    connection = SimpleNamespace(
+        budget=NodeBudget(), pace=Pace(None), info=SimpleNamespace(peer=ONE)
+    )
+    given: tuple[Any, ...] = (full, connection, "headers", stream)
+    began = trio.current_time()
+    for _ in range(PEER_WORK_BURST // WORK_PER_REFUSAL):
+        await answer(*given)
+    assert trio.current_time() == began
+    await answer(*given)
+    assert trio.current_time() > began
+    assert set(stream.written) == {b"\x01\x00\x00\x00\x00"}

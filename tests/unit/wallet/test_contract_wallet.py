@@ -93,8 +93,28 @@ def test_a_multisig_receives_and_is_spent() -> None:
     spent, came = contract_history(scene.a.wallet, lock)
     # what is left stays under the contract: one transfer takes and brings
     assert (spent.height, spent.sent, spent.received) == (5, UNC, left)
+    anchors = [package.anchor for _, package in scene.chain.packages]
+    assert [spent.time_ms, came.time_ms] == [
+        anchors[entry.height - 1].header.time for entry in (spent, came) if entry.height
+    ]
     with pytest.raises(ContractError):
         contract_history(scene.a.wallet, bytes(32))
+
+
+def test_words_say_how_far_the_chain_was_read() -> None:
+    scene = Scene(2)
+    contract = multisig(REG, 2, [party.wallet.address() for party in scene.parties])
+    scene.a.wallet.add_contract(contract, 0)
+    scene.a.pay(contract.to_text(), UNC)
+    scene.mine()
+    scene.parties[1].wallet.add_contract(contract, 0)
+    scene.parties[1].wallet.rescan()
+    assert scene.look(contract.lock, 1).status == (
+        "nothing has been paid to it yet, as far as the wallet has read the chain: up to height 0 "
+        "of 4"
+    )
+    scene.sync()
+    assert scene.look(contract.lock, 1).status.startswith("holds 1 UNC")
 
 
 def test_a_frozen_coin_of_a_contract_stays_unless_it_is_named() -> None:

@@ -12,7 +12,7 @@ from unchained.node.crypto.addresses import address_lock
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import Input, Output, SizedTransfer, Transfer
-from unchained.node.wallet import plan, spender
+from unchained.node.wallet import orders, plan, spender
 from unchained.node.wallet.contracts import hash_time_lock, multisig
 from unchained.node.wallet.errors import (
     BadPaymentError,
@@ -30,6 +30,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
+from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.recogniser import TransferFinds
 from unchained.node.wallet.records import OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.spending import limited_by
@@ -401,6 +402,10 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     prepared = online.wallet.spender.pay([Payee(to, UNC // 2, b"offline")], Fee(2))
     with pytest.raises(WatchOnlyError):
         online.wallet.finish(prepared)
+    order = PaymentOrder((Payee(to, UNC // 2, b""),), Fee(2))
+    with pytest.raises(WatchOnlyError):
+        orders.plan(online.wallet, order, 0)
+    assert online.wallet.summary(prepared.unsigned).can_sign == ()
     offline = cheap_wallet(secret=SpendSecret.of(words))
     unsigned = Unsigned.from_file(prepared.unsigned.to_file(), REG)
     summary = offline.summary(unsigned)
@@ -410,6 +415,8 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     assert len(summary.can_sign) == 1
     signed = Unsigned.from_file(offline.sign(unsigned).to_file(), REG)
     assert offline.summary(signed).signed_by == summary.can_sign
+    # signed once, it has nothing to add
+    assert offline.summary(signed).can_sign == ()
     transfer = signed.finish(REG)
     online.wallet.record(transfer, 0)
     scene.chain.submit(transfer.sized.raw)
@@ -593,6 +600,9 @@ def test_a_hash_time_lock_is_claimed_and_its_preimage_seen() -> None:
     made = hash_time_lock(REG, scene.b.wallet.address(), scene.a.wallet.address(), 50)
     lock = made.contract.lock
     scene.a.wallet.add_contract(made.contract, 0)
+    scene.b.wallet.add_contract(made.contract, 0)
+    with pytest.raises(ContractError, match="preimage of the contract's hash is not known"):
+        scene.b.wallet.claim(lock, Fee(1))
     scene.b.wallet.add_contract(made.contract, 0, preimage=made.preimage)
     with pytest.raises(ContractError, match="no confirmed coins"):
         scene.b.wallet.claim(lock, Fee(1))

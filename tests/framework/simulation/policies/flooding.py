@@ -27,14 +27,14 @@ class FloodingPeer(Attacker):
 
 
 class Flooding(Policy):
-    """Comes with one more identity at each turn, up to a few hundred."""
+    """Comes with a few more identities at each turn, up to a few hundred."""
 
     def new_peer(self) -> Attacker:
         plain = super().new_peer()
         return FloodingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
 
     async def act(self) -> None:
-        if self._names < 300:
+        for _ in range(4 if self._names < 300 else 0):
             peer = self.new_peer()
             await self.simulation.net.run_transport(peer.transport)
             for node in self.simulation.nodes:

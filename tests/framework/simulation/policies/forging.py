@@ -28,15 +28,18 @@ class Forging(Policy):
             replace(body, fresh=(noise,)),
             replace(body, transfers=(noise,)),
         )
-        match self.rng.randrange(4):
+        match self.rng.randrange(5):
             case 0:
                 await self.say(self.rng.choice(("coin", "anchor", "transfer")), noise)
             case 1:
                 await self.tell(self._with_forged_mix(coin))
             case 2:
                 await self.tell(self.solved(self.rng.choice(headers)))
-            case _:
+            case 3:
                 await self.tell_body(self.rng.choice(bodies))
+            case _:
+                # Dead, if all that it builds on is known: its votes count all the same.
+                await self.tell_body(bodies[0])
 
     def _with_forged_mix(self, coin: Coin) -> Coin:
         while True:
