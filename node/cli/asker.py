@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
@@ -17,7 +18,7 @@ import typer
 from unchained.node.base.config import Network
 from unchained.node.base.settings import ConfigError
 from unchained.node.base.terminal_text import harmless
-from unchained.node.cli.command_words import CommandWords
+from unchained.node.cli.command_words import ID_PARAMETERS, LISTED_IDS, CommandWords
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.local_methods import LOCAL_METHODS
 from unchained.node.cli.options import (
@@ -73,9 +74,6 @@ LOOKING: Final = frozenset(
 """Methods that show what a wallet has, and do nothing; but the balance, which people ask for first,
 is not among them."""
 
-ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
-"""Parameters of methods that are ids of 64 hex digits, or lists of them."""
-
 CANDIDATES_SHOWN: Final = 5
 """Ids that a prefix may stand for, as an error lists them."""
 
@@ -84,6 +82,7 @@ LOOK_AROUND_S: Final = 1.0
 
 _ID_DIGITS: Final = 64
 _PREFIX: Final = re.compile(r"[0-9a-f]{4,63}", re.ASCII)
+_LISTED_PREFIX: Final = re.compile(r"[0-9a-f]{4,15}", re.ASCII)
 _PEER_PREFIX: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{1,40}", re.ASCII)
 
 TokenFileOption = Annotated[
@@ -169,7 +168,8 @@ class Asker:
         """
         if not isinstance(params, Mapping):
             return self._ask(method, params, seconds)
-        params = {name: self._whole(method, name, value) for name, value in params.items()}
+        wallet = {"wallet": params["wallet"]} if "wallet" in params else {}
+        params = {name: self._whole(method, name, value, wallet) for name, value in params.items()}
         try:
             return self._ask(method, params, seconds)
         except CommandFailedError as error:
@@ -275,28 +275,33 @@ class Asker:
 
     # Ids by their first digits
 
-    def _whole(self, method: str, name: str, value: object) -> object:
-        """Return a parameter with the ids in it whole. Raises `CommandFailedError`."""
+    def _whole(self, method: str, name: str, value: object, wallet: Mapping[str, object]) -> object:
+        """Return a parameter with the ids in it whole; `wallet` is the parameter that names whose
+        they are, if there is one. Raises `CommandFailedError`."""
         if isinstance(value, list):
-            return [self._whole(method, name, item) for item in value]
+            return [self._whole(method, name, item, wallet) for item in value]
         if not isinstance(value, str):
             return value
         if name in ID_PARAMETERS and _PREFIX.fullmatch(value.lower()):
-            return self._one_of(value, self._ids(method, value.lower()))
+            return self._one_of(value, self._ids(method, value.lower(), wallet))
+        listed, by, limit = LISTED_IDS.get(method, ("", "", {}))
+        if name == listed and _LISTED_PREFIX.fullmatch(value.lower()):
+            ids = {entry["id"] for entry in self.call_with(by, {**wallet, **limit})}
+            return self._one_of(value, {each for each in ids if each.startswith(value.lower())})
         if name == "peer" and _PEER_PREFIX.fullmatch(value):
             peers = (peer["peer"] for peer in self._ask("net.peers", {}, ASK_SECONDS))
             return self._one_of(value, {peer for peer in peers if peer.startswith(value)})
         return value
 
-    def _ids(self, method: str, prefix: str) -> set[str]:
+    def _ids(self, method: str, prefix: str, wallet: Mapping[str, object]) -> set[str]:
         found = {entry["id"] for entry in self._ask("chain.find", {"prefix": prefix}, ASK_SECONDS)}
         if not found and method.startswith("wallet."):
             # What the chain never saw: contracts, and transfers that were given up.
             found = {
                 text
                 for entries in (
-                    self._ask("wallet.contracts", {}, ASK_SECONDS),
-                    self._ask("wallet.history", {"limit": 1000}, ASK_SECONDS),
+                    self.call_with("wallet.contracts", wallet),
+                    self.call_with("wallet.history", {**wallet, "limit": 1000}),
                 )
                 for entry in entries
                 for text in entry.values()
@@ -373,6 +378,11 @@ class Asker:
     def show_fields(self, result: Mapping[str, Any]) -> None:
         """Print a result whose members stand one below the other."""
         self.show(result, lambda: print_fields(result))
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether a table is for a person who has not said what it is to show."""
+        return sys.stdout.isatty() and self._columns is None and not self.json
 
     def show_rows(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], empty: str

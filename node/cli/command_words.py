@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
+"""Parameters of methods that are ids of 64 hex digits, or lists of them: their first digits do."""
+
+LISTED_IDS: Final[Mapping[str, tuple[str, str, Mapping[str, object]]]] = {
+    "token.revoke": ("token", "token.list", {}),
+    "wallet.cancel_invoice": ("invoice", "wallet.invoices", {"limit": 1000}),
+    "wallet.get_invoice": ("invoice", "wallet.invoices", {"limit": 1000}),
+}
+"""Methods with a parameter that is the id of something that another method lists, asked so: its
+first digits do as well."""
+
+_SHORT: Final = "hex digits, or the first four or more of them"
 
 _COMMANDS: Final = {"see net.peers": "peers"}
 """Commands that are not called after the method that a hint names."""
@@ -32,6 +45,8 @@ class CommandWords:
         at = re.fullmatch(r"(.*) - at `([a-z_0-9]+)(?:\[([0-9]+)\])?(?:\.([a-z_0-9]+))?`", text)
         if at is not None:
             what, parameter, index, member = at.groups()
+            if parameter in ID_PARAMETERS or parameter == LISTED_IDS.get(method, ("",))[0]:
+                what = re.sub("(expected [0-9]+) lower-case hex digits", rf"\1 {_SHORT}", what)
             which = f" of payment {int(index) + 1}" if index not in (None, "0") else ""
             if parameter == "payments" and member in _PAYMENT_MEMBER:
                 return f"{_PAYMENT_MEMBER[member]}{which}: {what}"

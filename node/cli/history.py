@@ -25,7 +25,8 @@ from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
 HISTORY_COLUMNS_ON_TERMINAL: Final = ("when", "kind", "amount", "details", "votes", "id")
-"""What fits a terminal of 80 columns; `wallet transfer` shows all of one entry."""
+"""What fits a terminal of 80 columns; `wallet transfer` shows all of one entry, and `--columns`
+chooses among the members, which say the same at length."""
 PAGE: Final = 1_000
 TOO_LARGE: Final = "TOO_LARGE"
 """The node's word for an answer above its limit."""
@@ -116,7 +117,8 @@ def history(
         days = _days(node, wanted, None if everything else limit)
         rows = sorted([*rows, *days], key=lambda row: row["order"], reverse=True)
         rows = rows if everything else rows[:limit]
-    node.show_rows(rows, _columns(), "nothing yet")
+    narrowed = kind or label is not None or since or until or after or account is not None
+    _show(node, rows, "nothing matches" if narrowed else "nothing yet")
 
 
 @asking(app, "mined", table=True)
@@ -146,7 +148,7 @@ def history_since(
 
     def human() -> None:
         rows = [_row(item) for item in found["entries"]]
-        node.show_rows(rows, (*_columns(), "status"), "nothing new")
+        _show(node, rows, "nothing new", "status")
         typer.echo(f"next: {found['next']}{' (there is more)' if found['more'] else ''}", err=True)
 
     node.show(found, human)
@@ -171,8 +173,12 @@ def transfer(
     node.show_fields({name: value for name, value in shown.items() if value not in (None, [])})
 
 
-def _columns() -> Sequence[str]:
-    return HISTORY_COLUMNS_ON_TERMINAL if sys.stdout.isatty() else HISTORY_COLUMNS
+def _show(node: Asker, rows: Sequence[Mapping[str, Any]], empty: str, *more: str) -> None:
+    """Show rows by what a terminal has room for, or by the members that `--columns` chooses."""
+    columns = (*(HISTORY_COLUMNS_ON_TERMINAL if node.is_brief else HISTORY_COLUMNS), *more)
+    members = dict.fromkeys((*columns, "status"))
+    told = [{name: row[name] for name in members if name in row} for row in rows]
+    node.show_rows(told, columns, empty)
 
 
 def _pages(node: Asker, wanted: dict[str, object], limit: int | None, after: str | None) -> Pages:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
@@ -108,7 +107,7 @@ def invoices(
     offset: OffsetOption = 0,
 ) -> None:
     found = node.call("wallet.invoices", wallet=wallet, status=status, limit=limit, offset=offset)
-    if node.json or not sys.stdout.isatty():
+    if not node.is_brief:
         rows, columns = found, INVOICE_COLUMNS
     else:
         rows = [
@@ -120,7 +119,8 @@ def invoices(
             for row in found
         ]
         columns = INVOICE_COLUMNS_ON_TERMINAL
-    node.show_rows(rows, columns, "no invoices: `wallet invoice` makes one")
+    none = "no invoices of that status" if status else "no invoices: `wallet invoice` makes one"
+    node.show_rows(rows, columns, none)
 
 
 @asking(app, "get-invoice")

@@ -6,7 +6,9 @@ import gzip
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -97,6 +99,10 @@ def logs(
     level: Annotated[
         str, typer.Option("--level", metavar="LEVEL", help="Lines of this level and above.")
     ] = "debug",
+    lines: Annotated[
+        int | None,
+        typer.Option("--lines", "-n", metavar="N", min=1, help="The last N of these alone."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     flags = {"node.network": ("--network", network), "node.data_dir": ("--data-dir", data_dir)}
@@ -117,31 +123,45 @@ def logs(
             ids.append((field, given))
     if not path.exists():
         raise CommandFailedError(f"{path}: there is no log here")
-    show(path, Wanted(LEVELS[level], subsystem, tuple(ids)), follow=follow, json=json)
+    show(path, Wanted(LEVELS[level], subsystem, tuple(ids)), follow=follow, json=json, last=lines)
 
 
-def show(path: Path, wanted: Wanted, *, follow: bool, json: bool) -> None:
-    """Print what is wanted of a log and of those set aside before it."""
+def show(path: Path, wanted: Wanted, *, follow: bool, json: bool, last: int | None = None) -> None:
+    """Print what is wanted of a log and of those set aside before it: all, or the `last` events so
+    far, and what comes after."""
     console = None
     if not json and sys.stdout.isatty():
         from rich.console import Console
 
         console = Console()
-    for line in lines_of(path, follow=follow):
+    kept: deque[dict[str, Any]] | None = None if last is None else deque(maxlen=last)
+
+    def put(event: dict[str, Any]) -> None:
+        if console is not None:
+            console.print(event_line(event), soft_wrap=True, highlight=False)
+        else:
+            typer.echo(json_line(event) if json else event_line(event).plain)
+
+    for line in chain(lines_of(path, follow=follow), [b""]):
+        if not line and kept is not None:
+            for event in kept:
+                put(event)
+            kept = None
         try:
             event = msgspec.json.decode(line)
         except msgspec.DecodeError:
             continue  # a line that a crash cut off
         if not isinstance(event, dict) or not wanted.admits(event):
             continue
-        if console is not None:
-            console.print(event_line(event), soft_wrap=True, highlight=False)
+        if kept is None:
+            put(event)
         else:
-            typer.echo(json_line(event) if json else event_line(event).plain)
+            kept.append(event)
 
 
 def lines_of(path: Path, *, follow: bool) -> Iterator[bytes]:
-    """Return the lines of a log, oldest first; to `follow` goes on through rotations."""
+    """Return the lines of a log, oldest first; to `follow` goes on through rotations, and gives an
+    empty line wherever it has read all that there is."""
     for packed in sorted(path.parent.glob(f"{path.name}.*.gz"), key=_number, reverse=True):
         with gzip.open(packed, "rb") as old:
             yield from old
@@ -161,6 +181,7 @@ def lines_of(path: Path, *, follow: bool) -> Iterator[bytes]:
             elif not follow:
                 return
             elif not chunk:
+                yield b""
                 sys.stdout.flush()
                 time.sleep(LOGS_LOOK_S)
                 if has_moved:

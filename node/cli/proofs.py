@@ -3,6 +3,7 @@ check with no node what they write."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -312,6 +313,9 @@ def verify_reserve(
         f"{found.tip_id.hex()} of height {found.tip_height}, {moment(found.tip_time_ms)}: make "
         "sure that this one is on the chain that counts. The coins may have been spent since."
     )
+    if sys.stdout.isatty():
+        # hundreds of them would push the verdict out of sight
+        facts["coins"] = f"{len(found.coins)}: --json lists them"
     print_fields(facts)
 
 

@@ -171,7 +171,7 @@ def test_looking_into_the_node(shell: Shell) -> None:
 
 
 def test_errors_say_what_to_do(shell: Shell) -> None:
-    assert "64 lower-case hex digits" in shell.fails("coin", "get", "xyz")
+    assert "64 hex digits, or the first four" in shell.fails("coin", "get", "xyz")
     assert "is known" in shell.fails("chain", "anchor", "00" * 32)
     url = (shell.home.data_dir() / "rpc.url").read_text()
     assert shell.json("chain", "tip", "--rpc", url)["height"] >= 3

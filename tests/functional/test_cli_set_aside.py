@@ -49,7 +49,7 @@ def test_an_anchor_is_set_aside_and_taken_back_with_a_node_and_without(home: Nod
     ):
         for method in ("chain.set_aside", "chain.take_back"):
             assert "above" in shell.fails("rpc", method, which)
-    assert "64 lower-case hex digits" in shell.fails("chain", "set-aside", "none")
+    assert "64 hex digits, or the first four" in shell.fails("chain", "set-aside", "none")
     # It stays so across a restart, and is taken back in a store that nobody has open.
     shell.json("chain", "set-aside", third)
     shell.json("stop")

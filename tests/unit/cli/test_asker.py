@@ -42,6 +42,10 @@ class FakeClient:
             return [{"peer": PEER}]
         if method == "wallet.contracts":
             return [{"lock": "cd" * 32, "kind": "htlc"}]
+        if method == "token.list":
+            return [{"id": "704b" + "0" * 12}, {"id": "704c" + "0" * 12}]
+        if method == "wallet.invoices":
+            return [{"id": "ee" * 8}]
         if method == "wallet.history":
             return []
         if self._error is not None:
@@ -66,6 +70,23 @@ def test_an_id_is_given_by_its_first_digits(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked["wallet.send"] == {"coins": [COIN, OTHER]}
     assert asked["net.disconnect"] == {"peer": PEER}
     assert asked["wallet.htlc_claim"] == {"lock": "cd" * 32}
+
+
+def test_ids_that_another_method_lists_are_given_by_their_first_digits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = FakeClient()
+    node = asker_of(client, monkeypatch)
+    node.call("token.revoke", token="704B")
+    node.call("wallet.get_invoice", invoice="eeee", wallet="shop")
+    node.call("wallet.contract_info", lock="cdcd", wallet="shop")
+    asked = dict(client.asked)
+    assert asked["token.revoke"] == {"token": "704b" + "0" * 12}
+    assert asked["wallet.get_invoice"] == {"invoice": "ee" * 8, "wallet": "shop"}
+    assert asked["wallet.invoices"] == {"wallet": "shop", "limit": 1000}
+    assert asked["wallet.contracts"] == {"wallet": "shop"}
+    with pytest.raises(CommandFailedError, match="nothing is known whose id"):
+        node.call("token.revoke", token="7040")
 
 
 def test_a_whole_id_and_other_texts_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from unchained.node.cli import invoice, pay, token
+from unchained.node.cli import contract, invoice, pay, proofs, token
 from unchained.node.cli.command_words import CommandWords
 
 
@@ -36,13 +36,13 @@ def test_what_is_wrong_with_a_payment_is_said_of_the_arguments(said: str, shown:
             _words("get-invoice", invoice.get_invoice),
             "wallet.get_invoice",
             "expected 16 lower-case hex digits, got 'x' - at `invoice`",
-            "expected 16 lower-case hex digits, got 'x'",
+            "expected 16 hex digits, or the first four or more of them, got 'x'",
         ),
         (
             _words("revoke", token.revoke),
             "token.revoke",
             "expected 16 lower-case hex digits, got 'x' - at `token`",
-            "expected 16 lower-case hex digits, got 'x'",
+            "expected 16 hex digits, or the first four or more of them, got 'x'",
         ),
     ],
 )
@@ -50,6 +50,23 @@ def test_a_parameter_is_called_as_on_the_command_line(
     words: CommandWords, method: str, said: str, shown: str
 ) -> None:
     assert words.translate(method, said) == f"ID: {shown}"
+
+
+def test_only_of_what_is_known_the_first_digits_do() -> None:
+    said = "expected 64 lower-case hex digits, got 'zz' - at `{}`"
+    short = "expected 64 hex digits, or the first four or more of them, got 'zz'"
+    for function, name in (
+        (proofs.receipt, "txid"),
+        (contract.contract_info, "lock"),
+        (pay.send, "coins[0]"),
+    ):
+        assert short in _words("x", function).translate("wallet.x", said.format(name))
+    for name in ("hash", "preimage"):
+        claim = _words("claim", contract.htlc_claim)
+        assert short not in claim.translate("wallet.htlc_claim", said.format(name))
+    again = _words("invoice", invoice.invoice)
+    kept = "expected 16 lower-case hex digits, got 'x'"
+    assert kept in again.translate("wallet.invoice", f"{kept} - at `invoice`")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from unchained.node.cli import history, invoice
-from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli import history, invoice, main
+from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.cli.history import _csv, _json, _moment, _pages, _row
 from unchained.node.cli.tables import table_lines
 
@@ -141,3 +141,46 @@ def test_invoices_are_a_table_at_80_columns() -> None:
     assert lines[0].split() == list(invoice.INVOICE_COLUMNS_ON_TERMINAL)
     assert all(len(line) <= 80 for line in lines)
     assert row["id"] in lines[1]
+
+
+class HistoryNode:
+    """Answers with one entry and one day of mining; nothing has the label Miete."""
+
+    def call(self, method: str, params: Mapping[str, Any], **_: object) -> list[dict[str, Any]]:
+        if params.get("label") == "Miete":
+            return []
+        if method == "wallet.mined":
+            span = {"first_height": 1, "last_height": 8, "time": ITEM["time"]}
+            return [{"day": "2026-11-21", "coins": 2, "amount": "2.00000000", **span}]
+        return [ITEM] if method == "wallet.history" else []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_all_columns_are_members_none_of_them_twice(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Asker, "_connected", lambda _: HistoryNode())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main.run(["wallet", "history", "--columns", "all"]) == 0
+    titles, *rows = capsys.readouterr().out.splitlines()
+    assert titles.split() == [*history.HISTORY_COLUMNS, "status"]
+    assert "order" not in titles
+    assert "(False" not in "".join(rows)
+    assert main.run(["wallet", "history"]) == 0
+    titles = capsys.readouterr().out.splitlines()[0].split()
+    brief = history.HISTORY_COLUMNS_ON_TERMINAL
+    assert titles == list(brief if terminal else history.HISTORY_COLUMNS)
+
+
+def test_a_choice_that_finds_nothing_is_not_called_an_empty_history(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Asker, "_connected", lambda _: HistoryNode())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for command, said in (
+        (["history", "--label", "Miete"], "nothing matches"),
+        (["invoices", "--status", "paid"], "no invoices of that status"),
+    ):
+        assert main.run(["wallet", *command]) == 0
+        assert capsys.readouterr().out == f"{said}\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unchained.node.cli import main
-from unchained.node.cli.logs import lines_of
+from unchained.node.cli.logs import Wanted, lines_of, show
 
 Capture = pytest.CaptureFixture[str]
 ID = "ab" * 32
@@ -59,6 +59,32 @@ def test_by_peer_level_and_subsystem(directory: Path, capsys: Capture) -> None:
     assert shown(capsys, directory, "--subsystem", "chain") == ["chain.opened"]
 
 
+def test_the_last_of_what_is_wanted(directory: Path, capsys: Capture) -> None:
+    assert shown(capsys, directory, "-n", "2") == ["anchor.connected", "peer.banned"]
+    assert shown(capsys, directory, "--lines", "9") == shown(capsys, directory)
+    found = shown(capsys, directory, "--subsystem", "anchor", "-n", "1")
+    assert found == ["anchor.connected"]
+
+
+def test_the_last_lines_come_first_and_then_what_follows(
+    directory: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = directory / "node.log"
+    path.write_text("".join(line(f"a.{number}") + "\n" for number in range(5)))
+
+    def sleep(_: float) -> None:
+        if "a.5" in path.read_text():
+            raise KeyboardInterrupt
+        with path.open("a") as log:
+            log.write(line("a.5") + "\n" + line("a.6") + "\n")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        show(path, Wanted(0, "", ()), follow=True, json=True, last=2)
+    events = [json.loads(row)["event"] for row in capsys.readouterr().out.splitlines()]
+    assert events == ["a.3", "a.4", "a.5", "a.6"]
+
+
 def test_what_is_wrong_is_said_in_one_line(directory: Path, capsys: Capture) -> None:
     assert main.run(["logs", "--data-dir", str(directory), "--anchor", "ab"]) == main.WRONG_USE
     assert "first 6 characters" in capsys.readouterr().err
@@ -91,4 +117,5 @@ def test_it_is_followed_through_a_rotation(directory: Path) -> None:
     path.write_text(line("a.2") + "\n")
     assert second.wait(30)
     reader.join()
-    assert [json.loads(row)["event"] for row in seen[-2:]] == ["a.1", "a.2"]
+    events = [json.loads(row)["event"] for row in seen if row]
+    assert events[-2:] == ["a.1", "a.2"]
