@@ -175,6 +175,10 @@ class Asker:
         except CommandFailedError as error:
             other = self._mining_instead(method, error, params)
             if other is None:
+                if error.word == "NO_SUCH_WALLET" and params.get("wallet") == "default":
+                    raise CommandFailedError(
+                        f"{error}: `unchained-node wallet create` makes it", error.word
+                    ) from None
                 raise
         return self._ask(method, other, seconds)
 

@@ -20,6 +20,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.guide import hint
 from unchained.node.cli.options import settings_from
+from unchained.node.cli.tables import sentence_lines, width
 from unchained.storage.lock import holder_of
 
 if TYPE_CHECKING:
@@ -252,10 +253,17 @@ _SIGNS: Final[Mapping[str, tuple[str, Any]]] = {
 
 
 def _print(found: list[Finding]) -> None:
-    width = max(len(finding.name) for finding in found)
+    longest = max(len(finding.name) for finding in found)
+    left = " " * (longest + 6)
+    tty = sys.stdout.isatty()
+
+    def told(text: str) -> str:
+        lines = sentence_lines(text, width() - len(left)) if tty else [text]
+        return f"\n{left}".join(lines)
+
     for finding in found:
         sign, colour = _SIGNS[finding.verdict]
-        line = typer.style(sign, fg=colour) if sys.stdout.isatty() else sign
-        typer.echo(f"{line}  {finding.name:{width}}  {hint(harmless(finding.says))}")
+        line = typer.style(sign, fg=colour) if tty else sign
+        typer.echo(f"{line}  {finding.name:{longest}}  {told(hint(harmless(finding.says)))}")
         if finding.do:
-            typer.echo(f"{'':{width + 6}}-> {hint(finding.do)}")
+            typer.echo(left + told(f"-> {hint(finding.do)}"))

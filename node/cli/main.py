@@ -216,7 +216,13 @@ def _describe(error: Exception) -> str:
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201
+    text = f"{PROGRAM}: {line}"
+    if sys.stderr.isatty():
+        # only here: most commands that fail have told a program, which wants one line
+        from unchained.node.cli.tables import sentence_lines, width
+
+        text = "\n".join(sentence_lines(text, width()))
+    print(text, file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -123,8 +123,14 @@ def problem_with(number: int, word: str) -> str:
     known = english().wordlist
     if word in known:
         return ""
-    near = get_close_matches(word, known, n=1, cutoff=0.0)
-    return f"word {number}, {word[:20]!r}, is not on the list; the nearest is {near[0]!r}"
+    # two letters swapped are the commonest slip, and further apart than another letter by the
+    # measure of difflib
+    swapped = (
+        f"{word[:at]}{word[at + 1]}{word[at]}{word[at + 2 :]}" for at in range(len(word[:20]) - 1)
+    )
+    near = next((each for each in swapped if each in known), "")
+    near = near or get_close_matches(word, known, n=1, cutoff=0.0)[0]
+    return f"word {number}, {word[:20]!r}, is not on the list; the nearest is {near!r}"
 
 
 def _problem_with_all(words: Sequence[str]) -> str:

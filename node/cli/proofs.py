@@ -19,7 +19,7 @@ from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument
-from unchained.node.cli.tables import moment, print_fields
+from unchained.node.cli.tables import moment, print_fields, say
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -147,12 +147,12 @@ def verify_receipt(
     if json:
         print_json(facts)
         return
-    typer.echo(_receipt_verdict(found))
+    say(_receipt_verdict(found))
     for payment in facts.get("payments", ()):
         memo = f", memo {harmless(payment['memo'])}" if payment["memo"] else ""
-        typer.echo(f"It pays {payment['amount']} UNC to {shortened(harmless(payee or ''))}{memo}.")
+        say(f"It pays {payment['amount']} UNC to {shortened(harmless(payee or ''))}{memo}.")
         if payment["found_without_receipt"] is None:
-            typer.echo(
+            say(
                 "Nobody else can spend that. Whether the payee's wallet finds it is not shown: a "
                 "payer can seal the note so that it does not. The payee's wallet has the word."
             )
@@ -307,7 +307,7 @@ def verify_reserve(
     if json:
         print_json(facts)
         return
-    typer.echo(
+    say(
         f"The proof holds: after anchor {found.state_height} of {found.network} its maker could "
         f"spend {facts['amount']} UNC in {len(found.coins)} coins. It rests on anchor "
         f"{found.tip_id.hex()} of height {found.tip_height}, {moment(found.tip_time_ms)}: make "

@@ -196,6 +196,20 @@ def folded(text: str, size: int) -> list[str]:
     return [line.replace("\u00a0", " ") for line in lines]
 
 
+def sentence_lines(text: str, size: int) -> list[str]:
+    """Return sentences on lines of at most so many columns; a command in backticks stays in one
+    piece, so that it can be copied."""
+    whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\0"), text)
+    return [line.replace("\0", " ") for line in folded(whole, size)]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print sentences: on a terminal within its width, on one line for other programs."""
+    stream = sys.stderr if err else sys.stdout
+    lines = sentence_lines(text, width()) if stream.isatty() else [text]
+    typer.echo("\n".join(lines), err=err)
+
+
 def _width(text: str) -> int:
     if text.isascii():
         return len(text)

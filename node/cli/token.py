@@ -53,7 +53,7 @@ def create(
 
     def human() -> None:
         typer.echo(found["secret"])
-        typer.echo(f"token {found['token']['id']}: it is not shown again", err=True)
+        typer.echo(f"token {found['token']['id']}: its secret, above, is not shown again", err=True)
 
     node.show(found, human)
 

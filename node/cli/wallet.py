@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from unchained.node.base.number_words import duration
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
-from unchained.node.cli.facts import show_facts, wallet_facts
+from unchained.node.cli.facts import Facts, show_facts, wallet_facts
 from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -197,7 +199,12 @@ def unlock(
     passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
     params = {"passphrase": passphrase, "wallet": wallet, "seconds": seconds}
     found = node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S)
-    show_facts(node, found, wallet_facts)
+
+    def facts(wallet: Mapping[str, Any]) -> Facts:
+        yield from wallet_facts(wallet)
+        yield "locks again", f"in {duration(int(seconds * 1000))}, or by `wallet lock`"
+
+    show_facts(node, found, facts)
 
 
 @asking(app, "lock")

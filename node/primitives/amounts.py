@@ -15,6 +15,7 @@ AMOUNT_PATTERN: Final = r"^(0|[1-9][0-9]{0,10})(\.[0-9]{1,8})?$"
 
 DECIMALS: Final = 8
 _AMOUNT: Final = re.compile(AMOUNT_PATTERN.removeprefix("^").removesuffix("$"), re.ASCII)
+_TOO_LONG: Final = re.compile(r"[1-9][0-9]{11,}(\.[0-9]{1,8})?", re.ASCII)
 _SHOWN: Final = 40
 """Characters that a refusal repeats of what it was given."""
 
@@ -22,6 +23,8 @@ _SHOWN: Final = 40
 def grains_of(text: str) -> int:
     """Return the grains of an amount in UNC. Raises ValueError, which says what was expected."""
     if _AMOUNT.fullmatch(text) is None:
+        if _TOO_LONG.fullmatch(text) is not None:
+            raise ValueError(_too_large(f"{text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}"))
         raise ValueError(
             f"{text[:_SHOWN]!r} is no amount: expected UNC with at most {DECIMALS} decimals, "
             'as "1.5"'
@@ -29,8 +32,21 @@ def grains_of(text: str) -> int:
     whole, _, part = text.partition(".")
     grains = int(whole) * GRAINS_PER_UNC + int(part.ljust(DECIMALS, "0"))
     if grains > MAX_AMOUNT:
-        raise ValueError(f"{text} UNC is more than the largest amount, {full(MAX_AMOUNT)}")
+        raise ValueError(_too_large(text))
     return grains
+
+
+def check_amount(grains: int, least: int) -> None:
+    """Check that an amount is at least so large, and no larger than there can be. Raises
+    ValueError, which says which of the two."""
+    if grains < least:
+        raise ValueError(f"{shortest(grains)} UNC is too small: expected {shortest(least)} or more")
+    if grains > MAX_AMOUNT:
+        raise ValueError(_too_large(shortest(grains)))
+
+
+def _too_large(text: str) -> str:
+    return f"{text} UNC is too large: expected at most {full(MAX_AMOUNT)}"
 
 
 def shortest(grains: int) -> str:

@@ -49,7 +49,9 @@ class CanonicalDecoder(Generic[T]):
         try:
             value = self._decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise NonCanonicalError(expected=self._name, actual=str(error)) from None
+            is_cut = str(error) == "Input data was truncated"
+            actual = f"{len(raw)} bytes that break off" if is_cut else str(error)
+            raise NonCanonicalError(expected=self._name, actual=actual) from None
         # Protocol §2: what does not encode to the same bytes is not canonical
         if _ENCODER.encode(value) != raw:
             raise NonCanonicalError(

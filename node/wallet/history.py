@@ -305,7 +305,8 @@ class HistoryBook:
         fee: int | None = known[0][0] if known else None
         payees: tuple[Payee, ...] = ()
         if made is not None:
-            fee, payees = made.fee, made.payees
+            # handed in for others, it pays this wallet, and the rest concerns them
+            fee, payees = made.fee, () if state.kind is HistoryKind.RECEIVED else made.payees
         elif known and state.sent:
             payees = tuple(_paid(_others.decode(known[0][1])))
         return _entry(

@@ -84,7 +84,9 @@ class PayeeBook:
         store, key = self._store, self._key(entry.name)
         with store.transaction():
             if store.rows(f"SELECT 1 FROM labels WHERE {_KINDS} AND key = ?", key):  # noqa: S608
-                raise PayeeBookError(f"{entry.name!r} is in the address book already: remove it")
+                raise PayeeBookError(
+                    f"{entry.name!r} is in the address book already: remove it first"
+                )
             (count,) = store.rows(f"SELECT count(*) FROM labels WHERE {_KINDS}")[0]  # noqa: S608
             if count >= PAYEES_MAX:
                 raise PayeeBookError(f"an address book has at most {PAYEES_MAX} payees")

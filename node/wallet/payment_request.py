@@ -33,9 +33,9 @@ from unchained.node.crypto.addresses import (
     paid_memo,
     seal_note,
 )
-from unchained.node.primitives.amounts import grains_of, shortest
+from unchained.node.primitives.amounts import check_amount, grains_of, shortest
 from unchained.node.primitives.transfer import Output
-from unchained.node.primitives.types import MAX_AMOUNT, Lock
+from unchained.node.primitives.types import Lock
 from unchained.node.wallet.contracts import CONTRACT_PREFIX, Contract
 from unchained.node.wallet.errors import BadPaymentError, ContractError, PaymentRequestError
 from unchained.node.wallet.records import Payee
@@ -99,11 +99,10 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     Raises `BadPaymentError` naming what is wrong.
     """
     value, memo = payee.value, payee.memo
-    if not DUST <= value <= MAX_AMOUNT:
-        raise BadPaymentError(
-            f"a payment is between {shortest(DUST)} and {shortest(MAX_AMOUNT)} UNC, "
-            f"got {shortest(value)}"
-        )
+    try:
+        check_amount(value, DUST)
+    except ValueError as error:
+        raise BadPaymentError(f"a payment of {error}") from None
     if len(memo) > MAX_MEMO:
         raise BadPaymentError(f"a memo has at most {MAX_MEMO} bytes, got {len(memo)}")
     text = payee.payee

@@ -431,7 +431,7 @@ class Spender:
         places = [at for at in range(len(raw.outputs)) if at != old.change]
         payees: Sequence[Payee | None] = old.payees
         if len(payees) != len(places):
-            # Made elsewhere, or to the wallet itself: its own outputs are not among the payees.
+            # Made elsewhere, or joined for the wallet itself: its change is not told from the rest.
             payees = [None] * len(places)
         return tuple(
             self._draft_of(old, CoinId(raw.inputs[0].coin_id), at, raw.outputs[at], payee)

@@ -386,7 +386,8 @@ class Wallet:
         sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
         finds = self._recogniser.transfer(sized, None, now_ms)
         if payees is None:
-            own = {coin.index for coin in finds.found}
+            # what the signers' file names is a payment, to this wallet as to others
+            own = {coin.index for coin in finds.found} - {paid.index for paid in proven_payees}
             payees = payees_of(sized.transfer, proven_payees, own)
         secrets = tuple(
             PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared

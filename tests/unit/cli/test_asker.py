@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.guide import hint
 from unchained.node.rpc.core.credential_files import URL_FILE
-from unchained.node.rpc.core.errors import InvalidParamsError
+from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.storage.lock import DirectoryLock
 
 COIN, OTHER = "ab12" + "0" * 60, "ab13" + "0" * 60
@@ -87,6 +87,19 @@ def test_ids_that_another_method_lists_are_given_by_their_first_digits(
     assert asked["wallet.contracts"] == {"wallet": "shop"}
     with pytest.raises(CommandFailedError, match="nothing is known whose id"):
         node.call("token.revoke", token="7040")
+
+
+def test_who_has_no_wallet_yet_hears_how_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Empty(FakeClient):
+        def call(self, method: str, params: Any = (), **more: object) -> Any:
+            return [] if method == "wallet.list" else super().call(method, params, **more)
+
+    missing = WalletRefusedError("no wallet is named 'default'", error="NO_SUCH_WALLET")
+    node = asker_of(Empty(missing), monkeypatch)
+    with pytest.raises(CommandFailedError, match="'default': `unchained-node wallet create`"):
+        node.call("wallet.balance", wallet="default")
+    with pytest.raises(CommandFailedError, match=r"named 'default'$"):
+        node.call("wallet.balance", wallet="other")
 
 
 def test_a_whole_id_and_other_texts_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections import namedtuple
@@ -117,3 +118,20 @@ def test_a_running_node_is_judged_by_what_it_says(
     assert main.run(["doctor", "--data-dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("ok  peers") and line.endswith("3") for line in lines)
+
+
+def test_what_is_long_fits_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "the chain is behind that of the peers and waits for somebody who looks at the log of it"
+    finding = doctor.Finding(
+        "clock_offset", doctor.BAD, said, "look at docs/network.md, at the end"
+    )
+    doctor._print([finding])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "50")
+    doctor._print([finding])
+    lines = [re.sub(r"\x1b\[[0-9]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert all(len(line) <= 50 for line in lines)
+    assert all(line.startswith(" " * 18) for line in lines[1:])

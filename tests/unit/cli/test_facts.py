@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import cheap_wallet
-from unchained.node.cli import confirm, facts, pay
+from unchained.node.cli import confirm, facts, main, pay
+from unchained.node.cli.asker import Asker
 from unchained.node.cli.facts import (
     contract_facts,
     labelled,
@@ -195,3 +196,17 @@ def test_what_is_asked_about_fits_80_columns(capsys: pytest.CaptureFixture[str])
         "memo rent",
     ):
         assert line in lines
+
+
+def test_unlocking_says_for_how_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Node:
+        def call(self, method: str, *_: object, **__: object) -> Any:
+            opened = plain(WALLET) | {"has_passphrase": False}
+            return opened | {"locked": False} if method == "wallet.unlock" else opened
+
+    monkeypatch.setattr(Asker, "_connected", lambda _: Node())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main.run(["wallet", "unlock", "--seconds", "90"]) == 0
+    assert "in 1 min 30 s, or by `wallet lock`" in capsys.readouterr().out

@@ -181,3 +181,10 @@ def test_no_words_without_file_or_terminal(monkeypatch: pytest.MonkeyPatch) -> N
 def test_numbers_alone_are_no_words() -> None:
     assert split_words("1 zoo 2. yard 3)xray 24:zero") == ["zoo", "yard", "xray", "zero"]
     assert "nearest" in problem_with(1, "\u6c34")
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"), [("chnage", "change"), ("abandno", "abandon"), ("ozo", "zoo")]
+)
+def test_two_letters_swapped_are_the_nearest(typed: str, nearest: str) -> None:
+    assert problem_with(3, typed).endswith(f"the nearest is {nearest!r}")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from unchained.node.cli import tables
+from unchained.node.cli import main, tables
 from unchained.node.cli.tables import field_lines, short_id, table_lines
 
 COLUMNS = 80
@@ -160,3 +160,36 @@ def test_the_one_object_of_a_list_has_no_number_on_a_terminal(
     assert [re.sub(r"\s+[0-9a-f]{64}$", "", line) for line in lines if line not in IDS] == names
     if payees == 1:
         assert len(lines) == 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_sentences_fit_a_terminal_and_break_no_command(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    command = "`unchained-node start --network local`"
+    text = f"no node of network local is running here: start it with {command}; one of test runs"
+    tables.say(text)
+    lines = capsys.readouterr().out.splitlines()
+    if terminal:
+        assert all(len(line) <= 50 for line in lines)
+        assert any(command in line for line in lines)
+        assert " ".join(lines) == text
+    else:
+        assert lines == [text]
+
+
+def test_an_error_fits_the_terminal_and_is_one_line_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    command = ["wallet", "history", "--since", "yesterday-or-the-day-before"]
+    assert main.run(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main.run(command) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert all(len(part) <= 60 for part in lines)
+    assert " ".join(lines) == line

@@ -24,7 +24,7 @@ def test_the_pattern_in_schemas_is_the_reader(text: str) -> None:
     try:
         grains_of(text)
     except ValueError as error:
-        above = "more than the largest" in str(error)
+        above = "is too large" in str(error)
         assert above or re.search(AMOUNT_PATTERN, text) is None
     else:
         assert re.search(AMOUNT_PATTERN, text)
@@ -36,3 +36,23 @@ def test_the_pattern_in_schemas_is_the_reader(text: str) -> None:
 )
 def test_forms(grains: int, short: str, long: str) -> None:
     assert (shortest(grains), full(grains)) == (short, long)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "21000000000000",
+            "21000000000000 UNC is too large: expected at most 92233720368.54775807",
+        ),
+        ("92233720368.54775808", "is too large"),
+        ("9" * 5_000, "9… UNC is too large"),
+        ("1.123456789", "is no amount"),
+        ("0123", "is no amount"),
+        ("1e3", "is no amount"),
+    ],
+)
+def test_an_amount_that_is_too_large_is_called_that(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        grains_of(text)
+    assert len(str(caught.value)) < 160

@@ -29,10 +29,11 @@ from unchained.node.wallet.errors import (
     WatchOnlyError,
 )
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.history import EVERYTHING
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.recogniser import TransferFinds
-from unchained.node.wallet.records import OutgoingNote, OutgoingState, Payee
+from unchained.node.wallet.records import HistoryKind, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.spending import limited_by
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.unsigned import UNSIGNED_NAME, Unsigned, UnsignedPayee
@@ -418,6 +419,15 @@ def test_signs_on_a_machine_that_has_never_seen_the_chain() -> None:
     # signed once, it has nothing to add
     assert offline.summary(signed).can_sign == ()
     transfer = signed.finish(REG)
+    # whoever hands it in is told whom it pays: himself, and the payer's change
+    sent = orders.note_signed(scene.b.wallet, signed, 0).outgoing
+    assert {payee.payee[:5]: payee.value for payee in sent.payees} == {
+        to[:5]: UNC // 2,
+        "lock:": UNC // 2 - sent.fee,
+    }
+    scene.b.wallet.note_changes(0)
+    (received,) = scene.b.wallet.history_book.page(EVERYTHING, 1)
+    assert (received.kind, received.payees) == (HistoryKind.RECEIVED, ())
     online.wallet.record(transfer, 0)
     scene.chain.submit(transfer.sized.raw)
     scene.mine()
@@ -460,7 +470,7 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
     # the wallet that sends it remembers them
     signed = scene.a.wallet.sign(read)
     sent = scene.a.wallet.record(signed.finish(REG), 0, proven_payees=signed.payees)
-    assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees[:3]}
+    assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees}
 
 
 def test_a_file_that_names_somebody_else_is_not_signed() -> None:
