@@ -46,6 +46,9 @@ _TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
 
 _IDENTITY: Final = ("network", "owner")
 
+CACHE_KIB: Final = 8 << 10
+"""Memory that SQLite may take for the pages of an open wallet; the system keeps the others."""
+
 SPENT_KEPT: Final = 4_096
 """Transfers of which it is kept in memory what they spend."""
 
@@ -162,7 +165,7 @@ class Database:
             check_values(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA cache_size = -65536")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         db.create_function("spends", 2, self._spends, deterministic=True)
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")

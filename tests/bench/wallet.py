@@ -13,7 +13,7 @@ from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.addresses import NO_TAG, OutputPlace, Paycode, address_lock, seal_note
 from unchained.node.crypto.keys import encapsulate
-from unchained.node.primitives.transfer import Input, Output, Signature, Transfer
+from unchained.node.primitives.transfer import Input, Output, Signature, SizedTransfer, Transfer
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, new_secret
@@ -77,17 +77,18 @@ def _outputs() -> dict[str, object]:
     code = Paycode(REG.chain_id, other.key_hash, other.view.public_key)
     rng = random.Random(1)
     sealed = [seal_note(code, OutputPlace(bytes(32), 0), b"memo") for _ in range(64)]
-    raws = []
+    transfers = []
     for _ in range(TRANSFERS):
         outputs = tuple(Output(10**8, s.lock, s.note) for s in rng.sample(sealed, 2))
         spent = (Input(rng.randbytes(32), rng.randbytes(33), rng.randbytes(32)),)
         signature = Signature(rng.randbytes(1_952), rng.randbytes(3_309))
-        raws.append(Transfer(1, REG.chain_id, 0, 9, spent, outputs, (signature,), ()).to_bytes())
+        transfer = Transfer(1, REG.chain_id, 0, 9, spent, outputs, (signature,), ())
+        transfers.append(SizedTransfer.of(transfer))
     recogniser = wallet._recogniser
 
     def scan() -> None:
         for start in range(0, TRANSFERS, 500):
-            recogniser.transfers([(raw, 1, 0) for raw in raws[start : start + 500]])
+            recogniser.transfers([(sized, 1, 0) for sized in transfers[start : start + 500]])
 
     view = wallet.account().view
     _, ciphertext = encapsulate(view.public_key)

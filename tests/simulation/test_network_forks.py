@@ -168,8 +168,11 @@ async def test_late_votes_shown_to_one_side_only_heal(gossip_loss: float) -> Non
         nodes = await net.grow(6, miners=6)
         await net.mingle(nodes)
         await net.agree(within_s=EPOCH_S)
+        fork_height = nodes[0].height
         net.part(nodes[:3], nodes[3:])
-        await trio.sleep(6 * EPOCH_S)
+        await net.until(
+            lambda: min(node.height for node in nodes) >= fork_height + 2, "forked", 200
+        )
         net.pause_mining()
         await trio.sleep(EPOCH_S)
         votes = {n: await withheld_votes(nodes[n], 60) for n in (0, 3)}

@@ -43,7 +43,7 @@ class Acknowledged:
         self.transfers: list[str] = []
         self.counts: dict[str, int] = {}
         self.aside: set[str] = set()
-        """Anchors that were to be set aside for a moment."""
+        """Anchors that were set aside for a moment, until they are taken back."""
 
 
 class Load:
@@ -112,6 +112,7 @@ class Load:
             self._acknowledged.anchors += self._world.mine(victim, 1)
         finally:
             victim.call("chain.take_back", anchor=anchor)
+            self._acknowledged.aside.discard(anchor)
 
     def _sync(self) -> None:
         self._world.mine(self._world.well, 1)
