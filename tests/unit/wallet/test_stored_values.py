@@ -165,9 +165,10 @@ def test_it_is_told_what_is_wrong(scene: Scene, sql: str, why: str) -> None:
 def test_what_pythons_own_module_refuses_to_read_is_damage(scene: Scene) -> None:
     """Its errors have no code of SQLite's."""
     scene.alter("DELETE FROM frozen")
-    with contextlib.closing(Wallet.open(scene.directory, "w", REG)) as wallet:
-        with pytest.raises(StoreDamagedError, match="Could not decode to UTF-8"):
-            wallet.store.rows("SELECT CAST(x'ff' AS TEXT) AS name")
+    wallet = Wallet.open(scene.directory, "w", REG)
+    with pytest.raises(StoreDamagedError, match="Could not decode to UTF-8"):
+        wallet.store.rows("SELECT CAST(x'ff' AS TEXT) AS name")
+    wallet.close()
     with pytest.raises(StoreDamagedError, match="closed database"):
         wallet.store.rows("SELECT 1")
 
