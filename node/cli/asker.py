@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
@@ -42,6 +43,9 @@ TOKEN_BYTES_MAX: Final = 512
 
 ASK_SECONDS: Final = 60.0
 """How long a command waits for an answer unless it says otherwise."""
+
+PAGE_ENTRIES: Final = 1000
+"""Entries of a list that are asked for at once: the most that a node returns."""
 
 RpcOption = Annotated[
     str | None,
@@ -288,9 +292,10 @@ class Asker:
             return value
         if name in ID_PARAMETERS and _PREFIX.fullmatch(value.lower()):
             return self._one_of(value, self._ids(method, value.lower(), wallet))
-        listed, by, limit = LISTED_IDS.get(method, ("", "", {}))
+        listed, by, is_paged = LISTED_IDS.get(method, ("", "", False))
         if name == listed and _LISTED_PREFIX.fullmatch(value.lower()):
-            ids = {entry["id"] for entry in self.call_with(by, {**wallet, **limit})}
+            entries = self._pages(by, wallet) if is_paged else self.call_with(by, wallet)
+            ids = {entry["id"] for entry in entries}
             return self._one_of(value, {each for each in ids if each.startswith(value.lower())})
         if name == "peer" and _PEER_PREFIX.fullmatch(value):
             peers = (peer["peer"] for peer in self._ask("net.peers", {}, ASK_SECONDS))
@@ -305,13 +310,22 @@ class Asker:
                 text
                 for entries in (
                     self.call_with("wallet.contracts", wallet),
-                    self.call_with("wallet.history", {**wallet, "limit": 1000}),
+                    self._pages("wallet.history", wallet),
                 )
                 for entry in entries
                 for text in entry.values()
                 if isinstance(text, str) and text.startswith(prefix) and len(text) == _ID_DIGITS
             }
         return found
+
+    def _pages(self, method: str, wallet: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        """Yield all that a method lists: of a part of it, digits could fit one thing alone that are
+        another's."""
+        for offset in count(0, PAGE_ENTRIES):
+            page = self.call_with(method, {**wallet, "limit": PAGE_ENTRIES, "offset": offset})
+            yield from page
+            if len(page) < PAGE_ENTRIES:
+                return
 
     def _one_of(self, given: str, found: set[str]) -> str:
         if len(found) == 1:

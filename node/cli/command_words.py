@@ -10,13 +10,13 @@ from typing import Final
 ID_PARAMETERS: Final = frozenset({"id", "coin", "coins", "anchor", "txid", "lock", "after"})
 """Parameters of methods that are ids of 64 hex digits, or lists of them: their first digits do."""
 
-LISTED_IDS: Final[Mapping[str, tuple[str, str, Mapping[str, object]]]] = {
-    "token.revoke": ("token", "token.list", {}),
-    "wallet.cancel_invoice": ("invoice", "wallet.invoices", {"limit": 1000}),
-    "wallet.get_invoice": ("invoice", "wallet.invoices", {"limit": 1000}),
+LISTED_IDS: Final[Mapping[str, tuple[str, str, bool]]] = {
+    "token.revoke": ("token", "token.list", False),
+    "wallet.cancel_invoice": ("invoice", "wallet.invoices", True),
+    "wallet.get_invoice": ("invoice", "wallet.invoices", True),
 }
-"""Methods with a parameter that is the id of something that another method lists, asked so: its
-first digits do as well."""
+"""Methods with a parameter that is the id of something that another method lists, by pages or all
+at once: its first digits do as well."""
 
 _SHORT: Final = "hex digits, or the first four or more of them"
 

@@ -27,6 +27,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {"wallet": WALLET_S
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
+LARGEST: Final = 2**63 - 1
+"""Of a number without a bound of its own: more is no count of anything, and more than C takes."""
+
 NUMBER_CHARS: Final = 24
 """Characters of a number: more than any bound has."""
 
@@ -66,14 +69,17 @@ class _AsTyped:
 
     def _number(self, text: str, param: Any, ctx: Any) -> float:
         """Return the number that a text spells. Raises `typer.BadParameter`."""
-        whole = self._kind is int
+        whole, large = self._kind is int, ""
         if (_WHOLE if whole else _NUMBER).fullmatch(text) is not None and len(text) < NUMBER_CHARS:
             found: float = self._kind(text)
-            above = param.min is None or found >= param.min
-            if above and (param.max is None or found <= param.max):
+            if param.max is None and found > LARGEST:
+                large = "smaller "
+            elif (param.min is None or found >= param.min) and (
+                param.max is None or found <= param.max
+            ):
                 return found
         bounds = between(param.min, param.max)
-        expected = f"a {'whole ' * whole}number{bounds and f', {bounds}'}"
+        expected = f"a {large}{'whole ' * whole}number{bounds and f', {bounds}'}"
         given = repr(text) if len(text) < NUMBER_CHARS else f"a text of {len(text)} characters"
         raise typer.BadParameter(f"expected {expected}, got {given}", ctx=ctx, param=param)
 

@@ -33,7 +33,11 @@ PassphraseFileOption = Annotated[
 PassphraseFdOption = Annotated[
     int | None,
     typer.Option(
-        "--passphrase-fd", metavar="N", min=0, help="Read it from an open file descriptor."
+        "--passphrase-fd",
+        metavar="N",
+        min=0,
+        max=2**31 - 1,
+        help="Read it from an open file descriptor.",
     ),
 ]
 

@@ -142,8 +142,10 @@ def broadcast(
 ) -> None:
     content = [_read(file).hex() for file in files]
     if is_asked(yes) and node.is_running():
-        print_meaning(node.call("wallet.merge", files=content, wallet=wallet), err=True)
-        confirm_sending()
+        found = node.call("wallet.merge", files=content, wallet=wallet)
+        print_meaning(found, err=True)
+        if not found["missing"]:  # else the node says what is to be done
+            confirm_sending()
     sent = node.call("wallet.broadcast", seconds=SLOW_ANSWER_S, files=content, wallet=wallet)
     show_sent(node, sent, told=is_asked(yes))
 

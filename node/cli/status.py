@@ -147,7 +147,8 @@ def rpc(
         typer.Argument(metavar="[NAME=VALUE]...", help="By name, or all by position."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")
+        float,
+        typer.Option("--timeout", min=0.1, max=86_400, help="Seconds to wait for the answer."),
     ] = 60.0,
 ) -> None:
     given = params or []

@@ -83,10 +83,35 @@ def test_ids_that_another_method_lists_are_given_by_their_first_digits(
     asked = dict(client.asked)
     assert asked["token.revoke"] == {"token": "704b" + "0" * 12}
     assert asked["wallet.get_invoice"] == {"invoice": "ee" * 8, "wallet": "shop"}
-    assert asked["wallet.invoices"] == {"wallet": "shop", "limit": 1000}
+    assert asked["wallet.invoices"] == {"wallet": "shop", "limit": 1000, "offset": 0}
     assert asked["wallet.contracts"] == {"wallet": "shop"}
     with pytest.raises(CommandFailedError, match="nothing is known whose id"):
         node.call("token.revoke", token="7040")
+
+
+@pytest.mark.parametrize(
+    ("listed", "method", "parameter", "digits"),
+    [
+        ("wallet.invoices", "wallet.cancel_invoice", "invoice", 16),
+        ("wallet.history", "wallet.transfer", "txid", 64),
+    ],
+)
+def test_first_digits_are_looked_for_in_all_pages_of_what_is_listed(
+    listed: str, method: str, parameter: str, digits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"{number:04x}".ljust(digits, "0") for number in range(2001)]
+    ids[0] = "07d0".ljust(digits, "f")  # the newest, and the oldest is 07d0…0
+
+    class Many(FakeClient):
+        def call(self, called: str, params: Any = (), **more: object) -> Any:
+            if called != listed:
+                return super().call(called, params, **more)
+            first = params["offset"]
+            return [{"id": id_} for id_ in ids[first : first + params["limit"]]]
+
+    node = asker_of(Many(), monkeypatch)
+    with pytest.raises(CommandFailedError, match=f"07d0 could be {ids[-1]}, {ids[0]}: give more"):
+        node.call(method, **{parameter: "07d0"}, wallet="shop")
 
 
 def test_who_has_no_wallet_yet_hears_how_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,29 @@ def test_a_question_to_a_node_imports_little(tmp_path: Path, words: tuple[str, .
     assert found.isdisjoint(NEVER_FOR_A_QUESTION)
 
 
+def test_a_number_too_large_for_any_use_is_refused_by_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    large, seen = str(10**20), 0
+    for words, command in all_commands():
+        arguments: list[str] = []
+        for parameter in command.params:
+            is_number = parameter.type_descriptor.annotation in (int, float)
+            option = parameter.opts[:1] if parameter.param_type_name == "option" else []
+            if is_number:
+                assert main.run([*words.split(), *arguments, *option, large]) == main.WRONG_USE
+                out, err = capsys.readouterr()
+                assert not out
+                assert err.count("\n") == 1
+                assert "number" in err, err
+                assert err.partition(f", got '{large}'")[1], err
+                seen += 1
+            if not option:
+                arguments.append("1" if is_number else "x")
+    assert seen > 40
+
+
 def test_what_the_help_lists_is_what_the_commands_say_of_themselves() -> None:
     parser = main.command_line()
     for name, entry in main.COMMANDS.items():

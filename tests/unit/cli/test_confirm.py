@@ -16,6 +16,7 @@ import pytest
 from tests.framework.command_walk import all_commands
 from unchained.node.cli import main
 from unchained.node.cli.asker import Asker
+from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Registry, Scope
 from unchained.node.rpc.methods.rooms import ROOMS
 
@@ -183,6 +184,26 @@ def test_nobody_is_asked_to_sign_what_the_wallet_cannot(
     assert "signed by 0, 1 missing; this wallet cannot sign it" in err
     assert "[y/N]" not in err
     assert "there is nothing to sign with" in err
+
+
+def test_nobody_is_asked_to_send_what_lacks_a_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = FakeNode.call
+
+    def lacking(self: FakeNode, method: str, params: Any = (), **more: object) -> Any:
+        if method == "wallet.broadcast":
+            raise WalletRefusedError("a signature is missing: let whoever")
+        found = whole(self, method, params, **more)
+        return found | {"missing": 1} if method == "wallet.merge" else found
+
+    monkeypatch.setattr(FakeNode, "call", lacking)
+    code, moved, err = said(
+        "wallet broadcast", "y\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert (code, moved) == (1, [])
+    assert "[y/N]" not in err
+    assert err.splitlines()[-1].endswith("a signature is missing: let whoever")
 
 
 @pytest.mark.parametrize("words", sorted(CASES))

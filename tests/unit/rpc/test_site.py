@@ -424,7 +424,21 @@ async def test_peers_are_shown_without_their_addresses() -> None:
     assert "12D3Koo" in reply.text
 
 
-async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are() -> None:
+@pytest.mark.parametrize(
+    ("advice", "luck"),
+    [
+        (
+            {"luck": {"expected": 10.0, "ratio": 1.2}},
+            "; 10.0 coins expected of 3 k hashes, 120% luck",
+        ),
+        ({"luck": {"expected": 0.0, "ratio": None}}, "; 0.0 coins expected of 3 k hashes"),
+        ({"luck": None}, ""),
+        (None, ""),
+    ],
+)
+async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are(
+    advice: dict[str, Any] | None, luck: str
+) -> None:
     def epoch(time: int, coins: int) -> dict[str, Any]:
         return {"time": time, "n_total": coins, "work": "300"}
 
@@ -440,6 +454,7 @@ async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are() -
             "work": "300",
             "status": "mining",
             "hashrate": 50.0,
+            "advice": advice,
         },
     )
     reply = await browser.ask("/?parts=tiles")
@@ -451,7 +466,7 @@ async def test_the_figures_say_how_lucky_the_miner_was_and_how_far_peers_are() -
         "Supply 1,234.50 UNC and 0.25 of fees in the pool",
         "Mempool 1,500 waiting 2.0 KiB of 4.0 KiB",
         "Peers 4 connected 3 connected, 13.5 ms away",
-        "Own mining 12 coins mining, 50 H/s; 10.0 expected, 120 % luck",
+        f"Own mining 12 coins mining, 50 H/s{luck} Raw JSON",
     ):
         assert text in said, (text, said)
 
