@@ -96,8 +96,12 @@ class Scanner:
         )
 
     def rescan(self, height: int) -> None:
-        """Read again from a height on, beside following the chain."""
+        """Read again from a height on, beside following the chain; what reads again already and
+        comes there yet goes on as it is, or what lies below would be left out."""
         with self._store.transaction():
+            running = self._store.number(_RESCAN_NEXT)
+            if running is not None and running <= height:
+                return
             self._store.put_number(_RESCAN_FROM, max(height, 0))
             self._store.put_number(_RESCAN_NEXT, max(height, 0))
 
