@@ -35,7 +35,9 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         # what is wrong with a statement is wrong with the values that it reads: sums that overflow
-        of_values = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        # and so is what Python's own module refuses to read, without a code of SQLite's
+        code = getattr(error, "sqlite_errorcode", None)
+        of_values = code is None or code == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not of_values:
             raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
         raise StoreDamagedError(f"the wallet's .db file: {error}: {DAMAGED_HINT}") from None

@@ -155,12 +155,24 @@ class WalletManager(WalletSender):
 
     async def rescan(self, name: str, height: int = 0) -> None:
         """Read the chain again from a height on; `wallets` shows how far it is."""
-        await self.call(name, lambda wallet: wallet.rescan(height))
-        self._wake.set()
+        await self._read_again(name, lambda wallet: wallet.rescan(height))
 
     async def cancel_rescan(self, name: str) -> None:
         """Give up reading again; what has been found stays."""
-        await self.call(name, Wallet.cancel_rescan)
+        await self._read_again(name, Wallet.cancel_rescan)
+
+    async def _read_again(self, name: str, work: Callable[[Wallet], None]) -> None:
+        """Do work by which a wallet has to read again, or no longer; how far it has come is what
+        that makes it, before anybody can ask."""
+        entry = await self._kept_up(name)
+
+        def work_and_look(wallet: Wallet) -> None:
+            work(wallet)
+            with self._link.snapshot() as view:
+                entry.progress = wallet.progress(view)
+
+        await self._on(entry, work_and_look)
+        self._wake.set()
 
     # Contracts
 
@@ -301,13 +313,14 @@ class WalletManager(WalletSender):
         now_ms = self._clock.now_ms()
 
         def work(wallet: Wallet) -> None:
-            is_new = all(lock != contract.lock for lock, *_ in wallet.store.contracts())
-            wallet.add_contract(contract, now_ms, label=label, preimage=preimage)
-            if read_again and is_new:
-                wallet.rescan(wallet.keystore.birth)
+            # together, or one that is watched would never be looked for
+            with wallet.store.transaction():
+                is_new = all(lock != contract.lock for lock, *_ in wallet.store.contracts())
+                wallet.add_contract(contract, now_ms, label=label, preimage=preimage)
+                if read_again and is_new:
+                    wallet.rescan(wallet.keystore.birth)
 
-        await self.call(name, work)
-        self._wake.set()
+        await self._read_again(name, work)
 
     async def contract(self, name: str, lock: bytes) -> ContractWallet:
         """Return a contract that a wallet is party to, with what it has and where it stands.

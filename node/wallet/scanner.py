@@ -65,7 +65,7 @@ class ScanStep(msgspec.Struct, frozen=True):
 class Scanner:
     """Reads the chain into a wallet's store. One owner, one thread at a time.
 
-    `hashes` maps the hashes of watched hash-time-locks to their locks.
+    `hashes` maps the hashes of watched hash-time-locks to the locks of all that have them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Scanner:
         recogniser: Recogniser,
         *,
         birth: int,
-        hashes: Mapping[bytes, bytes],
+        hashes: Mapping[bytes, Sequence[bytes]],
     ) -> None:
         self._store = store
         self._network = network
@@ -96,8 +96,12 @@ class Scanner:
         )
 
     def rescan(self, height: int) -> None:
-        """Read again from a height on, beside following the chain."""
+        """Read again from a height on, beside following the chain; what reads again already and
+        comes there yet goes on as it is, or what lies below would be left out."""
         with self._store.transaction():
+            running = self._store.number(_RESCAN_NEXT)
+            if running is not None and running <= height:
+                return
             self._store.put_number(_RESCAN_FROM, max(height, 0))
             self._store.put_number(_RESCAN_NEXT, max(height, 0))
 
@@ -232,8 +236,7 @@ class Scanner:
 
     def _learn(self, preimages: Iterable[bytes]) -> None:
         for preimage in preimages:
-            lock = self._hashes.get(hashlib.sha256(preimage).digest())
-            if lock is not None:
+            for lock in self._hashes.get(hashlib.sha256(preimage).digest(), ()):
                 self._store.put_preimage(lock, preimage)
                 self._touched.append(lock)
 

@@ -10,9 +10,10 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.relay.wallet_link import WalletLink
+from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Rivals
 from unchained.node.wallet.contracts import HashTimeLock, hash_time_lock
-from unchained.node.wallet.errors import ContractError, HighFeeError
+from unchained.node.wallet.errors import ContractError, HighFeeError, StoreDamagedError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.records import Outgoing, OutgoingState, Payee
 from unchained.node.wallet.wallet import Wallet
@@ -52,6 +53,19 @@ async def test_a_claim_says_how_near_the_refund_is(tmp_path: Path) -> None:
         # what is claimed already is not claimed again, for more
         with pytest.raises(ContractError, match="no confirmed coins"):
             await node.wallets.claim("bob", made.contract.lock)
+
+
+async def test_what_the_next_anchor_reaches_is_told_by_the_chain(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await node.wallets.create("a", "pass")
+        await node.mine(3, "a")
+        node.wallets._open["a"].give_up(StoreDamagedError("its disk is full"))
+        await node.mine(3)
+        party = node.wallets.wallet("a").address()
+        room = PaymentRoom(node.wallets)
+        with pytest.raises(ContractError, match="above 7, that of the next anchor, got 7"):
+            await room.htlc_create(party, party, 7, "a")
+        assert (await room.htlc_create(party, party, 8, "a")).lock
 
 
 async def test_an_urgent_claim_pays_to_be_in_the_next_anchor(tmp_path: Path) -> None:

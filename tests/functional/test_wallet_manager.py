@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -791,6 +792,45 @@ async def test_a_lock_during_an_unlock_counts(
             node.wallets.lock("a")
             held.let_go.set()
         assert node.wallets.wallet("a").locked
+
+
+async def test_a_wallet_that_is_to_read_again_is_behind_at_once(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        await node.settle()
+        keys = node.wallets.wallet("a").address()
+        made = hash_time_lock(REG, keys, keys, 50)
+        for read_again in (
+            partial(node.wallets.rescan, "a"),
+            partial(node.wallets.add_contract, "a", made.contract, read_again=True),
+        ):
+            await read_again()
+            (status,) = await node.wallets.wallets()
+            assert status.progress is not None
+            assert (status.progress.rescan_next, status.progress.caught_up) == (0, False)
+            await node.wallets.cancel_rescan("a")
+            (status,) = await node.wallets.wallets()
+            assert status.progress is not None
+            assert status.progress.caught_up
+
+
+async def test_a_contract_is_watched_and_looked_for_or_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(wallet: Wallet, height: int) -> None:
+        raise KeyboardInterrupt
+
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 3)
+        keys = node.wallets.wallet("a").address()
+        made = hash_time_lock(REG, keys, keys, 50)
+        with monkeypatch.context() as patched:
+            patched.setattr(Wallet, "rescan", killed)
+            with pytest.raises(KeyboardInterrupt):
+                await node.wallets.add_contract("a", made.contract, read_again=True)
+        assert await node.wallets.call("a", Wallet.contracts) == []
+        await node.wallets.add_contract("a", made.contract, read_again=True)
+        assert node.wallets.wallet("a").store.number("rescan from") == 0
 
 
 async def test_of_two_that_make_one_wallet_one_is_refused(tmp_path: Path) -> None:

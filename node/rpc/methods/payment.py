@@ -395,13 +395,14 @@ class PaymentRoom:
         | None = None,
         label: Label = "",
     ) -> ContractInfo:
+        read = await self._wallets.call(wallet, lambda opened: opened.spender.next_height)
         made = hash_time_lock(
             self._wallets.network,
             claim,
             refund,
             refund_height,
             None if hash is None else bytes(hash),
-            next_height=await self._wallets.call(wallet, lambda opened: opened.spender.next_height),
+            next_height=max(read, self._wallets.tip_height + 1),
         )
         return await self._add(wallet, made.contract, label, made.preimage)
 

@@ -191,6 +191,22 @@ def test_a_rescan_shows_progress_and_can_be_cancelled() -> None:
     assert a.balance == before
 
 
+def test_a_rescan_that_goes_on_is_not_cut_short_by_one_that_begins_higher() -> None:
+    chain = WalletChain()
+    (a,) = purses(chain, 1)
+    chain.grow(1_030, a.mine_to)
+    sync(a)
+    a.wallet.rescan(5)
+    with chain.snapshot() as view:
+        assert a.wallet.advance(view).progress.rescan_next == 517
+        a.wallet.rescan(1_000)
+        assert a.wallet.progress(view).rescan_next == 517
+        # what it has read already is read again
+        a.wallet.rescan(500)
+        assert a.wallet.progress(view).rescan_next == 500
+    assert a.sync().caught_up
+
+
 def test_a_rescan_goes_on_through_a_reorganisation() -> None:
     chain = WalletChain()
     a, b = purses(chain)

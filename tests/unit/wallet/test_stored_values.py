@@ -162,6 +162,17 @@ def test_it_is_told_what_is_wrong(scene: Scene, sql: str, why: str) -> None:
         scene.use()
 
 
+def test_what_pythons_own_module_refuses_to_read_is_damage(scene: Scene) -> None:
+    """Its errors have no code of SQLite's."""
+    scene.alter("DELETE FROM frozen")
+    wallet = Wallet.open(scene.directory, "w", REG)
+    with pytest.raises(StoreDamagedError, match="Could not decode to UTF-8"):
+        wallet.store.rows("SELECT CAST(x'ff' AS TEXT) AS name")
+    wallet.close()
+    with pytest.raises(StoreDamagedError, match="closed database"):
+        wallet.store.rows("SELECT 1")
+
+
 def test_what_is_sealed_and_makes_no_sense_is_damage(scene: Scene) -> None:
     """Who can write the file can read the view key beside it, and seal."""
     scene.alter("DELETE FROM frozen")
