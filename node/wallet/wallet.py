@@ -133,11 +133,10 @@ class Wallet:
         contracts = self._contracts()
         self._accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
-        hashes = {
-            terms.hash: bytes(contract.lock)
-            for contract in contracts
-            if isinstance(terms := contract.terms, HashTimeLockCondition)
-        }
+        hashes: dict[bytes, list[bytes]] = {}
+        for contract in contracts:
+            if isinstance(terms := contract.terms, HashTimeLockCondition):
+                hashes.setdefault(terms.hash, []).append(contract.lock)
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
@@ -439,6 +438,8 @@ class Wallet:
             raise ContractError(f"the contract is of another network, expected {self.network.name}")
         lock = contract.lock
         with self.store.transaction():
+            known = (watched.preimage_for(contract) for watched in self.contracts())
+            preimage = preimage or next(filter(None, known), None)
             self.store.put_contract(lock, contract.condition, contract.salt, now_ms)
             if preimage is not None:
                 self.store.put_preimage(lock, preimage)
