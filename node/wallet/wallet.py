@@ -259,8 +259,7 @@ class Wallet:
 
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
-        `StoreError` of the chain's store."""
+        yet seen; the `recent` are not decoded again. Raises `StoreDamagedError`, `StoreError`."""
         step = self._scanner.advance(view, recent)
         before = self._further.found()
         if step.touched and self._further.note(step.touched):
