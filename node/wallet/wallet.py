@@ -111,13 +111,14 @@ class Wallet:
             raise
 
     @classmethod
-    @told_as_damage()
     def open(
         cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
     ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path, randomness)
+        keystore = Keystore.load(path, network)
+        with told_as_damage():
+            return cls(name, network, keystore, path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -258,8 +259,7 @@ class Wallet:
 
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
-        `StoreError` of the chain's store."""
+        yet seen; the `recent` are not decoded again. Raises `StoreDamagedError`, `StoreError`."""
         step = self._scanner.advance(view, recent)
         before = self._further.found()
         if step.touched and self._further.note(step.touched):
@@ -465,6 +465,7 @@ class Wallet:
                 return watched
         raise ContractError(f"the wallet is party to no contract {lock.hex()}")
 
+    @told_as_damage()
     def claim(
         self,
         lock: bytes,
@@ -477,8 +478,7 @@ class Wallet:
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Of `rivals` and `urgent_rate` see `ContractSpender.claim`. Raises `ContractError`,
-        `InsufficientFundsError`.
+        Of `rivals`, `urgent_rate` and what is raised see `ContractSpender.claim`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
