@@ -151,7 +151,10 @@ def show(path: Path, wanted: Wanted, *, follow: bool, json: bool, last: int | No
             event = msgspec.json.decode(line)
         except msgspec.DecodeError:
             continue  # a line that a crash cut off
-        if not isinstance(event, dict) or not wanted.admits(event):
+        # What a node did not write is no event.
+        if not isinstance(event, dict) or not event.keys() >= {"time", "level", "event"}:
+            continue
+        if not wanted.admits(event):
             continue
         if kept is None:
             put(event)

@@ -95,6 +95,14 @@ def test_what_is_wrong_is_said_in_one_line(directory: Path, capsys: Capture) -> 
     assert "there is no log here" in capsys.readouterr().err
 
 
+def test_what_no_node_wrote_is_passed_over(directory: Path, capsys: Capture) -> None:
+    wanted = shown(capsys, directory)
+    with (directory / "node.log").open("a") as log:
+        log.write('{"event": "a.b", "level": "info"}\n[1]\n{}\nno JSON\n')
+    assert shown(capsys, directory) == wanted
+    assert main.run(["logs", "--data-dir", str(directory)]) == 0
+
+
 def test_it_is_followed_through_a_rotation(directory: Path) -> None:
     path = directory / "node.log"
     path.write_text(line("a.1") + "\n")
