@@ -177,8 +177,9 @@ class ChainService:
     def note_steps(self, steps: Sequence[Changes], status: ChainStatus) -> None:
         """Let others hear of what the writer has done; called by the writer alone."""
         self._clock_watch.note(status)
-        if status != self.status.value:
-            # Most of what the writer does are reads, which are news to nobody.
+        if steps or status != self.status.value:
+            # Most of what the writer does are reads, which are news to nobody. A step may be one
+            # that was counted before and is on disk only now: the end of a bulk.
             self.status.set(status)
         self._steps.add(steps)
         for step in steps:

@@ -136,7 +136,7 @@ class EpochManager:
                 nursery.cancel_scope.cancel()
 
             async def watch_chain() -> None:
-                seen, new = await self._chain.status.wait_newer(version)
+                seen, new = version, status
                 with trio.move_on_after(refresh_s):
                     while _coins_of(new) == _coins_of(status):
                         seen, new = await self._chain.status.wait_newer(seen)

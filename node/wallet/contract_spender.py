@@ -30,6 +30,7 @@ from unchained.node.wallet.plan import Plan, Prepared, costs_of
 from unchained.node.wallet.records import Payee, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
 from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
 
@@ -56,6 +57,7 @@ NOBODY: Final = Rivals()
 """Nobody else spends the coins."""
 
 
+@told_as_damage()
 def rivals_at(store: WalletStore, lock: bytes, named: Sequence[bytes] | None = None) -> Rivals:
     """Return who else is about to spend the coins under a lock, or those `named`: only who spends
     the same coin is a rival, and only what spends it is replaced. The coins that a transfer of the
@@ -88,6 +90,7 @@ def rivals_at(store: WalletStore, lock: bytes, named: Sequence[bytes] | None = N
     )
 
 
+@told_as_damage()
 def driven_out(store: WalletStore) -> list[tuple[Txid, Lock]]:
     """Return the claims of the wallet that transfers of others have driven out of the mempool, each
     with its contract's lock. A rival that pays the wallet itself, as a copy of it elsewhere may

@@ -23,6 +23,7 @@ from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.records import Invoice, InvoiceChange, InvoiceStatus
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.tables import ACTIVE
 from unchained.node.wallet.wallet_store import WalletStore
 
@@ -198,6 +199,7 @@ class InvoiceBook:
         )
         return _change(msgspec.structs.replace(new, confirmed=False))
 
+    @told_as_damage()
     def unconfirmed(self, after: bytes = b"") -> Unconfirmed:
         """Return some of the paid invoices that have not had the votes that they ask for."""
         rows = self._store.rows(
@@ -215,6 +217,7 @@ class InvoiceBook:
                 found.append((invoice, height))
         return Unconfirmed(tuple(found), rows[-1][0] if len(rows) == UNCONFIRMED_READ else None)
 
+    @told_as_damage()
     def confirm(self, tags: Collection[bytes], now_ms: int) -> None:
         """Note that paid invoices have the votes that they ask for."""
         with self._store.transaction():

@@ -17,6 +17,7 @@ from unchained.node.wallet.errors import (
     BadBirthError,
     ContractError,
     SpendingError,
+    StoreDamagedError,
     TransferRefusedError,
     WalletError,
     WalletLockedError,
@@ -254,17 +255,14 @@ class WalletManager(WalletSender):
                 try:
                     async with entry.sending:
                         await self._claim(entry, lock)
-                except (
-                    WalletLockedError,
-                    SpendingError,
-                    ContractError,
-                    TransferRefusedError,
-                ) as no:
+                except _REASONS_NOT_TO_BID as no:
                     not_bid[txid] = str(no)
                     if entry.not_bid.get(txid) != not_bid[txid]:
                         self._log.warning(
                             "wallet.not_bid_again", wallet=name, txid=txid.hex(), why=str(no)
                         )
+        except StoreDamagedError:
+            raise  # the wallet is followed no more
         except WalletError as error:
             self._log.warning("wallet.not_bid_again", wallet=name, why=str(error))
         entry.not_bid = not_bid

@@ -20,6 +20,7 @@ from unchained.node.wallet.plan import Prepared, payees_of
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.spender import Spender
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
 from unchained.node.wallet.wallet import Wallet
 
@@ -232,6 +233,7 @@ class _NoteJoin(Protocol):
         """Note a transfer that joins coins, so that the next can spend what it brings."""
 
 
+@told_as_damage()
 def note(wallet: Wallet, prepared: Prepared, now_ms: int) -> Noted:
     """Sign a transfer, and note it as about to be sent. Raises `WalletLockedError`,
     `WatchOnlyError`."""
@@ -239,6 +241,7 @@ def note(wallet: Wallet, prepared: Prepared, now_ms: int) -> Noted:
     return Noted(proven, _record(wallet, prepared, proven.sized, now_ms))
 
 
+@told_as_damage()
 def note_again(wallet: Wallet, noted: Noted) -> Outgoing:
     """Expect a transfer of an earlier time once more, since others have it: what it is for stays
     as it was noted."""

@@ -31,8 +31,10 @@ class SummaryOutput(msgspec.Struct, frozen=True, gc=False):
     file names and proves it; empty where the file names nobody. `fingerprint` is of the whole of
     that text, since a long one can be made whose ends look the same. `terms` says in words what
     spends it if it lies under a contract: one that is named, that the wallet knows, or that the
-    transfer spends from. `returns`: it goes back under a contract that the transfer spends from;
-    `contract` is what the wallet calls the contract that it pays, where it knows it by a label.
+    transfer spends from. `returns`: it goes back under a contract that the transfer spends from,
+    and that the wallet watches, or from which all comes that is spent: anybody can lay a coin of a
+    contract of his own beside those of others. `contract` is what the wallet calls the contract
+    that it pays, where it knows it by a label.
     """
 
     value: int
@@ -75,12 +77,12 @@ def summarize(
     named = {payee.index: payee for payee in unsigned.payees}
     known = {contract.lock: contract.terms for contract in contracts}
     labels = {contract.lock: label for contract, label in contracts.items()}
-    spent_from = set()
+    sources = {}
     for spent in unsigned.inputs:
         lock, condition = lock_of(spent.condition, spent.salt), parse_condition(spent.condition)
-        known[lock] = condition
-        if terms_of(condition):
-            spent_from.add(lock)
+        sources[lock] = known[lock] = condition
+    shared = {lock for lock, condition in sources.items() if terms_of(condition)}
+    returning = shared if len(sources) == 1 else shared & labels.keys()
 
     def describe(at: int) -> SummaryOutput:
         output = unsigned.outputs[at]
@@ -101,7 +103,7 @@ def summarize(
             "" if terms is None else terms_of(terms),
             memo,
             "" if payee is None else names.get(payee.payee, ""),
-            output.lock in spent_from,
+            output.lock in returning,
             labels.get(Lock(output.lock), ""),
         )
 

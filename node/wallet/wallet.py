@@ -111,13 +111,14 @@ class Wallet:
             raise
 
     @classmethod
-    @told_as_damage()
     def open(
         cls, directory: Path, name: str, network: Network, randomness: Randomness = SYSTEM
     ) -> Wallet:
         """Open a wallet, locked. Raises OSError, a `KeystoreError`, `StoreDamagedError`."""
         path = wallet_path(directory, name)
-        return cls(name, network, Keystore.load(path, network), path, randomness)
+        keystore = Keystore.load(path, network)
+        with told_as_damage():
+            return cls(name, network, keystore, path, randomness)
 
     def close(self) -> None:
         """Lock the wallet and close its file."""
@@ -132,11 +133,10 @@ class Wallet:
         contracts = self._contracts()
         self._accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
-        hashes = {
-            terms.hash: bytes(contract.lock)
-            for contract in contracts
-            if isinstance(terms := contract.terms, HashTimeLockCondition)
-        }
+        hashes: dict[bytes, list[bytes]] = {}
+        for contract in contracts:
+            if isinstance(terms := contract.terms, HashTimeLockCondition):
+                hashes.setdefault(terms.hash, []).append(contract.lock)
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
@@ -259,8 +259,7 @@ class Wallet:
 
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
-        yet seen; what is among the `recent` is not decoded again. Raises `StoreDamagedError` and a
-        `StoreError` of the chain's store."""
+        yet seen; the `recent` are not decoded again. Raises `StoreDamagedError`, `StoreError`."""
         step = self._scanner.advance(view, recent)
         before = self._further.found()
         if step.touched and self._further.note(step.touched):
@@ -438,6 +437,8 @@ class Wallet:
             raise ContractError(f"the contract is of another network, expected {self.network.name}")
         lock = contract.lock
         with self.store.transaction():
+            known = (watched.preimage_for(contract) for watched in self.contracts())
+            preimage = preimage or next(filter(None, known), None)
             self.store.put_contract(lock, contract.condition, contract.salt, now_ms)
             if preimage is not None:
                 self.store.put_preimage(lock, preimage)
@@ -464,6 +465,7 @@ class Wallet:
                 return watched
         raise ContractError(f"the wallet is party to no contract {lock.hex()}")
 
+    @told_as_damage()
     def claim(
         self,
         lock: bytes,
@@ -476,8 +478,7 @@ class Wallet:
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Of `rivals` and `urgent_rate` see `ContractSpender.claim`. Raises `ContractError`,
-        `InsufficientFundsError`.
+        Of `rivals`, `urgent_rate` and what is raised see `ContractSpender.claim`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage

@@ -25,6 +25,7 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.wallet.errors import (
     NoSuchWalletError,
     StoreDamagedError,
+    StoreUnavailableError,
     TransferRefusedError,
     WalletClosedError,
     WalletError,
@@ -144,8 +145,7 @@ class WalletFollower:
                 continue
             for entry in list(self._open.values()):
                 try:
-                    with told_as_damage():
-                        await self._tend(entry)
+                    await self._tend(entry)
                 except StoreDamagedError as error:
                     self._give_up(entry, error)
             with trio.move_on_after(self._until_next()):
@@ -224,9 +224,10 @@ class WalletFollower:
     def _take_in(self, entry: OpenWallet, view: Snapshot, now_ms: int) -> ScanStep:
         with told_as_damage():
             step = entry.wallet.advance(view, self._link)
-            self._note(entry, now_ms)
+        self._note(entry, now_ms)
         return step
 
+    @told_as_damage()
     def _note(self, entry: OpenWallet, now_ms: int) -> None:
         """Work out what has happened in a wallet, in its turn."""
         wallet = entry.wallet
@@ -246,7 +247,7 @@ class WalletFollower:
             while found.after is not None:
                 found = await self._on(entry, partial(_unconfirmed, after=found.after))
                 await self._confirm_of(entry, found)
-        except WalletError as error:
+        except (StoreUnavailableError, WalletClosedError) as error:
             self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
 
     async def _confirm_of(self, entry: OpenWallet, found: Unconfirmed) -> None:
@@ -275,7 +276,7 @@ class WalletFollower:
         wallet = entry.wallet
         try:
             unheard = await self._on(entry, lambda opened: opened.store.unheard())
-        except WalletError as error:
+        except (StoreUnavailableError, WalletClosedError) as error:
             self._log.warning("wallet.not_rebroadcast", wallet=wallet.name, why=str(error))
             return
         refused: dict[bytes, str] = {}
@@ -408,7 +409,8 @@ class WalletFollower:
         now_ms = self._clock.now_ms()
 
         def work_and_note(wallet: Wallet) -> T:
-            wallet.note_changes(now_ms)
+            with told_as_damage():
+                wallet.note_changes(now_ms)
             result = work(wallet)
             self._note(entry, now_ms)
             return result

@@ -26,6 +26,7 @@ from unchained.node.wallet.records import (
     WalletCoin,
     WalletStoreStatistics,
 )
+from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING, SETTLE
 from unchained.node.wallet.user_records import UserRecords
 
@@ -410,6 +411,7 @@ class WalletStore(UserRecords):
         waiting = OutgoingState.WAITING
         return Outgoing.of(sized, created_ms, None, waiting, replaces, note)
 
+    @told_as_damage()
     def forget_outgoing(self, txid: bytes) -> None:
         """Undo `put_outgoing` for a transfer that was never sent."""
         with self.transaction():
@@ -419,6 +421,7 @@ class WalletStore(UserRecords):
             self.run("DELETE FROM requests WHERE txid = ?", txid)
             self.settle()
 
+    @told_as_damage()
     def include(self, txid: bytes, height: int) -> None:
         """Note that the main chain includes a transfer of the wallet."""
         self.run("UPDATE outgoing SET height = ? WHERE txid = ?", height, txid)
@@ -449,6 +452,7 @@ class WalletStore(UserRecords):
         """Return the transfers that the wallet made and still expects on the chain, by time."""
         return self._outgoing_where("height IS NULL AND state = 0")
 
+    @told_as_damage()
     def unheard(self) -> list[Outgoing]:
         """Return those of `waiting_outgoing` that the mempool does not have."""
         return self._outgoing_where(

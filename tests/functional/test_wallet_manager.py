@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -24,6 +25,8 @@ from unchained.node.consensus.params import REG, Network
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.rpc.core.values import Secret
+from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.wallet import plan, scanner, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
@@ -45,7 +48,7 @@ from unchained.node.wallet.errors import (
     WrongPassphraseError,
 )
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.keystore import Keystore
+from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.unsigned import Unsigned
@@ -792,6 +795,65 @@ async def test_a_lock_during_an_unlock_counts(
             node.wallets.lock("a")
             held.let_go.set()
         assert node.wallets.wallet("a").locked
+
+
+async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    began = threading.Event()
+
+    def slow(wallet: Wallet, passphrase: str) -> SpendSecret:
+        began.set()
+        assert let_go.wait(60)
+        return wallet.keystore.unlock(passphrase)
+
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        monkeypatch.setattr(node.wallets, "_runner", ThreadRunner(2))
+        monkeypatch.setattr(Wallet, "open_secret", slow)
+        room = WalletRoom(node.wallets, node.chain.queries)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.check_passphrase, Secret("pass"), "a")
+            try:
+                await trio.to_thread.run_sync(began.wait, 60)
+                assert not node.wallets._open["a"].turn.locked()
+            finally:
+                let_go.set()
+        assert (await room.mnemonic(Secret("pass"), "a")).words
+
+
+class Faulty(Refuses):
+    """A link with a fault of the node's own."""
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        raise ValueError("a fault of the node's")
+
+
+async def test_a_fault_of_the_node_is_not_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with wallet_node(tmp_path).running() as node:
+            await wallet(node, "a", 3)
+            to = node.wallets.wallet("a").paycode()
+            monkeypatch.setattr(node.wallets, "_link", Faulty(node.wallets._link, 0))
+            with pytest.raises(ValueError, match="a fault of the node's"):
+                await node.wallets.send("a", [Payee(to, UNC, b"")], Fee(1))
+            await trio.sleep(2 * REBROADCAST_S)
+            (status,) = await node.wallets.wallets()
+            assert status.failure == "", "the node went on"
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run()
+    assert caught.group_contains(ValueError, match="a fault of the node's")
+
+    def load(path: Path, network: Network) -> Keystore:
+        raise ValueError("a fault of the node's")
+
+    monkeypatch.setattr(Keystore, "load", load)
+    with pytest.raises(ValueError, match="a fault of the node's"):
+        Wallet.open(tmp_path, "a", REG)
 
 
 async def test_a_wallet_that_is_to_read_again_is_behind_at_once(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ class EventLog:
         """Yield every event from a store's number on, as many at a time as there are."""
         while True:
             version, status = self._chain.status.version, self._chain.status.value
-            # The status is renewed whenever somebody has asked the chain anything.
+            # In a bulk events are counted before they are on disk; the status is set anew once they
+            # are.
             news = status.next_event > first
             events = await self._reader.run(partial(_read, first=first)) if news else []
             if events:

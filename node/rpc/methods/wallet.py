@@ -28,7 +28,7 @@ from unchained.node.rpc.methods.wallet_shapes import (
     WalletName,
 )
 from unchained.node.wallet.errors import NoSuchWalletError
-from unchained.node.wallet.keystore import DEFAULT_WALLET
+from unchained.node.wallet.keystore import DEFAULT_WALLET, SpendSecret
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.summary import fingerprint_of
@@ -231,18 +231,19 @@ class WalletRoom:
     async def check_passphrase(
         self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET
     ) -> bool:
-        await self._wallets.call_stretching(
-            wallet, lambda opened: opened.open_secret(passphrase.reveal())
-        )
+        await self._secret(wallet, passphrase)
         return True
 
     @method("wallet.mnemonic", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text("Return a wallet's mnemonic, for a backup: anyone who has it has the coins.")
     async def mnemonic(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> Mnemonic:
-        secret = await self._wallets.call_stretching(
-            wallet, lambda opened: opened.open_secret(passphrase.reveal())
-        )
+        secret = await self._secret(wallet, passphrase)
         return Mnemonic(secret.mnemonic(), secret.has_bip39_passphrase)
+
+    async def _secret(self, wallet: str, passphrase: Secret) -> SpendSecret:
+        """Return a wallet's secret. Nothing else that is done with the wallet waits for it."""
+        opened = self._wallets.wallet(wallet)
+        return await self._wallets.stretch(opened.open_secret, passphrase.reveal())
 
     @method("wallet.add_account", Access.FULL, timeout=SLOW_METHOD_S, errors=(WalletRefusedError,))
     @user_text(

@@ -357,8 +357,9 @@ class GatheredInfo(msgspec.Struct, frozen=True):
     """An output of a transfer to be signed. `own`: it comes back to the wallet, which alone can
     spend it. `payee` is whom the file shows that it pays, missing where it names nobody;
     `fingerprint` stands for all of that text, `alias` is what the address book calls him; `terms`
-    is what spends it if it lies under a contract; `returns`: that is one that the transfer spends
-    from; `contract` is the label under which this wallet knows it."""
+    is what spends it if it lies under a contract; `returns`: that is one from which all comes that
+    the transfer spends, or one that it spends from and this wallet watches; `contract` is the label
+    under which this wallet knows it."""
 )
 class UnsignedOutput(msgspec.Struct, frozen=True):
     amount: Amount

@@ -68,8 +68,9 @@ class SharedBytes:
 class NodeBudget:
     """The budgets of a transport, for all of its connections."""
 
-    def __init__(self, upload_bytes_per_s: int = 0) -> None:
-        self.work = WorkPool()
+    def __init__(self, upload_bytes_per_s: int = 0, connections: int = 64) -> None:
+        """`connections`: how many there may be."""
+        self.work = WorkPool(connections)
         self.upload = Upload(upload_bytes_per_s)
         self.answers = UnsentAnswers()
         self.unread = SharedBytes(UNREAD_SHARE_BYTES, UNREAD_POOL_BYTES, UNREAD_BYTES_OF_PEER_MAX)

@@ -132,7 +132,7 @@ class Libp2pTransport:
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
         self._identity = identity
-        self._budget = NodeBudget(1024 * config.upload_kib)
+        self._budget = NodeBudget(1024 * config.upload_kib, config.max_connections)
         self._upgrader = Upgrader(identity, self._budget, clock or SystemClock(), config.security)
         self._handshakes = Handshakes()
         self._connections: dict[PeerId, Connection] = {}

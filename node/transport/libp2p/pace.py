@@ -3,10 +3,13 @@
 A peer that sends faster finds windows closed, so that a flood delays only itself. What counts is
 the work that something makes: a thousand empty messages, or frames, cost more than a large one.
 
-No connection gets more than `PEER_WORK_PER_S`, and those that others opened no more than
+No connection gets more than `PEER_WORK_PER_S`, and those that others opened have
 `INBOUND_WORK_PER_S` together. Where they want more than that they wait in a line, and of them who
 has had least goes first (start-time fair queuing: Goyal, Vin, Cheng 1996). So many who flood cost
 no more than a few, and who was there before them, or asks for less than they get, does not wait.
+
+Each is owed its part of half of that, come what may. It may have saved `OWED_MAX` of it, and who
+connects its first piece of work: only by these is it more for all together.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ PEER_WORK_PER_S: Final = 4 << 20
 INBOUND_WORK_BURST: Final = 512 << 10
 INBOUND_WORK_PER_S: Final = 12 << 20
 """Units per second that all inbound connections have together: 18 % of a core."""
-OWED_PER_S: Final = 256 << 10
-"""Units per second that each inbound connection is owed at least: some six requests."""
+DEBT_MAX: Final = INBOUND_WORK_PER_S
+"""Units that they may together have had too many; what was more is nobody's debt."""
 OWED_MAX: Final = 2 << 20
 """Units by which a connection that had less than it is owed may be behind: 24 requests, which it
 may make at once. Who connects is owed none yet."""
@@ -70,9 +73,13 @@ class WorkPool:
     turns.
 
     What each has had is kept on one scale, on which all begin where the line is. The line moves on
-    with those who wait, and by `OWED_PER_S` in any case; who is behind it does not wait."""
+    with those who wait, and by `owed_per_s` in any case; who is behind it does not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int) -> None:
+        """`connections`: how many there may be."""
+        self.owed_per_s = INBOUND_WORK_PER_S / (2 * connections)
+        """Units per second that each is owed at least. It is half of what there is, as those who
+        are owed some are not kept waiting until there is room."""
         self._turns = trio.Lock()
         self._bucket = TokenBucket(INBOUND_WORK_BURST, INBOUND_WORK_PER_S, -math.inf)
         self._at = 0.0
@@ -80,11 +87,12 @@ class WorkPool:
         self._line: list[tuple[float, int, trio.Event]] = []
         """A heap of those who wait: what each has had, and who came first of equal ones."""
         self._numbers = count()
-        self._arrived = trio.Event()
+        self._changed = trio.Event()
+        """Somebody came into the line, or left it unserved."""
 
     def line_at(self, now: float) -> float:
         """Return what whoever goes next has had, in units."""
-        return self._at + (now - self._at_since) * OWED_PER_S
+        return self._at + (now - self._at_since) * self.owed_per_s
 
     async def turn(self) -> None:
         """Wait for a turn of the event loop that nobody else who waits here has as well.
@@ -97,37 +105,46 @@ class WorkPool:
 
     def spend(self, now: float, units: int) -> None:
         """Note units of work that are done."""
-        self._bucket.spend(now, units)
+        self._bucket.spend(now, min(units, self._bucket.level(now) + DEBT_MAX))
 
     def has_room(self, now: float) -> bool:
         """Return whether nobody has to wait."""
         return not self._line and self._bucket.level(now) >= 0
 
     async def wait(self, had: float) -> None:
-        """Wait until there is room for more work; whoever has had least goes first."""
+        """Wait until there is room for more work, where whoever has had least goes first, or until
+        the line is where it was owed as much."""
         place = (had, next(self._numbers), trio.Event())
         heappush(self._line, place)
-        self._arrived.set()
+        self._changed.set()
         try:
             await place[-1].wait()
         finally:
             if not place[-1].is_set():
                 self._line.remove(place)
                 heapify(self._line)
+                self._changed.set()
 
     async def run(self) -> None:
         """Give turns until cancelled, one in a turn of the event loop: those who wait are ready for
         more at about the same time, and all of it together would be one long turn."""
         while True:
-            while not self._line:
-                self._arrived = trio.Event()
-                await self._arrived.wait()
-            await trio.sleep(self._bucket.delay(trio.current_time(), 0))
-            if self._line:
+            self._changed = trio.Event()
+            with trio.move_on_after(self._next_in(trio.current_time())) as wait:
+                await self._changed.wait()
+            # Who was alone in the line may have left it in this very turn.
+            if wait.cancelled_caught and self._line:
                 had, _, called = heappop(self._line)
                 now = trio.current_time()
                 self._at, self._at_since = max(self.line_at(now), had), now
                 called.set()
+
+    def _next_in(self, now: float) -> float:
+        """Return the seconds until somebody in the line is called."""
+        if not self._line:
+            return math.inf
+        owed_in = (self._line[0][0] - self.line_at(now)) / self.owed_per_s
+        return max(0.0, min(self._bucket.delay(now, 0), owed_in))
 
 
 class Pace:

@@ -37,6 +37,7 @@ from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
+from unchained.storage import schema
 from unchained.storage.errors import StoreFullError
 from unchained.storage.kv import Batch
 from unchained.storage.memory import MemoryDisk, MemoryStore
@@ -693,3 +694,16 @@ async def test_what_changes_nothing_wakes_nobody(forge: Forge) -> None:
         assert service.manager.status.version == before
         await service.manager.submit_coin(forge.coin(forge.genesis))
         assert service.manager.status.version > before
+
+
+async def test_the_end_of_a_bulk_wakes_who_waits_for_its_events(forge: Forge) -> None:
+    async with running(forge) as service:
+        manager = service.manager
+        async with manager.bulk():
+            await manager.submit_chain([forge.anchor(forge.genesis).package()])
+            seen, status = manager.status.version, manager.status.value
+            assert len(list(schema.EVENT.scan(service.store))) < status.next_event
+        # Nothing else has happened, and the events are on disk only now.
+        await manager.status.wait_newer(seen)
+        assert manager.status.value == status
+        assert len(list(schema.EVENT.scan(service.store))) == status.next_event

@@ -212,6 +212,17 @@ async def test_the_next_job_comes_at_once_with_a_time_of_its_own() -> None:
         assert locks[-1] == account.mining_lock(parent, times[-1])
 
 
+async def test_a_job_is_renewed_where_nothing_happens() -> None:
+    async with working() as bench:
+        times = []
+        job = await bench.new_job()
+        for _ in range(3):
+            times.append(header_of(job).time)
+            bench.clock.now += REG.epoch_ms
+            job = await bench.after(job)
+        assert times[2] - times[1] == times[1] - times[0] == REG.epoch_ms
+
+
 async def test_work_on_an_older_template_stays_valid() -> None:
     async with working() as bench:
         old = await bench.new_job()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from unchained.node.transport.contract import MessageId
@@ -11,7 +12,6 @@ from unchained.node.transport.libp2p.pace import (
     INBOUND_WORK_BURST,
     INBOUND_WORK_PER_S,
     OWED_MAX,
-    OWED_PER_S,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_AT_ONCE,
@@ -48,9 +48,13 @@ async def test_the_excess_waits() -> None:
     assert trio.current_time() - began == 1
 
 
+FAR = 1e9
+"""What somebody has had who is called last of all, in units."""
+
+
 @asynccontextmanager
-async def a_pool() -> AsyncIterator[WorkPool]:
-    pool = WorkPool()
+async def a_pool(connections: int = 60) -> AsyncIterator[WorkPool]:
+    pool = WorkPool(connections)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run)
         yield pool
@@ -100,7 +104,7 @@ async def test_who_asks_for_less_than_its_part_does_not_wait() -> None:
 async def test_who_was_there_before_a_flood_may_do_what_it_is_owed_at_once() -> None:
     async with a_pool() as pool, trio.open_nursery() as nursery:
         old = Pace(pool)
-        await trio.sleep(OWED_MAX / OWED_PER_S)
+        await trio.sleep(OWED_MAX / pool.owed_per_s)
         for _ in range(40):
             nursery.start_soon(flood, Pace(pool), [0])
         await trio.sleep(0.1)
@@ -130,7 +134,7 @@ async def test_what_is_done_while_there_is_room_is_nobodys_loss() -> None:
         for _ in range(100):
             await busy.spend(WORK_AT_ONCE)
             await trio.sleep(1.1 * WORK_AT_ONCE / PEER_WORK_PER_S)
-        await trio.sleep(OWED_MAX / OWED_PER_S)
+        await trio.sleep(OWED_MAX / pool.owed_per_s)
         nursery.start_soon(flood, Pace(pool), [0])
         for _ in range(3):
             nursery.start_soon(flood, Pace(pool), [0])
@@ -140,6 +144,82 @@ async def test_what_is_done_while_there_is_room_is_nobodys_loss() -> None:
             await busy.spend(WORK_AT_ONCE)
         assert trio.current_time() == began
         nursery.cancel_scope.cancel()
+
+
+async def use_what_it_is_owed(pool: WorkPool, pace: Pace) -> None:
+    """Work for ever a little less than would have it wait."""
+    while True:
+        await pace.spend(WORK_AT_ONCE)
+        await trio.sleep(1.01 * WORK_AT_ONCE / pool.owed_per_s)
+
+
+async def wait_of(pace: Pace) -> float:
+    """Return the seconds that one piece of work waits."""
+    began = trio.current_time()
+    await pace.spend(WORK_AT_ONCE)
+    return trio.current_time() - began
+
+
+def test_what_all_are_owed_is_half_of_what_there_is() -> None:
+    for connections in (1, 60, 520):
+        assert WorkPool(connections).owed_per_s * connections == INBOUND_WORK_PER_S / 2
+
+
+@pytest.mark.parametrize("seconds", [60, 600])
+async def test_who_comes_is_not_kept_out_by_what_others_are_owed(seconds: int) -> None:
+    """Even where more have come than the pool was made for, as handshakes may."""
+    async with a_pool(20) as pool, trio.open_nursery() as nursery:
+        many = 56
+        assert many * pool.owed_per_s > 1.2 * INBOUND_WORK_PER_S
+        for _ in range(many):
+            nursery.start_soon(use_what_it_is_owed, pool, Pace(pool))
+        nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(seconds)
+        newcomer = Pace(pool)
+        for _ in range(4):
+            assert await wait_of(newcomer) < 1.01 * WORK_AT_ONCE / pool.owed_per_s < 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("many", [20, 40, 56])
+async def test_who_comes_is_not_kept_out_by_what_others_had_saved(many: int) -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        idle = [Pace(pool) for _ in range(many)]
+        await trio.sleep(OWED_MAX / pool.owed_per_s)
+        for pace in idle:
+            nursery.start_soon(flood, pace, [0])
+        await trio.sleep(0.01)
+        newcomer = Pace(pool)
+        for _ in range(4):
+            assert await wait_of(newcomer) < 1.01 * WORK_AT_ONCE / pool.owed_per_s < 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_debt_of_all_is_bounded() -> None:
+    async with a_pool() as pool:
+        for _ in range(56):
+            pool.spend(trio.current_time(), OWED_MAX)
+        began = trio.current_time()
+        with trio.fail_after(1.01):
+            await pool.wait(FAR)
+        assert trio.current_time() - began > 0.99
+
+
+async def test_nobody_is_called_because_another_was_in_the_line() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        began = trio.current_time()
+        pool.spend(began, INBOUND_WORK_BURST + INBOUND_WORK_PER_S)
+        called = []
+
+        async def wait() -> None:
+            await pool.wait(FAR)
+            called.append(trio.current_time() - began)
+
+        nursery.start_soon(wait)
+        with trio.move_on_after(0.1):
+            await pool.wait(pool.owed_per_s / 2)
+        await trio.sleep(2)
+        assert called == [pytest.approx(1)]
 
 
 async def test_who_is_cancelled_in_the_line_leaves_it() -> None:
@@ -156,7 +236,7 @@ async def test_who_is_cancelled_in_the_line_leaves_it() -> None:
 
 async def test_who_was_held_back_works_in_a_turn_of_its_own() -> None:
     """However many are ready at once: of those who watch, none waits for two of them."""
-    pool, many = WorkPool(), 20
+    pool, many = WorkPool(60), 20
     turn, worked = 0, []
 
     async def watch() -> None:

@@ -30,6 +30,7 @@ from unchained.node.transport.libp2p.certificate import (
 from unchained.node.transport.libp2p.pace import (
     INBOUND_WORK_BURST,
     INBOUND_WORK_PER_S,
+    OWED_MAX,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_PER_RECORD,
@@ -536,7 +537,7 @@ async def test_records_that_carry_little_wait_at_their_sender() -> None:
 
 async def test_records_of_many_connections_are_paid_for_out_of_one_pool() -> None:
     """What others open costs no more together than is done for all of them."""
-    pool = WorkPool()
+    pool = WorkPool(60)
     pairs = []
     for _ in range(3):
         outcome = await shake(end_of(ME), end_of(OTHER), OTHER, pool=pool)
@@ -554,7 +555,8 @@ async def test_records_of_many_connections_are_paid_for_out_of_one_pool() -> Non
         nursery.cancel_scope.cancel()
     done = len(pairs) * count * WORK_PER_RECORD
     waited = trio.current_time() - start
-    assert waited >= 0.9 * (done - INBOUND_WORK_BURST) / INBOUND_WORK_PER_S
+    # The last one has saved some while it waited for the others here.
+    assert waited >= 0.9 * (done - INBOUND_WORK_BURST - OWED_MAX) / INBOUND_WORK_PER_S
 
 
 async def flooded(send: Callable[[RecordSealer, int], bytes], count: int) -> tuple[Secured, bytes]:

@@ -23,7 +23,6 @@ from unchained.node.transport.libp2p.budget import (
 from unchained.node.transport.libp2p.pace import (
     INBOUND_WORK_BURST,
     INBOUND_WORK_PER_S,
-    OWED_PER_S,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
     WORK_AT_ONCE,
@@ -200,7 +199,7 @@ async def test_who_is_content_with_what_it_is_owed_does_not_wait_for_those_who_f
             nursery.start_soon(flood)
         await trio.sleep(3)
         for _ in range(2):
-            for _ in range(OWED_PER_S // WORK_PER_FRAME // 2):
+            for _ in range(int(budget.work.owed_per_s) // WORK_PER_FRAME // 2):
                 honest.frame(UPDATE, 0, 2, 0)
             assert await honest.taken_in() < 0.1
             await trio.sleep(1)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
+from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.wallet.contract_wallet import (
     ContractWallet,
     contract_history,
@@ -201,3 +202,20 @@ def test_files_of_signers_merge_in_any_order(threshold: int, count: int) -> None
         merge_files([whole, other], REG)
     with pytest.raises(SigningError, match="no file"):
         merge_files([], REG)
+
+
+def test_a_preimage_that_is_learnt_is_known_for_every_contract_of_its_hash() -> None:
+    """Bob is between two: what he learns where he pays opens what he is paid by."""
+    scene = Scene(3)
+    bob = scene.parties[1].wallet
+    first = hash_time_lock(REG, scene.parties[1].wallet.address(), scene.a.wallet.address(), 60)
+    terms = first.contract.terms
+    assert isinstance(terms, HashTimeLockCondition)
+    second = hash_time_lock(REG, scene.parties[2].wallet.address(), bob.address(), 50, terms.hash)
+    bob.add_contract(first.contract, 0)
+    bob.add_contract(second.contract, 1)
+    bob._scanner._learn([first.preimage])
+    assert [watched.preimage for watched in bob.contracts()] == [first.preimage] * 2
+    third = hash_time_lock(REG, bob.address(), scene.a.wallet.address(), 70, terms.hash)
+    bob.add_contract(third.contract, 2)
+    assert bob.contract(third.contract.lock).preimage == first.preimage

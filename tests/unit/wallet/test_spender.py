@@ -563,6 +563,37 @@ def test_an_unsigned_file_cannot_lie() -> None:
 # Contracts
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_contract_laid_beside_another_takes_nothing_back(watched: bool) -> None:
+    scene = Scene()
+    shared = multisig(REG, 2, [scene.a.wallet.address(), scene.b.wallet.address()])
+    # the victim's own key is among those of the thief's contract
+    thiefs = multisig(REG, 1, [scene.a.wallet.address(), scene.b.wallet.address()])
+    scene.a.wallet.add_contract(shared, 0)
+    scene.a.pay(shared.to_text(), UNC)
+    scene.mine()
+    made = scene.a.wallet.spender.from_contract(
+        shared, Fee(1), payees=[Payee(scene.b.wallet.paycode(), UNC // 4, b"")]
+    ).unsigned
+    outputs = [
+        Output(out.value + 1_000 if (stays := out.lock == shared.lock) else out.value,
+               thiefs.lock if stays else out.lock, out.note)
+        for out in made.outputs
+    ]  # fmt: skip
+    beside = Input(bytes(32), thiefs.condition, thiefs.salt)
+    unsigned = msgspec.structs.replace(
+        made,
+        inputs=(*made.inputs, beside),
+        values=(*made.values, 1_000),
+        outputs=tuple(outputs),
+    )
+    if watched:
+        scene.a.wallet.add_contract(thiefs, 0)
+    told = {out.lock: out.returns for out in scene.a.wallet.summary(unsigned).outputs}
+    assert told[thiefs.lock] is watched
+    assert not any(back for lock, back in told.items() if lock != thiefs.lock)
+
+
 def test_two_of_three_sign_apart() -> None:
     scene = Scene()
     c = Purse(scene.chain, cheap_wallet("c"))
