@@ -59,7 +59,8 @@ class UnknownKeyError(ConfigError):
 
     def __init__(self, key: str, origin: str, known: list[str]) -> None:
         nearest = nearest_key(key, known)
-        super().__init__(key, f'unknown setting "{key}" ({origin}); nearest known: "{nearest}"')
+        hint = f'nearest known: "{nearest}"' if nearest else "`config show` lists all"
+        super().__init__(key, f'unknown setting "{key}" ({origin}); {hint}')
         self.nearest = nearest
 
 
@@ -94,15 +95,20 @@ class BadDataDirectoryError(ConfigError):
         super().__init__("node.data_dir", f"data directory {path}: {problem}")
 
 
+LIKENESS_MIN: Final = 0.5
+"""How like a known key, or its last part, a name is at least that may be meant for it."""
+
+
 def nearest_key(name: str, known: list[str]) -> str:
-    """Return the known key that is most like the name."""
+    """Return the known key that is most like the name, empty where none is like it."""
 
-    def likeness(candidate: str) -> float:
-        # The last part counts twice: a key in the wrong section is the commonest mistake.
+    def likeness(candidate: str) -> tuple[float, ...]:
         pairs = ((name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2]))
-        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+        return tuple(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(known, key=likeness)
+    # The last part counts twice: a key in the wrong section is the commonest mistake.
+    found = max(known, key=lambda candidate: sum(likeness(candidate)))
+    return found if max(likeness(found)) >= LIKENESS_MIN else ""
 
 
 class Settings(msgspec.Struct, frozen=True):

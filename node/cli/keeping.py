@@ -55,9 +55,8 @@ def backup(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A file to be made.")],
     wallet: WalletOption = DEFAULT_WALLET,
 ) -> None:
-    node.show_fields(
-        node.call("wallet.backup", seconds=SLOW_ANSWER_S, path=_absolute(path), wallet=wallet)
-    )
+    found = node.call("wallet.backup", seconds=SLOW_ANSWER_S, path=_absolute(path), wallet=wallet)
+    node.show(found, lambda: print_fields(found | {"size": f"{found['size']:,} bytes"}))
 
 
 @asking(app, "restore-backup")
@@ -93,6 +92,8 @@ def restore_backup(
     try:
         found = restored("")
     except CommandFailedError as error:
+        if error.word == "WALLET_EXISTS":
+            raise CommandFailedError(f"{error}: --wallet NAME calls it otherwise") from None
         if error.word != ALL_BUT_IT:
             raise
         found = restored(read_passphrase(passphrase_file, passphrase_fd))
@@ -187,7 +188,11 @@ def payee_add(
 @user_text("Show the payees of the address book.")
 def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.payee_list", wallet=wallet)
-    columns = ["alias", "fingerprint", "label", "confirmed"]
+    name = "alias"
+    if node.is_brief:
+        name = "name"
+        found = [payee | {name: payee["alias"]} for payee in found]
+    columns = [name, "fingerprint", "label", "confirmed"]
     if all(payee["confirmed"] for payee in found):
         columns.remove("confirmed")
     node.show_rows(found, columns, "nobody yet")

@@ -129,6 +129,8 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; every error becomes one line on stderr."""
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if os.environ.get(POW_BACKEND):
         from unchained.node.crypto.pow import default_backend
 

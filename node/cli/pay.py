@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -34,7 +34,7 @@ from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
 )
-from unchained.node.cli.payees import payments_of
+from unchained.node.cli.payees import payments_of, uri_remarks
 from unchained.node.cli.tables import folded, print_rows, width
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
@@ -283,7 +283,8 @@ def send(
             if given:
                 raise typer.BadParameter("does not go with `max`", param_hint=option)
         sweeping = shared | {"payee": pairs[0], "memo": memo}
-        carry_out(node, spend, "wallet.sweep", sweeping, dry_run=dry_run, yes=yes)
+        remarks = uri_remarks(pairs[0], "max")
+        carry_out(node, spend, "wallet.sweep", sweeping, dry_run=dry_run, yes=yes, remarks=remarks)
         return
     payments = payments_of(pairs, file, memo)
     asked = shared | {"payments": payments, "fee": fee, "subtract_fee": subtract_fee}
@@ -296,6 +297,9 @@ def send(
         dry_run=dry_run,
         yes=yes,
         waits=wait > 0,
+        remarks=[
+            remark for paid in payments for remark in uri_remarks(paid["payee"], paid.get("amount"))
+        ],
         request_id=request_id,
     )
     if sent is None or not wait:
@@ -314,11 +318,12 @@ def carry_out(
     dry_run: bool,
     yes: bool,
     waits: bool = False,
+    remarks: Sequence[str] = (),
     **more: object,
 ) -> dict[str, Any] | None:
     """Show what a method would send and ask a person, then send it; return what was sent, None for
     a dry run. `more` goes with the sending alone; who `waits` says himself how it stands in the
-    end. Raises `CommandFailedError`."""
+    end. `remarks` are made to whoever is asked. Raises `CommandFailedError`."""
     if dry_run or is_asked(yes):
         found = spend.plan(method, asked)
         steps = found.get("sent", [found])
@@ -326,6 +331,8 @@ def carry_out(
             node.show(found, lambda: print_plan(steps))
             return None
         print_plan(steps, err=True)
+        for remark in remarks:
+            typer.echo(remark, err=True)
         confirm_sending()
     sent: dict[str, Any] = spend.call(method, **asked, **more)
     if waits and node.json:
@@ -366,7 +373,8 @@ def sweep(
         "coins": coin,
     }
     spend = SpendCommand(node, wallet, passphrase_file, passphrase_fd)
-    carry_out(node, spend, "wallet.sweep", asked, dry_run=dry_run, yes=yes)
+    remarks = uri_remarks(to, "max")
+    carry_out(node, spend, "wallet.sweep", asked, dry_run=dry_run, yes=yes, remarks=remarks)
 
 
 def _show_gathered(node: Asker, found: dict[str, Any]) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 import typer
 
+from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.input_file import read_file
 from unchained.node.rpc.core.wrong_values import in_words
+
+URI_SCHEME: Final = "unchained:"
+"""What a payment URI begins with: here too, since the wallet's modules take long to import."""
 
 PAYEES_BYTES_MAX: Final = 1 << 20
 """Bytes of a file of payees."""
@@ -46,6 +52,29 @@ def payments_of(pairs: Sequence[str], file: Path | None, memo: str) -> list[dict
     if not found:
         raise typer.BadParameter("nobody to pay: expected PAYEE UNC", param_hint="PAYEE UNC")
     return found
+
+
+def uri_remarks(payee: str, amount: str | None) -> list[str]:
+    """Return what a payment URI, which the node has read already, says that who pays it should
+    know: what it is for, and that it asks for another `amount` than is paid. None for any other
+    payee."""
+    if not payee.lower().startswith(URI_SCHEME):
+        return []
+    said = dict(parse_qsl(payee.partition("?")[2]))
+    remarks = []
+    if said.get("label"):
+        remarks.append(f"the payment URI says that it is for: {harmless(said['label'])}")
+    asked = said.get("amount")
+    if asked is not None and amount is not None and not _same_amount(asked, amount):
+        remarks.append(f"warning: the payment URI asks for {harmless(asked)} UNC, not {amount}")
+    return remarks
+
+
+def _same_amount(asked: str, amount: str) -> bool:
+    try:
+        return Decimal(asked) == Decimal(amount)
+    except InvalidOperation:  # `max`
+        return False
 
 
 def payments_in(content: bytes, name: str) -> list[dict[str, str]]:

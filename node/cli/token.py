@@ -70,4 +70,5 @@ def revoke(
     node: Asker,
     token: Annotated[str, typer.Argument(metavar="ID", help="Its id, as `token list` shows it.")],
 ) -> None:
-    node.show_rows(node.call("token.revoke", token=token), TOKEN_COLUMNS, "no tokens")
+    left = node.call("token.revoke", token=token)
+    node.show(left, lambda: typer.echo(f"revoked {token.lower()}"))

@@ -61,6 +61,8 @@ def test_a_local_node_listens_on_loopback_and_says_that_it_is_alone(home: NodeHo
         # Each says when it had to take another port than its network's.
         moved = {event["event"]: event for event in node.events if "port_in_use" in event["event"]}
         assert ("net.port_in_use" in moved) is (port_of(node) != ports.peers)
+        if "net.port_in_use" in moved:
+            assert moved["net.port_in_use"]["instead"] == port_of(node)
         assert ("rpc.port_in_use" in moved) is (not url.endswith(f":{ports.rpc}"))
         status = ask(home, "status", name=name)
         assert status["ready"]

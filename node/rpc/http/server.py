@@ -244,7 +244,7 @@ class Server:
                     tokens=self._tokens,
                 )
                 if settings.takes_next and port != settings.port:
-                    self._log.warning("rpc.port_in_use", port=settings.port, taken=port)
+                    self._log.warning("rpc.port_in_use", port=settings.port, instead=port)
                 self._log.info("rpc.listening", url=bound.url)
                 if self._site is not None:
                     self._log.info("rpc.page", url=f"{bound.url}/")

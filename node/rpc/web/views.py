@@ -25,6 +25,9 @@ HISTORY_POINTS: Final = 180
 WAITING_SHOWN: Final = 200
 COINS_OF_LOCK: Final = 100
 HEIGHT_DIGITS_MAX: Final = 18
+CHECKSUM_CHARS: Final = 6
+"""Characters at the end of an address that prove it; before its last 1 stands its prefix."""
+
 QUERY_CHARS_MAX: Final = 160
 
 SERIES_SHOWN: Final = (
@@ -370,6 +373,9 @@ async def find(reads: PageReads, query: Mapping[str, str]) -> str:
         await reads.get("chain.anchor_at", height=int(text))
         return f"/anchor/{int(text)}"
     if not _is_hash(text.lower()):
+        prefix, _, rest = text.rpartition("1")
+        if not prefix or len(rest) <= CHECKSUM_CHARS:
+            raise NotFoundError("nothing found: type a height, an id (64 hex digits) or an address")
         # An address; what is none is refused in words.
         page = await reads.get("coin.owned_by", address=text, spent=True, limit=1)
         return f"/lock/{page['lock']}"

@@ -298,7 +298,7 @@ class Libp2pTransport:
         listeners = [listener for _, listener in bound]
         for place, (address, _) in zip(self._listen, bound, strict=True):
             if place.takes_next and address.port != (wanted := place.address.port or address.port):
-                self._switchboard.log.warning("net.port_in_use", port=wanted, taken=address.port)
+                self._switchboard.log.warning("net.port_in_use", port=wanted, instead=address.port)
         try:
             if self._config.onion:
                 listeners.append(await self.onion.open())

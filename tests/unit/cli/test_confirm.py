@@ -186,6 +186,23 @@ def test_nobody_is_asked_to_sign_what_the_wallet_cannot(
     assert "there is nothing to sign with" in err
 
 
+@pytest.mark.parametrize("words", ["wallet send", "wallet sweep"])
+def test_who_pays_an_invoice_is_told_what_it_is_for_before_he_is_asked(
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = "unchained:runc1abc?amount=1.5&label=bread"
+    amount = CASES[words][1:]
+    monkeypatch.setitem(CASES, words, (uri, *amount))
+    _, _, err = said(words, "n\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    before, asks, _ = err.partition("Send it?")
+    assert asks
+    assert "the payment URI says that it is for: bread\n" in before
+    assert "warning: the payment URI asks for 1.5 UNC, not " in before
+
+
 def test_nobody_is_asked_to_send_what_lacks_a_signature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,14 @@ def test_help_is_given_for_every_command(capsys: Capture) -> None:
         assert capsys.readouterr().out.startswith(" ".join(["Usage: unchained-node", *group]))
 
 
+def test_help_is_a_word_too(capsys: Capture) -> None:
+    for words in ([], ["wallet"], ["wallet", "send"]):
+        assert main.run([*words, "--help"]) == 0
+        asked = capsys.readouterr().out
+        assert main.run(["help", *words]) == 0
+        assert capsys.readouterr().out == asked
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -60,6 +68,7 @@ def test_help_is_given_for_every_command(capsys: Capture) -> None:
         (["config", "show", "--set", "x"], '"x" given, expected SECTION.KEY=VALUE'),
         (["config", "show", "--set", "mining.workers=0"], "expected a whole number from 1"),
         (["config", "show", "--set", "mining.worker=1"], 'nearest known: "mining.workers"'),
+        (["config", "show", "--set", "foo=1"], "(--set); `config show` lists all"),
         (["config", "show", "--config", "/none"], "/none: no such file"),
     ],
 )

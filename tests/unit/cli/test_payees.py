@@ -8,7 +8,8 @@ import pytest
 import typer
 
 from unchained.node.cli.asker import CommandFailedError
-from unchained.node.cli.payees import payments_in, payments_of
+from unchained.node.cli.payees import URI_SCHEME, payments_in, payments_of, uri_remarks
+from unchained.node.wallet.payment_request import SCHEME
 
 
 def test_pairs_and_a_lone_uri() -> None:
@@ -56,3 +57,35 @@ def test_a_file_and_pairs_are_joined(tmp_path: Path) -> None:
     file = tmp_path / "payees"
     file.write_text("a,1\n")
     assert [one["payee"] for one in payments_of(["b", "2"], file, "")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("payee", "amount", "remarks"),
+    [
+        ("runc1abc", "1", []),
+        ("unchained:runc1abc", "1", []),
+        ("unchained:runc1abc?amount=1.5", None, []),
+        ("unchained:runc1abc?amount=1.5", "1.50", []),
+        (
+            "UNCHAINED:runc1abc?amount=1.5&label=two%20loaves%1b",
+            "1",
+            [
+                "the payment URI says that it is for: two loaves?",
+                "warning: the payment URI asks for 1.5 UNC, not 1",
+            ],
+        ),
+        (
+            "unchained:runc1abc?amount=1.5",
+            "max",
+            ["warning: the payment URI asks for 1.5 UNC, not max"],
+        ),
+    ],
+)
+def test_who_pays_a_payment_uri_hears_what_it_asks_for(
+    payee: str, amount: str | None, remarks: list[str]
+) -> None:
+    assert uri_remarks(payee, amount) == remarks
+
+
+def test_the_scheme_is_that_of_the_wallets() -> None:
+    assert URI_SCHEME == SCHEME

@@ -397,6 +397,7 @@ async def test_what_is_searched_for_is_not_repeated_as_markup() -> None:
     reply = await Browser().ask("/search?q=%3Cimg%20src%3Dx%3E")
     assert reply.status == 404
     assert "<img" not in reply.text
+    assert "nothing found: type a height, an id (64 hex digits) or an address" in reply.text
 
 
 async def test_files_are_kept_by_browsers_until_they_change() -> None:
