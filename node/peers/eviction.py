@@ -3,6 +3,7 @@
 Who fills all places of a node decides what it hears. So nobody keeps one by having come first: the
 peers that an attacker could replace only at a price are spared, by several measures that have
 nothing to do with each other, and of the rest one goes (after Bitcoin Core's node/eviction.cpp).
+Nor does anybody keep the others out by sitting in the places of visitors and saying nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Final
 import msgspec
 from blake3 import blake3
 
-from unchained.node.transport.contract import PeerId
+from unchained.node.peers.network_groups import NetworkGroups
+from unchained.node.transport.address_groups import host_group
+from unchained.node.transport.contract import PeerId, PeerInfo
 
 SPARED_BY_NETWORK: Final = 4
 """By a secret order of networks: nobody can know where to come from to be spared."""
@@ -67,6 +70,18 @@ def choose(candidates: Sequence[Candidate], secret: bytes) -> PeerId | None:
     members = Counter(it.network for it in left)
     # Of the network that has most, the youngest.
     return max(left, key=lambda it: (members[it.network], it.since)).peer
+
+
+def choose_visitor(visitors: Sequence[PeerInfo], groups: NetworkGroups) -> PeerId:
+    """Return who of the visitors, one at least, is to go when their places are taken: the oldest of
+    the host that has most of the network that has most."""
+    of_network = Counter(groups.of(it.ip) for it in visitors)
+    of_host = Counter(host_group(it.ip, it.peer) for it in visitors)
+
+    def rank(it: PeerInfo) -> tuple[int, int, float]:
+        return of_network[groups.of(it.ip)], of_host[host_group(it.ip, it.peer)], -it.since
+
+    return max(visitors, key=rank).peer
 
 
 def _last_news(candidate: Candidate, kind: News) -> float:

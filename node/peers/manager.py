@@ -23,12 +23,12 @@ from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_exchange import AddressExchange
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import Dialler, PeerSettings
-from unchained.node.peers.eviction import Candidate, News, choose
+from unchained.node.peers.eviction import Candidate, News, choose, choose_visitor
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.link_exchange import LinkExchange
 from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
-from unchained.node.peers.reputation import Reputation
+from unchained.node.peers.reputation import VISITORS_MAX, Reputation
 from unchained.node.peers.seeds import Resolver, SystemResolver
 from unchained.node.peers.strangers import Strangers
 from unchained.node.primitives.errors import NonCanonicalError
@@ -319,6 +319,7 @@ class PeerManager:
             if peer.is_inbound and self._is_full():
                 peer.visit.deadline = trio.current_time() + VISIT_S
             self._peers[event.info.peer] = peer
+            self._show_out_visitor()
             if self._nursery is not None:
                 self._nursery.start_soon(self._tend, peer, name="peers.tend")
         elif isinstance(event, PeerDisconnected):
@@ -326,8 +327,7 @@ class PeerManager:
             if gone is not None:
                 gone.scope.cancel()
                 if gone.status is not None:
-                    reason = event.reason.value
-                    self._log.info("peer.lost", peer=event.info.peer, reason=reason)
+                    self._log.info("peer.lost", peer=event.info.peer, reason=event.reason.value)
             self._address_exchange.forget(event.info.peer)
             was_silent = gone is not None and gone.silent >= SILENT_POLLS
             self._dialler.forget(event, was_silent=was_silent)
@@ -358,22 +358,21 @@ class PeerManager:
         """Return the inbound peers that have a place."""
         return [peer for peer in self._peers.values() if peer.is_inbound and not peer.is_visitor]
 
+    def _show_out_visitor(self) -> None:
+        """Keep a visitor's place open for who comes next, whoever sits in the others."""
+        visitors = [peer.info for peer in self._peers.values() if peer.is_visitor]
+        if len(visitors) >= VISITORS_MAX:
+            self._peers[choose_visitor(visitors, self.settings.groups)].visit.cancel()
+
     async def _give_place(self, visitor: _Peer) -> None:
         """Let a visitor that has sent its status stay, instead of another if there is one to go."""
         if self._is_full():
-            evicted = choose(
-                [
-                    Candidate(
-                        peer.info.peer,
-                        self.settings.groups.of(peer.info.ip),
-                        peer.info.since,
-                        peer.round_trip_s,
-                        peer.news,
-                    )
-                    for peer in self._guests()
-                ],
-                self._secret,
-            )
+            of = self.settings.groups.of
+            guests = [
+                Candidate(it.info.peer, of(it.info.ip), it.info.since, it.round_trip_s, it.news)
+                for it in self._guests()
+            ]
+            evicted = choose(guests, self._secret)
             if evicted is None:
                 return
             self._log.info("peer.evicted", peer=evicted, by=visitor.info.peer)

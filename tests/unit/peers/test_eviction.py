@@ -16,8 +16,10 @@ from unchained.node.peers.eviction import (
     Candidate,
     News,
     choose,
+    choose_visitor,
 )
-from unchained.node.transport.contract import PeerId
+from unchained.node.peers.network_groups import NetworkGroups
+from unchained.node.transport.contract import Direction, PeerId, PeerInfo
 
 SECRET = b"s" * 32
 SPARED = SPARED_BY_NETWORK + SPARED_BY_ROUND_TRIP
@@ -115,3 +117,22 @@ def test_one_of_them_goes_unless_there_are_few(
     else:
         assert gone in {it.peer for it in everybody}
         assert len(everybody) > SPARED
+
+
+def visitors_gone(*ips: str) -> str:
+    """Return which goes of visitors that came from these addresses, one after the other."""
+    visitors = [
+        PeerInfo(PeerId(f"peer{number}"), ip, "", Direction.INBOUND, float(number))
+        for number, ip in enumerate(ips)
+    ]
+    gone = choose_visitor(visitors, NetworkGroups())
+    return f"{next(it.ip for it in visitors if it.peer == gone)} {gone}"
+
+
+def test_the_oldest_visitor_of_the_greatest_host_of_the_greatest_network_goes() -> None:
+    assert visitors_gone("1.1.0.1", "2.1.0.1", "3.1.0.1", "4.1.0.1") == "1.1.0.1 peer0"
+    assert visitors_gone("1.1.0.1", "2.1.0.1", "2.1.0.1", "2.1.0.1") == "2.1.0.1 peer1"
+    assert visitors_gone("1.1.0.1", "2.1.0.1", "3.1.0.1", "2.1.0.2") == "2.1.0.1 peer1"
+    assert visitors_gone("1.1.0.1", "2.1.0.1", "2.1.0.2", "2.1.0.2") == "2.1.0.2 peer2"
+    # All nodes of this machine have one address, but are not one.
+    assert visitors_gone("1.1.0.1", "127.0.0.1", "127.0.0.1", "2.1.0.2") == "127.0.0.1 peer1"

@@ -493,6 +493,23 @@ async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on(
         assert inbound == others
 
 
+async def test_who_says_nothing_in_the_places_of_visitors_keeps_nobody_out() -> None:
+    async with a_world() as world:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        for ip in ("30.1.0.1", "31.1.0.1"):
+            await Peer(world, ip, **through).start()
+        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        # An IPv6 /64 is one host.
+        for number in range(VISITORS_MAX):
+            ip = f"2a01::{number + 1}"
+            mute = MemoryTransport(world.weather, ip, ip, structlog.get_logger())
+            await world.nursery.start(mute.run)
+            await mute.connect(hub.transport.address)
+        late = await Peer(world, "32.1.0.1", **through).start()
+        await world.until(late.manager.greeted, 5)
+
+
 async def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
     async with a_world() as world:
         (hub,) = await world.peers("20.1.0.1")
