@@ -6,7 +6,6 @@ to be in the next anchor, and where a refund waits in the mempool already, to re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -144,8 +143,7 @@ class ContractSpender(Spender):
         elif isinstance(terms, HashTimeLockCondition):
             self._check_own_side(terms, claims=preimage is not None)
             if preimage is not None:
-                if hashlib.sha256(preimage).digest() != terms.hash:
-                    raise ContractError("the preimage does not fit the contract's hash")
+                contract.check_preimage(preimage)
                 preimages = (preimage,)
             elif terms.height > self.next_height:
                 raise ContractError(

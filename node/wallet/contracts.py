@@ -60,6 +60,17 @@ class Contract(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """The condition, read."""
         return parse_condition(self.condition)
 
+    @property
+    def preimage_hash(self) -> bytes | None:
+        """The SHA-256 of the preimage that claims what is under it; None for an m-of-n."""
+        terms = self.terms
+        return terms.hash if isinstance(terms, HashTimeLockCondition) else None
+
+    def check_preimage(self, preimage: bytes) -> None:
+        """Check that a preimage claims what is under it. Raises `ContractError`."""
+        if hashlib.sha256(preimage).digest() != self.preimage_hash:
+            raise ContractError("the preimage does not fit the contract's hash")
+
     def to_text(self) -> str:
         """Return the text that the other parties need."""
         return _TEXT.write(encode(self))

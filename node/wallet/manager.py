@@ -294,8 +294,12 @@ class WalletManager(WalletSender):
     ) -> Prepared:
         """Return what `refund` would send now. Raises what it does."""
         chosen = fee or await self.fee()
-        await self.call(name, Wallet.check_signs)
-        return await self.call(name, lambda wallet: wallet.refund(lock, chosen, coins=coins))
+
+        def plan(wallet: Wallet) -> Prepared:
+            wallet.check_signs()
+            return wallet.refund(lock, chosen, coins=coins)
+
+        return await self.call(name, plan)
 
     async def add_contract(
         self,

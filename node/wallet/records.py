@@ -9,7 +9,6 @@ import msgspec
 
 from unchained.node.base.counted import ChannelStatistics
 from unchained.node.consensus.transfers import MAX_OUTPUTS
-from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import Bytes32, CoinId, Lock, Txid, Wid
 from unchained.node.wallet.contracts import Contract
@@ -385,16 +384,6 @@ class WatchedContract(msgspec.Struct, frozen=True):
             for coin in self.coins
             if coin.spent_height is None and coin.height is not None
         )
-
-    def preimage_for(self, other: Contract) -> bytes | None:
-        """Return the preimage of another contract's hash, if this one has that hash and it is
-        known."""
-        ours, theirs = self.contract.terms, other.terms
-        if not isinstance(ours, HashTimeLockCondition):
-            return None
-        if not isinstance(theirs, HashTimeLockCondition) or ours.hash != theirs.hash:
-            return None
-        return self.preimage
 
 
 class WalletsStatistics(msgspec.Struct, frozen=True):

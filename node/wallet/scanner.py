@@ -65,7 +65,7 @@ class ScanStep(msgspec.Struct, frozen=True):
 class Scanner:
     """Reads the chain into a wallet's store. One owner, one thread at a time.
 
-    `hashes` maps the hashes of watched hash-time-locks to the locks of all that have them.
+    `hashes` maps the hashes of watched hash-time-locks to the lock of one that has it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Scanner:
         recogniser: Recogniser,
         *,
         birth: int,
-        hashes: Mapping[bytes, Sequence[bytes]],
+        hashes: Mapping[bytes, bytes],
     ) -> None:
         self._store = store
         self._network = network
@@ -236,7 +236,8 @@ class Scanner:
 
     def _learn(self, preimages: Iterable[bytes]) -> None:
         for preimage in preimages:
-            for lock in self._hashes.get(hashlib.sha256(preimage).digest(), ()):
+            lock = self._hashes.get(hashlib.sha256(preimage).digest())
+            if lock is not None:
                 self._store.put_preimage(lock, preimage)
                 self._touched.append(lock)
 

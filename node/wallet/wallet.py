@@ -6,6 +6,7 @@ is locked, or that only watches, does all but sign.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
-from unchained.node.primitives.conditions import HashTimeLockCondition
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
 from unchained.node.wallet import spending
@@ -133,10 +133,7 @@ class Wallet:
         contracts = self._contracts()
         self._accounts = {keys.index: watched[keys.index] for keys in self._further.shown()}
         self._recogniser = Recogniser(watched, {c.lock: c.salt for c in contracts})
-        hashes: dict[bytes, list[bytes]] = {}
-        for contract in contracts:
-            if isinstance(terms := contract.terms, HashTimeLockCondition):
-                hashes.setdefault(terms.hash, []).append(contract.lock)
+        hashes = {digest: bytes(c.lock) for c in contracts if (digest := c.preimage_hash)}
         self._scanner = Scanner(
             self.store, self.network, self._recogniser, birth=self.keystore.birth, hashes=hashes
         )
@@ -431,14 +428,14 @@ class Wallet:
     ) -> None:
         """Watch a contract from here on; coins that it has already take a rescan.
 
-        Raises `ContractError` for one of another network.
+        Raises `ContractError` for one of another network, or a preimage that does not fit it.
         """
         if contract.chain_id != self.network.chain_id:
             raise ContractError(f"the contract is of another network, expected {self.network.name}")
+        if preimage is not None:
+            contract.check_preimage(preimage)
         lock = contract.lock
         with self.store.transaction():
-            known = (watched.preimage_for(contract) for watched in self.contracts())
-            preimage = preimage or next(filter(None, known), None)
             self.store.put_contract(lock, contract.condition, contract.salt, now_ms)
             if preimage is not None:
                 self.store.put_preimage(lock, preimage)
@@ -447,15 +444,18 @@ class Wallet:
         self._load_keys()
 
     def contracts(self) -> list[WatchedContract]:
-        """Return the contracts that the wallet is party to, with their coins."""
+        """Return the contracts that the wallet is party to, with their coins; a preimage that is
+        known of one is known of every other with its hash."""
+        rows = self.store.contracts()
+        known = {hashlib.sha256(preimage).digest(): preimage for *_, preimage in rows if preimage}
         return [
             WatchedContract(
-                Contract(self.network.chain_id, condition, salt),
+                contract := Contract(self.network.chain_id, condition, salt),
                 tuple(self.store.coins_at(lock)),
-                preimage or None,
+                known.get(contract.preimage_hash or b""),
                 *self.store.contract_label(lock),
             )
-            for lock, condition, salt, preimage in self.store.contracts()
+            for lock, condition, salt, _ in rows
         ]
 
     def contract(self, lock: bytes) -> WatchedContract:
@@ -492,7 +492,7 @@ class Wallet:
         Raises `ContractError`, `InsufficientFundsError`.
         """
         watched = self.contract(lock)
-        if not isinstance(watched.contract.terms, HashTimeLockCondition):
+        if watched.contract.preimage_hash is None:
             raise ContractError("only a hash-time-lock can be refunded")
         return self.spender.from_contract(watched.contract, fee, named=coins)
 

@@ -219,3 +219,17 @@ def test_a_preimage_that_is_learnt_is_known_for_every_contract_of_its_hash() -> 
     third = hash_time_lock(REG, bob.address(), scene.a.wallet.address(), 70, terms.hash)
     bob.add_contract(third.contract, 2)
     assert bob.contract(third.contract.lock).preimage == first.preimage
+
+
+def test_a_preimage_given_with_a_contract_is_known_of_those_before_it() -> None:
+    scene = Scene(2)
+    alice, bob = (party.wallet for party in scene.parties)
+    first = hash_time_lock(REG, bob.address(), alice.address(), 60)
+    digest = first.contract.preimage_hash
+    second = hash_time_lock(REG, alice.address(), bob.address(), 50, digest)
+    bob.add_contract(second.contract, 0)
+    with pytest.raises(ContractError, match=r"^the preimage does not fit the contract's hash$"):
+        bob.add_contract(first.contract, 1, preimage=bytes(32))
+    assert [watched.preimage for watched in bob.contracts()] == [None]
+    bob.add_contract(first.contract, 1, preimage=first.preimage)
+    assert bob.contract(second.contract.lock).preimage == first.preimage
